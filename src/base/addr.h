@@ -1,0 +1,57 @@
+/* Socket addresses, HOST:PORT, CIDR blocks, and what counts as one source. */
+#ifndef BASE_ADDR_H
+#define BASE_ADDR_H
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "base/err.h"
+
+struct addr {                      /* a value; family AF_UNSPEC when unset */
+  union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+  } u;
+};
+
+struct cidr {
+  uint8_t family;                  /* 4 or 6 */
+  uint8_t bits;
+  uint8_t bytes[16];
+};
+
+struct host_port {
+  char host[254];                  /* name or address without brackets */
+  uint16_t port;
+};
+
+socklen_t addr_len(const struct addr *a);
+uint16_t addr_port(const struct addr *a);
+void addr_set_port(struct addr *a, uint16_t port);
+/* ::ffff:1.2.3.4 becomes 1.2.3.4. */
+struct addr addr_normalised(const struct addr *a);
+int addr_parse(const char *text, struct addr *out, struct err *e) MUST_USE;  /* "1.2.3.4:80", "[::1]:80"; numeric only */
+void addr_format(const struct addr *a, char *out, size_t cap);               /* "1.2.3.4:80", "[::1]:80" */
+void addr_format_ip(const struct addr *a, char *out, size_t cap);
+bool addr_is_loopback(const struct addr *a);
+/* family(1) ip(4|16) port(2); returns bytes written (7 or 19), for the wire. */
+size_t addr_encode(const struct addr *a, uint8_t out[19]);
+int addr_decode(const uint8_t *p, size_t n, struct addr *out) MUST_USE;
+
+/* The key under which a source is counted: IPv4 /32 or IPv6 /64, mapped addresses normalised. */
+struct source_key { uint8_t bytes[9]; };
+struct source_key addr_source(const struct addr *a);
+
+int cidr_parse(const char *text, struct cidr *out, struct err *e) MUST_USE;  /* "10.0.0.0/8", "::1", "1.2.3.4" */
+bool cidr_contains(const struct cidr *c, const struct addr *a);
+bool cidrs_contain(const struct cidr *list, size_t n, const struct addr *a);
+
+/* "HOST:PORT", "[v6]:PORT", or, when default_port != 0, "HOST". */
+int host_port_parse(const char *text, uint16_t default_port, struct host_port *out, struct err *e) MUST_USE;
+void host_port_format(const struct host_port *hp, char *out, size_t cap);
+bool host_is_ip(const char *host);
+/* A DNS name of at most 253 characters: labels of letters, digits and inner hyphens. */
+bool host_name_is_valid(const char *host);
+
+#endif

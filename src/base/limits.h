@@ -1,0 +1,85 @@
+/* Every limit of the system, by name. A number that bounds memory, time or a count stands here and nowhere else. */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+enum {
+  /* names */
+  LABEL_RANDOM_BYTES = 15,                 /* 120 bits */
+  LABEL_CHARS = 24,                        /* 120 bits in base32 */
+  HOST_NAME_MAX_CHARS = 253,
+  ALPN_LIST_MAX_BYTES = 255,
+  ALLOW_CIDRS_MAX = 64,
+
+  /* TLS */
+  RECORD_PLAIN_MAX = 16384,                /* RFC 8446 5.1 */
+  RECORD_CIPHER_MAX = 16384 + 256,         /* RFC 8446 5.2 */
+  RECORD_HEADER_BYTES = 5,
+  RECORD_OVERHEAD_BYTES = 5 + 1 + 16,      /* header, inner content type, AEAD tag */
+  CLIENT_HELLO_MAX_BYTES = 32768,
+  CLIENT_HELLO_RECORDS_MAX = 64,
+  TLS_SECRET_MAX_BYTES = 48,
+#ifdef ADIT_SMALL_LIMITS
+  RECORDS_PER_KEY_MAX = 64,
+#else
+  RECORDS_PER_KEY_MAX = 1 << 24,           /* below the 2^24.5 of RFC 8446 5.5 for AES-GCM */
+#endif
+
+  /* control link */
+  FRAME_BODY_MAX_BYTES = 16384,
+  FRAME_BEFORE_AUTH_MAX_BYTES = 8192,
+  LINK_OUT_MAX_BYTES = 262144,
+  LINK_TUNNELS_MAX = 1000,                 /* what one link may ask for, whatever its token allows */
+  HEARTBEAT_MS = 10000,
+  LINK_SILENCE_MAX_MS = 25000,             /* no frame for so long: the link is lost */
+  LINK_HELLO_DEADLINE_MS = 10000,
+  RECONNECT_EARLY_MIN_MS = 50,
+  RECONNECT_EARLY_MAX_MS = 400,
+  RECONNECT_EARLY_FOR_MS = 5000,
+  RECONNECT_MAX_MS = 30000,
+  AGENT_CONNECT_DEADLINE_MS = 10000,
+
+  /* data connections */
+  WARM_QUIET = 2,
+  WARM_MAX = 256,
+  WARM_DECAY_MS = 5000,
+  DATA_NUMBER_WINDOW = 1024,
+  DATA_SKIPPED_KEY_LIFE_MS = 30000,
+  PREFACE_DEADLINE_MS = 5000,
+  ACCEPT_DEADLINE_MS = 5000,
+  VISITOR_WAIT_MS = 5000,
+  VISITORS_WAITING_PER_TUNNEL_MAX = 4096,
+  VISITORS_WAITING_PER_OWNER_MAX = 8192,
+  OPEN_BODY_MAX_BYTES = 512,
+
+  /* visitors */
+  HANDSHAKE_DEADLINE_MS = 10000,
+  HANDSHAKES_PER_SOURCE_MAX = 512,
+  PROXY_HEADER_MAX_BYTES = 536,
+
+  /* streams */
+  STREAM_BUFFER_BYTES = 4 * (16384 + 22),  /* four full records with their framing */
+  STREAM_BYTES_PER_TURN_MAX = 1 << 20,
+  PIPES_PER_LOOP_MAX = 128,
+  BUFFERS_IDLE_PER_LOOP_MAX = 64,
+  LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */
+  RESET_DELIVERY_MS = 1000,                /* how long bytes read before a reset may take to be delivered */
+  HALF_OPEN_IDLE_MS = 2 * 3600 * 1000,
+  UNACKED_MAX_MS = 30000,
+  SWEEP_MS = 5000,
+  KEEPALIVE_IDLE_S = 60,
+  KEEPALIVE_INTERVAL_S = 15,
+  KEEPALIVE_PROBES = 4,
+  APP_CONNECT_DEADLINE_MS = 10000,
+
+  /* tokens, tickets, ports */
+  TOKEN_TEXT_MAX_CHARS = 4096,
+  TOKEN_RELAYS_MAX = 16,
+  TOKEN_NAME_MAX_CHARS = 64,
+  TUNNELS_PER_TOKEN_DEFAULT = 100,
+  TICKET_LIFE_S = 30 * 24 * 3600,
+  TICKET_RENEW_S = 24 * 3600,
+  PORT_QUARANTINE_S = 3600,
+  RAW_PORT_MIN = 1024
+};
+
+#endif

@@ -1,0 +1,22 @@
+/* Text forms: base32 labels, hex, base64url, numbers, durations, escaping for logs. */
+#ifndef BASE_TEXT_H
+#define BASE_TEXT_H
+
+#include "base/base.h"
+
+/* Lower-case base32 without ambiguous letters (0123456789abcdefghjkmnpqrstvwxyz); n * 8 must be a multiple of 5. */
+void base32_encode(const uint8_t *p, size_t n, char *out /* n*8/5 + 1 */);
+bool label_is_valid(const char *label);                        /* LABEL_CHARS of that alphabet */
+void hex_encode(const uint8_t *p, size_t n, char *out /* 2n + 1 */);
+int hex_decode(const char *text, uint8_t *out, size_t n) MUST_USE; /* exactly n bytes */
+size_t base64url_encode(const uint8_t *p, size_t n, char *out /* 4*(n+2)/3 + 1 */); /* no padding; returns the length */
+int base64url_decode(const char *text, size_t chars, uint8_t *out, size_t cap, size_t *n) MUST_USE;
+
+int text_to_u64(const char *text, uint64_t max, uint64_t *out) MUST_USE;     /* digits only */
+int text_to_port(const char *text, uint16_t *out) MUST_USE;                  /* 1..65535 */
+int text_to_duration_ms(const char *text, uint64_t *out) MUST_USE;           /* 10s 5m 2h 30d 250ms; a bare number is seconds */
+void text_of_bytes(uint64_t bytes, char *out, size_t cap);                   /* 1.5 MB */
+/* Copies text with everything but printable ASCII escaped as \xHH; always terminated. */
+void text_escape(const char *text, size_t n, char *out, size_t cap);
+
+#endif

@@ -1,0 +1,65 @@
+/* One event loop, one thread: descriptors (epoll, level-triggered), timers, messages from other threads, and memory that is
+   freed at the end of the turn. Protocol code reaches sockets (loop/net.h), the clock and randomness only through here, so
+   that all of it can run against a simulated world.
+
+   A turn: 1 wait, 2 read the clock, 3 run due timers, 4 run messages, 5 deliver descriptor events, 6 run deferred frees.
+   Events carry a generation: an event for a descriptor that was removed (and perhaps added again) in the same turn is dropped.
+   All calls but loop_post and loop_stop belong to the loop's own thread (or to any one thread while it does not run). */
+#ifndef LOOP_LOOP_H
+#define LOOP_LOOP_H
+
+#include <sys/epoll.h>
+
+#include "base/err.h"
+
+struct loop;
+
+struct loop *loop_new(struct err *e) MUST_USE;
+void loop_free(struct loop *l);                  /* runs the deferred frees and drops messages that never ran */
+void loop_run(struct loop *l);                   /* until loop_stop */
+/* One turn, waiting at most max_wait_ms (-1: as long as it takes). Returns false after loop_stop. */
+bool loop_turn(struct loop *l, int max_wait_ms);
+void loop_stop(struct loop *l);                  /* from any thread */
+int loop_epoll_fd(const struct loop *l);         /* readable when a turn has something to do, timers excepted */
+
+uint64_t loop_now_ms(const struct loop *l);      /* monotonic, fixed during a turn */
+int64_t loop_wall_s(const struct loop *l);       /* seconds since 1970 */
+void loop_random(struct loop *l, void *p, size_t n);
+
+struct loop_io;
+typedef void loop_io_fn(struct loop_io *io, uint32_t events); /* EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR */
+struct loop_io {                                 /* embedded in its owner; all fields private */
+  struct loop *loop;                             /* NULL when not added */
+  loop_io_fn *fn;
+  int fd;
+  uint32_t events;
+  uint32_t generation;
+};
+int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
+/* Changes what is waited for; events == 0 takes the descriptor out of the epoll set (HUP and ERR cannot be masked). Cheap when
+   nothing changes. A failure to put it back (ENOMEM) is reported as an EPOLLERR event in the next turn. */
+void loop_io_set(struct loop_io *io, uint32_t events);
+void loop_io_del(struct loop_io *io);            /* fine when not added; does not close the descriptor */
+
+struct loop_timer;
+typedef void loop_timer_fn(struct loop_timer *t);
+struct loop_timer {                              /* embedded in its owner; zero-initialise; all fields private */
+  struct loop *loop;
+  loop_timer_fn *fn;
+  uint64_t at_ms;
+  size_t slot;                                   /* place in the heap, plus one; 0 when not set */
+};
+int loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t delay_ms, loop_timer_fn *fn); /* sets or moves; one shot; ERR_NOMEM */
+void loop_timer_stop(struct loop_timer *t);      /* fine when not set */
+bool loop_timer_is_set(const struct loop_timer *t);
+
+/* Calls fn(d) at the end of this turn, to free what this turn's events may still refer to. Never fails: the owner embeds d. */
+struct loop_deferred { struct loop_deferred *next; void (*fn)(struct loop_deferred *d); };
+void loop_defer(struct loop *l, struct loop_deferred *d, void (*fn)(struct loop_deferred *d));
+
+/* A message to a loop, from any thread; in order per sender. fn runs in the loop's thread and owns the message from then on.
+   When the loop is freed before it ran, fn is called with l == NULL so that it can release what it holds. */
+struct loop_msg { struct loop_msg *next; void (*fn)(struct loop *l, struct loop_msg *m); };
+void loop_post(struct loop *l, struct loop_msg *m);
+
+#endif

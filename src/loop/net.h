@@ -1,0 +1,47 @@
+/* Sockets for the loop: thin, non-blocking, CLOEXEC; results are ERR_* or a count. Everything that protocol code does to a
+   socket goes through here. */
+#ifndef LOOP_NET_H
+#define LOOP_NET_H
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/addr.h"
+
+enum {
+  NET_AGAIN = -100,                              /* would block */
+  NET_RESET = -101                               /* the connection failed or was reset */
+};
+
+int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE; /* fd; v6 sockets are v6-only */
+int net_listen_port(int fd, uint16_t *port) MUST_USE;
+/* fd, NET_AGAIN, NET_RESET (that connection is gone, try the next), or ERR_LIMIT at EMFILE, ENFILE, ENOMEM, ENOBUFS. */
+int net_accept(int listen_fd, struct addr *peer) MUST_USE;
+/* Starts a connection: fd; ends with EPOLLOUT and then net_connect_result. */
+int net_connect(const struct addr *a, struct err *e) MUST_USE;
+int net_connect_result(int fd) MUST_USE;         /* 0, NET_AGAIN or -errno */
+
+/* A stream socket: TCP_NODELAY, keepalive, and SO_LINGER {1,0}, so that death of the process is a reset. */
+int net_stream_setup(int fd) MUST_USE;
+void net_linger_off(int fd);                     /* only when both directions have ended cleanly */
+int net_local(int fd, struct addr *a) MUST_USE;
+int net_peer(int fd, struct addr *a) MUST_USE;
+int net_socket_error(int fd);                    /* SO_ERROR: 0 or the errno, which it clears */
+/* Milliseconds since the last acknowledgement while data is unacknowledged, 0 when nothing is. */
+uint32_t net_unacked_ms(int fd);
+uint32_t net_rtt_us(int fd);
+
+/* >0 bytes; 0 end of stream, made sure of (SO_ERROR); NET_AGAIN; NET_RESET. */
+ssize_t net_recv(int fd, void *p, size_t n) MUST_USE;
+ssize_t net_recv_peek(int fd, void *p, size_t n) MUST_USE;
+ssize_t net_readv(int fd, const struct iovec *iov, int n) MUST_USE;
+ssize_t net_send(int fd, const void *p, size_t n) MUST_USE;     /* >0, NET_AGAIN, NET_RESET; never SIGPIPE */
+ssize_t net_sendv(int fd, const struct iovec *iov, int n) MUST_USE;
+/* As above; for in == socket: 0 is a checked end of stream. */
+ssize_t net_splice(int in, int out, size_t n, bool more) MUST_USE;
+int net_pipe(int fds[2]) MUST_USE;
+int net_shutdown_write(int fd);
+void net_close(int fd);                          /* -1 is fine */
+void net_reset(int fd);                          /* SO_LINGER {1,0} and close */
+
+#endif

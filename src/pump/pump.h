@@ -1,0 +1,72 @@
+/* Moving the bytes of one stream between two sockets, to its end. The relay's streams are a visitor socket and a data connection;
+   the agent's a data connection and an app socket. The "wire" side is the data connection, the "peer" side the other.
+
+   A pump takes both descriptors. Each direction ends by itself (half-close); a reset on one side resets the other; what was
+   delivered stays delivered. Bytes pass as they are (splice or copy), or through the record layer (sealed). Idle pumps hold
+   neither buffer nor pipe. */
+#ifndef PUMP_PUMP_H
+#define PUMP_PUMP_H
+
+#include "base/err.h"
+#include "base/list.h"
+#include "loop/loop.h"
+#include "tls/sealed.h"
+#include "tls/tls_conn.h"
+
+enum pump_mode { PUMP_SPLICE, PUMP_COPY };
+
+/* Why a stream ended: a row each (name, is it an error, text) in close_reason.c, and a counter in the relay's metrics. */
+enum close_reason {
+  CLOSE_CLEAN,                     /* both directions ended */
+  CLOSE_PEER_RESET, CLOSE_WIRE_RESET,
+  CLOSE_TRUNCATED,                 /* end without close_notify */
+  CLOSE_PROTOCOL,                  /* record layer violation, or bad ACCEPT */
+  CLOSE_PEER_ALERT,                /* fatal alert from the visitor */
+  CLOSE_ACCEPT_TIMEOUT,
+  CLOSE_HALF_OPEN_IDLE,
+  CLOSE_UNACKED,                   /* data unacknowledged for UNACKED_MAX_MS */
+  CLOSE_APP_REFUSED,
+  CLOSE_NO_DATA_CONNECTION,
+  CLOSE_REVOKED,
+  CLOSE_LOCAL,                     /* our side closes: shutdown, tunnel closed */
+  CLOSE_NOMEM,
+  CLOSE_REASONS
+};
+const char *close_reason_name(enum close_reason r);
+const char *close_reason_text(enum close_reason r);
+bool close_reason_is_error(enum close_reason r);
+
+/* Per loop: pipes, buffers, totals. */
+struct pump_pool;
+struct pump_stats {                /* written by the loop's thread only, with relaxed atomics: may be read by any */
+  uint64_t to_peer_bytes, to_wire_bytes;         /* payload as it leaves (plaintext where we have it, else ciphertext) */
+  uint64_t pumps, pipes, buffers;                /* now */
+};
+struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err *e) MUST_USE;
+void pump_pool_free(struct pump_pool *p);        /* all pumps must have ended */
+const struct pump_stats *pump_pool_stats(const struct pump_pool *p);
+
+struct pump;
+struct pump_params {
+  int wire_fd, peer_fd;
+  struct sealed *sealed;           /* record layer on the wire side; taken; NULL: bytes pass as they are */
+  struct tls_conn *tls;            /* established TLS 1.2 on the peer side; taken; NULL: none. Needs sealed. */
+  const uint8_t *peer_first;       /* goes to the peer before anything else (PROXY header); copied */
+  size_t peer_first_n;
+  size_t wire_prefix_n;            /* the first bytes from the wire are not the stream's: collected (at most 64) and handed to
+                                      on_prefix before anything is passed on; its deadline is ACCEPT_DEADLINE_MS */
+  int (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes);   /* 0, or negative: reset with CLOSE_PROTOCOL */
+  void (*on_end)(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire); /* once; both descriptors
+                                      are closed; p is freed after the turn */
+  void *user;
+  uint64_t *to_peer_counter, *to_wire_counter;   /* added to as bytes pass (relaxed atomics); may be NULL */
+};
+/* On failure nothing was taken. */
+int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) MUST_USE;
+/* Ends now: both sides are reset (sealed: close with a fatal alert where one can still be written). on_end is called. */
+void pump_abort(struct pump *p, enum close_reason why);
+
+/* Ends one socket the clean way outside a pump: shuts down writing, discards input until EOF or LINGER_DISCARD_MS, closes. Takes fd. */
+void pump_linger_close(struct pump_pool *pool, int fd);
+
+#endif

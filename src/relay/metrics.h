@@ -1,0 +1,62 @@
+/* The relay's counters: one struct per worker, written by that worker only (relaxed atomics), summed when read. A row each in
+   METRIC_ROWS gives name, type and help, from which /metrics, /status and the struct are made. */
+#ifndef RELAY_METRICS_H
+#define RELAY_METRICS_H
+
+#include "pump/pump.h"
+
+#define METRIC_ROWS(X) \
+  X(connections_accepted_total, counter, "Connections accepted on the public port and on raw ports") \
+  X(connections_unknown_total, counter, "Connections closed because their first byte was no known protocol") \
+  X(connections_paused_total, counter, "Times a listener paused for want of descriptors or memory") \
+  X(handshakes_started_total, counter, "Visitor handshakes begun") \
+  X(handshakes_handed_off_total, counter, "Visitor handshakes handed off in TLS 1.3") \
+  X(handshakes_terminated_total, counter, "Visitor handshakes terminated here and re-sealed (TLS 1.2)") \
+  X(handshakes_unknown_name_total, counter, "Visitors refused with unrecognized_name") \
+  X(handshakes_no_alpn_total, counter, "Visitors refused with no_application_protocol") \
+  X(handshakes_failed_total, counter, "Visitor handshakes that failed otherwise") \
+  X(handshakes_timeout_total, counter, "Visitor handshakes that met their deadline") \
+  X(handshakes_over_cap_total, counter, "Connections refused by the cap per source") \
+  X(handshakes_now, gauge, "Visitor handshakes going on") \
+  X(visitors_waiting_now, gauge, "Visitors waiting for a data connection") \
+  X(visitors_wait_timeout_total, counter, "Visitors that waited for a data connection in vain") \
+  X(streams_total, counter, "Streams opened towards agents") \
+  X(streams_now, gauge, "Streams open") \
+  X(raw_visitors_total, counter, "Visitors on raw ports") \
+  X(links_now, gauge, "Control links up") \
+  X(links_total, counter, "Control links authenticated") \
+  X(links_refused_total, counter, "Control links refused") \
+  X(tunnels_now, gauge, "Tunnels open") \
+  X(tunnels_total, counter, "Tunnels opened") \
+  X(data_connections_total, counter, "Data connections accepted") \
+  X(data_connections_refused_total, counter, "Data connections refused: unknown link, bad MAC or number used") \
+  X(data_connections_warm_now, gauge, "Data connections waiting for a visitor") \
+  X(bytes_to_visitors_total, counter, "Bytes sent to visitors") \
+  X(bytes_from_visitors_total, counter, "Bytes received from visitors") \
+  X(pipes_now, gauge, "Pipes in use or pooled") \
+  X(buffers_now, gauge, "Stream buffers in use or pooled")
+
+struct metrics {
+#define X(name, type, help) uint64_t name;
+  METRIC_ROWS(X)
+#undef X
+  uint64_t streams_closed[CLOSE_REASONS];
+};
+#define METRIC_ADD(m, name, n) ((void)__atomic_fetch_add(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))
+#define METRIC_SUB(m, name, n) ((void)__atomic_fetch_sub(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))
+void metrics_add(struct metrics *sum, const struct metrics *one);   /* relaxed loads */
+
+struct status_tunnel { char host[256], owner[65], app_agent[64]; uint16_t tcp_port; uint64_t streams_now, streams_total, age_s; };
+struct status {                    /* a snapshot, made by the relay for the admin port */
+  struct metrics sum;
+  const char *domain, *version;
+  uint64_t uptime_s, descriptors_now, descriptors_max;
+  int64_t certificate_expires_s;
+  bool draining;
+  struct status_tunnel *tunnels; size_t tunnels_n;    /* malloced */
+};
+/* Prometheus text and JSON into a malloced string; NULL when out of memory. */
+char *metrics_text(const struct status *s) MUST_USE;
+char *status_json(const struct status *s) MUST_USE;
+
+#endif

@@ -1,0 +1,34 @@
+/* The relay daemon: what the command line hands over, and how it is run. */
+#ifndef RELAY_RELAY_H
+#define RELAY_RELAY_H
+
+#include "base/addr.h"
+#include "pump/pump.h"
+
+enum { RELAY_LISTENS_MAX = 16, RELAY_OPERATORS_MAX = 64, RELAY_ACCEPT_PROXY_MAX = 64 };
+
+struct relay_options {             /* strings belong to the caller and outlive the relay */
+  const char *domain;              /* required */
+  struct addr listens[RELAY_LISTENS_MAX]; size_t listens_n;
+  struct host_port public;         /* in URLs and tokens; host empty: domain; port 0: that of the first listen address */
+  const char *cert_file, *key_file; /* both or none: the relay's own authority */
+  const char *state_dir;
+  const char *operator_files[RELAY_OPERATORS_MAX]; size_t operators_n;
+  uint16_t tcp_port_from, tcp_port_to;
+  struct addr tcp_listen;          /* AF_UNSPEC: [::] and 0.0.0.0 */
+  struct addr admin;               /* AF_UNSPEC: none */
+  struct cidr accept_proxy[RELAY_ACCEPT_PROXY_MAX]; size_t accept_proxy_n;
+  unsigned workers;                /* 0: one per core */
+  enum pump_mode pump;
+  bool plain_allowed;              /* --link plain */
+  uint64_t drain_ms;
+  bool h2_shared_name;             /* the operator's consent to h2 under a wildcard certificate */
+  /* Embedded: readiness and a one-off token go out on ready_fd, and the relay ends when alive_fd reads EOF; -1: not. */
+  int ready_fd, alive_fd;
+  bool quiet;                      /* embedded: no name check, no log below warning */
+};
+
+/* Runs until SIGTERM or SIGINT; 0, or negative with a text. Call tls_wipe_on_free_install first. */
+int relay_run(const struct relay_options *options, struct err *e) MUST_USE;
+
+#endif

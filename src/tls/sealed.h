@@ -1,0 +1,45 @@
+/* One end of an established TLS 1.3 connection after its handshake, without the handshake: what the agent is for a handed-off
+   visitor, and what both ends of a control link and of a re-sealed stream are. Implements wire rules of RFC 8446 5 and 6:
+   KeyUpdate, alerts, close_notify. No I/O: records in, plaintext and events out, and the other way round. */
+#ifndef TLS_SEALED_H
+#define TLS_SEALED_H
+
+#include "tls/record.h"
+
+struct sealed;
+
+struct sealed_params {
+  const struct tls_suite *suite;
+  const uint8_t *read_secret, *write_secret;   /* copied */
+  uint64_t read_sequence, write_sequence;
+  size_t fragment_max;             /* most plaintext bytes in one record that we write; 0: RECORD_PLAIN_MAX */
+};
+struct sealed *sealed_new(const struct sealed_params *p) MUST_USE;   /* NULL when out of memory */
+void sealed_free(struct sealed *s);              /* wipes; NULL is fine */
+
+enum sealed_result {
+  SEALED_MORE,                     /* no full record there: needs sealed_want() bytes in all */
+  SEALED_DATA,                     /* plain, n: application data inside buf (n > 0) */
+  SEALED_NOTHING,                  /* a record without data was consumed (KeyUpdate, empty data): call again */
+  SEALED_EOF,                      /* close_notify: the peer's direction has ended cleanly; nothing after it is read */
+  SEALED_PEER_ALERT,               /* the peer sent a fatal alert: treat as reset */
+  SEALED_FAILED                    /* protocol violation; our fatal alert is now owed (sealed_write_owed), then reset */
+};
+/* Consumes at most one record from buf[0..len), in place; *consumed is how much. */
+enum sealed_result sealed_read(struct sealed *s, uint8_t *buf, size_t len, size_t *consumed, uint8_t **plain, size_t *n);
+/* Total length of the record that begins at buf, RECORD_HEADER_BYTES when not even its header is there. */
+size_t sealed_want(const uint8_t *buf, size_t len);
+
+/* Whether a record is owed before more data may be written: an answer to KeyUpdate (coalesced), our own KeyUpdate, an alert. */
+bool sealed_owes(const struct sealed *s);
+/* Writes owed records to out; returns bytes written (at most SEALED_OWED_MAX), 0 when none. */
+enum { SEALED_OWED_MAX = 64 };
+size_t sealed_write_owed(struct sealed *s, uint8_t *out);
+/* Protects n bytes (1..sealed_fragment_max) placed at record + RECORD_HEADER_BYTES. Must not be called while sealed_owes. */
+int sealed_write(struct sealed *s, uint8_t *record, size_t n) MUST_USE;
+size_t sealed_fragment_max(const struct sealed *s);
+void sealed_close(struct sealed *s);             /* our direction ends: close_notify is owed; no data after it */
+void sealed_fail(struct sealed *s, uint8_t alert); /* a fatal alert is owed; no data after it */
+bool sealed_write_ended(const struct sealed *s); /* close_notify or fatal alert has been written out by sealed_write_owed */
+
+#endif

@@ -1,0 +1,65 @@
+/* A TLS handshake by OpenSSL without I/O, and what follows from it: the handoff of the connection's secrets, or, for TLS 1.2,
+   the connection itself. Bytes are fed exactly: never more than tls_conn_want() at a time, so that what the peer sends after its
+   Finished stays in the kernel. */
+#ifndef TLS_TLS_CONN_H
+#define TLS_TLS_CONN_H
+
+#include "crypto/pin.h"
+#include "tls/client_hello.h"
+#include "tls/suite.h"
+#include "tls/tls_server.h"
+
+struct tls_conn;
+
+struct tls_server_policy {
+  const char *host;                /* the name that the first ClientHello fixed; another after HelloRetryRequest is illegal_parameter */
+  const uint8_t *alpn;             /* selectable protocols, wire format, in order of preference; copied */
+  size_t alpn_n;
+  bool tls13_only;
+  bool wants_exporter;             /* control link: compute takeover.exporter */
+};
+struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_policy *policy, struct err *e) MUST_USE;
+
+struct tls_client;                 /* shared by connections of one process: the stores, loaded lazily */
+struct tls_client *tls_client_new(const char *ca_file /* or NULL: the system's */, struct err *e) MUST_USE;
+void tls_client_free(struct tls_client *c);
+/* TLS 1.3 only, ALPN `alpn` required of the server. The exporter is always computed. */
+struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn, struct err *e) MUST_USE;
+void tls_conn_free(struct tls_conn *t);          /* wipes all secrets; NULL is fine */
+
+enum tls_status { TLS_GOING_ON, TLS_DONE, TLS_FAILED };
+/* Drives the handshake; call first with n == 0 on a client. After TLS_FAILED an alert may be in the output. */
+enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, struct err *e);
+size_t tls_conn_want(const struct tls_conn *t);  /* bytes that may be fed now: rest of header, or of the record's body */
+/* Bytes to send. */
+const uint8_t *tls_conn_output(struct tls_conn *t, size_t *n);
+void tls_conn_output_sent(struct tls_conn *t, size_t n);
+/* After the handshake. */
+int tls_conn_version(const struct tls_conn *t);  /* 0x0303 or 0x0304 */
+const uint8_t *tls_conn_alpn(const struct tls_conn *t, size_t *n);  /* n 0: none */
+
+/* EXPORTER-adit-link, 32 bytes. */
+enum { TLS_EXPORTER_BYTES = 32 };
+struct tls_takeover {              /* wipe after use */
+  uint16_t suite;
+  uint8_t client_secret[TLS_SECRET_MAX_BYTES], server_secret[TLS_SECRET_MAX_BYTES]; /* application traffic secrets 0 */
+  size_t secret_n;
+  uint64_t client_sequence, server_sequence;   /* records already sent under them */
+  size_t fragment_max;             /* from max_fragment_length, else 0 */
+  uint8_t exporter[TLS_EXPORTER_BYTES];        /* when wanted */
+};
+/* Takes the connection out of OpenSSL. Holds only when the handshake is done in TLS 1.3, not resumed, nothing was sent since the
+   server's flight, nothing is pending inside OpenSSL and both secrets were logged exactly once; else ERR_STATE and nothing is
+   changed. All output must have been sent. On success only tls_conn_free may follow. */
+int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) MUST_USE;
+
+/* The established connection, for a TLS 1.2 visitor. Ciphertext goes through feed/want/output as before. */
+enum { TLS_IO_AGAIN = -100, TLS_IO_RESET = -101 };
+/* >0 bytes; 0 close_notify; TLS_IO_AGAIN: feed more; TLS_IO_RESET: protocol error or fatal alert (ours may be in the output). */
+int tls_conn_read(struct tls_conn *t, uint8_t *p, size_t n);
+int tls_conn_write(struct tls_conn *t, const uint8_t *p, size_t n);  /* takes all, into the output; 0, or TLS_IO_RESET */
+void tls_conn_close(struct tls_conn *t);         /* close_notify into the output */
+/* A fatal alert into the output, before or after the handshake. */
+void tls_conn_alert(struct tls_conn *t, uint8_t alert);
+
+#endif

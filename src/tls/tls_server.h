@@ -1,0 +1,21 @@
+/* A server's TLS identity: certificate chain and key with everything OpenSSL needs, immutable once made, counted by references,
+   shared by all loops. A reload makes a new one; connections keep the one that they began with. */
+#ifndef TLS_TLS_SERVER_H
+#define TLS_TLS_SERVER_H
+
+#include "base/err.h"
+#include "crypto/crypto.h"
+
+struct tls_server;
+/* PEM texts. Fails with a text for the user when they do not match, or the certificate does not cover both `domain` and
+   `*.domain` (domain NULL: not checked). */
+struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n, const char *domain, struct err *e) MUST_USE;
+struct tls_server *tls_server_ref(struct tls_server *s);
+void tls_server_unref(struct tls_server *s);     /* NULL is fine */
+int64_t tls_server_not_after(const struct tls_server *s); /* seconds since 1970 */
+
+/* Must run before OpenSSL's first allocation: memory that OpenSSL frees is wiped. ERR_STATE when it is too late. For the relay's
+   process only. */
+int tls_wipe_on_free_install(void) MUST_USE;
+
+#endif

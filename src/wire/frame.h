@@ -1,0 +1,117 @@
+/* The frames of the control link, encoder and decoder side by side. A frame is type (u8), length (u24), body. Every decoder
+   bounds before it reads; unknown types are skipped; trailing bytes in a known frame are ignored (a later version's fields).
+   Decoded pointers point into the input. docs/protocol.md describes every field. */
+#ifndef WIRE_FRAME_H
+#define WIRE_FRAME_H
+
+#include "base/addr.h"
+#include "base/cursor.h"
+#include "base/limits.h"
+#include "crypto/crypto.h"
+
+enum { WIRE_VERSION = 1, FRAME_HEADER_BYTES = 4 };
+#define WIRE_ALPN "adit/1"
+
+enum frame_type {
+  FRAME_HELLO = 1,                 /* agent: who I am */
+  FRAME_WELCOME = 2,               /* relay */
+  FRAME_BIND = 3,                  /* agent: one tunnel, please; may follow HELLO in the same flight */
+  FRAME_BOUND = 4,                 /* relay: its address */
+  FRAME_UNBIND = 5,                /* agent: close that tunnel */
+  FRAME_UNBOUND = 6,               /* relay: that tunnel is refused or closed, why */
+  FRAME_WANT = 7,                  /* relay: dial so many data connections now */
+  FRAME_PING = 8, FRAME_PONG = 9,  /* both */
+  FRAME_GOODBYE = 10,              /* both: this link ends, why */
+  FRAME_TICKET = 11                /* relay: a renewed ticket */
+};
+
+/* Why a link or a tunnel was refused or ended: a row each with name and text in refusal.c. */
+enum refusal {
+  REFUSE_NONE = 0, REFUSE_VERSION = 1, REFUSE_MALFORMED = 2, REFUSE_TOKEN_UNKNOWN = 3 /* operator not trusted here */, REFUSE_TOKEN_EXPIRED = 4,
+  REFUSE_TOKEN_REVOKED = 5, REFUSE_TOKEN_PROOF = 6, REFUSE_TUNNEL_LIMIT = 7, REFUSE_NO_RAW_PORTS = 8, REFUSE_PORTS_EXHAUSTED = 9,
+  REFUSE_SUPERSEDED = 10, REFUSE_TICKET = 11 /* not valid here; a new address can be had without it */, REFUSE_PLAIN = 12, REFUSE_H2 = 13,
+  REFUSE_ALPN = 14, REFUSE_DRAINING = 15, REFUSE_STATE = 16 /* relay cannot write its state */, REFUSE_INTERNAL = 17, REFUSE_CLOSED = 18 /* by the agent itself */,
+  REFUSE_LAST = REFUSE_CLOSED
+};
+const char *refusal_name(enum refusal r);          /* "token_revoked", for JSON and metrics */
+const char *refusal_text(enum refusal r);          /* "the token was revoked (ask the operator for a new one)" */
+bool refusal_is_final(enum refusal r);             /* the agent should not try again with the same request */
+
+enum tunnel_flags {
+  TUNNEL_TCP = 1,                  /* a raw port, too */
+  TUNNEL_PLAIN = 2,                /* raw port bytes unsealed between relay and agent */
+  TUNNEL_H2 = 4
+};
+
+struct frame { uint8_t type; struct reader body; size_t total; /* with header */ };
+/* 1: *f is a full frame; 0: more bytes needed; ERR_SYNTAX: longer than body_max. */
+int frame_next(const uint8_t *p, size_t n, size_t body_max, struct frame *f) MUST_USE;
+
+struct frame_hello {
+  uint16_t version;
+  uint8_t share[X25519_BYTES];
+  const uint8_t *certificate; size_t certificate_n;  /* wire/token.h */
+  uint8_t signature[ED25519_SIG_BYTES];              /* over frame_hello_signed() */
+  char software[33];
+};
+struct frame_welcome {
+  uint16_t version;
+  uint8_t share[X25519_BYTES];
+  char relay[HOST_NAME_MAX_CHARS + 1];               /* the relay's own name */
+  uint64_t instance;                                 /* random for each start of the relay */
+  uint32_t heartbeat_ms;
+  uint16_t warm;                                     /* data connections to dial at once */
+};
+struct frame_bind {
+  uint32_t id;                                       /* chosen by the agent, unique on its link */
+  uint32_t flags;
+  const uint8_t *alpn; size_t alpn_n;                /* selectable protocols, wire format */
+  struct cidr allow[ALLOW_CIDRS_MAX]; size_t allow_n; /* none: everybody */
+  const uint8_t *ticket; size_t ticket_n;            /* none: a new address */
+  uint32_t incarnation;
+};
+struct frame_bound {
+  uint32_t id;
+  char host[HOST_NAME_MAX_CHARS + 1];                /* <label>.<relay domain> */
+  uint16_t port;
+  char tcp_host[HOST_NAME_MAX_CHARS + 1];            /* empty without a raw port */
+  uint16_t tcp_port;
+  bool plain;                                        /* granted */
+  const uint8_t *ticket; size_t ticket_n;
+};
+struct frame_unbound { uint32_t id; uint16_t reason; char text[256]; };  /* text may be empty: refusal_text then */
+struct frame_goodbye { uint16_t reason; char text[256]; };
+struct frame_ticket { uint32_t id; const uint8_t *ticket; size_t ticket_n; };
+
+/* Each appends a whole frame to w; what does not fit sets w->bad. Each decoder returns 0 or ERR_SYNTAX. */
+void frame_hello_encode(struct writer *w, const struct frame_hello *f);
+int frame_hello_decode(struct reader body, struct frame_hello *f) MUST_USE;
+void frame_welcome_encode(struct writer *w, const struct frame_welcome *f);
+int frame_welcome_decode(struct reader body, struct frame_welcome *f) MUST_USE;
+void frame_bind_encode(struct writer *w, const struct frame_bind *f);
+int frame_bind_decode(struct reader body, struct frame_bind *f) MUST_USE;
+void frame_bound_encode(struct writer *w, const struct frame_bound *f);
+int frame_bound_decode(struct reader body, struct frame_bound *f) MUST_USE;
+void frame_unbind_encode(struct writer *w, uint32_t id);
+int frame_unbind_decode(struct reader body, uint32_t *id) MUST_USE;
+void frame_unbound_encode(struct writer *w, const struct frame_unbound *f);
+int frame_unbound_decode(struct reader body, struct frame_unbound *f) MUST_USE;
+void frame_want_encode(struct writer *w, uint16_t count);
+int frame_want_decode(struct reader body, uint16_t *count) MUST_USE;
+void frame_ping_encode(struct writer *w, enum frame_type ping_or_pong, uint64_t cookie);
+int frame_ping_decode(struct reader body, uint64_t *cookie) MUST_USE;
+void frame_goodbye_encode(struct writer *w, const struct frame_goodbye *f);
+int frame_goodbye_decode(struct reader body, struct frame_goodbye *f) MUST_USE;
+void frame_ticket_encode(struct writer *w, const struct frame_ticket *f);
+int frame_ticket_decode(struct reader body, struct frame_ticket *f) MUST_USE;
+
+/* What HELLO's signature covers: a context string, version, exporter, share, SHA-256 of the certificate. Returns its length. */
+enum { HELLO_SIGNED_MAX_BYTES = 160 };
+size_t frame_hello_signed(const struct frame_hello *f, const uint8_t exporter[32], uint8_t out[HELLO_SIGNED_MAX_BYTES]) MUST_USE;
+
+/* ALPN lists: "http/1.1,h2" to wire format and the check that every entry is selectable (not acme-tls/1, not adit*). */
+int alpn_parse(const char *text, uint8_t *out, size_t cap, size_t *n, struct err *e) MUST_USE;
+int alpn_check(const uint8_t *list, size_t n) MUST_USE;      /* well-formed, at most ALPN_LIST_MAX_BYTES, selectable */
+bool alpn_contains(const uint8_t *list, size_t n, const char *protocol);
+
+#endif
