@@ -13,7 +13,7 @@ enum err_code {
   ERR_LIMIT = -4,       /* a named limit was reached */
   ERR_AUTH = -5,        /* signature, MAC, pin or permission did not hold */
   ERR_CRYPTO = -6,      /* the crypto library failed */
-  ERR_STATE = -7,       /* not possible now */
+  ERR_NOT_NOW = -7,     /* not possible in this state (OpenSSL has taken the name ERR_STATE) */
   ERR_USAGE = -8,       /* the caller or user asked for something wrong */
   ERR_CLOSED = -9,      /* the peer went away */
   ERR_TIMEOUT = -10,

@@ -15,7 +15,7 @@ struct tls_server *certs_current(struct certs *c);      /* a new reference; thre
 bool certs_changed(struct certs *c, int64_t now_s);
 /* Reads again. 0: there is a new one; negative: the old one stays and e says why. */
 int certs_reload(struct certs *c, int64_t now_s, struct err *e) MUST_USE;
-/* A certificate for exactly this name, where we own the authority: ERR_STATE where not. Cached. Thread-safe. */
+/* A certificate for exactly this name, where we own the authority: ERR_NOT_NOW where not. Cached. Thread-safe. */
 int certs_exact(struct certs *c, const char *host, struct tls_server **out, struct err *e) MUST_USE;
 /* What a token must carry to know this relay. */
 int certs_pin(struct certs *c, struct pin *pin, struct err *e) MUST_USE;

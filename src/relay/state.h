@@ -22,12 +22,12 @@ int state_ticket_keys(struct state *s, int64_t now_s, struct ticket_key keys[2],
 int state_authority(struct state *s, const char *domain, struct authority **out, struct err *e) MUST_USE;
 /* The relay's settings that `adit token create` needs, remembered by the relay at its start, or by token create with defaults. */
 int state_set(struct state *s, const char *key, const char *value, struct err *e) MUST_USE;
-int state_get(struct state *s, const char *key, char *value, size_t cap, struct err *e) MUST_USE;  /* ERR_STATE: not there */
+int state_get(struct state *s, const char *key, char *value, size_t cap, struct err *e) MUST_USE;  /* ERR_NOT_NOW: not there */
 
 struct state_token { uint8_t id[TOKEN_ID_BYTES]; char name[TOKEN_NAME_MAX_CHARS + 1]; uint32_t max_tunnels; int64_t issued_s, expires_s, revoked_s; };
 int state_token_add(struct state *s, const struct certificate *c, struct err *e) MUST_USE; /* ERR_CONFLICT: a live one has that name */
 int state_token_list(struct state *s, int (*each)(void *user, const struct state_token *t), void *user, struct err *e) MUST_USE;
-int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_s, struct err *e) MUST_USE; /* ERR_STATE: no such */
+int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_s, struct err *e) MUST_USE; /* ERR_NOT_NOW: no such */
 /* Revoked ids; calls each for every one. *version changes when the database has changed (PRAGMA data_version): cheap to poll. */
 int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user, struct err *e) MUST_USE;
 int state_version(struct state *s, uint64_t *version) MUST_USE;

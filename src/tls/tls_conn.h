@@ -49,7 +49,7 @@ struct tls_takeover {              /* wipe after use */
   uint8_t exporter[TLS_EXPORTER_BYTES];        /* when wanted */
 };
 /* Takes the connection out of OpenSSL. Holds only when the handshake is done in TLS 1.3, not resumed, nothing was sent since the
-   server's flight, nothing is pending inside OpenSSL and both secrets were logged exactly once; else ERR_STATE and nothing is
+   server's flight, nothing is pending inside OpenSSL and both secrets were logged exactly once; else ERR_NOT_NOW and nothing is
    changed. All output must have been sent. On success only tls_conn_free may follow. */
 int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) MUST_USE;
 

@@ -1,0 +1,238 @@
+/* Addresses as values and as text. Only numeric forms are parsed here: nothing in this file asks a resolver. */
+#include "base/addr.h"
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/text.h"
+
+enum { ADDR_TEXT_MAX = 128 };
+
+socklen_t addr_len(const struct addr *a) {
+  if (a->u.any.sa_family == AF_INET) return sizeof a->u.v4;
+  if (a->u.any.sa_family == AF_INET6) return sizeof a->u.v6;
+  return 0;
+}
+
+uint16_t addr_port(const struct addr *a) {
+  if (a->u.any.sa_family == AF_INET) return ntohs(a->u.v4.sin_port);
+  if (a->u.any.sa_family == AF_INET6) return ntohs(a->u.v6.sin6_port);
+  return 0;
+}
+
+void addr_set_port(struct addr *a, uint16_t port) {
+  if (a->u.any.sa_family == AF_INET) a->u.v4.sin_port = htons(port);
+  if (a->u.any.sa_family == AF_INET6) a->u.v6.sin6_port = htons(port);
+}
+
+static void set_v4(struct addr *a, const uint8_t ip[4], uint16_t port) {
+  *a = (struct addr){0};
+  a->u.v4.sin_family = AF_INET;
+  a->u.v4.sin_port = htons(port);
+  memcpy(&a->u.v4.sin_addr, ip, 4);
+}
+
+static void set_v6(struct addr *a, const uint8_t ip[16], uint16_t port) {
+  *a = (struct addr){0};
+  a->u.v6.sin6_family = AF_INET6;
+  a->u.v6.sin6_port = htons(port);
+  memcpy(&a->u.v6.sin6_addr, ip, 16);
+}
+
+struct addr addr_normalised(const struct addr *a) {
+  if (a->u.any.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&a->u.v6.sin6_addr)) return *a;
+  struct addr v4;
+  set_v4(&v4, a->u.v6.sin6_addr.s6_addr + 12, addr_port(a));
+  return v4;
+}
+
+/* host is numeric; an IPv6 one may carry a zone ("fe80::1%eth0"). */
+static bool parse_ip(const char *host, uint16_t port, struct addr *out) {
+  uint8_t ip[16];
+  if (inet_pton(AF_INET, host, ip) == 1) {
+    set_v4(out, ip, port);
+    return true;
+  }
+  char bare[ADDR_TEXT_MAX];
+  const char *zone = strchr(host, '%');
+  size_t n = zone == NULL ? strlen(host) : (size_t)(zone - host);
+  if (n >= sizeof bare) return false;
+  memcpy(bare, host, n);
+  bare[n] = 0;
+  if (inet_pton(AF_INET6, bare, ip) != 1) return false;
+  set_v6(out, ip, port);
+  if (zone != NULL) {
+    out->u.v6.sin6_scope_id = if_nametoindex(zone + 1);
+    if (out->u.v6.sin6_scope_id == 0) return false;
+  }
+  return true;
+}
+
+int addr_parse(const char *text, struct addr *out, struct err *e) {
+  struct host_port hp;
+  int r = host_port_parse(text, 0, &hp, e);
+  if (r != 0) return r;
+  if (!parse_ip(hp.host, hp.port, out)) {
+    return err_set(e, ERR_SYNTAX, "%s: not a numeric address (write it as 1.2.3.4:443 or [::1]:443)", text);
+  }
+  return 0;
+}
+
+void addr_format_ip(const struct addr *a, char *out, size_t cap) {
+  char ip[INET6_ADDRSTRLEN] = "-";
+  if (a->u.any.sa_family == AF_INET) inet_ntop(AF_INET, &a->u.v4.sin_addr, ip, sizeof ip);
+  if (a->u.any.sa_family == AF_INET6) inet_ntop(AF_INET6, &a->u.v6.sin6_addr, ip, sizeof ip);
+  snprintf(out, cap, "%s", ip);
+}
+
+void addr_format(const struct addr *a, char *out, size_t cap) {
+  char ip[INET6_ADDRSTRLEN];
+  addr_format_ip(a, ip, sizeof ip);
+  bool v6 = a->u.any.sa_family == AF_INET6;
+  if (addr_len(a) == 0) snprintf(out, cap, "%s", ip);
+  else snprintf(out, cap, v6 ? "[%s]:%u" : "%s:%u", ip, (unsigned)addr_port(a));
+}
+
+bool addr_is_loopback(const struct addr *a) {
+  struct addr n = addr_normalised(a);
+  if (n.u.any.sa_family == AF_INET) return ntohl(n.u.v4.sin_addr.s_addr) >> 24 == 127;
+  return n.u.any.sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&n.u.v6.sin6_addr);
+}
+
+size_t addr_encode(const struct addr *a, uint8_t out[19]) {
+  uint16_t port = addr_port(a);
+  bool v6 = a->u.any.sa_family == AF_INET6;
+  size_t ip = v6 ? 16 : 4;
+  out[0] = v6 ? 6 : 4;
+  if (v6) memcpy(out + 1, &a->u.v6.sin6_addr, ip);
+  else if (a->u.any.sa_family == AF_INET) memcpy(out + 1, &a->u.v4.sin_addr, ip);
+  else memset(out + 1, 0, ip);
+  out[1 + ip] = (uint8_t)(port >> 8);
+  out[2 + ip] = (uint8_t)port;
+  return 3 + ip;
+}
+
+int addr_decode(const uint8_t *p, size_t n, struct addr *out) {
+  if (n == 7 && p[0] == 4) set_v4(out, p + 1, (uint16_t)(p[5] << 8 | p[6]));
+  else if (n == 19 && p[0] == 6) set_v6(out, p + 1, (uint16_t)(p[17] << 8 | p[18]));
+  else return ERR_SYNTAX;
+  return 0;
+}
+
+struct source_key addr_source(const struct addr *a) {
+  struct source_key key = {{0}};
+  struct addr n = addr_normalised(a);
+  if (n.u.any.sa_family == AF_INET) {
+    key.bytes[0] = 4;
+    memcpy(key.bytes + 1, &n.u.v4.sin_addr, 4);
+  } else if (n.u.any.sa_family == AF_INET6) {
+    key.bytes[0] = 6;
+    memcpy(key.bytes + 1, &n.u.v6.sin6_addr, 8);
+  }
+  return key;
+}
+
+int cidr_parse(const char *text, struct cidr *out, struct err *e) {
+  char ip[ADDR_TEXT_MAX];
+  const char *slash = strchr(text, '/');
+  size_t n = slash == NULL ? strlen(text) : (size_t)(slash - text);
+  if (n >= sizeof ip) goto bad;
+  memcpy(ip, text, n);
+  ip[n] = 0;
+
+  *out = (struct cidr){0};
+  if (inet_pton(AF_INET, ip, out->bytes) == 1) out->family = 4;
+  else if (inet_pton(AF_INET6, ip, out->bytes) == 1) out->family = 6;
+  else goto bad;
+  uint64_t bits = out->family == 4 ? 32 : 128;
+  if (slash != NULL && text_to_u64(slash + 1, bits, &bits) != 0) goto bad;
+  out->bits = (uint8_t)bits;
+  return 0;
+bad:
+  return err_set(e, ERR_SYNTAX, "%.100s: not an address block (write it as 10.0.0.0/8 or 2001:db8::/32)", text);
+}
+
+bool cidr_contains(const struct cidr *c, const struct addr *a) {
+  struct addr n = addr_normalised(a);
+  const uint8_t *ip;
+  if (c->family == 4 && n.u.any.sa_family == AF_INET) {
+    ip = (const uint8_t *)&n.u.v4.sin_addr;
+  } else if (c->family == 6 && (a->u.any.sa_family == AF_INET6)) {
+    ip = a->u.v6.sin6_addr.s6_addr; /* as it came: ::ffff:0:0/96 means the mapped ones */
+  } else {
+    return false;
+  }
+  size_t whole = c->bits / 8, rest = c->bits % 8;
+  if (memcmp(ip, c->bytes, whole) != 0) return false;
+  return rest == 0 || (ip[whole] ^ c->bytes[whole]) >> (8 - rest) == 0;
+}
+
+bool cidrs_contain(const struct cidr *list, size_t n, const struct addr *a) {
+  for (size_t i = 0; i < n; i++) {
+    if (cidr_contains(&list[i], a)) return true;
+  }
+  return false;
+}
+
+bool host_is_ip(const char *host) {
+  struct addr ignored;
+  return parse_ip(host, 0, &ignored);
+}
+
+static bool is_alnum(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+
+bool host_name_is_valid(const char *host) {
+  size_t n = strnlen(host, HOST_NAME_MAX_CHARS + 1);
+  if (n == 0 || n > HOST_NAME_MAX_CHARS) return false;
+  size_t label = 0;
+  for (size_t i = 0; i <= n; i++) {
+    if (host[i] == '.' || host[i] == 0) {
+      if (label == 0 || label > 63 || host[i - 1] == '-') return false;
+      label = 0;
+      continue;
+    }
+    if (!is_alnum(host[i]) && !(host[i] == '-' && label > 0)) return false;
+    label++;
+  }
+  return true;
+}
+
+int host_port_parse(const char *text, uint16_t default_port, struct host_port *out, struct err *e) {
+  const char *host = text, *port = NULL;
+  size_t n;
+  *out = (struct host_port){.port = default_port};
+  if (text[0] == '[') {
+    const char *end = strchr(text, ']');
+    if (end == NULL || (end[1] != 0 && end[1] != ':')) goto bad;
+    host = text + 1;
+    n = (size_t)(end - host);
+    if (end[1] == ':') port = end + 2;
+  } else {
+    const char *colon = strchr(text, ':');
+    if (colon != NULL && strchr(colon + 1, ':') != NULL) goto bad; /* an IPv6 address wants brackets */
+    n = colon == NULL ? strlen(text) : (size_t)(colon - text);
+    if (colon != NULL) port = colon + 1;
+  }
+  if (n == 0 || n >= sizeof out->host) goto bad;
+  memcpy(out->host, host, n);
+  out->host[n] = 0;
+  bool ip = host_is_ip(out->host);
+  if (text[0] == '[' ? !ip || strchr(out->host, ':') == NULL : !ip && !host_name_is_valid(out->host)) goto bad;
+  if (port == NULL && default_port == 0) {
+    return err_set(e, ERR_SYNTAX, "%.300s: the port is missing (write it as HOST:PORT)", text);
+  }
+  if (port != NULL && text_to_port(port, &out->port) != 0) {
+    return err_set(e, ERR_SYNTAX, "%.300s: not a port after the colon (write a number from 1 to 65535)", text);
+  }
+  return 0;
+bad:
+  return err_set(e, ERR_SYNTAX, "%.300s: not HOST:PORT (write it as example.com:443, 1.2.3.4:443 or [::1]:443)", text);
+}
+
+void host_port_format(const struct host_port *hp, char *out, size_t cap) {
+  bool v6 = strchr(hp->host, ':') != NULL;
+  snprintf(out, cap, v6 ? "[%s]:%u" : "%s:%u", hp->host, (unsigned)hp->port);
+}

@@ -1,0 +1,56 @@
+/* Error texts. A text that does not fit is cut; a caller's errno survives every call here. */
+#include "base/err.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int err_set(struct err *e, int code, const char *format, ...) {
+  if (e == NULL) return code;
+  int saved = errno;
+  e->code = code;
+  va_list ap;
+  va_start(ap, format);
+  vsnprintf(e->text, sizeof e->text, format, ap);
+  va_end(ap);
+  errno = saved;
+  return code;
+}
+
+int err_set_errno(struct err *e, const char *format, ...) {
+  if (e == NULL) return ERR_IO;
+  int saved = errno;
+  e->code = ERR_IO;
+  va_list ap;
+  va_start(ap, format);
+  vsnprintf(e->text, sizeof e->text, format, ap);
+  va_end(ap);
+  size_t n = strlen(e->text);
+  char reason[128];
+  snprintf(e->text + n, sizeof e->text - n, ": %s", strerror_r(saved, reason, sizeof reason));
+  errno = saved;
+  return ERR_IO;
+}
+
+int err_prefix(struct err *e, const char *format, ...) {
+  if (e == NULL) return ERR_IO;
+  int saved = errno;
+  char before[ERR_TEXT_MAX];
+  memcpy(before, e->text, sizeof before);
+  va_list ap;
+  va_start(ap, format);
+  vsnprintf(e->text, sizeof e->text, format, ap);
+  va_end(ap);
+  size_t n = strlen(e->text);
+  snprintf(e->text + n, sizeof e->text - n, ": %s", before);
+  errno = saved;
+  return e->code;
+}
+
+const char *err_name(int code) {
+  static const char *const names[] = {"none", "nomem", "io",      "syntax",   "limit",      "auth", "crypto",
+                                      "not_now", "usage", "closed", "timeout",  "conflict",   "unsupported"};
+  if (code > 0 || -code >= (int)ARRAY_LEN(names)) return "unknown";
+  return names[-code];
+}
