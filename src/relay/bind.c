@@ -1,0 +1,369 @@
+/* BIND, step by step:
+
+     check      what is asked, the ticket, the token's limits
+     register   the label leads here from now on; whoever held it is told `superseded`
+     port       a raw port's lease, committed to the state          (keeper)
+     listen     the port leads here                                 (the port's worker)
+     announce   BOUND with a fresh ticket
+
+   Closing may come between any two. A bound that is closed with a step under way is kept until the step is back, and undone then. */
+#include "relay/bind.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "relay/keeper.h"
+#include "relay/raw.h"
+
+enum { PORT_TRIES_MAX = 20, LABEL_LOG_CHARS = 8 };
+
+struct job {                       /* a step under way */
+  struct bound *bound;
+  struct port_request port;
+  struct raw_request raw;
+};
+
+static uint64_t next_serial(void) {
+  static uint64_t last;
+  return __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+}
+
+/* A label is what keeps strangers out: the log shows enough to tell tunnels apart and not enough to visit one. */
+static void log_tunnel(const char *event, const struct bound *b, const char *reason) {
+  char label[LABEL_LOG_CHARS + 1];
+  const struct tunnel *t = b->tunnel;
+  memcpy(label, t->label, LABEL_LOG_CHARS);
+  label[LABEL_LOG_CHARS] = '\0';
+  log_event(LOG_INFO, event, "label", label, "owner", t->owner->name, "tcp_port", LOG_U64(t->tcp_port), "streams",
+            LOG_U64(__atomic_load_n(&t->streams_total, __ATOMIC_RELAXED)), "reason", reason, NULL);
+}
+
+static void send_unbound(struct link *l, uint32_t id, enum refusal why) {
+  uint8_t frame[FRAME_HEADER_BYTES + 64];
+  struct writer w = writer_of(frame, sizeof frame);
+  struct frame_unbound f = {.id = id, .reason = (uint16_t)why};
+  frame_unbound_encode(&w, &f);
+  link_send(l, &w);
+}
+
+/* The end of a bound */
+
+static void bound_free(struct bound *b) {
+  struct link *l = b->link;
+  tunnel_unref(l->worker->relay->registry, b->tunnel);
+  free(b);
+  link_unref(l);
+}
+
+/* Takes it out of all places; the memory goes when no step is under way. */
+static void bound_remove(struct bound *b, enum refusal why) {
+  struct link *l = b->link;
+  struct relay *r = l->worker->relay;
+  struct tunnel *t = b->tunnel;
+  if (b->gone) return;
+  b->gone = true;
+  list_remove(&b->node);
+  l->bound_n--;
+  registry_remove(r->registry, t);
+  if (b->announced) {
+    METRIC_SUB(&l->worker->metrics, tunnels_now, 1);
+    log_tunnel("tunnel_closed", b, refusal_name(why));
+  }
+  if (t->tcp_port != 0 && b->steps == 0) {
+    raw_detach(r, t->tcp_port, t);
+    keeper_release_port(r->keeper, t->tcp_port, b->serial, false);
+  }
+  if (b->steps == 0) bound_free(b);
+}
+
+static void bound_refuse(struct bound *b, enum refusal why) {
+  struct link *l = b->link;
+  uint32_t id = b->tunnel->bind_id;
+  (void)link_ref(l);
+  bound_remove(b, why);
+  send_unbound(l, id, why);
+  link_unref(l);
+}
+
+/* Being superseded comes from another worker. */
+struct supersede {
+  struct loop_msg msg;
+  struct tunnel *tunnel;
+};
+
+static struct bound *bound_of(struct link *l, uint32_t id) {
+  LIST_FOREACH(&l->bound, it) {
+    struct bound *b = CONTAINER_OF(it, struct bound, node);
+    if (b->tunnel->bind_id == id) return b;
+  }
+  return NULL;
+}
+
+static void supersede_here(struct loop *loop, struct loop_msg *m) {
+  struct supersede *s = CONTAINER_OF(m, struct supersede, msg);
+  struct worker *w = s->tunnel->worker;
+  struct link *l = loop != NULL ? link_find(w, s->tunnel->link_id) : NULL;
+  struct bound *b = l != NULL ? bound_of(l, s->tunnel->bind_id) : NULL;
+  if (b != NULL && b->tunnel == s->tunnel) bound_refuse(b, REFUSE_SUPERSEDED);
+  if (loop != NULL) tunnel_unref(w->relay->registry, s->tunnel);
+  free(s);
+}
+
+static void supersede(struct relay *r, struct tunnel *old) {
+  struct supersede *s = calloc(1, sizeof *s);
+  if (s == NULL) {                 /* the loser is not told, but the label leads to the winner */
+    tunnel_unref(r->registry, old);
+    return;
+  }
+  s->msg.fn = supersede_here;
+  s->tunnel = old;                 /* with its reference */
+  loop_post(old->worker->loop, &s->msg);
+}
+
+/* announce */
+
+static int make_ticket(struct link *l, const struct tunnel *t, uint8_t out[TICKET_MAX_BYTES], size_t *n) {
+  struct relay *r = l->worker->relay;
+  struct ticket k = {.tcp_port = t->tcp_port, .incarnation = t->incarnation, .expires_s = loop_wall_s(l->worker->loop) + TICKET_LIFE_S};
+  strcpy(k.relay, r->options->domain);
+  memcpy(k.owner, t->owner->id, sizeof k.owner);
+  strcpy(k.label, t->label);
+  pthread_mutex_lock(&r->ticket_lock);
+  struct ticket_key key = r->ticket_keys[0];
+  pthread_mutex_unlock(&r->ticket_lock);
+  int rc = ticket_encode(&k, &key, out, n);
+  wipe(&key, sizeof key);
+  return rc;
+}
+
+static void bound_announce(struct bound *b) {
+  struct link *l = b->link;
+  struct relay *r = l->worker->relay;
+  struct tunnel *t = b->tunnel;
+  uint8_t frame[FRAME_HEADER_BYTES + 2 * (HOST_NAME_MAX_CHARS + 1) + TICKET_MAX_BYTES + 64], ticket[TICKET_MAX_BYTES];
+  struct writer w = writer_of(frame, sizeof frame);
+  struct frame_bound f = {.id = t->bind_id, .port = r->public_port, .tcp_port = t->tcp_port, .plain = (t->flags & TUNNEL_PLAIN) != 0, .ticket = ticket};
+  if (make_ticket(l, t, ticket, &f.ticket_n) != 0) {
+    bound_refuse(b, REFUSE_INTERNAL);
+    return;
+  }
+  strcpy(f.host, t->host);
+  if (t->tcp_port != 0) strcpy(f.tcp_host, r->public_host);
+  b->announced = true;
+  METRIC_ADD(&l->worker->metrics, tunnels_now, 1);
+  METRIC_ADD(&l->worker->metrics, tunnels_total, 1);
+  log_tunnel("tunnel_open", b, "");
+  frame_bound_encode(&w, &f);
+  link_send(l, &w);
+}
+
+void bind_renew(struct link *l) {
+  LIST_FOREACH(&l->bound, it) {
+    struct bound *b = CONTAINER_OF(it, struct bound, node);
+    uint8_t frame[FRAME_HEADER_BYTES + TICKET_MAX_BYTES + 16], ticket[TICKET_MAX_BYTES];
+    struct writer w = writer_of(frame, sizeof frame);
+    struct frame_ticket f = {.id = b->tunnel->bind_id, .ticket = ticket};
+    if (!b->announced || make_ticket(l, b->tunnel, ticket, &f.ticket_n) != 0) continue;
+    frame_ticket_encode(&w, &f);
+    link_send(l, &w);
+    if (l->state == LINK_DOWN) return;
+  }
+}
+
+/* port and listen */
+
+static void step_port(struct job *j);
+
+/* A step is back. True when the bound was closed meanwhile: then everything is undone here. */
+static bool step_back(struct job *j, bool port_held, bool attached) {
+  struct bound *b = j->bound;
+  struct relay *r = b->link->worker->relay;
+  b->steps--;
+  if (!b->gone) return false;
+  if (attached) raw_detach(r, b->tunnel->tcp_port, b->tunnel);
+  if (port_held) keeper_release_port(r->keeper, b->tunnel->tcp_port, b->serial, false);
+  free(j);
+  bound_free(b);
+  return true;
+}
+
+static void step_listened(struct raw_request *q) {
+  struct job *j = CONTAINER_OF(q, struct job, raw);
+  struct bound *b = j->bound;
+  struct relay *r = b->link->worker->relay;
+  if (step_back(j, true, q->result == 0)) return;
+  if (q->result == 0) {
+    free(j);
+    bound_announce(b);
+    return;
+  }
+  /* Somebody else on this host has that port. */
+  keeper_release_port(r->keeper, b->tunnel->tcp_port, b->serial, b->port_is_new);
+  b->tunnel->tcp_port = 0;
+  if (b->port_is_new && ++b->tries < PORT_TRIES_MAX) {
+    b->serial = next_serial();
+    step_port(j);
+    return;
+  }
+  free(j);
+  bound_refuse(b, b->port_is_new ? REFUSE_PORTS_EXHAUSTED : REFUSE_TICKET);
+}
+
+static void step_leased(struct port_request *q) {
+  struct job *j = CONTAINER_OF(q, struct job, port);
+  struct bound *b = j->bound;
+  if (q->result == 0) b->tunnel->tcp_port = q->port;
+  if (step_back(j, q->result == 0, false)) return;
+  if (q->result == 0) {
+    b->steps++;
+    raw_attach(&j->raw, b->link->worker, q->port, b->tunnel, step_listened);
+    return;
+  }
+  free(j);
+  bound_refuse(b, q->result == ERR_LIMIT ? REFUSE_PORTS_EXHAUSTED : q->result == ERR_CONFLICT ? REFUSE_TICKET : REFUSE_STATE);
+}
+
+static void step_port(struct job *j) {
+  struct bound *b = j->bound;
+  memset(&j->port, 0, sizeof j->port);
+  memcpy(j->port.owner, b->tunnel->owner->id, TOKEN_ID_BYTES);
+  strcpy(j->port.label, b->tunnel->label);
+  j->port.serial = b->serial;
+  j->port.port = b->port_is_new ? 0 : b->tunnel->tcp_port;
+  j->port.done = step_leased;
+  b->steps++;
+  keeper_take_port(b->link->worker->relay->keeper, b->link->worker, &j->port);
+}
+
+/* check and register */
+
+static enum refusal check_flags(struct relay *r, struct tunnel *t, const struct frame_bind *f) {
+  const struct relay_options *o = r->options;
+  struct err e;
+  if (alpn_check(f->alpn, f->alpn_n) != 0) return REFUSE_ALPN;
+  if ((f->flags & TUNNEL_TCP) != 0 && o->tcp_port_from == 0) return REFUSE_NO_RAW_PORTS;
+  if ((f->flags & TUNNEL_PLAIN) != 0 && !o->plain_allowed) return REFUSE_PLAIN;
+  if ((f->flags & TUNNEL_H2) == 0) return alpn_contains(f->alpn, f->alpn_n, "h2") ? REFUSE_H2 : REFUSE_NONE;
+  if (certs_exact(r->certs, t->host, &t->exact, &e) == 0) return REFUSE_NONE;
+  return o->h2_shared_name ? REFUSE_NONE : REFUSE_H2;
+}
+
+/* A ticket brings label, port and the right to them; without one the label is new. */
+static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct frame_bind *f) {
+  struct relay *r = l->worker->relay;
+  struct ticket k;
+  if (f->ticket_n == 0) {
+    uint8_t random[LABEL_RANDOM_BYTES];
+    loop_random(l->worker->loop, random, sizeof random);
+    base32_encode(random, sizeof random, t->label);
+    t->incarnation = f->incarnation;
+    return REFUSE_NONE;
+  }
+  pthread_mutex_lock(&r->ticket_lock);
+  int rc = ticket_decode(f->ticket, f->ticket_n, r->ticket_keys, r->ticket_keys_n, &k);
+  pthread_mutex_unlock(&r->ticket_lock);
+  if (rc != 0 || strcmp(k.relay, r->options->domain) != 0 || memcmp(k.owner, l->owner->id, TOKEN_ID_BYTES) != 0 ||
+      k.expires_s <= loop_wall_s(l->worker->loop) || f->incarnation < k.incarnation)
+    return REFUSE_TICKET;
+  strcpy(t->label, k.label);
+  t->incarnation = f->incarnation;
+  t->tcp_port = k.tcp_port;
+  return REFUSE_NONE;
+}
+
+static struct tunnel *tunnel_new(struct link *l, const struct frame_bind *f) {
+  struct tunnel *t = calloc(1, sizeof *t);
+  if (t == NULL) return NULL;
+  if (f->allow_n > 0) {
+    t->allow = calloc(f->allow_n, sizeof *t->allow);
+    if (t->allow == NULL) {
+      free(t);
+      return NULL;
+    }
+    memcpy(t->allow, f->allow, f->allow_n * sizeof *t->allow);
+    t->allow_n = f->allow_n;
+  }
+  t->refs = 1;
+  t->owner = owner_ref(l->owner);
+  t->worker = l->worker;
+  memcpy(t->link_id, l->id, sizeof t->link_id);
+  t->bind_id = f->id;
+  t->flags = f->flags;
+  t->opened_ms = loop_now_ms(l->worker->loop);
+  return t;
+}
+
+static enum refusal bind_check(struct link *l, struct tunnel *t, const struct frame_bind *f) {
+  enum refusal why = l->bound_n >= LINK_TUNNELS_MAX ? REFUSE_TUNNEL_LIMIT : check_ticket(l, t, f);
+  if (why != REFUSE_NONE) return why;
+  int n = snprintf(t->host, sizeof t->host, "%s.%s", t->label, l->worker->relay->options->domain);
+  if (n < 0 || (size_t)n >= sizeof t->host) return REFUSE_INTERNAL;
+  why = check_flags(l->worker->relay, t, f);
+  if (why != REFUSE_NONE) return why;
+  memcpy(t->alpn, f->alpn, f->alpn_n);
+  t->alpn_n = f->alpn_n;
+  if ((f->flags & TUNNEL_TCP) == 0) t->tcp_port = 0;
+  return REFUSE_NONE;
+}
+
+static enum refusal bind_register(struct link *l, struct tunnel *t, struct bound **out) {
+  struct relay *r = l->worker->relay;
+  struct tunnel *replaced;
+  struct bound *b = calloc(1, sizeof *b);
+  if (b == NULL) return REFUSE_INTERNAL;
+  int rc = registry_put(r->registry, t, &replaced);
+  if (rc != 0) {
+    free(b);
+    return rc == ERR_LIMIT ? REFUSE_TUNNEL_LIMIT : rc == ERR_CONFLICT ? REFUSE_SUPERSEDED : REFUSE_INTERNAL;
+  }
+  if (replaced != NULL) supersede(r, replaced);
+  b->link = link_ref(l);
+  b->tunnel = t;                   /* with its reference */
+  b->serial = next_serial();
+  b->port_is_new = t->tcp_port == 0;
+  list_push_tail(&l->bound, &b->node);
+  l->bound_n++;
+  *out = b;
+  return REFUSE_NONE;
+}
+
+void bind_request(struct link *l, const struct frame_bind *f) {
+  struct relay *r = l->worker->relay;
+  struct bound *b;
+  if (bound_of(l, f->id) != NULL) {
+    link_end(l, REFUSE_MALFORMED);
+    return;
+  }
+  struct tunnel *t = tunnel_new(l, f);
+  enum refusal why = t == NULL ? REFUSE_INTERNAL : bind_check(l, t, f);
+  if (why == REFUSE_NONE) why = bind_register(l, t, &b);
+  if (why != REFUSE_NONE) {
+    if (t != NULL) tunnel_unref(r->registry, t);
+    send_unbound(l, f->id, why);
+    return;
+  }
+  if ((f->flags & TUNNEL_TCP) == 0) {
+    bound_announce(b);
+    return;
+  }
+  struct job *j = calloc(1, sizeof *j);
+  if (j == NULL) {
+    bound_refuse(b, REFUSE_INTERNAL);
+    return;
+  }
+  j->bound = b;
+  step_port(j);
+}
+
+void bind_close(struct link *l, uint32_t id, enum refusal why) {
+  struct bound *b = bound_of(l, id);
+  if (b != NULL) bound_refuse(b, why);
+}
+
+void bind_close_all(struct link *l) {
+  LIST_FOREACH(&l->bound, it) bound_remove(CONTAINER_OF(it, struct bound, node), REFUSE_CLOSED);
+}

@@ -1,0 +1,25 @@
+/* BIND: from a request on a control link to a tunnel that visitors can reach, and back. The steps that may take time (the port's
+   lease in the state, its listener on another worker) are messages; the answer BOUND goes out after the last. */
+#ifndef RELAY_BIND_H
+#define RELAY_BIND_H
+
+#include "relay/link.h"
+
+struct bound {                     /* one tunnel of a link; in link->bound */
+  struct list node;
+  struct link *link;
+  struct tunnel *tunnel;           /* one reference */
+  uint64_t serial;                 /* tells this holder of a raw port from all others */
+  bool announced;                  /* BOUND was sent */
+  bool gone;                       /* closed while a step was under way */
+  bool port_is_new;                /* another may be tried when this one cannot be listened on */
+  unsigned steps;                  /* messages under way: this memory stays until they are back */
+  unsigned tries;
+};
+
+void bind_request(struct link *l, const struct frame_bind *f);
+void bind_close(struct link *l, uint32_t id, enum refusal why);  /* answers UNBOUND */
+void bind_close_all(struct link *l);
+void bind_renew(struct link *l);   /* new tickets for all */
+
+#endif

@@ -1,0 +1,40 @@
+/* What all parts of one relay share. Made before the workers start, and constant afterwards but for what says otherwise. */
+#ifndef RELAY_CONTEXT_H
+#define RELAY_CONTEXT_H
+
+#include <pthread.h>
+
+#include "relay/certs.h"
+#include "relay/metrics.h"
+#include "relay/ports.h"
+#include "relay/relay.h"
+
+struct registry;
+struct worker;
+struct keeper;
+
+struct relay {
+  struct relay_options *options;   /* our copy: port 0 replaced by what the kernel gave */
+  struct state *state;             /* the keeper's, once it runs */
+  struct certs *certs;             /* thread-safe where its header says so */
+  struct registry *registry;       /* thread-safe */
+  struct keeper *keeper;           /* thread-safe */
+  struct worker *workers;          /* an array; each runs one loop in one thread */
+  unsigned workers_n;
+  uint8_t (*operators)[ED25519_KEY_BYTES];
+  size_t operators_n;
+  char public_host[HOST_NAME_MAX_CHARS + 1];   /* where raw ports are to be reached */
+  uint16_t public_port;            /* in URLs */
+  struct host_port dial;           /* in tokens */
+  uint64_t instance;
+  uint64_t started_ms;             /* CLOCK_MONOTONIC */
+  bool draining;                   /* relaxed atomic */
+
+  pthread_mutex_t ticket_lock;     /* guards the ticket keys, which the keeper rotates */
+  struct ticket_key ticket_keys[2];
+  size_t ticket_keys_n;
+};
+
+static inline bool relay_draining(struct relay *r) { return __atomic_load_n(&r->draining, __ATOMIC_RELAXED); }
+
+#endif

@@ -1,0 +1,251 @@
+/* From accept to knowing who it is. Nothing is read past what the present step needs, so that whoever takes the connection
+   over finds the rest in the kernel. */
+#include "relay/door.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop/net.h"
+#include "relay/link.h"
+#include "relay/registry.h"
+#include "relay/visitor.h"
+#include "relay/warm.h"
+#include "tls/client_hello.h"
+#include "wire/proxy.h"
+
+enum { DOOR_MAGIC = 0x646f6f72, TLS_FIRST_BYTE = 0x16, DOOR_CHUNK_BYTES = 2048 };
+enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO };
+
+struct door {
+  unsigned magic;
+  enum door_state state;
+  struct worker *worker;
+  struct list node;
+  struct loop_io io;
+  struct loop_timer deadline;
+  struct loop_deferred deferred;
+  int fd;
+  struct addr peer, local;
+  struct source_key source;        /* counted until the door or the handshake behind it ends */
+  size_t got;
+  union {
+    uint8_t proxy[PROXY_HEADER_MAX_BYTES];
+    uint8_t preface[PREFACE_BYTES];
+  } u;
+  struct client_hello hello;
+};
+
+static void door_free(struct loop_deferred *d) {
+  struct door *door = CONTAINER_OF(d, struct door, deferred);
+  client_hello_free(&door->hello);
+  free(door);
+}
+
+/* Leaves everything but the descriptor and the source's count to the end of the turn. */
+static void door_leave(struct door *d) {
+  loop_timer_stop(&d->deadline);
+  loop_io_del(&d->io);
+  list_remove(&d->node);
+  d->magic = 0;
+  loop_defer(d->worker->loop, &d->deferred, door_free);
+}
+
+static void door_drop(struct door *d) {
+  worker_source_leave(d->worker, &d->source);
+  net_close(d->fd);
+  door_leave(d);
+}
+
+static void door_alert(struct door *d, uint8_t alert) {
+  uint8_t record[PLAIN_ALERT_BYTES];
+  tls_plain_alert(alert, record);
+  ssize_t sent = net_send(d->fd, record, sizeof record); /* best effort: it is a refusal */
+  (void)sent;
+  worker_source_leave(d->worker, &d->source);
+  pump_linger_close(d->worker->pool, d->fd);
+  door_leave(d);
+}
+
+static void door_deadline(struct loop_timer *t) {
+  struct door *d = CONTAINER_OF(t, struct door, deadline);
+  if (d->state == DOOR_HELLO) METRIC_ADD(&d->worker->metrics, handshakes_timeout_total, 1);
+  door_drop(d);
+}
+
+/* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any public-key
+   work: unknown, closed, malformed, or not for this visitor's address. */
+static void door_route(struct door *d) {
+  struct relay *r = d->worker->relay;
+  struct client_hello *hello = &d->hello;
+  bool link = client_hello_offers_alpn(hello, WIRE_ALPN);
+  if (hello->has_sni && strcmp(hello->sni, r->options->domain) == 0) {
+    if (link && !relay_draining(r)) {
+      link_accept(d->worker, d->fd, &d->peer, &d->source, hello);
+      door_leave(d);
+      return;
+    }
+  } else if (hello->has_sni && !link) {
+    struct tunnel *t = visitor_tunnel(r, hello->sni, &d->peer);
+    if (t != NULL) {
+      visitor_accept(d->worker, d->fd, &d->peer, &d->local, &d->source, hello, t);
+      door_leave(d);
+      return;
+    }
+  }
+  METRIC_ADD(&d->worker->metrics, handshakes_unknown_name_total, 1);
+  door_alert(d, ALERT_UNRECOGNIZED_NAME);
+}
+
+/* Each reader returns true when it has something new to look at, false when the connection is gone or has nothing more now. */
+static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) {
+  *got = net_recv(d->fd, to, n);
+  if (*got == NET_AGAIN) return false;
+  if (*got <= 0) {
+    door_drop(d);
+    return false;
+  }
+  return true;
+}
+
+static bool door_read_proxy(struct door *d) {
+  struct proxy_header h;
+  int want = proxy_read(d->u.proxy, d->got, &h);
+  if (want < 0) {
+    door_drop(d);
+    return false;
+  }
+  if (want > 0) {
+    ssize_t n;
+    if ((size_t)want > sizeof d->u.proxy - d->got) {
+      door_drop(d);
+      return false;
+    }
+    if (!door_recv(d, d->u.proxy + d->got, (size_t)want, &n)) return false;
+    d->got += (size_t)n;
+    return true;
+  }
+  if (!h.local) {
+    struct addr visitor = addr_normalised(&h.source);
+    struct source_key key = addr_source(&visitor);
+    if (worker_source_enter(d->worker, &key) != 0) {
+      METRIC_ADD(&d->worker->metrics, handshakes_over_cap_total, 1);
+      door_drop(d);
+      return false;
+    }
+    worker_source_leave(d->worker, &d->source);
+    d->source = key;
+    d->peer = visitor;
+    d->local = h.destination;
+  }
+  d->got = 0;
+  d->state = DOOR_FIRST;
+  return true;
+}
+
+static bool door_read_first(struct door *d) {
+  uint8_t first[RECORD_HEADER_BYTES];
+  ssize_t n;
+  if (!door_recv(d, first, sizeof first, &n)) return false;
+  if (first[0] == PREFACE_FIRST_BYTE) {
+    memcpy(d->u.preface, first, (size_t)n);
+    d->got = (size_t)n;
+    d->state = DOOR_PREFACE;
+    return true;
+  }
+  uint8_t alert;
+  if (first[0] != TLS_FIRST_BYTE) {
+    METRIC_ADD(&d->worker->metrics, connections_unknown_total, 1);
+    door_drop(d);
+    return false;
+  }
+  d->state = DOOR_HELLO;
+  (void)loop_timer_set(d->worker->loop, &d->deadline, HANDSHAKE_DEADLINE_MS, door_deadline); /* only moves it */
+  METRIC_ADD(&d->worker->metrics, handshakes_started_total, 1);
+  if (client_hello_feed(&d->hello, first, (size_t)n, &alert) != 0) {
+    METRIC_ADD(&d->worker->metrics, handshakes_failed_total, 1);
+    door_alert(d, alert);
+    return false;
+  }
+  return true;
+}
+
+static bool door_read_preface(struct door *d) {
+  ssize_t n;
+  if (!door_recv(d, d->u.preface + d->got, PREFACE_BYTES - d->got, &n)) return false;
+  d->got += (size_t)n;
+  if (d->got < PREFACE_BYTES) return true;
+  struct preface p;
+  worker_source_leave(d->worker, &d->source);
+  if (preface_decode(d->u.preface, &p) == 0) {
+    warm_arrived(d->worker, d->fd, &p);
+  } else {
+    METRIC_ADD(&d->worker->metrics, data_connections_refused_total, 1);
+    net_close(d->fd);
+  }
+  door_leave(d);
+  return false;
+}
+
+static bool door_read_hello(struct door *d) {
+  uint8_t chunk[DOOR_CHUNK_BYTES], alert;
+  ssize_t n;
+  size_t want = size_min(client_hello_want(&d->hello), sizeof chunk);
+  if (!door_recv(d, chunk, want, &n)) return false;
+  if (client_hello_feed(&d->hello, chunk, (size_t)n, &alert) != 0) {
+    METRIC_ADD(&d->worker->metrics, handshakes_failed_total, 1);
+    door_alert(d, alert);
+    return false;
+  }
+  if (!d->hello.complete) return true;
+  door_route(d);
+  return false;
+}
+
+static void door_ready(struct loop_io *io, uint32_t events) {
+  static bool (*const read_state[])(struct door *) = {
+    [DOOR_PROXY] = door_read_proxy, [DOOR_FIRST] = door_read_first, [DOOR_PREFACE] = door_read_preface, [DOOR_HELLO] = door_read_hello};
+  struct door *d = CONTAINER_OF(io, struct door, io);
+  (void)events;
+  CHECK_MAGIC(d, DOOR_MAGIC);
+  while (read_state[d->state](d)) {
+  }
+}
+
+void door_open(struct worker *w, int fd, const struct addr *peer) {
+  const struct relay_options *o = w->relay->options;
+  struct addr normal = addr_normalised(peer);
+  struct source_key source = addr_source(&normal);
+  struct door *d = NULL;
+  if (worker_source_enter(w, &source) != 0) {
+    METRIC_ADD(&w->metrics, handshakes_over_cap_total, 1);
+    net_close(fd);
+    return;
+  }
+  d = calloc(1, sizeof *d);
+  if (d == NULL || net_stream_setup(fd) != 0) goto fail;
+  d->magic = DOOR_MAGIC;
+  d->worker = w;
+  d->fd = fd;
+  d->peer = normal;
+  d->source = source;
+  struct addr local;
+  if (net_local(fd, &local) == 0) d->local = addr_normalised(&local);
+  d->state = cidrs_contain(o->accept_proxy, o->accept_proxy_n, &normal) ? DOOR_PROXY : DOOR_FIRST;
+  client_hello_init(&d->hello);
+  if (loop_io_add(w->loop, &d->io, fd, EPOLLIN, door_ready) != 0) goto fail;
+  if (loop_timer_set(w->loop, &d->deadline, PREFACE_DEADLINE_MS, door_deadline) != 0) goto fail_io;
+  list_push_tail(&w->doors, &d->node);
+  door_ready(&d->io, EPOLLIN);     /* with luck the first flight is already there */
+  return;
+
+fail_io:
+  loop_io_del(&d->io);
+fail:
+  worker_source_leave(w, &source);
+  net_close(fd);
+  free(d);
+}
+
+void door_close_all(struct worker *w) {
+  LIST_FOREACH(&w->doors, it) door_drop(CONTAINER_OF(it, struct door, node));
+}

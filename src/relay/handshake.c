@@ -1,0 +1,134 @@
+/* Driving a TLS handshake: read at most what tls_conn_want allows, feed, write what comes out. After the peer's Finished nothing
+   more has been read, so the stream's first byte is still in the kernel. */
+#include "relay/handshake.h"
+
+#include <string.h>
+
+#include "loop/net.h"
+
+enum { HANDSHAKE_CHUNK_BYTES = 4096 };
+
+static void handshake_leave(struct handshake *h) {
+  loop_timer_stop(&h->deadline);
+  loop_io_del(&h->io);
+  if (h->counted) {
+    worker_source_leave(h->worker, &h->source);
+    METRIC_SUB(&h->worker->metrics, handshakes_now, 1);
+  }
+  h->counted = false;
+}
+
+/* Writes what can be written at once: for alerts, after which the connection ends anyway. */
+static void flush_once(int fd, struct tls_conn *conn) {
+  size_t n;
+  const uint8_t *out = tls_conn_output(conn, &n);
+  if (n == 0) return;
+  ssize_t sent = net_send(fd, out, n);
+  if (sent > 0) tls_conn_output_sent(conn, (size_t)sent);
+}
+
+static void handshake_fail(struct handshake *h) {
+  handshake_leave(h);
+  if (h->conn != NULL) flush_once(h->fd, h->conn);
+  tls_conn_free(h->conn);
+  h->conn = NULL;
+  pump_linger_close(h->worker->pool, h->fd);
+  h->fd = -1;
+  h->done(h, false);
+}
+
+void handshake_refuse(struct worker *w, int fd, struct tls_conn *conn, uint8_t alert) {
+  tls_conn_alert(conn, alert);
+  flush_once(fd, conn);
+  tls_conn_free(conn);
+  pump_linger_close(w->pool, fd);
+}
+
+void handshake_abort(struct handshake *h) {
+  handshake_leave(h);
+  tls_conn_free(h->conn);
+  h->conn = NULL;
+  net_close(h->fd);
+  h->fd = -1;
+}
+
+static void handshake_deadline(struct loop_timer *t) {
+  struct handshake *h = CONTAINER_OF(t, struct handshake, deadline);
+  METRIC_ADD(&h->worker->metrics, handshakes_timeout_total, 1);
+  handshake_fail(h);
+}
+
+/* 1: all output sent; 0: would block; negative: gone. */
+static int handshake_flush(struct handshake *h) {
+  for (;;) {
+    size_t n;
+    const uint8_t *out = tls_conn_output(h->conn, &n);
+    if (n == 0) return 1;
+    ssize_t sent = net_send(h->fd, out, n);
+    if (sent == NET_AGAIN) return 0;
+    if (sent < 0) return (int)sent;
+    tls_conn_output_sent(h->conn, (size_t)sent);
+  }
+}
+
+/* After each feed. False when the handshake is over, one way or the other. */
+static bool handshake_advance(struct handshake *h, enum tls_status status) {
+  if (status == TLS_FAILED) {
+    handshake_fail(h);
+    return false;
+  }
+  int flushed = handshake_flush(h);
+  if (flushed < 0) {
+    handshake_fail(h);
+    return false;
+  }
+  if (flushed == 0) {              /* only a peer that does not read makes us wait here */
+    loop_io_set(&h->io, EPOLLOUT);
+    return false;
+  }
+  if (status == TLS_DONE) {
+    handshake_leave(h);
+    h->done(h, true);
+    return false;
+  }
+  loop_io_set(&h->io, EPOLLIN);
+  return true;
+}
+
+static void handshake_ready(struct loop_io *io, uint32_t events) {
+  struct handshake *h = CONTAINER_OF(io, struct handshake, io);
+  uint8_t chunk[HANDSHAKE_CHUNK_BYTES];
+  struct err e;
+  if (events & EPOLLOUT) {
+    if (!handshake_advance(h, tls_conn_feed(h->conn, NULL, 0, &e))) return;
+  }
+  for (;;) {
+    size_t want = size_min(tls_conn_want(h->conn), sizeof chunk);
+    ssize_t n = net_recv(h->fd, chunk, want);
+    if (n == NET_AGAIN) return;
+    if (n <= 0) {
+      handshake_fail(h);
+      return;
+    }
+    if (!handshake_advance(h, tls_conn_feed(h->conn, chunk, (size_t)n, &e))) return;
+  }
+}
+
+void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source, const struct client_hello *hello,
+                     struct tls_server *server, const struct tls_server_policy *policy, void (*done)(struct handshake *h, bool ok)) {
+  struct err e;
+  memset(h, 0, sizeof *h);
+  h->worker = w;
+  h->fd = fd;
+  h->source = *source;
+  h->counted = true;
+  h->done = done;
+  METRIC_ADD(&w->metrics, handshakes_now, 1);
+  h->conn = server != NULL ? tls_conn_server(server, policy, &e) : NULL;
+  if (h->conn == NULL || loop_io_add(w->loop, &h->io, fd, EPOLLIN, handshake_ready) != 0 ||
+      loop_timer_set(w->loop, &h->deadline, HANDSHAKE_DEADLINE_MS, handshake_deadline) != 0) {
+    handshake_fail(h);
+    return;
+  }
+  (void)handshake_advance(h, tls_conn_feed(h->conn, buf_data(&hello->raw), hello->raw.len, &e));
+}

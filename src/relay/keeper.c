@@ -1,0 +1,290 @@
+/* The keeper's thread. Ports have a holder's serial beside their lease, because a tunnel that was taken over and the one that took
+   over give and take the same port from different threads: a release by anyone but the present holder is void. */
+#include "relay/keeper.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "relay/registry.h"
+#include "relay/worker.h"
+
+enum { KEEPER_POLL_MS = 250, CERTIFICATES_POLL_MS = 2000, TICKET_KEYS_POLL_MS = 3600 * 1000, ENDED_BATCH = 64 };
+
+struct holder {
+  uint64_t serial;                 /* 0: nobody */
+  uint8_t owner[TOKEN_ID_BYTES];
+  char label[LABEL_CHARS + 1];
+};
+
+struct keeper {
+  struct relay *relay;
+  struct loop *loop;
+  pthread_t thread;
+  struct loop_timer revocations, certificates, ticket_keys;
+  struct ports *ports;
+  struct holder *holders;          /* by port - tcp_port_from */
+  uint64_t state_version;
+};
+
+static struct holder *holder_of(struct keeper *k, uint16_t port) { return &k->holders[port - k->relay->options->tcp_port_from]; }
+
+static bool port_in_range(const struct keeper *k, uint16_t port) {
+  return port >= k->relay->options->tcp_port_from && port <= k->relay->options->tcp_port_to;
+}
+
+/* Ports */
+
+static int lease_write(struct keeper *k, const struct port_request *q) {
+  struct port_lease lease = {.port = q->port};
+  struct err e;
+  memcpy(lease.owner, q->owner, sizeof lease.owner);
+  memcpy(lease.label, q->label, sizeof lease.label);
+  int rc = state_lease_put(k->relay->state, &lease, &e);
+  if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
+  return rc == 0 ? 0 : ERR_IO;
+}
+
+static int port_take_back(struct keeper *k, const struct port_request *q) {
+  if (!port_in_range(k, q->port)) return ERR_CONFLICT;
+  const struct holder *h = holder_of(k, q->port);
+  /* Still held by the tunnel that this one takes over from: the lease on disk says what we would write. */
+  if (h->serial != 0) return strcmp(h->label, q->label) == 0 && memcmp(h->owner, q->owner, TOKEN_ID_BYTES) == 0 ? 0 : ERR_CONFLICT;
+  int rc = ports_take_back(k->ports, q->port, q->owner, q->label, loop_wall_s(k->loop));
+  if (rc != 0) return ERR_CONFLICT;
+  rc = lease_write(k, q);
+  if (rc != 0) ports_release(k->ports, q->port, loop_wall_s(k->loop));
+  return rc;
+}
+
+static int port_take_new(struct keeper *k, struct port_request *q) {
+  int rc = ports_take(k->ports, q->owner, q->label, loop_wall_s(k->loop), &q->port);
+  if (rc != 0) return ERR_LIMIT;
+  rc = lease_write(k, q);
+  if (rc != 0) ports_release(k->ports, q->port, loop_wall_s(k->loop));
+  return rc;
+}
+
+static void take_answer(struct loop *l, struct loop_msg *m) {
+  struct port_request *q = CONTAINER_OF(m, struct port_request, msg);
+  if (l != NULL) q->done(q);
+}
+
+static void take_here(struct loop *l, struct loop_msg *m) {
+  struct port_request *q = CONTAINER_OF(m, struct port_request, msg);
+  struct keeper *k = q->keeper;
+  if (l == NULL) return;
+  q->result = q->port == 0 ? port_take_new(k, q) : port_take_back(k, q);
+  if (q->result == 0) {
+    struct holder *h = holder_of(k, q->port);
+    h->serial = q->serial;
+    memcpy(h->owner, q->owner, sizeof h->owner);
+    memcpy(h->label, q->label, sizeof h->label);
+  }
+  q->msg.fn = take_answer;
+  loop_post(q->from->loop, &q->msg);
+}
+
+void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q) {
+  q->keeper = k;
+  q->from = from;
+  q->msg.fn = take_here;
+  loop_post(k->loop, &q->msg);
+}
+
+struct release {
+  struct loop_msg msg;
+  struct keeper *keeper;
+  uint64_t serial;
+  uint16_t port;
+  bool unusable;
+};
+
+static void release_here(struct loop *l, struct loop_msg *m) {
+  struct release *q = CONTAINER_OF(m, struct release, msg);
+  struct keeper *k = q->keeper;
+  struct holder *h = holder_of(k, q->port);
+  if (l != NULL && h->serial == q->serial) {
+    int64_t now_s = loop_wall_s(k->loop);
+    struct port_lease lease = {.port = q->port, .free_at_s = now_s + PORT_QUARANTINE_S};
+    struct err e;
+    memcpy(lease.owner, h->owner, sizeof lease.owner);
+    memcpy(lease.label, h->label, sizeof lease.label);
+    h->serial = 0;
+    ports_release(k->ports, q->port, now_s);
+    if (q->unusable) ports_exclude(k->ports, q->port);
+    /* A lease that cannot be marked stays "held" on disk, which errs on its owner's side. */
+    int rc = q->unusable ? state_lease_drop(k->relay->state, q->port, &e) : state_lease_put(k->relay->state, &lease, &e);
+    if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
+  }
+  free(q);
+}
+
+void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, bool unusable) {
+  struct release *q = calloc(1, sizeof *q);
+  if (q == NULL) return;           /* the port stays held until the relay's next start */
+  q->msg.fn = release_here;
+  q->keeper = k;
+  q->port = port;
+  q->serial = serial;
+  q->unusable = unusable;
+  loop_post(k->loop, &q->msg);
+}
+
+static int restore_lease(void *user, const struct port_lease *lease) {
+  struct keeper *k = user;
+  if (port_in_range(k, lease->port)) ports_restore(k->ports, lease->port, lease->owner, lease->label, lease->free_at_s);
+  return 0;
+}
+
+/* Revocations and expiry */
+
+static int revoke_one(void *user, const uint8_t id[TOKEN_ID_BYTES]) {
+  struct keeper *k = user;
+  return registry_revoke(k->relay->registry, id);
+}
+
+static int read_revocations(struct keeper *k) {
+  struct err e;
+  uint64_t version;
+  if (state_version(k->relay->state, &version) == 0 && version == k->state_version) return 0;
+  int rc = state_revoked(k->relay->state, revoke_one, k, &e);
+  if (rc != 0) log_event(LOG_ERROR, "state_read_failed", "error", e.text, NULL);
+  else k->state_version = version;
+  return rc;
+}
+
+static void on_revocations(struct loop_timer *t) {
+  struct keeper *k = CONTAINER_OF(t, struct keeper, revocations);
+  uint8_t ended[ENDED_BATCH][TOKEN_ID_BYTES];
+  size_t n;
+  (void)read_revocations(k);
+  do {
+    n = registry_ended(k->relay->registry, loop_wall_s(k->loop), ended, ENDED_BATCH);
+    for (size_t i = 0; i < n; i++) {
+      for (unsigned j = 0; j < k->relay->workers_n; j++) worker_end_owner(&k->relay->workers[j], ended[i]);
+    }
+  } while (n == ENDED_BATCH);
+  (void)loop_timer_set(k->loop, t, KEEPER_POLL_MS, on_revocations);
+}
+
+/* Certificates and ticket keys */
+
+static void reload(struct keeper *k) {
+  struct err e;
+  if (certs_reload(k->relay->certs, loop_wall_s(k->loop), &e) == 0) log_event(LOG_INFO, "certificate_reloaded", NULL);
+  else log_event(LOG_ERROR, "certificate_refused", "error", e.text, NULL);
+}
+
+static void on_certificates(struct loop_timer *t) {
+  struct keeper *k = CONTAINER_OF(t, struct keeper, certificates);
+  if (certs_changed(k->relay->certs, loop_wall_s(k->loop))) reload(k);
+  (void)loop_timer_set(k->loop, t, CERTIFICATES_POLL_MS, on_certificates);
+}
+
+static int read_ticket_keys(struct keeper *k, struct err *e) {
+  struct relay *r = k->relay;
+  struct ticket_key keys[2];
+  size_t n;
+  int rc = state_ticket_keys(r->state, loop_wall_s(k->loop), keys, &n, e);
+  if (rc != 0) return rc;
+  pthread_mutex_lock(&r->ticket_lock);
+  memcpy(r->ticket_keys, keys, sizeof keys);
+  r->ticket_keys_n = n;
+  pthread_mutex_unlock(&r->ticket_lock);
+  wipe(keys, sizeof keys);
+  return 0;
+}
+
+static void on_ticket_keys(struct loop_timer *t) {
+  struct keeper *k = CONTAINER_OF(t, struct keeper, ticket_keys);
+  struct err e;
+  if (read_ticket_keys(k, &e) != 0) log_event(LOG_ERROR, "state_read_failed", "error", e.text, NULL);
+  (void)loop_timer_set(k->loop, t, TICKET_KEYS_POLL_MS, on_ticket_keys);
+}
+
+struct order {
+  struct loop_msg msg;
+  struct keeper *keeper;
+};
+
+static void reload_here(struct loop *l, struct loop_msg *m) {
+  struct order *o = CONTAINER_OF(m, struct order, msg);
+  if (l != NULL) reload(o->keeper);
+  free(o);
+}
+
+static void stop_here(struct loop *l, struct loop_msg *m) {
+  if (l != NULL) loop_stop(l);
+  free(CONTAINER_OF(m, struct order, msg));
+}
+
+static void keeper_order(struct keeper *k, void (*fn)(struct loop *, struct loop_msg *)) {
+  struct order *o = calloc(1, sizeof *o);
+  if (o == NULL) return;
+  o->msg.fn = fn;
+  o->keeper = k;
+  loop_post(k->loop, &o->msg);
+}
+
+void keeper_reload_certificates(struct keeper *k) { keeper_order(k, reload_here); }
+
+/* Life */
+
+static void *keeper_main(void *arg) {
+  struct keeper *k = arg;
+  loop_run(k->loop);
+  return NULL;
+}
+
+static void fill_random(void *user, void *p, size_t n) { loop_random(user, p, n); }
+
+static void keeper_free(struct keeper *k) {
+  if (k == NULL) return;
+  if (k->loop != NULL) loop_free(k->loop);
+  ports_free(k->ports);
+  free(k->holders);
+  free(k);
+}
+
+static int keeper_make(struct keeper *k, struct err *e) {
+  const struct relay_options *o = k->relay->options;
+  k->loop = loop_new(e);
+  if (k->loop == NULL) return ERR_NOMEM;
+  k->ports = ports_new(o->tcp_port_from, o->tcp_port_to, fill_random, k->loop);
+  k->holders = calloc((size_t)(o->tcp_port_to - o->tcp_port_from) + 1, sizeof *k->holders);
+  if (k->ports == NULL || k->holders == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  int rc = state_lease_each(k->relay->state, restore_lease, k, e);
+  if (rc != 0) return rc;
+  k->state_version = UINT64_MAX;
+  if (read_revocations(k) != 0) return err_set(e, ERR_IO, "relay: cannot read the revoked tokens from the state database");
+  rc = read_ticket_keys(k, e);
+  if (rc != 0) return rc;
+  if (loop_timer_set(k->loop, &k->revocations, KEEPER_POLL_MS, on_revocations) != 0 ||
+      loop_timer_set(k->loop, &k->certificates, CERTIFICATES_POLL_MS, on_certificates) != 0 ||
+      loop_timer_set(k->loop, &k->ticket_keys, TICKET_KEYS_POLL_MS, on_ticket_keys) != 0)
+    return err_set(e, ERR_NOMEM, "relay: out of memory");
+  return 0;
+}
+
+int keeper_start(struct relay *r, struct keeper **out, struct err *e) {
+  struct keeper *k = calloc(1, sizeof *k);
+  if (k == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  k->relay = r;
+  int rc = keeper_make(k, e);
+  if (rc == 0 && pthread_create(&k->thread, NULL, keeper_main, k) != 0) rc = err_set_errno(e, "relay: cannot start a thread");
+  if (rc != 0) {
+    keeper_free(k);
+    return rc;
+  }
+  *out = k;
+  return 0;
+}
+
+void keeper_stop(struct keeper *k) {
+  if (k == NULL) return;
+  keeper_order(k, stop_here);
+  (void)pthread_join(k->thread, NULL);
+  keeper_free(k);
+}

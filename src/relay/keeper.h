@@ -1,0 +1,28 @@
+/* The keeper: the one thread that touches the state database and the certificate files. Workers send it requests; it sends the
+   answers back, and by itself watches for revocations, expired tokens and changed certificates. */
+#ifndef RELAY_KEEPER_H
+#define RELAY_KEEPER_H
+
+#include "relay/context.h"
+
+/* 0 and the thread runs; the relay's state and certs are the keeper's from then on. */
+int keeper_start(struct relay *r, struct keeper **out, struct err *e) MUST_USE;
+void keeper_stop(struct keeper *k);              /* finishes what it was sent, then joins; NULL is fine */
+void keeper_reload_certificates(struct keeper *k); /* from any thread */
+
+struct port_request {              /* embedded in its sender, which keeps it until `done` */
+  struct loop_msg msg;
+  struct keeper *keeper;
+  struct worker *from;
+  uint8_t owner[TOKEN_ID_BYTES];
+  char label[LABEL_CHARS + 1];
+  uint64_t serial;                 /* the holder */
+  uint16_t port;                   /* 0: a new one, given here; else that one back */
+  int result;                      /* ERR_LIMIT: exhausted; ERR_CONFLICT: not yours; ERR_IO: the state cannot be written */
+  void (*done)(struct port_request *q);          /* in the sender's thread; by then the lease is on disk */
+};
+void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q);
+/* Into quarantine, if that holder still has it; `unusable`: this host cannot listen on it, never offer it again. */
+void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, bool unusable);
+
+#endif

@@ -1,0 +1,64 @@
+/* A control link: one agent's TLS connection, its frames, its tunnels, and its pool of warm data connections. */
+#ifndef RELAY_LINK_H
+#define RELAY_LINK_H
+
+#include "base/buf.h"
+#include "relay/handshake.h"
+#include "relay/registry.h"
+#include "relay/worker.h"
+#include "wire/frame.h"
+#include "wire/link_keys.h"
+
+enum link_state { LINK_HANDSHAKE, LINK_HELLO, LINK_UP, LINK_DOWN };
+
+struct warm_pool {                 /* relay/warm.c */
+  struct list idle;                /* struct warm: data connections, the most recently proven first */
+  struct list waiting;             /* struct ask */
+  size_t idle_n, waiting_n;
+  unsigned target;                 /* how many to keep */
+  unsigned hints;                  /* handshakes going on that will want one */
+  unsigned asked;                  /* asked of the agent and not arrived */
+  uint64_t asked_ms, hinted_ms, grown_ms;
+};
+
+struct link {
+  unsigned magic;
+  enum link_state state;
+  struct worker *worker;
+  struct list node;
+  unsigned refs;                   /* of jobs under way; this worker's thread only */
+  struct handshake handshake;
+  struct loop_io io;
+  struct loop_timer tick;
+  struct loop_deferred deferred;
+  int fd;
+  struct addr peer;
+  struct sealed *sealed;
+  struct buf in;                   /* ciphertext: at most one record */
+  struct buf frames;               /* plaintext: at most one frame and what came with it */
+  struct buf out;                  /* ciphertext */
+  uint8_t exporter[TLS_EXPORTER_BYTES]; /* until HELLO */
+  uint8_t id[LINK_ID_BYTES];
+  struct link_keys *keys;
+  struct owner *owner;
+  char software[33];
+  struct list bound;               /* struct bound (relay/bind.h) */
+  size_t bound_n;
+  struct warm_pool warm;
+  uint64_t heard_ms, spoke_ms, renewed_ms;
+  bool in_turn;                    /* frames are collected and leave together at the end of the handler */
+};
+
+/* Takes fd and the count of source. */
+void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source, const struct client_hello *hello);
+struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]);
+/* A frame is written into the writer that this gives and sent with link_send; false when the link is down. */
+enum { LINK_FRAME_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES };
+void link_send(struct link *l, const struct writer *w);
+void link_end(struct link *l, enum refusal why);  /* GOODBYE, then down */
+void link_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);
+void link_end_all(struct worker *w, enum refusal why);
+struct link *link_ref(struct link *l);
+void link_unref(struct link *l);
+
+#endif

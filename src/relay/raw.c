@@ -1,0 +1,159 @@
+/* Raw ports. The listener belongs to the port and not to a link: an agent that takes its port back while the old listener is still
+   open has it turned to the new tunnel. */
+#include "relay/raw.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop/net.h"
+#include "relay/visitor.h"
+
+enum { RAW_MAGIC = 0x72617770, RAW_FAMILIES = 2, RAW_BACKLOG = 1024 };
+
+struct raw_port {
+  unsigned magic;
+  struct worker *worker;
+  struct loop_deferred deferred;
+  uint16_t port;
+  struct tunnel *tunnel;
+  struct listener listeners[RAW_FAMILIES];
+};
+
+static struct worker *raw_worker(struct relay *r, uint16_t port) { return &r->workers[port % r->workers_n]; }
+
+static void raw_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct raw_port, deferred)); }
+
+static void raw_close(struct raw_port *p) {
+  for (int i = 0; i < RAW_FAMILIES; i++) listener_remove(&p->listeners[i]);
+  (void)map_remove(p->worker->raw_ports, &p->port);
+  tunnel_unref(p->worker->relay->registry, p->tunnel);
+  p->magic = 0;
+  loop_defer(p->worker->loop, &p->deferred, raw_free);
+}
+
+static void raw_accepted(struct raw_port *p, int fd, const struct addr *peer) {
+  struct addr normal = addr_normalised(peer), local;
+  struct tunnel *t = p->tunnel;
+  CHECK_MAGIC(p, RAW_MAGIC);
+  if (net_local(fd, &local) != 0) local = normal;
+  local = addr_normalised(&local);
+  if (t->allow_n > 0 && !cidrs_contain(t->allow, t->allow_n, &normal)) {
+    net_reset(fd);
+    return;
+  }
+  visitor_accept_raw(p->worker, fd, &normal, &local, tunnel_ref(t));
+}
+
+static void raw_accepted_first(struct listener *l, int fd, const struct addr *peer) {
+  raw_accepted(CONTAINER_OF(l, struct raw_port, listeners[0]), fd, peer);
+}
+
+static void raw_accepted_second(struct listener *l, int fd, const struct addr *peer) {
+  raw_accepted(CONTAINER_OF(l, struct raw_port, listeners[1]), fd, peer);
+}
+
+static int raw_listen(struct raw_port *p, int i, struct addr at) {
+  struct err e;
+  addr_set_port(&at, p->port);
+  int fd = net_listen_tcp(&at, RAW_BACKLOG, false, &e);
+  if (fd < 0) return fd;
+  int rc = listener_add(&p->listeners[i], p->worker, fd, i == 0 ? raw_accepted_first : raw_accepted_second);
+  if (rc != 0) {
+    p->listeners[i].worker = NULL;
+    net_close(fd);
+  }
+  return rc;
+}
+
+/* Both families unless the operator named an address; a host without one of them serves the other. */
+static int raw_open_listeners(struct raw_port *p) {
+  const struct addr *chosen = &p->worker->relay->options->tcp_listen;
+  struct addr v4 = {.u.v4 = {.sin_family = AF_INET}}, v6 = {.u.v6 = {.sin6_family = AF_INET6}};
+  if (chosen->u.any.sa_family != AF_UNSPEC) return raw_listen(p, 0, *chosen);
+  int rc = raw_listen(p, 0, v4);
+  int rc6 = raw_listen(p, 1, v6);
+  return rc == 0 || rc6 == 0 ? 0 : rc;
+}
+
+static int raw_open(struct worker *w, uint16_t port, struct tunnel *t) {
+  struct raw_port *p = calloc(1, sizeof *p);
+  if (p == NULL) return ERR_NOMEM;
+  p->magic = RAW_MAGIC;
+  p->worker = w;
+  p->port = port;
+  p->tunnel = t;
+  int rc = raw_open_listeners(p);
+  if (rc == 0) rc = map_put(w->raw_ports, &port, p);
+  if (rc == 0) return 0;
+  for (int i = 0; i < RAW_FAMILIES; i++) listener_remove(&p->listeners[i]);
+  free(p);
+  return rc;
+}
+
+static void attach_answer(struct loop *l, struct loop_msg *m) {
+  struct raw_request *q = CONTAINER_OF(m, struct raw_request, msg);
+  if (l != NULL) q->done(q);
+}
+
+static void attach_here(struct loop *l, struct loop_msg *m) {
+  struct raw_request *q = CONTAINER_OF(m, struct raw_request, msg);
+  if (l == NULL) return;
+  struct raw_port *p = map_get(q->to->raw_ports, &q->port);
+  if (p != NULL) {
+    tunnel_unref(q->to->relay->registry, p->tunnel);
+    p->tunnel = q->tunnel;
+    q->result = 0;
+  } else {
+    q->result = raw_open(q->to, q->port, q->tunnel);
+    if (q->result != 0) tunnel_unref(q->to->relay->registry, q->tunnel);
+  }
+  q->msg.fn = attach_answer;
+  loop_post(q->from->loop, &q->msg);
+}
+
+void raw_attach(struct raw_request *q, struct worker *from, uint16_t port, struct tunnel *t, void (*done)(struct raw_request *q)) {
+  q->from = from;
+  q->to = raw_worker(from->relay, port);
+  q->tunnel = tunnel_ref(t);
+  q->port = port;
+  q->done = done;
+  q->msg.fn = attach_here;
+  loop_post(q->to->loop, &q->msg);
+}
+
+struct detach {
+  struct loop_msg msg;
+  struct worker *to;
+  struct tunnel *tunnel;
+  uint16_t port;
+};
+
+static void detach_here(struct loop *l, struct loop_msg *m) {
+  struct detach *d = CONTAINER_OF(m, struct detach, msg);
+  if (l != NULL) {
+    struct raw_port *p = map_get(d->to->raw_ports, &d->port);
+    if (p != NULL && p->tunnel == d->tunnel) raw_close(p);
+    tunnel_unref(d->to->relay->registry, d->tunnel);
+  }
+  free(d);
+}
+
+void raw_detach(struct relay *r, uint16_t port, struct tunnel *t) {
+  struct detach *d = calloc(1, sizeof *d);
+  if (d == NULL) return;           /* the listener stays, leading to a tunnel whose link is gone: visitors are reset */
+  d->msg.fn = detach_here;
+  d->to = raw_worker(r, port);
+  d->tunnel = tunnel_ref(t);
+  d->port = port;
+  loop_post(d->to->loop, &d->msg);
+}
+
+void raw_close_all(struct worker *w) {
+  size_t at = 0;
+  const void *key;
+  void *value;
+  while (map_next(w->raw_ports, &at, &key, &value)) {
+    raw_close(value);              /* changes the map: begin again */
+    at = 0;
+  }
+}

@@ -1,0 +1,227 @@
+/* Owners, tunnels and links of a relay. The hard thing is lifetime: a visitor on another worker may hold a tunnel after it has
+   been closed or replaced, so tunnels and owners go when their last reference goes, while the maps say what is current. */
+#include "relay/registry.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/map.h"
+
+struct registry {
+  pthread_mutex_t lock;
+  struct map *owners;              /* id -> struct owner, without a reference of its own */
+  struct map *revoked;             /* id -> itself */
+  struct map *tunnels;             /* label -> struct tunnel, one reference */
+  struct map *links;               /* link id -> struct worker */
+};
+
+int registry_new(struct relay *r, struct registry **out) {
+  struct registry *g = calloc(1, sizeof *g);
+  if (g == NULL) return ERR_NOMEM;
+  (void)r;
+  pthread_mutex_init(&g->lock, NULL);
+  g->owners = map_new(TOKEN_ID_BYTES);
+  g->revoked = map_new(TOKEN_ID_BYTES);
+  g->tunnels = map_new(LABEL_CHARS);
+  g->links = map_new(LINK_ID_BYTES);
+  if (g->owners == NULL || g->revoked == NULL || g->tunnels == NULL || g->links == NULL) {
+    registry_free(g);
+    return ERR_NOMEM;
+  }
+  *out = g;
+  return 0;
+}
+
+void registry_free(struct registry *g) {
+  if (g == NULL) return;
+  map_free(g->owners);
+  map_free(g->revoked);
+  map_free(g->tunnels);
+  map_free(g->links);
+  pthread_mutex_destroy(&g->lock);
+  free(g);
+}
+
+/* Owners */
+
+struct owner *owner_ref(struct owner *o) {
+  (void)__atomic_add_fetch(&o->refs, 1, __ATOMIC_RELAXED);
+  return o;
+}
+
+static void owner_unref_locked(struct registry *g, struct owner *o) {
+  if (__atomic_sub_fetch(&o->refs, 1, __ATOMIC_ACQ_REL) > 0) return;
+  (void)map_remove(g->owners, o->id);
+  free(o);
+}
+
+/* The count falls to zero only under the lock, so that a look-up cannot revive an owner that is being freed. */
+void registry_owner_unref(struct registry *g, struct owner *o) {
+  if (o == NULL) return;
+  pthread_mutex_lock(&g->lock);
+  owner_unref_locked(g, o);
+  pthread_mutex_unlock(&g->lock);
+}
+
+static int owner_add(struct registry *g, const struct certificate *c, struct owner **out) {
+  struct owner *o = calloc(1, sizeof *o);
+  if (o == NULL) return ERR_NOMEM;
+  memcpy(o->id, c->id, sizeof o->id);
+  memcpy(o->name, c->name, sizeof o->name);
+  o->max_tunnels = c->max_tunnels;
+  o->expires_s = c->expires_s;
+  if (map_put(g->owners, o->id, o) != 0) {
+    free(o);
+    return ERR_NOMEM;
+  }
+  *out = o;
+  return 0;
+}
+
+int registry_owner(struct registry *g, const struct certificate *c, int64_t now_s, struct owner **out) {
+  int rc = 0;
+  pthread_mutex_lock(&g->lock);
+  struct owner *o = map_get(g->owners, c->id);
+  if (map_get(g->revoked, c->id) != NULL) {
+    rc = ERR_AUTH;
+  } else if (c->expires_s != 0 && c->expires_s <= now_s) {
+    rc = ERR_TIMEOUT;
+  } else if (o == NULL) {
+    rc = owner_add(g, c, &o);
+  }
+  if (rc == 0) *out = owner_ref(o);
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
+  pthread_mutex_lock(&g->lock);
+  int rc = map_get(g->revoked, id) != NULL ? 0 : map_put(g->revoked, id, g);
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+size_t registry_ended(struct registry *g, int64_t now_s, uint8_t (*ids)[TOKEN_ID_BYTES], size_t n) {
+  size_t found = 0, at = 0;
+  const void *key;
+  void *value;
+  pthread_mutex_lock(&g->lock);
+  while (found < n && map_next(g->owners, &at, &key, &value)) {
+    struct owner *o = value;
+    if (__atomic_load_n(&o->ended, __ATOMIC_RELAXED)) continue;
+    if (map_get(g->revoked, o->id) == NULL && (o->expires_s == 0 || o->expires_s > now_s)) continue;
+    __atomic_store_n(&o->ended, true, __ATOMIC_RELAXED);
+    memcpy(ids[found++], o->id, TOKEN_ID_BYTES);
+  }
+  pthread_mutex_unlock(&g->lock);
+  return found;
+}
+
+/* Tunnels */
+
+struct tunnel *tunnel_ref(struct tunnel *t) {
+  (void)__atomic_add_fetch(&t->refs, 1, __ATOMIC_RELAXED);
+  return t;
+}
+
+static void tunnel_unref_locked(struct registry *g, struct tunnel *t) {
+  if (__atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL) > 0) return;
+  owner_unref_locked(g, t->owner);
+  tls_server_unref(t->exact);
+  free(t->allow);
+  free(t);
+}
+
+void tunnel_unref(struct registry *g, struct tunnel *t) {
+  if (t == NULL) return;
+  pthread_mutex_lock(&g->lock);
+  tunnel_unref_locked(g, t);
+  pthread_mutex_unlock(&g->lock);
+}
+
+static int put_locked(struct registry *g, struct tunnel *t, struct tunnel **replaced) {
+  struct tunnel *old = map_get(g->tunnels, t->label);
+  if (old != NULL && old->incarnation > t->incarnation) return ERR_CONFLICT;
+  if (old == NULL && t->owner->tunnels >= t->owner->max_tunnels) return ERR_LIMIT;
+  if (map_put(g->tunnels, t->label, t) != 0) return ERR_NOMEM;
+  (void)tunnel_ref(t);
+  *replaced = old;                 /* the map's reference passes to the caller */
+  if (old == NULL) t->owner->tunnels++;
+  return 0;
+}
+
+int registry_put(struct registry *g, struct tunnel *t, struct tunnel **replaced) {
+  *replaced = NULL;
+  pthread_mutex_lock(&g->lock);
+  int rc = put_locked(g, t, replaced);
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+void registry_remove(struct registry *g, struct tunnel *t) {
+  pthread_mutex_lock(&g->lock);
+  if (map_get(g->tunnels, t->label) == t) {
+    (void)map_remove(g->tunnels, t->label);
+    t->owner->tunnels--;
+    tunnel_unref_locked(g, t);
+  }
+  pthread_mutex_unlock(&g->lock);
+}
+
+struct tunnel *registry_find(struct registry *g, const char *label) {
+  pthread_mutex_lock(&g->lock);
+  struct tunnel *t = map_get(g->tunnels, label);
+  if (t != NULL) (void)tunnel_ref(t);
+  pthread_mutex_unlock(&g->lock);
+  return t;
+}
+
+/* Links */
+
+int registry_link_put(struct registry *g, const uint8_t id[LINK_ID_BYTES], struct worker *w) {
+  pthread_mutex_lock(&g->lock);
+  int rc = map_get(g->links, id) != NULL ? ERR_CONFLICT : map_put(g->links, id, w);
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_BYTES]) {
+  pthread_mutex_lock(&g->lock);
+  struct worker *w = map_get(g->links, id);
+  pthread_mutex_unlock(&g->lock);
+  return w;
+}
+
+void registry_link_remove(struct registry *g, const uint8_t id[LINK_ID_BYTES]) {
+  pthread_mutex_lock(&g->lock);
+  (void)map_remove(g->links, id);
+  pthread_mutex_unlock(&g->lock);
+}
+
+int registry_list(struct registry *g, uint64_t now_ms, struct status_tunnel **out, size_t *n) {
+  int rc = 0;
+  size_t at = 0, i = 0;
+  const void *key;
+  void *value;
+  *out = NULL;
+  *n = 0;
+  pthread_mutex_lock(&g->lock);
+  size_t count = map_count(g->tunnels);
+  struct status_tunnel *list = count > 0 ? calloc(count, sizeof *list) : NULL;
+  if (count > 0 && list == NULL) rc = ERR_NOMEM;
+  while (rc == 0 && i < count && map_next(g->tunnels, &at, &key, &value)) {
+    const struct tunnel *t = value;
+    struct status_tunnel *s = &list[i++];
+    (void)snprintf(s->host, sizeof s->host, "%s", t->host);
+    (void)snprintf(s->owner, sizeof s->owner, "%s", t->owner->name);
+    s->tcp_port = t->tcp_port;
+    s->streams_now = __atomic_load_n(&t->streams_now, __ATOMIC_RELAXED);
+    s->streams_total = __atomic_load_n(&t->streams_total, __ATOMIC_RELAXED);
+    s->age_s = (now_ms - t->opened_ms) / 1000;
+  }
+  pthread_mutex_unlock(&g->lock);
+  *out = list;
+  *n = i;
+  return rc;
+}

@@ -1,0 +1,70 @@
+/* Who is here: owners (tokens), tunnels by label, and which worker serves which control link. The only state that all workers
+   share; one mutex, held for a look-up and never across I/O. Tunnels and owners are counted by references. */
+#ifndef RELAY_REGISTRY_H
+#define RELAY_REGISTRY_H
+
+#include "relay/context.h"
+#include "wire/frame.h"
+#include "wire/link_keys.h"
+
+struct owner {                     /* one token */
+  unsigned refs;                   /* atomic */
+  uint8_t id[TOKEN_ID_BYTES];
+  char name[TOKEN_NAME_MAX_CHARS + 1];
+  uint32_t max_tunnels;
+  int64_t expires_s;               /* 0: never */
+  uint32_t tunnels;                /* under the registry's lock */
+  uint32_t waiting;                /* visitors waiting for a data connection; atomic */
+  bool ended;                      /* revoked or expired; atomic */
+};
+
+struct tunnel {
+  unsigned refs;                   /* atomic */
+  struct owner *owner;
+  char label[LABEL_CHARS + 1];
+  char host[HOST_NAME_MAX_CHARS + 1];
+  uint8_t link_id[LINK_ID_BYTES];  /* the link that serves it */
+  struct worker *worker;           /* the link's */
+  uint32_t bind_id;
+  uint32_t flags;
+  uint32_t incarnation;
+  uint8_t alpn[ALPN_LIST_MAX_BYTES];
+  size_t alpn_n;
+  struct cidr *allow;
+  size_t allow_n;
+  struct tls_server *exact;        /* a certificate for this name alone, or NULL */
+  uint16_t tcp_port;               /* 0: none. Set before the tunnel is registered */
+  uint64_t opened_ms;
+  uint64_t streams_now, streams_total; /* atomic */
+  uint32_t waiting;                /* atomic */
+};
+
+int registry_new(struct relay *r, struct registry **out) MUST_USE;
+void registry_free(struct registry *g);
+
+/* A reference to the owner of this certificate; ERR_AUTH when revoked, ERR_TIMEOUT when expired, ERR_NOMEM. */
+int registry_owner(struct registry *g, const struct certificate *c, int64_t now_s, struct owner **out) MUST_USE;
+struct owner *owner_ref(struct owner *o);
+void registry_owner_unref(struct registry *g, struct owner *o);
+/* Marks as revoked for good. */
+int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) MUST_USE;
+/* Marks owners that have ended since the last call, at most n of them, and gives their ids. */
+size_t registry_ended(struct registry *g, int64_t now_s, uint8_t (*ids)[TOKEN_ID_BYTES], size_t n);
+
+/* Puts a tunnel in its place. *replaced is a reference to the one it takes over from, or NULL. ERR_LIMIT: the owner has too many;
+   ERR_CONFLICT: the one that is there has a higher incarnation. On success the registry holds a reference of its own. */
+int registry_put(struct registry *g, struct tunnel *t, struct tunnel **replaced) MUST_USE;
+/* Takes it out, unless another has replaced it already. */
+void registry_remove(struct registry *g, struct tunnel *t);
+struct tunnel *registry_find(struct registry *g, const char *label);  /* a new reference or NULL */
+struct tunnel *tunnel_ref(struct tunnel *t);
+void tunnel_unref(struct registry *g, struct tunnel *t);
+
+int registry_link_put(struct registry *g, const uint8_t id[LINK_ID_BYTES], struct worker *w) MUST_USE;
+struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_BYTES]);
+void registry_link_remove(struct registry *g, const uint8_t id[LINK_ID_BYTES]);
+
+/* For /status: malloced. */
+int registry_list(struct registry *g, uint64_t now_ms, struct status_tunnel **out, size_t *n) MUST_USE;
+
+#endif

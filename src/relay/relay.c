@@ -1,0 +1,333 @@
+/* The relay's life: open the state, bind, run the workers, wait for a signal, drain, stop. The main thread does nothing else but
+   wait for signals on a loop of its own. */
+#include "relay/relay.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "loop/net.h"
+#include "relay/admin.h"
+#include "relay/issue.h"
+#include "relay/keeper.h"
+#include "relay/name_check.h"
+#include "relay/notify.h"
+#include "relay/registry.h"
+#include "relay/worker.h"
+
+enum { DRAIN_POLL_MS = 50, WORKERS_MAX = 256, OPERATOR_FILE_MAX_BYTES = 4096 };
+
+/* The main thread's part. */
+struct life {
+  struct relay *relay;
+  struct loop *loop;
+  struct loop_io signals, alive;
+  struct loop_timer drain;
+  uint64_t drain_until_ms;
+  int signal_fd;
+};
+
+static uint64_t monotonic_ms(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Preparation */
+
+/* SO_REUSEPORT would let a second relay of the same user share our port silently, so each address is bound once without it: that
+   finds a busy one, and turns port 0 into a number. */
+static int settle_listen(struct addr *a, struct err *e) {
+  int fd = net_listen_tcp(a, 1, false, e);
+  if (fd < 0) return fd;
+  uint16_t port = 0;
+  int rc = net_listen_port(fd, &port);
+  net_close(fd);
+  if (rc != 0) return err_set(e, rc, "relay: cannot tell which port the kernel gave");
+  addr_set_port(a, port);
+  return 0;
+}
+
+static int settle_listens(struct relay_options *o, struct err *e) {
+  size_t kept = 0;
+  for (size_t i = 0; i < o->listens_n; i++) {
+    char text[64];
+    struct addr a = o->listens[i];
+    int rc = settle_listen(&a, e);
+    if (rc != 0 && a.u.any.sa_family == AF_INET6 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) && o->listens_n > 1) {
+      addr_format(&a, text, sizeof text);
+      log_event(LOG_WARN, "no_ipv6", "listen", text, "what_to_do", "this host has no IPv6: serving IPv4 only", NULL);
+      continue;
+    }
+    if (rc != 0) return rc;
+    o->listens[kept++] = a;
+  }
+  o->listens_n = kept;
+  return 0;
+}
+
+static bool addr_is_any(const struct addr *a) {
+  return a->u.any.sa_family == AF_INET ? a->u.v4.sin_addr.s_addr == INADDR_ANY : IN6_IS_ADDR_UNSPECIFIED(&a->u.v6.sin6_addr);
+}
+
+/* How the world reaches us: --public, else the address that we listen on, else our name. */
+static void settle_public(struct relay *r) {
+  struct relay_options *o = r->options;
+  const struct addr *first = &o->listens[0];
+  r->public_port = o->public.port != 0 ? o->public.port : addr_port(first);
+  r->dial.port = r->public_port;
+  if (o->public.host[0] != '\0') strcpy(r->dial.host, o->public.host);
+  else if (!addr_is_any(first)) addr_format_ip(first, r->dial.host, sizeof r->dial.host);
+  else (void)snprintf(r->dial.host, sizeof r->dial.host, "%s", o->domain);
+  (void)snprintf(r->public_host, sizeof r->public_host, "%s", o->ready_fd >= 0 ? r->dial.host : o->domain);
+}
+
+static int operator_read(const char *path, uint8_t key[ED25519_KEY_BYTES], struct err *e) {
+  char text[OPERATOR_FILE_MAX_BYTES];
+  FILE *f = fopen(path, "re");
+  if (f == NULL) return err_set_errno(e, "operator key %s", path);
+  size_t n = fread(text, 1, sizeof text, f);
+  (void)fclose(f);
+  if (operator_key_decode(text, n, key) != 0)
+    return err_set(e, ERR_SYNTAX, "operator key %s: not an operator's public key (copy operator.pub from the state folder of the other relay)", path);
+  return 0;
+}
+
+static int read_operators(struct relay *r, struct err *e) {
+  const struct relay_options *o = r->options;
+  r->operators = calloc(o->operators_n + 1, ED25519_KEY_BYTES);
+  if (r->operators == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  int rc = state_operator_public(r->state, r->operators[0], e);
+  r->operators_n = 1;
+  for (size_t i = 0; rc == 0 && i < o->operators_n; i++) rc = operator_read(o->operator_files[i], r->operators[r->operators_n++], e);
+  return rc;
+}
+
+/* What `adit token create` puts into tokens. */
+static int remember_settings(struct relay *r, struct err *e) {
+  struct pin pin;
+  char dial[HOST_NAME_MAX_CHARS + 16], pin_text[2 * SHA256_BYTES + 1] = "public";
+  int rc = certs_pin(r->certs, &pin, e);
+  if (rc != 0) return rc;
+  if (pin.kind == PIN_SPKI_SHA256) hex_encode(pin.spki_sha256, sizeof pin.spki_sha256, pin_text);
+  host_port_format(&r->dial, dial, sizeof dial);
+  rc = state_set(r->state, "domain", r->options->domain, e);
+  if (rc == 0) rc = state_set(r->state, "public", dial, e);
+  if (rc == 0) rc = state_set(r->state, "pin", pin_text, e);
+  return rc;
+}
+
+static int relay_open(struct relay *r, struct err *e) {
+  struct relay_options *o = r->options;
+  int rc = settle_listens(o, e);
+  if (rc != 0) return rc;
+  settle_public(r);
+  rc = state_open(o->state_dir, &r->state, e);
+  if (rc == 0) rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, &r->certs, e);
+  if (rc == 0) rc = read_operators(r, e);
+  if (rc == 0) rc = remember_settings(r, e);
+  if (rc == 0 && registry_new(r, &r->registry) != 0) rc = err_set(e, ERR_NOMEM, "relay: out of memory");
+  if (rc == 0 && random_bytes(&r->instance, sizeof r->instance) != 0) rc = err_set(e, ERR_CRYPTO, "relay: no randomness");
+  return rc;
+}
+
+/* Embedded: the one-off token for the agent that started us. */
+static int announce_embedded(struct relay *r, struct err *e) {
+  const struct relay_options *o = r->options;
+  char token[TOKEN_TEXT_MAX_CHARS + 1], name[TOKEN_NAME_MAX_CHARS + 1];
+  if (o->ready_fd < 0) return 0;
+  (void)snprintf(name, sizeof name, "embedded-%016llx", (unsigned long long)r->instance);
+  struct issue_request q = {.name = name};
+  int rc = issue_token(r->state, &q, time(NULL), token, e);
+  if (rc != 0) return rc;
+  if (dprintf(o->ready_fd, "TOKEN %s\nCA %s/authority.pem\n", token, o->state_dir) < 0) rc = err_set_errno(e, "relay: cannot answer the program that started it");
+  wipe(token, sizeof token);
+  return rc;
+}
+
+/* Running */
+
+static int workers_start(struct relay *r, struct err *e) {
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  unsigned n = r->options->workers != 0 ? r->options->workers : cores > 0 ? (unsigned)cores : 1;
+  if (n > WORKERS_MAX) n = WORKERS_MAX;
+  r->workers = calloc(n, sizeof *r->workers);
+  if (r->workers == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  r->workers_n = n;                /* set before any of them serves: raw ports are spread over all */
+  for (unsigned i = 0; i < n; i++) {
+    int rc = worker_start(&r->workers[i], r, e);
+    if (rc != 0) return rc;
+  }
+  return 0;
+}
+
+static uint64_t streams_now(struct relay *r) {
+  uint64_t n = 0;
+  for (unsigned i = 0; i < r->workers_n; i++) n += __atomic_load_n(&r->workers[i].metrics.streams_now, __ATOMIC_RELAXED);
+  return n;
+}
+
+static uint64_t count_descriptors(void) {
+  uint64_t n = 0;
+  DIR *d = opendir("/proc/self/fd");
+  if (d == NULL) return 0;
+  while (readdir(d) != NULL) n++;
+  (void)closedir(d);
+  return n - 3;                    /* ".", ".." and this one */
+}
+
+static int relay_snapshot(void *user, struct status *s) {
+  struct relay *r = user;
+  struct rlimit limit = {0};
+  memset(s, 0, sizeof *s);
+  for (unsigned i = 0; i < r->workers_n; i++) {
+    const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
+    metrics_add(&s->sum, &r->workers[i].metrics);
+    s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED);
+    s->sum.buffers_now += __atomic_load_n(&p->buffers, __ATOMIC_RELAXED);
+  }
+  struct tls_server *server = certs_current(r->certs);
+  s->certificate_expires_s = tls_server_not_after(server);
+  tls_server_unref(server);
+  (void)getrlimit(RLIMIT_NOFILE, &limit);
+  s->domain = r->options->domain;
+  s->version = ADIT_VERSION;
+  s->uptime_s = (monotonic_ms() - r->started_ms) / 1000;
+  s->descriptors_now = count_descriptors();
+  s->descriptors_max = limit.rlim_cur;
+  s->draining = relay_draining(r);
+  return registry_list(r->registry, monotonic_ms(), &s->tunnels, &s->tunnels_n);
+}
+
+static void on_drain(struct loop_timer *t) {
+  struct life *life = CONTAINER_OF(t, struct life, drain);
+  if (streams_now(life->relay) == 0 || loop_now_ms(life->loop) >= life->drain_until_ms ||
+      loop_timer_set(life->loop, t, DRAIN_POLL_MS, on_drain) != 0)
+    loop_stop(life->loop);
+}
+
+/* The first signal drains, the second ends at once. */
+static void begin_drain(struct life *life) {
+  struct relay *r = life->relay;
+  if (relay_draining(r)) {
+    loop_stop(life->loop);
+    return;
+  }
+  log_event(LOG_INFO, "draining", "streams", LOG_U64(streams_now(r)), NULL);
+  notify_systemd("STOPPING=1");
+  __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);
+  for (unsigned i = 0; i < r->workers_n; i++) worker_close_listeners(&r->workers[i]);
+  for (unsigned i = 0; i < r->workers_n; i++) worker_goodbye(&r->workers[i]);
+  life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
+  on_drain(&life->drain);
+}
+
+static void on_signal(struct loop_io *io, uint32_t events) {
+  struct life *life = CONTAINER_OF(io, struct life, signals);
+  struct signalfd_siginfo info;
+  (void)events;
+  while (read(life->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+    if (info.ssi_signo == SIGHUP) keeper_reload_certificates(life->relay->keeper);
+    else begin_drain(life);
+  }
+}
+
+/* The program that we are embedded in has ended. */
+static void on_alive(struct loop_io *io, uint32_t events) {
+  struct life *life = CONTAINER_OF(io, struct life, alive);
+  char byte;
+  (void)events;
+  if (read(io->fd, &byte, 1) > 0) return;
+  loop_io_del(io);
+  loop_stop(life->loop);
+}
+
+static int life_begin(struct life *life, struct relay *r, struct err *e) {
+  sigset_t set;
+  memset(life, 0, sizeof *life);
+  life->relay = r;
+  (void)sigemptyset(&set);
+  (void)sigaddset(&set, SIGTERM);
+  (void)sigaddset(&set, SIGINT);
+  (void)sigaddset(&set, SIGHUP);
+  if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) return err_set(e, ERR_IO, "relay: cannot block signals");
+  (void)signal(SIGPIPE, SIG_IGN);
+  life->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (life->signal_fd < 0) return err_set_errno(e, "relay: signalfd");
+  life->loop = loop_new(e);
+  if (life->loop == NULL) return ERR_NOMEM;
+  int rc = loop_io_add(life->loop, &life->signals, life->signal_fd, EPOLLIN, on_signal);
+  if (rc == 0 && r->options->alive_fd >= 0) rc = loop_io_add(life->loop, &life->alive, r->options->alive_fd, EPOLLIN, on_alive);
+  return rc == 0 ? 0 : err_set(e, rc, "relay: cannot wait for signals");
+}
+
+static void life_end(struct life *life) {
+  if (life->loop != NULL) loop_free(life->loop);
+  if (life->signal_fd > 0) (void)close(life->signal_fd);
+}
+
+static void announce(struct relay *r, uint16_t admin_port) {
+  char text[512], listen[64];
+  addr_format(&r->options->listens[0], listen, sizeof listen);
+  log_event(LOG_INFO, "relay_ready", "domain", r->options->domain, "listen", listen, "workers", LOG_U64(r->workers_n), NULL);
+  (void)snprintf(text, sizeof text, "READY=1\nSTATUS=listening on %s\nX_ADIT_PORT=%u\nX_ADIT_ADMIN=%u", listen,
+                 addr_port(&r->options->listens[0]), admin_port);
+  notify_systemd(text);
+  if (!r->options->quiet) name_check_start(r);
+}
+
+static int serve(struct relay *r, struct life *life, struct err *e) {
+  struct admin *admin = NULL;
+  struct addr at = r->options->admin;
+  int rc = keeper_start(r, &r->keeper, e);
+  if (rc == 0) rc = workers_start(r, e);
+  if (rc == 0 && at.u.any.sa_family != AF_UNSPEC) {
+    rc = settle_listen(&at, e);
+    if (rc == 0) rc = admin_start(&at, relay_snapshot, r, &admin, e);
+  }
+  if (rc == 0) rc = announce_embedded(r, e);
+  if (rc == 0) {
+    announce(r, at.u.any.sa_family != AF_UNSPEC ? addr_port(&at) : 0);
+    loop_run(life->loop);
+  }
+  admin_stop(admin);
+  for (unsigned i = 0; i < r->workers_n; i++) {
+    if (r->workers[i].running) worker_stop(&r->workers[i]);
+  }
+  for (unsigned i = 0; i < r->workers_n; i++) worker_wait(&r->workers[i]);
+  keeper_stop(r->keeper);          /* after the workers: it writes what they released */
+  for (unsigned i = 0; i < r->workers_n; i++) worker_free(&r->workers[i]);
+  return rc;
+}
+
+int relay_run(const struct relay_options *options, struct err *e) {
+  struct relay_options copy = *options;
+  struct relay r;
+  struct life life;
+  memset(&r, 0, sizeof r);
+  r.options = &copy;
+  r.started_ms = monotonic_ms();
+  pthread_mutex_init(&r.ticket_lock, NULL);
+  int rc = life_begin(&life, &r, e);
+  if (rc == 0) rc = relay_open(&r, e);
+  if (rc == 0) rc = serve(&r, &life, e);
+  free(r.workers);
+  registry_free(r.registry);
+  free(r.operators);
+  if (r.certs != NULL) certs_close(r.certs);
+  if (r.state != NULL) state_close(r.state);
+  life_end(&life);
+  wipe(r.ticket_keys, sizeof r.ticket_keys);
+  pthread_mutex_destroy(&r.ticket_lock);
+  return rc;
+}

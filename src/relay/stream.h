@@ -1,0 +1,24 @@
+/* A stream: a visitor joined to a data connection. OPEN hands it over, at most once; ACCEPT must come back; the rest is the pump. */
+#ifndef RELAY_STREAM_H
+#define RELAY_STREAM_H
+
+#include "relay/registry.h"
+#include "relay/worker.h"
+#include "wire/data.h"
+
+struct stream_params {
+  struct worker *worker;
+  struct tunnel *tunnel;           /* only read: the stream takes a reference of its own */
+  int wire_fd;
+  struct number_keys *keys;        /* from secret_alloc */
+  int peer_fd;
+  struct tls_conn *conn;           /* after its handshake; NULL on a raw port */
+  struct addr peer, local;
+};
+/* Always takes wire_fd and keys. On success also peer_fd and conn, even when the stream ends at once; on failure those stay the
+   caller's, and nothing of the visitor's has left this process. */
+int stream_start(const struct stream_params *p) MUST_USE;
+void stream_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);
+void stream_close_all(struct worker *w);
+
+#endif

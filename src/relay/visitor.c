@@ -1,0 +1,208 @@
+/* A visitor's way to its stream. The handoff happens only when a data connection is at hand: until then the TLS object is kept, so
+   that a visitor who waited in vain can be told so (wire rules 3 and 4). */
+#include "relay/visitor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/secret.h"
+#include "base/text.h"
+#include "loop/net.h"
+#include "relay/handshake.h"
+#include "relay/stream.h"
+#include "relay/warm.h"
+
+enum { VISITOR_MAGIC = 0x76697369 };
+enum visitor_state { VISITOR_HANDSHAKE, VISITOR_WAITING, VISITOR_GONE };
+
+struct visitor {
+  unsigned magic;
+  enum visitor_state state;
+  struct worker *worker;
+  struct list node;
+  struct loop_timer patience;
+  struct loop_deferred deferred;
+  struct tunnel *tunnel;
+  struct addr peer, local;
+  int fd;                          /* ours while waiting; the handshake's before */
+  struct tls_conn *conn;           /* while waiting; NULL on a raw port */
+  bool asking;                     /* the ask is out: this memory stays until it is answered */
+  struct ask ask;
+  struct handshake handshake;
+};
+
+static void visitor_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct visitor, deferred)); }
+
+/* The end of the struct; its descriptor and TLS object are gone or passed on. */
+static void visitor_leave(struct visitor *v) {
+  if (v->state == VISITOR_WAITING) {
+    (void)__atomic_sub_fetch(&v->tunnel->waiting, 1, __ATOMIC_RELAXED);
+    (void)__atomic_sub_fetch(&v->tunnel->owner->waiting, 1, __ATOMIC_RELAXED);
+    METRIC_SUB(&v->worker->metrics, visitors_waiting_now, 1);
+  }
+  v->state = VISITOR_GONE;
+  loop_timer_stop(&v->patience);
+  list_remove(&v->node);
+  if (v->asking) {
+    __atomic_store_n(&v->ask.cancelled, true, __ATOMIC_RELEASE);
+    return;                        /* freed by the answer, which also still needs the tunnel */
+  }
+  tunnel_unref(v->worker->relay->registry, v->tunnel);
+  v->magic = 0;
+  loop_defer(v->worker->loop, &v->deferred, visitor_free);
+}
+
+/* Waited in vain, or may not stay. */
+static void visitor_refuse(struct visitor *v) {
+  if (v->conn != NULL) {
+    handshake_refuse(v->worker, v->fd, v->conn, ALERT_INTERNAL_ERROR);
+  } else {
+    net_reset(v->fd);
+  }
+  v->conn = NULL;
+  v->fd = -1;
+  visitor_leave(v);
+}
+
+static void visitor_impatient(struct loop_timer *t) {
+  struct visitor *v = CONTAINER_OF(t, struct visitor, patience);
+  CHECK_MAGIC(v, VISITOR_MAGIC);
+  METRIC_ADD(&v->worker->metrics, visitors_wait_timeout_total, 1);
+  visitor_refuse(v);
+}
+
+static void visitor_answered(struct ask *a) {
+  struct visitor *v = CONTAINER_OF(a, struct visitor, ask);
+  CHECK_MAGIC(v, VISITOR_MAGIC);
+  v->asking = false;
+  if (v->state == VISITOR_GONE) {  /* left meanwhile: the data connection is spent */
+    if (a->fd >= 0) net_close(a->fd);
+    secret_free(a->keys, sizeof *a->keys);
+    tunnel_unref(v->worker->relay->registry, v->tunnel);
+    v->magic = 0;
+    loop_defer(v->worker->loop, &v->deferred, visitor_free);
+    return;
+  }
+  if (a->fd < 0) {
+    visitor_refuse(v);
+    return;
+  }
+  struct stream_params p = {.worker = v->worker, .tunnel = v->tunnel, .wire_fd = a->fd, .keys = a->keys, .peer_fd = v->fd,
+                            .conn = v->conn, .peer = v->peer, .local = v->local};
+  if (stream_start(&p) != 0) {
+    visitor_refuse(v);
+    return;
+  }
+  v->conn = NULL;
+  v->fd = -1;
+  visitor_leave(v);
+}
+
+static bool visitor_may_wait(struct visitor *v) {
+  uint32_t in_tunnel = __atomic_add_fetch(&v->tunnel->waiting, 1, __ATOMIC_RELAXED);
+  uint32_t in_owner = __atomic_add_fetch(&v->tunnel->owner->waiting, 1, __ATOMIC_RELAXED);
+  METRIC_ADD(&v->worker->metrics, visitors_waiting_now, 1);
+  v->state = VISITOR_WAITING;
+  return in_tunnel <= VISITORS_WAITING_PER_TUNNEL_MAX && in_owner <= VISITORS_WAITING_PER_OWNER_MAX &&
+         !__atomic_load_n(&v->tunnel->owner->ended, __ATOMIC_RELAXED);
+}
+
+static void visitor_ask(struct visitor *v) {
+  if (!visitor_may_wait(v) || loop_timer_set(v->worker->loop, &v->patience, VISITOR_WAIT_MS, visitor_impatient) != 0) {
+    visitor_refuse(v);
+    return;
+  }
+  v->asking = true;
+  warm_ask(&v->ask, v->worker, v->tunnel, visitor_answered); /* may answer before it returns */
+}
+
+static void count_failure(struct visitor *v) { METRIC_ADD(&v->worker->metrics, handshakes_failed_total, 1); }
+
+static void visitor_shaken(struct handshake *h, bool ok) {
+  struct visitor *v = CONTAINER_OF(h, struct visitor, handshake);
+  CHECK_MAGIC(v, VISITOR_MAGIC);
+  if (!ok) {
+    count_failure(v);
+    visitor_leave(v);
+    return;
+  }
+  v->fd = h->fd;
+  v->conn = h->conn;
+  visitor_ask(v);
+}
+
+struct tunnel *visitor_tunnel(struct relay *r, const char *name, const struct addr *peer) {
+  const char *dot = strchr(name, '.');
+  char label[LABEL_CHARS + 1];
+  if (dot == NULL || dot - name != LABEL_CHARS || strcmp(dot + 1, r->options->domain) != 0) return NULL;
+  memcpy(label, name, LABEL_CHARS);
+  label[LABEL_CHARS] = '\0';
+  struct tunnel *t = label_is_valid(label) ? registry_find(r->registry, label) : NULL;
+  if (t != NULL && t->allow_n > 0 && !cidrs_contain(t->allow, t->allow_n, peer)) {
+    tunnel_unref(r->registry, t);
+    t = NULL;
+  }
+  return t;
+}
+
+static struct visitor *visitor_new(struct worker *w, const struct addr *peer, const struct addr *local, struct tunnel *t) {
+  struct visitor *v = calloc(1, sizeof *v);
+  if (v == NULL) return NULL;
+  v->magic = VISITOR_MAGIC;
+  v->worker = w;
+  v->peer = *peer;
+  v->local = *local;
+  v->tunnel = t;
+  v->fd = -1;
+  list_push_tail(&w->visitors, &v->node);
+  return v;
+}
+
+void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local, const struct source_key *source,
+                    const struct client_hello *hello, struct tunnel *t) {
+  struct visitor *v = visitor_new(w, peer, local, t);
+  if (v == NULL) {
+    worker_source_leave(w, source);
+    net_close(fd);
+    tunnel_unref(w->relay->registry, t);
+    return;
+  }
+  struct tls_server *server = t->exact != NULL ? tls_server_ref(t->exact) : certs_current(w->relay->certs);
+  struct tls_server_policy policy = {.host = hello->sni, .alpn = t->alpn, .alpn_n = t->alpn_n};
+  warm_hint(w, t);
+  handshake_start(&v->handshake, w, fd, source, hello, server, &policy, visitor_shaken);
+  tls_server_unref(server);
+}
+
+void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const struct addr *local, struct tunnel *t) {
+  struct visitor *v = visitor_new(w, peer, local, t);
+  METRIC_ADD(&w->metrics, raw_visitors_total, 1);
+  if (v == NULL || net_stream_setup(fd) != 0) {
+    net_close(fd);
+    if (v != NULL) visitor_leave(v);
+    else tunnel_unref(w->relay->registry, t);
+    return;
+  }
+  v->fd = fd;
+  visitor_ask(v);
+}
+
+static void visitor_end(struct visitor *v) {
+  if (v->state == VISITOR_HANDSHAKE) {
+    handshake_abort(&v->handshake);
+    visitor_leave(v);
+  } else {
+    visitor_refuse(v);
+  }
+}
+
+void visitor_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]) {
+  LIST_FOREACH(&w->visitors, it) {
+    struct visitor *v = CONTAINER_OF(it, struct visitor, node);
+    if (memcmp(v->tunnel->owner->id, id, TOKEN_ID_BYTES) == 0) visitor_end(v);
+  }
+}
+
+void visitor_close_all(struct worker *w) {
+  LIST_FOREACH(&w->visitors, it) visitor_end(CONTAINER_OF(it, struct visitor, node));
+}

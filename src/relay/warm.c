@@ -1,0 +1,301 @@
+/* The pool of warm data connections. Few when quiet, doubling in a burst, decaying afterwards; first come, first served. A warm
+   connection that says anything, or ends, before OPEN is dead (wire rules 3). */
+#include "relay/warm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/secret.h"
+#include "loop/net.h"
+
+enum { WARM_MAGIC = 0x7761726d, ASKED_LOST_MS = 3000, HINT_LIFE_MS = 2000 };
+
+struct warm {
+  unsigned magic;
+  struct link *link;
+  struct list node;
+  struct loop_io io;
+  struct loop_deferred deferred;
+  int fd;
+  struct number_keys *keys;
+};
+
+/* One connection */
+
+static void warm_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct warm, deferred)); }
+
+/* Takes it out of the pool; fd and keys are the caller's. */
+static void warm_take(struct warm *c, int *fd, struct number_keys **keys) {
+  struct link *l = c->link;
+  *fd = c->fd;
+  *keys = c->keys;
+  loop_io_del(&c->io);
+  list_remove(&c->node);
+  l->warm.idle_n--;
+  METRIC_SUB(&l->worker->metrics, data_connections_warm_now, 1);
+  c->magic = 0;
+  loop_defer(l->worker->loop, &c->deferred, warm_free);
+}
+
+static void warm_drop(struct warm *c) {
+  int fd;
+  struct number_keys *keys;
+  warm_take(c, &fd, &keys);
+  net_close(fd);
+  secret_free(keys, sizeof *keys);
+}
+
+static void warm_ready(struct loop_io *io, uint32_t events) {
+  struct warm *c = CONTAINER_OF(io, struct warm, io);
+  (void)events;
+  CHECK_MAGIC(c, WARM_MAGIC);
+  warm_drop(c);
+}
+
+static int warm_add(struct link *l, int fd, struct number_keys *keys) {
+  struct warm *c = calloc(1, sizeof *c);
+  if (c == NULL) return ERR_NOMEM;
+  c->magic = WARM_MAGIC;
+  c->link = l;
+  c->fd = fd;
+  c->keys = keys;
+  if (loop_io_add(l->worker->loop, &c->io, fd, EPOLLIN | EPOLLRDHUP, warm_ready) != 0) {
+    free(c);
+    return ERR_NOMEM;
+  }
+  list_push_head(&l->warm.idle, &c->node);
+  l->warm.idle_n++;
+  METRIC_ADD(&l->worker->metrics, data_connections_warm_now, 1);
+  return 0;
+}
+
+/* Answers */
+
+static void answer_deliver(struct loop *l, struct loop_msg *m) {
+  struct ask *a = CONTAINER_OF(m, struct ask, msg);
+  if (l != NULL) {
+    a->answered(a);
+    return;
+  }
+  if (a->fd >= 0) net_close(a->fd); /* the visitor's loop is being freed */
+  secret_free(a->keys, sizeof *a->keys);
+}
+
+static void ask_answer(struct ask *a, struct worker *here, int fd, struct number_keys *keys) {
+  a->fd = fd;
+  a->keys = keys;
+  if (a->from == here) {
+    a->answered(a);
+    return;
+  }
+  a->msg.fn = answer_deliver;
+  loop_post(a->from->loop, &a->msg);
+}
+
+/* Gives to those who wait what there is. An answer may call back into this pool, so each turn looks anew. */
+static void warm_serve(struct link *l) {
+  while (!list_empty(&l->warm.waiting)) {
+    struct ask *a = CONTAINER_OF(l->warm.waiting.next, struct ask, node);
+    bool cancelled = __atomic_load_n(&a->cancelled, __ATOMIC_ACQUIRE);
+    int fd = -1;
+    struct number_keys *keys = NULL;
+    if (!cancelled) {
+      if (list_empty(&l->warm.idle)) return;
+      warm_take(CONTAINER_OF(l->warm.idle.next, struct warm, node), &fd, &keys);
+    }
+    list_remove(&a->node);
+    l->warm.waiting_n--;
+    ask_answer(a, l->worker, fd, keys);
+  }
+}
+
+/* Demand */
+
+static void warm_grow(struct link *l) {
+  struct warm_pool *p = &l->warm;
+  p->target = p->target * 2 > WARM_MAX ? WARM_MAX : p->target * 2;
+  p->grown_ms = loop_now_ms(l->worker->loop);
+}
+
+/* Asks the agent for what is missing between need and supply. */
+static void warm_want(struct link *l) {
+  struct warm_pool *p = &l->warm;
+  size_t need = size_min(p->target + p->hints, WARM_MAX) + p->waiting_n, supply = p->idle_n + p->asked;
+  if (l->state != LINK_UP || supply >= need || p->asked >= WARM_MAX) return;
+  unsigned count = (unsigned)size_min(need - supply, WARM_MAX - p->asked);
+  uint8_t frame[16];
+  struct writer w = writer_of(frame, sizeof frame);
+  p->asked += count;
+  p->asked_ms = loop_now_ms(l->worker->loop);
+  frame_want_encode(&w, (uint16_t)count);
+  link_send(l, &w);
+}
+
+static void ask_here(struct worker *w, struct ask *a) {
+  struct link *l = link_find(w, a->tunnel->link_id);
+  if (l == NULL || l->state != LINK_UP) {
+    ask_answer(a, w, -1, NULL);
+    return;
+  }
+  struct warm_pool *p = &l->warm;
+  if (p->hints > 0) p->hints--;
+  if (p->idle_n <= 1) warm_grow(l);
+  list_push_tail(&p->waiting, &a->node);
+  p->waiting_n++;
+  (void)link_ref(l);               /* an answer may run into anything */
+  warm_serve(l);
+  warm_want(l);
+  link_unref(l);
+}
+
+static void ask_deliver(struct loop *l, struct loop_msg *m) {
+  struct ask *a = CONTAINER_OF(m, struct ask, msg);
+  if (l != NULL) ask_here(a->tunnel->worker, a);
+}
+
+void warm_ask(struct ask *a, struct worker *from, struct tunnel *t, void (*answered)(struct ask *a)) {
+  list_init(&a->node);
+  a->from = from;
+  a->tunnel = t;
+  a->answered = answered;
+  a->cancelled = false;
+  if (t->worker == from) {
+    ask_here(from, a);
+    return;
+  }
+  a->msg.fn = ask_deliver;
+  loop_post(t->worker->loop, &a->msg);
+}
+
+struct hint {
+  struct loop_msg msg;
+  struct worker *worker;
+  uint8_t link_id[LINK_ID_BYTES];
+};
+
+static void hint_here(struct worker *w, const uint8_t link_id[LINK_ID_BYTES]) {
+  struct link *l = link_find(w, link_id);
+  if (l == NULL || l->warm.hints >= WARM_MAX) return;
+  l->warm.hints++;
+  l->warm.hinted_ms = loop_now_ms(w->loop);
+  if (l->warm.idle_n + l->warm.asked < l->warm.hints + WARM_QUIET) warm_want(l);
+}
+
+static void hint_deliver(struct loop *l, struct loop_msg *m) {
+  struct hint *h = CONTAINER_OF(m, struct hint, msg);
+  if (l != NULL) hint_here(h->worker, h->link_id);
+  free(h);
+}
+
+void warm_hint(struct worker *from, struct tunnel *t) {
+  if (t->worker == from) {
+    hint_here(from, t->link_id);
+    return;
+  }
+  struct hint *h = calloc(1, sizeof *h);
+  if (h == NULL) return;           /* only a hint */
+  h->msg.fn = hint_deliver;
+  h->worker = t->worker;
+  memcpy(h->link_id, t->link_id, LINK_ID_BYTES);
+  loop_post(t->worker->loop, &h->msg);
+}
+
+/* Arrivals */
+
+struct arrival {
+  struct loop_msg msg;
+  struct worker *worker;
+  int fd;
+  struct preface preface;
+};
+
+static int arrival_keys(struct link *l, const struct preface *p, struct number_keys *keys) {
+  uint64_t now_ms = loop_now_ms(l->worker->loop);
+  int rc = link_keys_peek(l->keys, p->number, now_ms, keys);
+  if (rc == 0) rc = preface_verify(p, keys);
+  if (rc == 0) link_keys_claim(l->keys, p->number, now_ms);
+  return rc;
+}
+
+static void arrival_here(struct worker *w, int fd, const struct preface *p) {
+  struct link *l = link_find(w, p->link_id);
+  struct number_keys *keys = l != NULL && l->state == LINK_UP ? secret_alloc(sizeof *keys) : NULL;
+  if (keys == NULL || arrival_keys(l, p, keys) != 0 || l->warm.idle_n >= WARM_MAX || warm_add(l, fd, keys) != 0) {
+    METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
+    secret_free(keys, sizeof *keys);
+    net_close(fd);
+    return;
+  }
+  METRIC_ADD(&w->metrics, data_connections_total, 1);
+  if (l->warm.asked > 0) l->warm.asked--;
+  (void)link_ref(l);
+  warm_serve(l);
+  link_unref(l);
+}
+
+static void arrival_deliver(struct loop *l, struct loop_msg *m) {
+  struct arrival *a = CONTAINER_OF(m, struct arrival, msg);
+  if (l != NULL) arrival_here(a->worker, a->fd, &a->preface);
+  else net_close(a->fd);
+  free(a);
+}
+
+void warm_arrived(struct worker *w, int fd, const struct preface *p) {
+  struct worker *to = registry_link_find(w->relay->registry, p->link_id);
+  struct arrival *a = NULL;
+  if (to == w) {
+    arrival_here(w, fd, p);
+    return;
+  }
+  if (to != NULL) a = calloc(1, sizeof *a);
+  if (a == NULL) {
+    METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
+    net_close(fd);
+    return;
+  }
+  a->msg.fn = arrival_deliver;
+  a->worker = to;
+  a->fd = fd;
+  a->preface = *p;
+  loop_post(to->loop, &a->msg);
+}
+
+/* With the link */
+
+void warm_init(struct link *l) {
+  memset(&l->warm, 0, sizeof l->warm);
+  list_init(&l->warm.idle);
+  list_init(&l->warm.waiting);
+  l->warm.target = WARM_QUIET;
+}
+
+void warm_tick(struct link *l) {
+  struct warm_pool *p = &l->warm;
+  uint64_t now_ms = loop_now_ms(l->worker->loop);
+  if (p->asked > 0 && now_ms - p->asked_ms > ASKED_LOST_MS) p->asked = 0;  /* dials that failed: ask again */
+  if (p->hints > 0 && now_ms - p->hinted_ms > HINT_LIFE_MS) p->hints = 0;  /* handshakes that came to nothing */
+  if (p->target > WARM_QUIET && now_ms - p->grown_ms > WARM_DECAY_MS) {
+    p->target = p->target / 2 < WARM_QUIET ? WARM_QUIET : p->target / 2;
+    p->grown_ms = now_ms;
+  }
+  while (p->idle_n > p->target + p->hints + WARM_QUIET) warm_drop(CONTAINER_OF(p->idle.prev, struct warm, node));
+  LIST_FOREACH(&p->waiting, it) {
+    struct ask *a = CONTAINER_OF(it, struct ask, node);
+    if (!__atomic_load_n(&a->cancelled, __ATOMIC_ACQUIRE)) continue;
+    list_remove(&a->node);
+    p->waiting_n--;
+    ask_answer(a, l->worker, -1, NULL);
+  }
+  link_keys_expire(l->keys, now_ms);
+  warm_want(l);
+}
+
+void warm_close(struct link *l) {
+  LIST_FOREACH(&l->warm.idle, it) warm_drop(CONTAINER_OF(it, struct warm, node));
+  while (!list_empty(&l->warm.waiting)) {
+    struct ask *a = CONTAINER_OF(l->warm.waiting.next, struct ask, node);
+    list_remove(&a->node);
+    l->warm.waiting_n--;
+    ask_answer(a, l->worker, -1, NULL);
+  }
+}

@@ -1,0 +1,213 @@
+/* Workers: their threads, listeners, and what is done to all of a worker's connections at once. */
+#include "relay/worker.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop/net.h"
+#include "relay/door.h"
+#include "relay/link.h"
+#include "relay/raw.h"
+#include "relay/stream.h"
+#include "relay/visitor.h"
+
+enum { LISTENER_PAUSE_MS = 100, ACCEPTS_PER_TURN_MAX = 64, LISTEN_BACKLOG = 4096 };
+
+/* Listeners */
+
+static void listener_resume(struct loop_timer *t) {
+  struct listener *l = CONTAINER_OF(t, struct listener, resume);
+  loop_io_set(&l->io, EPOLLIN);
+}
+
+/* Out of descriptors or memory: this listener rests and everything else goes on, instead of spinning on accept. */
+static void listener_pause(struct listener *l) {
+  METRIC_ADD(&l->worker->metrics, connections_paused_total, 1);
+  loop_io_set(&l->io, 0);
+  if (loop_timer_set(l->worker->loop, &l->resume, LISTENER_PAUSE_MS, listener_resume) != 0) loop_io_set(&l->io, EPOLLIN);
+}
+
+static void listener_ready(struct loop_io *io, uint32_t events) {
+  struct listener *l = CONTAINER_OF(io, struct listener, io);
+  (void)events;
+  for (int i = 0; i < ACCEPTS_PER_TURN_MAX; i++) {
+    struct addr peer;
+    int fd = net_accept(l->fd, &peer);
+    if (fd == NET_RESET) continue;
+    if (fd == ERR_LIMIT) {
+      listener_pause(l);
+      return;
+    }
+    if (fd < 0) return;
+    METRIC_ADD(&l->worker->metrics, connections_accepted_total, 1);
+    l->accepted(l, fd, &peer);
+    if (l->io.loop == NULL) return;  /* the callback removed us */
+  }
+}
+
+int listener_add(struct listener *l, struct worker *w, int fd, void (*accepted)(struct listener *, int, const struct addr *)) {
+  memset(l, 0, sizeof *l);
+  l->worker = w;
+  l->fd = fd;
+  l->accepted = accepted;
+  return loop_io_add(w->loop, &l->io, fd, EPOLLIN, listener_ready);
+}
+
+void listener_remove(struct listener *l) {
+  if (l->worker == NULL) return;
+  loop_timer_stop(&l->resume);
+  loop_io_del(&l->io);
+  net_close(l->fd);
+  l->worker = NULL;
+}
+
+static void public_accepted(struct listener *l, int fd, const struct addr *peer) { door_open(l->worker, fd, peer); }
+
+static int worker_listen(struct worker *w, struct err *e) {
+  const struct relay_options *o = w->relay->options;
+  for (size_t i = 0; i < o->listens_n; i++) {
+    int fd = net_listen_tcp(&o->listens[i], LISTEN_BACKLOG, true, e);
+    if (fd < 0) return fd;
+    if (listener_add(&w->listeners[i], w, fd, public_accepted) != 0) {
+      net_close(fd);
+      return err_set(e, ERR_NOMEM, "relay: out of memory");
+    }
+    w->listeners_n = i + 1;
+  }
+  return 0;
+}
+
+/* Sources */
+
+int worker_source_enter(struct worker *w, const struct source_key *key) {
+  uintptr_t count = (uintptr_t)map_get(w->sources, key);
+  if (count >= HANDSHAKES_PER_SOURCE_MAX) return ERR_LIMIT;
+  return map_put(w->sources, key, (void *)(count + 1)); /* NOLINT(performance-no-int-to-ptr): the map holds a count */
+}
+
+void worker_source_leave(struct worker *w, const struct source_key *key) {
+  uintptr_t count = (uintptr_t)map_get(w->sources, key);
+  ASSERT(count > 0);
+  if (count == 1) {
+    (void)map_remove(w->sources, key);
+  } else {
+    int rc = map_put(w->sources, key, (void *)(count - 1)); /* NOLINT(performance-no-int-to-ptr) */
+    ASSERT(rc == 0);               /* the key is there: nothing is allocated */
+  }
+}
+
+/* Orders from other threads */
+
+struct order {
+  struct loop_msg msg;
+  struct worker *worker;
+  void (*act)(struct worker *w, const uint8_t *id);
+  uint8_t id[TOKEN_ID_BYTES];
+};
+
+static void order_run(struct loop *l, struct loop_msg *m) {
+  struct order *o = CONTAINER_OF(m, struct order, msg);
+  if (l != NULL) o->act(o->worker, o->id);
+  free(o);
+}
+
+static void order_send(struct worker *w, void (*act)(struct worker *, const uint8_t *), const uint8_t *id) {
+  struct order *o = calloc(1, sizeof *o);
+  /* An order is a revocation or an end: it must not be lost for want of 64 bytes, and a relay without them is lost anyway. */
+  ASSERT(o != NULL);
+  o->msg.fn = order_run;
+  o->worker = w;
+  o->act = act;
+  if (id != NULL) memcpy(o->id, id, sizeof o->id);
+  loop_post(w->loop, &o->msg);
+}
+
+static void act_close_listeners(struct worker *w, const uint8_t *id) {
+  (void)id;
+  for (size_t i = 0; i < w->listeners_n; i++) listener_remove(&w->listeners[i]);
+  w->listeners_n = 0;
+}
+
+static void act_end_owner(struct worker *w, const uint8_t *id) {
+  link_end_owner(w, id);
+  visitor_end_owner(w, id);
+  stream_end_owner(w, id);
+}
+
+static void act_goodbye(struct worker *w, const uint8_t *id) {
+  (void)id;
+  link_end_all(w, REFUSE_DRAINING);
+}
+
+static void act_stop(struct worker *w, const uint8_t *id) {
+  act_close_listeners(w, id);
+  raw_close_all(w);
+  door_close_all(w);
+  visitor_close_all(w);
+  link_end_all(w, REFUSE_DRAINING);
+  stream_close_all(w);
+  loop_stop(w->loop);
+}
+
+void worker_close_listeners(struct worker *w) { order_send(w, act_close_listeners, NULL); }
+void worker_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]) { order_send(w, act_end_owner, id); }
+void worker_goodbye(struct worker *w) { order_send(w, act_goodbye, NULL); }
+void worker_stop(struct worker *w) { order_send(w, act_stop, NULL); }
+
+/* Life */
+
+static void *worker_main(void *arg) {
+  struct worker *w = arg;
+  loop_run(w->loop);
+  return NULL;
+}
+
+static void worker_release(struct worker *w) {
+  act_close_listeners(w, NULL);
+  if (w->pool != NULL) pump_pool_free(w->pool);
+  if (w->loop != NULL) loop_free(w->loop);
+  map_free(w->links_by_id);
+  map_free(w->sources);
+  map_free(w->raw_ports);
+}
+
+static int worker_make(struct worker *w, struct err *e) {
+  w->loop = loop_new(e);
+  if (w->loop == NULL) return ERR_NOMEM;
+  w->pool = pump_pool_new(w->loop, w->relay->options->pump, e);
+  if (w->pool == NULL) return ERR_NOMEM;
+  w->links_by_id = map_new(LINK_ID_BYTES);
+  w->sources = map_new(sizeof(struct source_key));
+  w->raw_ports = map_new(sizeof(uint16_t));
+  if (w->links_by_id == NULL || w->sources == NULL || w->raw_ports == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  return worker_listen(w, e);
+}
+
+void worker_free(struct worker *w) {
+  if (w->relay != NULL) worker_release(w);
+  w->relay = NULL;
+}
+
+int worker_start(struct worker *w, struct relay *r, struct err *e) {
+  memset(w, 0, sizeof *w);
+  w->relay = r;
+  list_init(&w->doors);
+  list_init(&w->visitors);
+  list_init(&w->streams);
+  list_init(&w->links);
+  int rc = worker_make(w, e);
+  if (rc == 0 && pthread_create(&w->thread, NULL, worker_main, w) != 0) rc = err_set_errno(e, "relay: cannot start a thread");
+  if (rc != 0) {
+    worker_free(w);
+    return rc;
+  }
+  w->running = true;
+  return 0;
+}
+
+void worker_wait(struct worker *w) {
+  if (!w->running) return;
+  (void)pthread_join(w->thread, NULL);
+  w->running = false;
+}

@@ -1,0 +1,54 @@
+/* A worker: one event loop in one thread, with its own listening sockets (SO_REUSEPORT), buffers, streams and control links.
+   Everything inside is touched by its own thread only; others reach it by messages. */
+#ifndef RELAY_WORKER_H
+#define RELAY_WORKER_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "relay/context.h"
+
+struct listener {
+  struct worker *worker;
+  struct loop_io io;
+  struct loop_timer resume;        /* after a pause for want of descriptors */
+  int fd;
+  /* Takes fd. */
+  void (*accepted)(struct listener *l, int fd, const struct addr *peer);
+};
+
+struct worker {
+  struct relay *relay;
+  struct loop *loop;
+  struct pump_pool *pool;
+  pthread_t thread;
+  bool running;
+  struct metrics metrics;
+  struct listener listeners[RELAY_LISTENS_MAX];
+  size_t listeners_n;
+  struct list doors;               /* struct door: connections whose kind is not known yet */
+  struct list visitors;            /* struct visitor: in handshake or waiting for a data connection */
+  struct list streams;             /* struct stream */
+  struct list links;               /* struct link */
+  struct map *links_by_id;         /* link id -> struct link */
+  struct map *sources;             /* source_key -> count of unfinished handshakes */
+  struct map *raw_ports;           /* u16 -> struct raw_port */
+};
+
+int worker_start(struct worker *w, struct relay *r, struct err *e) MUST_USE; /* binds and runs its thread */
+void worker_close_listeners(struct worker *w);   /* by message, from any thread */
+void worker_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);   /* from any thread: reset all that is this owner's */
+void worker_goodbye(struct worker *w);           /* from any thread: tell the agents that this relay is draining */
+/* From any thread: end everything and leave the loop. Then worker_wait for all workers, and after that worker_free for all: messages
+   between workers may still be on their way until the last has stopped. */
+void worker_stop(struct worker *w);
+void worker_wait(struct worker *w);
+void worker_free(struct worker *w);
+
+int listener_add(struct listener *l, struct worker *w, int fd, void (*accepted)(struct listener *, int, const struct addr *)) MUST_USE;
+void listener_remove(struct listener *l);        /* closes fd */
+
+/* The cap on unfinished handshakes of one source: ERR_LIMIT when reached. Each enter is followed by one leave. */
+int worker_source_enter(struct worker *w, const struct source_key *key) MUST_USE;
+void worker_source_leave(struct worker *w, const struct source_key *key);
+
+#endif
