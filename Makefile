@@ -1,0 +1,34 @@
+# Short words over Meson and Ninja. Everything is built below build/; `./try` and `./check` install what is missing first.
+BUILD ?= build
+PREFIX ?= /usr/local
+PYTHON ?= /usr/bin/python3
+
+.PHONY: all deps check bench fuzz lint install clean
+all: $(BUILD)/build.ninja
+	@tools/reconfigure $(BUILD)
+	ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	meson setup $(BUILD) --prefix=$(PREFIX)
+
+deps:                       # lists, then installs, what building and checking need (Debian and Ubuntu)
+	tools/deps build check
+
+check:
+	./check
+
+bench: all                  # prints its figures; nothing here is asserted by a test
+	tools/deps build bench
+	$(PYTHON) bench/run.py
+
+fuzz:                       # each fuzzer for FUZZ_SECONDS (60)
+	tools/fuzz
+
+lint:
+	tools/lint
+
+install: all
+	meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf $(BUILD) build-* .cache
