@@ -27,7 +27,7 @@ void net_linger_off(int fd);                     /* only when both directions ha
 int net_local(int fd, struct addr *a) MUST_USE;
 int net_peer(int fd, struct addr *a) MUST_USE;
 int net_socket_error(int fd);                    /* SO_ERROR: 0 or the errno, which it clears */
-/* Milliseconds since the last acknowledgement while data is unacknowledged, 0 when nothing is. */
+/* For how many milliseconds data has been waiting for an acknowledgement while none came; 0 when nothing is unacknowledged. */
 uint32_t net_unacked_ms(int fd);
 uint32_t net_rtt_us(int fd);
 
@@ -37,7 +37,8 @@ ssize_t net_recv_peek(int fd, void *p, size_t n) MUST_USE;
 ssize_t net_readv(int fd, const struct iovec *iov, int n) MUST_USE;
 ssize_t net_send(int fd, const void *p, size_t n) MUST_USE;     /* >0, NET_AGAIN, NET_RESET; never SIGPIPE */
 ssize_t net_sendv(int fd, const struct iovec *iov, int n) MUST_USE;
-/* As above; for in == socket: 0 is a checked end of stream. */
+/* As above; for in == socket: 0 is a checked end of stream. Unlike net_send it may raise SIGPIPE, for which splice has no flag:
+   its thread ignores or blocks that signal. */
 ssize_t net_splice(int in, int out, size_t n, bool more) MUST_USE;
 int net_pipe(int fds[2]) MUST_USE;
 int net_shutdown_write(int fd);

@@ -1,0 +1,296 @@
+/* The event loop. The one hard thing is what may be stale within a turn: a handler may remove, close and add again any
+   descriptor whose event was fetched already. So an event carries the generation of its registration and is looked up
+   by descriptor, never by pointer; and memory goes only at the end of the turn. */
+#include "loop/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "crypto/crypto.h"
+#include "loop/timers.h"
+
+enum { EVENTS_PER_TURN_MAX = 256, TABLE_FIRST = 64 };
+
+/* Kept in io->events, between the bits that epoll uses: this descriptor could not be put back into the set. */
+static const uint32_t IO_FAILED = 1U << 26;
+
+/* Generations start at 1, so this is no registration's event. */
+static const uint64_t WAKE_EVENT = 0;
+
+struct loop {
+  int epoll_fd, event_fd;
+  uint64_t now_ms;
+  _Atomic bool stopped;
+  uint32_t generation;
+  bool io_failed;                  /* some io has IO_FAILED */
+  struct loop_io **table;          /* by descriptor */
+  size_t table_len;
+  struct timers timers;
+  struct loop_deferred *deferred;
+  pthread_mutex_t lock;            /* guards the message queue and the eventfd's count */
+  struct loop_msg *first, **last;
+  struct epoll_event events[EVENTS_PER_TURN_MAX];
+};
+
+static uint64_t clock_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+struct loop *loop_new(struct err *e) {
+  struct loop *l = calloc(1, sizeof *l);
+  if (l == NULL) {
+    (void)err_set(e, ERR_NOMEM, "event loop: out of memory");
+    return NULL;
+  }
+  l->last = &l->first;
+  l->now_ms = clock_ms();
+  l->event_fd = -1;
+  l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  if (l->epoll_fd < 0) goto fail;
+  l->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (l->event_fd < 0) goto fail;
+  struct epoll_event ev = {.events = EPOLLIN, .data.u64 = WAKE_EVENT};
+  if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, l->event_fd, &ev) != 0) goto fail;
+  pthread_mutex_init(&l->lock, NULL);
+  return l;
+fail:
+  (void)err_set_errno(e, "event loop");
+  if (l->event_fd >= 0) close(l->event_fd);
+  if (l->epoll_fd >= 0) close(l->epoll_fd);
+  free(l);
+  return NULL;
+}
+
+static void run_deferred(struct loop *l) {
+  while (l->deferred != NULL) {
+    struct loop_deferred *d = l->deferred;
+    l->deferred = d->next;
+    d->fn(d);
+  }
+}
+
+static struct loop_msg *take_messages(struct loop *l, bool woken) {
+  uint64_t count;
+  pthread_mutex_lock(&l->lock);
+  struct loop_msg *batch = l->first;
+  l->first = NULL;
+  l->last = &l->first;
+  if (woken) { /* under the lock: otherwise the wake-up of a message that comes just now would be lost */
+    ssize_t ignored = read(l->event_fd, &count, sizeof count);
+    (void)ignored;
+  }
+  pthread_mutex_unlock(&l->lock);
+  return batch;
+}
+
+static void run_messages(struct loop *l, struct loop *given, bool woken) {
+  for (struct loop_msg *m = take_messages(l, woken), *next; m != NULL; m = next) {
+    next = m->next; /* m is gone once its fn has run */
+    m->fn(given, m);
+  }
+}
+
+void loop_free(struct loop *l) {
+  if (l == NULL) return;
+  run_deferred(l);
+  run_messages(l, NULL, false);
+  run_deferred(l);
+  timers_free(&l->timers);
+  pthread_mutex_destroy(&l->lock);
+  close(l->event_fd);
+  close(l->epoll_fd);
+  free(l->table);
+  free(l);
+}
+
+uint64_t loop_now_ms(const struct loop *l) { return l->now_ms; }
+int loop_epoll_fd(const struct loop *l) { return l->epoll_fd; }
+
+int64_t loop_wall_s(const struct loop *l) {
+  (void)l;
+  return (int64_t)time(NULL);
+}
+
+void loop_random(struct loop *l, void *p, size_t n) {
+  (void)l;
+  ASSERT(random_bytes(p, n) == 0);
+}
+
+static void wake(struct loop *l) {
+  uint64_t one = 1;
+  ssize_t ignored = write(l->event_fd, &one, sizeof one); /* fails only when a wake-up is pending already */
+  (void)ignored;
+}
+
+void loop_post(struct loop *l, struct loop_msg *m) {
+  m->next = NULL;
+  pthread_mutex_lock(&l->lock);
+  bool first = l->first == NULL;
+  *l->last = m;
+  l->last = &m->next;
+  if (first) wake(l); /* one for the whole batch */
+  pthread_mutex_unlock(&l->lock);
+}
+
+void loop_stop(struct loop *l) {
+  atomic_store(&l->stopped, true);
+  wake(l);
+}
+
+void loop_defer(struct loop *l, struct loop_deferred *d, void (*fn)(struct loop_deferred *d)) {
+  d->fn = fn;
+  d->next = l->deferred;
+  l->deferred = d;
+}
+
+/* descriptors */
+
+static int epoll_change(struct loop *l, int op, struct loop_io *io) {
+  struct epoll_event ev = {.events = io->events, .data.u64 = (uint64_t)io->generation << 32 | (uint32_t)io->fd};
+  return epoll_ctl(l->epoll_fd, op, io->fd, &ev);
+}
+
+static int table_fit(struct loop *l, int fd) {
+  size_t len = size_max(l->table_len, TABLE_FIRST);
+  while (len <= (size_t)fd) len *= 2;
+  if (len == l->table_len) return 0;
+  struct loop_io **table = realloc(l->table, len * sizeof(struct loop_io *));
+  if (table == NULL) return ERR_NOMEM;
+  for (size_t i = l->table_len; i < len; i++) table[i] = NULL;
+  l->table = table;
+  l->table_len = len;
+  return 0;
+}
+
+int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) {
+  ASSERT(fd >= 0 && io->loop == NULL);
+  int r = table_fit(l, fd);
+  if (r != 0) return r;
+  ASSERT(l->table[fd] == NULL); /* otherwise somebody closed a descriptor that the loop still had */
+  if (++l->generation == 0) l->generation = 1;
+  *io = (struct loop_io){.loop = l, .fn = fn, .fd = fd, .events = events, .generation = l->generation};
+  if (events != 0 && epoll_change(l, EPOLL_CTL_ADD, io) != 0) {
+    io->loop = NULL;
+    return errno == ENOMEM ? ERR_NOMEM : errno == ENOSPC ? ERR_LIMIT : ERR_IO;
+  }
+  l->table[fd] = io;
+  return 0;
+}
+
+void loop_io_set(struct loop_io *io, uint32_t events) {
+  struct loop *l = io->loop;
+  if (l == NULL || io->events == events) return;
+  bool inside = io->events != 0 && (io->events & IO_FAILED) == 0;
+  io->events = events;
+  if (!inside && events == 0) return;
+  if (epoll_change(l, !inside ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, io) == 0 || events == 0) return;
+  if (inside) (void)epoll_change(l, EPOLL_CTL_DEL, io);
+  io->events = events | IO_FAILED;
+  l->io_failed = true;
+  wake(l);
+}
+
+void loop_io_del(struct loop_io *io) {
+  struct loop *l = io->loop;
+  if (l == NULL) return;
+  ASSERT(l->table[io->fd] == io);
+  if (io->events != 0 && (io->events & IO_FAILED) == 0) (void)epoll_change(l, EPOLL_CTL_DEL, io);
+  l->table[io->fd] = NULL;
+  io->loop = NULL;
+}
+
+/* An interest that was dropped since the event was fetched is honoured: nobody is called for what he no longer wants. */
+static void deliver(struct loop *l, const struct epoll_event *ev) {
+  uint32_t fd = (uint32_t)ev->data.u64, generation = (uint32_t)(ev->data.u64 >> 32);
+  if (ev->data.u64 == WAKE_EVENT) return;
+  struct loop_io *io = l->table[fd];
+  if (io == NULL || io->generation != generation || io->events == 0) return;
+  uint32_t events = ev->events & (io->events | EPOLLERR | EPOLLHUP);
+  if (events != 0) io->fn(io, events);
+}
+
+static void deliver_failures(struct loop *l) {
+  if (!l->io_failed) return;
+  l->io_failed = false;
+  for (size_t fd = 0; fd < l->table_len; fd++) {
+    struct loop_io *io = l->table[fd];
+    if (io == NULL || (io->events & IO_FAILED) == 0) continue;
+    io->events = 0; /* where it really is: outside the set */
+    io->fn(io, EPOLLERR);
+  }
+}
+
+/* timers */
+
+int loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t delay_ms, loop_timer_fn *fn) {
+  if (t->slot != 0) {
+    ASSERT(t->loop == l);
+    timers_remove(&l->timers, t);
+  }
+  t->loop = l;
+  t->fn = fn;
+  t->at_ms = delay_ms > UINT64_MAX - l->now_ms ? UINT64_MAX : l->now_ms + delay_ms;
+  return timers_add(&l->timers, t);
+}
+
+void loop_timer_stop(struct loop_timer *t) {
+  if (t->slot != 0) timers_remove(&t->loop->timers, t);
+}
+
+bool loop_timer_is_set(const struct loop_timer *t) { return t->slot != 0; }
+
+/* At most as many as there were at the start: one that sets itself again with no delay waits for the next turn. */
+static void run_timers(struct loop *l) {
+  for (size_t left = l->timers.count; left > 0; left--) {
+    struct loop_timer *t = timers_first(&l->timers);
+    if (t == NULL || t->at_ms > l->now_ms) return;
+    timers_remove(&l->timers, t);
+    t->fn(t);
+  }
+}
+
+/* The wait is computed from the clock as it is, not from the turn's: the turn itself may have taken long. */
+static int wait_ms(const struct loop *l, int max_wait_ms) {
+  const struct loop_timer *t = timers_first(&l->timers);
+  if (l->io_failed || atomic_load(&l->stopped)) return 0;
+  if (t == NULL) return max_wait_ms;
+  uint64_t now = clock_ms(), ms = t->at_ms <= now ? 0 : t->at_ms - now;
+  if (max_wait_ms >= 0 && ms > (uint64_t)max_wait_ms) return max_wait_ms;
+  return ms > INT32_MAX ? INT32_MAX : (int)ms;
+}
+
+bool loop_turn(struct loop *l, int max_wait_ms) {
+  /* 1 wait; an interrupted wait is a turn without events */
+  int n = epoll_wait(l->epoll_fd, l->events, EVENTS_PER_TURN_MAX, wait_ms(l, max_wait_ms));
+  bool woken = false;
+  for (int i = 0; i < n; i++) woken = woken || l->events[i].data.u64 == WAKE_EVENT;
+
+  /* 2 read the clock */
+  l->now_ms = clock_ms();
+
+  /* 3 run due timers */
+  run_timers(l);
+
+  /* 4 run messages */
+  run_messages(l, l, woken);
+
+  /* 5 deliver descriptor events */
+  deliver_failures(l);
+  for (int i = 0; i < n; i++) deliver(l, &l->events[i]);
+
+  /* 6 run deferred frees */
+  run_deferred(l);
+  return !atomic_load(&l->stopped);
+}
+
+void loop_run(struct loop *l) {
+  while (loop_turn(l, -1)) {
+  }
+}

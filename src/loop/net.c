@@ -1,0 +1,211 @@
+/* Sockets. The hard thing is what an end of stream means: after a FIN and then a RST the kernel still answers reads with 0,
+   which looks clean; so every 0 is checked against SO_ERROR before it is believed. */
+#include "loop/net.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+
+enum { ADDR_TEXT_BYTES = 64 };
+
+static int set_int(int fd, int level, int name, int value) { return setsockopt(fd, level, name, &value, sizeof value); }
+
+static int fail_listen(int fd, const struct addr *a, struct err *e) {
+  char text[ADDR_TEXT_BYTES];
+  int saved = errno;
+  addr_format(a, text, sizeof text);
+  net_close(fd);
+  errno = saved;
+  if (saved == EADDRINUSE) {
+    return err_set(e, ERR_CONFLICT, "listen on %s: the address is in use (stop the other program or choose another port)", text);
+  }
+  if (saved == EACCES) {
+    return err_set(e, ERR_IO, "listen on %s: not permitted (use a port from 1024 up, or grant CAP_NET_BIND_SERVICE)", text);
+  }
+  if (saved == EADDRNOTAVAIL) {
+    return err_set(e, ERR_IO, "listen on %s: this machine does not have the address (choose one that `ip addr` shows)", text);
+  }
+  return err_set_errno(e, "listen on %s", text);
+}
+
+int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) {
+  int fd = socket(a->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail_listen(fd, a, e);
+  if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) != 0) return fail_listen(fd, a, e);
+  if (reuse_port && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) != 0) return fail_listen(fd, a, e);
+  if (a->u.any.sa_family == AF_INET6 && set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0) return fail_listen(fd, a, e);
+  if (bind(fd, &a->u.any, addr_len(a)) != 0 || listen(fd, backlog) != 0) return fail_listen(fd, a, e);
+  return fd;
+}
+
+int net_listen_port(int fd, uint16_t *port) {
+  struct addr a;
+  int r = net_local(fd, &a);
+  if (r == 0) *port = addr_port(&a);
+  return r;
+}
+
+static bool is_shortage(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS; }
+
+int net_accept(int listen_fd, struct addr *peer) {
+  for (;;) {
+    *peer = (struct addr){0};
+    socklen_t n = sizeof peer->u;
+    int fd = accept4(listen_fd, &peer->u.any, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) return fd;
+    switch (errno) {
+      case EINTR:
+        continue;
+      case EAGAIN:
+        return NET_AGAIN;
+      /* accept(2): errors of the connection itself, which is gone */
+      case ECONNABORTED: case EPERM: case EPROTO: case ENOPROTOOPT: case ENETDOWN: case ENETUNREACH: case EHOSTDOWN:
+      case EHOSTUNREACH: case ENONET: case EOPNOTSUPP: case ETIMEDOUT:
+        return NET_RESET;
+      default: /* a shortage, or something that trying again at once would not mend either */
+        return ERR_LIMIT;
+    }
+  }
+}
+
+int net_connect(const struct addr *a, struct err *e) {
+  char text[ADDR_TEXT_BYTES];
+  addr_format(a, text, sizeof text);
+  int fd = socket(a->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) {
+    int code = is_shortage(errno) ? ERR_LIMIT : ERR_IO;
+    (void)err_set_errno(e, "connect to %s", text);
+    if (e != NULL) e->code = code;
+    return code;
+  }
+  if (connect(fd, &a->u.any, addr_len(a)) == 0 || errno == EINPROGRESS || errno == EINTR) return fd;
+  (void)err_set_errno(e, "connect to %s", text);
+  net_close(fd);
+  return ERR_IO;
+}
+
+int net_connect_result(int fd) {
+  struct addr peer;
+  int error = net_socket_error(fd);
+  if (error != 0) return -error;
+  return net_peer(fd, &peer) == 0 ? 0 : NET_AGAIN;
+}
+
+static int set_linger_reset(int fd) {
+  const struct linger l = {.l_onoff = 1, .l_linger = 0};
+  return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+}
+
+int net_stream_setup(int fd) {
+  if (set_linger_reset(fd) != 0) return ERR_IO;
+  if (set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0) return ERR_IO;
+  if (set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1) != 0) return ERR_IO;
+  if (set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) != 0) return ERR_IO;
+  if (set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) != 0) return ERR_IO;
+  return set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES) == 0 ? 0 : ERR_IO;
+}
+
+void net_linger_off(int fd) {
+  const struct linger l = {0};
+  (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
+}
+
+int net_local(int fd, struct addr *a) {
+  *a = (struct addr){0};
+  socklen_t n = sizeof a->u;
+  return getsockname(fd, &a->u.any, &n) == 0 ? 0 : ERR_IO;
+}
+
+int net_peer(int fd, struct addr *a) {
+  *a = (struct addr){0};
+  socklen_t n = sizeof a->u;
+  return getpeername(fd, &a->u.any, &n) == 0 ? 0 : ERR_IO;
+}
+
+int net_socket_error(int fd) {
+  int error = 0;
+  socklen_t n = sizeof error;
+  return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 ? error : errno;
+}
+
+static bool tcp_info_of(int fd, struct tcp_info *info) {
+  socklen_t n = sizeof *info;
+  memset(info, 0, sizeof *info);
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &n) == 0;
+}
+
+/* The last acknowledgement alone would accuse a connection that was idle for a minute and has just sent something. What
+   bounds it is the age of the oldest unacknowledged transmission: the timeouts that have passed (each doubled the next,
+   so together they are the present one less the first) and the time since the latest transmission. */
+uint32_t net_unacked_ms(int fd) {
+  struct tcp_info info;
+  if (!tcp_info_of(fd, &info) || info.tcpi_unacked == 0) return 0;
+  uint32_t rto_ms = info.tcpi_rto / 1000, first_ms = info.tcpi_backoff < 32 ? rto_ms >> info.tcpi_backoff : 0;
+  uint32_t sent_ms = rto_ms - first_ms + info.tcpi_last_data_sent;
+  return sent_ms < info.tcpi_last_ack_recv ? sent_ms : info.tcpi_last_ack_recv;
+}
+
+uint32_t net_rtt_us(int fd) {
+  struct tcp_info info;
+  return tcp_info_of(fd, &info) ? info.tcpi_rtt : 0;
+}
+
+/* What a call that moved r bytes says, errno being its reason when r < 0. */
+static ssize_t outcome(ssize_t r) {
+  if (r >= 0) return r;
+  return errno == EAGAIN || errno == EINTR ? NET_AGAIN : NET_RESET;
+}
+
+static ssize_t read_outcome(int fd, ssize_t r) {
+  if (r != 0) return outcome(r);
+  return net_socket_error(fd) == 0 ? 0 : NET_RESET;
+}
+
+ssize_t net_recv(int fd, void *p, size_t n) {
+  ASSERT(n > 0);
+  return read_outcome(fd, recv(fd, p, n, 0));
+}
+
+ssize_t net_recv_peek(int fd, void *p, size_t n) {
+  ASSERT(n > 0);
+  return read_outcome(fd, recv(fd, p, n, MSG_PEEK));
+}
+
+ssize_t net_readv(int fd, const struct iovec *iov, int n) { return read_outcome(fd, readv(fd, iov, n)); }
+
+ssize_t net_send(int fd, const void *p, size_t n) { return outcome(send(fd, p, n, MSG_NOSIGNAL)); }
+
+ssize_t net_sendv(int fd, const struct iovec *iov, int n) {
+  struct msghdr m = {.msg_iovlen = (size_t)n};
+  memcpy(&m.msg_iov, &iov, sizeof iov); /* sendmsg does not write to it; the struct lacks the const */
+  return outcome(sendmsg(fd, &m, MSG_NOSIGNAL));
+}
+
+ssize_t net_splice(int in, int out, size_t n, bool more) {
+  unsigned flags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | (more ? SPLICE_F_MORE : 0U);
+  ssize_t r = splice(in, NULL, out, NULL, n, flags);
+  if (r != 0) return outcome(r);
+  int error = net_socket_error(in);
+  return error == 0 || error == ENOTSOCK ? 0 : NET_RESET;
+}
+
+int net_pipe(int fds[2]) {
+  if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) == 0) return 0;
+  return is_shortage(errno) ? ERR_LIMIT : ERR_IO;
+}
+
+int net_shutdown_write(int fd) { return shutdown(fd, SHUT_WR) == 0 ? 0 : NET_RESET; }
+
+void net_close(int fd) {
+  if (fd >= 0) close(fd); /* Linux has closed it whatever close returns */
+}
+
+void net_reset(int fd) {
+  if (fd < 0) return;
+  (void)set_linger_reset(fd);
+  net_close(fd);
+}

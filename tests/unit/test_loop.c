@@ -1,0 +1,401 @@
+/* The loop's steps and guarantees: staleness, timers, messages, deferred frees. Pipes and eventfds stand for sockets. */
+#include "cm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "loop/loop.h"
+
+struct end {                     /* one end of a pipe, counting its events */
+  struct loop_io io;
+  int calls;
+  uint32_t last;
+  void (*then)(struct end *e);
+  struct end *other;
+  int spare;
+};
+
+static struct loop *new_loop(void) {
+  struct err e;
+  struct loop *l = loop_new(&e);
+  assert_non_null(l);
+  return l;
+}
+
+static void count_event(struct loop_io *io, uint32_t events) {
+  struct end *e = CONTAINER_OF(io, struct end, io);
+  e->calls++;
+  e->last = events;
+  if (e->then != NULL) e->then(e);
+}
+
+static void make_pipe(int fds[2]) { assert_int_equal(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0); }
+static void put_byte(int fd) { assert_int_equal(write(fd, "x", 1), 1); }
+
+static void close_pipe(int fds[2]) {
+  close(fds[0]);
+  close(fds[1]);
+}
+
+static void an_event_is_delivered_until_it_is_consumed(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int p[2];
+  char byte;
+  make_pipe(p);
+  struct end e = {0};
+  assert_int_equal(loop_io_add(l, &e.io, p[0], EPOLLIN, count_event), 0);
+  loop_turn(l, 0);
+  assert_int_equal(e.calls, 0);
+  put_byte(p[1]);
+  loop_turn(l, -1);
+  loop_turn(l, -1);
+  assert_int_equal(e.calls, 2);
+  assert_int_equal(e.last, EPOLLIN);
+  assert_int_equal(read(p[0], &byte, 1), 1);
+  loop_turn(l, 0);
+  assert_int_equal(e.calls, 2);
+  loop_io_del(&e.io);
+  loop_io_del(&e.io);
+  loop_free(l);
+  close_pipe(p);
+}
+
+static void no_events_wanted_means_no_hang_up_either(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int p[2];
+  make_pipe(p);
+  struct end e = {0};
+  assert_int_equal(loop_io_add(l, &e.io, p[0], EPOLLIN, count_event), 0);
+  close(p[1]);
+  loop_io_set(&e.io, 0);
+  loop_turn(l, 0);
+  assert_int_equal(e.calls, 0);
+  loop_io_set(&e.io, EPOLLIN);
+  loop_turn(l, 0);
+  assert_int_equal(e.calls, 1);
+  assert_int_equal(e.last, EPOLLHUP);
+  loop_io_del(&e.io);
+  loop_free(l);
+  close(p[0]);
+}
+
+static void remove_other(struct end *e) { loop_io_del(&e->other->io); }
+
+static void replace_other(struct end *e) {
+  struct loop *l = e->io.loop;
+  int fd = e->other->io.fd;
+  loop_io_del(&e->other->io);
+  close(fd);
+  assert_int_equal(dup3(e->spare, fd, O_CLOEXEC), fd); /* the same number, another descriptor */
+  assert_int_equal(loop_io_add(l, &e->other->io, fd, EPOLLIN, count_event), 0);
+}
+
+static void mask_other(struct end *e) { loop_io_set(&e->other->io, EPOLLOUT); }
+
+/* Whichever of the two is called first acts on the other, whose event was fetched in the same turn. */
+static void stale_event_is_dropped(void (*act)(struct end *e)) {
+  struct loop *l = new_loop();
+  int p[2], q[2], quiet[2];
+  make_pipe(p);
+  make_pipe(q);
+  make_pipe(quiet);
+  struct end a = {.then = act, .spare = quiet[0]}, b = {.then = act, .spare = quiet[0]};
+  a.other = &b;
+  b.other = &a;
+  put_byte(p[1]);
+  put_byte(q[1]);
+  assert_int_equal(loop_io_add(l, &a.io, p[0], EPOLLIN, count_event), 0);
+  assert_int_equal(loop_io_add(l, &b.io, q[0], EPOLLIN, count_event), 0);
+  loop_turn(l, -1);
+  assert_int_equal(a.calls + b.calls, 1);
+  loop_io_del(&a.io);
+  loop_io_del(&b.io);
+  loop_free(l);
+  close_pipe(p);
+  close_pipe(q);
+  close_pipe(quiet);
+}
+
+static void an_event_of_a_removed_descriptor_is_dropped(void **state) {
+  (void)state;
+  stale_event_is_dropped(remove_other);
+}
+
+static void an_event_of_an_earlier_descriptor_of_the_same_number_is_dropped(void **state) {
+  (void)state;
+  stale_event_is_dropped(replace_other);
+}
+
+static void an_event_that_is_no_longer_wanted_is_dropped(void **state) {
+  (void)state;
+  stale_event_is_dropped(mask_other);
+}
+
+static void a_descriptor_that_epoll_refuses_is_an_error(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC); /* epoll takes no regular files */
+  struct end e = {0};
+  assert_int_equal(loop_io_add(l, &e.io, fd, EPOLLIN, count_event), ERR_IO);
+  assert_null(e.io.loop);
+  loop_io_del(&e.io);
+  assert_int_equal(loop_io_add(l, &e.io, fd, 0, count_event), 0);
+  loop_io_set(&e.io, EPOLLIN);
+  assert_int_equal(e.calls, 0);
+  loop_turn(l, -1);
+  assert_int_equal(e.calls, 1);
+  assert_int_equal(e.last, EPOLLERR);
+  loop_turn(l, 0);
+  assert_int_equal(e.calls, 1);
+  loop_io_del(&e.io);
+  loop_free(l);
+  close(fd);
+}
+
+struct ring { struct loop_timer timer; int order; };
+static int rung[64], rung_count;
+
+static void ring(struct loop_timer *t) { rung[rung_count++] = CONTAINER_OF(t, struct ring, timer)->order; }
+
+/* The clock is the machine's; delays of a few milliseconds are waited for by the loop itself. */
+static void turn_until_rung(struct loop *l, int count) {
+  while (rung_count < count) loop_turn(l, -1);
+}
+
+static void timers_run_in_order_of_time(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  static const int delays[] = {7, 3, 9, 1, 8, 2, 6, 4, 5, 0};
+  struct ring rings[10] = {0};
+  rung_count = 0;
+  for (size_t i = 0; i < 10; i++) {
+    rings[i].order = delays[i];
+    assert_int_equal(loop_timer_set(l, &rings[i].timer, (uint64_t)delays[i], ring), 0);
+  }
+  loop_timer_stop(&rings[2].timer); /* 9 */
+  loop_timer_stop(&rings[5].timer); /* 2 */
+  assert_false(loop_timer_is_set(&rings[2].timer));
+  turn_until_rung(l, 8);
+  static const int expected[] = {0, 1, 3, 4, 5, 6, 7, 8};
+  assert_memory_equal(rung, expected, sizeof expected);
+  for (size_t i = 0; i < 10; i++) assert_false(loop_timer_is_set(&rings[i].timer));
+  loop_timer_stop(&rings[0].timer);
+  loop_free(l);
+}
+
+static void a_timer_that_is_set_again_moves(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  struct ring a = {.order = 1}, b = {.order = 2};
+  rung_count = 0;
+  assert_int_equal(loop_timer_set(l, &a.timer, 1000000, ring), 0);
+  assert_int_equal(loop_timer_set(l, &b.timer, 2, ring), 0);
+  assert_int_equal(loop_timer_set(l, &a.timer, 0, ring), 0);
+  turn_until_rung(l, 2);
+  assert_int_equal(rung[0], 1);
+  assert_int_equal(rung[1], 2);
+  assert_int_equal(loop_timer_set(l, &a.timer, UINT64_MAX, ring), 0);
+  loop_turn(l, 0);
+  assert_int_equal(rung_count, 2);
+  loop_free(l);
+}
+
+static void ring_again(struct loop_timer *t) {
+  rung_count++;
+  assert_int_equal(loop_timer_set(t->loop, t, 0, ring_again), 0);
+}
+
+static void a_timer_that_sets_itself_does_not_hold_the_turn(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  struct ring a = {0};
+  rung_count = 0;
+  assert_int_equal(loop_timer_set(l, &a.timer, 0, ring_again), 0);
+  loop_turn(l, -1);
+  assert_int_equal(rung_count, 1);
+  loop_turn(l, -1);
+  assert_int_equal(rung_count, 2);
+  loop_free(l);
+}
+
+static void many_timers_keep_their_order_under_random_removal(void **state) {
+  (void)state;
+  enum { COUNT = 500 };
+  struct loop *l = new_loop();
+  static struct loop_timer timers[COUNT];
+  uint32_t random = 7;
+  for (int step = 0; step < 5000; step++) {
+    random = random * 1664525 + 1013904223;
+    struct loop_timer *t = &timers[(random >> 8) % COUNT];
+    if (random >> 30 == 0) loop_timer_stop(t);
+    else assert_int_equal(loop_timer_set(l, t, 1000000 + (random >> 16), ring), 0);
+  }
+  for (size_t i = 0; i < COUNT; i++) loop_timer_stop(&timers[i]);
+  rung_count = 0;
+  loop_turn(l, 0);
+  assert_int_equal(rung_count, 0);
+  loop_free(l);
+}
+
+struct note { struct loop_msg msg; int order; };
+static int noted[4000], noted_count, noted_without_loop;
+
+static void note(struct loop *l, struct loop_msg *m) {
+  struct note *n = CONTAINER_OF(m, struct note, msg);
+  if (l == NULL) noted_without_loop++;
+  else noted[noted_count++] = n->order;
+  free(n);
+}
+
+static void post_note(struct loop *l, int order) {
+  struct note *n = calloc(1, sizeof *n);
+  assert_non_null(n);
+  n->order = order;
+  n->msg.fn = note;
+  loop_post(l, &n->msg);
+}
+
+static void messages_run_in_order_and_wake_the_loop(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  noted_count = 0;
+  for (int i = 0; i < 5; i++) post_note(l, i);
+  loop_turn(l, -1);
+  assert_int_equal(noted_count, 5);
+  for (int i = 0; i < 5; i++) assert_int_equal(noted[i], i);
+  post_note(l, 5);
+  loop_turn(l, -1);
+  assert_int_equal(noted_count, 6);
+  loop_free(l);
+}
+
+static void messages_that_never_ran_are_given_back(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  noted_count = noted_without_loop = 0;
+  post_note(l, 1);
+  post_note(l, 2);
+  loop_free(l);
+  assert_int_equal(noted_count, 0);
+  assert_int_equal(noted_without_loop, 2);
+}
+
+struct poster { struct loop *loop; int base; };
+
+static void *post_many(void *arg) {
+  struct poster *p = arg;
+  for (int i = 0; i < 1000; i++) post_note(p->loop, p->base + i);
+  return NULL;
+}
+
+static void messages_of_several_threads_all_arrive_each_in_its_order(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  pthread_t threads[3];
+  struct poster posters[3];
+  noted_count = 0;
+  for (int i = 0; i < 3; i++) {
+    posters[i] = (struct poster){l, i * 1000};
+    assert_int_equal(pthread_create(&threads[i], NULL, post_many, &posters[i]), 0);
+  }
+  while (noted_count < 3000) loop_turn(l, -1);
+  for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
+  int next[3] = {0, 1000, 2000};
+  for (int i = 0; i < 3000; i++) assert_int_equal(noted[i], next[noted[i] / 1000]++);
+  loop_free(l);
+}
+
+static void *stop_it(void *arg) {
+  loop_stop(arg);
+  return NULL;
+}
+
+static void stop_from_another_thread_ends_the_run(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, stop_it, l), 0);
+  loop_run(l);
+  pthread_join(thread, NULL);
+  assert_false(loop_turn(l, -1));
+  loop_free(l);
+}
+
+struct corpse { struct loop_deferred d; struct end e; };
+static int buried;
+
+static void bury(struct loop_deferred *d) {
+  buried++;
+  free(CONTAINER_OF(d, struct corpse, d));
+}
+
+static void die(struct end *e) {
+  struct corpse *c = CONTAINER_OF(e, struct corpse, e);
+  struct loop *l = e->io.loop;
+  loop_io_del(&e->io);
+  loop_defer(l, &c->d, bury);
+  assert_int_equal(buried, 0);
+  e->calls = 77; /* still there */
+}
+
+static void memory_is_freed_at_the_end_of_the_turn(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int p[2];
+  make_pipe(p);
+  struct corpse *c = calloc(1, sizeof *c);
+  assert_non_null(c);
+  c->e.then = die;
+  buried = 0;
+  assert_int_equal(loop_io_add(l, &c->e.io, p[0], EPOLLIN, count_event), 0);
+  put_byte(p[1]);
+  loop_turn(l, -1);
+  assert_int_equal(buried, 1);
+  c = calloc(1, sizeof *c);
+  assert_non_null(c);
+  loop_defer(l, &c->d, bury);
+  loop_free(l);
+  assert_int_equal(buried, 2);
+  close_pipe(p);
+}
+
+static void the_clock_stands_during_a_turn(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  uint64_t before = loop_now_ms(l);
+  struct ring a = {0};
+  rung_count = 0;
+  assert_int_equal(loop_timer_set(l, &a.timer, 3, ring), 0);
+  assert_true(loop_now_ms(l) == before);
+  turn_until_rung(l, 1);
+  assert_true(loop_now_ms(l) >= before + 3);
+  assert_true(loop_wall_s(l) > 1600000000);
+  loop_free(l);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(an_event_is_delivered_until_it_is_consumed),
+      cmocka_unit_test(no_events_wanted_means_no_hang_up_either),
+      cmocka_unit_test(an_event_of_a_removed_descriptor_is_dropped),
+      cmocka_unit_test(an_event_of_an_earlier_descriptor_of_the_same_number_is_dropped),
+      cmocka_unit_test(an_event_that_is_no_longer_wanted_is_dropped),
+      cmocka_unit_test(a_descriptor_that_epoll_refuses_is_an_error),
+      cmocka_unit_test(timers_run_in_order_of_time),
+      cmocka_unit_test(a_timer_that_is_set_again_moves),
+      cmocka_unit_test(a_timer_that_sets_itself_does_not_hold_the_turn),
+      cmocka_unit_test(many_timers_keep_their_order_under_random_removal),
+      cmocka_unit_test(messages_run_in_order_and_wake_the_loop),
+      cmocka_unit_test(messages_that_never_ran_are_given_back),
+      cmocka_unit_test(messages_of_several_threads_all_arrive_each_in_its_order),
+      cmocka_unit_test(stop_from_another_thread_ends_the_run),
+      cmocka_unit_test(memory_is_freed_at_the_end_of_the_turn),
+      cmocka_unit_test(the_clock_stands_during_a_turn)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

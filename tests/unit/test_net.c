@@ -1,0 +1,268 @@
+/* What the kernel says about connections, and what we make of it. Loopback only. */
+#include "cm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include "loop/net.h"
+
+struct pair { int listener, client, server; };
+
+static void await(int fd, short events) {
+  struct pollfd p = {.fd = fd, .events = events};
+  assert_int_equal(poll(&p, 1, 5000), 1);
+}
+
+static int listen_on(const char *text, struct addr *a) {
+  struct err e;
+  uint16_t port = 0;
+  assert_int_equal(addr_parse(text, a, &e), 0);
+  addr_set_port(a, 0);
+  int fd = net_listen_tcp(a, 16, false, &e);
+  assert_true(fd >= 0);
+  assert_int_equal(net_listen_port(fd, &port), 0);
+  assert_true(port != 0);
+  addr_set_port(a, port);
+  return fd;
+}
+
+static struct pair connect_pair(const char *text) {
+  struct pair p;
+  struct addr a, peer, local;
+  struct err e;
+  p.listener = listen_on(text, &a);
+  assert_int_equal(net_accept(p.listener, &peer), NET_AGAIN);
+  p.client = net_connect(&a, &e);
+  assert_true(p.client >= 0);
+  await(p.client, POLLOUT);
+  assert_int_equal(net_connect_result(p.client), 0);
+  await(p.listener, POLLIN);
+  p.server = net_accept(p.listener, &peer);
+  assert_true(p.server >= 0);
+  assert_int_equal(net_local(p.client, &local), 0);
+  assert_int_equal(addr_port(&local), addr_port(&peer));
+  assert_int_equal(net_stream_setup(p.client), 0);
+  assert_int_equal(net_stream_setup(p.server), 0);
+  return p;
+}
+
+static void close_pair(struct pair *p) {
+  net_close(p->listener);
+  net_close(p->client);
+  net_close(p->server);
+}
+
+static void bytes_pass_both_ways_over_both_families(void **state) {
+  (void)state;
+  static const char *const addresses[] = {"127.0.0.1:1", "[::1]:1"};
+  for (size_t i = 0; i < 2; i++) {
+    struct pair p = connect_pair(addresses[i]);
+    char in[16];
+    assert_int_equal(net_recv(p.server, in, sizeof in), NET_AGAIN);
+    const struct iovec out[2] = {{(void *)(uintptr_t)"he", 2}, {(void *)(uintptr_t)"llo", 3}};
+    assert_int_equal(net_sendv(p.client, out, 2), 5);
+    await(p.server, POLLIN);
+    assert_int_equal(net_recv_peek(p.server, in, 2), 2);
+    const struct iovec to[2] = {{in, 1}, {in + 1, 15}};
+    assert_int_equal(net_readv(p.server, to, 2), 5);
+    assert_memory_equal(in, "hello", 5);
+    assert_int_equal(net_send(p.server, "back", 4), 4);
+    await(p.client, POLLIN);
+    assert_int_equal(net_recv(p.client, in, sizeof in), 4);
+    close_pair(&p);
+  }
+}
+
+static void a_clean_end_is_zero_and_the_other_direction_goes_on(void **state) {
+  (void)state;
+  struct pair p = connect_pair("127.0.0.1:1");
+  char in[4];
+  assert_int_equal(net_shutdown_write(p.client), 0);
+  await(p.server, POLLIN);
+  assert_int_equal(net_recv(p.server, in, sizeof in), 0);
+  assert_int_equal(net_send(p.server, "x", 1), 1);
+  await(p.client, POLLIN);
+  assert_int_equal(net_recv(p.client, in, sizeof in), 1);
+  close_pair(&p);
+}
+
+static void a_reset_is_a_reset_and_not_an_end(void **state) {
+  (void)state;
+  struct pair p = connect_pair("127.0.0.1:1");
+  char in[4];
+  net_reset(p.client);
+  p.client = -1;
+  await(p.server, POLLIN);
+  assert_int_equal(net_recv(p.server, in, sizeof in), NET_RESET);
+  assert_int_equal(net_send(p.server, "x", 1), NET_RESET); /* and no SIGPIPE, which would end this test */
+  close_pair(&p);
+}
+
+static void a_reset_after_a_clean_end_is_not_taken_for_the_end(void **state) {
+  (void)state;
+  for (int spliced = 0; spliced < 2; spliced++) {
+    struct pair p = connect_pair("127.0.0.1:1");
+    char in[4];
+    int pipe_fds[2];
+    assert_int_equal(net_pipe(pipe_fds), 0);
+    assert_int_equal(net_shutdown_write(p.client), 0);
+    await(p.server, POLLIN);
+    net_reset(p.client);
+    p.client = -1;
+    await(p.server, POLLERR);
+    ssize_t r = spliced ? net_splice(p.server, pipe_fds[1], 100, false) : net_recv(p.server, in, sizeof in);
+    assert_int_equal(r, NET_RESET);
+    net_close(pipe_fds[0]);
+    net_close(pipe_fds[1]);
+    close_pair(&p);
+  }
+}
+
+static void closing_a_stream_resets_it_unless_linger_is_off(void **state) {
+  (void)state;
+  struct pair p = connect_pair("127.0.0.1:1");
+  char in[4];
+  net_close(p.client); /* what the kernel does when a process dies */
+  p.client = -1;
+  await(p.server, POLLIN);
+  assert_int_equal(net_recv(p.server, in, sizeof in), NET_RESET);
+  close_pair(&p);
+
+  p = connect_pair("127.0.0.1:1");
+  net_linger_off(p.client);
+  net_close(p.client);
+  p.client = -1;
+  await(p.server, POLLIN);
+  assert_int_equal(net_recv(p.server, in, sizeof in), 0);
+  close_pair(&p);
+}
+
+static void splice_moves_bytes_through_a_pipe(void **state) {
+  (void)state;
+  struct pair p = connect_pair("127.0.0.1:1");
+  int pipe_fds[2];
+  char in[8];
+  assert_int_equal(net_pipe(pipe_fds), 0);
+  assert_int_equal(net_splice(p.server, pipe_fds[1], 100, false), NET_AGAIN);
+  assert_int_equal(net_splice(pipe_fds[0], p.server, 100, false), NET_AGAIN);
+  assert_int_equal(net_send(p.client, "abcd", 4), 4);
+  await(p.server, POLLIN);
+  assert_int_equal(net_splice(p.server, pipe_fds[1], 100, false), 4);
+  assert_int_equal(net_splice(pipe_fds[0], p.server, 4, false), 4);
+  await(p.client, POLLIN);
+  assert_int_equal(net_recv(p.client, in, sizeof in), 4);
+  assert_int_equal(net_shutdown_write(p.client), 0);
+  await(p.server, POLLIN);
+  assert_int_equal(net_splice(p.server, pipe_fds[1], 100, false), 0);
+  net_close(pipe_fds[0]);
+  net_close(pipe_fds[1]);
+  close_pair(&p);
+}
+
+static void a_refused_connection_gives_its_reason(void **state) {
+  (void)state;
+  struct addr a;
+  struct err e;
+  net_close(listen_on("127.0.0.1:1", &a)); /* a port where nobody listens any more */
+  int fd = net_connect(&a, &e);
+  assert_true(fd >= 0);
+  await(fd, POLLOUT);
+  assert_int_equal(net_connect_result(fd), -ECONNREFUSED);
+  net_close(fd);
+}
+
+static void a_busy_address_is_a_conflict_with_advice(void **state) {
+  (void)state;
+  struct addr a;
+  struct err e;
+  int fd = listen_on("127.0.0.1:1", &a);
+  assert_int_equal(net_listen_tcp(&a, 16, false, &e), ERR_CONFLICT);
+  assert_non_null(strstr(e.text, "in use"));
+  assert_int_equal(net_listen_tcp(&a, 16, false, NULL), ERR_CONFLICT);
+  net_close(fd);
+}
+
+static void an_address_of_another_machine_is_refused(void **state) {
+  (void)state;
+  struct addr a;
+  struct err e;
+  assert_int_equal(addr_parse("192.0.2.1:9", &a, &e), 0);
+  assert_int_equal(net_listen_tcp(&a, 16, false, &e), ERR_IO);
+  assert_non_null(strstr(e.text, "192.0.2.1:9"));
+}
+
+static void a_v6_listener_leaves_the_v4_port_free(void **state) {
+  (void)state;
+  struct addr v6, v4;
+  struct err e;
+  int fd6 = listen_on("[::]:1", &v6);
+  assert_int_equal(addr_parse("0.0.0.0:1", &v4, &e), 0);
+  addr_set_port(&v4, addr_port(&v6));
+  int fd4 = net_listen_tcp(&v4, 16, false, &e);
+  assert_true(fd4 >= 0);
+  net_close(fd4);
+  net_close(fd6);
+}
+
+static void descriptors_are_non_blocking_and_close_on_exec(void **state) {
+  (void)state;
+  struct pair p = connect_pair("127.0.0.1:1");
+  int fds[5] = {p.listener, p.client, p.server};
+  assert_int_equal(net_pipe(fds + 3), 0);
+  for (size_t i = 0; i < 5; i++) {
+    assert_true(fcntl(fds[i], F_GETFL) & O_NONBLOCK);
+    assert_true(fcntl(fds[i], F_GETFD) & FD_CLOEXEC);
+  }
+  net_close(fds[3]);
+  net_close(fds[4]);
+  close_pair(&p);
+}
+
+static void nothing_unacknowledged_is_zero(void **state) {
+  (void)state;
+  struct pair p = connect_pair("127.0.0.1:1");
+  int pipe_fds[2];
+  assert_int_equal(net_pipe(pipe_fds), 0);
+  assert_int_equal(net_unacked_ms(p.client), 0);
+  assert_int_equal(net_unacked_ms(pipe_fds[0]), 0);
+  assert_int_equal(net_rtt_us(pipe_fds[0]), 0);
+  net_close(pipe_fds[0]);
+  net_close(pipe_fds[1]);
+  close_pair(&p);
+}
+
+static void stream_setup_refuses_what_is_no_stream(void **state) {
+  (void)state;
+  int pipe_fds[2];
+  struct addr a;
+  assert_int_equal(net_pipe(pipe_fds), 0);
+  assert_int_equal(net_stream_setup(pipe_fds[0]), ERR_IO);
+  assert_int_equal(net_local(pipe_fds[0], &a), ERR_IO);
+  assert_int_equal(net_peer(pipe_fds[0], &a), ERR_IO);
+  net_close(pipe_fds[0]);
+  net_close(pipe_fds[1]);
+  net_close(-1);
+  net_reset(-1);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(bytes_pass_both_ways_over_both_families),
+      cmocka_unit_test(a_clean_end_is_zero_and_the_other_direction_goes_on),
+      cmocka_unit_test(a_reset_is_a_reset_and_not_an_end),
+      cmocka_unit_test(a_reset_after_a_clean_end_is_not_taken_for_the_end),
+      cmocka_unit_test(closing_a_stream_resets_it_unless_linger_is_off),
+      cmocka_unit_test(splice_moves_bytes_through_a_pipe),
+      cmocka_unit_test(a_refused_connection_gives_its_reason),
+      cmocka_unit_test(a_busy_address_is_a_conflict_with_advice),
+      cmocka_unit_test(an_address_of_another_machine_is_refused),
+      cmocka_unit_test(a_v6_listener_leaves_the_v4_port_free),
+      cmocka_unit_test(descriptors_are_non_blocking_and_close_on_exec),
+      cmocka_unit_test(nothing_unacknowledged_is_zero),
+      cmocka_unit_test(stream_setup_refuses_what_is_no_stream)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
