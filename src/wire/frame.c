@@ -1,0 +1,277 @@
+/* The control link's frames. The hard thing is that both sides come in versions: a decoder reads the fields that it
+   knows and leaves what follows them alone, so every field stands where version 1 has put it, for ever. */
+#include "wire/frame.h"
+
+#include <string.h>
+
+#include "wire/ticket.h"
+#include "wire/token.h"
+
+enum { CIDR_V4_BITS = 32, CIDR_V6_BITS = 128 };
+
+int frame_next(const uint8_t *p, size_t n, size_t body_max, struct frame *f) {
+  if (n < FRAME_HEADER_BYTES) return 0;
+  struct reader r = reader_of(p, n);
+  uint8_t type = read_u8(&r);
+  size_t length = read_u24(&r);
+  if (length > body_max) return ERR_SYNTAX; /* before the body has come: nobody buffers what will be refused */
+  if (length > r.left) return 0;
+  *f = (struct frame){.type = type, .body = reader_of(r.at, length), .total = FRAME_HEADER_BYTES + length};
+  return 1;
+}
+
+static size_t frame_open(struct writer *w, enum frame_type type) {
+  write_u8(w, (uint8_t)type);
+  return write_open_vec(w, 3);
+}
+
+static void frame_close(struct writer *w, size_t mark) {
+  write_close_vec(w, mark, 3);
+  if (!w->bad && w->len - mark - 3 > FRAME_BODY_MAX_BYTES) w->bad = true;
+}
+
+static int result(const struct reader *r, bool valid) { return r->bad || !valid ? ERR_SYNTAX : 0; }
+
+/* Texts end in terminals and logs: printable ASCII only. The encoder replaces what the decoder would refuse. */
+static bool is_printable(const char *text) {
+  for (; *text != 0; text++) {
+    if (*text < ' ' || *text > '~') return false;
+  }
+  return true;
+}
+
+static void write_printable(struct writer *w, const char *text, size_t cap) {
+  size_t n = strnlen(text, cap - 1);
+  write_u8(w, (uint8_t)n);
+  for (size_t i = 0; i < n; i++) write_u8(w, text[i] < ' ' || text[i] > '~' ? '?' : (uint8_t)text[i]);
+}
+
+static void read_ticket(struct reader *r, const uint8_t **p, size_t *n) {
+  struct reader v = read_vec16(r);
+  if (v.left > TICKET_MAX_BYTES) r->bad = true;
+  *p = v.left > 0 ? v.at : NULL;
+  *n = v.left;
+}
+
+/* HELLO */
+
+void frame_hello_encode(struct writer *w, const struct frame_hello *f) {
+  size_t mark = frame_open(w, FRAME_HELLO);
+  write_u16(w, f->version);
+  write_bytes(w, f->share, sizeof f->share);
+  write_vec16(w, f->certificate, f->certificate_n);
+  write_bytes(w, f->signature, sizeof f->signature);
+  write_printable(w, f->software, sizeof f->software);
+  frame_close(w, mark);
+}
+
+int frame_hello_decode(struct reader body, struct frame_hello *f) {
+  *f = (struct frame_hello){.version = read_u16(&body)};
+  read_copy(&body, f->share, sizeof f->share);
+  struct reader certificate = read_vec16(&body);
+  read_copy(&body, f->signature, sizeof f->signature);
+  read_text8(&body, f->software, sizeof f->software);
+  f->certificate = certificate.at;
+  f->certificate_n = certificate.left;
+  bool bounded = certificate.left > 0 && certificate.left <= CERTIFICATE_MAX_BYTES;
+  return result(&body, f->version != 0 && bounded && is_printable(f->software));
+}
+
+size_t frame_hello_signed(const struct frame_hello *f, const uint8_t exporter[32], uint8_t out[HELLO_SIGNED_MAX_BYTES]) {
+  static const char context[] = "adit hello v1"; /* with its NUL: no other signed thing begins so */
+  uint8_t digest[SHA256_BYTES];
+  if (sha256(f->certificate, f->certificate_n, digest) != 0) return 0;
+  struct writer w = writer_of(out, HELLO_SIGNED_MAX_BYTES);
+  write_bytes(&w, context, sizeof context);
+  write_u16(&w, f->version);
+  write_bytes(&w, exporter, 32);
+  write_bytes(&w, f->share, sizeof f->share);
+  write_bytes(&w, digest, sizeof digest);
+  ASSERT(!w.bad);
+  return w.len;
+}
+
+/* WELCOME */
+
+void frame_welcome_encode(struct writer *w, const struct frame_welcome *f) {
+  size_t mark = frame_open(w, FRAME_WELCOME);
+  write_u16(w, f->version);
+  write_bytes(w, f->share, sizeof f->share);
+  write_text8(w, f->relay);
+  write_u64(w, f->instance);
+  write_u32(w, f->heartbeat_ms);
+  write_u16(w, f->warm);
+  frame_close(w, mark);
+}
+
+int frame_welcome_decode(struct reader body, struct frame_welcome *f) {
+  *f = (struct frame_welcome){.version = read_u16(&body)};
+  read_copy(&body, f->share, sizeof f->share);
+  read_text8(&body, f->relay, sizeof f->relay);
+  f->instance = read_u64(&body);
+  f->heartbeat_ms = read_u32(&body);
+  f->warm = read_u16(&body);
+  return result(&body, f->version != 0 && host_name_is_valid(f->relay) && f->heartbeat_ms > 0);
+}
+
+/* BIND */
+
+static void cidr_write(struct writer *w, const struct cidr *c) {
+  write_u8(w, c->family);
+  write_u8(w, c->bits);
+  write_bytes(w, c->bytes, c->family == 4 ? 4 : 16);
+}
+
+static void cidr_read(struct reader *r, struct cidr *c) {
+  *c = (struct cidr){.family = read_u8(r), .bits = 0};
+  c->bits = read_u8(r);
+  bool v4 = c->family == 4;
+  if ((!v4 && c->family != 6) || c->bits > (v4 ? CIDR_V4_BITS : CIDR_V6_BITS)) {
+    r->bad = true;
+    return;
+  }
+  read_copy(r, c->bytes, v4 ? 4 : 16);
+}
+
+void frame_bind_encode(struct writer *w, const struct frame_bind *f) {
+  size_t mark = frame_open(w, FRAME_BIND);
+  if (f->allow_n > ALLOW_CIDRS_MAX || f->ticket_n > TICKET_MAX_BYTES) {
+    w->bad = true;
+    return;
+  }
+  write_u32(w, f->id);
+  write_u32(w, f->flags);
+  write_vec8(w, f->alpn, f->alpn_n);
+  write_u8(w, (uint8_t)f->allow_n);
+  for (size_t i = 0; i < f->allow_n; i++) cidr_write(w, &f->allow[i]);
+  write_vec16(w, f->ticket, f->ticket_n);
+  write_u32(w, f->incarnation);
+  frame_close(w, mark);
+}
+
+int frame_bind_decode(struct reader body, struct frame_bind *f) {
+  *f = (struct frame_bind){.id = read_u32(&body)};
+  f->flags = read_u32(&body);
+  struct reader alpn = read_vec8(&body);
+  f->alpn = alpn.left > 0 ? alpn.at : NULL;
+  f->alpn_n = alpn.left;
+  size_t allow_n = read_u8(&body);
+  if (body.bad || allow_n > ALLOW_CIDRS_MAX) return ERR_SYNTAX;
+  for (; f->allow_n < allow_n && !body.bad; f->allow_n++) cidr_read(&body, &f->allow[f->allow_n]);
+  read_ticket(&body, &f->ticket, &f->ticket_n);
+  f->incarnation = read_u32(&body);
+  return result(&body, true);
+}
+
+/* BOUND */
+
+void frame_bound_encode(struct writer *w, const struct frame_bound *f) {
+  size_t mark = frame_open(w, FRAME_BOUND);
+  write_u32(w, f->id);
+  write_text8(w, f->host);
+  write_u16(w, f->port);
+  write_text8(w, f->tcp_host);
+  write_u16(w, f->tcp_port);
+  write_u8(w, f->plain ? 1 : 0);
+  write_vec16(w, f->ticket, f->ticket_n);
+  frame_close(w, mark);
+}
+
+int frame_bound_decode(struct reader body, struct frame_bound *f) {
+  *f = (struct frame_bound){.id = read_u32(&body)};
+  read_text8(&body, f->host, sizeof f->host);
+  f->port = read_u16(&body);
+  read_text8(&body, f->tcp_host, sizeof f->tcp_host);
+  f->tcp_port = read_u16(&body);
+  uint8_t plain = read_u8(&body);
+  f->plain = plain == 1;
+  read_ticket(&body, &f->ticket, &f->ticket_n);
+  bool tcp = f->tcp_host[0] == 0 ? f->tcp_port == 0
+                                 : f->tcp_port != 0 && (host_is_ip(f->tcp_host) || host_name_is_valid(f->tcp_host));
+  return result(&body, tcp && plain <= 1 && host_name_is_valid(f->host) && f->port != 0);
+}
+
+/* UNBIND, UNBOUND */
+
+void frame_unbind_encode(struct writer *w, uint32_t id) {
+  size_t mark = frame_open(w, FRAME_UNBIND);
+  write_u32(w, id);
+  frame_close(w, mark);
+}
+
+int frame_unbind_decode(struct reader body, uint32_t *id) {
+  *id = read_u32(&body);
+  return result(&body, true);
+}
+
+void frame_unbound_encode(struct writer *w, const struct frame_unbound *f) {
+  size_t mark = frame_open(w, FRAME_UNBOUND);
+  write_u32(w, f->id);
+  write_u16(w, f->reason);
+  write_printable(w, f->text, sizeof f->text);
+  frame_close(w, mark);
+}
+
+int frame_unbound_decode(struct reader body, struct frame_unbound *f) {
+  *f = (struct frame_unbound){.id = read_u32(&body)};
+  f->reason = read_u16(&body);
+  read_text8(&body, f->text, sizeof f->text);
+  return result(&body, is_printable(f->text));
+}
+
+/* WANT */
+
+void frame_want_encode(struct writer *w, uint16_t count) {
+  size_t mark = frame_open(w, FRAME_WANT);
+  write_u16(w, count);
+  frame_close(w, mark);
+}
+
+int frame_want_decode(struct reader body, uint16_t *count) {
+  *count = read_u16(&body);
+  return result(&body, true);
+}
+
+/* PING, PONG */
+
+void frame_ping_encode(struct writer *w, enum frame_type ping_or_pong, uint64_t cookie) {
+  ASSERT(ping_or_pong == FRAME_PING || ping_or_pong == FRAME_PONG);
+  size_t mark = frame_open(w, ping_or_pong);
+  write_u64(w, cookie);
+  frame_close(w, mark);
+}
+
+int frame_ping_decode(struct reader body, uint64_t *cookie) {
+  *cookie = read_u64(&body);
+  return result(&body, true);
+}
+
+/* GOODBYE */
+
+void frame_goodbye_encode(struct writer *w, const struct frame_goodbye *f) {
+  size_t mark = frame_open(w, FRAME_GOODBYE);
+  write_u16(w, f->reason);
+  write_printable(w, f->text, sizeof f->text);
+  frame_close(w, mark);
+}
+
+int frame_goodbye_decode(struct reader body, struct frame_goodbye *f) {
+  *f = (struct frame_goodbye){.reason = read_u16(&body)};
+  read_text8(&body, f->text, sizeof f->text);
+  return result(&body, is_printable(f->text));
+}
+
+/* TICKET */
+
+void frame_ticket_encode(struct writer *w, const struct frame_ticket *f) {
+  size_t mark = frame_open(w, FRAME_TICKET);
+  write_u32(w, f->id);
+  write_vec16(w, f->ticket, f->ticket_n);
+  frame_close(w, mark);
+}
+
+int frame_ticket_decode(struct reader body, struct frame_ticket *f) {
+  *f = (struct frame_ticket){.id = read_u32(&body)};
+  read_ticket(&body, &f->ticket, &f->ticket_n);
+  return result(&body, f->ticket_n > 0);
+}
