@@ -1,0 +1,78 @@
+/* The parsers of short texts: addresses, blocks, HOST:PORT, base64url, durations. The first byte chooses one; whatever it
+   accepts must come back the same when it is written and parsed again. */
+#include <string.h>
+
+#include "base/addr.h"
+#include "base/text.h"
+
+enum { TEXT_MAX = 1024 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static void try_addr(const char *text) {
+  struct addr a, b;
+  struct err e;
+  char out[64], again[64];
+  uint8_t wire[19];
+  if (addr_parse(text, &a, &e) != 0) return;
+  addr_format(&a, out, sizeof out);
+  ASSERT(addr_parse(out, &b, &e) == 0);
+  addr_format(&b, again, sizeof again);
+  ASSERT(strcmp(out, again) == 0);
+  ASSERT(addr_decode(wire, addr_encode(&a, wire), &b) == 0);
+  addr_format(&b, again, sizeof again);
+  ASSERT(strcmp(out, again) == 0);
+  struct addr n = addr_normalised(&a);
+  struct source_key ka = addr_source(&a), kn = addr_source(&n);
+  ASSERT(memcmp(&ka, &kn, sizeof ka) == 0);
+}
+
+static void try_cidr(const char *text) {
+  struct cidr c;
+  struct err e;
+  if (cidr_parse(text, &c, &e) != 0) return;
+  uint8_t wire[19] = {c.family};
+  memcpy(wire + 1, c.bytes, c.family == 4 ? 4 : 16);
+  struct addr a;
+  ASSERT(addr_decode(wire, c.family == 4 ? 7 : 19, &a) == 0);
+  struct addr n = addr_normalised(&a);
+  ASSERT(cidr_contains(&c, &a) || n.u.any.sa_family != a.u.any.sa_family);
+}
+
+static void try_host_port(const char *text, uint16_t default_port) {
+  struct host_port a, b;
+  struct err e;
+  char out[300];
+  if (host_port_parse(text, default_port, &a, &e) != 0) return;
+  ASSERT(a.port != 0);
+  host_port_format(&a, out, sizeof out);
+  ASSERT(host_port_parse(out, 0, &b, &e) == 0 && a.port == b.port && strcmp(a.host, b.host) == 0);
+}
+
+static void try_base64url(const char *text) {
+  uint8_t bytes[TEXT_MAX];
+  char out[2 * TEXT_MAX];
+  size_t n;
+  if (base64url_decode(text, strlen(text), bytes, sizeof bytes, &n) != 0) return;
+  ASSERT(base64url_encode(bytes, n, out) == strlen(text) && strcmp(text, out) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+  char text[TEXT_MAX], out[64];
+  uint64_t ms;
+  if (n == 0 || n > sizeof text) return 0;
+  memcpy(text, data + 1, n - 1);
+  text[n - 1] = 0;
+  switch (data[0] % 6) {
+    case 0: try_addr(text); break;
+    case 1: try_cidr(text); break;
+    case 2: try_host_port(text, 0); break;
+    case 3: try_host_port(text, 443); break;
+    case 4: try_base64url(text); break;
+    default:
+      if (text_to_duration_ms(text, &ms) == 0) ASSERT(ms <= INT64_MAX);
+      text_escape(text, n - 1, out, sizeof out);
+      ASSERT(strlen(out) < sizeof out);
+  }
+  return 0;
+}
