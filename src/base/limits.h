@@ -79,7 +79,22 @@ enum {
   TICKET_LIFE_S = 30 * 24 * 3600,
   TICKET_RENEW_S = 24 * 3600,
   PORT_QUARANTINE_S = 3600,
-  RAW_PORT_MIN = 1024
+  RAW_PORT_MIN = 1024,
+
+  /* the relay's state, certificates and admin port */
+  STATE_BUSY_MS = 5000,                    /* how long another process may hold the state before we give up */
+  STATE_LOCK_RETRY_MS = 10,
+  STATE_FILE_MAX_BYTES = 65536,
+  CERT_FILE_MAX_BYTES = 262144,
+  CERT_LIFE_DAYS = 397,
+  CERT_RETRY_S = 300,                      /* between attempts to renew our own certificate */
+  CERTS_EXACT_MAX = 256,
+  ADMIN_BACKLOG = 16,
+  ADMIN_HEADERS_MAX_BYTES = 8192,
+  ADMIN_BODY_MAX_BYTES = 1024,
+  ADMIN_TIMEOUT_S = 5,
+  ADMIN_ACCEPTS_PER_S = 64,                /* with the timeout this bounds the admin port's descriptors */
+  ADMIN_PAUSE_MS = 1000
 };
 
 #endif
