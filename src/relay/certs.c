@@ -1,0 +1,348 @@
+/* The relay's TLS identity. The hard thing is a replacement in two steps: certificate and key are two files, and whoever looks
+   between the two writes sees a pair that does not match. So what was seen (stat) is noted before reading, whether or not the
+   reading succeeds: the second write changes it again and brings the next attempt, while the old identity serves on.
+
+   Two threads meet here: the state thread opens, watches and reloads; loops call certs_current and certs_exact. The lock guards
+   only the pointers; keys are made and files are read outside it. */
+#include "relay/certs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/addr.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/secret.h"
+
+enum { CERTS_MAGIC = 0x63657274, DAY_S = 24 * 3600 };
+
+/* What stat says of the file behind a name: symbolic links, as ACME clients make them, are followed. */
+struct file_mark {
+  dev_t dev;
+  ino_t ino;
+  off_t size;
+  struct timespec modified, changed;
+};
+
+struct exact {
+  struct list node;                /* most recently used first */
+  uint8_t key[SHA256_BYTES];       /* of the host name */
+  struct tls_server *server;
+};
+
+struct certs {
+  uint32_t magic;
+  char *domain, *cert_file, *key_file;           /* files: NULL with our own authority */
+  struct authority *authority;     /* NULL with files */
+  struct file_mark cert_mark, key_mark;
+  int64_t retry_s;                 /* our own certificate: not tried again before */
+  struct pin pin;
+
+  pthread_mutex_t lock;            /* guards what follows */
+  struct tls_server *current;
+  struct map *exact;
+  struct list recent;
+};
+
+static struct file_mark mark_of(const char *path) {
+  struct stat st;
+  struct file_mark mark;
+  memset(&mark, 0, sizeof mark);
+  if (stat(path, &st) != 0)
+    return mark;
+  mark.dev = st.st_dev;
+  mark.ino = st.st_ino;
+  mark.size = st.st_size;
+  mark.modified = st.st_mtim;
+  mark.changed = st.st_ctim;
+  return mark;
+}
+
+static bool time_is_same(const struct timespec *a, const struct timespec *b) {
+  return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool mark_is_same(const struct file_mark *a, const struct file_mark *b) {
+  return a->dev == b->dev && a->ino == b->ino && a->size == b->size && time_is_same(&a->modified, &b->modified) &&
+         time_is_same(&a->changed, &b->changed);
+}
+
+/* A malloced, NUL-terminated text of at most CERT_FILE_MAX_BYTES - 1 bytes. */
+static int file_read(const char *what, const char *path, char **out, size_t *n, struct err *e) {
+  *out = NULL;
+  *n = 0;
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0)
+    return err_set(e, ERR_IO, "%s %s: %s (it must be readable by the relay's user)", what, path, strerror(errno));
+  char *text = malloc(CERT_FILE_MAX_BYTES);
+  int rc = text == NULL ? err_set(e, ERR_NOMEM, "%s %s: out of memory", what, path) : 0;
+  while (rc == 0) {
+    ssize_t got = read(fd, text + *n, CERT_FILE_MAX_BYTES - *n);
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      rc = err_set(e, ERR_IO, "%s %s: %s (it must be a readable file)", what, path, strerror(errno));
+    if (got <= 0)
+      break;
+    *n += (size_t)got;
+    if (*n == CERT_FILE_MAX_BYTES)
+      rc = err_set(e, ERR_LIMIT, "%s %s: longer than %d bytes (it should be a PEM file)", what, path, CERT_FILE_MAX_BYTES);
+  }
+  close(fd);
+  if (rc != 0) {
+    if (text != NULL)
+      wipe(text, CERT_FILE_MAX_BYTES);
+    free(text);
+    return rc;
+  }
+  text[*n] = '\0';
+  *out = text;
+  return 0;
+}
+
+static int failure_code(const struct err *e, int otherwise) { return e != NULL && e->code != 0 ? e->code : otherwise; }
+
+/* An authority of the operator's own, when the chain ends in it, is what agents are to know; else the public ones. */
+static int pin_of_chain(const char *chain, size_t n, struct pin *pin, struct err *e) {
+  bool self_signed = false;
+  memset(pin, 0, sizeof *pin);
+  int rc = authority_pin_of_chain(chain, n, pin->spki_sha256, &self_signed, e);
+  if (rc != 0)
+    return rc;
+  pin->kind = self_signed ? PIN_SPKI_SHA256 : PIN_PUBLIC_AUTHORITIES;
+  if (!self_signed)
+    memset(pin->spki_sha256, 0, sizeof pin->spki_sha256);
+  return 0;
+}
+
+static int load_files(struct certs *c, struct tls_server **out, struct pin *pin, struct err *e) {
+  char *cert = NULL, *key = NULL;
+  size_t cert_n = 0, key_n = 0;
+  c->cert_mark = mark_of(c->cert_file);
+  c->key_mark = mark_of(c->key_file);
+  int rc = file_read("certificate", c->cert_file, &cert, &cert_n, e);
+  if (rc == 0)
+    rc = file_read("certificate's key", c->key_file, &key, &key_n, e);
+  if (rc == 0)
+    rc = pin_of_chain(cert, cert_n, pin, e);
+  if (rc == 0) {
+    *out = tls_server_new(cert, cert_n, key, key_n, c->domain, e);
+    if (*out == NULL)
+      rc = failure_code(e, ERR_CRYPTO);
+  }
+  if (key != NULL)
+    wipe(key, key_n);
+  free(key);
+  free(cert);
+  return rc;
+}
+
+/* A certificate under our own authority. It is kept in memory only: the next start makes another. */
+static int issue(const struct certs *c, const char *const *names, size_t n, const char *domain, struct tls_server **out, struct err *e) {
+  char *chain = NULL, *key = NULL;
+  int rc = authority_issue(c->authority, names, n, CERT_LIFE_DAYS, &chain, &key, e);
+  if (rc != 0)
+    return rc;
+  *out = tls_server_new(chain, strlen(chain), key, strlen(key), domain, e);
+  authority_pem_free(key);
+  authority_pem_free(chain);
+  return *out != NULL ? 0 : failure_code(e, ERR_CRYPTO);
+}
+
+static int load(struct certs *c, struct tls_server **out, struct pin *pin, struct err *e) {
+  *out = NULL;
+  if (c->authority == NULL)
+    return load_files(c, out, pin, e);
+  char wildcard[HOST_NAME_MAX_CHARS + 1];
+  if (snprintf(wildcard, sizeof wildcard, "*.%s", c->domain) >= (int)sizeof wildcard)
+    return err_set(e, ERR_USAGE, "domain %s: too long for names under it (choose a shorter one)", c->domain);
+  const char *names[] = {c->domain, wildcard};
+  memset(pin, 0, sizeof *pin);
+  pin->kind = PIN_SPKI_SHA256;
+  int rc = authority_pin(c->authority, pin->spki_sha256);
+  if (rc != 0)
+    return err_set(e, rc, "authority of %s: its key cannot be read (restore authority.pem from a backup)", c->domain);
+  return issue(c, names, ARRAY_LEN(names), c->domain, out, e);
+}
+
+static struct certs *certs_new(const char *domain, const char *cert_file, const char *key_file) {
+  struct certs *c = calloc(1, sizeof *c);
+  if (c == NULL)
+    return NULL;
+  c->magic = CERTS_MAGIC;
+  (void)pthread_mutex_init(&c->lock, NULL);
+  list_init(&c->recent);
+  c->exact = map_new(SHA256_BYTES);
+  c->domain = strdup(domain);
+  c->cert_file = cert_file != NULL ? strdup(cert_file) : NULL;
+  c->key_file = key_file != NULL ? strdup(key_file) : NULL;
+  if (c->exact == NULL || c->domain == NULL || (cert_file != NULL && (c->cert_file == NULL || c->key_file == NULL))) {
+    certs_close(c);
+    return NULL;
+  }
+  return c;
+}
+
+int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, struct certs **out, struct err *e) {
+  *out = NULL;
+  if ((cert_file == NULL) != (key_file == NULL))
+    return err_set(e, ERR_USAGE, "certificate: --cert and --key go together (give both or none)");
+  struct certs *c = certs_new(domain, cert_file, key_file);
+  if (c == NULL)
+    return err_set(e, ERR_NOMEM, "certificate: out of memory");
+  int rc = cert_file == NULL ? state_authority(s, domain, &c->authority, e) : 0;
+  if (rc == 0)
+    rc = load(c, &c->current, &c->pin, e);
+  if (rc != 0) {
+    certs_close(c);
+    return rc;
+  }
+  *out = c;
+  return 0;
+}
+
+static void exact_drop(struct certs *c, struct exact *x) {
+  list_remove(&x->node);
+  (void)map_remove(c->exact, x->key);
+  tls_server_unref(x->server);
+  free(x);
+}
+
+static void exact_drop_all(struct certs *c) {
+  while (!list_empty(&c->recent))
+    exact_drop(c, CONTAINER_OF(c->recent.next, struct exact, node));
+}
+
+void certs_close(struct certs *c) {
+  if (c == NULL)
+    return;
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  exact_drop_all(c);
+  map_free(c->exact);
+  tls_server_unref(c->current);
+  if (c->authority != NULL)
+    authority_free(c->authority);
+  free(c->domain);
+  free(c->cert_file);
+  free(c->key_file);
+  (void)pthread_mutex_destroy(&c->lock);
+  c->magic = 0;
+  free(c);
+}
+
+struct tls_server *certs_current(struct certs *c) {
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  pthread_mutex_lock(&c->lock);
+  struct tls_server *server = tls_server_ref(c->current);
+  pthread_mutex_unlock(&c->lock);
+  return server;
+}
+
+bool certs_changed(struct certs *c, int64_t now_s) {
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  if (c->authority != NULL) {
+    struct tls_server *server = certs_current(c);
+    int64_t due_s = tls_server_not_after(server) - CERT_LIFE_DAYS * (int64_t)DAY_S / 3;
+    tls_server_unref(server);
+    return now_s >= due_s && now_s >= c->retry_s;
+  }
+  struct file_mark cert = mark_of(c->cert_file), key = mark_of(c->key_file);
+  return !mark_is_same(&cert, &c->cert_mark) || !mark_is_same(&key, &c->key_mark);
+}
+
+int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  struct tls_server *server = NULL;
+  struct pin pin;
+  c->retry_s = now_s + CERT_RETRY_S;
+  int rc = load(c, &server, &pin, e);
+  if (rc != 0)
+    return rc;
+  pthread_mutex_lock(&c->lock);
+  struct tls_server *old = c->current;
+  c->current = server;
+  /* Those were made within the life of the old one, so dropping them here keeps every one of them from expiring. */
+  exact_drop_all(c);
+  pthread_mutex_unlock(&c->lock);
+  c->pin = pin;
+  tls_server_unref(old);
+  return 0;
+}
+
+/* A new reference to the cached one, or NULL. The lock is held. */
+static struct tls_server *exact_find(struct certs *c, const uint8_t key[SHA256_BYTES]) {
+  struct exact *x = map_get(c->exact, key);
+  if (x == NULL)
+    return NULL;
+  list_remove(&x->node);
+  list_push_head(&c->recent, &x->node);
+  return tls_server_ref(x->server);
+}
+
+/* Caching is an economy only: without memory for it the certificate serves its caller all the same. The lock is held. */
+static void exact_keep(struct certs *c, const uint8_t key[SHA256_BYTES], struct tls_server *server) {
+  struct exact *x = calloc(1, sizeof *x);
+  if (x == NULL)
+    return;
+  if (map_count(c->exact) >= CERTS_EXACT_MAX)
+    exact_drop(c, CONTAINER_OF(c->recent.prev, struct exact, node));
+  memcpy(x->key, key, SHA256_BYTES);
+  if (map_put(c->exact, key, x) != 0) {
+    free(x);
+    return;
+  }
+  x->server = tls_server_ref(server);
+  list_push_head(&c->recent, &x->node);
+}
+
+/* One label under the domain: what our wildcard covers, too. */
+static bool is_under(const char *host, const char *domain) {
+  const char *dot = strchr(host, '.');
+  return dot != NULL && dot != host && host_name_is_valid(host) && strcasecmp(dot + 1, domain) == 0;
+}
+
+int certs_exact(struct certs *c, const char *host, struct tls_server **out, struct err *e) {
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  *out = NULL;
+  if (c->authority == NULL)
+    return err_set(e, ERR_NOT_NOW, "certificate for %s: the relay's certificate is from files, so it cannot make others (h2 then needs the operator's --h2-shared-name)",
+                   host);
+  if (!is_under(host, c->domain))
+    return err_set(e, ERR_USAGE, "certificate for %s: not a name directly under %s", host, c->domain);
+  uint8_t key[SHA256_BYTES];
+  if (sha256(host, strlen(host), key) != 0)
+    return err_set(e, ERR_CRYPTO, "certificate for %s: the crypto library failed", host);
+  pthread_mutex_lock(&c->lock);
+  *out = exact_find(c, key);
+  pthread_mutex_unlock(&c->lock);
+  if (*out != NULL)
+    return 0;
+  struct tls_server *made = NULL;
+  int rc = issue(c, &host, 1, NULL, &made, e);
+  if (rc != 0)
+    return rc;
+  pthread_mutex_lock(&c->lock);
+  *out = exact_find(c, key);       /* another thread may have been faster */
+  if (*out == NULL) {
+    exact_keep(c, key, made);
+    *out = made;
+    made = NULL;
+  }
+  pthread_mutex_unlock(&c->lock);
+  tls_server_unref(made);
+  return 0;
+}
+
+int certs_pin(struct certs *c, struct pin *pin, struct err *e) {
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  (void)e;
+  *pin = c->pin;
+  return 0;
+}
