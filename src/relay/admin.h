@@ -2,6 +2,7 @@
 #ifndef RELAY_ADMIN_H
 #define RELAY_ADMIN_H
 
+#include "base/addr.h"
 #include "relay/metrics.h"
 
 struct admin;

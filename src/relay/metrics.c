@@ -1,0 +1,150 @@
+/* The relay's numbers as text: Prometheus' exposition format and JSON. The hard thing is that tunnels carry texts that agents
+   chose: all of them pass through json_string, whose output is valid JSON and valid UTF-8 whatever the input. */
+#include "relay/metrics.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void metrics_add(struct metrics *sum, const struct metrics *one) {
+#define X(name, type, help) sum->name += __atomic_load_n(&one->name, __ATOMIC_RELAXED);
+  METRIC_ROWS(X)
+#undef X
+  for (size_t i = 0; i < CLOSE_REASONS; i++)
+    sum->streams_closed[i] += __atomic_load_n(&one->streams_closed[i], __ATOMIC_RELAXED);
+}
+
+static char *stream_finish(FILE *f, char **text) {
+  bool failed = ferror(f) != 0;
+  if (fclose(f) != 0 || failed) {
+    free(*text);
+    return NULL;
+  }
+  return *text;
+}
+
+static void gauge(FILE *f, const char *name, const char *help, int64_t value) {
+  fprintf(f, "# HELP adit_%s %s\n# TYPE adit_%s gauge\nadit_%s %" PRId64 "\n", name, help, name, name, value);
+}
+
+/* A label's value in the exposition format: backslash, quote and newline are escaped. */
+static void label_value(FILE *f, const char *text) {
+  for (; *text != '\0'; text++) {
+    if (*text == '\\' || *text == '"')
+      fputc('\\', f);
+    if (*text == '\n')
+      fputs("\\n", f);
+    else
+      fputc(*text, f);
+  }
+}
+
+char *metrics_text(const struct status *s) {
+  char *text = NULL;
+  size_t n = 0;
+  FILE *f = open_memstream(&text, &n);
+  if (f == NULL)
+    return NULL;
+#define X(name, type, help) \
+  fprintf(f, "# HELP adit_%s %s\n# TYPE adit_%s %s\nadit_%s %" PRIu64 "\n", #name, help, #name, #type, #name, s->sum.name);
+  METRIC_ROWS(X)
+#undef X
+  fputs("# HELP adit_streams_closed_total Streams that have ended, by reason\n# TYPE adit_streams_closed_total counter\n", f);
+  for (int i = 0; i < CLOSE_REASONS; i++)
+    fprintf(f, "adit_streams_closed_total{reason=\"%s\"} %" PRIu64 "\n", close_reason_name((enum close_reason)i),
+            s->sum.streams_closed[i]);
+  gauge(f, "descriptors_now", "File descriptors in use", (int64_t)s->descriptors_now);
+  gauge(f, "descriptors_max", "Limit of file descriptors", (int64_t)s->descriptors_max);
+  gauge(f, "uptime_seconds", "Seconds since the relay started", (int64_t)s->uptime_s);
+  gauge(f, "certificate_expires_timestamp_seconds", "When the relay's certificate expires, seconds since 1970",
+        s->certificate_expires_s);
+  gauge(f, "draining", "1 while the relay accepts nothing new and lets streams finish", s->draining ? 1 : 0);
+  fputs("# HELP adit_build_info Version of the running program\n# TYPE adit_build_info gauge\nadit_build_info{version=\"", f);
+  label_value(f, s->version);
+  fputs("\"} 1\n", f);
+  return stream_finish(f, &text);
+}
+
+/* Length of the well-formed UTF-8 sequence (RFC 3629 section 4) at p, or 0. The text ends with a NUL, which is no continuation
+   byte, so nothing behind it is read. */
+static size_t utf8_sequence(const unsigned char *p) {
+  size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+  if (p[0] < 0xc2 || p[0] > 0xf4)
+    return 0;
+  unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;        /* no overlong forms */
+  unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;       /* no surrogates, nothing above U+10FFFF */
+  if (p[1] < low || p[1] > high)
+    return 0;
+  for (size_t i = 2; i < n; i++)
+    if ((p[i] & 0xc0) != 0x80)
+      return 0;
+  return n;
+}
+
+static void json_string(FILE *f, const char *text) {
+  fputc('"', f);
+  const unsigned char *p = (const unsigned char *)text;
+  while (*p != '\0') {
+    size_t n = 1;
+    if (*p == '"' || *p == '\\') {
+      fprintf(f, "\\%c", *p);
+    } else if (*p < 0x20 || *p == 0x7f) {
+      fprintf(f, "\\u%04x", *p);
+    } else if (*p < 0x80) {
+      fputc(*p, f);
+    } else if ((n = utf8_sequence(p)) != 0) {
+      fwrite(p, 1, n, f);
+    } else {
+      fputs("\\ufffd", f);
+      n = 1;
+    }
+    p += n;
+  }
+  fputc('"', f);
+}
+
+static void json_tunnel(FILE *f, const struct status_tunnel *t) {
+  fputs("{\"host\":", f);
+  json_string(f, t->host);
+  fputs(",\"owner\":", f);
+  json_string(f, t->owner);
+  fputs(",\"agent\":", f);
+  json_string(f, t->app_agent);
+  if (t->tcp_port != 0)
+    fprintf(f, ",\"tcp_port\":%u", (unsigned)t->tcp_port);
+  else
+    fputs(",\"tcp_port\":null", f);
+  fprintf(f, ",\"streams_now\":%" PRIu64 ",\"streams_total\":%" PRIu64 ",\"age_s\":%" PRIu64 "}", t->streams_now, t->streams_total,
+          t->age_s);
+}
+
+char *status_json(const struct status *s) {
+  char *text = NULL;
+  size_t n = 0;
+  FILE *f = open_memstream(&text, &n);
+  if (f == NULL)
+    return NULL;
+  fputs("{\"version\":", f);
+  json_string(f, s->version);
+  fputs(",\"domain\":", f);
+  json_string(f, s->domain);
+  fprintf(f, ",\"uptime_s\":%" PRIu64 ",\"draining\":%s,\"certificate_expires_s\":%" PRId64, s->uptime_s,
+          s->draining ? "true" : "false", s->certificate_expires_s);
+  fprintf(f, ",\"descriptors_now\":%" PRIu64 ",\"descriptors_max\":%" PRIu64 ",\"metrics\":{", s->descriptors_now,
+          s->descriptors_max);
+#define X(name, type, help) fprintf(f, "\"%s\":%" PRIu64 ",", #name, s->sum.name);
+  METRIC_ROWS(X)
+#undef X
+  fputs("\"streams_closed_total\":{", f);
+  for (int i = 0; i < CLOSE_REASONS; i++)
+    fprintf(f, "%s\"%s\":%" PRIu64, i == 0 ? "" : ",", close_reason_name((enum close_reason)i), s->sum.streams_closed[i]);
+  fputs("}},\"tunnels\":[", f);
+  for (size_t i = 0; i < s->tunnels_n; i++) {
+    if (i != 0)
+      fputc(',', f);
+    json_tunnel(f, &s->tunnels[i]);
+  }
+  fputs("]}\n", f);
+  return stream_finish(f, &text);
+}
