@@ -24,8 +24,8 @@ static char *stream_finish(FILE *f, char **text) {
   return *text;
 }
 
-static void gauge(FILE *f, const char *name, const char *help, int64_t value) {
-  fprintf(f, "# HELP adit_%s %s\n# TYPE adit_%s gauge\nadit_%s %" PRId64 "\n", name, help, name, name, value);
+static void gauge(FILE *f, const char *name, const char *help, uint64_t value) {
+  fprintf(f, "# HELP adit_%s %s\n# TYPE adit_%s gauge\nadit_%s %" PRIu64 "\n", name, help, name, name, value);
 }
 
 /* A label's value in the exposition format: backslash, quote and newline are escaped. */
@@ -54,11 +54,11 @@ char *metrics_text(const struct status *s) {
   for (int i = 0; i < CLOSE_REASONS; i++)
     fprintf(f, "adit_streams_closed_total{reason=\"%s\"} %" PRIu64 "\n", close_reason_name((enum close_reason)i),
             s->sum.streams_closed[i]);
-  gauge(f, "descriptors_now", "File descriptors in use", (int64_t)s->descriptors_now);
-  gauge(f, "descriptors_max", "Limit of file descriptors", (int64_t)s->descriptors_max);
-  gauge(f, "uptime_seconds", "Seconds since the relay started", (int64_t)s->uptime_s);
+  gauge(f, "descriptors_now", "File descriptors in use", s->descriptors_now);
+  gauge(f, "descriptors_max", "Limit of file descriptors", s->descriptors_max);
+  gauge(f, "uptime_seconds", "Seconds since the relay started", s->uptime_s);
   gauge(f, "certificate_expires_timestamp_seconds", "When the relay's certificate expires, seconds since 1970",
-        s->certificate_expires_s);
+        (uint64_t)s->certificate_expires_s);
   gauge(f, "draining", "1 while the relay accepts nothing new and lets streams finish", s->draining ? 1 : 0);
   fputs("# HELP adit_build_info Version of the running program\n# TYPE adit_build_info gauge\nadit_build_info{version=\"", f);
   label_value(f, s->version);
