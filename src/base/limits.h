@@ -63,6 +63,8 @@ enum {
   BUFFERS_IDLE_PER_LOOP_MAX = 64,
   LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */
   RESET_DELIVERY_MS = 1000,                /* how long bytes read before a reset may take to be delivered */
+  RESET_CHECK_MS = 10,                     /* how often it is looked whether they were */
+  PIPE_BLOCKED_MAX_MS = 20,                /* how long a blocked stream may keep its pipe */
   HALF_OPEN_IDLE_MS = 2 * 3600 * 1000,
   UNACKED_MAX_MS = 30000,
   SWEEP_MS = 5000,

@@ -1,0 +1,203 @@
+/* The life of one direction: prefix, open, finishing, ended; or, when the stream breaks, its last bytes. The hard thing is the
+   order of an end: what was read is written, then close_notify where sealed, then FIN, and nothing else may shorten that. */
+#include "pump/flow.h"
+
+#include "loop/net.h"
+
+void flow_init(struct flow *f, struct pump *p, const struct flow_kind *kind, struct side *source, struct side *sink) {
+  *f = (struct flow){.pump = p, .kind = kind, .source = source, .sink = sink, .state = FLOW_OPEN, .wants_read = true,
+                     .progress_ms = loop_now_ms(p->pool->loop)};
+  list_init(&f->blocked);
+}
+
+struct buffer *flow_buffer(struct flow *f) {
+  if (f->buffer == NULL) f->buffer = pool_buffer_take(f->pump->pool);
+  return f->buffer;
+}
+
+void flow_count(struct flow *f, size_t n) {
+  f->progress_ms = loop_now_ms(f->pump->pool->loop);
+  f->sink->wrote = true;
+  size_t skip = size_min(n, f->uncounted);
+  f->uncounted -= skip;
+  n -= skip;
+  f->bytes += n;
+  pool_count(f->total, (int64_t)n);
+  if (f->counter != NULL) __atomic_fetch_add(f->counter, n, __ATOMIC_RELAXED);
+}
+
+enum flow_result flow_of_net(ssize_t n) {
+  if (n > 0) return FLOW_MOVED;
+  if (n == 0) return FLOW_CLEAN_END;
+  return n == NET_AGAIN ? FLOW_BLOCKED : FLOW_RESET;
+}
+
+void flow_drop(struct flow *f) {
+  struct pump_pool *pool = f->pump->pool;
+  list_remove(&f->blocked);
+  if (f->pipe != NULL) {
+    if (f->piped > 0) pool_pipe_discard(pool, f->pipe);
+    else pool_pipe_return(pool, f->pipe);
+  }
+  f->pipe = NULL;
+  f->piped = 0;
+  if (f->buffer != NULL) pool_buffer_return(pool, f->buffer);
+  f->buffer = NULL;
+}
+
+/* An idle direction holds neither buffer nor pipe; a partial record is the one thing worth a buffer. */
+static void flow_release(struct flow *f) {
+  struct pump_pool *pool = f->pump->pool;
+  if (f->pipe != NULL && f->piped == 0) {
+    list_remove(&f->blocked);
+    pool_pipe_return(pool, f->pipe);
+    f->pipe = NULL;
+  }
+  if (f->buffer != NULL && !buffer_has_segments(f->buffer) && f->buffer->start == f->buffer->end) {
+    pool_buffer_return(pool, f->buffer);
+    f->buffer = NULL;
+  }
+}
+
+void flow_stop(struct flow *f) {
+  flow_drop(f);
+  f->wants_read = f->wants_write = false;
+  f->state = FLOW_STOPPED;
+}
+
+bool flow_is_at_rest(const struct flow *f) {
+  return f->state == FLOW_ENDED || f->state == FLOW_STOPPED;
+}
+
+static void side_is_reset(struct side *s) {
+  struct pump *p = s->pump;
+  s->reset = true;
+  pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
+}
+
+/* The first bytes from the wire, exactly; nothing after them is read before they are accepted. False: wait or stop. */
+static bool flow_read_prefix(struct flow *f) {
+  struct pump *p = f->pump;
+  ssize_t n = net_recv(f->source->fd, p->prefix + p->prefix_have, p->prefix_want - p->prefix_have);
+  if (n == NET_AGAIN) {
+    f->wants_read = true;
+    return false;
+  }
+  if (n <= 0) {
+    side_is_reset(f->source);
+    return false;
+  }
+  p->prefix_have += (size_t)n;
+  if (p->prefix_have < p->prefix_want) return true;
+  if (p->on_prefix != NULL && p->on_prefix(p, p->user, p->prefix) < 0) {
+    pump_abort(p, CLOSE_PROTOCOL);
+    return false;
+  }
+  if (p->over || p->broken) return false;
+  p->accept_by_ms = 0;
+  f->state = FLOW_OPEN;
+  return true;
+}
+
+static enum flow_result flow_fill(struct flow *f) {
+  if (f->verdict != FLOW_MOVED) return f->verdict;
+  enum flow_result r = f->kind->fill(f);
+  /* An end that follows an error is none: whoever saw SO_ERROR first has cleared it. */
+  if (r == FLOW_CLEAN_END && f->source->reset) r = FLOW_RESET;
+  return r;
+}
+
+static bool flow_read(struct flow *f) {
+  if (!f->more && (f->dry || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
+    f->wants_read = true;
+    return false;
+  }
+  struct pump *p = f->pump;
+  switch (flow_fill(f)) {
+  case FLOW_MOVED:
+    return true;
+  case FLOW_BLOCKED:
+    f->wants_read = true;
+    return false;
+  case FLOW_CLEAN_END:
+    f->state = FLOW_FINISHING;
+    return true;
+  case FLOW_RESET:
+    side_is_reset(f->source);
+    return true;
+  case FLOW_TRUNCATED:
+    pump_break(p, f->source, CLOSE_TRUNCATED);
+    return true;
+  case FLOW_VIOLATION:
+    pump_break(p, f->source, CLOSE_PROTOCOL);
+    return true;
+  case FLOW_ALERTED:
+    pump_break(p, f->source, CLOSE_PEER_ALERT);
+    return true;
+  case FLOW_NO_MEMORY:
+    break;
+  }
+  pump_abort(p, CLOSE_NOMEM);
+  return false;
+}
+
+/* True: something was put behind the data; drain it. */
+static bool flow_finish(struct flow *f) {
+  enum flow_result r = f->kind->finish == NULL ? FLOW_CLEAN_END : f->kind->finish(f);
+  if (r == FLOW_MOVED) return true;
+  if (r == FLOW_NO_MEMORY) {
+    pump_abort(f->pump, CLOSE_NOMEM);
+    return false;
+  }
+  flow_release(f);
+  f->state = FLOW_ENDED;
+  f->progress_ms = loop_now_ms(f->pump->pool->loop);
+  if (net_shutdown_write(f->sink->fd) != 0) side_is_reset(f->sink);
+  return false;
+}
+
+/* The stream is broken. What its source still has for us is read (the kernel keeps it) and delivered, then our alert if one is
+   owed. */
+static bool flow_read_last(struct flow *f) {
+  if (!f->source_done) {
+    if (f->spent >= STREAM_BYTES_PER_TURN_MAX) {
+      f->wants_read = true;
+      return false;
+    }
+    enum flow_result r = flow_fill(f);
+    if (r == FLOW_MOVED) return true;
+    if (r == FLOW_BLOCKED && !f->source->reset) {
+      f->wants_read = true;
+      return false;
+    }
+    f->source_done = true;
+  }
+  if (f->kind == &flow_kind_seal || f->kind == &flow_kind_seal_from_tls) {
+    if (flow_owed_fill(f) == FLOW_MOVED) return true;
+  }
+  flow_stop(f);
+  return false;
+}
+
+void flow_step(struct flow *f) {
+  const struct pump *p = f->pump;
+  f->wants_read = f->wants_write = f->dry = false;
+  f->spent = 0;
+  bool going = true;
+  while (going && !p->over && !flow_is_at_rest(f)) {
+    enum flow_result r = f->kind->drain(f);
+    if (r == FLOW_BLOCKED) {
+      f->wants_write = true;
+      return;
+    }
+    if (r == FLOW_RESET) {
+      side_is_reset(f->sink);
+      continue;
+    }
+    if (f->state == FLOW_PREFIX) going = flow_read_prefix(f);
+    else if (f->state == FLOW_OPEN) going = flow_read(f);
+    else if (f->state == FLOW_FINISHING) going = flow_finish(f);
+    else going = flow_read_last(f);
+  }
+  if (!p->over) flow_release(f);
+}

@@ -1,0 +1,118 @@
+/* One direction of a pump. A flow reads from its source, holds at most one buffer or pipe, and writes to its sink; it ends by
+   itself. What differs between splice, copy, the record layer and TLS 1.2 stands behind three functions of struct flow_kind. */
+#ifndef PUMP_FLOW_H
+#define PUMP_FLOW_H
+
+#include "pump/pool.h"
+
+enum {
+  PUMP_MAGIC = 0x70756d70,
+  PREFIX_MAX_BYTES = 64
+};
+
+enum flow_state {                                /* in protocol order */
+  FLOW_PREFIX,                                   /* the first bytes from the wire are not yet the stream's */
+  FLOW_OPEN,
+  FLOW_FINISHING,                                /* the source ended cleanly: what is held, close_notify, then FIN */
+  FLOW_ENDED,                                    /* FIN is out */
+  FLOW_LAST,                                     /* the stream is broken: what can still be delivered */
+  FLOW_STOPPED                                   /* broken, and nothing is left to deliver */
+};
+
+enum flow_result {
+  FLOW_MOVED,                                    /* fill: go on; drain: nothing is held any more */
+  FLOW_BLOCKED,
+  FLOW_CLEAN_END,
+  FLOW_RESET,
+  FLOW_TRUNCATED,
+  FLOW_VIOLATION,                                /* our alert is owed to the source */
+  FLOW_ALERTED,                                  /* fatal alert from the source */
+  FLOW_NO_MEMORY
+};
+
+struct side {                                    /* one socket of the two */
+  struct loop_io io;
+  struct pump *pump;
+  int fd;
+  bool at_end;                                   /* its FIN was read */
+  bool reset;                                    /* sticky: SO_ERROR is cleared by whoever sees it first, and then reads as an end */
+  bool hung_up;                                  /* EPOLLHUP was reported; it cannot be masked */
+  bool wrote;                                    /* since everything was last seen acknowledged */
+};
+
+struct flow;
+struct flow_kind {
+  enum flow_result (*fill)(struct flow *f);      /* reads once; only called when nothing is held */
+  enum flow_result (*drain)(struct flow *f);     /* writes what is held: MOVED when all went out, BLOCKED, RESET (of the sink) */
+  enum flow_result (*finish)(struct flow *f);    /* puts what ends the stream behind the data: MOVED (drain it, call again), CLEAN_END */
+};
+extern const struct flow_kind flow_kind_copy, flow_kind_splice, flow_kind_unseal, flow_kind_seal, flow_kind_unseal_to_tls,
+  flow_kind_seal_from_tls;
+
+struct flow {
+  struct pump *pump;
+  const struct flow_kind *kind;
+  struct side *source, *sink;
+  enum flow_state state;
+  bool wants_read, wants_write;                  /* what it waits for, after a step */
+  bool dry;                                      /* the last read took all there was, as far as one can tell */
+  bool more;                                     /* there is more to move before the source is read again */
+  bool source_done;                              /* FLOW_LAST: nothing more is read */
+  enum flow_result verdict;                      /* what the next fill is to return, unless MOVED */
+  struct buffer *buffer;
+  struct pipe_pair *pipe;
+  size_t piped;                                  /* bytes in pipe */
+  struct list blocked;                           /* in the pool's list while the sink blocks a pipe */
+  uint64_t blocked_since_ms;
+  size_t uncounted;                              /* of what is held next: not the stream's bytes */
+  size_t plain_held;                             /* seal: plaintext inside the records held */
+  size_t spent;                                  /* bytes read in this step */
+  uint64_t bytes;
+  uint64_t progress_ms;
+  uint64_t *total, *counter;
+};
+
+struct pump {
+  uint32_t magic;
+  struct pump_pool *pool;
+  struct list link;
+  struct side wire, peer;
+  struct flow to_peer, to_wire;
+  struct sealed *sealed;
+  struct tls_conn *tls;
+  bool broken, over;
+  enum close_reason why;
+  uint64_t give_up_ms;                           /* broken: when delivery is given up */
+  uint64_t accept_by_ms;                         /* 0 once the prefix was accepted */
+  struct loop_timer timer;
+  uint64_t timer_at_ms;
+  size_t prefix_want, prefix_have;
+  uint8_t prefix[PREFIX_MAX_BYTES];
+  int (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes);
+  void (*on_end)(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire);
+  void *user;
+  struct loop_deferred deferred;
+};
+
+void flow_init(struct flow *f, struct pump *p, const struct flow_kind *kind, struct side *source, struct side *sink);
+/* Moves as much as is possible and fair. May break the pump (pump_break) and, through on_prefix, end it. */
+void flow_step(struct flow *f);
+bool flow_is_at_rest(const struct flow *f);
+void flow_drop(struct flow *f);                  /* gives back what it holds, wanted or not */
+void flow_stop(struct flow *f);                  /* the same, for good */
+struct buffer *flow_buffer(struct flow *f);      /* its buffer, taken from the pool when it has none; NULL: out of memory */
+void flow_count(struct flow *f, size_t n);       /* n bytes left */
+enum flow_result flow_of_net(ssize_t n);         /* a net_* result: MOVED, CLEAN_END, BLOCKED or RESET */
+
+/* flow_copy.c: what splice falls back to. */
+enum flow_result flow_copy_fill(struct flow *f);
+enum flow_result flow_segments_drain(struct flow *f);
+/* flow_splice.c: moves what the pipe holds into a buffer, because the sink stays blocked. */
+void flow_pipe_to_buffer(struct flow *f);
+/* flow_seal.c: an owed record becomes a segment (MOVED), or none is owed (CLEAN_END). */
+enum flow_result flow_owed_fill(struct flow *f);
+
+/* pump.c: the stream is broken at that side (reset, truncated, malformed); what was read is still delivered. */
+void pump_break(struct pump *p, const struct side *at, enum close_reason why);
+
+#endif

@@ -1,0 +1,144 @@
+/* From the peer to the wire through the record layer: plaintext is read straight into record-sized slots and sealed where it
+   lies, so that one write carries several records. Records that are owed (an answer to KeyUpdate, our own, alerts) go before
+   the next data, also between two slots. */
+#include "loop/net.h"
+#include "pump/flow.h"
+
+enum { SLOTS_MAX = 16 };
+
+enum flow_result flow_owed_fill(struct flow *f) {
+  struct sealed *s = f->pump->sealed;
+  if (!sealed_owes(s)) return FLOW_CLEAN_END;
+  struct buffer *b = flow_buffer(f);
+  if (b == NULL) return FLOW_NO_MEMORY;
+  ASSERT(b->owed_n + SEALED_OWED_MAX <= sizeof(b->owed));
+  size_t n = sealed_write_owed(s, b->owed + b->owed_n);
+  if (n == 0) return FLOW_CLEAN_END;
+  buffer_segment_push(b, b->owed + b->owed_n, n);
+  b->owed_n += n;
+  return FLOW_MOVED;
+}
+
+/* n bytes lie in slots of `fragment` bytes, all full but the last. */
+static enum flow_result seal_slots(struct flow *f, struct buffer *b, size_t n, size_t fragment) {
+  uint8_t *record = b->bytes;
+  f->plain_held = n;
+  b->used = size_max(b->used, size_min(sizeof(b->bytes), n + (n / fragment + 1) * RECORD_OVERHEAD_BYTES));
+  while (n > 0) {
+    size_t part = size_min(n, fragment);
+    if (flow_owed_fill(f) == FLOW_NO_MEMORY) return FLOW_NO_MEMORY;
+    if (sealed_write(f->pump->sealed, record, part) != 0) return FLOW_NO_MEMORY;
+    buffer_segment_push(b, record, part + RECORD_OVERHEAD_BYTES);
+    record += part + RECORD_OVERHEAD_BYTES;
+    n -= part;
+  }
+  return FLOW_MOVED;
+}
+
+static int slots_of(struct buffer *b, size_t fragment, struct iovec slots[SLOTS_MAX]) {
+  size_t n = size_min(SLOTS_MAX, sizeof(b->bytes) / (fragment + RECORD_OVERHEAD_BYTES));
+  for (size_t i = 0; i < n; i++) {
+    slots[i].iov_base = b->bytes + i * (fragment + RECORD_OVERHEAD_BYTES) + RECORD_HEADER_BYTES;
+    slots[i].iov_len = fragment;
+  }
+  return (int)n;
+}
+
+static enum flow_result seal_fill(struct flow *f) {
+  enum flow_result r = flow_owed_fill(f);
+  if (r != FLOW_CLEAN_END) return r;
+  struct buffer *b = flow_buffer(f);
+  if (b == NULL) return FLOW_NO_MEMORY;
+  size_t fragment = sealed_fragment_max(f->pump->sealed);
+  struct iovec slots[SLOTS_MAX];
+  int slots_n = slots_of(b, fragment, slots);
+  ssize_t n = net_readv(f->source->fd, slots, slots_n);
+  if (n == 0) f->source->at_end = true;
+  if (n <= 0) return flow_of_net(n);
+  f->spent += (size_t)n;
+  f->dry = (size_t)n < (size_t)slots_n * fragment;
+  return seal_slots(f, b, (size_t)n, fragment);
+}
+
+/* Takes what the socket has into OpenSSL, which is fed exactly as much as it wants at a time. */
+static enum flow_result tls_feed(struct flow *f) {
+  struct tls_conn *t = f->pump->tls;
+  uint8_t cipher[16384];
+  ssize_t n = net_recv(f->source->fd, cipher, sizeof(cipher));
+  if (n == 0) {
+    f->source->at_end = true;
+    return f->source->reset ? FLOW_RESET : FLOW_TRUNCATED;
+  }
+  if (n < 0) return flow_of_net(n);
+  f->spent += (size_t)n;
+  for (size_t at = 0; at < (size_t)n;) {
+    size_t part = size_min((size_t)n - at, tls_conn_want(t));
+    if (part == 0 || tls_conn_feed(t, cipher + at, part, NULL) == TLS_FAILED) return FLOW_VIOLATION;
+    at += part;
+  }
+  return FLOW_MOVED;
+}
+
+/* Plaintext into slots, each full before the next. *n is what came, whatever the result. */
+static enum flow_result tls_read_slots(struct tls_conn *t, const struct iovec *slots, int slots_n, size_t *n) {
+  *n = 0;
+  for (int i = 0; i < slots_n; i++) {
+    for (size_t have = 0; have < slots[i].iov_len;) {
+      int got = tls_conn_read(t, (uint8_t *)slots[i].iov_base + have, slots[i].iov_len - have);
+      if (got == 0) return FLOW_CLEAN_END;
+      if (got == TLS_IO_AGAIN) return FLOW_BLOCKED;
+      if (got < 0) return FLOW_VIOLATION;
+      have += (size_t)got;
+      *n += (size_t)got;
+    }
+  }
+  return FLOW_MOVED;
+}
+
+static enum flow_result seal_from_tls_fill(struct flow *f) {
+  enum flow_result r = flow_owed_fill(f);
+  if (r != FLOW_CLEAN_END) return r;
+  struct buffer *b = flow_buffer(f);
+  if (b == NULL) return FLOW_NO_MEMORY;
+  size_t fragment = sealed_fragment_max(f->pump->sealed);
+  struct iovec slots[SLOTS_MAX];
+  int slots_n = slots_of(b, fragment, slots);
+  if (!f->more) {
+    r = tls_feed(f);
+    if (r != FLOW_MOVED) return r;
+  }
+  size_t n;
+  r = tls_read_slots(f->pump->tls, slots, slots_n, &n);
+  f->more = r == FLOW_MOVED;
+  if (r == FLOW_CLEAN_END || r == FLOW_VIOLATION) {
+    f->verdict = r;
+    f->more = true;
+  }
+  return seal_slots(f, b, n, fragment);
+}
+
+static enum flow_result seal_drain(struct flow *f) {
+  struct buffer *b = f->buffer;
+  if (b == NULL) return FLOW_MOVED;
+  while (buffer_has_segments(b)) {
+    ssize_t n = net_sendv(f->sink->fd, &b->segment[b->segment_at], (int)(b->segments - b->segment_at));
+    if (n == NET_AGAIN) return FLOW_BLOCKED;
+    if (n < 0) return FLOW_RESET;
+    f->sink->wrote = true;
+    buffer_segments_sent(b, (size_t)n);
+  }
+  flow_count(f, f->plain_held);
+  f->plain_held = 0;
+  return FLOW_MOVED;
+}
+
+static enum flow_result seal_finish(struct flow *f) {
+  if (!f->source_done) {
+    f->source_done = true;
+    sealed_close(f->pump->sealed);
+  }
+  return flow_owed_fill(f);
+}
+
+const struct flow_kind flow_kind_seal = {.fill = seal_fill, .drain = seal_drain, .finish = seal_finish};
+const struct flow_kind flow_kind_seal_from_tls = {.fill = seal_from_tls_fill, .drain = seal_drain, .finish = seal_finish};

@@ -1,0 +1,97 @@
+/* From the wire to the peer through the record layer: records are opened in place and their plaintexts written together. A
+   partial record stays in the buffer, behind everything that was understood. An end without close_notify is a truncation. */
+#include <string.h>
+
+#include "loop/net.h"
+#include "pump/flow.h"
+
+/* Opens records until no full one is left, or no segment. MOVED: wants more bytes, or has segments to write. */
+static enum flow_result unseal_records(struct flow *f, struct buffer *b) {
+  while (b->segments < BUFFER_SEGMENTS_MAX) {
+    size_t consumed = 0, n = 0;
+    uint8_t *plain = NULL;
+    enum sealed_result r = sealed_read(f->pump->sealed, b->bytes + b->start, b->end - b->start, &consumed, &plain, &n);
+    b->start += consumed;
+    switch (r) {
+    case SEALED_MORE:
+      f->more = false;
+      return FLOW_MOVED;
+    case SEALED_DATA:
+      buffer_segment_push(b, plain, n);
+      break;
+    case SEALED_NOTHING:
+      break;
+    case SEALED_EOF:
+      f->verdict = FLOW_CLEAN_END;
+      break;
+    case SEALED_PEER_ALERT:
+      f->verdict = FLOW_ALERTED;
+      break;
+    case SEALED_FAILED:
+      f->verdict = FLOW_VIOLATION;
+      break;
+    }
+    if (f->verdict != FLOW_MOVED) {
+      b->start = b->end = 0;
+      f->more = true;
+      return FLOW_MOVED;
+    }
+  }
+  f->more = true;
+  return FLOW_MOVED;
+}
+
+static enum flow_result unseal_fill(struct flow *f) {
+  struct buffer *b = flow_buffer(f);
+  if (b == NULL) return FLOW_NO_MEMORY;
+  if (f->more) return unseal_records(f, b);
+  memmove(b->bytes, b->bytes + b->start, b->end - b->start);
+  b->end -= b->start;
+  b->start = 0;
+  size_t room = sizeof(b->bytes) - b->end;
+  ssize_t n = net_recv(f->source->fd, b->bytes + b->end, room);
+  if (n == 0) {
+    f->source->at_end = true;
+    return f->source->reset ? FLOW_RESET : FLOW_TRUNCATED;
+  }
+  if (n < 0) return flow_of_net(n);
+  f->spent += (size_t)n;
+  f->dry = (size_t)n < room;
+  b->end += (size_t)n;
+  b->used = size_max(b->used, b->end);
+  return unseal_records(f, b);
+}
+
+/* TLS 1.2 towards the peer: one segment at a time, and only when what OpenSSL made of the one before has left. */
+static enum flow_result tls_drain(struct flow *f) {
+  struct tls_conn *t = f->pump->tls;
+  for (;;) {
+    size_t n = 0;
+    const uint8_t *out = tls_conn_output(t, &n);
+    while (n > 0) {
+      ssize_t sent = net_send(f->sink->fd, out, n);
+      if (sent == NET_AGAIN) return FLOW_BLOCKED;
+      if (sent < 0) return FLOW_RESET;
+      tls_conn_output_sent(t, (size_t)sent);
+      f->sink->wrote = true;
+      out = tls_conn_output(t, &n);
+    }
+    struct buffer *b = f->buffer;
+    if (b == NULL || !buffer_has_segments(b)) return FLOW_MOVED;
+    struct iovec *at = &b->segment[b->segment_at];
+    size_t part = size_min(at->iov_len, RECORD_PLAIN_MAX);
+    if (tls_conn_write(t, at->iov_base, part) != 0) return FLOW_RESET;
+    buffer_segments_sent(b, part);
+    flow_count(f, part);
+  }
+}
+
+static enum flow_result tls_finish(struct flow *f) {
+  if (f->source_done) return FLOW_CLEAN_END;
+  f->source_done = true;
+  tls_conn_close(f->pump->tls);
+  return FLOW_MOVED;
+}
+
+const struct flow_kind flow_kind_unseal = {.fill = unseal_fill, .drain = flow_segments_drain};
+const struct flow_kind flow_kind_unseal_to_tls = {.fill = unseal_fill, .drain = tls_drain, .finish = tls_finish};

@@ -1,0 +1,143 @@
+/* Pipes and buffers, lent while bytes are on their way, and the totals. The hard thing: pipes are a scarce resource of the whole
+   user (pipe-user-pages-soft), so their number is capped and having none is normal. */
+#include "pump/pool.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/secret.h"
+#include "loop/net.h"
+
+void pool_count(uint64_t *total, int64_t change) {
+  __atomic_store_n(total, __atomic_load_n(total, __ATOMIC_RELAXED) + (uint64_t)change, __ATOMIC_RELAXED);
+}
+
+static void pipe_destroy(struct pump_pool *pool, struct pipe_pair *pipe) {
+  net_close(pipe->read_fd);
+  net_close(pipe->write_fd);
+  free(pipe);
+  pool->pipes_made--;
+}
+
+struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
+  struct pipe_pair *pipe;
+  if (!list_empty(&pool->pipes_idle)) {
+    pipe = CONTAINER_OF(pool->pipes_idle.next, struct pipe_pair, link);
+    list_remove(&pipe->link);
+  } else {
+    int fds[2];
+    if (pool->pipes_made >= PIPES_PER_LOOP_MAX) return NULL;
+    pipe = malloc(sizeof(*pipe));
+    if (pipe == NULL) return NULL;
+    if (net_pipe(fds) != 0) {
+      free(pipe);
+      return NULL;
+    }
+    list_init(&pipe->link);
+    pipe->read_fd = fds[0];
+    pipe->write_fd = fds[1];
+    pool->pipes_made++;
+  }
+  pool_count(&pool->stats.pipes, 1);
+  return pipe;
+}
+
+void pool_pipe_return(struct pump_pool *pool, struct pipe_pair *pipe) {
+  list_push_head(&pool->pipes_idle, &pipe->link);
+  pool_count(&pool->stats.pipes, -1);
+}
+
+void pool_pipe_discard(struct pump_pool *pool, struct pipe_pair *pipe) {
+  pipe_destroy(pool, pipe);
+  pool_count(&pool->stats.pipes, -1);
+}
+
+struct buffer *pool_buffer_take(struct pump_pool *pool) {
+  struct buffer *b;
+  if (!list_empty(&pool->buffers_idle)) {
+    b = CONTAINER_OF(pool->buffers_idle.next, struct buffer, link);
+    list_remove(&b->link);
+    pool->buffers_idle_n--;
+  } else {
+    b = malloc(sizeof(*b));
+    if (b == NULL) return NULL;
+    list_init(&b->link);
+  }
+  b->start = b->end = b->used = 0;
+  b->segment_at = b->segments = 0;
+  b->owed_n = 0;
+  pool_count(&pool->stats.buffers, 1);
+  return b;
+}
+
+void pool_buffer_return(struct pump_pool *pool, struct buffer *b) {
+  wipe(b->bytes, b->used);
+  pool_count(&pool->stats.buffers, -1);
+  if (pool->buffers_idle_n >= BUFFERS_IDLE_PER_LOOP_MAX) {
+    free(b);
+    return;
+  }
+  list_push_head(&pool->buffers_idle, &b->link);
+  pool->buffers_idle_n++;
+}
+
+void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n) {
+  if (b->segments > b->segment_at) {
+    struct iovec *last = &b->segment[b->segments - 1];
+    if ((uint8_t *)last->iov_base + last->iov_len == p) {
+      last->iov_len += n;
+      return;
+    }
+  }
+  ASSERT(b->segments < BUFFER_SEGMENTS_MAX);
+  b->segment[b->segments++] = (struct iovec){.iov_base = p, .iov_len = n};
+}
+
+size_t buffer_segments_sent(struct buffer *b, size_t n) {
+  while (n > 0) {
+    ASSERT(b->segment_at < b->segments);
+    struct iovec *at = &b->segment[b->segment_at];
+    size_t part = size_min(n, at->iov_len);
+    at->iov_base = (uint8_t *)at->iov_base + part;
+    at->iov_len -= part;
+    n -= part;
+    if (at->iov_len == 0) b->segment_at++;
+  }
+  if (b->segment_at == b->segments) {
+    b->segment_at = b->segments = 0;
+    b->owed_n = 0;
+  }
+  return b->segments - b->segment_at;
+}
+
+const struct pump_stats *pump_pool_stats(const struct pump_pool *p) {
+  return &p->stats;
+}
+
+struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err *e) {
+  struct pump_pool *pool = calloc(1, sizeof(*pool));
+  if (pool == NULL) {
+    err_set(e, ERR_NOMEM, "pump: out of memory");
+    return NULL;
+  }
+  pool->loop = l;
+  pool->mode = mode;
+  list_init(&pool->pumps);
+  list_init(&pool->lingers);
+  list_init(&pool->pipes_idle);
+  list_init(&pool->buffers_idle);
+  list_init(&pool->blocked);
+  return pool;
+}
+
+void pump_pool_free(struct pump_pool *pool) {
+  if (pool == NULL) return;
+  ASSERT(list_empty(&pool->pumps));
+  loop_timer_stop(&pool->sweep);
+  loop_timer_stop(&pool->reclaim);
+  lingers_close(pool);
+  LIST_FOREACH(&pool->pipes_idle, it) pipe_destroy(pool, CONTAINER_OF(it, struct pipe_pair, link));
+  LIST_FOREACH(&pool->buffers_idle, it) free(CONTAINER_OF(it, struct buffer, link));
+  ASSERT(pool->pipes_made == 0 && pool->stats.buffers == 0);
+  free(pool);
+}

@@ -1,0 +1,305 @@
+/* The life of a stream and its ending. Two flows move by themselves; the stream ends cleanly when both have, or breaks when
+   either side does. The hard thing is the broken end: what was read before it is still delivered, for a bounded time, and only
+   then is the other side reset. Every stream socket has SO_LINGER {1,0} until a clean end, so that death is a reset. */
+#include "pump/pump.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop/net.h"
+#include "pump/flow.h"
+
+static void pump_free(struct loop_deferred *d) {
+  struct pump *p = CONTAINER_OF(d, struct pump, deferred);
+  p->magic = 0;
+  free(p);
+}
+
+static void side_close(struct side *s, bool clean, bool alerted) {
+  if (!clean) {
+    if (alerted) linger_reset(s->pump->pool, s->fd);
+    else net_reset(s->fd);
+    return;
+  }
+  net_linger_off(s->fd);
+  if (s->at_end) net_close(s->fd);
+  else linger_discard(s->pump->pool, s->fd);
+}
+
+static void pump_release(struct pump *p) {
+  loop_io_del(&p->wire.io);
+  loop_io_del(&p->peer.io);
+  loop_timer_stop(&p->timer);
+  flow_drop(&p->to_peer);
+  flow_drop(&p->to_wire);
+}
+
+static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted, bool peer_alerted) {
+  p->over = true;
+  pump_release(p);
+  sealed_free(p->sealed);
+  tls_conn_free(p->tls);
+  p->sealed = NULL;
+  p->tls = NULL;
+  side_close(&p->wire, why == CLOSE_CLEAN, wire_alerted);
+  side_close(&p->peer, why == CLOSE_CLEAN, peer_alerted);
+  list_remove(&p->link);
+  pool_count(&p->pool->stats.pumps, -1);
+  loop_defer(p->pool->loop, &p->deferred, pump_free);
+  if (p->on_end != NULL) p->on_end(p, p->user, why, p->to_peer.bytes, p->to_wire.bytes);
+}
+
+/* A direction that is at rest stays so; another delivers what it can. */
+static void flow_break(struct flow *f, bool may_read) {
+  if (flow_is_at_rest(f)) return;
+  f->source_done = f->source_done || !may_read || f->state == FLOW_FINISHING || f->state == FLOW_PREFIX;
+  f->state = FLOW_LAST;
+}
+
+void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
+  if (p->over) return;
+  struct flow *from = at == &p->wire ? &p->to_peer : &p->to_wire;
+  struct flow *to = at == &p->wire ? &p->to_wire : &p->to_peer;
+  if (!p->broken) {
+    p->broken = true;
+    p->why = why;
+    p->give_up_ms = loop_now_ms(p->pool->loop) + RESET_DELIVERY_MS;
+    flow_break(from, at->reset);
+  }
+  if (why == CLOSE_PROTOCOL) flow_break(to, false);   /* our alert goes there */
+  else if (!flow_is_at_rest(to)) flow_stop(to);
+}
+
+/* Ends the pump when nothing is left to do. */
+static void pump_settle(struct pump *p) {
+  if (!flow_is_at_rest(&p->to_peer) || !flow_is_at_rest(&p->to_wire)) return;
+  if (!p->broken) {
+    pump_end(p, CLOSE_CLEAN, false, false);
+    return;
+  }
+  /* A reset empties the send queue: what was written must have arrived before. */
+  if ((p->wire.reset || socket_is_delivered(p->wire.fd)) && (p->peer.reset || socket_is_delivered(p->peer.fd))) {
+    pump_end(p, p->why, false, false);
+  }
+}
+
+static uint64_t pump_half_open_until_ms(const struct pump *p) {
+  if (p->broken || flow_is_at_rest(&p->to_peer) == flow_is_at_rest(&p->to_wire)) return UINT64_MAX;
+  uint64_t a = p->to_peer.progress_ms, b = p->to_wire.progress_ms;
+  return (a > b ? a : b) + HALF_OPEN_IDLE_MS;
+}
+
+static uint64_t pump_next_deadline_ms(const struct pump *p) {
+  if (p->broken) {
+    bool waits_for_acks = flow_is_at_rest(&p->to_peer) && flow_is_at_rest(&p->to_wire);
+    uint64_t check = loop_now_ms(p->pool->loop) + RESET_CHECK_MS;
+    return waits_for_acks && check < p->give_up_ms ? check : p->give_up_ms;
+  }
+  uint64_t next = pump_half_open_until_ms(p);
+  return p->accept_by_ms != 0 && p->accept_by_ms < next ? p->accept_by_ms : next;
+}
+
+static void pump_timeout(struct loop_timer *t);
+
+/* The timer may fire early, never late: progress does not touch it. */
+static void pump_timer_arm(struct pump *p) {
+  uint64_t next = pump_next_deadline_ms(p), now = loop_now_ms(p->pool->loop);
+  if (next == UINT64_MAX) return;
+  if (loop_timer_is_set(&p->timer) && p->timer_at_ms <= next) return;
+  p->timer_at_ms = next;
+  if (loop_timer_set(p->pool->loop, &p->timer, next > now ? next - now : 0, pump_timeout) != 0) pump_abort(p, CLOSE_NOMEM);
+}
+
+static void side_set_interest(struct side *s, const struct flow *from, const struct flow *to) {
+  uint32_t events = (from->wants_read ? EPOLLIN : 0u) | (to->wants_write ? EPOLLOUT : 0u);
+  /* With nothing to do, a reset must still be noticed, once: edge-triggered, epoll tells only of EPOLLERR and EPOLLHUP. A socket
+     that hung up already leaves the set. */
+  if (events == 0 && !s->hung_up) events = EPOLLET;
+  loop_io_set(&s->io, events);
+}
+
+static void pump_after(struct pump *p) {
+  if (!p->over) pump_settle(p);
+  if (!p->over) pump_timer_arm(p);
+  if (p->over) return;
+  side_set_interest(&p->wire, &p->to_peer, &p->to_wire);
+  side_set_interest(&p->peer, &p->to_wire, &p->to_peer);
+}
+
+static bool pump_tls_has_output(const struct pump *p) {
+  size_t n = 0;
+  if (p->tls != NULL) (void)tls_conn_output(p->tls, &n);
+  return n > 0;
+}
+
+/* What one direction learns (a KeyUpdate to answer, a reset, an alert to write) the other may have to act on. */
+static void pump_run(struct pump *p) {
+  bool was_broken;
+  do {
+    was_broken = p->broken;
+    flow_step(&p->to_peer);
+    if (!p->over) flow_step(&p->to_wire);
+    if (!p->over && !p->to_peer.wants_write && pump_tls_has_output(p)) flow_step(&p->to_peer);
+    if (!p->over && p->sealed != NULL && !p->to_wire.wants_write && sealed_owes(p->sealed)) flow_step(&p->to_wire);
+  } while (!p->over && p->broken != was_broken);
+}
+
+static void side_event(struct loop_io *io, uint32_t events) {
+  struct side *s = CONTAINER_OF(io, struct side, io);
+  struct pump *p = s->pump;
+  CHECK_MAGIC(p, PUMP_MAGIC);
+  if (events & EPOLLHUP) s->hung_up = true;
+  /* Read first: what arrived before a reset is still in the kernel. */
+  pump_run(p);
+  if (!p->over && (events & (EPOLLERR | EPOLLHUP)) && !s->reset && net_socket_error(s->fd) != 0) {
+    s->reset = true;
+    pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
+    pump_run(p);
+  }
+  pump_after(p);
+}
+
+static void pump_timeout(struct loop_timer *t) {
+  struct pump *p = CONTAINER_OF(t, struct pump, timer);
+  CHECK_MAGIC(p, PUMP_MAGIC);
+  uint64_t now = loop_now_ms(p->pool->loop);
+  if (p->broken) {
+    if (now >= p->give_up_ms) pump_end(p, p->why, false, false);
+  } else if (p->accept_by_ms != 0 && now >= p->accept_by_ms) {
+    pump_abort(p, CLOSE_ACCEPT_TIMEOUT);
+  } else if (now >= pump_half_open_until_ms(p)) {
+    pump_abort(p, CLOSE_HALF_OPEN_IDLE);
+  }
+  pump_after(p);
+}
+
+/* A fatal alert, if the socket takes it now: behind whole records only. */
+static bool pump_alert_wire(struct pump *p) {
+  struct flow *f = &p->to_wire;
+  if (p->sealed == NULL || p->wire.reset || flow_is_at_rest(f) || f->kind->drain(f) != FLOW_MOVED) return false;
+  sealed_fail(p->sealed, ALERT_INTERNAL_ERROR);
+  return flow_owed_fill(f) == FLOW_MOVED && f->kind->drain(f) == FLOW_MOVED;
+}
+
+static bool pump_alert_peer(struct pump *p) {
+  struct flow *f = &p->to_peer;
+  if (p->tls == NULL || p->peer.reset || flow_is_at_rest(f) || f->kind->drain(f) != FLOW_MOVED) return false;
+  tls_conn_alert(p->tls, ALERT_INTERNAL_ERROR);
+  return f->kind->drain(f) == FLOW_MOVED;
+}
+
+void pump_abort(struct pump *p, enum close_reason why) {
+  CHECK_MAGIC(p, PUMP_MAGIC);
+  ASSERT(why != CLOSE_CLEAN);
+  if (p->over) return;
+  p->broken = true;
+  bool wire_alerted = pump_alert_wire(p), peer_alerted = pump_alert_peer(p);
+  pump_end(p, why, wire_alerted, peer_alerted);
+}
+
+static bool side_is_unacked(struct side *s) {
+  if (!s->wrote) return false;
+  if (socket_is_delivered(s->fd)) {
+    s->wrote = false;
+    return false;
+  }
+  return net_unacked_ms(s->fd) > UNACKED_MAX_MS;
+}
+
+static struct pump *pool_find_unacked(struct pump_pool *pool) {
+  LIST_FOREACH(&pool->pumps, it) {
+    struct pump *p = CONTAINER_OF(it, struct pump, link);
+    if (side_is_unacked(&p->wire) || side_is_unacked(&p->peer)) return p;
+  }
+  return NULL;
+}
+
+/* Instead of TCP_USER_TIMEOUT, which kills a healthy peer that merely does not read. on_end may end any other pump, so the list
+   is begun again after each. */
+static void pool_sweep(struct loop_timer *t) {
+  struct pump_pool *pool = CONTAINER_OF(t, struct pump_pool, sweep);
+  for (struct pump *p; (p = pool_find_unacked(pool)) != NULL;) pump_abort(p, CLOSE_UNACKED);
+  if (list_empty(&pool->pumps)) return;
+  /* Out of memory: keepalive still finds the dead, and the next pump sets the timer again. */
+  (void)!loop_timer_set(pool->loop, t, SWEEP_MS, pool_sweep);
+}
+
+static void pump_set_flows(struct pump *p, const struct pump_params *params) {
+  const struct flow_kind *plain = p->pool->mode == PUMP_SPLICE ? &flow_kind_splice : &flow_kind_copy;
+  const struct flow_kind *in = plain, *out = plain;
+  if (params->tls != NULL) {
+    in = &flow_kind_unseal_to_tls;
+    out = &flow_kind_seal_from_tls;
+  } else if (params->sealed != NULL) {
+    in = &flow_kind_unseal;
+    out = &flow_kind_seal;
+  }
+  flow_init(&p->to_peer, p, in, &p->wire, &p->peer);
+  flow_init(&p->to_wire, p, out, &p->peer, &p->wire);
+  p->to_peer.total = &p->pool->stats.to_peer_bytes;
+  p->to_wire.total = &p->pool->stats.to_wire_bytes;
+  p->to_peer.counter = params->to_peer_counter;
+  p->to_wire.counter = params->to_wire_counter;
+  if (params->wire_prefix_n > 0) p->to_peer.state = FLOW_PREFIX;
+}
+
+static int pump_put_first(struct pump *p, const struct pump_params *params) {
+  if (params->peer_first_n == 0) return 0;
+  struct flow *f = &p->to_peer;
+  struct buffer *b = flow_buffer(f);
+  if (b == NULL) return ERR_NOMEM;
+  memcpy(b->bytes, params->peer_first, params->peer_first_n);
+  b->used = params->peer_first_n;
+  b->start = b->end = params->peer_first_n;
+  buffer_segment_push(b, b->bytes, params->peer_first_n);
+  f->uncounted = params->peer_first_n;
+  f->wants_write = true;
+  return 0;
+}
+
+/* Nothing is moved yet: the descriptors are waited for level-triggered, so the first turn brings whatever is there. */
+static int pump_set_waits(struct pump *p) {
+  struct loop *l = p->pool->loop;
+  if (p->accept_by_ms != 0) {
+    p->timer_at_ms = p->accept_by_ms;
+    if (loop_timer_set(l, &p->timer, ACCEPT_DEADLINE_MS, pump_timeout) != 0) return ERR_NOMEM;
+  }
+  if (!loop_timer_is_set(&p->pool->sweep) && loop_timer_set(l, &p->pool->sweep, SWEEP_MS, pool_sweep) != 0) return ERR_NOMEM;
+  int r = loop_io_add(l, &p->wire.io, p->wire.fd, EPOLLIN, side_event);
+  if (r != 0) return r;
+  return loop_io_add(l, &p->peer.io, p->peer.fd, EPOLLIN | (p->to_peer.wants_write ? EPOLLOUT : 0u), side_event);
+}
+
+int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) {
+  if (params->wire_prefix_n > PREFIX_MAX_BYTES || params->peer_first_n > STREAM_BUFFER_BYTES ||
+      (params->tls != NULL && params->sealed == NULL)) {
+    return err_set(e, ERR_USAGE, "pump: parameters out of range");
+  }
+  struct pump *p = calloc(1, sizeof(*p));
+  if (p == NULL) return err_set(e, ERR_NOMEM, "pump: out of memory");
+  p->magic = PUMP_MAGIC;
+  p->pool = pool;
+  list_init(&p->link);
+  p->wire.pump = p->peer.pump = p;
+  p->wire.fd = params->wire_fd;
+  p->peer.fd = params->peer_fd;
+  p->prefix_want = params->wire_prefix_n;
+  if (p->prefix_want > 0) p->accept_by_ms = loop_now_ms(pool->loop) + ACCEPT_DEADLINE_MS;
+  p->on_prefix = params->on_prefix;
+  p->on_end = params->on_end;
+  p->user = params->user;
+  pump_set_flows(p, params);
+  int r = pump_put_first(p, params);
+  if (r == 0) r = pump_set_waits(p);
+  if (r != 0) {
+    pump_release(p);
+    free(p);
+    return err_set(e, r, "pump: %s", err_name(r));
+  }
+  p->sealed = params->sealed;
+  p->tls = params->tls;
+  list_push_tail(&pool->pumps, &p->link);
+  pool_count(&pool->stats.pumps, 1);
+  *out = p;
+  return 0;
+}
