@@ -1,0 +1,457 @@
+/* Streams through the record layer: the test holds the visitor's end of the sealed stream, beyond the wire. */
+#include "pump_rig.h"
+#include "tls/sealed.h"
+
+enum { BIG = 6 << 20, FAR_BUFFER_BYTES = 1 << 17 };
+
+/* The visitor's end. */
+struct far {
+  struct sealed *sealed;
+  uint8_t in[FAR_BUFFER_BYTES], out[FAR_BUFFER_BYTES];
+  size_t in_n, out_at, out_n;
+  size_t sent, got;                /* of the pattern */
+  unsigned records, updates;
+  size_t longest;                  /* plaintext in one record */
+  uint8_t text[256];
+  size_t text_n;
+  bool keep_text, eof, fin, reset, alerted;
+};
+
+struct fixture {
+  struct rig *rig;
+  struct far far;
+};
+
+static const uint8_t secret_up[TLS_SECRET_MAX_BYTES] = {1, 2, 3}, secret_down[TLS_SECRET_MAX_BYTES] = {4, 5, 6};
+
+static struct sealed *make_sealed(bool far, size_t fragment_max) {
+  struct sealed_params params = {.suite = tls_suite_find(0x1301), .fragment_max = fragment_max};
+  params.read_secret = far ? secret_down : secret_up;
+  params.write_secret = far ? secret_up : secret_down;
+  struct sealed *s = sealed_new(&params);
+  assert_non_null(s);
+  return s;
+}
+
+static void start_sealed(struct fixture *f, size_t fragment_max) {
+  struct pump_params params = {.sealed = make_sealed(false, fragment_max)};
+  rig_start(f->rig, &params);
+}
+
+static int set_up(void **state) {
+  struct fixture *f = calloc(1, sizeof(*f));
+  f->rig = rig_new(PUMP_SPLICE);
+  f->far.sealed = make_sealed(true, 0);
+  *state = f;
+  return 0;
+}
+
+static int tear_down(void **state) {
+  struct fixture *f = *state;
+  rig_free(f->rig);
+  sealed_free(f->far.sealed);
+  free(f);
+  return 0;
+}
+
+static void far_flush(struct fixture *f) {
+  struct far *a = &f->far;
+  while (a->out_at < a->out_n) {
+    ssize_t n = send(f->rig->agent, a->out + a->out_at, a->out_n - a->out_at, MSG_NOSIGNAL);
+    if (n <= 0) return;
+    a->out_at += (size_t)n;
+  }
+  a->out_at = a->out_n = 0;
+}
+
+static bool far_put_owed(struct fixture *f) {
+  struct far *a = &f->far;
+  if (sizeof(a->out) - a->out_n < SEALED_OWED_MAX) return false;
+  if (sealed_owes(a->sealed)) a->out_n += sealed_write_owed(a->sealed, a->out + a->out_n);
+  return true;
+}
+
+static void far_put(struct fixture *f, const void *p, size_t n) {
+  struct far *a = &f->far;
+  assert_true(far_put_owed(f));
+  assert_true(a->out_n + n + RECORD_OVERHEAD_BYTES <= sizeof(a->out));
+  memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, p, n);
+  assert_int_equal(sealed_write(a->sealed, a->out + a->out_n, n), 0);
+  a->out_n += n + RECORD_OVERHEAD_BYTES;
+}
+
+static void far_send_text(struct fixture *f, const char *text) {
+  far_put(f, text, strlen(text));
+  far_flush(f);
+}
+
+/* KeyUpdate with update_requested: what `openssl s_client` sends for K. The pump's answer must follow. */
+static void far_ask_for_update(struct fixture *f, struct record_keys *keys) {
+  static const uint8_t message[] = {24, 0, 0, 1, 1};
+  struct far *a = &f->far;
+  memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, message, sizeof(message));
+  assert_int_equal(record_seal(keys, RECORD_HANDSHAKE, a->out + a->out_n, sizeof(message)), 0);
+  assert_int_equal(record_keys_update(keys), 0);
+  a->out_n += sizeof(message) + RECORD_OVERHEAD_BYTES;
+}
+
+static void far_send_pattern(struct fixture *f, size_t to) {
+  struct far *a = &f->far;
+  far_flush(f);
+  while (a->sent < to && a->out_n == 0) {
+    uint8_t part[RECORD_PLAIN_MAX];
+    while (a->sent < to && sizeof(a->out) - a->out_n > RECORD_PLAIN_MAX + 2 * SEALED_OWED_MAX) {
+      size_t n = size_min(to - a->sent, 1 + (a->sent * 7919) % RECORD_PLAIN_MAX);
+      for (size_t i = 0; i < n; i++) part[i] = rig_byte(a->sent + i);
+      far_put(f, part, n);
+      a->sent += n;
+    }
+    far_flush(f);
+  }
+}
+
+static void far_take(struct far *a, const uint8_t *plain, size_t n) {
+  a->records++;
+  a->longest = size_max(a->longest, n);
+  for (size_t i = 0; i < n; i++) {
+    if (a->keep_text) {
+      assert_true(a->text_n < sizeof(a->text));
+      a->text[a->text_n++] = plain[i];
+    } else {
+      assert_int_equal(plain[i], rig_byte(a->got));
+      a->got++;
+    }
+  }
+}
+
+static void far_read(struct fixture *f, size_t max) {
+  struct far *a = &f->far;
+  while (max > 0 && !a->fin && !a->reset) {
+    size_t ask = size_min(max, sizeof(a->in) - a->in_n);
+    ssize_t got = recv(f->rig->agent, a->in + a->in_n, ask, 0);
+    if (got < 0 && errno == EAGAIN) return;
+    a->reset = got < 0;
+    a->fin = got == 0;
+    if (got > 0) a->in_n += (size_t)got, max -= (size_t)got;
+    size_t at = 0;
+    for (bool more = true; more && !a->eof && !a->alerted;) {
+      size_t consumed, n;
+      uint8_t *plain;
+      enum sealed_result r = sealed_read(a->sealed, a->in + at, a->in_n - at, &consumed, &plain, &n);
+      at += consumed;
+      assert_int_not_equal(r, SEALED_FAILED);
+      if (r == SEALED_DATA) far_take(a, plain, n);
+      if (r == SEALED_NOTHING) a->updates++;
+      a->eof = r == SEALED_EOF;
+      a->alerted = r == SEALED_PEER_ALERT;
+      more = r != SEALED_MORE;
+    }
+    memmove(a->in, a->in + at, a->in_n - at);
+    a->in_n -= at;
+  }
+}
+
+static void far_close(struct fixture *f) {
+  sealed_close(f->far.sealed);
+  assert_true(far_put_owed(f));
+  far_flush(f);
+}
+
+static void far_expect_text(struct fixture *f, const char *text) {
+  f->far.keep_text = true;
+  RIG_UNTIL(f->rig, (far_read(f, SIZE_MAX), f->far.text_n == strlen(text)));
+  assert_memory_equal(f->far.text, text, strlen(text));
+  f->far.text_n = 0;
+  f->far.keep_text = false;
+}
+
+static void plaintext_passes_both_ways(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  far_send_text(f, "GET / HTTP/1.1");
+  rig_expect_text(f->rig, f->rig->visitor, "GET / HTTP/1.1");
+  rig_send_text(f->rig->visitor, "200 OK");
+  far_expect_text(f, "200 OK");
+  assert_int_equal(f->rig->to_peer_counter, 14);
+  assert_int_equal(f->rig->to_wire_counter, 6);
+  rig_settle(f->rig);
+  assert_int_equal(pump_pool_stats(f->rig->pool)->buffers, 0);
+}
+
+static void megabytes_pass_both_ways_at_once(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  size_t sent = 0, got = 0;
+  RIG_UNTIL(f->rig, ({
+              far_send_pattern(f, BIG);
+              rig_send_pattern(f->rig->visitor, &sent, BIG);
+              far_read(f, SIZE_MAX);
+              rig_expect_pattern(f->rig->visitor, &got, SIZE_MAX);
+              got == BIG && f->far.got == BIG;
+            }));
+  assert_true(f->far.longest <= RECORD_PLAIN_MAX);
+  rig_settle(f->rig);
+  assert_int_equal(pump_pool_stats(f->rig->pool)->buffers, 0);
+}
+
+static void slow_readers_hold_one_buffer_each_way(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  size_t sent = 0, got = 0;
+  for (int i = 0; i < 60; i++) {
+    far_send_pattern(f, BIG);
+    rig_send_pattern(f->rig->visitor, &sent, BIG);
+    loop_turn(f->rig->loop, 1);
+    assert_true(pump_pool_stats(f->rig->pool)->buffers <= 2);
+  }
+  RIG_UNTIL(f->rig, ({
+              far_send_pattern(f, BIG);
+              rig_send_pattern(f->rig->visitor, &sent, BIG);
+              far_read(f, 50000);
+              rig_expect_pattern(f->rig->visitor, &got, 50000);
+              got == BIG && f->far.got == BIG;
+            }));
+}
+
+static void a_small_fragment_maximum_is_kept(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 512);
+  size_t sent = 0;
+  RIG_UNTIL(f->rig, (rig_send_pattern(f->rig->visitor, &sent, 300000), far_read(f, SIZE_MAX), f->far.got == 300000));
+  assert_int_equal(f->far.longest, 512);
+}
+
+static void a_record_in_single_bytes_is_one_message(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  far_put(f, "slowly", 6);
+  for (size_t i = 0; i < f->far.out_n; i++) {
+    assert_int_equal(send(f->rig->agent, f->far.out + i, 1, MSG_NOSIGNAL), 1);
+    rig_settle(f->rig);
+  }
+  f->far.out_n = 0;
+  rig_expect_text(f->rig, f->rig->visitor, "slowly");
+  rig_settle(f->rig);
+  assert_int_equal(pump_pool_stats(f->rig->pool)->buffers, 0);
+}
+
+static void thousands_of_tiny_records_in_one_read_pass(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  for (size_t i = 0; i < 2000; i++) {
+    uint8_t b = rig_byte(i);
+    far_put(f, &b, 1);
+  }
+  far_flush(f);
+  size_t got = 0;
+  RIG_UNTIL(f->rig, (far_flush(f), rig_expect_pattern(f->rig->visitor, &got, SIZE_MAX), got == 2000));
+}
+
+/* Drives the far end's write direction by hand, to send what struct sealed would not. */
+static void keys_of_visitor(struct record_keys *keys) {
+  assert_int_equal(record_keys_init(keys, tls_suite_find(0x1301), secret_up, 0, true), 0);
+}
+
+static void key_updates_are_answered_without_data_and_coalesced(void **state) {
+  struct fixture *f = *state;
+  struct record_keys keys;
+  start_sealed(f, 0);
+  keys_of_visitor(&keys);
+  for (int i = 0; i < 50; i++) far_ask_for_update(f, &keys);
+  far_flush(f);
+  RIG_UNTIL(f->rig, (far_read(f, SIZE_MAX), f->far.updates > 0));
+  rig_settle(f->rig);
+  far_read(f, SIZE_MAX);
+  assert_true(f->far.updates < 5);
+  rig_send_text(f->rig->visitor, "after the update");
+  far_expect_text(f, "after the update");
+  record_keys_free(&keys);
+}
+
+static void key_updates_while_our_writes_are_blocked_are_no_deadlock(void **state) {
+  struct fixture *f = *state;
+  struct record_keys keys;
+  start_sealed(f, 0);
+  keys_of_visitor(&keys);
+  size_t down = 0, up = 0, got = 0;
+  for (int i = 0; i < 60; i++) {
+    rig_send_pattern(f->rig->visitor, &down, BIG);
+    loop_turn(f->rig->loop, 1);
+  }
+  assert_true(f->rig->pump->to_wire.wants_write);
+  while (up < 500000) {
+    uint8_t *record = f->far.out + f->far.out_n;
+    for (size_t i = 0; i < 10000; i++) record[RECORD_HEADER_BYTES + i] = rig_byte(up + i);
+    assert_int_equal(record_seal(&keys, RECORD_APPLICATION_DATA, record, 10000), 0);
+    f->far.out_n += 10000 + RECORD_OVERHEAD_BYTES;
+    up += 10000;
+    far_ask_for_update(f, &keys);
+    RIG_UNTIL(f->rig, (far_flush(f), rig_expect_pattern(f->rig->visitor, &got, SIZE_MAX), f->far.out_n == 0));
+  }
+  RIG_UNTIL(f->rig, (rig_expect_pattern(f->rig->visitor, &got, SIZE_MAX), got == up));
+  RIG_UNTIL(f->rig, (rig_send_pattern(f->rig->visitor, &down, BIG), far_read(f, SIZE_MAX), f->far.got == BIG));
+  assert_true(f->far.updates > 0);
+  record_keys_free(&keys);
+}
+
+static void close_notify_is_half_close_and_the_answer_flows(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  far_send_text(f, "upload");
+  far_close(f);                    /* no FIN: many TLS clients keep their socket open */
+  rig_expect_text(f->rig, f->rig->visitor, "upload");
+  rig_expect_end(f->rig, f->rig->visitor, 0);
+  assert_false(f->rig->ended);
+  size_t sent = 0;
+  RIG_UNTIL(f->rig, (rig_send_pattern(f->rig->visitor, &sent, BIG), far_read(f, SIZE_MAX), f->far.got == BIG));
+  rig_close(&f->rig->visitor);
+  RIG_UNTIL(f->rig, (far_read(f, SIZE_MAX), f->far.fin));
+  assert_true(f->far.eof);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_CLEAN);
+  rig_close(&f->rig->agent);
+  RIG_UNTIL(f->rig, list_empty(&f->rig->pool->lingers));
+}
+
+static void end_of_the_app_is_close_notify_then_fin_and_the_upload_flows(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  shutdown(f->rig->visitor, SHUT_WR);
+  RIG_UNTIL(f->rig, (far_read(f, SIZE_MAX), f->far.fin));
+  assert_true(f->far.eof);
+  size_t got = 0;
+  RIG_UNTIL(f->rig, (far_send_pattern(f, BIG), rig_expect_pattern(f->rig->visitor, &got, SIZE_MAX), got == BIG));
+  far_close(f);
+  rig_expect_end(f->rig, f->rig->visitor, 0);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_CLEAN);
+}
+
+static void data_and_close_notify_in_one_segment_end_cleanly(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  far_put(f, "all", 3);
+  far_close(f);
+  shutdown(f->rig->agent, SHUT_WR);
+  rig_expect_text(f->rig, f->rig->visitor, "all");
+  rig_expect_end(f->rig, f->rig->visitor, 0);
+  rig_close(&f->rig->visitor);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_CLEAN);
+}
+
+static void fin_without_close_notify_is_a_truncation_and_resets_the_app(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  far_send_text(f, "cut off");
+  shutdown(f->rig->agent, SHUT_WR);
+  char got[16];
+  ssize_t n = -1;
+  RIG_UNTIL(f->rig, (n = rig_recv(f->rig->visitor, got, sizeof(got))) != -1);
+  assert_int_equal(n, 7);          /* what came before is delivered */
+  rig_expect_end(f->rig, f->rig->visitor, -2);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_TRUNCATED);
+}
+
+static void a_partial_record_at_the_end_is_a_truncation(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  far_put(f, "partial", 7);
+  f->far.out_n -= 3;
+  far_flush(f);
+  shutdown(f->rig->agent, SHUT_WR);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_TRUNCATED);
+  assert_int_equal(f->rig->to_peer, 0);
+}
+
+static void a_corrupted_record_is_answered_with_an_alert_and_resets_the_app(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  far_put(f, "good", 4);
+  far_put(f, "bad", 3);
+  f->far.out[f->far.out_n - 1] ^= 1;
+  far_flush(f);
+  rig_expect_text(f->rig, f->rig->visitor, "good");
+  RIG_UNTIL(f->rig, (far_read(f, SIZE_MAX), f->far.reset));
+  assert_true(f->far.alerted);
+  rig_expect_end(f->rig, f->rig->visitor, -2);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_PROTOCOL);
+}
+
+static void a_fatal_alert_of_the_visitor_resets_the_app(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  sealed_fail(f->far.sealed, ALERT_INTERNAL_ERROR);
+  assert_true(far_put_owed(f));
+  far_flush(f);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_PEER_ALERT);
+  rig_expect_end(f->rig, f->rig->visitor, -2);
+}
+
+static void an_app_reset_delivers_its_answer_without_close_notify(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  for (int i = 0; i < 30; i++) {
+    far_send_pattern(f, BIG);
+    loop_turn(f->rig->loop, 1);
+  }
+  rig_send_text(f->rig->visitor, "413");
+  rig_close(&f->rig->visitor);     /* with unread input: the kernel resets */
+  far_expect_text(f, "413");
+  RIG_UNTIL(f->rig, (far_read(f, SIZE_MAX), f->far.reset || f->far.fin));
+  assert_true(f->far.reset);
+  assert_false(f->far.eof);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_PEER_RESET);
+}
+
+static void a_reset_of_the_wire_resets_the_app(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  rig_settle(f->rig);
+  rig_reset(&f->rig->agent);
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_WIRE_RESET);
+  rig_expect_end(f->rig, f->rig->visitor, -2);
+}
+
+static void abort_tells_the_visitor_by_a_fatal_alert(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  rig_settle(f->rig);
+  pump_abort(f->rig->pump, CLOSE_REVOKED);
+  assert_true(f->rig->ended);
+  RIG_UNTIL(f->rig, (far_read(f, SIZE_MAX), f->far.reset));
+  assert_true(f->far.alerted);
+  rig_expect_end(f->rig, f->rig->visitor, -2);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+    TEST(plaintext_passes_both_ways),
+    TEST(megabytes_pass_both_ways_at_once),
+    TEST(slow_readers_hold_one_buffer_each_way),
+    TEST(a_small_fragment_maximum_is_kept),
+    TEST(a_record_in_single_bytes_is_one_message),
+    TEST(thousands_of_tiny_records_in_one_read_pass),
+    TEST(key_updates_are_answered_without_data_and_coalesced),
+    TEST(key_updates_while_our_writes_are_blocked_are_no_deadlock),
+    TEST(close_notify_is_half_close_and_the_answer_flows),
+    TEST(end_of_the_app_is_close_notify_then_fin_and_the_upload_flows),
+    TEST(data_and_close_notify_in_one_segment_end_cleanly),
+    TEST(fin_without_close_notify_is_a_truncation_and_resets_the_app),
+    TEST(a_partial_record_at_the_end_is_a_truncation),
+    TEST(a_corrupted_record_is_answered_with_an_alert_and_resets_the_app),
+    TEST(a_fatal_alert_of_the_visitor_resets_the_app),
+    TEST(an_app_reset_delivers_its_answer_without_close_notify),
+    TEST(a_reset_of_the_wire_resets_the_app),
+    TEST(abort_tells_the_visitor_by_a_fatal_alert),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
