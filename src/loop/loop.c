@@ -8,10 +8,10 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "crypto/crypto.h"
 #include "loop/timers.h"
 
 enum { EVENTS_PER_TURN_MAX = 256, TABLE_FIRST = 64 };
@@ -120,7 +120,11 @@ int64_t loop_wall_s(const struct loop *l) {
 
 void loop_random(struct loop *l, void *p, size_t n) {
   (void)l;
-  ASSERT(random_bytes(p, n) == 0);
+  for (uint8_t *at = p, *end = at + n; at < end;) {
+    ssize_t got = getrandom(at, (size_t)(end - at), 0);
+    ASSERT(got > 0 || errno == EINTR);
+    if (got > 0) at += got;
+  }
 }
 
 static void wake(struct loop *l) {

@@ -379,6 +379,19 @@ static void the_clock_stands_during_a_turn(void **state) {
   loop_free(l);
 }
 
+static void randomness_fills_what_it_is_given(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  static uint8_t a[1000], b[1000];
+  loop_random(l, a, sizeof a - 1);
+  loop_random(l, b, sizeof b - 1);
+  loop_random(l, b, 0);
+  assert_memory_not_equal(a, b, sizeof a);
+  assert_memory_not_equal(a + 983, b + 983, 16);
+  assert_int_equal(a[999], 0);
+  loop_free(l);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(an_event_is_delivered_until_it_is_consumed),
@@ -396,6 +409,7 @@ int main(void) {
       cmocka_unit_test(messages_of_several_threads_all_arrive_each_in_its_order),
       cmocka_unit_test(stop_from_another_thread_ends_the_run),
       cmocka_unit_test(memory_is_freed_at_the_end_of_the_turn),
-      cmocka_unit_test(the_clock_stands_during_a_turn)};
+      cmocka_unit_test(the_clock_stands_during_a_turn),
+      cmocka_unit_test(randomness_fills_what_it_is_given)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
