@@ -18,6 +18,7 @@ enum {
   CLIENT_HELLO_MAX_BYTES = 32768,
   CLIENT_HELLO_RECORDS_MAX = 64,
   TLS_SECRET_MAX_BYTES = 48,
+  AUTHORITY_RENEW_BEFORE_DAYS = 90,        /* a relay's own authority is replaced when so near its end */
 #ifdef ADIT_SMALL_LIMITS
   RECORDS_PER_KEY_MAX = 64,
 #else

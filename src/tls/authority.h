@@ -2,6 +2,8 @@
 #ifndef TLS_AUTHORITY_H
 #define TLS_AUTHORITY_H
 
+#include <openssl/types.h>
+
 #include "base/err.h"
 #include "crypto/crypto.h"
 
@@ -18,6 +20,7 @@ int authority_key_pem(const struct authority *a, char **pem, struct err *e) MUST
 int authority_issue(const struct authority *a, const char *const *names, size_t n, int days, char **chain_pem, char **key_pem, struct err *e) MUST_USE;
 void authority_pem_free(char *pem);
 int authority_pin(const struct authority *a, uint8_t spki_sha256[SHA256_BYTES]) MUST_USE;
+int authority_pin_of_cert(X509 *cert, uint8_t spki_sha256[SHA256_BYTES]) MUST_USE;
 /* The pin of the last certificate of a PEM chain: what a token carries for an operator's own authority. */
 int authority_pin_of_chain(const char *chain_pem, size_t n, uint8_t spki_sha256[SHA256_BYTES], bool *self_signed, struct err *e) MUST_USE;
 

@@ -10,6 +10,8 @@
 struct client_hello {
   struct buf raw;                  /* the records as they came */
   struct buf body;                 /* the handshake message, reassembled */
+  uint8_t header[5];               /* of the current record, header_n bytes of it */
+  size_t header_n;
   size_t record_left;              /* bytes of the current record's body still to come */
   unsigned records;
   bool complete;
@@ -29,6 +31,10 @@ size_t client_hello_want(const struct client_hello *ch);
 /* 0: go on (see complete). Negative: malformed or too large, and *alert is what to answer with (a plaintext alert). */
 int client_hello_feed(struct client_hello *ch, const uint8_t *p, size_t n, uint8_t *alert) MUST_USE;
 bool client_hello_offers_alpn(const struct client_hello *ch, const char *protocol);
+
+/* The host of a server_name extension's body, lower-cased, one trailing dot removed; empty when it is not a valid DNS name.
+   ERR_SYNTAX when the extension is malformed. */
+int client_hello_parse_sni(const uint8_t *p, size_t n, char out[HOST_NAME_MAX_CHARS + 1]) MUST_USE;
 
 /* The 7 bytes of a fatal plaintext alert record. */
 enum { PLAIN_ALERT_BYTES = 7 };

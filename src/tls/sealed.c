@@ -1,0 +1,191 @@
+/* An established TLS 1.3 connection without its handshake. The hard thing is KeyUpdate (RFC 8446 4.6.3) without deadlock: while
+   our writes are blocked the peer may ask again and again, so an answer is a flag and not a message in a queue; however many
+   were asked for, one is written, before the next data. */
+#include "tls/sealed.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/secret.h"
+
+enum { HANDSHAKE_KEY_UPDATE = 24, KEY_UPDATE_BYTES = 5, ALERT_BYTES = 2, ALERT_LEVEL_WARNING = 1, ALERT_LEVEL_FATAL = 2 };
+
+enum read_state { READ_OPEN, READ_ENDED, READ_RESET, READ_FAILED };
+enum write_state { WRITE_OPEN, WRITE_ALERT_OWED, WRITE_ENDED };
+
+struct sealed {
+  struct record_keys in, out;
+  size_t fragment_max;
+  enum read_state read_state;
+  enum write_state write_state;
+  bool owes_key_update;            /* the peer asked for one */
+  uint8_t alert_level, alert;      /* what is owed in WRITE_ALERT_OWED */
+};
+
+_Static_assert((int)SEALED_OWED_MAX >= 2 * RECORD_OVERHEAD_BYTES + KEY_UPDATE_BYTES + ALERT_BYTES, "a KeyUpdate and an alert fit");
+
+struct sealed *sealed_new(const struct sealed_params *p) {
+  struct sealed *s = calloc(1, sizeof *s);
+  if (s == NULL) return NULL;
+  s->fragment_max = p->fragment_max == 0 ? RECORD_PLAIN_MAX : size_min(p->fragment_max, RECORD_PLAIN_MAX);
+  if (record_keys_init(&s->in, p->suite, p->read_secret, p->read_sequence, false) != 0) goto fail;
+  if (record_keys_init(&s->out, p->suite, p->write_secret, p->write_sequence, true) != 0) goto fail_in;
+  return s;
+fail_in:
+  record_keys_free(&s->in);
+fail:
+  free(s);
+  return NULL;
+}
+
+void sealed_free(struct sealed *s) {
+  if (s == NULL) return;
+  record_keys_free(&s->in);
+  record_keys_free(&s->out);
+  wipe(s, sizeof *s);
+  free(s);
+}
+
+static enum sealed_result fail_read(struct sealed *s, uint8_t alert) {
+  s->read_state = READ_FAILED;
+  sealed_fail(s, alert);
+  return SEALED_FAILED;
+}
+
+/* RFC 8446 4.6.3 and 5.1: the one handshake message that may come, alone in its record because the key changes after it. */
+static enum sealed_result read_handshake(struct sealed *s, const uint8_t *p, size_t n) {
+  if (n == 0 || p[0] != HANDSHAKE_KEY_UPDATE) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
+  if (n >= 4 && (p[1] != 0 || p[2] != 0 || p[3] != 1)) return fail_read(s, ALERT_DECODE_ERROR);
+  if (n != KEY_UPDATE_BYTES) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
+  if (p[4] > 1) return fail_read(s, ALERT_ILLEGAL_PARAMETER);
+  if (record_keys_update(&s->in) != 0) return fail_read(s, ALERT_INTERNAL_ERROR);
+  if (p[4] == 1 && s->write_state == WRITE_OPEN) s->owes_key_update = true;
+  return SEALED_NOTHING;
+}
+
+/* RFC 8446 6: every alert but close_notify and user_canceled is fatal, whatever its level says. */
+static enum sealed_result read_alert(struct sealed *s, const uint8_t *p, size_t n) {
+  if (n == 0) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
+  if (n != ALERT_BYTES) return fail_read(s, ALERT_DECODE_ERROR);
+  if (p[1] == ALERT_USER_CANCELED) return SEALED_NOTHING;
+  if (p[1] == ALERT_CLOSE_NOTIFY) {
+    s->read_state = READ_ENDED;
+    return SEALED_EOF;
+  }
+  s->read_state = READ_RESET;
+  return SEALED_PEER_ALERT;
+}
+
+/* A header that no legal record has; told before its body is waited for. */
+static uint8_t header_alert(const uint8_t *header) {
+  if (header[0] != RECORD_APPLICATION_DATA) return ALERT_UNEXPECTED_MESSAGE;
+  if (record_length(header, RECORD_HEADER_BYTES) > RECORD_HEADER_BYTES + RECORD_CIPHER_MAX) return ALERT_RECORD_OVERFLOW;
+  return 0;
+}
+
+enum sealed_result sealed_read(struct sealed *s, uint8_t *buf, size_t len, size_t *consumed, uint8_t **plain, size_t *n) {
+  *consumed = 0;
+  *plain = NULL;
+  *n = 0;
+  if (s->read_state == READ_ENDED) return SEALED_EOF;
+  if (s->read_state == READ_RESET) return SEALED_PEER_ALERT;
+  if (s->read_state == READ_FAILED) return SEALED_FAILED;
+  if (len < RECORD_HEADER_BYTES) return SEALED_MORE;
+  uint8_t alert = header_alert(buf);
+  if (alert != 0) return fail_read(s, alert);
+  size_t full = record_length(buf, len);
+  if (len < full) return SEALED_MORE;
+
+  enum record_type type;
+  uint8_t *content;
+  size_t content_n;
+  if (record_open(&s->in, buf, full, &type, &content, &content_n, &alert) != 0) return fail_read(s, alert);
+  *consumed = full;
+  switch (type) {
+    case RECORD_APPLICATION_DATA:
+      if (content_n == 0) return SEALED_NOTHING;
+      *plain = content;
+      *n = content_n;
+      return SEALED_DATA;
+    case RECORD_HANDSHAKE: return read_handshake(s, content, content_n);
+    case RECORD_ALERT: return read_alert(s, content, content_n);
+    case RECORD_CHANGE_CIPHER_SPEC: break;
+  }
+  return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
+}
+
+size_t sealed_want(const uint8_t *buf, size_t len) {
+  /* For an illegal header its own length: nobody shall wait for, or make room for, a body that sealed_read refuses. */
+  if (len < RECORD_HEADER_BYTES || header_alert(buf) != 0) return RECORD_HEADER_BYTES;
+  return record_length(buf, len);
+}
+
+static bool owes_update(const struct sealed *s) {
+  return s->owes_key_update || s->out.sequence >= RECORDS_PER_KEY_MAX;
+}
+
+bool sealed_owes(const struct sealed *s) {
+  if (s->write_state == WRITE_OPEN) return owes_update(s);
+  return s->write_state == WRITE_ALERT_OWED;
+}
+
+/* Our update never asks for one in return: how much the peer sends under its key is the peer's care. */
+static size_t write_key_update(struct sealed *s, uint8_t *out) {
+  static const uint8_t message[KEY_UPDATE_BYTES] = {HANDSHAKE_KEY_UPDATE, 0, 0, 1, 0};
+  memcpy(out + RECORD_HEADER_BYTES, message, sizeof message);
+  if (record_seal(&s->out, RECORD_HANDSHAKE, out, sizeof message) != 0) return 0;
+  if (record_keys_update(&s->out) != 0) return 0;
+  s->owes_key_update = false;
+  return RECORD_OVERHEAD_BYTES + sizeof message;
+}
+
+static size_t write_alert(struct sealed *s, uint8_t *out) {
+  out[RECORD_HEADER_BYTES] = s->alert_level;
+  out[RECORD_HEADER_BYTES + 1] = s->alert;
+  s->write_state = WRITE_ENDED;
+  if (record_seal(&s->out, RECORD_ALERT, out, ALERT_BYTES) != 0) return 0;
+  return RECORD_OVERHEAD_BYTES + ALERT_BYTES;
+}
+
+size_t sealed_write_owed(struct sealed *s, uint8_t *out) {
+  size_t n = 0;
+  if (s->write_state == WRITE_ENDED) return 0;
+  /* A fatal alert makes an update pointless; before close_notify the peer still gets the answer that it asked for. */
+  bool fatal = s->write_state == WRITE_ALERT_OWED && s->alert_level == ALERT_LEVEL_FATAL;
+  if (!fatal && owes_update(s)) {
+    n = write_key_update(s, out);
+    if (n == 0) {                  /* out of memory in the midst of a change of keys: no record can follow, not even an alert */
+      s->write_state = WRITE_ENDED;
+      s->read_state = READ_FAILED;
+      return 0;
+    }
+  }
+  if (s->write_state == WRITE_ALERT_OWED) n += write_alert(s, out + n);
+  return n;
+}
+
+int sealed_write(struct sealed *s, uint8_t *record, size_t n) {
+  if (s->write_state != WRITE_OPEN || owes_update(s)) return ERR_NOT_NOW;
+  if (n == 0 || n > s->fragment_max) return ERR_USAGE;
+  return record_seal(&s->out, RECORD_APPLICATION_DATA, record, n);
+}
+
+size_t sealed_fragment_max(const struct sealed *s) { return s->fragment_max; }
+
+void sealed_close(struct sealed *s) {
+  if (s->write_state != WRITE_OPEN) return;
+  s->write_state = WRITE_ALERT_OWED;
+  s->alert_level = ALERT_LEVEL_WARNING;
+  s->alert = ALERT_CLOSE_NOTIFY;
+}
+
+void sealed_fail(struct sealed *s, uint8_t alert) {
+  if (s->write_state == WRITE_ENDED) return;
+  /* The first fatal alert stays; one that comes before an owed close_notify is written takes its place. */
+  if (s->write_state == WRITE_ALERT_OWED && s->alert_level == ALERT_LEVEL_FATAL) return;
+  s->write_state = WRITE_ALERT_OWED;
+  s->alert_level = ALERT_LEVEL_FATAL;
+  s->alert = alert;
+}
+
+bool sealed_write_ended(const struct sealed *s) { return s->write_state == WRITE_ENDED; }

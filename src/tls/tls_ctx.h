@@ -1,0 +1,13 @@
+/* What a connection needs of the server and client objects. Internal to this layer. */
+#ifndef TLS_TLS_CTX_H
+#define TLS_TLS_CTX_H
+
+#include <openssl/ssl.h>
+
+#include "tls/tls_conn.h"
+
+SSL_CTX *tls_server_ctx(struct tls_server *s);
+/* Loads the store of public authorities when the pin asks for it and it is not there yet; thread-safe. */
+SSL_CTX *tls_client_ctx(struct tls_client *c, enum pin_kind kind, struct err *e) MUST_USE;
+
+#endif

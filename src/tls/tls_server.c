@@ -1,0 +1,137 @@
+/* A server's identity as an SSL_CTX, shared by all loops and counted; and the allocators that make OpenSSL forget. */
+#include "tls/tls_server.h"
+
+#include <malloc.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/secret.h"
+#include "tls/pem.h"
+#include "tls/tls_hooks.h"
+#include "tls/tls_ctx.h"
+
+struct tls_server {
+  SSL_CTX *ctx;
+  int64_t not_after_s;
+  atomic_uint refs;
+};
+
+/* The wildcard is tried with a label that no certificate names. */
+static int check_domain(X509 *cert, const char *domain, struct err *e) {
+  char under[HOST_NAME_MAX_CHARS + 32];
+  unsigned flags = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT;
+  if (X509_check_host(cert, domain, 0, flags, NULL) != 1) {
+    return err_set(e, ERR_USAGE, "certificate: it does not cover %s (get one for both %s and *.%s)", domain, domain, domain);
+  }
+  snprintf(under, sizeof under, "any-label-at-all.%s", domain);
+  if (X509_check_host(cert, under, 0, flags, NULL) != 1) {
+    return err_set(e, ERR_USAGE, "certificate: it does not cover *.%s (get one for both %s and *.%s)", domain, domain, domain);
+  }
+  return 0;
+}
+
+static int use_identity(SSL_CTX *ctx, STACK_OF(X509) *chain, EVP_PKEY *key, struct err *e) {
+  X509 *leaf = sk_X509_value(chain, 0);
+  if (X509_check_private_key(leaf, key) != 1) {
+    ERR_clear_error();
+    return err_set(e, ERR_USAGE, "certificate: the private key belongs to another one (give the pair that was issued together)");
+  }
+  if (SSL_CTX_use_certificate(ctx, leaf) != 1 || SSL_CTX_use_PrivateKey(ctx, key) != 1) {
+    return err_set(e, ERR_USAGE, "certificate: it cannot be used: %s (use ECDSA P-256, or RSA of 2048 bits and more)", pem_openssl_reason());
+  }
+  for (int i = 1; i < sk_X509_num(chain); i++) {
+    if (SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) != 1) {
+      return err_set(e, ERR_USAGE, "certificate: its chain cannot be used: %s (check the order: each is followed by its issuer)",
+                     pem_openssl_reason());
+    }
+  }
+  return 0;
+}
+
+struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n, const char *domain, struct err *e) {
+  struct tls_server *s = NULL;
+  EVP_PKEY *key = NULL;
+  STACK_OF(X509) *chain = pem_read_chain(cert_pem, cert_n, e);
+  if (chain == NULL) return NULL;
+  key = pem_read_key(key_pem, key_n, e);
+  if (key == NULL) goto out_chain;
+  if (domain != NULL && check_domain(sk_X509_value(chain, 0), domain, e) != 0) goto out_key;
+  SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+  if (ctx == NULL || tls_hooks_set_up(ctx) != 0) {
+    err_set(e, ERR_CRYPTO, "TLS: OpenSSL cannot be set up: %s (check its configuration)", pem_openssl_reason());
+    goto out_ctx;
+  }
+  tls_hooks_set_up_server(ctx);
+  if (use_identity(ctx, chain, key, e) != 0) goto out_ctx;
+  s = calloc(1, sizeof *s);
+  if (s == NULL) {
+    err_set(e, ERR_NOMEM, "TLS: out of memory");
+    goto out_ctx;
+  }
+  s->ctx = ctx;
+  ctx = NULL;
+  s->not_after_s = pem_time_s(X509_get0_notAfter(sk_X509_value(chain, 0)));
+  atomic_init(&s->refs, 1);
+out_ctx:
+  SSL_CTX_free(ctx);
+out_key:
+  EVP_PKEY_free(key);
+out_chain:
+  sk_X509_pop_free(chain, X509_free);
+  return s;
+}
+
+struct tls_server *tls_server_ref(struct tls_server *s) {
+  atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+  return s;
+}
+
+void tls_server_unref(struct tls_server *s) {
+  if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1) return;
+  SSL_CTX_free(s->ctx);
+  free(s);
+}
+
+int64_t tls_server_not_after(const struct tls_server *s) { return s->not_after_s; }
+
+SSL_CTX *tls_server_ctx(struct tls_server *s) { return s->ctx; }
+
+/* OpenSSL frees traffic secrets and exporters without wiping them; with these nothing that it ever held outlives its free. */
+static void *wiping_malloc(size_t n, const char *file, int line) {
+  (void)file;
+  (void)line;
+  return malloc(n);
+}
+
+static void wiping_free(void *p, const char *file, int line) {
+  (void)file;
+  (void)line;
+  if (p == NULL) return;
+  wipe(p, malloc_usable_size(p));
+  free(p);
+}
+
+static void *wiping_realloc(void *p, size_t n, const char *file, int line) {
+  if (p == NULL) return wiping_malloc(n, file, line);
+  if (n == 0) {
+    wiping_free(p, file, line);
+    return NULL;
+  }
+  size_t had = malloc_usable_size(p);
+  if (n <= had && n >= had / 2) return p;
+  void *moved = malloc(n);         /* never realloc, which leaves the old bytes behind when it moves them */
+  if (moved == NULL) return NULL;
+  memcpy(moved, p, size_min(had, n));
+  wiping_free(p, file, line);
+  return moved;
+}
+
+int tls_wipe_on_free_install(void) {
+  return CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) == 1 ? 0 : ERR_NOT_NOW;
+}
