@@ -65,6 +65,7 @@ enum {
   LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */
   RESET_DELIVERY_MS = 1000,                /* how long bytes read before a reset may take to be delivered */
   RESET_CHECK_MS = 10,                     /* how often it is looked whether they were */
+  RESET_GRACE_MS = 300,                    /* how long a visitor may take to read an answer before its upload is reset */
   PIPE_BLOCKED_MAX_MS = 20,                /* how long a blocked stream may keep its pipe */
   HALF_OPEN_IDLE_MS = 2 * 3600 * 1000,
   UNACKED_MAX_MS = 30000,

@@ -83,6 +83,7 @@ struct pump {
   bool broken, over;
   enum close_reason why;
   uint64_t give_up_ms;                           /* broken: when delivery is given up */
+  uint64_t grace_until_ms;                       /* broken: until when the visitor may read its answer undisturbed */
   uint64_t accept_by_ms;                         /* 0 once the prefix was accepted */
   struct loop_timer timer;
   uint64_t timer_at_ms;

@@ -65,9 +65,24 @@ void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
     p->why = why;
     p->give_up_ms = loop_now_ms(p->pool->loop) + RESET_DELIVERY_MS;
     flow_break(from, at->reset);
+    if (at == &p->peer && at->reset && p->sealed != NULL) p->grace_until_ms = p->to_wire.progress_ms + RESET_GRACE_MS;
   }
   if (why == CLOSE_PROTOCOL) flow_break(to, false);   /* our alert goes there */
   else if (!flow_is_at_rest(to)) flow_stop(to);
+}
+
+/* An app that answers in mid-upload and closes makes its kernel reset us. The visitor, still sending, would run into our reset
+   before it looks at the answer that it has; so for a moment its bytes are dropped instead. False: it is done, or time is up. */
+static bool pump_grants_grace(struct pump *p) {
+  uint8_t scrap[16384];
+  if (p->wire.reset || loop_now_ms(p->pool->loop) >= p->grace_until_ms) return false;
+  for (size_t spent = 0; spent < STREAM_BYTES_PER_TURN_MAX;) {
+    ssize_t n = net_recv(p->wire.fd, scrap, sizeof(scrap));
+    if (n == NET_AGAIN) return true;
+    if (n <= 0) return false;
+    spent += (size_t)n;
+  }
+  return true;
 }
 
 /* Ends the pump when nothing is left to do. */
@@ -78,7 +93,8 @@ static void pump_settle(struct pump *p) {
     return;
   }
   /* A reset empties the send queue: what was written must have arrived before. */
-  if ((p->wire.reset || socket_is_delivered(p->wire.fd)) && (p->peer.reset || socket_is_delivered(p->peer.fd))) {
+  bool delivered = (p->wire.reset || socket_is_delivered(p->wire.fd)) && (p->peer.reset || socket_is_delivered(p->peer.fd));
+  if (delivered && !pump_grants_grace(p)) {
     pump_end(p, p->why, false, false);
   }
 }
@@ -240,6 +256,8 @@ static void pump_set_flows(struct pump *p, const struct pump_params *params) {
   p->to_wire.total = &p->pool->stats.to_wire_bytes;
   p->to_peer.counter = params->to_peer_counter;
   p->to_wire.counter = params->to_wire_counter;
+  /* Plaintext or output may be inside OpenSSL already, of which no event of the socket tells. */
+  p->to_wire.more = p->to_peer.wants_write = params->tls != NULL;
   if (params->wire_prefix_n > 0) p->to_peer.state = FLOW_PREFIX;
 }
 

@@ -190,6 +190,9 @@ static void megabytes_pass_both_ways_at_once(void **state) {
               got == BIG && f->far.got == BIG;
             }));
   assert_true(f->far.longest <= RECORD_PLAIN_MAX);
+#ifdef ADIT_SMALL_LIMITS           /* our own KeyUpdates, well before the AEAD's limit */
+  assert_true(f->far.updates >= f->far.records / RECORDS_PER_KEY_MAX - 1);
+#endif
   rig_settle(f->rig);
   assert_int_equal(pump_pool_stats(f->rig->pool)->buffers, 0);
 }
@@ -409,6 +412,28 @@ static void an_app_reset_delivers_its_answer_without_close_notify(void **state) 
   assert_int_equal(f->rig->why, CLOSE_PEER_RESET);
 }
 
+static void an_app_that_answers_in_mid_upload_leaves_the_visitor_time_to_read(void **state) {
+  struct fixture *f = *state;
+  start_sealed(f, 0);
+  for (int i = 0; i < 30; i++) {
+    far_send_pattern(f, BIG);
+    loop_turn(f->rig->loop, 1);
+  }
+  rig_send_text(f->rig->visitor, "413");
+  rig_close(&f->rig->visitor);
+  uint64_t began = rig_now_ms();
+  f->far.keep_text = true;
+  while (rig_now_ms() - began < RESET_GRACE_MS / 2) {
+    far_send_pattern(f, BIG);      /* goes on sending, and is not told off */
+    far_read(f, SIZE_MAX);
+    assert_false(f->far.reset);
+    loop_turn(f->rig->loop, 1);
+  }
+  assert_int_equal(f->far.text_n, 3);
+  RIG_UNTIL(f->rig, (far_read(f, SIZE_MAX), f->far.reset));
+  assert_true(rig_now_ms() - began < RESET_DELIVERY_MS);
+}
+
 static void a_reset_of_the_wire_resets_the_app(void **state) {
   struct fixture *f = *state;
   start_sealed(f, 0);
@@ -450,6 +475,7 @@ int main(void) {
     TEST(a_corrupted_record_is_answered_with_an_alert_and_resets_the_app),
     TEST(a_fatal_alert_of_the_visitor_resets_the_app),
     TEST(an_app_reset_delivers_its_answer_without_close_notify),
+    TEST(an_app_that_answers_in_mid_upload_leaves_the_visitor_time_to_read),
     TEST(a_reset_of_the_wire_resets_the_app),
     TEST(abort_tells_the_visitor_by_a_fatal_alert),
   };
