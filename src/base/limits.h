@@ -75,6 +75,21 @@ enum {
   KEEPALIVE_PROBES = 4,
   APP_CONNECT_DEADLINE_MS = 10000,
 
+  /* agent */
+  AGENT_TOKENS_MAX = 16,
+  AGENT_RELAYS_MAX = 16,
+  AGENT_EVENTS_MAX = 1024,
+  RESOLVED_MAX = 16,                       /* addresses of one host that are tried */
+  CONNECT_STAGGER_MS = 250,                /* RFC 8305 5: then the next address is tried, too */
+  DATA_CHECK_MS = 5000,                    /* so long after WELCOME a data connection must stand */
+  DATA_REDIAL_MS = 1000,
+  TUNNEL_RETRY_MS = 5000,
+  APP_WARNING_MS = 10000,                  /* at most one warning per tunnel about its app in so long */
+  GOODBYE_DELIVERY_MS = 1000,
+  EMBEDDED_START_MS = 10000,
+  USER_FILE_MAX_BYTES = 65536,
+  TICKET_FILE_MAX_BYTES = 8192,
+
   /* tokens, tickets, ports */
   TOKEN_TEXT_MAX_CHARS = 4096,
   TOKEN_RELAYS_MAX = 16,

@@ -1,0 +1,318 @@
+/* An agent's phases: choose a relay, linked, wait to retry, close. The hard thing is who may be tried when: a fresh agent races all
+   its relays, and a refusal moves on to the next; one whose addresses belong to a relay has only that one, and returns for ever. */
+#include "agent/client.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "agent/embedded.h"
+#include "agent/link.h"
+#include "agent/race.h"
+#include "agent/tunnel.h"
+
+/* ---- telling the host ---- */
+
+void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error, const char *reason, const char *format, ...) {
+  struct adit_event event = {.kind = kind, .tunnel = t, .error = error, .reason = reason};
+  va_list args;
+  va_start(args, format);
+  vsnprintf(event.text, sizeof event.text, format, args);
+  va_end(args);
+  events_push(&c->events, &event);
+}
+
+int client_errno_of_refusal(enum refusal r) {
+  switch (r) {
+  case REFUSE_TOKEN_UNKNOWN: case REFUSE_TOKEN_EXPIRED: case REFUSE_TOKEN_REVOKED: case REFUSE_TOKEN_PROOF: return ADIT_EAUTH;
+  case REFUSE_SUPERSEDED: return ADIT_ECONFLICT;
+  case REFUSE_CLOSED: return ADIT_ECLOSED;
+  default: return ADIT_EREFUSED;
+  }
+}
+
+static void client_set_trouble(struct adit_client *c, int code, const char *text) {
+  pthread_mutex_lock(&c->lock);
+  c->trouble.code = code;
+  snprintf(c->trouble.text, sizeof c->trouble.text, "%s", text);
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
+}
+
+/* Told once in a row: a relay that stays away for a day is one line. */
+static void client_warn(struct adit_client *c, int code, const char *reason, const char *text) {
+  client_set_trouble(c, code, text);
+  if (strcmp(c->warned, text) == 0) return;
+  snprintf(c->warned, sizeof c->warned, "%s", text);
+  client_event(c, ADIT_EVENT_WARNING, NULL, code, reason, "%s", text);
+}
+
+static void client_fail(struct adit_client *c, int code, const char *reason, const char *text) {
+  c->failed = true;
+  loop_timer_stop(&c->retry);
+  client_set_trouble(c, code, text);
+  if (list_empty(&c->tunnels)) client_event(c, ADIT_EVENT_CLOSED, NULL, code, reason, "%s", text);
+  LIST_FOREACH(&c->tunnels, it) tunnel_fail(CONTAINER_OF(it, struct adit_tunnel, node), code, reason, text);
+}
+
+/* ---- choosing a relay ---- */
+
+static void client_retry_due(struct loop_timer *t) {
+  client_connect(CONTAINER_OF(t, struct adit_client, retry));
+}
+
+static void client_retry_later(struct adit_client *c) {
+  for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
+  uint32_t random;
+  loop_random(c->loop, &random, sizeof random);
+  (void)loop_timer_set(c->loop, &c->retry, backoff_next_ms(&c->backoff, loop_now_ms(c->loop), random), client_retry_due);
+}
+
+void client_connect(struct adit_client *c) {
+  if (c->closing || c->failed || c->choices_n == 0 || c->link != NULL || c->race != NULL || loop_timer_is_set(&c->retry)) return;
+  c->race = race_start(c);
+  if (c->race == NULL) client_retry_later(c);
+}
+
+void client_race_again(struct adit_client *c) {
+  race_stop(c->race);
+  c->race = NULL;
+}
+
+/* With relays to choose from, the first tunnel may bring a ticket that decides: so it is waited for. */
+static bool client_one_relay(const struct adit_client *c) {
+  for (size_t i = 1; i < c->choices_n; i++)
+    if (strcasecmp(c->choices[i].name, c->choices[0].name) != 0) return false;
+  return true;
+}
+
+static void client_choices_ready(struct adit_client *c) {
+  LIST_FOREACH(&c->tunnels, it) tunnel_choose_home(CONTAINER_OF(it, struct adit_tunnel, node));
+  if (client_one_relay(c) || !list_empty(&c->tunnels)) client_connect(c);
+}
+
+void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls, const struct addr *address) {
+  struct err e = {0};
+  c->link = link_start(c, choice, fd, tls, address, &e);
+  if (c->link != NULL) return;
+  choice->tried = true;
+  LIST_FOREACH(&c->tunnels, it) tunnel_detach_link(CONTAINER_OF(it, struct adit_tunnel, node));
+  client_warn(c, ADIT_EUNREACHABLE, "relay_unreachable", e.text);
+  client_connect(c);
+}
+
+void client_race_lost(struct adit_client *c, const struct err *e) {
+  bool certificate = e->code == ERR_AUTH;
+  client_warn(c, certificate ? ADIT_EAUTH : ADIT_EUNREACHABLE, certificate ? "relay_certificate" : "relay_unreachable", e->text);
+  client_retry_later(c);
+}
+
+/* ---- the link ---- */
+
+void client_link_welcomed(struct adit_client *c, const char *relay) {
+  if (atomic_load(&c->relay_name) == NULL) atomic_store(&c->relay_name, strdup(relay));
+  c->warned[0] = '\0';
+  for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
+  LIST_FOREACH(&c->tunnels, it) {
+    struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
+    if (tunnel_wants_bind(t)) link_bind(c->link, t);   /* those that came after HELLO had left */
+  }
+}
+
+static bool client_has_untried(const struct adit_client *c) {
+  for (size_t i = 0; i < c->choices_n; i++) {
+    const struct relay_choice *choice = &c->choices[i];
+    if (!choice->refused && !choice->tried && (c->home[0] == '\0' || strcasecmp(choice->name, c->home) == 0)) return true;
+  }
+  return false;
+}
+
+static bool client_all_refused(const struct adit_client *c) {
+  for (size_t i = 0; i < c->choices_n; i++)
+    if (!c->choices[i].refused && (c->home[0] == '\0' || strcasecmp(c->choices[i].name, c->home) == 0)) return false;
+  return true;
+}
+
+void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool was_welcomed, enum refusal reason, const struct err *e) {
+  bool was_open = false;
+  /* A link that held is a fresh start for the delays; one that is dropped at once each time is not. */
+  if (loop_now_ms(c->loop) - c->link->since_ms >= RECONNECT_EARLY_FOR_MS) backoff_reset(&c->backoff);
+  c->link = NULL;
+  LIST_FOREACH(&c->tunnels, it) {
+    struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
+    was_open = was_open || t->state == TUNNEL_OPEN;
+    tunnel_detach_link(t);
+  }
+  if (c->closing) return;
+  char text[ERR_TEXT_MAX];
+  snprintf(text, sizeof text, "relay %.200s: %.300s", choice->name, e->text);
+  if (refusal_is_final(reason)) {
+    choice->refused = true;
+    if (client_all_refused(c)) {
+      client_fail(c, client_errno_of_refusal(reason), refusal_name(reason), text);
+      return;
+    }
+  }
+  if (was_open && !c->interrupted) {
+    c->interrupted = true;
+    client_set_trouble(c, ADIT_EUNREACHABLE, text);
+    client_event(c, ADIT_EVENT_RECONNECTING, NULL, ADIT_EUNREACHABLE, reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), "%s", text);
+  } else if (!was_welcomed || !was_open) {
+    client_warn(c, refusal_is_final(reason) ? client_errno_of_refusal(reason) : ADIT_EUNREACHABLE,
+                reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), text);
+  }
+  if (!was_open) choice->tried = true;
+  if (!was_open && client_has_untried(c)) client_connect(c);
+  else client_retry_later(c);
+}
+
+void client_tunnel_bound(struct adit_client *c) {
+  if (!c->interrupted) return;
+  LIST_FOREACH(&c->tunnels, it) {
+    const struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
+    if (!t->closing && (t->state == TUNNEL_UNBOUND || t->state == TUNNEL_BINDING)) return;
+  }
+  c->interrupted = false;
+  client_event(c, ADIT_EVENT_RESTORED, NULL, 0, "restored", "the link to the relay is back");
+}
+
+/* ---- the embedded relay ---- */
+
+void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path) {
+  struct err e = {0};
+  if (setup_add_token(&c->setup, token, &e) != 0 || setup_choices(&c->setup, &c->choices, &c->choices_n, &e) != 0) {
+    err_prefix(&e, "embedded relay");
+    client_fail(c, ADIT_ECONFIG, "embedded_relay", e.text);
+    return;
+  }
+  atomic_store(&c->ca_path, strdup(ca_path));
+  client_choices_ready(c);
+}
+
+void client_embedded_failed(struct adit_client *c, const struct err *e) {
+  if (!c->closing) client_fail(c, ADIT_ESYSTEM, "embedded_relay", e->text);
+}
+
+/* ---- the thread ---- */
+
+static void *client_thread(void *arg) {
+  struct adit_client *c = arg;
+  struct err e = {0};
+  if (c->choices_n > 0) {
+    client_choices_ready(c);
+  } else {
+    c->embedded = embedded_start(c, c->setup.embedded, &e);
+    if (c->embedded == NULL) client_embedded_failed(c, &e);
+  }
+  loop_run(c->loop);
+  return NULL;
+}
+
+static void client_finish(struct adit_client *c) {
+  if (c->finished) return;
+  c->finished = true;
+  loop_timer_stop(&c->retry);
+  race_stop(c->race);
+  c->race = NULL;
+  link_stop(c->link, true);
+  c->link = NULL;
+  loop_stop(c->loop);
+}
+
+void client_tunnel_gone(struct adit_client *c) {
+  if (c->closing && list_empty(&c->tunnels)) client_finish(c);
+}
+
+static void client_close_run(struct loop *l, struct loop_msg *m) {
+  if (l == NULL) return;
+  struct adit_client *c = CONTAINER_OF(m, struct adit_client, close_msg);
+  c->closing = true;
+  LIST_FOREACH(&c->tunnels, it) tunnel_close_begin(CONTAINER_OF(it, struct adit_tunnel, node), c->close_drain_ms);
+  client_tunnel_gone(c);
+}
+
+/* Everything of a client whose thread has ended, or never began. */
+static void client_free(struct adit_client *c) {
+  embedded_stop(c->embedded);
+  if (c->pool != NULL) pump_pool_free(c->pool);
+  if (c->loop != NULL) loop_free(c->loop);
+  while (!list_empty(&c->handles)) {
+    struct adit_tunnel *t = CONTAINER_OF(c->handles.next, struct adit_tunnel, handle);
+    list_remove(&t->handle);
+    tunnel_free(t);
+  }
+  tls_client_free(c->tls);
+  if (c->events.fd >= 0) events_free(&c->events);
+  free(c->choices);
+  setup_free(&c->setup);
+  free(atomic_load(&c->relay_name));
+  free(atomic_load(&c->ca_path));
+  pthread_mutex_destroy(&c->lock);
+  pthread_cond_destroy(&c->changed);
+  descriptors_free(&c->descriptors);
+  c->magic = 0;
+  free(c);
+}
+
+void client_close(struct adit_client *c, uint32_t drain_ms) {
+  c->close_drain_ms = drain_ms;
+  c->close_msg.fn = client_close_run;
+  loop_post(c->loop, &c->close_msg);
+  pthread_join(c->thread, NULL);
+  client_free(c);
+}
+
+static int client_spawn(struct adit_client *c, struct err *e) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int failed = pthread_create(&c->thread, NULL, client_thread, c);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (failed) return err_set(e, ERR_IO, "thread: %s", strerror(failed));
+  pthread_setname_np(c->thread, "adit");
+  return 0;
+}
+
+static void client_init(struct adit_client *c, struct setup *setup) {
+  c->magic = CLIENT_MAGIC;
+  c->pid = getpid();
+  c->events.fd = -1;
+  c->setup = *setup;
+  setup_init(setup);
+  list_init(&c->handles);
+  list_init(&c->tunnels);
+  descriptors_init(&c->descriptors);
+  pthread_mutex_init(&c->lock, NULL);
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_cond_init(&c->changed, &attr);
+  pthread_condattr_destroy(&attr);
+}
+
+int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
+  struct adit_client *c = calloc(1, sizeof *c);
+  if (c == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  client_init(c, setup);
+  int r = 0;
+  if (c->setup.tokens_n > 0 || c->setup.embedded == NULL) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
+  if (r == 0) r = events_init(&c->events, e);
+  if (r == 0 && (c->loop = loop_new(e)) == NULL) r = ERR_NOMEM;
+  if (r == 0 && (c->pool = pump_pool_new(c->loop, PUMP_SPLICE, e)) == NULL) r = ERR_NOMEM;
+  if (r == 0 && (c->tls = tls_client_new(c->setup.ca_file, e)) == NULL) r = ERR_CRYPTO;
+  if (r == 0) {
+    descriptors_add(&c->descriptors, c->events.fd);
+    descriptors_add(&c->descriptors, loop_epoll_fd(c->loop));
+    r = client_spawn(c, e);
+  }
+  if (r != 0) {
+    client_free(c);
+    return r;
+  }
+  *out = c;
+  return 0;
+}

@@ -1,0 +1,90 @@
+/* An agent: one thread, one loop, one link to one relay, and the tunnels that it serves. Its own file keeps the phases (choosing a
+   relay, linked, waiting to retry, closing); race, link, tunnel and stream do the rest and report here.
+
+   Fields are the loop thread's alone unless said otherwise. */
+#ifndef AGENT_CLIENT_H
+#define AGENT_CLIENT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "adit.h"
+#include "agent/backoff.h"
+#include "agent/descriptors.h"
+#include "agent/events.h"
+#include "agent/setup.h"
+#include "base/list.h"
+#include "loop/loop.h"
+#include "pump/pump.h"
+#include "tls/tls_conn.h"
+#include "wire/frame.h"
+
+enum { CLIENT_MAGIC = 0x61646974 };
+
+struct race;
+struct link;
+struct embedded;
+
+struct trouble {                   /* why there is no tunnel yet, in the words of adit.h */
+  int code;                        /* enum adit_errno; 0: none */
+  char text[ERR_TEXT_MAX];
+};
+
+struct adit_client {
+  unsigned magic;
+  pid_t pid;                       /* whose thread serves it; a forked child only closes its copies */
+  struct descriptors descriptors;
+
+  struct setup setup;              /* immutable once the thread runs; an embedded relay adds its token first */
+  struct loop *loop;
+  struct pump_pool *pool;
+  struct tls_client *tls;
+  pthread_t thread;
+  struct events events;
+
+  pthread_mutex_t lock;            /* guards what follows, and what tunnel.h says */
+  pthread_cond_t changed;
+  struct list handles;             /* of adit_tunnel.handle: every tunnel that the host has not closed */
+  struct trouble trouble;
+  uint32_t next_tunnel_id;
+  _Atomic(char *) relay_name, ca_path;   /* set once */
+
+  struct list tunnels;             /* of adit_tunnel.node */
+  struct relay_choice *choices;
+  size_t choices_n;
+  char home[HOST_NAME_MAX_CHARS + 1];    /* the relay that our addresses belong to; empty: free to choose */
+  struct race *race;
+  struct link *link;
+  struct embedded *embedded;
+  struct backoff backoff;
+  struct loop_timer retry;
+  char warned[ERR_TEXT_MAX];       /* the last connection failure that was told: each is told once in a row */
+  bool interrupted;                /* RECONNECTING was told and RESTORED is due */
+  bool failed;                     /* refused for good */
+  bool closing, finished;
+  struct loop_msg close_msg;
+  uint64_t close_drain_ms;
+};
+
+/* Takes the setup. */
+int client_start(struct setup *setup, struct adit_client **out, struct err *e) MUST_USE;
+/* From the host's thread: closes all tunnels, joins, frees. */
+void client_close(struct adit_client *c, uint32_t drain_ms);
+
+/* What the parts report. */
+void client_connect(struct adit_client *c);                /* fine when already connected or connecting */
+void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
+void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path);
+void client_embedded_failed(struct adit_client *c, const struct err *e);
+void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls, const struct addr *address);
+void client_race_lost(struct adit_client *c, const struct err *e);
+void client_link_welcomed(struct adit_client *c, const char *relay);
+/* reason: what the relay said, REFUSE_NONE when it said nothing. The link is being freed. */
+void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool was_welcomed, enum refusal reason, const struct err *e);
+void client_tunnel_bound(struct adit_client *c);
+void client_tunnel_gone(struct adit_client *c);
+void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error, const char *reason, const char *format, ...) PRINTF_LIKE(6, 7);
+int client_errno_of_refusal(enum refusal r);
+
+#endif

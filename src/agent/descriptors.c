@@ -1,0 +1,53 @@
+/* Descriptors by number. The hard thing: in a child the number may meanwhile mean something of its own, so the inode is compared. */
+#include "agent/descriptors.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void descriptors_init(struct descriptors *d) {
+  for (size_t i = 0; i < DESCRIPTOR_CHUNKS; i++) atomic_init(&d->chunks[i], NULL);
+}
+
+void descriptors_free(struct descriptors *d) {
+  for (size_t i = 0; i < DESCRIPTOR_CHUNKS; i++) free((void *)(uintptr_t)atomic_load(&d->chunks[i]));
+}
+
+static _Atomic uint64_t *descriptor_slot(struct descriptors *d, int fd, bool make) {
+  if (fd < 0 || fd >= DESCRIPTOR_CHUNK * DESCRIPTOR_CHUNKS) return NULL;
+  size_t chunk = (size_t)fd / DESCRIPTOR_CHUNK;
+  _Atomic uint64_t *slots = atomic_load(&d->chunks[chunk]);
+  if (slots == NULL) {
+    if (!make || (slots = calloc(DESCRIPTOR_CHUNK, sizeof *slots)) == NULL) return NULL;
+    atomic_store(&d->chunks[chunk], slots);
+  }
+  return &slots[(size_t)fd % DESCRIPTOR_CHUNK];
+}
+
+static uint64_t inode_of(int fd) {
+  struct stat st;
+  return fstat(fd, &st) == 0 ? (uint64_t)st.st_ino : 0;
+}
+
+void descriptors_add(struct descriptors *d, int fd) {
+  _Atomic uint64_t *slot = descriptor_slot(d, fd, true);
+  if (slot != NULL) atomic_store(slot, inode_of(fd));
+}
+
+void descriptors_remove(struct descriptors *d, int fd) {
+  _Atomic uint64_t *slot = descriptor_slot(d, fd, false);
+  if (slot != NULL) atomic_store(slot, 0);
+}
+
+void descriptors_close_copies(struct descriptors *d) {
+  for (size_t c = 0; c < DESCRIPTOR_CHUNKS; c++) {
+    _Atomic uint64_t *slots = atomic_load(&d->chunks[c]);
+    if (slots == NULL) continue;
+    for (size_t i = 0; i < DESCRIPTOR_CHUNK; i++) {
+      uint64_t inode = atomic_exchange(&slots[i], 0);
+      int fd = (int)(c * DESCRIPTOR_CHUNK + i);
+      if (inode != 0 && inode_of(fd) == inode) close(fd);
+    }
+  }
+}

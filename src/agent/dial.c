@@ -1,0 +1,139 @@
+/* Connecting. The hard thing: several attempts may be under way, and the first event decides for all of them. */
+#include "agent/dial.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "loop/net.h"
+
+enum { DIAL_MAGIC = 0x6469616c };
+
+struct attempt {
+  struct loop_io io;
+  struct dial *dial;
+  struct addr to;
+  int fd;                          /* -1: not begun, or failed */
+};
+
+struct dial {
+  unsigned magic;
+  struct loop *loop;
+  struct loop_timer next, deadline;
+  struct loop_deferred defer;
+  dial_fn *fn;
+  void *user;
+  struct err err;
+  size_t n, begun, live;
+  struct attempt attempts[];
+};
+
+static void dial_try(struct dial *d);
+
+static void dial_free(struct loop_deferred *f) {
+  free(CONTAINER_OF(f, struct dial, defer));
+}
+
+static void attempt_end(struct attempt *a) {
+  if (a->fd < 0) return;
+  loop_io_del(&a->io);
+  net_close(a->fd);
+  a->fd = -1;
+  a->dial->live--;
+}
+
+void dial_stop(struct dial *d) {
+  if (d == NULL) return;
+  CHECK_MAGIC(d, DIAL_MAGIC);
+  d->magic = 0;
+  loop_timer_stop(&d->next);
+  loop_timer_stop(&d->deadline);
+  for (size_t i = 0; i < d->n; i++) attempt_end(&d->attempts[i]);
+  loop_defer(d->loop, &d->defer, dial_free);
+}
+
+static void dial_finish(struct dial *d, int fd, const struct addr *to) {
+  dial_fn *fn = d->fn;
+  void *user = d->user;
+  struct err err = d->err;
+  struct addr address;
+  memset(&address, 0, sizeof address);
+  if (to != NULL) address = *to;
+  dial_stop(d);
+  fn(user, fd, &address, &err);
+}
+
+static void dial_failed(struct dial *d, const struct attempt *a, int code) {
+  char text[80];
+  addr_format(&a->to, text, sizeof text);
+  err_set(&d->err, ERR_IO, "%s: %s", text, strerror(code));
+}
+
+static void attempt_ready(struct loop_io *io, uint32_t events) {
+  (void)events;
+  struct attempt *a = CONTAINER_OF(io, struct attempt, io);
+  struct dial *d = a->dial;
+  CHECK_MAGIC(d, DIAL_MAGIC);
+  int r = net_connect_result(a->fd);
+  if (r == NET_AGAIN) return;
+  if (r == 0 && (r = net_stream_setup(a->fd)) == 0) {
+    int fd = a->fd;
+    loop_io_del(&a->io);
+    a->fd = -1;
+    d->live--;
+    dial_finish(d, fd, &a->to);
+    return;
+  }
+  dial_failed(d, a, r < 0 ? -r : 1);
+  attempt_end(a);
+  dial_try(d);
+}
+
+static void dial_next_due(struct loop_timer *t) {
+  dial_try(CONTAINER_OF(t, struct dial, next));
+}
+
+static void dial_deadline_due(struct loop_timer *t) {
+  struct dial *d = CONTAINER_OF(t, struct dial, deadline);
+  if (d->live > 0 || d->err.code == 0) {
+    char text[80];
+    addr_format(&d->attempts[0].to, text, sizeof text);
+    err_set(&d->err, ERR_TIMEOUT, "%s: no answer", text);
+  }
+  dial_finish(d, -1, NULL);
+}
+
+/* Begins the next attempt; when none is left and none is under way, the deadline is now. */
+static void dial_try(struct dial *d) {
+  while (d->begun < d->n) {
+    struct attempt *a = &d->attempts[d->begun++];
+    a->fd = net_connect(&a->to, &d->err);
+    if (a->fd < 0) {
+      a->fd = -1;
+      continue;
+    }
+    d->live++;
+    if (loop_io_add(d->loop, &a->io, a->fd, EPOLLOUT, attempt_ready) != 0) {
+      err_set(&d->err, ERR_NOMEM, "out of memory");
+      attempt_end(a);
+      continue;
+    }
+    if (d->begun < d->n) (void)loop_timer_set(d->loop, &d->next, CONNECT_STAGGER_MS, dial_next_due);
+    return;
+  }
+  if (d->live == 0) (void)loop_timer_set(d->loop, &d->deadline, 0, dial_deadline_due);
+}
+
+struct dial *dial_start(struct loop *l, const struct addr *addrs, size_t n, uint64_t deadline_ms, dial_fn *fn, void *user) {
+  struct dial *d = calloc(1, sizeof *d + n * sizeof d->attempts[0]);
+  if (d == NULL) return NULL;
+  *d = (struct dial){.magic = DIAL_MAGIC, .loop = l, .fn = fn, .user = user, .n = n};
+  for (size_t i = 0; i < n; i++) d->attempts[i] = (struct attempt){.dial = d, .to = addrs[i], .fd = -1};
+  if (loop_timer_set(l, &d->deadline, deadline_ms, dial_deadline_due) != 0) {
+    free(d);
+    return NULL;
+  }
+  dial_try(d);
+  return d;
+}

@@ -1,0 +1,154 @@
+/* The embedded relay. The hard thing: it is started from a thread with all signals blocked, in somebody else's process: the child
+   must inherit neither that mask, nor the host's descriptors, nor the terminal's Ctrl-C, which is the host's to handle. */
+#include "agent/embedded.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/secret.h"
+#include "loop/net.h"
+
+extern char **environ;
+
+enum { EMBEDDED_TEXT_MAX = TOKEN_TEXT_MAX_CHARS + 4096 + 32, EMBEDDED_END_MS = 1000 };
+
+struct embedded {
+  struct adit_client *client;
+  pid_t pid;
+  int fd;
+  struct loop_io io;
+  struct loop_timer deadline;
+  bool ready;
+  size_t n;
+  char text[EMBEDDED_TEXT_MAX];
+};
+
+static int embedded_spawn(struct embedded *m, const char *program, int child_fd) {
+  posix_spawn_file_actions_t files;
+  posix_spawnattr_t attr;
+  posix_spawn_file_actions_init(&files);
+  posix_spawnattr_init(&attr);
+  posix_spawn_file_actions_adddup2(&files, child_fd, 3);   /* first: child_fd may be 0 or 1 in a host without stdio */
+  posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addclosefrom_np(&files, 4);
+  sigset_t none, all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attr, &none);
+  posix_spawnattr_setsigdefault(&attr, &all);
+  posix_spawnattr_setpgroup(&attr, 0);
+  posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+  char relay[] = "relay", option[] = "--embedded", number[] = "3", *path = strdup(program);
+  char *argv[] = {path, relay, option, number, NULL};
+  int r = path == NULL ? ENOMEM : posix_spawn(&m->pid, program, &files, &attr, argv, environ);
+  free(path);
+  posix_spawnattr_destroy(&attr);
+  posix_spawn_file_actions_destroy(&files);
+  return r;
+}
+
+static void embedded_fail(struct embedded *m, const char *why) {
+  struct err e = {0};
+  err_set(&e, ERR_IO, "embedded relay: %s", why);
+  loop_io_del(&m->io);
+  loop_timer_stop(&m->deadline);
+  client_embedded_failed(m->client, &e);
+}
+
+/* Once both lines are there: hands them over. The descriptor stays: its end is what the child lives by, and we see the child's. */
+static void embedded_parse(struct embedded *m) {
+  char *token_end = memchr(m->text, '\n', m->n);
+  char *ca = token_end == NULL ? NULL : token_end + 1;
+  char *ca_end = ca == NULL ? NULL : memchr(ca, '\n', m->n - (size_t)(ca - m->text));
+  if (ca_end == NULL) return;
+  *token_end = *ca_end = '\0';
+  m->ready = true;
+  loop_timer_stop(&m->deadline);
+  if (strncmp(m->text, "TOKEN ", 6) != 0 || strncmp(ca, "CA ", 3) != 0) embedded_fail(m, "its first words are not understood");
+  else client_embedded_ready(m->client, m->text + 6, ca + 3);
+  wipe(m->text, sizeof m->text);
+  m->n = 0;
+}
+
+static void embedded_readable(struct loop_io *io, uint32_t events) {
+  (void)events;
+  struct embedded *m = CONTAINER_OF(io, struct embedded, io);
+  ssize_t n = read(m->fd, m->text + m->n, sizeof m->text - 1 - m->n);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n <= 0) {
+    embedded_fail(m, m->ready ? "it has ended" : "it ended before it listened (run `adit relay` by hand to see why)");
+    return;
+  }
+  if (m->ready) return;            /* it has nothing more to say */
+  m->n += (size_t)n;
+  embedded_parse(m);
+}
+
+static void embedded_late(struct loop_timer *t) {
+  embedded_fail(CONTAINER_OF(t, struct embedded, deadline), "it does not start to listen");
+}
+
+struct embedded *embedded_start(struct adit_client *c, const char *program, struct err *e) {
+  struct embedded *m = calloc(1, sizeof *m);
+  if (m == NULL) {
+    err_set(e, ERR_NOMEM, "embedded relay: out of memory");
+    return NULL;
+  }
+  m->client = c;
+  m->pid = -1;
+  int fds[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0) {
+    err_set_errno(e, "embedded relay");
+    free(m);
+    return NULL;
+  }
+  m->fd = fds[0];
+  descriptors_add(&c->descriptors, m->fd);
+  (void)fcntl(fds[1], F_SETFL, 0);   /* the child reads and writes it in its own time */
+  int r = embedded_spawn(m, program, fds[1]);
+  close(fds[1]);
+  if (r != 0) {
+    m->pid = -1;
+    errno = r;
+    err_set_errno(e, "embedded relay: %s", program);
+  } else if (loop_io_add(c->loop, &m->io, m->fd, EPOLLIN, embedded_readable) != 0 ||
+             loop_timer_set(c->loop, &m->deadline, EMBEDDED_START_MS, embedded_late) != 0) {
+    err_set(e, ERR_NOMEM, "embedded relay: out of memory");
+  } else {
+    return m;
+  }
+  embedded_stop(m);
+  return NULL;
+}
+
+/* The child ends by itself at EOF; if it does not within a second it is made to. */
+static void embedded_reap(pid_t pid) {
+  const struct timespec pause = {.tv_nsec = 5000000};
+  for (int waited = 0; waited < EMBEDDED_END_MS; waited += 5) {
+    pid_t r = waitpid(pid, NULL, WNOHANG);
+    if (r == pid || (r < 0 && errno == ECHILD)) return;   /* ECHILD: the host reaps all children itself */
+    nanosleep(&pause, NULL);
+  }
+  kill(pid, SIGKILL);
+  while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
+}
+
+void embedded_stop(struct embedded *m) {
+  if (m == NULL) return;
+  loop_io_del(&m->io);
+  loop_timer_stop(&m->deadline);
+  descriptors_remove(&m->client->descriptors, m->fd);
+  close(m->fd);
+  if (m->pid > 0) embedded_reap(m->pid);
+  wipe(m->text, sizeof m->text);
+  free(m);
+}

@@ -1,0 +1,52 @@
+/* The control link after its TLS handshake: our own record layer, frames, heartbeats, and the keys of its data connections. */
+#ifndef AGENT_LINK_H
+#define AGENT_LINK_H
+
+#include "agent/client.h"
+#include "base/buf.h"
+#include "tls/sealed.h"
+#include "wire/link_keys.h"
+
+enum { LINK_MAGIC = 0x6c696e6b };
+
+struct link_secrets;
+
+struct link {
+  unsigned magic;
+  struct adit_client *client;
+  struct relay_choice *choice;
+  struct addr address;             /* data connections go to the very address that the link reached */
+  int fd;
+  struct sealed *sealed;
+  struct loop_io io;
+  struct loop_timer tick;
+  struct loop_deferred defer;
+  struct buf in, frames;           /* records; plaintext of frames */
+  struct buf pending, out;         /* frames to be sealed; records to be sent */
+  struct link_secrets *secrets;    /* until WELCOME */
+  uint8_t id[LINK_ID_BYTES];
+  struct link_keys *keys;          /* from WELCOME on */
+  bool welcomed, dead;
+  bool overflow;                   /* a frame did not fit: the next flush ends the link */
+  uint64_t since_ms, heard_ms, pinged_ms;
+  uint64_t heartbeat_ms;
+
+  struct list warm;                /* of warm.node */
+  size_t warm_n;
+  size_t redials;                  /* data connections to dial again after a failure */
+  uint64_t data_stood;             /* data connections that stood long enough to be believed, or got their OPEN */
+  struct loop_timer data_check, redial;
+  struct err data_err;
+};
+
+/* Takes fd and tls, also on failure. HELLO and the BINDs of all tunnels leave with our Finished. */
+struct link *link_start(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls, const struct addr *address, struct err *e) MUST_USE;
+/* Ends it without a word to the client; with goodbye, the relay is told as far as the socket takes it. NULL is fine. */
+void link_stop(struct link *l, bool goodbye);
+bool link_is_up(const struct link *l);           /* welcomed; NULL: no */
+void link_bind(struct link *l, struct adit_tunnel *t);
+void link_unbind(struct link *l, uint32_t id);
+/* Seals and sends what is pending. The link may be dead afterwards. */
+void link_flush(struct link *l);
+
+#endif

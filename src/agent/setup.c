@@ -1,0 +1,141 @@
+/* What an agent starts from. The hard thing: a token's private key leaves the stack and the text it came in only for secret memory. */
+#include "agent/setup.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/secret.h"
+
+void setup_init(struct setup *s) {
+  memset(s, 0, sizeof *s);
+}
+
+static void setup_token_free(struct setup_token *t) {
+  if (t == NULL) return;
+  secret_free(t->seed, ED25519_KEY_BYTES);
+  free(t);
+}
+
+void setup_free(struct setup *s) {
+  for (size_t i = 0; i < s->tokens_n; i++) setup_token_free(s->tokens[i]);
+  free(s->ca_file);
+  free(s->embedded);
+  memset(s, 0, sizeof *s);
+}
+
+/* `from` is NULL-seeded or a whole token; the copy has a seed of its own. */
+static struct setup_token *setup_token_new(const struct setup_token *from, const uint8_t seed[ED25519_KEY_BYTES]) {
+  struct setup_token *t = malloc(sizeof *t);
+  if (t == NULL) return NULL;
+  *t = *from;
+  t->seed = secret_alloc(ED25519_KEY_BYTES);
+  if (t->seed == NULL) {
+    free(t);
+    return NULL;
+  }
+  memcpy(t->seed, seed, ED25519_KEY_BYTES);
+  return t;
+}
+
+int setup_copy(struct setup *to, const struct setup *from) {
+  setup_init(to);
+  for (size_t i = 0; i < from->tokens_n; i++) {
+    to->tokens[i] = setup_token_new(from->tokens[i], from->tokens[i]->seed);
+    if (to->tokens[i] == NULL) goto nomem;
+    to->tokens_n++;
+  }
+  memcpy(to->dials, from->dials, sizeof to->dials);
+  to->dials_n = from->dials_n;
+  if (from->ca_file != NULL && (to->ca_file = strdup(from->ca_file)) == NULL) goto nomem;
+  if (from->embedded != NULL && (to->embedded = strdup(from->embedded)) == NULL) goto nomem;
+  return 0;
+nomem:
+  setup_free(to);
+  return ERR_NOMEM;
+}
+
+int setup_add_token(struct setup *s, const char *text, struct err *e) {
+  if (s->tokens_n == AGENT_TOKENS_MAX)
+    return err_set(e, ERR_LIMIT, "token: too many (at most %d)", AGENT_TOKENS_MAX);
+  struct token *decoded = malloc(sizeof *decoded);
+  struct setup_token *blank = calloc(1, sizeof *blank);
+  int r = ERR_NOMEM;
+  if (decoded == NULL || blank == NULL) {
+    err_set(e, r, "token: out of memory");
+    goto out;
+  }
+  r = token_decode(text, strnlen(text, TOKEN_TEXT_MAX_CHARS + 64), decoded, e);
+  if (r != 0) goto out;
+  if (decoded->relays_n == 0) {
+    r = err_set(e, ERR_SYNTAX, "token: it names no relay (ask the operator for a new one)");
+    goto out;
+  }
+  memcpy(blank->certificate, decoded->certificate, decoded->certificate_n);
+  blank->certificate_n = decoded->certificate_n;
+  blank->info = decoded->info;
+  memcpy(blank->relays, decoded->relays, sizeof blank->relays);
+  blank->relays_n = decoded->relays_n;
+  struct setup_token *t = setup_token_new(blank, decoded->seed);
+  if (t == NULL) {
+    r = err_set(e, ERR_NOMEM, "token: out of memory");
+    goto out;
+  }
+  s->tokens[s->tokens_n++] = t;
+out:
+  if (decoded != NULL) wipe(decoded, sizeof *decoded);
+  free(decoded);
+  free(blank);
+  return r;
+}
+
+int setup_add_relay(struct setup *s, const char *host_port, struct err *e) {
+  if (s->dials_n == AGENT_RELAYS_MAX)
+    return err_set(e, ERR_LIMIT, "relay: too many (at most %d)", AGENT_RELAYS_MAX);
+  int r = host_port_parse(host_port, 443, &s->dials[s->dials_n], e);
+  if (r == 0) s->dials_n++;
+  return r;
+}
+
+static void choice_fill(struct relay_choice *c, const struct setup_token *t, const struct token_relay *relay) {
+  memset(c, 0, sizeof *c);
+  c->dial = relay->dial;
+  c->pin = relay->pin;
+  c->token = t;
+  memcpy(c->name, relay->name[0] != '\0' ? relay->name : relay->dial.host, sizeof c->name);
+}
+
+/* The token's relay that `host` means: dialled by that host, or of that name. */
+static void choice_for_dial(struct relay_choice *c, const struct setup *s, const struct host_port *dial) {
+  choice_fill(c, s->tokens[0], &s->tokens[0]->relays[0]);
+  bool found = false;
+  for (size_t i = 0; i < s->tokens_n && !found; i++)
+    for (size_t k = 0; k < s->tokens[i]->relays_n && !found; k++) {
+      const struct token_relay *relay = &s->tokens[i]->relays[k];
+      if (strcasecmp(relay->dial.host, dial->host) != 0 && strcasecmp(relay->name, dial->host) != 0) continue;
+      choice_fill(c, s->tokens[i], relay);
+      found = true;
+    }
+  c->dial = *dial;
+  /* A public authority vouches for any name, so the one that the user dialled is the one to insist on. */
+  if (!found && c->pin.kind == PIN_PUBLIC_AUTHORITIES && !host_is_ip(dial->host)) memcpy(c->name, dial->host, sizeof c->name);
+}
+
+int setup_choices(const struct setup *s, struct relay_choice **out, size_t *n, struct err *e) {
+  if (s->tokens_n == 0) return err_set(e, ERR_USAGE, "no token: a relay is only reached with one (set ADIT_TOKEN or give a token)");
+  size_t count = s->dials_n;
+  if (count == 0)
+    for (size_t i = 0; i < s->tokens_n; i++) count += s->tokens[i]->relays_n;
+  struct relay_choice *list = calloc(count, sizeof *list);
+  if (list == NULL) return err_set(e, ERR_NOMEM, "relays: out of memory");
+  size_t at = 0;
+  if (s->dials_n > 0) {
+    for (; at < count; at++) choice_for_dial(&list[at], s, &s->dials[at]);
+  } else {
+    for (size_t i = 0; i < s->tokens_n; i++)
+      for (size_t k = 0; k < s->tokens[i]->relays_n; k++) choice_fill(&list[at++], s->tokens[i], &s->tokens[i]->relays[k]);
+  }
+  *out = list;
+  *n = count;
+  return 0;
+}

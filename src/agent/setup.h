@@ -1,0 +1,44 @@
+/* What an agent starts from: tokens (each a credential and its relays), relay addresses given besides, authorities. */
+#ifndef AGENT_SETUP_H
+#define AGENT_SETUP_H
+
+#include "wire/token.h"
+
+struct setup_token {
+  uint8_t *seed;                   /* ED25519_KEY_BYTES from secret_alloc */
+  uint8_t certificate[CERTIFICATE_MAX_BYTES];
+  size_t certificate_n;
+  struct certificate info;
+  struct token_relay relays[TOKEN_RELAYS_MAX];
+  size_t relays_n;
+};
+
+struct setup {
+  struct setup_token *tokens[AGENT_TOKENS_MAX];
+  size_t tokens_n;
+  struct host_port dials[AGENT_RELAYS_MAX];    /* instead of the addresses in the tokens */
+  size_t dials_n;
+  char *ca_file;
+  char *embedded;                  /* path of the adit program */
+};
+
+/* One relay that may be dialled, and who we are to it. */
+struct relay_choice {
+  struct host_port dial;
+  char name[HOST_NAME_MAX_CHARS + 1];
+  struct pin pin;
+  const struct setup_token *token;
+  bool refused;                    /* it refused us for good */
+  bool tried;                      /* in this round */
+};
+
+void setup_init(struct setup *s);
+void setup_free(struct setup *s);
+int setup_copy(struct setup *to, const struct setup *from) MUST_USE;
+int setup_add_token(struct setup *s, const char *text, struct err *e) MUST_USE;
+int setup_add_relay(struct setup *s, const char *host_port, struct err *e) MUST_USE;
+/* The relays to choose from: those of all tokens, or those given besides with the name and pin of the token's relay of the same
+   host, else of the first token's first relay. Malloced; the tokens stay the setup's. */
+int setup_choices(const struct setup *s, struct relay_choice **out, size_t *n, struct err *e) MUST_USE;
+
+#endif

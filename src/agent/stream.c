@@ -1,0 +1,174 @@
+/* A visitor's stream before and around its pump. The hard thing: until the app has answered, the visitor must be told in its own
+   protocol: a TLS visitor by a fatal alert, a raw one by a reset. */
+#include "agent/stream.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/dial.h"
+#include "loop/net.h"
+#include "wire/proxy.h"
+
+enum { STREAM_MAGIC = 0x7374726d };
+
+struct stream {
+  unsigned magic;
+  struct adit_tunnel *tunnel;
+  struct list node;
+  int wire_fd, app_fd;             /* numbers only, once the pump has them */
+  uint8_t kind;
+  struct sealed *sealed;
+  uint8_t *proxy;                  /* PROXY header until the pump has it */
+  size_t proxy_n;
+  struct dial *dial;
+  struct pump *pump;
+  struct loop_timer deadline;      /* for the app's name */
+  struct loop_deferred defer;
+};
+
+bool stream_kind_allowed(const struct adit_tunnel *t, uint8_t kind) {
+  bool raw = (t->request.flags & TUNNEL_TCP) != 0;
+  if (kind == STREAM_TLS13 || kind == STREAM_TLS12) return true;
+  if (kind == STREAM_RAW_SEALED) return raw;
+  return kind == STREAM_RAW_PLAIN && raw && (t->request.flags & TUNNEL_PLAIN) != 0;
+}
+
+static void stream_release(struct loop_deferred *f) {
+  free(CONTAINER_OF(f, struct stream, defer));
+}
+
+/* Both descriptors are closed or somebody else's. */
+static void stream_free(struct stream *s) {
+  struct adit_tunnel *t = s->tunnel;
+  s->magic = 0;
+  loop_timer_stop(&s->deadline);
+  dial_stop(s->dial);
+  descriptors_remove(&t->client->descriptors, s->wire_fd);
+  descriptors_remove(&t->client->descriptors, s->app_fd);
+  sealed_free(s->sealed);
+  free(s->proxy);
+  list_remove(&s->node);
+  atomic_fetch_sub_explicit(&t->stats.now, 1, memory_order_relaxed);
+  loop_defer(t->client->loop, &s->defer, stream_release);
+  tunnel_stream_ended(t);          /* the tunnel may be gone after this */
+}
+
+/* No app behind it: ends the visitor's side in its own protocol. */
+static void stream_refuse(struct stream *s) {
+  struct adit_client *c = s->tunnel->client;
+  uint8_t owed[SEALED_OWED_MAX];
+  size_t n = 0;
+  if (s->sealed != NULL && s->kind != STREAM_RAW_SEALED) {
+    sealed_fail(s->sealed, ALERT_INTERNAL_ERROR);
+    n = sealed_write_owed(s->sealed, owed);
+  }
+  descriptors_remove(&c->descriptors, s->wire_fd);
+  if (n > 0 && net_send(s->wire_fd, owed, n) == (ssize_t)n) pump_linger_close(c->pool, s->wire_fd);
+  else net_reset(s->wire_fd);
+  s->wire_fd = -1;
+  stream_free(s);
+}
+
+static void stream_pump_ended(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire) {
+  (void)p, (void)why, (void)to_peer, (void)to_wire;
+  struct stream *s = user;
+  CHECK_MAGIC(s, STREAM_MAGIC);
+  s->pump = NULL;
+  stream_free(s);
+}
+
+static void stream_connected(void *user, int fd, const struct addr *to, const struct err *e) {
+  (void)to;
+  struct stream *s = user;
+  CHECK_MAGIC(s, STREAM_MAGIC);
+  struct adit_tunnel *t = s->tunnel;
+  s->dial = NULL;
+  if (fd < 0) {
+    tunnel_app_failed(t, e->code == ERR_TIMEOUT ? "does not answer" : "refused the connection");
+    stream_refuse(s);
+    return;
+  }
+  s->app_fd = fd;
+  descriptors_add(&t->client->descriptors, fd);
+  struct pump_params p = {.wire_fd = s->wire_fd, .peer_fd = fd, .sealed = s->sealed, .peer_first = s->proxy, .peer_first_n = s->proxy_n,
+    .on_end = stream_pump_ended, .user = s, .to_peer_counter = &t->stats.to_app, .to_wire_counter = &t->stats.from_app};
+  if (pump_start(t->client->pool, &p, &s->pump, NULL) != 0) {
+    descriptors_remove(&t->client->descriptors, fd);
+    net_reset(fd);
+    s->app_fd = -1;
+    stream_refuse(s);
+    return;
+  }
+  s->sealed = NULL;
+  free(s->proxy);
+  s->proxy = NULL;
+}
+
+static void stream_dial(struct stream *s) {
+  struct adit_tunnel *t = s->tunnel;
+  loop_timer_stop(&s->deadline);
+  s->dial = dial_start(t->client->loop, t->app_addrs, t->app_addrs_n, APP_CONNECT_DEADLINE_MS, stream_connected, s);
+  if (s->dial == NULL) stream_refuse(s);
+}
+
+static void stream_name_deadline(struct loop_timer *timer) {
+  struct stream *s = CONTAINER_OF(timer, struct stream, deadline);
+  tunnel_app_failed(s->tunnel, "has a name that cannot be looked up");
+  stream_refuse(s);
+}
+
+void stream_app_resolved(struct adit_tunnel *t) {
+  LIST_FOREACH(&t->streams, it) {
+    struct stream *s = CONTAINER_OF(it, struct stream, node);
+    if (s->pump != NULL || s->dial != NULL) continue;
+    if (t->app_addrs_n > 0) stream_dial(s);
+    else stream_refuse(s);
+  }
+}
+
+void stream_abort_all(struct adit_tunnel *t) {
+  LIST_FOREACH(&t->streams, it) {
+    struct stream *s = CONTAINER_OF(it, struct stream, node);
+    if (s->pump != NULL) pump_abort(s->pump, CLOSE_LOCAL);
+    else stream_refuse(s);
+  }
+}
+
+/* The record layer and the PROXY header, from OPEN. */
+static int stream_prepare(struct stream *s, const struct open_message *open) {
+  if (open->kind != STREAM_RAW_PLAIN) {
+    const struct tls_suite *suite = tls_suite_find(open->suite);
+    if (suite == NULL || open->secret_n != hash_bytes(suite->hash)) return ERR_SYNTAX;
+    s->sealed = sealed_new(&(struct sealed_params){.suite = suite, .read_secret = open->client_secret, .write_secret = open->server_secret,
+      .read_sequence = open->client_sequence, .write_sequence = open->server_sequence, .fragment_max = open->fragment_max});
+    if (s->sealed == NULL) return ERR_NOMEM;
+  }
+  if (!s->tunnel->request.proxy_protocol) return 0;
+  s->proxy = malloc(PROXY_HEADER_MAX_BYTES);
+  if (s->proxy == NULL) return ERR_NOMEM;
+  s->proxy_n = proxy_write_v2(&open->visitor, &open->local, open->alpn, open->alpn_n, s->proxy);
+  return 0;
+}
+
+void stream_start(struct adit_tunnel *t, int fd, const struct open_message *open) {
+  struct adit_client *c = t->client;
+  struct stream *s = calloc(1, sizeof *s);
+  if (s == NULL) {
+    descriptors_remove(&c->descriptors, fd);
+    net_reset(fd);
+    return;
+  }
+  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .app_fd = -1, .kind = open->kind};
+  list_push_tail(&t->streams, &s->node);
+  atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);
+  if (stream_prepare(s, open) != 0) {
+    stream_refuse(s);
+  } else if (t->app_addrs_n > 0) {
+    stream_dial(s);
+  } else if (loop_timer_set(c->loop, &s->deadline, APP_CONNECT_DEADLINE_MS, stream_name_deadline) != 0) {
+    stream_refuse(s);
+  } else {
+    tunnel_app_lookup(t);
+  }
+}

@@ -1,0 +1,24 @@
+/* The file of --keep: the ticket that brings a restarted agent its address back. */
+#ifndef AGENT_TICKET_FILE_H
+#define AGENT_TICKET_FILE_H
+
+#include "base/err.h"
+#include "base/limits.h"
+#include "wire/ticket.h"
+
+struct ticket_file {
+  char relay[HOST_NAME_MAX_CHARS + 1];
+  char host[HOST_NAME_MAX_CHARS + 1];          /* the address it stands for; for people */
+  uint32_t incarnation;
+  uint8_t ticket[TICKET_MAX_BYTES];
+  size_t ticket_n;
+};
+/* Text to struct and back; no I/O. */
+int ticket_file_decode(const char *text, size_t n, struct ticket_file *f, struct err *e) MUST_USE;
+int ticket_file_encode(const struct ticket_file *f, char *out, size_t cap, size_t *n) MUST_USE;
+/* *found is false when there is no such file, or an empty one. */
+int ticket_file_read(const char *path, struct ticket_file *f, bool *found, struct err *e) MUST_USE;
+/* All or nothing, on disk when it returns, mode 0600. */
+int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) MUST_USE;
+
+#endif

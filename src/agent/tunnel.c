@@ -1,0 +1,368 @@
+/* A tunnel's life: asked for, bound, bound again after each loss of the link, ended. The hard thing: two threads know it. What the
+   host reads is either immutable once published (the address) or under the client's lock; all else is the loop thread's. */
+#include "agent/tunnel.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "agent/link.h"
+#include "agent/stream.h"
+#include "agent/ticket_file.h"
+
+/* ---- the host's thread ---- */
+
+/* Before the tunnel is published to the loop, so the host's thread may fill what is the loop thread's later. */
+static int tunnel_take_ticket(struct adit_tunnel *t, struct err *e) {
+  if (t->request.keep_file == NULL) return 0;
+  struct ticket_file *f = malloc(sizeof *f);
+  if (f == NULL) return err_set(e, ERR_NOMEM, "keep file %s: out of memory", t->request.keep_file);
+  bool found;
+  int r = ticket_file_read(t->request.keep_file, f, &found, e);
+  if (r == 0 && found) {
+    /* The higher incarnation wins the address, so ours must be on disk before it is shown to anyone. */
+    f->incarnation++;
+    r = ticket_file_write(t->request.keep_file, f, e);
+    memcpy(t->ticket, f->ticket, f->ticket_n);
+    t->ticket_n = f->ticket_n;
+    t->incarnation = f->incarnation;
+    memcpy(t->ticket_relay, f->relay, sizeof t->ticket_relay);
+  }
+  free(f);
+  return r;
+}
+
+int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adit_tunnel **out, struct err *e) {
+  struct adit_tunnel *t = calloc(1, sizeof *t);
+  if (t == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  t->magic = TUNNEL_MAGIC;
+  t->client = c;
+  t->request = *request;
+  list_init(&t->handle);
+  list_init(&t->node);
+  list_init(&t->streams);
+  request->keep_file = NULL;
+  t->app_addrs_n = resolve_now(&t->request.app, t->app_addrs);
+  *out = t;
+  return 0;
+}
+
+static void tunnel_attach_run(struct loop *l, struct loop_msg *m) {
+  if (l != NULL) tunnel_attach(CONTAINER_OF(m, struct adit_tunnel, attach_msg));
+}
+
+static void tunnel_close_run(struct loop *l, struct loop_msg *m) {
+  struct adit_tunnel *t = CONTAINER_OF(m, struct adit_tunnel, close_msg);
+  if (l != NULL) tunnel_close_begin(t, t->close_drain_ms);
+}
+
+static bool app_same(const struct host_port *a, const struct host_port *b) {
+  return a->port == b->port && strcasecmp(a->host, b->host) == 0;
+}
+
+static bool keep_same(const char *a, const char *b) {
+  return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+int tunnel_publish(struct adit_tunnel *t, struct err *e) {
+  struct adit_client *c = t->client;
+  int r = 0;
+  pthread_mutex_lock(&c->lock);
+  LIST_FOREACH(&c->handles, it) {
+    const struct adit_tunnel *other = CONTAINER_OF(it, struct adit_tunnel, handle);
+    if (app_same(&other->request.app, &t->request.app))
+      r = err_set(e, ERR_CONFLICT, "port %u: this client forwards it already (close that tunnel first)", t->request.app.port);
+    else if (keep_same(other->request.keep_file, t->request.keep_file))
+      r = err_set(e, ERR_CONFLICT, "keep file %s: another tunnel uses it (give each its own)", t->request.keep_file);
+  }
+  if (r == 0) r = tunnel_take_ticket(t, e);
+  if (r == 0) {
+    t->id = ++c->next_tunnel_id;
+    list_push_tail(&c->handles, &t->handle);
+    t->attach_msg.fn = tunnel_attach_run;
+    loop_post(c->loop, &t->attach_msg);
+  }
+  pthread_mutex_unlock(&c->lock);
+  return r;
+}
+
+void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms) {
+  struct adit_client *c = t->client;
+  t->close_drain_ms = drain_ms;
+  t->close_msg.fn = tunnel_close_run;
+  loop_post(c->loop, &t->close_msg);
+  pthread_mutex_lock(&c->lock);
+  while (!t->gone) pthread_cond_wait(&c->changed, &c->lock);
+  list_remove(&t->handle);
+  pthread_mutex_unlock(&c->lock);
+  tunnel_free(t);
+}
+
+void tunnel_free(struct adit_tunnel *t) {
+  for (struct tunnel_address *a = atomic_load(&t->address), *older; a != NULL; a = older) {
+    older = a->older;
+    free(a);
+  }
+  free(t->request.keep_file);
+  t->magic = 0;
+  free(t);
+}
+
+/* ---- the loop's thread ---- */
+
+struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id) {
+  LIST_FOREACH(&c->tunnels, it) {
+    struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
+    if (t->id == id && t->state != TUNNEL_ENDED) return t;
+  }
+  return NULL;
+}
+
+void tunnel_choose_home(struct adit_tunnel *t) {
+  struct adit_client *c = t->client;
+  if (c->choices_n == 0 || t->ticket_n == 0 || strcasecmp(c->home, t->ticket_relay) == 0) return;
+  bool known = false;
+  for (size_t i = 0; i < c->choices_n; i++) known = known || strcasecmp(c->choices[i].name, t->ticket_relay) == 0;
+  if (known && c->home[0] == '\0' && c->link == NULL) {
+    client_race_again(c);
+    memcpy(c->home, t->ticket_relay, sizeof c->home);
+    return;
+  }
+  if (known) {
+    tunnel_fail(t, ADIT_ECONFLICT, "other_relay", "the kept ticket is of another relay than this client's other tunnels (use a client of its own)");
+    return;
+  }
+  client_event(c, ADIT_EVENT_WARNING, t, 0, "ticket_relay", "the kept ticket is of relay %s, which is not among those given: the address will be a new one",
+               t->ticket_relay);
+  t->ticket_n = 0;
+  t->incarnation = 0;
+}
+
+void tunnel_attach(struct adit_tunnel *t) {
+  struct adit_client *c = t->client;
+  list_push_tail(&c->tunnels, &t->node);
+  tunnel_choose_home(t);
+  if (c->failed) tunnel_fail(t, c->trouble.code, "refused", c->trouble.text);
+  if (t->state == TUNNEL_ENDED) return;
+  if (t->app_addrs_n == 0) tunnel_app_lookup(t);   /* ahead of the first visitor */
+  client_connect(c);
+  if (link_is_up(c->link)) {
+    link_bind(c->link, t);
+    link_flush(c->link);
+  }
+}
+
+bool tunnel_wants_bind(const struct adit_tunnel *t) {
+  return t->state == TUNNEL_UNBOUND && !t->closing;
+}
+
+void tunnel_detach_link(struct adit_tunnel *t) {
+  loop_timer_stop(&t->retry);
+  if (t->state != TUNNEL_ENDED) t->state = TUNNEL_UNBOUND;
+}
+
+void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w) {
+  const struct tunnel_request *r = &t->request;
+  struct frame_bind f = {.id = t->id, .flags = r->flags, .alpn = r->alpn, .alpn_n = r->alpn_n, .allow_n = r->allow_n,
+    .ticket = t->ticket, .ticket_n = t->ticket_n, .incarnation = t->incarnation};
+  memcpy(f.allow, r->allow, sizeof f.allow);
+  frame_bind_encode(w, &f);
+  t->state = TUNNEL_BINDING;
+}
+
+void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char *text) {
+  if (t->state == TUNNEL_ENDED) return;
+  struct adit_client *c = t->client;
+  t->state = TUNNEL_ENDED;
+  loop_timer_stop(&t->retry);
+  pthread_mutex_lock(&c->lock);
+  t->ended = true;
+  t->open = false;
+  t->end.code = code;
+  strncpy(t->end.text, text, sizeof t->end.text - 1);
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
+  client_event(c, strcmp(reason, "superseded") == 0 ? ADIT_EVENT_SUPERSEDED : ADIT_EVENT_CLOSED, t, code, reason, "%s", text);
+}
+
+static bool address_same(const struct tunnel_address *a, const struct frame_bound *f) {
+  return a != NULL && a->port == f->port && a->tcp_port == f->tcp_port && strcmp(a->host, f->host) == 0 && strcmp(a->tcp_host, f->tcp_host) == 0;
+}
+
+static struct tunnel_address *address_new(const struct frame_bound *f) {
+  struct tunnel_address *a = calloc(1, sizeof *a);
+  if (a == NULL) return NULL;
+  memcpy(a->host, f->host, sizeof a->host);
+  memcpy(a->tcp_host, f->tcp_host, sizeof a->tcp_host);
+  a->port = f->port;
+  a->tcp_port = f->tcp_port;
+  struct host_port hp = {.port = f->port};
+  memcpy(hp.host, f->host, sizeof hp.host);
+  memcpy(a->url, "https://", 8);
+  if (f->port == 443) strcpy(a->url + 8, f->host);
+  else host_port_format(&hp, a->url + 8, sizeof a->url - 8);
+  return a;
+}
+
+/* On disk before anybody is told the address: a crash right after must find it again. */
+static void tunnel_keep(struct adit_tunnel *t, const char *host) {
+  if (t->request.keep_file == NULL || t->ticket_n == 0) return;
+  struct ticket_file f = {.incarnation = t->incarnation, .ticket_n = t->ticket_n};
+  struct err e = {0};
+  memcpy(f.relay, t->client->home, sizeof f.relay);
+  strncpy(f.host, host, sizeof f.host - 1);
+  memcpy(f.ticket, t->ticket, t->ticket_n);
+  if (ticket_file_write(t->request.keep_file, &f, &e) != 0) client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e.text);
+}
+
+static bool tunnel_set_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {
+  if (n == 0 || n > sizeof t->ticket) return false;
+  memcpy(t->ticket, ticket, n);
+  t->ticket_n = n;
+  return true;
+}
+
+void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {
+  const struct tunnel_address *a = atomic_load(&t->address);
+  if (a != NULL && tunnel_set_ticket(t, ticket, n)) tunnel_keep(t, a->host);
+}
+
+void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
+  struct adit_client *c = t->client;
+  if (t->state != TUNNEL_BINDING || t->closing) return;
+  struct tunnel_address *old = atomic_load(&t->address);
+  bool same = address_same(old, f);
+  if (!same) {
+    struct tunnel_address *a = address_new(f);
+    if (a == NULL) {
+      tunnel_fail(t, ADIT_ENOMEM, "out_of_memory", "out of memory");
+      return;
+    }
+    a->older = old;
+    atomic_store(&t->address, a);
+  }
+  t->state = TUNNEL_OPEN;
+  (void)tunnel_set_ticket(t, f->ticket, f->ticket_n);
+  if (c->home[0] == '\0' && c->link != NULL) memcpy(c->home, c->link->choice->name, sizeof c->home);
+  tunnel_keep(t, f->host);
+  pthread_mutex_lock(&c->lock);
+  t->open = true;
+  c->trouble.code = 0;
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
+  if (!same) client_event(c, ADIT_EVENT_OPEN, t, 0, "open", "%s", atomic_load(&t->address)->url);
+  if ((t->request.flags & TUNNEL_PLAIN) != 0 && !f->plain && !same)
+    client_event(c, ADIT_EVENT_WARNING, t, 0, "sealed", "the relay does not allow plain raw ports: their bytes are sealed between it and here");
+  client_tunnel_bound(c);
+}
+
+static void tunnel_rebind(struct adit_tunnel *t) {
+  t->state = TUNNEL_UNBOUND;
+  if (!link_is_up(t->client->link)) return;
+  link_bind(t->client->link, t);   /* flushed by whoever reads the link, or by the retry timer */
+}
+
+static void tunnel_retry_due(struct loop_timer *timer) {
+  struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, retry);
+  if (t->state != TUNNEL_UNBOUND || t->closing || !link_is_up(t->client->link)) return;
+  tunnel_rebind(t);
+  link_flush(t->client->link);
+}
+
+void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text) {
+  if (t->closing || reason == REFUSE_CLOSED) return;
+  if (text == NULL || text[0] == '\0') text = refusal_text(reason);
+  if (reason == REFUSE_TICKET && t->ticket_n > 0) {
+    t->ticket_n = 0;
+    t->incarnation = 0;
+    client_event(t->client, ADIT_EVENT_WARNING, t, 0, refusal_name(reason), "the address has changed: %s", text);
+    tunnel_rebind(t);
+    return;
+  }
+  /* What was open once is worth asking for again; a new tunnel's owner wants to hear the refusal. */
+  if (refusal_is_final(reason) || (atomic_load(&t->address) == NULL && reason != REFUSE_DRAINING)) {
+    tunnel_fail(t, client_errno_of_refusal(reason), refusal_name(reason), text);
+    return;
+  }
+  t->state = TUNNEL_UNBOUND;
+  client_event(t->client, ADIT_EVENT_WARNING, t, client_errno_of_refusal(reason), refusal_name(reason), "%s; trying again", text);
+  (void)loop_timer_set(t->client->loop, &t->retry, TUNNEL_RETRY_MS, tunnel_retry_due);
+}
+
+/* ---- the app ---- */
+
+static void tunnel_app_resolved(void *user, const struct addr *addrs, size_t n, const struct err *e) {
+  struct adit_tunnel *t = user;
+  t->app_lookup = NULL;
+  memcpy(t->app_addrs, addrs, n * sizeof addrs[0]);
+  t->app_addrs_n = n;
+  if (n == 0) tunnel_app_failed(t, e->text);
+  stream_app_resolved(t);
+}
+
+void tunnel_app_lookup(struct adit_tunnel *t) {
+  if (t->app_lookup == NULL) t->app_lookup = resolve_start(t->client->loop, &t->request.app, tunnel_app_resolved, t);
+}
+
+void tunnel_app_failed(struct adit_tunnel *t, const char *why) {
+  struct adit_client *c = t->client;
+  atomic_fetch_add_explicit(&t->stats.app_failures, 1, memory_order_relaxed);
+  struct addr numeric[RESOLVED_MAX];
+  if (resolve_now(&t->request.app, numeric) == 0) t->app_addrs_n = 0;   /* a name may lead elsewhere by now: ask again */
+  uint64_t now = loop_now_ms(c->loop);
+  if (t->app_warned_ms != 0 && now - t->app_warned_ms < APP_WARNING_MS) return;
+  t->app_warned_ms = now == 0 ? 1 : now;
+  char app[300];
+  host_port_format(&t->request.app, app, sizeof app);
+  client_event(c, ADIT_EVENT_WARNING, t, 0, "app", "app %s %s (start it, or check the port)", app, why);
+}
+
+/* ---- closing ---- */
+
+/* End of a turn: nothing of ours refers to it any more. From here on its memory is the host's thread's. */
+static void tunnel_leave(struct loop_deferred *f) {
+  struct adit_tunnel *t = CONTAINER_OF(f, struct adit_tunnel, defer);
+  struct adit_client *c = t->client;
+  events_forget(&c->events, t);
+  pthread_mutex_lock(&c->lock);
+  t->ended = t->gone = true;
+  t->open = false;
+  if (t->end.code == 0) {
+    t->end.code = ADIT_ECLOSED;
+    strcpy(t->end.text, "the tunnel was closed");
+  }
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
+  client_tunnel_gone(c);
+}
+
+void tunnel_stream_ended(struct adit_tunnel *t) {
+  if (!t->closing || t->leaving || !list_empty(&t->streams)) return;
+  t->leaving = true;
+  loop_timer_stop(&t->drain);
+  loop_timer_stop(&t->retry);
+  resolve_cancel(t->app_lookup);
+  t->app_lookup = NULL;
+  list_remove(&t->node);
+  loop_defer(t->client->loop, &t->defer, tunnel_leave);
+}
+
+static void tunnel_drained(struct loop_timer *timer) {
+  struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, drain);
+  stream_abort_all(t);
+}
+
+void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms) {
+  if (t->closing) return;
+  t->closing = true;
+  struct adit_client *c = t->client;
+  if (link_is_up(c->link) && (t->state == TUNNEL_OPEN || t->state == TUNNEL_BINDING)) {
+    link_unbind(c->link, t->id);
+    link_flush(c->link);
+  }
+  if (!list_empty(&t->streams)) {
+    if (drain_ms > 0 && loop_timer_set(c->loop, &t->drain, drain_ms, tunnel_drained) == 0) return;
+    stream_abort_all(t);
+  }
+  tunnel_stream_ended(t);
+}

@@ -1,0 +1,97 @@
+/* One app port with its public address. Made by the host's thread, then the loop thread's until it is gone. */
+#ifndef AGENT_TUNNEL_H
+#define AGENT_TUNNEL_H
+
+#include "agent/client.h"
+#include "agent/resolve.h"
+#include "wire/ticket.h"
+
+enum { TUNNEL_MAGIC = 0x74756e6e };
+
+enum tunnel_state {
+  TUNNEL_UNBOUND,                  /* to be bound as soon as there is a link */
+  TUNNEL_BINDING,                  /* asked */
+  TUNNEL_OPEN,
+  TUNNEL_ENDED                     /* for good; streams may go on */
+};
+
+/* Immutable; replaced as a whole when the relay gives another, and kept, because the host may hold its strings. */
+struct tunnel_address {
+  struct tunnel_address *older;
+  char url[HOST_NAME_MAX_CHARS + 24];
+  char host[HOST_NAME_MAX_CHARS + 1];
+  char tcp_host[HOST_NAME_MAX_CHARS + 1];
+  uint16_t port, tcp_port;
+};
+
+struct tunnel_request {            /* what the host asked for, checked */
+  struct host_port app;
+  uint32_t flags;                  /* enum tunnel_flags */
+  bool proxy_protocol;
+  uint8_t alpn[ALPN_LIST_MAX_BYTES];
+  size_t alpn_n;
+  struct cidr allow[ALLOW_CIDRS_MAX];
+  size_t allow_n;
+  char *keep_file;
+};
+
+struct adit_tunnel {
+  unsigned magic;
+  struct adit_client *client;
+  struct tunnel_request request;
+  uint32_t id;
+  _Atomic(struct tunnel_address *) address;
+  struct { _Atomic uint64_t now, total, app_failures; uint64_t to_app, from_app; } stats;
+
+  struct loop_msg attach_msg, close_msg;           /* from the host's thread to the loop's */
+  uint64_t close_drain_ms;
+
+  /* Under client->lock. */
+  struct list handle;
+  bool open, ended, gone;
+  struct trouble end;
+
+  struct list node;
+  enum tunnel_state state;
+  struct list streams;
+  uint8_t ticket[TICKET_MAX_BYTES];
+  size_t ticket_n;
+  uint32_t incarnation;
+  char ticket_relay[HOST_NAME_MAX_CHARS + 1];
+  struct addr app_addrs[RESOLVED_MAX];
+  size_t app_addrs_n;
+  struct resolve *app_lookup;
+  uint64_t app_warned_ms;
+  struct loop_timer retry, drain;
+  struct loop_deferred defer;
+  bool closing, leaving;           /* leaving: gone at the end of this turn */
+};
+
+/* Host's thread. tunnel_new takes request->keep_file and reads the file; fails with a text. */
+int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adit_tunnel **out, struct err *e) MUST_USE;
+void tunnel_free(struct adit_tunnel *t);
+
+/* Puts it among the client's handles, ERR_CONFLICT when its app is forwarded already, and hands it to the loop thread. */
+int tunnel_publish(struct adit_tunnel *t, struct err *e) MUST_USE;
+/* Waits until it is gone, then frees it. */
+void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms);
+
+/* Loop thread. */
+void tunnel_attach(struct adit_tunnel *t);                 /* joins its client's tunnels */
+void tunnel_detach_link(struct adit_tunnel *t);            /* the link is gone */
+void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char *text);   /* final */
+void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms);
+/* A kept ticket says which relay to go to, unless that is decided or not among ours. */
+void tunnel_choose_home(struct adit_tunnel *t);
+bool tunnel_wants_bind(const struct adit_tunnel *t);
+void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w);
+void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f);
+void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text);
+void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n);
+struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id);
+/* The app's address is asked for; streams that wait for it are told by stream_app_resolved. */
+void tunnel_app_lookup(struct adit_tunnel *t);
+void tunnel_app_failed(struct adit_tunnel *t, const char *why);
+void tunnel_stream_ended(struct adit_tunnel *t);
+
+#endif

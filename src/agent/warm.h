@@ -1,0 +1,12 @@
+/* Warm data connections: dialled ahead of need, each waiting for the OPEN that turns it into a stream. They live and die with
+   their link. */
+#ifndef AGENT_WARM_H
+#define AGENT_WARM_H
+
+#include "agent/link.h"
+
+void warm_dial(struct link *l, size_t n);        /* n more, as far as WARM_MAX allows */
+void warm_watch(struct link *l);                 /* tells the user when none gets through */
+void warm_stop_all(struct link *l);
+
+#endif

@@ -1,0 +1,102 @@
+/* adit_config_*: what a client starts from. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/setup.h"
+#include "lib/config.h"
+#include "lib/error.h"
+#include "lib/user_file.h"
+
+struct adit_config *adit_config_new(void) {
+  struct adit_config *config = calloc(1, sizeof *config);
+  if (config == NULL) {
+    error_set(ADIT_ENOMEM, "out of memory");
+    return NULL;
+  }
+  setup_init(&config->setup);
+  return config;
+}
+
+void adit_config_free(struct adit_config *config) {
+  if (config == NULL) return;
+  setup_free(&config->setup);
+  free(config);
+}
+
+const char *adit_config_error(const struct adit_config *config) {
+  return config == NULL ? "no configuration (adit_config_new failed)" : config->err.text;
+}
+
+static int config_result(struct adit_config *config, int r, int code) {
+  if (r == 0) return 0;
+  error_from(&config->err);
+  return error_set(r == ERR_NOMEM ? ADIT_ENOMEM : code, "%s", config->err.text);
+}
+
+static int config_null(void) {
+  return error_set(ADIT_EINVAL, "an argument is NULL");
+}
+
+int adit_config_add_token(struct adit_config *config, const char *token) {
+  if (config == NULL || token == NULL) return config_null();
+  return config_result(config, setup_add_token(&config->setup, token, &config->err), ADIT_ECONFIG);
+}
+
+int adit_config_add_relay(struct adit_config *config, const char *host_port) {
+  if (config == NULL || host_port == NULL) return config_null();
+  int r = setup_add_relay(&config->setup, host_port, &config->err);
+  return config_result(config, r, ADIT_EINVAL);
+}
+
+static int set_text(struct adit_config *config, char **at, const char *text) {
+  char *copy = strdup(text);
+  if (copy == NULL) return config_result(config, err_set(&config->err, ERR_NOMEM, "out of memory"), ADIT_ENOMEM);
+  free(*at);
+  *at = copy;
+  return 0;
+}
+
+int adit_config_set_ca_file(struct adit_config *config, const char *path) {
+  return config == NULL || path == NULL ? config_null() : set_text(config, &config->setup.ca_file, path);
+}
+
+int adit_config_set_embedded(struct adit_config *config, const char *program) {
+  return config == NULL || program == NULL ? config_null() : set_text(config, &config->setup.embedded, program);
+}
+
+static int config_load_environment(struct adit_config *config) {
+  const char *token = getenv("ADIT_TOKEN"), *relay = getenv("ADIT_RELAY");
+  int r = 0;
+  if (config->setup.tokens_n == 0 && token != NULL && token[0] != '\0') {
+    r = setup_add_token(&config->setup, token, &config->err);
+    if (r != 0) err_prefix(&config->err, "ADIT_TOKEN");
+  }
+  if (r == 0 && config->setup.dials_n == 0 && relay != NULL && relay[0] != '\0') {
+    r = setup_add_relay(&config->setup, relay, &config->err);
+    if (r != 0) err_prefix(&config->err, "ADIT_RELAY");
+  }
+  return r;
+}
+
+/* The file's relays belong to the file's token: beside another token they would lead it astray. */
+static int config_apply_file(struct adit_config *config, const struct user_file *f) {
+  int r = 0;
+  if (config->setup.ca_file == NULL && f->ca != NULL) r = set_text(config, &config->setup.ca_file, f->ca);
+  if (r != 0 || config->setup.tokens_n > 0 || f->token == NULL) return r;
+  r = setup_add_token(&config->setup, f->token, &config->err);
+  bool has_dials = config->setup.dials_n > 0;
+  for (size_t i = 0; r == 0 && !has_dials && i < f->relays_n; i++) r = setup_add_relay(&config->setup, f->relays[i], &config->err);
+  if (r != 0) err_prefix(&config->err, "the user's configuration");
+  return r;
+}
+
+int adit_config_load(struct adit_config *config, int *found) {
+  if (config == NULL) return config_null();
+  int r = config_load_environment(config);
+  struct user_file f = {0};
+  if (r == 0) r = user_file_load(&f, &config->err);
+  if (r == 0) r = config_apply_file(config, &f);
+  user_file_free(&f);
+  if (found != NULL) *found = config->setup.tokens_n > 0;
+  return config_result(config, r, ADIT_ECONFIG);
+}

@@ -1,0 +1,13 @@
+/* The inside of struct adit_config. */
+#ifndef LIB_CONFIG_H
+#define LIB_CONFIG_H
+
+#include "adit.h"
+#include "agent/setup.h"
+
+struct adit_config {
+  struct setup setup;
+  struct err err;
+};
+
+#endif

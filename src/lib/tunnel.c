@@ -1,0 +1,170 @@
+/* adit_forward and adit_tunnel_*: the public face of src/agent/tunnel.c. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/text.h"
+#include "lib/error.h"
+#include "lib/handle.h"
+
+int handle_check_tunnel(const struct adit_tunnel *t) {
+  if (t == NULL || t->magic != TUNNEL_MAGIC) return error_set(ADIT_EINVAL, "not a tunnel (it is NULL, or was closed)");
+  return handle_check_client(t->client);
+}
+
+/* "PORT" or "HOST:PORT". A host program's own port needs no name, and localhost is 127.0.0.1 for telling two apart. */
+static int parse_app(const char *app, struct host_port *out, struct err *e) {
+  uint16_t port;
+  if (text_to_port(app, &port) == 0) {
+    *out = (struct host_port){.host = "127.0.0.1", .port = port};
+    return 0;
+  }
+  if (strchr(app, ':') == NULL || host_port_parse(app, 0, out, NULL) != 0)
+    return err_set(e, ERR_USAGE, "app %.100s: not a PORT or HOST:PORT (such as 8000 or 10.0.0.5:8000)", app);
+  return 0;
+}
+
+/* h2 goes first: the order is that of preference. */
+static int parse_alpn(const struct adit_options *o, struct tunnel_request *r, struct err *e) {
+  const char *list = o->alpn != NULL ? o->alpn : "http/1.1";
+  char text[ALPN_LIST_MAX_BYTES + 8];
+  if (strlen(list) > ALPN_LIST_MAX_BYTES) return err_set(e, ERR_USAGE, "alpn: the list is too long (at most %d bytes)", ALPN_LIST_MAX_BYTES);
+  text[0] = '\0';
+  if (o->h2) strcat(text, list[0] == '\0' ? "h2" : "h2,");
+  strcat(text, list);
+  int code = alpn_parse(text, r->alpn, sizeof r->alpn, &r->alpn_n, e);
+  if (code != 0 && o->h2 && alpn_parse(list, r->alpn, sizeof r->alpn, &r->alpn_n, NULL) == 0 && alpn_contains(r->alpn, r->alpn_n, "h2"))
+    return 0;                      /* named in the list already */
+  return code;
+}
+
+static int parse_options(const struct adit_options *o, struct tunnel_request *r, struct err *e) {
+  if (o->plain && !o->unencrypted) return err_set(e, ERR_USAGE, "plain: is for the raw port only (ask for unencrypted, too)");
+  r->flags = (o->unencrypted ? (uint32_t)TUNNEL_TCP : 0) | (o->plain ? (uint32_t)TUNNEL_PLAIN : 0) | (o->h2 ? (uint32_t)TUNNEL_H2 : 0);
+  r->proxy_protocol = o->proxy_protocol != 0;
+  if (parse_alpn(o, r, e) != 0) return e->code != 0 ? e->code : err_set(e, ERR_USAGE, "alpn: not a list of protocols");
+  if (o->allow_n > ALLOW_CIDRS_MAX || (o->allow_n > 0 && o->allow == NULL))
+    return err_set(e, ERR_USAGE, "allow: at most %d blocks", ALLOW_CIDRS_MAX);
+  for (; r->allow_n < o->allow_n; r->allow_n++) {
+    const char *block = o->allow[r->allow_n];
+    if (block == NULL || cidr_parse(block, &r->allow[r->allow_n], NULL) != 0)
+      return err_set(e, ERR_USAGE, "allow %.60s: not an address or block (such as 192.0.2.0/24)", block == NULL ? "NULL" : block);
+  }
+  if (o->keep_file != NULL && (r->keep_file = strdup(o->keep_file)) == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  return 0;
+}
+
+/* A caller compiled against a later header has a longer struct: what we do not know of it must be zero. */
+static int take_options(const struct adit_options *given, struct adit_options *o, struct err *e) {
+  *o = (struct adit_options)ADIT_OPTIONS_INIT;
+  if (given == NULL) return 0;
+  if (given->size < offsetof(struct adit_options, unencrypted) + sizeof o->unencrypted || given->size > 4096)
+    return err_set(e, ERR_USAGE, "options: wrong size (start from ADIT_OPTIONS_INIT)");
+  memcpy(o, given, size_min(given->size, sizeof *o));
+  const unsigned char *rest = (const unsigned char *)given;
+  for (size_t i = sizeof *o; i < given->size; i++)
+    if (rest[i] != 0) return err_set(e, ERR_USAGE, "options: this library does not know one of them (update libadit)");
+  return 0;
+}
+
+struct adit_tunnel *adit_forward(struct adit_client *client, const char *app, const struct adit_options *options) {
+  if (handle_check_client(client) != 0) return NULL;
+  if (app == NULL) {
+    error_set(ADIT_EINVAL, "an argument is NULL");
+    return NULL;
+  }
+  struct err e = {0};
+  struct adit_options o;
+  struct adit_tunnel *t = NULL;
+  struct tunnel_request *request = calloc(1, sizeof *request);
+  if (request == NULL) err_set(&e, ERR_NOMEM, "out of memory");
+  if (request == NULL || parse_app(app, &request->app, &e) != 0 || take_options(options, &o, &e) != 0 ||
+      parse_options(&o, request, &e) != 0 || tunnel_new(client, request, &t, &e) != 0) goto fail;
+  if (tunnel_publish(t, &e) != 0) goto fail;
+  free(request);
+  return t;
+fail:
+  error_from(&e);
+  if (t != NULL) tunnel_free(t);
+  if (request != NULL) free(request->keep_file);
+  free(request);
+  return NULL;
+}
+
+static struct timespec deadline_of(int timeout_ms) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  t.tv_sec += timeout_ms / 1000;
+  t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+  if (t.tv_nsec >= 1000000000) {
+    t.tv_sec++;
+    t.tv_nsec -= 1000000000;
+  }
+  return t;
+}
+
+int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
+  int r = handle_check_tunnel(tunnel);
+  if (r != 0) return r;
+  struct adit_client *c = tunnel->client;
+  struct timespec deadline = deadline_of(timeout_ms < 0 ? 0 : timeout_ms);
+  int waited = 0;
+  pthread_mutex_lock(&c->lock);
+  while (!tunnel->open && !tunnel->ended && waited != ETIMEDOUT && c->trouble.code != ADIT_EAUTH)
+    waited = timeout_ms < 0 ? pthread_cond_wait(&c->changed, &c->lock) : pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
+  if (tunnel->open) r = 0;
+  else if (tunnel->ended) r = error_set(tunnel->end.code, "%s", tunnel->end.text);
+  else if (c->trouble.code != 0) r = error_set(c->trouble.code, "%s", c->trouble.text);
+  else r = error_set(ADIT_ETIMEDOUT, "the tunnel has not opened within %d ms", timeout_ms);
+  pthread_mutex_unlock(&c->lock);
+  return r;
+}
+
+void adit_tunnel_close(struct adit_tunnel *tunnel, uint32_t drain_ms) {
+  if (handle_check_tunnel(tunnel) == 0) tunnel_close(tunnel, drain_ms);
+}
+
+static const struct tunnel_address *address_of(const struct adit_tunnel *t) {
+  return handle_check_tunnel(t) == 0 ? atomic_load(&t->address) : NULL;
+}
+
+const char *adit_tunnel_url(const struct adit_tunnel *tunnel) {
+  const struct tunnel_address *a = address_of(tunnel);
+  return a == NULL ? NULL : a->url;
+}
+
+const char *adit_tunnel_host(const struct adit_tunnel *tunnel) {
+  const struct tunnel_address *a = address_of(tunnel);
+  return a == NULL ? NULL : a->host;
+}
+
+uint16_t adit_tunnel_port(const struct adit_tunnel *tunnel) {
+  const struct tunnel_address *a = address_of(tunnel);
+  return a == NULL ? 0 : a->port;
+}
+
+const char *adit_tunnel_tcp_host(const struct adit_tunnel *tunnel) {
+  const struct tunnel_address *a = address_of(tunnel);
+  return a == NULL || a->tcp_host[0] == '\0' ? NULL : a->tcp_host;
+}
+
+uint16_t adit_tunnel_tcp_port(const struct adit_tunnel *tunnel) {
+  const struct tunnel_address *a = address_of(tunnel);
+  return a == NULL ? 0 : a->tcp_port;
+}
+
+uint16_t adit_tunnel_app_port(const struct adit_tunnel *tunnel) {
+  return handle_check_tunnel(tunnel) == 0 ? tunnel->request.app.port : 0;
+}
+
+void adit_tunnel_stats(const struct adit_tunnel *tunnel, struct adit_tunnel_stats *out) {
+  if (out == NULL) return;
+  *out = (struct adit_tunnel_stats){0};
+  if (handle_check_tunnel(tunnel) != 0) return;
+  out->visitors_now = atomic_load_explicit(&tunnel->stats.now, memory_order_relaxed);
+  out->visitors_total = atomic_load_explicit(&tunnel->stats.total, memory_order_relaxed);
+  out->app_failures = atomic_load_explicit(&tunnel->stats.app_failures, memory_order_relaxed);
+  out->bytes_to_app = __atomic_load_n(&tunnel->stats.to_app, __ATOMIC_RELAXED);
+  out->bytes_from_app = __atomic_load_n(&tunnel->stats.from_app, __ATOMIC_RELAXED);
+}
