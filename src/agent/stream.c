@@ -150,7 +150,7 @@ static int stream_prepare(struct stream *s, const struct open_message *open) {
   return 0;
 }
 
-void stream_start(struct adit_tunnel *t, int fd, const struct open_message *open) {
+void stream_begin(struct adit_tunnel *t, int fd, const struct open_message *open) {
   struct adit_client *c = t->client;
   struct stream *s = calloc(1, sizeof *s);
   if (s == NULL) {

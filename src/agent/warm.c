@@ -91,7 +91,7 @@ static void warm_opened(struct warm *w) {
   loop_io_del(&w->io);
   w->fd = -1;
   if (serves) {
-    stream_start(t, fd, &s->open);
+    stream_begin(t, fd, &s->open);
   } else {
     descriptors_remove(&c->descriptors, fd);
     pump_linger_close(c->pool, fd);
