@@ -33,6 +33,7 @@ struct admin {
   pthread_t thread;
   int stop_fd;
   bool loopback;
+  uint16_t port;
   struct event_base *base;
   struct evhttp *http;
   struct evconnlistener *listener; /* evhttp's */
@@ -240,7 +241,9 @@ int admin_start(const struct addr *listen, int (*snapshot)(void *user, struct st
   a->loopback = addr_is_loopback(listen);
   event_set_log_callback(on_library_log);
   a->base = base_new();
-  int rc = a->base == NULL ? ERR_NOMEM : http_prepare(a, fd);
+  int rc = a->base == NULL ? ERR_NOMEM : net_listen_port(fd, &a->port);
+  if (rc == 0)
+    rc = http_prepare(a, fd);
   if (rc != 0)
     net_close(fd);                 /* not taken */
   if (rc == 0)
@@ -253,6 +256,11 @@ int admin_start(const struct addr *listen, int (*snapshot)(void *user, struct st
   }
   *out = a;
   return 0;
+}
+
+uint16_t admin_port(const struct admin *a) {
+  CHECK_MAGIC(a, ADMIN_MAGIC);
+  return a->port;
 }
 
 void admin_stop(struct admin *a) {

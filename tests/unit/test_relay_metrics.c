@@ -1,0 +1,160 @@
+/* The relay's numbers as text. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cm.h"
+#include "relay/metrics.h"
+
+static struct status status_of_one(struct status_tunnel *t) {
+  struct status s = {.domain = "r1.example.com", .version = "1.2.3", .uptime_s = 5, .descriptors_now = 10, .descriptors_max = 1024,
+                     .certificate_expires_s = 2000000000, .tunnels = t, .tunnels_n = t == NULL ? 0 : 1};
+  s.sum.streams_total = 42;
+  s.sum.streams_closed[CLOSE_TRUNCATED] = 3;
+  return s;
+}
+
+static void assert_has(const char *text, const char *part) {
+  if (strstr(text, part) == NULL)
+    fail_msg("no %s in %s", part, text);
+}
+
+static void the_counters_of_all_workers_are_added(void **unused) {
+  (void)unused;
+  struct metrics sum = {0}, one = {0}, two = {0};
+  METRIC_ADD(&one, streams_total, 5);
+  METRIC_ADD(&two, streams_total, 7);
+  METRIC_ADD(&one, streams_now, 3);
+  METRIC_SUB(&one, streams_now, 1);
+  one.streams_closed[CLOSE_CLEAN] = 1;
+  two.streams_closed[CLOSE_REASONS - 1] = 2;
+  metrics_add(&sum, &one);
+  metrics_add(&sum, &two);
+  assert_int_equal(sum.streams_total, 12);
+  assert_int_equal(sum.streams_now, 2);
+  assert_int_equal(sum.streams_closed[CLOSE_CLEAN], 1);
+  assert_int_equal(sum.streams_closed[CLOSE_REASONS - 1], 2);
+}
+
+static void every_sample_has_its_help_and_type_before_it(void **unused) {
+  (void)unused;
+  struct status s = status_of_one(NULL);
+  char *text = metrics_text(&s);
+  assert_non_null(text);
+  char name[128] = "";
+  int samples = 0;
+  for (char *line = text, *end; *line != '\0'; line = end + 1) {
+    end = strchr(line, '\n');
+    assert_non_null(end);                      /* the last line ends, too */
+    *end = '\0';
+    if (strncmp(line, "# HELP ", 7) == 0) {
+      assert_int_equal(sscanf(line, "# HELP %127s", name), 1);
+      assert_true(strlen(line) > 8 + strlen(name));
+    } else if (strncmp(line, "# TYPE ", 7) == 0) {
+      char typed[128], type[16];
+      assert_int_equal(sscanf(line, "# TYPE %127s %15s", typed, type), 2);
+      assert_string_equal(typed, name);
+      bool counts = strlen(name) > 6 && strcmp(name + strlen(name) - 6, "_total") == 0;
+      assert_string_equal(type, counts ? "counter" : "gauge");
+    } else {
+      assert_int_equal(strncmp(line, name, strlen(name)), 0);
+      assert_int_equal(strncmp(line, "adit_", 5), 0);
+      samples++;
+    }
+  }
+  assert_true(samples > 30);
+  free(text);
+}
+
+static void closed_streams_are_counted_by_reason(void **unused) {
+  (void)unused;
+  struct status s = status_of_one(NULL);
+  char want[128], *text = metrics_text(&s);
+  assert_non_null(text);
+  snprintf(want, sizeof want, "\nadit_streams_closed_total{reason=\"%s\"} 3\n", close_reason_name(CLOSE_TRUNCATED));
+  assert_has(text, want);
+  assert_has(text, "\nadit_streams_total 42\n");
+  assert_has(text, "\nadit_build_info{version=\"1.2.3\"} 1\n");
+  assert_has(text, "\nadit_descriptors_max 1024\n");
+  free(text);
+}
+
+static void a_label_value_is_escaped(void **unused) {
+  (void)unused;
+  struct status s = status_of_one(NULL);
+  s.version = "a\"b\\c\nd";
+  char *text = metrics_text(&s);
+  assert_non_null(text);
+  assert_has(text, "{version=\"a\\\"b\\\\c\\nd\"} 1\n");
+  free(text);
+}
+
+static void the_status_lists_tunnels(void **unused) {
+  (void)unused;
+  struct status_tunnel t = {.host = "abc.r1.example.com", .owner = "laptop", .app_agent = "adit/1", .tcp_port = 20001, .streams_now = 1,
+                            .streams_total = 9, .age_s = 60};
+  struct status s = status_of_one(&t);
+  char *text = status_json(&s);
+  assert_non_null(text);
+  assert_has(text, "\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false");
+  assert_has(text, "\"streams_total\":42");
+  assert_has(text, "\"tunnels\":[{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"agent\":\"adit/1\",\"tcp_port\":20001,"
+                   "\"streams_now\":1,\"streams_total\":9,\"age_s\":60}]}");
+  free(text);
+  t.tcp_port = 0;
+  s.draining = true;
+  text = status_json(&s);
+  assert_non_null(text);
+  assert_has(text, "\"tcp_port\":null");
+  assert_has(text, "\"draining\":true");
+  free(text);
+}
+
+static void without_tunnels_the_list_is_empty(void **unused) {
+  (void)unused;
+  struct status s = status_of_one(NULL);
+  char *text = status_json(&s);
+  assert_non_null(text);
+  assert_has(text, "\"tunnels\":[]}");
+  free(text);
+}
+
+/* What an agent says of itself cannot break out of its string. */
+static void texts_of_agents_are_escaped(void **unused) {
+  (void)unused;
+  static const struct { const char *in, *out; } cases[] = {
+    {"a\"},{\"x", "\"agent\":\"a\\\"},{\\\"x\","},
+    {"a\\", "\"agent\":\"a\\\\\","},
+    {"a\nb\x1b\x7f", "\"agent\":\"a\\u000ab\\u001b\\u007f\","},
+    {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "\"agent\":\"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\","},
+    {"\xc3", "\"agent\":\"\\ufffd\","},                                  /* cut off */
+    {"\xe2\x82", "\"agent\":\"\\ufffd\\ufffd\","},
+    {"\xc0\xaf", "\"agent\":\"\\ufffd\\ufffd\","},                       /* overlong */
+    {"\xe0\x80\xaf", "\"agent\":\"\\ufffd\\ufffd\\ufffd\","},
+    {"\xed\xa0\x80", "\"agent\":\"\\ufffd\\ufffd\\ufffd\","},            /* a surrogate */
+    {"\xf4\x90\x80\x80", "\"agent\":\"\\ufffd\\ufffd\\ufffd\\ufffd\","}, /* above U+10FFFF */
+    {"\xff\x80x", "\"agent\":\"\\ufffd\\ufffdx\","},
+  };
+  for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    struct status_tunnel t = {.host = "h", .owner = "o"};
+    snprintf(t.app_agent, sizeof t.app_agent, "%s", cases[i].in);
+    struct status s = status_of_one(&t);
+    char *text = status_json(&s);
+    assert_non_null(text);
+    assert_has(text, cases[i].out);
+    free(text);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test(the_counters_of_all_workers_are_added),
+    cmocka_unit_test(every_sample_has_its_help_and_type_before_it),
+    cmocka_unit_test(closed_streams_are_counted_by_reason),
+    cmocka_unit_test(a_label_value_is_escaped),
+    cmocka_unit_test(the_status_lists_tunnels),
+    cmocka_unit_test(without_tunnels_the_list_is_empty),
+    cmocka_unit_test(texts_of_agents_are_escaped),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
