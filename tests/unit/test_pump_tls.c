@@ -1,0 +1,244 @@
+/* TLS 1.2 on the peer side, the record layer on the wire side: what the relay does for a visitor whom it cannot hand off. */
+#include "pump_far.h"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
+#include "tls/authority.h"
+#include "tls/tls_server.h"
+
+static const char host[] = "label.r1.example.com";
+
+struct tls_fixture {
+  struct fixture base;
+  SSL_CTX *ctx;
+  SSL *visitor;
+};
+
+static struct tls_server *make_identity(void) {
+  const char *const names[] = {"r1.example.com", "*.r1.example.com"};
+  struct err e = {0};
+  char *chain, *key;
+  struct authority *a = authority_make("r1.example.com", &e);
+  assert_non_null(a);
+  assert_int_equal(authority_issue(a, names, 2, 30, &chain, &key, &e), 0);
+  struct tls_server *s = tls_server_new(chain, strlen(chain), key, strlen(key), "r1.example.com", &e);
+  assert_non_null(s);
+  authority_pem_free(chain);
+  authority_pem_free(key);
+  authority_free(a);
+  return s;
+}
+
+/* One exchange of the handshake, as the relay does it: never a byte more than wanted. */
+static enum tls_status serve_handshake(struct tls_conn *t, int fd) {
+  uint8_t bytes[4096];
+  struct err e = {0};
+  enum tls_status status = TLS_GOING_ON;
+  ssize_t n;
+  while (status == TLS_GOING_ON && (n = recv(fd, bytes, size_min(sizeof(bytes), tls_conn_want(t)), 0)) > 0) {
+    status = tls_conn_feed(t, bytes, (size_t)n, &e);
+  }
+  if (status == TLS_FAILED) fail_msg("%s", e.text);
+  size_t out_n;
+  const uint8_t *out = tls_conn_output(t, &out_n);
+  if (out_n > 0) assert_int_equal(send(fd, out, out_n, MSG_NOSIGNAL), (ssize_t)out_n);
+  tls_conn_output_sent(t, out_n);
+  return status;
+}
+
+static void start_tls12(struct tls_fixture *f) {
+  struct rig *r = f->base.rig;
+  const struct tls_server_policy policy = {.host = host};
+  struct err e = {0};
+  struct tls_server *identity = make_identity();
+  struct tls_conn *t = tls_conn_server(identity, &policy, &e);
+  assert_non_null(t);
+  tls_server_unref(identity);
+  f->ctx = SSL_CTX_new(TLS_client_method());
+  SSL_CTX_set_max_proto_version(f->ctx, TLS1_2_VERSION);
+  SSL_CTX_set_mode(f->ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  f->visitor = SSL_new(f->ctx);
+  SSL_set_tlsext_host_name(f->visitor, (char *)(uintptr_t)host);
+  SSL_set_fd(f->visitor, r->visitor);
+  SSL_set_connect_state(f->visitor);
+  enum tls_status status = TLS_GOING_ON;
+  RIG_UNTIL(r, ({
+              int done = SSL_do_handshake(f->visitor);
+              if (status == TLS_GOING_ON) status = serve_handshake(t, r->peer_fd);
+              done == 1 && status == TLS_DONE;
+            }));
+  assert_int_equal(tls_conn_version(t), TLS1_2_VERSION);
+  struct pump_params params = {.sealed = make_sealed(false, 0), .tls = t};
+  rig_start(r, &params);
+}
+
+static int tls_set_up(void **state) {
+  struct tls_fixture *f = calloc(1, sizeof(*f));
+  f->base.rig = rig_new(PUMP_SPLICE);
+  f->base.far.sealed = make_sealed(true, 0);
+  start_tls12(f);
+  *state = f;
+  return 0;
+}
+
+static int tls_tear_down(void **state) {
+  struct tls_fixture *f = *state;
+  SSL_free(f->visitor);
+  SSL_CTX_free(f->ctx);
+  ERR_clear_error();
+  rig_free(f->base.rig);
+  sealed_free(f->base.far.sealed);
+  free(f);
+  return 0;
+}
+
+static void visitor_send_pattern(struct tls_fixture *f, size_t *at, size_t to) {
+  uint8_t part[16384];
+  while (*at < to) {
+    size_t n = size_min(sizeof(part), to - *at);
+    for (size_t i = 0; i < n; i++) part[i] = rig_byte(*at + i);
+    ERR_clear_error();
+    int put = SSL_write(f->visitor, part, (int)n);
+    if (put <= 0) return;
+    *at += (size_t)put;
+  }
+}
+
+/* What SSL_get_error says in the end. */
+static int visitor_expect_pattern(struct tls_fixture *f, size_t *at, size_t max) {
+  uint8_t part[16384];
+  while (max > 0) {
+    ERR_clear_error();
+    int n = SSL_read(f->visitor, part, (int)size_min(sizeof(part), max));
+    if (n <= 0) return SSL_get_error(f->visitor, n);
+    for (int i = 0; i < n; i++) assert_int_equal(part[i], rig_byte(*at + (size_t)i));
+    *at += (size_t)n;
+    max -= (size_t)n;
+  }
+  return SSL_ERROR_WANT_READ;
+}
+
+static void megabytes_pass_both_ways_and_idle_holds_no_buffer(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t sent = 0, got = 0;
+  RIG_UNTIL(r, ({
+              far_send_pattern(&f->base, BIG);
+              visitor_send_pattern(f, &sent, BIG);
+              far_read(&f->base, SIZE_MAX);
+              visitor_expect_pattern(f, &got, SIZE_MAX);
+              got == BIG && f->base.far.got == BIG;
+            }));
+  assert_int_equal(r->to_wire_counter, BIG);
+  assert_int_equal(r->to_peer_counter, BIG);
+  rig_settle(r);
+  assert_int_equal(pump_pool_stats(r->pool)->buffers, 0);
+}
+
+static void a_visitor_that_does_not_read_stops_the_wire(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t got = 0;
+  for (int i = 0; i < 100; i++) {
+    far_send_pattern(&f->base, 64 << 20);
+    loop_turn(r->loop, 1);
+  }
+  assert_true(f->base.far.sent < 32 << 20);
+  size_t out = 0;
+  (void)tls_conn_output(r->pump->tls, &out);
+  assert_true(out <= 2 * RECORD_CIPHER_MAX);
+  RIG_UNTIL(r, (far_flush(&f->base), visitor_expect_pattern(f, &got, SIZE_MAX), got == f->base.far.sent));
+}
+
+static void close_notify_of_the_visitor_is_half_close(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t sent = 0, got = 0;
+  visitor_send_pattern(f, &sent, 1000);
+  SSL_shutdown(f->visitor);        /* and no FIN */
+  RIG_UNTIL(r, (far_read(&f->base, SIZE_MAX), f->base.far.fin));
+  assert_true(f->base.far.eof);
+  assert_int_equal(f->base.far.got, 1000);
+  RIG_UNTIL(r, (far_send_pattern(&f->base, BIG), visitor_expect_pattern(f, &got, SIZE_MAX), got == BIG));
+  far_close(&f->base);
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_ZERO_RETURN);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_CLEAN);
+}
+
+static void end_of_the_app_is_close_notify_and_the_upload_flows(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t sent = 0, got = 0;
+  far_close(&f->base);
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_ZERO_RETURN);
+  RIG_UNTIL(r, (visitor_send_pattern(f, &sent, BIG), far_read(&f->base, SIZE_MAX), f->base.far.got == BIG));
+  SSL_shutdown(f->visitor);
+  RIG_UNTIL(r, (far_read(&f->base, SIZE_MAX), f->base.far.fin));
+  assert_true(f->base.far.eof);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_CLEAN);
+}
+
+static void fin_without_close_notify_is_a_truncation_and_resets_the_wire(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t sent = 0;
+  visitor_send_pattern(f, &sent, 1000);
+  shutdown(r->visitor, SHUT_WR);
+  RIG_UNTIL(r, (far_read(&f->base, SIZE_MAX), f->base.far.reset || f->base.far.fin));
+  assert_true(f->base.far.reset);
+  assert_false(f->base.far.eof);
+  assert_int_equal(f->base.far.got, 1000);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_TRUNCATED);
+}
+
+static void garbage_in_the_stream_is_answered_with_an_alert_and_resets_the_wire(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  static const uint8_t garbage[64] = {23, 3, 3, 0, 59};
+  size_t got = 0;
+  assert_int_equal(send(r->visitor, garbage, sizeof(garbage), MSG_NOSIGNAL), sizeof(garbage));
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SSL); /* the alert */
+  RIG_UNTIL(r, (far_read(&f->base, SIZE_MAX), f->base.far.reset));
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_PROTOCOL);
+}
+
+static void a_reset_of_the_wire_resets_the_visitor(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t got = 0;
+  rig_reset(&r->agent);
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SYSCALL);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_WIRE_RESET);
+}
+
+static void abort_tells_the_visitor_by_a_fatal_alert(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t got = 0;
+  rig_settle(r);
+  pump_abort(r->pump, CLOSE_REVOKED);
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SSL);
+  RIG_UNTIL(r, list_empty(&r->pool->lingers));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, tls_set_up, tls_tear_down)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+    TEST(megabytes_pass_both_ways_and_idle_holds_no_buffer),
+    TEST(a_visitor_that_does_not_read_stops_the_wire),
+    TEST(close_notify_of_the_visitor_is_half_close),
+    TEST(end_of_the_app_is_close_notify_and_the_upload_flows),
+    TEST(fin_without_close_notify_is_a_truncation_and_resets_the_wire),
+    TEST(garbage_in_the_stream_is_answered_with_an_alert_and_resets_the_wire),
+    TEST(a_reset_of_the_wire_resets_the_visitor),
+    TEST(abort_tells_the_visitor_by_a_fatal_alert),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
