@@ -41,7 +41,8 @@ static void door_free(struct loop_deferred *d) {
   free(door);
 }
 
-/* Leaves everything but the descriptor and the source's count to the end of the turn. */
+/* Lets go of the descriptor and the source's count, which are the caller's from then on. The struct can be read until the end of the
+   turn. */
 static void door_leave(struct door *d) {
   loop_timer_stop(&d->deadline);
   loop_io_del(&d->io);
@@ -51,9 +52,9 @@ static void door_leave(struct door *d) {
 }
 
 static void door_drop(struct door *d) {
+  door_leave(d);
   worker_source_leave(d->worker, &d->source);
   net_close(d->fd);
-  door_leave(d);
 }
 
 static void door_alert(struct door *d, uint8_t alert) {
@@ -61,9 +62,9 @@ static void door_alert(struct door *d, uint8_t alert) {
   tls_plain_alert(alert, record);
   ssize_t sent = net_send(d->fd, record, sizeof record); /* best effort: it is a refusal */
   (void)sent;
+  door_leave(d);
   worker_source_leave(d->worker, &d->source);
   pump_linger_close(d->worker->pool, d->fd);
-  door_leave(d);
 }
 
 static void door_deadline(struct loop_timer *t) {
@@ -80,15 +81,15 @@ static void door_route(struct door *d) {
   bool link = client_hello_offers_alpn(hello, WIRE_ALPN);
   if (hello->has_sni && strcmp(hello->sni, r->options->domain) == 0) {
     if (link && !relay_draining(r)) {
-      link_accept(d->worker, d->fd, &d->peer, &d->source, hello);
       door_leave(d);
+      link_accept(d->worker, d->fd, &d->peer, &d->source, hello);
       return;
     }
   } else if (hello->has_sni && !link) {
     struct tunnel *t = visitor_tunnel(r, hello->sni, &d->peer);
     if (t != NULL) {
-      visitor_accept(d->worker, d->fd, &d->peer, &d->local, &d->source, hello, t);
       door_leave(d);
+      visitor_accept(d->worker, d->fd, &d->peer, &d->local, &d->source, hello, t);
       return;
     }
   }
@@ -175,6 +176,7 @@ static bool door_read_preface(struct door *d) {
   d->got += (size_t)n;
   if (d->got < PREFACE_BYTES) return true;
   struct preface p;
+  door_leave(d);
   worker_source_leave(d->worker, &d->source);
   if (preface_decode(d->u.preface, &p) == 0) {
     warm_arrived(d->worker, d->fd, &p);
@@ -182,7 +184,6 @@ static bool door_read_preface(struct door *d) {
     METRIC_ADD(&d->worker->metrics, data_connections_refused_total, 1);
     net_close(d->fd);
   }
-  door_leave(d);
   return false;
 }
 

@@ -150,7 +150,7 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
   net_reset(p->peer_fd);
 }
 
-int stream_start(const struct stream_params *p) {
+int stream_hand_off(const struct stream_params *p) {
   struct handoff h;
   uint8_t open[OPEN_MAX_BYTES];
   size_t open_n = 0;

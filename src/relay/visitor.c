@@ -89,7 +89,7 @@ static void visitor_answered(struct ask *a) {
   }
   struct stream_params p = {.worker = v->worker, .tunnel = v->tunnel, .wire_fd = a->fd, .keys = a->keys, .peer_fd = v->fd,
                             .conn = v->conn, .peer = v->peer, .local = v->local};
-  if (stream_start(&p) != 0) {
+  if (stream_hand_off(&p) != 0) {
     visitor_refuse(v);
     return;
   }
