@@ -51,7 +51,7 @@ static struct token_relay remembered(struct state *s) {
 
 static struct token issued(struct state *s, const struct issue_request *r) {
   char text[TOKEN_TEXT_MAX_CHARS + 1];
-  struct token t;
+  struct token t = {.relays_n = 0};
   struct err e = {0};
   if (issue_token(s, r, NOW, text, &e) != 0 || token_decode(text, strlen(text), &t, &e) != 0)
     fail_msg("%s", e.text);
