@@ -1,0 +1,276 @@
+/* Tokens, certificates, operator keys and tickets: round trips, and a clear word for every kind of damage. */
+#include "cm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "wire/ticket.h"
+#include "wire/token.h"
+
+static const uint8_t operator_seed[ED25519_KEY_BYTES] = {7, 7, 7}, agent_seed[ED25519_KEY_BYTES] = {5, 5};
+
+static struct certificate certificate_sample(void) {
+  struct certificate c;
+  memset(&c, 0, sizeof c);
+  memcpy(c.id, "0123456789abcdef", 16);
+  memcpy(c.name, "build farm", 11);
+  assert_int_equal(ed25519_public(agent_seed, c.public_key), 0);
+  assert_int_equal(ed25519_public(operator_seed, c.operator_key), 0);
+  c.max_tunnels = 100;
+  c.issued_s = 1700000000;
+  c.expires_s = 1800000000;
+  return c;
+}
+
+static struct token token_sample(void) {
+  struct token t;
+  memset(&t, 0, sizeof t);
+  t.relays_n = 3;
+  t.relays[0] = (struct token_relay){.dial = {"r1.example.com", 443}, .pin = {.kind = PIN_PUBLIC_AUTHORITIES}};
+  t.relays[1] = (struct token_relay){.dial = {"192.0.2.1", 8443}, .name = "r2.example.com", .pin = {.kind = PIN_SPKI_SHA256, .spki_sha256 = {1, 2}}};
+  t.relays[2] = (struct token_relay){.dial = {"2001:db8::1", 1}, .name = "r3.example.com"};
+  memcpy(t.seed, agent_seed, sizeof t.seed);
+  t.info = certificate_sample();
+  assert_int_equal(certificate_sign(&t.info, operator_seed, t.certificate, sizeof t.certificate, &t.certificate_n), 0);
+  return t;
+}
+
+static void certificate_round_trips(void **state) {
+  (void)state;
+  struct certificate a = certificate_sample(), b;
+  uint8_t out[CERTIFICATE_MAX_BYTES];
+  size_t n;
+  assert_int_equal(certificate_sign(&a, operator_seed, out, sizeof out, &n), 0);
+  assert_int_equal(certificate_verify(out, n, &b), 0);
+  assert_memory_equal(&a, &b, sizeof a);
+  memset(a.name, 'n', TOKEN_NAME_MAX_CHARS);
+  a.expires_s = 0;
+  assert_int_equal(certificate_sign(&a, operator_seed, out, sizeof out, &n), 0);
+  assert_int_equal(certificate_verify(out, n, &b), 0);
+  assert_int_equal(strlen(b.name), TOKEN_NAME_MAX_CHARS);
+}
+
+static void certificate_names_the_key_that_signed(void **state) {
+  (void)state;
+  struct certificate a = certificate_sample(), b;
+  uint8_t out[CERTIFICATE_MAX_BYTES], key[ED25519_KEY_BYTES];
+  size_t n;
+  assert_int_equal(certificate_sign(&a, agent_seed, out, sizeof out, &n), 0);
+  assert_int_equal(certificate_verify(out, n, &b), 0);
+  assert_int_equal(ed25519_public(agent_seed, key), 0);
+  assert_memory_equal(b.operator_key, key, sizeof key);
+}
+
+static void certificate_changed_cut_or_longer_is_refused(void **state) {
+  (void)state;
+  struct certificate a = certificate_sample(), b;
+  uint8_t out[CERTIFICATE_MAX_BYTES + 1] = {0};
+  size_t n;
+  assert_int_equal(certificate_sign(&a, operator_seed, out, sizeof out, &n), 0);
+  for (size_t i = 0; i < n; i++) {
+    out[i] ^= 1;
+    assert_true(certificate_verify(out, n, &b) < 0);
+    out[i] ^= 1;
+  }
+  for (size_t cut = 0; cut < n; cut++) assert_true(certificate_verify(out, cut, &b) < 0);
+  assert_true(certificate_verify(out, n + 1, &b) < 0);
+  assert_int_equal(certificate_verify(out, CERTIFICATE_MAX_BYTES + 1, &b), ERR_SYNTAX);
+  for (size_t cap = 0; cap < n; cap++) {
+    size_t written;
+    assert_int_equal(certificate_sign(&a, operator_seed, out, cap, &written), ERR_LIMIT);
+  }
+}
+
+static void certificate_names_that_harm_a_terminal_are_refused(void **state) {
+  (void)state;
+  struct certificate a = certificate_sample();
+  uint8_t out[CERTIFICATE_MAX_BYTES];
+  size_t n;
+  a.name[0] = 0x1b;
+  assert_int_equal(certificate_sign(&a, operator_seed, out, sizeof out, &n), ERR_USAGE);
+  a.name[0] = 0;
+  assert_int_equal(certificate_sign(&a, operator_seed, out, sizeof out, &n), ERR_USAGE);
+}
+
+static void token_round_trips_also_with_space_around(void **state) {
+  (void)state;
+  struct token a = token_sample(), b;
+  char text[TOKEN_TEXT_MAX_CHARS + 1], spaced[TOKEN_TEXT_MAX_CHARS + 8];
+  assert_int_equal(token_encode(&a, text, sizeof text), 0);
+  assert_int_equal(strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"), strlen(text));
+  snprintf(spaced, sizeof spaced, " \t%s\r\n", text);
+  struct err e;
+  assert_int_equal(token_decode(spaced, strlen(spaced), &b, &e), 0);
+  assert_memory_equal(&a, &b, sizeof a);
+}
+
+static void token_with_any_character_changed_or_cut_is_refused(void **state) {
+  (void)state;
+  struct token a = token_sample(), b, nothing;
+  char text[TOKEN_TEXT_MAX_CHARS + 1];
+  struct err e;
+  memset(&nothing, 0, sizeof nothing);
+  assert_int_equal(token_encode(&a, text, sizeof text), 0);
+  size_t n = strlen(text);
+  for (size_t i = 0; i < n; i++) {
+    char was = text[i];
+    text[i] = was == 'A' ? 'B' : 'A';
+    e.text[0] = 0;
+    assert_true(token_decode(text, n, &b, &e) < 0);
+    assert_non_null(strchr(e.text, '('));
+    assert_memory_equal(&b, &nothing, sizeof b);
+    text[i] = was;
+  }
+  for (size_t cut = 0; cut < n; cut++) assert_true(token_decode(text, cut, &b, &e) < 0);
+  assert_int_equal(token_decode(text, n, &b, &e), 0);
+}
+
+static void token_errors_say_which_damage_it_is(void **state) {
+  (void)state;
+  struct token a = token_sample(), b;
+  char text[2 * TOKEN_TEXT_MAX_CHARS];
+  struct err e;
+  assert_int_equal(token_decode("", 0, &b, &e), ERR_SYNTAX);
+  assert_non_null(strstr(e.text, "empty"));
+  assert_int_equal(token_decode("ghp_abcdef", 10, &b, &e), ERR_SYNTAX);
+  assert_non_null(strstr(e.text, "does not begin with adit1_"));
+  memset(text, 'A', sizeof text);
+  assert_int_equal(token_decode(text, sizeof text, &b, &e), ERR_LIMIT);
+  assert_int_equal(token_decode("adit1_%%%%", 10, &b, &e), ERR_SYNTAX);
+  assert_non_null(strstr(e.text, "characters"));
+  assert_int_equal(token_decode("adit1_", 6, &b, &e), ERR_SYNTAX);
+  assert_int_equal(token_decode("adit1_AgAAAAAAAAAAAAAA", 22, &b, &e), ERR_UNSUPPORTED);
+  assert_non_null(strstr(e.text, "another version"));
+  a.seed[0] ^= 1; /* encodes a key that is not the certificate's */
+  assert_int_equal(token_encode(&a, text, sizeof text), 0);
+  assert_int_equal(token_decode(text, strlen(text), &b, &e), ERR_AUTH);
+  assert_non_null(strstr(e.text, "does not belong"));
+  a = token_sample();
+  a.certificate[20] ^= 1;
+  assert_int_equal(token_encode(&a, text, sizeof text), 0);
+  assert_int_equal(token_decode(text, strlen(text), &b, &e), ERR_AUTH);
+  assert_non_null(strstr(e.text, "certificate"));
+  a = token_sample();
+  a.relays[1].dial.port = 0;
+  assert_int_equal(token_encode(&a, text, sizeof text), 0);
+  assert_int_equal(token_decode(text, strlen(text), &b, &e), ERR_SYNTAX);
+  assert_non_null(strstr(e.text, "malformed"));
+}
+
+static void token_that_does_not_fit_is_not_written(void **state) {
+  (void)state;
+  struct token a = token_sample();
+  char text[TOKEN_TEXT_MAX_CHARS + 1];
+  assert_int_equal(token_encode(&a, text, 100), ERR_LIMIT);
+  a.relays_n = 0;
+  assert_int_equal(token_encode(&a, text, sizeof text), ERR_USAGE);
+  a.relays_n = TOKEN_RELAYS_MAX + 1;
+  assert_int_equal(token_encode(&a, text, sizeof text), ERR_USAGE);
+  a.relays_n = TOKEN_RELAYS_MAX;
+  for (size_t i = 0; i < TOKEN_RELAYS_MAX; i++) {
+    memset(a.relays[i].dial.host, 'a', 253);
+    memset(a.relays[i].name, 'a', 253);
+    a.relays[i].dial.port = 1;
+  }
+  assert_int_equal(token_encode(&a, text, sizeof text), ERR_LIMIT);
+}
+
+static void operator_key_round_trips(void **state) {
+  (void)state;
+  char text[OPERATOR_TEXT_MAX];
+  uint8_t key[ED25519_KEY_BYTES], back[ED25519_KEY_BYTES];
+  assert_int_equal(ed25519_public(operator_seed, key), 0);
+  operator_key_encode(key, text);
+  assert_int_equal(operator_key_decode(text, strlen(text), back), 0);
+  assert_memory_equal(key, back, sizeof key);
+  size_t n = strlen(text) - 1;
+  for (size_t cut = 0; cut < n; cut++) assert_int_equal(operator_key_decode(text, cut, back), ERR_SYNTAX);
+  text[n] = 'A';
+  assert_int_equal(operator_key_decode(text, n + 1, back), ERR_SYNTAX);
+  text[0] = 'b';
+  assert_int_equal(operator_key_decode(text, n, back), ERR_SYNTAX);
+}
+
+static struct ticket ticket_sample(void) {
+  struct ticket t;
+  memset(&t, 0, sizeof t);
+  memcpy(t.relay, "r5.example.com", 15);
+  memcpy(t.owner, "fedcba9876543210", 16);
+  base32_encode((const uint8_t *)"fifteen bytes!!", LABEL_RANDOM_BYTES, t.label);
+  t.tcp_port = 20001;
+  t.incarnation = 3;
+  t.expires_s = 1800000000;
+  return t;
+}
+
+static void ticket_round_trips_under_the_current_and_the_previous_key(void **state) {
+  (void)state;
+  struct ticket_key keys[2] = {{.id = 2, .key = {2}}, {.id = 1, .key = {1}}};
+  struct ticket a = ticket_sample(), b;
+  uint8_t out[TICKET_MAX_BYTES];
+  size_t n;
+  for (size_t i = 0; i < 2; i++) {
+    assert_int_equal(ticket_encode(&a, &keys[i], out, &n), 0);
+    assert_int_equal(ticket_decode(out, n, keys, 2, &b), 0);
+    assert_memory_equal(&a, &b, sizeof a);
+  }
+  assert_int_equal(ticket_decode(out, n, keys, 1, &b), ERR_AUTH);
+  assert_int_equal(ticket_decode(out, n, keys, 0, &b), ERR_AUTH);
+  keys[1].key[31] ^= 1;
+  assert_int_equal(ticket_decode(out, n, keys, 2, &b), ERR_AUTH);
+}
+
+static void ticket_changed_cut_or_longer_is_refused(void **state) {
+  (void)state;
+  struct ticket_key key = {.id = 9, .key = {1}};
+  struct ticket a = ticket_sample(), b, nothing;
+  uint8_t out[TICKET_MAX_BYTES + 1] = {0};
+  size_t n;
+  memset(&nothing, 0, sizeof nothing);
+  assert_int_equal(ticket_encode(&a, &key, out, &n), 0);
+  for (size_t bit = 0; bit < n * 8; bit++) {
+    out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    assert_true(ticket_decode(out, n, &key, 1, &b) < 0);
+    assert_memory_equal(&b, &nothing, sizeof b);
+    out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+  }
+  for (size_t cut = 0; cut < n; cut++) assert_true(ticket_decode(out, cut, &key, 1, &b) < 0);
+  assert_true(ticket_decode(out, n + 1, &key, 1, &b) < 0);
+  assert_int_equal(ticket_decode(out, TICKET_MAX_BYTES + 1, &key, 1, &b), ERR_SYNTAX);
+}
+
+static void ticket_of_a_malformed_address_is_not_written(void **state) {
+  (void)state;
+  struct ticket_key key = {.id = 9, .key = {1}};
+  struct ticket a = ticket_sample();
+  uint8_t out[TICKET_MAX_BYTES];
+  size_t n;
+  a.label[0] = 'U';
+  assert_int_equal(ticket_encode(&a, &key, out, &n), ERR_USAGE);
+  a = ticket_sample();
+  a.relay[0] = 0;
+  assert_int_equal(ticket_encode(&a, &key, out, &n), ERR_USAGE);
+  a = ticket_sample();
+  memset(a.relay, 0, sizeof a.relay);
+  for (size_t i = 0; i < HOST_NAME_MAX_CHARS; i++) a.relay[i] = i % 2 == 0 ? 'a' : '.';
+  assert_int_equal(ticket_encode(&a, &key, out, &n), 0); /* the longest name fits */
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test(certificate_round_trips),
+    cmocka_unit_test(certificate_names_the_key_that_signed),
+    cmocka_unit_test(certificate_changed_cut_or_longer_is_refused),
+    cmocka_unit_test(certificate_names_that_harm_a_terminal_are_refused),
+    cmocka_unit_test(token_round_trips_also_with_space_around),
+    cmocka_unit_test(token_with_any_character_changed_or_cut_is_refused),
+    cmocka_unit_test(token_errors_say_which_damage_it_is),
+    cmocka_unit_test(token_that_does_not_fit_is_not_written),
+    cmocka_unit_test(operator_key_round_trips),
+    cmocka_unit_test(ticket_round_trips_under_the_current_and_the_previous_key),
+    cmocka_unit_test(ticket_changed_cut_or_longer_is_refused),
+    cmocka_unit_test(ticket_of_a_malformed_address_is_not_written),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
