@@ -16,7 +16,7 @@ static void as_it_comes(const uint8_t *data, size_t size) {
   size_t n = size_min(size, sizeof in), total;
   memcpy(in, data, n);
   if (n >= OPEN_HEADER_BYTES && open_length(in, &total) == 0) ASSERT(total <= OPEN_MAX_BYTES);
-  (void)open_decode(in, n, &keys, &m);
+  ASSERT(open_decode(in, n, &keys, &m) <= 0);
 }
 
 static void under_a_seal(const uint8_t *data, size_t size) {

@@ -49,7 +49,7 @@ static void write_printable(struct writer *w, const char *text, size_t cap) {
 static void read_ticket(struct reader *r, const uint8_t **p, size_t *n) {
   struct reader v = read_vec16(r);
   if (v.left > TICKET_MAX_BYTES) r->bad = true;
-  *p = v.left > 0 ? v.at : NULL;
+  *p = v.at;
   *n = v.left;
 }
 
@@ -153,7 +153,7 @@ int frame_bind_decode(struct reader body, struct frame_bind *f) {
   *f = (struct frame_bind){.id = read_u32(&body)};
   f->flags = read_u32(&body);
   struct reader alpn = read_vec8(&body);
-  f->alpn = alpn.left > 0 ? alpn.at : NULL;
+  f->alpn = alpn.at;
   f->alpn_n = alpn.left;
   size_t allow_n = read_u8(&body);
   if (body.bad || allow_n > ALLOW_CIDRS_MAX) return ERR_SYNTAX;
