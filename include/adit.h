@@ -63,6 +63,8 @@ ADIT_EXPORT int adit_config_set_ca_file(struct adit_config *config, const char *
 ADIT_EXPORT int adit_config_load(struct adit_config *config, int *found);
 /* Without a token: starts `program relay` (path of the adit program) on loopback as a child that dies with this process. */
 ADIT_EXPORT int adit_config_set_embedded(struct adit_config *config, const char *program);
+/* Connects to a relay of the configuration, proves the token to it and leaves: 0, or why not (adit_config_error). */
+ADIT_EXPORT int adit_check(struct adit_config *config, int timeout_ms);
 ADIT_EXPORT const char *adit_config_error(const struct adit_config *config);
 
 /* Starts connecting in the background. NULL: out of memory, or the config is bad (adit_config_error says why). */

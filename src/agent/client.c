@@ -92,7 +92,7 @@ static bool client_one_relay(const struct adit_client *c) {
 
 static void client_choices_ready(struct adit_client *c) {
   LIST_FOREACH(&c->tunnels, it) tunnel_choose_home(CONTAINER_OF(it, struct adit_tunnel, node));
-  if (client_one_relay(c) || !list_empty(&c->tunnels)) client_connect(c);
+  if (c->setup.eager || client_one_relay(c) || !list_empty(&c->tunnels)) client_connect(c);
 }
 
 void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls, const struct addr *address) {

@@ -20,6 +20,7 @@ struct setup {
   size_t dials_n;
   char *ca_file;
   char *embedded;                  /* path of the adit program */
+  bool eager;                      /* connects before there is a tunnel, even where a ticket might decide which relay */
 };
 
 /* One relay that may be dialled, and who we are to it. */

@@ -113,7 +113,16 @@ enum {
   ADMIN_BODY_MAX_BYTES = 1024,
   ADMIN_TIMEOUT_S = 5,
   ADMIN_ACCEPTS_PER_S = 64,                /* with the timeout this bounds the admin port's descriptors */
-  ADMIN_PAUSE_MS = 1000
+  ADMIN_PAUSE_MS = 1000,
+
+  /* command line */
+  CONFIG_FILE_MAX_BYTES = 65536,
+  STATUS_MAX_BYTES = 16 << 20,             /* the answer of /status: some 60,000 tunnels */
+  STATUS_DEADLINE_MS = 5000,
+  LOGIN_DEADLINE_MS = 15000,
+  FORWARD_START_MS = 30000,                /* `adit forward` gives up when nothing is open by then */
+  FORWARD_DRAIN_MS = 1000,                 /* at the end of `adit forward`: what was accepted may still be delivered */
+  RELAY_WORKERS_MAX = 256
 };
 
 #endif

@@ -1,0 +1,460 @@
+/* `adit forward`: opens tunnels through the public library and tells what happens to them. The hard thing: one loop serves the
+   library's events, signals, the live line and the command behind "--", and whatever ends first, everything ends in order. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "adit.h"
+#include "base/limits.h"
+#include "base/secret.h"
+#include "cli/command.h"
+#include "cli/config_file.h"
+#include "cli/runner.h"
+#include "cli/tell.h"
+
+extern char **environ;
+
+struct forward_arguments {
+  bool unencrypted, h2, proxy_protocol, json;
+  const char *alpn, *ca, *keep, *link;
+  struct option_list allow, relays, token_files;
+  char *tokens[OPTION_LIST_MAX];   /* copies: those in argv are wiped */
+  size_t tokens_n;
+};
+
+static int take_token(void *target, const char *value, struct err *e) {
+  struct forward_arguments *a = target;
+  if (a->tokens_n == OPTION_LIST_MAX) return err_set(e, ERR_USAGE, "given more than %d times", OPTION_LIST_MAX);
+  a->tokens[a->tokens_n] = strdup(value);
+  if (a->tokens[a->tokens_n] == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  a->tokens_n++;
+  return 0;
+}
+
+#define AT(member) .offset = offsetof(struct forward_arguments, member)
+static const struct option_row forward_rows[] = {
+  {.name = "unencrypted", .kind = OPTION_FLAG, AT(unencrypted),
+   .help = "Open a raw TCP port on the relay, too, for protocols without TLS such as ssh."},
+  {.name = "alpn", .value = "LIST", .kind = OPTION_TEXT, AT(alpn),
+   .help = "Comma-separated protocols offered to visitors (default: http/1.1)."},
+  {.name = "h2", .kind = OPTION_FLAG, AT(h2), .help = "Offer HTTP/2 to visitors; the app gets it in clear (h2c)."},
+  {.name = "relay", .value = "HOST:PORT", .kind = OPTION_LIST, AT(relays),
+   .help = "Dial this relay instead of those in the token; of several the nearest is used."},
+  {.name = "token", .value = "TOKEN", .kind = OPTION_CALL, .set = take_token, .many = true, .secret = true,
+   .help = "The token to open tunnels with (default: ADIT_TOKEN, then what adit login stored). Wiped from the argument list at once, but --token-file leaves no trace in a shell's history either."},
+  {.name = "token-file", .value = "FILE", .kind = OPTION_LIST, AT(token_files), .help = "Read a token from FILE."},
+  {.name = "ca", .value = "FILE", .kind = OPTION_TEXT, AT(ca),
+   .help = "PEM authorities to trust, instead of the system's, for relays with a public certificate."},
+  {.name = "proxy-protocol", .kind = OPTION_FLAG, AT(proxy_protocol), .help = "Give the app a PROXY v2 header with the visitor's address."},
+  {.name = "allow", .value = "CIDR", .kind = OPTION_LIST, AT(allow), .help = "Let in only visitors from this address block."},
+  {.name = "keep", .value = "FILE", .kind = OPTION_TEXT, AT(keep),
+   .help = "Keep the address in FILE, so that a restart gets it back. Of several apps each has a file of its own, FILE.PORT."},
+  {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",
+   .help = "With plain, and a relay that allows it, bytes of the raw port are not sealed between relay and agent (default: sealed)."},
+  {.name = "json", .kind = OPTION_FLAG, AT(json), .help = "Print events as JSON objects, one a line, and nothing else, to stdout."},
+};
+
+struct app {
+  const char *text;                /* as given */
+  char name[300];                  /* as told: with a host */
+  struct adit_tunnel *tunnel;
+  bool open, ended;
+  char keep[4096];
+};
+
+struct forward {
+  struct forward_arguments a;
+  struct app apps[OPTIONS_WORDS_MAX];
+  size_t apps_n, open_n, ended_n;
+  struct adit_config *config;
+  struct adit_client *client;
+  struct tell tell;
+  char **command;                  /* argv behind "--"; NULL: none */
+  pid_t child;                     /* 0: not running */
+  sigset_t mask_before;
+  int signal_fd;
+  bool failed;                     /* some tunnel never opened, or all have ended */
+  bool done;
+  int status;
+};
+
+static uint64_t now_us(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static unsigned terminal_columns(void) {
+  struct winsize size;
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* --- what to start from --- */
+
+static int config_failed(const struct forward *f, int code, struct err *e) {
+  return err_set(e, code == ADIT_EINVAL ? ERR_USAGE : ERR_NOT_NOW, "%s", adit_config_error(f->config));
+}
+
+static int add_token_file(struct forward *f, const char *path, struct err *e) {
+  char *text;
+  size_t n;
+  int code = config_read(path, TOKEN_TEXT_MAX_CHARS + 64, &text, &n, e);
+  if (code != 0) return err_prefix(e, "--token-file");
+  code = memchr(text, 0, n) != NULL ? ADIT_ECONFIG : adit_config_add_token(f->config, text);
+  if (code != 0) (void)err_set(e, ERR_NOT_NOW, "--token-file %.200s: it holds no valid token (it should hold the one word that adit token create printed)", path);
+  wipe(text, n);
+  free(text);
+  return code == 0 ? 0 : e->code;
+}
+
+static int own_path(char *out, size_t cap, struct err *e) {
+  ssize_t n = readlink("/proc/self/exe", out, cap - 1);
+  if (n < 0) return err_set_errno(e, "/proc/self/exe");
+  out[n] = 0;
+  return 0;
+}
+
+/* Tokens and relays: flags first, then environment and the user's file; with neither, a relay of our own. */
+static int make_config(struct forward *f, struct err *e) {
+  struct forward_arguments *a = &f->a;
+  int code = 0, found = 0;
+  f->config = adit_config_new();
+  if (f->config == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  for (size_t i = 0; i < a->tokens_n; i++) {
+    if (code == 0) code = adit_config_add_token(f->config, a->tokens[i]);
+    wipe(a->tokens[i], strlen(a->tokens[i]));
+    free(a->tokens[i]);
+  }
+  a->tokens_n = 0;
+  if (code != 0) return config_failed(f, code, e);
+  for (size_t i = 0; i < a->token_files.n; i++)
+    if (add_token_file(f, a->token_files.at[i], e) != 0) return e->code;
+  for (size_t i = 0; i < a->relays.n; i++)
+    if ((code = adit_config_add_relay(f->config, a->relays.at[i])) != 0) {
+      (void)config_failed(f, code, e);
+      return err_prefix(e, "--relay");
+    }
+  if (a->ca != NULL && (code = adit_config_set_ca_file(f->config, a->ca)) != 0) return config_failed(f, code, e);
+  if ((code = adit_config_load(f->config, &found)) != 0) return config_failed(f, code, e);
+  if (found) return 0;
+  const char *relay = getenv("ADIT_RELAY");
+  if (a->relays.n > 0 || (relay != NULL && *relay != 0))
+    return err_set(e, ERR_NOT_NOW, "token: a relay is given but no token (set ADIT_TOKEN, give --token-file, or store one with adit login TOKEN)");
+  char path[4096];
+  if (own_path(path, sizeof path, e) != 0) return e->code;
+  if ((code = adit_config_set_embedded(f->config, path)) != 0) return config_failed(f, code, e);
+  f->tell.embedded = true;
+  return 0;
+}
+
+static int check_arguments(const struct forward *f, const struct options_parsed *parsed, struct err *e) {
+  if (parsed->words_n == 0)
+    return err_set(e, ERR_USAGE, "PORT: missing (say which port to forward: adit forward 8000)");
+  if (parsed->rest != NULL && parsed->rest[0] == NULL)
+    return err_set(e, ERR_USAGE, "COMMAND: missing behind -- (leave out --, or say what to run)");
+  if (f->a.link != NULL && strcmp(f->a.link, "plain") == 0 && !f->a.unencrypted)
+    return err_set(e, ERR_USAGE, "--link plain: only raw ports can be plain (add --unencrypted)");
+  return 0;
+}
+
+static void use_words(struct forward *f, const struct options_parsed *parsed) {
+  for (size_t i = 0; i < parsed->words_n; i++) {
+    struct app *app = &f->apps[f->apps_n++];
+    app->text = parsed->words[i];
+    bool bare = strspn(app->text, "0123456789") == strlen(app->text);
+    (void)snprintf(app->name, sizeof app->name, "%s%s", bare ? "127.0.0.1:" : "", app->text);
+  }
+  f->command = parsed->rest;
+}
+
+static void set_up_tell(struct forward *f, uint64_t start_us) {
+  const char *term = getenv("TERM");
+  bool terminal = isatty(STDOUT_FILENO) == 1 && term != NULL && strcmp(term, "dumb") != 0;
+  f->tell.start_us = start_us;
+  f->tell.to = f->command != NULL ? stderr : stdout;
+  f->tell.mode = f->a.json ? TELL_JSON : terminal && f->command == NULL ? TELL_TERMINAL : TELL_PLAIN;
+}
+
+/* Blocked before the library starts its thread, so that they come to us only. A signal that was ignored stays ignored. */
+static int take_signals(struct forward *f, struct err *e) {
+  static const int always[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD};
+  static const int for_command[] = {SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
+  sigset_t set;
+  sigemptyset(&set);
+  for (size_t i = 0; i < ARRAY_LEN(always); i++) sigaddset(&set, always[i]);
+  for (size_t i = 0; f->command != NULL && i < ARRAY_LEN(for_command); i++) sigaddset(&set, for_command[i]);
+  if (sigprocmask(SIG_BLOCK, &set, &f->mask_before) != 0) return err_set_errno(e, "signals");
+  f->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  return f->signal_fd < 0 ? err_set_errno(e, "signals") : 0;
+}
+
+static int client_failed(const struct forward *f, struct err *e) {
+  return err_set(e, adit_errno_last() == ADIT_EINVAL ? ERR_USAGE : ERR_NOT_NOW, "%s", adit_error(f->client));
+}
+
+static int open_tunnels(struct forward *f, struct err *e) {
+  struct adit_options options = ADIT_OPTIONS_INIT;
+  options.unencrypted = f->a.unencrypted;
+  options.plain = f->a.link != NULL && strcmp(f->a.link, "plain") == 0;
+  options.h2 = f->a.h2;
+  options.proxy_protocol = f->a.proxy_protocol;
+  options.alpn = f->a.alpn;
+  options.allow = f->a.allow.at;
+  options.allow_n = f->a.allow.n;
+  for (size_t i = 0; i < f->apps_n; i++) {
+    struct app *app = &f->apps[i];
+    options.keep_file = f->a.keep;
+    if (f->a.keep != NULL && f->apps_n > 1) {
+      const char *colon = strrchr(app->text, ':');
+      int n = snprintf(app->keep, sizeof app->keep, "%s.%s", f->a.keep, colon != NULL ? colon + 1 : app->text);
+      if (n < 0 || (size_t)n >= sizeof app->keep) return err_set(e, ERR_USAGE, "--keep: the path is too long");
+      options.keep_file = app->keep;
+    }
+    app->tunnel = adit_forward(f->client, app->text, &options);
+    if (app->tunnel == NULL) return client_failed(f, e);
+  }
+  return 0;
+}
+
+/* --- the command behind "--" --- */
+
+/* In the embedded relay's case everything is on this machine: its raw ports are reached by address, not by a name. */
+static const char *tcp_host_of(const struct forward *f, const struct adit_tunnel *tunnel) {
+  const char *host = adit_tunnel_tcp_host(tunnel);
+  return host != NULL && f->tell.embedded ? "127.0.0.1" : host;
+}
+
+static void stop(struct forward *f, int status) {
+  f->done = true;
+  f->status = status;
+}
+
+static void start_command(struct forward *f) {
+  struct runner_address addresses[OPTIONS_WORDS_MAX];
+  for (size_t i = 0; i < f->apps_n; i++) {
+    const struct adit_tunnel *t = f->apps[i].tunnel;
+    addresses[i] = (struct runner_address){.url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
+      .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t), .app_port = adit_tunnel_app_port(t)};
+  }
+  struct err e = {0};
+  int status = EXIT_STATUS_FAILED;
+  char **environment = runner_environment(environ, addresses, f->apps_n);
+  if (environment == NULL) (void)err_set(&e, ERR_NOMEM, "out of memory");
+  if (environment == NULL || runner_start(f->command, environment, &f->mask_before, &f->child, &status, &e) != 0) {
+    f->child = 0;
+    (void)command_fail(&e);
+    stop(f, status);
+  }
+  runner_environment_free(environment);
+}
+
+/* What the terminal sent (ctrl-C) has reached the command already: it is in the same process group. */
+static void forward_signal(struct forward *f, const struct signalfd_siginfo *s) {
+  if (s->ssi_code != SI_KERNEL && f->child > 0) (void)kill(f->child, (int)s->ssi_signo);
+}
+
+static void on_signal(struct forward *f, const struct signalfd_siginfo *s) {
+  int status, number = (int)s->ssi_signo;
+  if (number == SIGCHLD) {
+    if (f->child > 0 && runner_ended(f->child, &status) == 1) {
+      f->child = 0;
+      stop(f, status);
+    }
+  } else if (f->child > 0) {
+    forward_signal(f, s);
+  } else if (number == SIGINT || number == SIGTERM || number == SIGHUP) {
+    stop(f, f->command != NULL ? 128 + number : EXIT_STATUS_OK);
+  }
+}
+
+/* --- events of the library --- */
+
+static struct app *app_of(struct forward *f, const struct adit_tunnel *tunnel) {
+  for (size_t i = 0; tunnel != NULL && i < f->apps_n; i++)
+    if (f->apps[i].tunnel == tunnel) return &f->apps[i];
+  return NULL;
+}
+
+static void on_open(struct forward *f, struct app *app) {
+  if (app->open) return;
+  const struct adit_tunnel *t = app->tunnel;
+  struct tell_open open = {.app = app->name, .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
+    .relay = adit_client_relay(f->client), .ca_file = adit_client_ca_file(f->client), .app_port = adit_tunnel_app_port(t),
+    .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t)};
+  app->open = true;
+  f->open_n++;
+  f->tell.live.link = LIVE_UP;
+  tell_open(&f->tell, &open, now_us());
+  if (f->command != NULL && f->child == 0 && f->open_n == f->apps_n) start_command(f);
+}
+
+/* A tunnel's end, or that of all. People want all the ports that they asked for: one that never opened fails the whole. While a
+   command runs it decides when to end. */
+static void on_end(struct forward *f, struct app *app, const struct adit_event *event, const char *kind) {
+  for (size_t i = 0; i < f->apps_n; i++) {
+    struct app *one = &f->apps[i];
+    if (one->ended || (app != NULL && one != app)) continue;
+    one->ended = true;
+    f->ended_n++;
+    if (!one->open) f->failed = true;
+    tell_event(&f->tell, kind, adit_tunnel_app_port(one->tunnel), event->reason, event->text, true);
+  }
+  if (f->ended_n == f->apps_n) f->failed = true;
+  if (f->failed && f->child == 0) stop(f, EXIT_STATUS_FAILED);
+}
+
+/* The library goes on trying for ever, which is right for a tunnel that was open. One that has never been is better ended: the
+   user is there to read why, or a supervisor to start it again. */
+static bool is_false_start(const struct forward *f, const struct adit_event *event) {
+  if (f->open_n > 0 || event->tunnel != NULL || event->reason == NULL) return false;
+  return strcmp(event->reason, "relay_unreachable") == 0 || strcmp(event->reason, "relay_certificate") == 0;
+}
+
+static void on_event(struct forward *f, const struct adit_event *event) {
+  struct app *app = app_of(f, event->tunnel);
+  uint16_t port = app != NULL ? adit_tunnel_app_port(app->tunnel) : 0;
+  switch (event->kind) {
+    case ADIT_EVENT_OPEN:
+      if (app != NULL) on_open(f, app);
+      break;
+    case ADIT_EVENT_RECONNECTING:
+      f->tell.live.link = LIVE_RECONNECTING;
+      tell_event(&f->tell, "reconnecting", port, event->reason, event->text, true);
+      break;
+    case ADIT_EVENT_RESTORED:
+      f->tell.live.link = LIVE_UP;
+      tell_event(&f->tell, "restored", port, event->reason, event->text, true);
+      break;
+    case ADIT_EVENT_WARNING:
+      if (is_false_start(f, event))
+        on_end(f, NULL, event, "closed");
+      else
+        tell_event(&f->tell, "warning", port, event->reason, event->text, true);
+      break;
+    case ADIT_EVENT_SUPERSEDED: on_end(f, app, event, "superseded"); break;
+    case ADIT_EVENT_CLOSED: on_end(f, app, event, "closed"); break;
+  }
+}
+
+/* --- the loop --- */
+
+static void draw(struct forward *f) {
+  struct adit_tunnel_stats sum = {0};
+  for (size_t i = 0; i < f->apps_n; i++) {
+    struct adit_tunnel_stats one = {0};
+    adit_tunnel_stats(f->apps[i].tunnel, &one);
+    sum.visitors_now += one.visitors_now;
+    sum.visitors_total += one.visitors_total;
+    sum.bytes_to_app += one.bytes_to_app;
+    sum.bytes_from_app += one.bytes_from_app;
+  }
+  live_update(&f->tell.live, now_us() / 1000, sum.visitors_now, sum.visitors_total, sum.bytes_to_app, sum.bytes_from_app);
+  tell_live(&f->tell, terminal_columns());
+}
+
+static void read_signals(struct forward *f) {
+  struct signalfd_siginfo s;
+  while (!f->done && read(f->signal_fd, &s, sizeof s) == (ssize_t)sizeof s) on_signal(f, &s);
+}
+
+static int read_events(struct forward *f, struct err *e) {
+  struct adit_event event;
+  while (!f->done) {
+    int n = adit_next_event(f->client, &event, 0);
+    if (n == 0) return 0;
+    if (n < 0) return client_failed(f, e);
+    on_event(f, &event);
+  }
+  return 0;
+}
+
+/* How long to wait for something to happen: until the live line is due, or the start is late; -1: for ever. */
+static int wait_ms(const struct forward *f) {
+  if (f->tell.mode == TELL_TERMINAL) return 1000;
+  if (f->open_n > 0) return -1;
+  uint64_t waited_ms = (now_us() - f->tell.start_us) / 1000;
+  return waited_ms >= FORWARD_START_MS ? 0 : (int)(FORWARD_START_MS - waited_ms);
+}
+
+static void check_start(struct forward *f) {
+  if (f->open_n > 0 || now_us() - f->tell.start_us < (uint64_t)FORWARD_START_MS * 1000) return;
+  struct adit_event late = {.kind = ADIT_EVENT_CLOSED, .error = ADIT_ETIMEDOUT, .reason = "timeout"};
+  (void)snprintf(late.text, sizeof late.text, "relay: nothing is open after %d s (is the relay overloaded, or something between in the way?)",
+                 FORWARD_START_MS / 1000);
+  on_end(f, NULL, &late, "closed");
+}
+
+/* Until something ends it: f->status. */
+static int serve(struct forward *f, struct err *e) {
+  struct pollfd fds[] = {{.fd = adit_event_fd(f->client), .events = POLLIN}, {.fd = f->signal_fd, .events = POLLIN}};
+  while (!f->done) {
+    int code = read_events(f, e);
+    if (code != 0) return code;
+    read_signals(f);
+    if (!f->done) check_start(f);
+    if (f->done) break;
+    if (f->tell.mode == TELL_TERMINAL) draw(f);
+    if (poll(fds, ARRAY_LEN(fds), wait_ms(f)) < 0 && errno != EINTR) return err_set_errno(e, "poll");
+  }
+  return 0;
+}
+
+/* Closes the client. From here on a second ctrl-C ends the process at once. */
+static void finish(struct forward *f) {
+  tell_live_clear(&f->tell);
+  (void)sigprocmask(SIG_SETMASK, &f->mask_before, NULL);
+  if (f->client != NULL) adit_client_close(f->client, FORWARD_DRAIN_MS);
+  for (size_t i = 0; i < f->apps_n; i++) {
+    if (!f->apps[i].open || f->apps[i].ended || f->failed) continue;
+    const char *colon = strrchr(f->apps[i].name, ':');
+    tell_event(&f->tell, "closed", (uint16_t)strtoul(colon != NULL ? colon + 1 : "0", NULL, 10), "local", "closed by this side", false);
+  }
+  adit_config_free(f->config);
+  if (f->signal_fd >= 0) close(f->signal_fd);
+}
+
+static int forward_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
+  static struct forward f = {.signal_fd = -1};
+  struct options_parsed parsed;
+  struct err e = {0};
+  int status;
+  if (!command_begin(self, &f.a, argc, argv, &parsed, &status)) return status;
+  int code = check_arguments(&f, &parsed, &e);
+  if (code == 0) {
+    use_words(&f, &parsed);
+    set_up_tell(&f, start_us);
+    code = make_config(&f, &e);
+  }
+  if (code == 0) code = take_signals(&f, &e);
+  if (code == 0) {
+    f.client = adit_client_new(f.config);
+    if (f.client == NULL) code = config_failed(&f, adit_errno_last(), &e);
+  }
+  if (code == 0) code = open_tunnels(&f, &e);
+  if (code == 0) code = serve(&f, &e);
+  finish(&f);
+  return code == 0 ? f.status : command_fail(&e);
+}
+
+const struct command command_forward = {
+  .name = "forward",
+  .words = "PORT|HOST:PORT ... [-- COMMAND ARGS...]",
+  .brief = "give local ports public addresses",
+  .purpose = "give local TCP ports public addresses, for as long as it runs.\n"
+             "Without a token it starts a relay of its own for this machine, to try things out.",
+  .examples = "adit forward 8000\n"
+              "adit forward 8000 5173 --json\n"
+              "adit forward 22 --unencrypted\n"
+              "adit forward 8000 --keep ~/.adit-ticket\n"
+              "adit forward 8000 -- sh -c 'echo I am at $ADIT_URL; exec ./server'",
+  .options = forward_rows,
+  .options_n = ARRAY_LEN(forward_rows),
+  .run = forward_main,
+};

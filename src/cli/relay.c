@@ -1,0 +1,280 @@
+/* `adit relay`: turns options and a configuration file into struct relay_options. Nothing here may allocate through OpenSSL
+   before tls_wipe_on_free_install has run, so that comes first. */
+#include "relay/relay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "cli/command.h"
+#include "tls/tls_server.h"
+
+enum { TCP_PORT_FROM_DEFAULT = 20000, TCP_PORT_TO_DEFAULT = 29999, DRAIN_DEFAULT_MS = 10000, DRAIN_MAX_S = 24 * 3600 };
+
+struct relay_arguments {
+  struct relay_options options;
+  const char *config, *pump, *link, *log_level, *log_format;
+  uint64_t workers;
+  struct option_list operators;
+  uint64_t embedded_fd;
+  bool embedded;
+};
+
+static int set_domain(void *target, const char *value, struct err *e) {
+  if (!host_name_is_valid(value) || host_is_ip(value) || strchr(value, '.') == NULL)
+    return err_set(e, ERR_USAGE, "%.60s: not a domain name (such as r1.example.com)", value);
+  ((struct relay_arguments *)target)->options.domain = value;
+  return 0;
+}
+
+/* An address to listen on: port 0, which addr_parse refuses, lets the kernel choose. */
+static int parse_listen(const char *value, struct addr *out) {
+  char text[64];
+  size_t n = strlen(value);
+  if (n < 2 || strcmp(value + n - 2, ":0") != 0) return addr_parse(value, out, NULL);
+  if (n >= sizeof text) return ERR_SYNTAX;
+  memcpy(text, value, n + 1);
+  text[n - 1] = '1';
+  int code = addr_parse(text, out, NULL);
+  if (code == 0) addr_set_port(out, 0);
+  return code;
+}
+
+static int set_listen(void *target, const char *value, struct err *e) {
+  struct relay_options *o = &((struct relay_arguments *)target)->options;
+  if (o->listens_n == RELAY_LISTENS_MAX) return err_set(e, ERR_USAGE, "given more than %d times", RELAY_LISTENS_MAX);
+  if (parse_listen(value, &o->listens[o->listens_n]) != 0)
+    return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 0.0.0.0:443 or [::]:443)", value);
+  o->listens_n++;
+  return 0;
+}
+
+static int set_public(void *target, const char *value, struct err *e) {
+  struct host_port *public = &((struct relay_arguments *)target)->options.public;
+  struct host_port parsed;
+  if (host_port_parse(value, UINT16_MAX, &parsed, NULL) != 0)
+    return err_set(e, ERR_USAGE, "%.60s: not HOST:PORT (such as tunnels.example.com:443)", value);
+  if (parsed.port == UINT16_MAX && host_port_parse(value, 0, &parsed, NULL) != 0) parsed.port = 0; /* HOST alone */
+  *public = parsed;
+  return 0;
+}
+
+static int set_tcp_ports(void *target, const char *value, struct err *e) {
+  struct relay_options *o = &((struct relay_arguments *)target)->options;
+  char from_text[8];
+  const char *hyphen = strchr(value, '-');
+  uint16_t from = 0, to = 0;
+  if (hyphen == NULL || (size_t)(hyphen - value) >= sizeof from_text)
+    return err_set(e, ERR_USAGE, "%.60s: not FROM-TO (such as %d-%d)", value, TCP_PORT_FROM_DEFAULT, TCP_PORT_TO_DEFAULT);
+  memcpy(from_text, value, (size_t)(hyphen - value));
+  from_text[hyphen - value] = 0;
+  if (text_to_port(from_text, &from) != 0 || text_to_port(hyphen + 1, &to) != 0)
+    return err_set(e, ERR_USAGE, "%.60s: not two ports (such as %d-%d)", value, TCP_PORT_FROM_DEFAULT, TCP_PORT_TO_DEFAULT);
+  if (from < RAW_PORT_MIN)
+    return err_set(e, ERR_USAGE, "%.60s: ports below %d are never given out (begin at %d or above)", value, RAW_PORT_MIN, RAW_PORT_MIN);
+  if (from > to) return err_set(e, ERR_USAGE, "%.60s: the first port is above the last (write %u-%u)", value, to, from);
+  o->tcp_port_from = from;
+  o->tcp_port_to = to;
+  return 0;
+}
+
+/* "1.2.3.4" or "::1", without a port. */
+static int parse_ip(const char *value, struct addr *out) {
+  char text[64];
+  if (strlen(value) > 45) return ERR_SYNTAX;
+  (void)snprintf(text, sizeof text, strchr(value, ':') != NULL && *value != '[' ? "[%s]:1" : "%s:1", value);
+  if (addr_parse(text, out, NULL) != 0) return ERR_SYNTAX;
+  addr_set_port(out, 0);
+  return 0;
+}
+
+static int set_tcp_listen(void *target, const char *value, struct err *e) {
+  if (parse_ip(value, &((struct relay_arguments *)target)->options.tcp_listen) == 0) return 0;
+  return err_set(e, ERR_USAGE, "%.60s: not an address in numbers, without a port (such as 203.0.113.7)", value);
+}
+
+static int set_admin(void *target, const char *value, struct err *e) {
+  struct addr *admin = &((struct relay_arguments *)target)->options.admin;
+  char text[32];
+  uint16_t port;
+  if (text_to_port(value, &port) == 0) {
+    (void)snprintf(text, sizeof text, "127.0.0.1:%u", port);
+    value = text;
+  }
+  if (parse_listen(value, admin) == 0) return 0;
+  return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 127.0.0.1:%d)", value, ADMIN_PORT_DEFAULT);
+}
+
+static int set_accept_proxy(void *target, const char *value, struct err *e) {
+  struct relay_options *o = &((struct relay_arguments *)target)->options;
+  if (o->accept_proxy_n == RELAY_ACCEPT_PROXY_MAX) return err_set(e, ERR_USAGE, "given more than %d times", RELAY_ACCEPT_PROXY_MAX);
+  if (cidr_parse(value, &o->accept_proxy[o->accept_proxy_n], NULL) != 0)
+    return err_set(e, ERR_USAGE, "%.60s: not an address block (such as 10.0.0.0/8 or 2001:db8::/32)", value);
+  o->accept_proxy_n++;
+  return 0;
+}
+
+static int set_embedded(void *target, const char *value, struct err *e) {
+  struct relay_arguments *a = target;
+  if (text_to_u64(value, 1 << 20, &a->embedded_fd) != 0) return err_set(e, ERR_USAGE, "%.60s: not a descriptor", value);
+  a->embedded = true;
+  return 0;
+}
+
+#define AT(member) .offset = offsetof(struct relay_arguments, member)
+static const struct option_row relay_rows[] = {
+  {.name = "config", .value = "FILE", .kind = OPTION_TEXT, AT(config), .not_in_file = true,
+   .help = "Read settings from FILE: lines of `name = value` with the names of these options. An option given here wins over the file."},
+  {.name = "domain", .value = "NAME", .kind = OPTION_CALL, .set = set_domain,
+   .help = "The relay's own name. Tunnels are named LABEL.NAME, so NAME and *.NAME must lead to this machine. Required."},
+  {.name = "listen", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_listen, .many = true,
+   .help = "Where visitors and agents connect (default: [::]:443 and 0.0.0.0:443)."},
+  {.name = "public", .value = "HOST:PORT", .kind = OPTION_CALL, .set = set_public,
+   .help = "The address in URLs and tokens, where it differs from the one listened on."},
+  {.name = "cert", .value = "FILE", .kind = OPTION_TEXT, AT(options.cert_file),
+   .help = "PEM certificate chain for NAME and *.NAME, read again when it changes and on SIGHUP. Without it the relay makes an authority of its own, which tokens pin."},
+  {.name = "key", .value = "FILE", .kind = OPTION_TEXT, AT(options.key_file), .help = "PEM private key of the certificate."},
+  {.name = "state", .value = "DIR", .kind = OPTION_TEXT, AT(options.state_dir),
+   .help = "Folder of keys, issued tokens and port leases (default: /var/lib/adit)."},
+  {.name = "operator", .value = "PUBKEYFILE", .kind = OPTION_LIST, AT(operators),
+   .help = "Also accept tokens signed by this operator's key (operator.pub of another relay's state folder)."},
+  {.name = "tcp-ports", .value = "FROM-TO", .kind = OPTION_CALL, .set = set_tcp_ports,
+   .help = "Ports given to raw TCP tunnels (default: 20000-29999)."},
+  {.name = "tcp-listen", .value = "ADDR", .kind = OPTION_CALL, .set = set_tcp_listen,
+   .help = "Address on which raw ports are opened (default: all)."},
+  {.name = "admin", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_admin,
+   .help = "Serve /healthz, /metrics and /status over plain HTTP; a bare PORT means loopback (default: off). Never expose it."},
+  {.name = "accept-proxy", .value = "CIDR", .kind = OPTION_CALL, .set = set_accept_proxy, .many = true,
+   .help = "Require PROXY protocol headers from these peers, load balancers in front of the relay, and from nobody else."},
+  {.name = "workers", .value = "N", .kind = OPTION_NUMBER, AT(workers), .min = 1, .max = RELAY_WORKERS_MAX,
+   .help = "Event loops (default: one per core)."},
+  {.name = "pump", .value = "splice|copy", .kind = OPTION_CHOICE, AT(pump), .choices = "splice|copy",
+   .help = "How bytes are moved: inside the kernel, or through a buffer (default: splice)."},
+  {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",
+   .help = "Whether agents that ask for it may have raw ports' bytes unsealed between relay and agent (default: sealed, no)."},
+  {.name = "drain", .value = "DURATION", .kind = OPTION_DURATION, AT(options.drain_ms), .min = 0, .max = (uint64_t)DRAIN_MAX_S * 1000,
+   .help = "How long live streams may go on after SIGTERM (default: 10s)."},
+  {.name = "h2-shared-name", .kind = OPTION_FLAG, AT(options.h2_shared_name),
+   .help = "Allow agents to offer HTTP/2 under the wildcard certificate although browsers may then send requests for one tunnel to another."},
+  {.name = "log-level", .value = "LEVEL", .kind = OPTION_CHOICE, AT(log_level), .choices = "debug|info|warn|error|off",
+   .help = "debug, info, warn, error or off (default: info). Visitors are logged at debug only."},
+  {.name = "log-format", .value = "text|json", .kind = OPTION_CHOICE, AT(log_format), .choices = "text|json",
+   .help = "Form of the log lines on stderr (default: text)."},
+  {.name = "embedded", .value = "FD", .kind = OPTION_CALL, .set = set_embedded, .hidden = true, .not_in_file = true, .help = "started by an agent"},
+};
+
+/* Makes dir and what is missing above it, for its owner only. */
+static int make_folders(char *dir, struct err *e) {
+  for (char *at = dir + 1;; at++) {
+    if (*at != '/' && *at != 0) continue;
+    char end = *at;
+    *at = 0;
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) return err_set_errno(e, "%s", dir);
+    *at = end;
+    if (end == 0) return 0;
+  }
+}
+
+static int embedded_state_dir(char *out, size_t cap, struct err *e) {
+  const char *base = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+  int n;
+  if (base != NULL && *base == '/')
+    n = snprintf(out, cap, "%s/adit/embedded", base);
+  else if (home != NULL && *home == '/')
+    n = snprintf(out, cap, "%s/.local/state/adit/embedded", home);
+  else
+    return err_set(e, ERR_NOT_NOW, "embedded relay: no home folder (set HOME or XDG_STATE_HOME)");
+  if (n < 0 || (size_t)n >= cap) return err_set(e, ERR_LIMIT, "embedded relay: the path of the home folder is too long");
+  return make_folders(out, e);
+}
+
+/* What a relay for one agent on this machine is: loopback, a name that leads nowhere else, silent. */
+static int use_embedded(struct relay_arguments *a, struct err *e) {
+  static char dir[4096];
+  struct relay_options *o = &a->options;
+  int code = embedded_state_dir(dir, sizeof dir, e);
+  if (code != 0) return code;
+  o->domain = "adit.localhost";
+  o->state_dir = dir;
+  o->listens_n = 1;
+  code = parse_ip("127.0.0.1", &o->tcp_listen);
+  o->listens[0] = o->tcp_listen;   /* port 0: the kernel chooses */
+  o->workers = 1;
+  o->ready_fd = o->alive_fd = (int)a->embedded_fd;
+  o->plain_allowed = true;         /* nothing leaves the machine */
+  o->quiet = true;
+  return code;
+}
+
+static int use_defaults(struct relay_arguments *a, struct err *e) {
+  struct relay_options *o = &a->options;
+  if (o->domain == NULL) return err_set(e, ERR_USAGE, "--domain: missing (give the relay's own name: --domain r1.example.com)");
+  if ((o->cert_file == NULL) != (o->key_file == NULL))
+    return err_set(e, ERR_USAGE, "--%s: given without --%s (give both, or none for an authority of the relay's own)",
+                   o->cert_file != NULL ? "cert" : "key", o->cert_file != NULL ? "key" : "cert");
+  if (o->state_dir == NULL) o->state_dir = STATE_DIR_DEFAULT;
+  if (o->listens_n == 0) {
+    int code = addr_parse("[::]:443", &o->listens[0], e);
+    if (code == 0) code = addr_parse("0.0.0.0:443", &o->listens[1], e);
+    if (code != 0) return code;
+    o->listens_n = 2;
+  }
+  o->operators_n = a->operators.n;
+  memcpy(o->operator_files, a->operators.at, a->operators.n * sizeof a->operators.at[0]);
+  o->workers = (unsigned)a->workers;
+  return 0;
+}
+
+static int complete(struct relay_arguments *a, const struct options_parsed *parsed, struct err *e) {
+  if (parsed->words_n > 0 || parsed->rest != NULL)
+    return err_set(e, ERR_USAGE, "%.60s: adit relay takes only options (see adit relay --help)", parsed->words_n > 0 ? parsed->words[0] : "--");
+  int code = a->config != NULL ? options_read_file(&command_relay, a, a->config, parsed, e) : 0;
+  if (code == 0) code = a->embedded ? use_embedded(a, e) : use_defaults(a, e);
+  if (code != 0) return code;
+  a->options.pump = a->pump != NULL && strcmp(a->pump, "copy") == 0 ? PUMP_COPY : PUMP_SPLICE;
+  if (a->link != NULL) a->options.plain_allowed = strcmp(a->link, "plain") == 0;
+  return 0;
+}
+
+static void setup_log(const struct relay_arguments *a) {
+  enum log_level level = a->options.quiet ? LOG_WARN : LOG_INFO;
+  if (a->log_level != NULL && log_level_parse(a->log_level, &level) != 0) level = LOG_INFO;
+  log_setup(level, a->log_format != NULL && strcmp(a->log_format, "json") == 0);
+}
+
+static int relay_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
+  (void)start_us;
+  static struct relay_arguments a = {
+    .options = {.tcp_port_from = TCP_PORT_FROM_DEFAULT, .tcp_port_to = TCP_PORT_TO_DEFAULT, .drain_ms = DRAIN_DEFAULT_MS,
+                .ready_fd = -1, .alive_fd = -1}};
+  struct options_parsed parsed;
+  struct err e = {0};
+  int status;
+  if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
+  if (complete(&a, &parsed, &e) != 0) return command_fail(&e);
+  setup_log(&a);
+  if (tls_wipe_on_free_install() != 0) {
+    (void)err_set(&e, ERR_NOT_NOW, "memory: OpenSSL was used before its memory could be made to wipe itself (is something preloaded?)");
+    return command_fail(&e);
+  }
+  return relay_run(&a.options, &e) == 0 ? EXIT_STATUS_OK : command_fail(&e);
+}
+
+const struct command command_relay = {
+  .name = "relay",
+  .words = "",
+  .brief = "run a relay",
+  .purpose = "run a relay in the foreground: it gives agents' ports public names.\n"
+             "Its state (keys, issued tokens, port leases) lives in a folder of its own.",
+  .examples = "adit relay --domain r1.example.com\n"
+              "adit relay --domain r1.example.com --cert fullchain.pem --key privkey.pem\n"
+              "adit relay --domain r1.test --listen 127.0.0.1:8443 --state ./state --admin 127.0.0.1:9090\n"
+              "adit relay --config /etc/adit/relay.conf",
+  .options = relay_rows,
+  .options_n = ARRAY_LEN(relay_rows),
+  .run = relay_main,
+};

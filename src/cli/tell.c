@@ -1,0 +1,139 @@
+/* See tell.h. The hard thing: in every mode exactly what was promised goes to stdout, and nothing else. */
+#include "cli/tell.h"
+
+#include <string.h>
+
+#include "cli/json.h"
+
+static const char embedded_note[] = "no relay configured: an embedded relay gives an address that works on this machine only "
+                                    "(adit login TOKEN makes it public)";
+
+void tell_shell_word(FILE *to, const char *text) {
+  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,=";
+  if (*text != 0 && strspn(text, plain) == strlen(text)) {
+    (void)fputs(text, to);
+    return;
+  }
+  (void)fputc('\'', to);
+  for (; *text != 0; text++) {
+    if (*text == '\'')
+      (void)fputs("'\\''", to);
+    else
+      (void)fputc(*text, to);
+  }
+  (void)fputc('\'', to);
+}
+
+static void put_socket(FILE *to, const char *host, uint16_t port) {
+  if (host == NULL || port == 0) {
+    (void)fputs("null", to);
+    return;
+  }
+  (void)fputc('[', to);
+  json_put_text(to, host);
+  (void)fprintf(to, ",%u]", port);
+}
+
+void tell_open_json(FILE *to, const struct tell_open *open, double open_ms) {
+  (void)fprintf(to, "{\"event\":\"open\",\"port\":%u,\"url\":", open->app_port);
+  json_put_text(to, open->url);
+  (void)fputs(",\"tls_socket\":", to);
+  put_socket(to, open->host, open->port);
+  (void)fputs(",\"tcp_socket\":", to);
+  put_socket(to, open->tcp_host, open->tcp_port);
+  (void)fputs(",\"relay\":", to);
+  json_put_text(to, open->relay);
+  (void)fprintf(to, ",\"open_ms\":%.1f}\n", open_ms);
+}
+
+static void put_curl(FILE *to, const struct tell_open *open) {
+  (void)fputs("curl --cacert ", to);
+  tell_shell_word(to, open->ca_file);
+  (void)fputc(' ', to);
+  tell_shell_word(to, open->url);
+}
+
+/* Who finds names under .localhost (RFC 6761 6.3 leaves it to the resolver), and what to do for the others. */
+static void put_localhost_note(FILE *to, const struct tell_open *open) {
+  (void)fprintf(to, "browsers and curl find names under .localhost; ssh, Python and wget mostly do not "
+                    "(connect them to 127.0.0.1:%u with %s as TLS server name, or add \"127.0.0.1 %s\" to /etc/hosts)",
+                open->port, open->host, open->host);
+}
+
+static void tell_embedded_log(const struct tell_open *open, bool first) {
+  if (first) (void)fprintf(stderr, "adit: %s\n", embedded_note);
+  if (open->ca_file == NULL) return;
+  (void)fputs("adit: try: ", stderr);
+  put_curl(stderr, open);
+  (void)fputs("\nadit: ", stderr);
+  put_localhost_note(stderr, open);
+  (void)fputc('\n', stderr);
+}
+
+static void tell_open_text(struct tell *t, const struct tell_open *open, double open_ms, bool first) {
+  if (t->embedded && first) (void)fprintf(t->to, "%s\n", embedded_note);
+  (void)fprintf(t->to, "%s -> %s (%.1f ms)\n", open->url, open->app, open_ms);
+  if (open->tcp_host != NULL) (void)fprintf(t->to, "tcp %s:%u -> %s\n", open->tcp_host, open->tcp_port, open->app);
+  if (!t->embedded || open->ca_file == NULL) return;
+  (void)fputs("  ", t->to);
+  put_curl(t->to, open);
+  if (first) {
+    (void)fputs("\n  ", t->to);
+    put_localhost_note(t->to, open);
+  }
+  (void)fputc('\n', t->to);
+}
+
+void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us) {
+  double open_ms = (double)(now_us - t->start_us) / 1000.0;
+  bool first = !t->embedded_told;
+  t->embedded_told = true;
+  tell_live_clear(t);
+  if (t->mode == TELL_JSON) {
+    tell_open_json(t->to, open, open_ms);
+    (void)fflush(t->to);
+    if (t->embedded) tell_embedded_log(open, first);
+  } else {
+    tell_open_text(t, open, open_ms, first);
+    (void)fflush(t->to);
+  }
+}
+
+static void put_event_json(FILE *to, const char *kind, uint16_t app_port, const char *reason, const char *text) {
+  (void)fputs("{\"event\":", to);
+  json_put_text(to, kind);
+  if (app_port != 0)
+    (void)fprintf(to, ",\"port\":%u", app_port);
+  else
+    (void)fputs(",\"port\":null", to);
+  (void)fputs(",\"reason\":", to);
+  json_put_text(to, reason);
+  (void)fputs(",\"text\":", to);
+  json_put_text(to, text);
+  (void)fputs("}\n", to);
+  (void)fflush(to);
+}
+
+void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char *reason, const char *text, bool problem) {
+  tell_live_clear(t);
+  if (t->mode == TELL_JSON) put_event_json(t->to, kind, app_port, reason, text);
+  if (!problem || text == NULL || strcmp(text, t->last_problem) == 0) return;
+  (void)snprintf(t->last_problem, sizeof t->last_problem, "%s", text);
+  (void)fprintf(stderr, "adit: %s\n", text);
+}
+
+void tell_live(struct tell *t, unsigned columns) {
+  char line[256];
+  if (t->mode != TELL_TERMINAL) return;
+  live_format(&t->live, columns, line, sizeof line);
+  (void)fprintf(t->to, "\r%s\033[K", line);
+  (void)fflush(t->to);
+  t->live_drawn = true;
+}
+
+void tell_live_clear(struct tell *t) {
+  if (!t->live_drawn) return;
+  (void)fputs("\r\033[K", t->to);
+  (void)fflush(t->to);
+  t->live_drawn = false;
+}

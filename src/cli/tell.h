@@ -1,0 +1,41 @@
+/* What `adit forward` says: to a person at a terminal, to a log, or to a program that reads JSON lines. Every line is flushed. */
+#ifndef CLI_TELL_H
+#define CLI_TELL_H
+
+#include <stdio.h>
+
+#include "adit.h"
+#include "cli/live.h"
+
+enum tell_mode { TELL_TERMINAL, TELL_PLAIN, TELL_JSON };
+
+struct tell {
+  enum tell_mode mode;
+  FILE *to;                        /* stdout; stderr when a command has stdout */
+  uint64_t start_us;               /* when the process started */
+  bool embedded;
+  bool embedded_told;
+  bool live_drawn;
+  struct live live;
+  char last_problem[512];          /* so that several tunnels that end for one reason say it once */
+};
+
+/* What the address of one tunnel is, as it is told. */
+struct tell_open {
+  const char *app, *url, *host, *tcp_host, *relay, *ca_file;
+  uint16_t app_port, port, tcp_port;
+};
+
+void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us);
+/* kind: "reconnecting", "restored", "warning", "superseded", "closed". app_port 0: it concerns all tunnels. problem: people are
+   told on stderr as well. */
+void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char *reason, const char *text, bool problem);
+/* Draws the live line anew (terminal only), or takes it away. */
+void tell_live(struct tell *t, unsigned columns);
+void tell_live_clear(struct tell *t);
+
+/* The JSON line of an open tunnel, and text as one word of a shell: pure, for tests. */
+void tell_open_json(FILE *to, const struct tell_open *open, double open_ms);
+void tell_shell_word(FILE *to, const char *text);
+
+#endif
