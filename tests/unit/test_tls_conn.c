@@ -109,6 +109,7 @@ static void finish(struct visitor *v, struct tls_conn *t, size_t piece) {
   enum tls_status status = pump(v, t, piece, &e);
   if (status == TLS_FAILED) fail_msg("%s", e.text);
   assert_int_equal(status, TLS_DONE);
+  SSL_do_handshake(v->ssl);        /* in TLS 1.2 the last flight is ours */
   assert_true(SSL_is_init_finished(v->ssl));
 }
 
@@ -207,11 +208,474 @@ static void a_handshake_fed_byte_by_byte_is_handed_off(void **state) {
   hand_off_with(NULL, "P-521:P-256", 1);
 }
 
+/* Past the handshake and the handoff. */
+static struct sealed *established(struct visitor *v) {
+  visitor_open(v, TLS1_3_VERSION, NULL, NULL);
+  struct tls_conn *t = conn_open(false);
+  finish(v, t, 20000);
+  return seal_up(t);
+}
+
+static void key_updates_in_both_directions_are_followed(void **state) {
+  (void)state;
+  struct visitor v;
+  struct sealed *s = established(&v);
+  uint8_t got[100];
+  size_t n;
+  for (int round = 0; round < 3; round++) {
+    assert_int_equal(SSL_key_update(v.ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    assert_int_equal(SSL_write(v.ssl, "after update", 12), 12);
+    assert_int_equal(receive(s, &v, got, &n), SEALED_MORE);
+    assert_int_equal(n, 12);
+    assert_true(sealed_owes(s));
+    send_data(s, &v, "under the new key", 17);
+    assert_int_equal(SSL_read(v.ssl, got, sizeof got), 17);
+    check_both_ways(s, &v);
+    assert_int_equal(SSL_key_update(v.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+    check_both_ways(s, &v);
+    assert_false(sealed_owes(s));
+  }
+  sealed_free(s);
+  visitor_close(&v);
+}
+
+static void close_notify_is_understood_both_ways(void **state) {
+  (void)state;
+  struct visitor v;
+  struct sealed *s = established(&v);
+  uint8_t got[100];
+  size_t n;
+  assert_int_equal(SSL_shutdown(v.ssl), 0);
+  assert_int_equal(receive(s, &v, got, &n), SEALED_EOF);
+  send_data(s, &v, "answer", 6);
+  assert_int_equal(SSL_read(v.ssl, got, sizeof got), 6);
+  sealed_close(s);
+  send_owed(s, &v);
+  assert_true(sealed_write_ended(s));
+  int rc = SSL_read(v.ssl, got, sizeof got);
+  assert_int_equal(SSL_get_error(v.ssl, rc), SSL_ERROR_ZERO_RETURN);
+  sealed_free(s);
+  visitor_close(&v);
+}
+
+static void expect_alert(struct visitor *v, int alert) {
+  uint8_t got[100];
+  ERR_clear_error();
+  int rc = SSL_read(v->ssl, got, sizeof got);
+  assert_int_equal(SSL_get_error(v->ssl, rc), SSL_ERROR_SSL);
+  assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_AD_REASON_OFFSET + alert);
+}
+
+static void a_corrupted_record_is_answered_with_bad_record_mac(void **state) {
+  (void)state;
+  struct visitor v;
+  struct sealed *s = established(&v);
+  uint8_t bytes[100], *plain;
+  size_t consumed, n;
+  assert_int_equal(SSL_write(v.ssl, "data", 4), 4);
+  int len = BIO_read(v.out, bytes, sizeof bytes);
+  bytes[7] ^= 1;
+  assert_int_equal(sealed_read(s, bytes, (size_t)len, &consumed, &plain, &n), SEALED_FAILED);
+  send_owed(s, &v);
+  expect_alert(&v, SSL_AD_BAD_RECORD_MAC);
+  sealed_free(s);
+  visitor_close(&v);
+}
+
+static void a_fatal_alert_of_ours_is_understood(void **state) {
+  (void)state;
+  struct visitor v;
+  struct sealed *s = established(&v);
+  sealed_fail(s, ALERT_INTERNAL_ERROR);
+  send_owed(s, &v);
+  expect_alert(&v, SSL_AD_INTERNAL_ERROR);
+  sealed_free(s);
+  visitor_close(&v);
+}
+
+static void max_fragment_length_goes_with_the_handoff(void **state) {
+  (void)state;
+  struct visitor v;
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  assert_int_equal(SSL_set_tlsext_max_fragment_length(v.ssl, TLSEXT_max_fragment_length_1024), 1);
+  struct tls_conn *t = conn_open(false);
+  finish(&v, t, 20000);
+  struct sealed *s = seal_up(t);
+  assert_int_equal(sealed_fragment_max(s), 1024);
+  check_both_ways(s, &v);
+  sealed_free(s);
+  visitor_close(&v);
+}
+
+static void the_first_hello_may_be_fed_whole_over_several_records(void **state) {
+  (void)state;
+  struct visitor v;
+  struct err e;
+  struct client_hello ch;
+  uint8_t bytes[4096], cut[8192], alert;
+  size_t n = 0;
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  SSL_do_handshake(v.ssl);
+  int got = BIO_read(v.out, bytes, sizeof bytes);
+  for (int at = 5; at < got; at += 100) {
+    int take = got - at < 100 ? got - at : 100;
+    const uint8_t header[] = {22, 3, 1, 0, (uint8_t)take};
+    memcpy(cut + n, header, 5);
+    memcpy(cut + n + 5, bytes + at, (size_t)take);
+    n += 5 + (size_t)take;
+  }
+  client_hello_init(&ch);
+  assert_int_equal(client_hello_feed(&ch, cut, n, &alert), 0);
+  assert_true(ch.complete);
+  assert_string_equal(ch.sni, host);
+  struct tls_conn *t = conn_open(false);
+  assert_int_equal(tls_conn_feed(t, buf_data(&ch.raw), ch.raw.len, &e), TLS_GOING_ON);
+  assert_int_equal(tls_conn_want(t), RECORD_HEADER_BYTES);
+  client_hello_free(&ch);
+  const uint8_t *p = tls_conn_output(t, &n);
+  assert_true(n > 0);
+  BIO_write(v.in, p, (int)n);
+  tls_conn_output_sent(t, n);
+  finish(&v, t, 20000);
+  struct sealed *s = seal_up(t);
+  check_both_ways(s, &v);
+  sealed_free(s);
+  visitor_close(&v);
+}
+
+static void expect_refusal(struct visitor *v, const struct tls_server_policy *policy, int alert) {
+  struct err e;
+  struct tls_conn *t = tls_conn_server(identity, policy, &e);
+  assert_non_null(t);
+  assert_int_equal(pump(v, t, 20000, &e), TLS_FAILED);
+  ERR_clear_error();
+  int rc = SSL_do_handshake(v->ssl);
+  assert_int_equal(SSL_get_error(v->ssl, rc), SSL_ERROR_SSL);
+  assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_AD_REASON_OFFSET + alert);
+  struct tls_takeover k;
+  assert_int_equal(tls_conn_take_over(t, &k), ERR_NOT_NOW);
+  tls_conn_free(t);
+  visitor_close(v);
+}
+
+static void another_name_than_the_first_is_an_illegal_parameter(void **state) {
+  (void)state;
+  struct visitor v;
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  expect_refusal(&v, &(struct tls_server_policy){.host = "other.r1.example.com"}, SSL_AD_ILLEGAL_PARAMETER);
+}
+
+static void another_name_after_hello_retry_request_is_an_illegal_parameter(void **state) {
+  (void)state;
+  struct visitor v;
+  struct err e;
+  uint8_t bytes[20000];
+  char name[] = "victim.r1.example.com";
+  visitor_open(&v, TLS1_3_VERSION, NULL, "P-521:P-256");
+  struct tls_conn *t = conn_open(false);
+  SSL_do_handshake(v.ssl);
+  int n = BIO_read(v.out, bytes, sizeof bytes);
+  assert_int_equal(tls_conn_feed(t, bytes, (size_t)n, &e), TLS_GOING_ON);
+  size_t out_n;
+  const uint8_t *out = tls_conn_output(t, &out_n);
+  BIO_write(v.in, out, (int)out_n);
+  tls_conn_output_sent(t, out_n);
+  SSL_set_tlsext_host_name(v.ssl, name);  /* OpenSSL's client sends whatever the name is now */
+  assert_int_equal(pump(&v, t, 20000, &e), TLS_FAILED);
+  ERR_clear_error();
+  SSL_do_handshake(v.ssl);
+  assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_AD_REASON_OFFSET + SSL_AD_ILLEGAL_PARAMETER);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+static void alpn_follows_our_order_and_needs_an_overlap(void **state) {
+  (void)state;
+  static const uint8_t offer[] = "\x08http/1.1\x02h2", ours[] = "\x02h2\x08http/1.1", foreign[] = "\x04imap";
+  struct visitor v;
+  struct err e;
+  size_t n;
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  SSL_set_alpn_protos(v.ssl, offer, sizeof offer - 1);
+  struct tls_conn *t = tls_conn_server(identity, &(struct tls_server_policy){.alpn = ours, .alpn_n = sizeof ours - 1}, &e);
+  finish(&v, t, 20000);
+  const uint8_t *alpn = tls_conn_alpn(t, &n);
+  assert_int_equal(n, 2);
+  assert_memory_equal(alpn, "h2", 2);
+  tls_conn_free(t);
+  visitor_close(&v);
+
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  t = conn_open(false);
+  finish(&v, t, 20000);
+  tls_conn_alpn(t, &n);
+  assert_int_equal(n, 0);
+  tls_conn_free(t);
+  visitor_close(&v);
+
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  SSL_set_alpn_protos(v.ssl, foreign, sizeof foreign - 1);
+  expect_refusal(&v, &(struct tls_server_policy){.alpn = ours, .alpn_n = sizeof ours - 1}, SSL_AD_NO_APPLICATION_PROTOCOL);
+}
+
+static void a_tls13_only_policy_refuses_tls12(void **state) {
+  (void)state;
+  struct visitor v;
+  visitor_open(&v, TLS1_2_VERSION, NULL, "X25519:P-256");
+  expect_refusal(&v, &(struct tls_server_policy){.tls13_only = true}, SSL_AD_PROTOCOL_VERSION);
+}
+
+static void tls12_with_anything_but_ecdhe_and_aead_is_refused(void **state) {
+  (void)state;
+  struct visitor v;
+  visitor_open(&v, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA", "X25519:P-256");
+  expect_refusal(&v, &(struct tls_server_policy){.host = host}, SSL_AD_HANDSHAKE_FAILURE);
+}
+
+static void give(struct visitor *v, struct tls_conn *t) {
+  struct err e;
+  uint8_t bytes[40000];
+  int got;
+  while ((got = BIO_read(v->out, bytes, (int)size_min(sizeof bytes, tls_conn_want(t)))) > 0) {
+    assert_int_equal(tls_conn_feed(t, bytes, (size_t)got, &e), TLS_DONE);
+  }
+}
+
+static void take(struct visitor *v, struct tls_conn *t) {
+  size_t n;
+  const uint8_t *p = tls_conn_output(t, &n);
+  if (n > 0) assert_int_equal(BIO_write(v->in, p, (int)n), (int)n);
+  tls_conn_output_sent(t, n);
+}
+
+static struct tls_conn *tls12(struct visitor *v) {
+  struct tls_takeover k;
+  visitor_open(v, TLS1_2_VERSION, NULL, "X25519:P-256"); /* P-256 for the certificate */
+  struct tls_conn *t = conn_open(false);
+  finish(v, t, 20000);
+  assert_int_equal(tls_conn_version(t), TLS1_2_VERSION);
+  assert_int_equal(tls_conn_take_over(t, &k), ERR_NOT_NOW);
+  return t;
+}
+
+static void a_tls12_visitor_is_served_by_the_same_object(void **state) {
+  (void)state;
+  static uint8_t block[50000], got[50000];
+  struct visitor v;
+  struct tls_conn *t = tls12(&v);
+  for (size_t i = 0; i < sizeof block; i++) block[i] = (uint8_t)(i * 3);
+  assert_int_equal(tls_conn_read(t, got, sizeof got), TLS_IO_AGAIN);
+  assert_int_equal(SSL_write(v.ssl, block, sizeof block), sizeof block);
+  give(&v, t);
+  size_t n = 0;
+  for (int r; (r = tls_conn_read(t, got + n, sizeof got - n)) > 0;) n += (size_t)r;
+  assert_int_equal(n, sizeof block);
+  assert_memory_equal(got, block, n);
+  assert_int_equal(tls_conn_write(t, block, sizeof block), 0);
+  take(&v, t);
+  for (n = 0; n < sizeof block;) {
+    int r = SSL_read(v.ssl, got + n, (int)(sizeof got - n));
+    assert_true(r > 0);
+    n += (size_t)r;
+  }
+  assert_memory_equal(got, block, n);
+  /* Half-close: our end first, the visitor's data still comes. */
+  tls_conn_close(t);
+  take(&v, t);
+  int r = SSL_read(v.ssl, got, sizeof got);
+  assert_int_equal(SSL_get_error(v.ssl, r), SSL_ERROR_ZERO_RETURN);
+  assert_int_equal(SSL_write(v.ssl, "last", 4), 4);
+  SSL_shutdown(v.ssl);
+  give(&v, t);
+  assert_int_equal(tls_conn_read(t, got, sizeof got), 4);
+  assert_int_equal(tls_conn_read(t, got, sizeof got), 0);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+static void tls12_renegotiation_is_refused_and_the_stream_goes_on(void **state) {
+  (void)state;
+  struct visitor v;
+  uint8_t got[16];
+  struct tls_conn *t = tls12(&v);
+  SSL_renegotiate(v.ssl);
+  SSL_do_handshake(v.ssl);
+  give(&v, t);
+  assert_int_equal(tls_conn_read(t, got, sizeof got), TLS_IO_AGAIN);
+  assert_int_equal(tls_conn_version(t), TLS1_2_VERSION);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+static void tls12_corruption_is_a_reset_with_an_alert(void **state) {
+  (void)state;
+  struct visitor v;
+  struct err e;
+  uint8_t bytes[100];
+  struct tls_conn *t = tls12(&v);
+  SSL_write(v.ssl, "data", 4);
+  int n = BIO_read(v.out, bytes, sizeof bytes);
+  bytes[n - 1] ^= 1;
+  assert_int_equal(tls_conn_feed(t, bytes, (size_t)n, &e), TLS_DONE);
+  assert_int_equal(tls_conn_read(t, bytes, sizeof bytes), TLS_IO_RESET);
+  take(&v, t);
+  expect_alert(&v, SSL_AD_BAD_RECORD_MAC);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+static void an_alert_of_choice_reaches_the_visitor(void **state) {
+  (void)state;
+  struct visitor v;
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);  /* before anything was sent */
+  struct tls_conn *t = conn_open(false);
+  tls_conn_alert(t, ALERT_UNRECOGNIZED_NAME);
+  SSL_do_handshake(v.ssl);
+  take(&v, t);
+  ERR_clear_error();
+  SSL_do_handshake(v.ssl);
+  assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_AD_REASON_OFFSET + SSL_AD_UNRECOGNIZED_NAME);
+  tls_conn_free(t);
+  visitor_close(&v);
+
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);  /* after the handshake, where no data connection was found */
+  t = conn_open(false);
+  finish(&v, t, 20000);
+  tls_conn_alert(t, ALERT_INTERNAL_ERROR);
+  take(&v, t);
+  expect_alert(&v, SSL_AD_INTERNAL_ERROR);
+  tls_conn_free(t);
+  visitor_close(&v);
+
+  t = tls12(&v);                   /* here OpenSSL alone has the keys: a fatal alert of its own */
+  tls_conn_alert(t, ALERT_INTERNAL_ERROR);
+  take(&v, t);
+  expect_alert(&v, SSL_AD_RECORD_OVERFLOW);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+static void no_take_over_before_the_end_or_with_something_pending(void **state) {
+  (void)state;
+  struct visitor v;
+  struct err e;
+  struct tls_takeover k;
+  uint8_t bytes[1000];
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  struct tls_conn *t = conn_open(false);
+  assert_int_equal(tls_conn_take_over(t, &k), ERR_NOT_NOW);
+  finish(&v, t, 20000);
+  SSL_write(v.ssl, "early bird", 10);
+  int n = BIO_read(v.out, bytes, sizeof bytes);
+  assert_int_equal(tls_conn_feed(t, bytes, 1, &e), TLS_DONE);
+  assert_int_equal(tls_conn_take_over(t, &k), ERR_NOT_NOW);
+  assert_int_equal(tls_conn_feed(t, bytes + 1, (size_t)n - 1, &e), TLS_DONE);
+  assert_int_equal(tls_conn_take_over(t, &k), ERR_NOT_NOW);
+  assert_int_equal(k.secret_n, 0);
+  tls_conn_free(t);
+  visitor_close(&v);
+
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  t = conn_open(false);
+  finish(&v, t, 20000);
+  assert_int_equal(tls_conn_write(t, (const uint8_t *)"x", 1), 0);
+  take(&v, t);
+  assert_int_equal(tls_conn_take_over(t, &k), ERR_NOT_NOW);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+static void no_ticket_is_sent_and_nothing_is_resumed(void **state) {
+  (void)state;
+  struct visitor v;
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  struct tls_conn *t = conn_open(false);
+  finish(&v, t, 20000);
+  size_t n;
+  tls_conn_output(t, &n);
+  assert_int_equal(n, 0);
+  assert_int_equal(SSL_SESSION_is_resumable(SSL_get0_session(v.ssl)), 0);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+/* Every writable mapping of this process, through /proc/self/mem, which shows DONTDUMP pages, too. The needle is kept
+   inverted, so that it does not find itself. */
+static int count_in_memory(const uint8_t inverted[16]) {
+  FILE *maps = fopen("/proc/self/maps", "r"), *mem = fopen("/proc/self/mem", "r");
+  char line[512];
+  int found = 0;
+  assert_non_null(maps);
+  assert_non_null(mem);
+  setvbuf(mem, NULL, _IONBF, 0);
+  static uint8_t block[1 << 16];
+  while (fgets(line, sizeof line, maps) != NULL) {
+    unsigned long from, to;
+    char writable;
+    if (sscanf(line, "%lx-%lx r%c", &from, &to, &writable) != 3 || writable != 'w') continue;
+    for (unsigned long at = from; at < to; at += sizeof block - 15) {
+      if (fseek(mem, (long)at, SEEK_SET) != 0) break;
+      size_t n = fread(block, 1, size_min(sizeof block, to - at), mem);
+      for (size_t i = 0; i + 16 <= n; i++) {
+        size_t same = 0;
+        while (same < 16 && (block[i + same] ^ inverted[same]) == 0xff) same++;
+        uintptr_t address = at + i;
+        bool in_block = address >= (uintptr_t)block && address < (uintptr_t)block + sizeof block;
+        if (same == 16 && !in_block) found++;
+      }
+      wipe(block, sizeof block);
+    }
+  }
+  fclose(maps);
+  fclose(mem);
+  return found;
+}
+
+static void secrets_are_gone_when_the_connection_is_freed(void **state) {
+  (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  skip();                          /* their quarantine and shadow make the scan of all mappings too long */
+#endif
+  struct visitor v;
+  struct tls_takeover k;
+  uint8_t inverted[16], server_inverted[16];
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  struct tls_conn *t = conn_open(true);
+  finish(&v, t, 20000);
+  visitor_close(&v);               /* the visitor's copies go first: only our side's are of interest */
+  assert_int_equal(tls_conn_take_over(t, &k), 0);
+  for (int i = 0; i < 16; i++) inverted[i] = (uint8_t)~k.client_secret[i];
+  for (int i = 0; i < 16; i++) server_inverted[i] = (uint8_t)~k.server_secret[i];
+  assert_true(count_in_memory(inverted) > 0);  /* the scan finds what is there */
+  tls_conn_free(t);
+  wipe(&k, sizeof k);
+  assert_int_equal(count_in_memory(inverted), 0);
+  assert_int_equal(count_in_memory(server_inverted), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_handshake_with_each_suite_continues_in_our_record_layer),
     cmocka_unit_test(a_handshake_after_hello_retry_request_is_handed_off),
     cmocka_unit_test(a_handshake_fed_byte_by_byte_is_handed_off),
+    cmocka_unit_test(key_updates_in_both_directions_are_followed),
+    cmocka_unit_test(close_notify_is_understood_both_ways),
+    cmocka_unit_test(a_corrupted_record_is_answered_with_bad_record_mac),
+    cmocka_unit_test(a_fatal_alert_of_ours_is_understood),
+    cmocka_unit_test(max_fragment_length_goes_with_the_handoff),
+    cmocka_unit_test(the_first_hello_may_be_fed_whole_over_several_records),
+    cmocka_unit_test(another_name_than_the_first_is_an_illegal_parameter),
+    cmocka_unit_test(another_name_after_hello_retry_request_is_an_illegal_parameter),
+    cmocka_unit_test(alpn_follows_our_order_and_needs_an_overlap),
+    cmocka_unit_test(a_tls13_only_policy_refuses_tls12),
+    cmocka_unit_test(tls12_with_anything_but_ecdhe_and_aead_is_refused),
+    cmocka_unit_test(a_tls12_visitor_is_served_by_the_same_object),
+    cmocka_unit_test(tls12_renegotiation_is_refused_and_the_stream_goes_on),
+    cmocka_unit_test(tls12_corruption_is_a_reset_with_an_alert),
+    cmocka_unit_test(an_alert_of_choice_reaches_the_visitor),
+    cmocka_unit_test(no_take_over_before_the_end_or_with_something_pending),
+    cmocka_unit_test(no_ticket_is_sent_and_nothing_is_resumed),
+    cmocka_unit_test(secrets_are_gone_when_the_connection_is_freed),
   };
   if (tls_wipe_on_free_install() != 0) return 1;
   return cmocka_run_group_tests(tests, make_identity, drop_identity);
