@@ -1,0 +1,36 @@
+/* The load generator of `make bench`: an app to be reached, visitors that reach it, and a stopwatch for `adit forward`.
+   Each sub-command prints one line of JSON. Nothing here shares code with what it measures. */
+#ifndef BENCH_LOAD_H
+#define BENCH_LOAD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { LOAD_PING_BYTES = 64, LOAD_CHUNK_BYTES = 65536, LOAD_LINE_MAX_BYTES = 64, LOAD_SECONDS_MAX = 120 };
+
+/* The one set of TLS parameters that every subject of a comparison is measured with. */
+#define LOAD_SUITE "TLS_AES_128_GCM_SHA256"
+#define LOAD_GROUP "X25519"
+
+struct load_options {
+  const char *host, *port, *ca_file;           /* visitors */
+  char *sni;
+  const char *cert_file, *key_file;            /* the app behind TLS of its own */
+  uint64_t bytes;                              /* in all, over all streams */
+  unsigned streams, count;
+  char **command;                              /* what `open` starts, NULL-terminated */
+};
+
+int load_app(const struct load_options *o);
+int load_down(const struct load_options *o);
+int load_up(const struct load_options *o);
+int load_ping(const struct load_options *o);
+int load_connect(const struct load_options *o);
+int load_open(const struct load_options *o);
+
+uint64_t load_now_ns(void);
+void load_die(const char *what, const char *why) __attribute__((noreturn));
+/* Sorts the samples; prints `"p50_us":..,"p99_us":..`. */
+void load_print_percentiles(uint64_t *ns, size_t n);
+
+#endif
