@@ -7,8 +7,13 @@
 #include "base/cursor.h"
 #include "base/secret.h"
 
-enum { DATA_VERSION = 1, MAC_BYTES = 16, PREFACE_SIGNED_BYTES = PREFACE_BYTES - MAC_BYTES, ACCEPT_SIGNED_BYTES = ACCEPT_BYTES - MAC_BYTES };
-enum { FRAGMENT_MIN = 64 };        /* RFC 8449 4: the least that a peer may ask for */
+enum {
+  DATA_VERSION = 1,
+  MAC_BYTES = 16,
+  PREFACE_SIGNED_BYTES = PREFACE_BYTES - MAC_BYTES,
+  ACCEPT_SIGNED_BYTES = ACCEPT_BYTES - MAC_BYTES,
+  FRAGMENT_MIN = 64                /* RFC 8449 4: the least that a peer may ask for */
+};
 
 static const uint8_t preface_magic[4] = {PREFACE_FIRST_BYTE, 'D', 'I', 'T'};
 static const uint8_t open_magic[4] = {PREFACE_FIRST_BYTE, 'O', 'P', 'N'};
@@ -24,7 +29,8 @@ static int mac_of(const uint8_t key[32], const uint8_t *p, size_t n, uint8_t mac
 
 /* Preface */
 
-static void preface_write_signed(const uint8_t link_id[LINK_ID_BYTES], uint64_t number, uint8_t out[PREFACE_SIGNED_BYTES]) {
+static void preface_write_signed(const uint8_t link_id[LINK_ID_BYTES], uint64_t number,
+                                 uint8_t out[PREFACE_SIGNED_BYTES]) {
   struct writer w = writer_of(out, PREFACE_SIGNED_BYTES);
   write_bytes(&w, preface_magic, sizeof preface_magic);
   write_u8(&w, DATA_VERSION);
@@ -33,7 +39,8 @@ static void preface_write_signed(const uint8_t link_id[LINK_ID_BYTES], uint64_t 
   ASSERT(!w.bad && w.len == PREFACE_SIGNED_BYTES);
 }
 
-int preface_encode(const uint8_t link_id[LINK_ID_BYTES], uint64_t number, const struct number_keys *k, uint8_t out[PREFACE_BYTES]) {
+int preface_encode(const uint8_t link_id[LINK_ID_BYTES], uint64_t number, const struct number_keys *k,
+                   uint8_t out[PREFACE_BYTES]) {
   preface_write_signed(link_id, number, out);
   return mac_of(k->preface, out, PREFACE_SIGNED_BYTES, out + PREFACE_SIGNED_BYTES);
 }
@@ -67,7 +74,8 @@ static size_t suite_secret_bytes(uint16_t suite) {
 static bool open_is_consistent(const struct open_message *m) {
   if (m->kind < STREAM_TLS13 || m->kind > STREAM_RAW_PLAIN || m->alpn_n > 255) return false;
   if (m->kind == STREAM_RAW_PLAIN) {
-    return m->suite == 0 && m->secret_n == 0 && m->client_sequence == 0 && m->server_sequence == 0 && m->fragment_max == 0;
+    return m->suite == 0 && m->secret_n == 0 && m->client_sequence == 0 && m->server_sequence == 0 &&
+           m->fragment_max == 0;
   }
   if (m->fragment_max != 0 && (m->fragment_max < FRAGMENT_MIN || m->fragment_max > RECORD_PLAIN_MAX)) return false;
   return m->secret_n != 0 && m->secret_n == suite_secret_bytes(m->suite);

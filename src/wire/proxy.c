@@ -133,7 +133,8 @@ static void write_ip(struct writer *w, const struct addr *a, bool v6) {
   }
 }
 
-size_t proxy_write_v2(const struct addr *source, const struct addr *destination, const uint8_t *alpn, size_t alpn_n, uint8_t out[PROXY_HEADER_MAX_BYTES]) {
+size_t proxy_write_v2(const struct addr *source, const struct addr *destination, const uint8_t *alpn, size_t alpn_n,
+                      uint8_t out[PROXY_HEADER_MAX_BYTES]) {
   struct addr from = addr_normalised(source), to = addr_normalised(destination);
   bool known = addr_len(&from) != 0 && addr_len(&to) != 0;
   bool v6 = from.u.any.sa_family == AF_INET6 || to.u.any.sa_family == AF_INET6;
