@@ -1,0 +1,87 @@
+/* The record layer and the connection over it. A peer that knows the keys sends records of any type and content, and bytes that
+   are no records at all; between them we write, close and pay what we owe. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "base/cursor.h"
+#include "tls/sealed.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { STEP_RAW = 0xff, STEP_WRITE = 0xfe, STEP_CLOSE = 0xfd, STEP_FAIL = 0xfc, STEP_PEER_UPDATES = 0xfb, CONTENT_MAX = 4096 };
+
+struct world {
+  struct sealed *ours;
+  struct record_keys peer;         /* seals what the peer sends */
+  uint8_t buf[CONTENT_MAX + RECORD_OVERHEAD_BYTES];
+};
+
+static void read_all(struct world *w, size_t len) {
+  for (size_t at = 0; at < len;) {
+    size_t consumed, n;
+    uint8_t *plain;
+    size_t want = sealed_want(w->buf + at, len - at);
+    ASSERT(want >= RECORD_HEADER_BYTES && want <= RECORD_HEADER_BYTES + RECORD_CIPHER_MAX);
+    enum sealed_result r = sealed_read(w->ours, w->buf + at, len - at, &consumed, &plain, &n);
+    ASSERT(consumed <= len - at);
+    if (r == SEALED_DATA) ASSERT(n > 0 && plain >= w->buf + at && plain + n <= w->buf + at + consumed);
+    if (r != SEALED_DATA && r != SEALED_NOTHING) {
+      ASSERT(r != SEALED_FAILED || sealed_owes(w->ours) || sealed_write_ended(w->ours));
+      return;
+    }
+    ASSERT(consumed > 0);
+    at += consumed;
+  }
+}
+
+static void write_one(struct world *w) {
+  uint8_t out[SEALED_OWED_MAX], record[64] = {0};
+  if (sealed_owes(w->ours)) {
+    ASSERT(sealed_write(w->ours, record, 10) != 0);
+    size_t n = sealed_write_owed(w->ours, out);
+    ASSERT(n > 0 && n <= sizeof out && !sealed_owes(w->ours));
+  }
+  int rc = sealed_write(w->ours, record, 10);
+  ASSERT(rc == 0 || sealed_write_ended(w->ours));
+}
+
+static void step(struct world *w, struct reader *r) {
+  uint8_t what = read_u8(r);
+  if (what == STEP_WRITE) {
+    write_one(w);
+  } else if (what == STEP_CLOSE) {
+    sealed_close(w->ours);
+  } else if (what == STEP_FAIL) {
+    sealed_fail(w->ours, ALERT_INTERNAL_ERROR);
+  } else if (what == STEP_PEER_UPDATES) {
+    ASSERT(record_keys_update(&w->peer) == 0);
+  } else {
+    struct reader content = read_vec16(r);
+    size_t n = size_min(content.left, CONTENT_MAX);
+    size_t offset = what == STEP_RAW ? 0 : RECORD_HEADER_BYTES;
+    if (n > 0) memcpy(w->buf + offset, content.at, n);
+    if (what != STEP_RAW) {
+      ASSERT(record_seal(&w->peer, (enum record_type)what, w->buf, n) == 0);
+      n += RECORD_OVERHEAD_BYTES;
+    }
+    read_all(w, n);
+  }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static const uint8_t secret[TLS_SECRET_MAX_BYTES] = "a secret that both sides of the fuzzer know...";
+  struct reader r = reader_of(data, size);
+  const struct tls_suite *suite = tls_suite_find((uint16_t)(0x1301 + read_u8(&r) % 3));
+  const struct sealed_params p = {.suite = suite, .read_secret = secret, .write_secret = secret};
+  struct world w;
+  memset(&w, 0, sizeof w);
+  w.ours = sealed_new(&p);
+  if (w.ours == NULL) return 0;
+  if (record_keys_init(&w.peer, suite, secret, 0, true) == 0) {
+    while (r.left > 0 && !r.bad) step(&w, &r);
+    record_keys_free(&w.peer);
+  }
+  sealed_free(w.ours);
+  return 0;
+}
