@@ -1,5 +1,6 @@
 /* adit_forward and adit_tunnel_*: the public face of src/agent/tunnel.c. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -30,9 +31,7 @@ static int parse_alpn(const struct adit_options *o, struct tunnel_request *r, st
   const char *list = o->alpn != NULL ? o->alpn : "http/1.1";
   char text[ALPN_LIST_MAX_BYTES + 8];
   if (strlen(list) > ALPN_LIST_MAX_BYTES) return err_set(e, ERR_USAGE, "alpn: the list is too long (at most %d bytes)", ALPN_LIST_MAX_BYTES);
-  text[0] = '\0';
-  if (o->h2) strcat(text, list[0] == '\0' ? "h2" : "h2,");
-  strcat(text, list);
+  (void)snprintf(text, sizeof text, "%s%s%s", o->h2 ? "h2" : "", o->h2 && list[0] != '\0' ? "," : "", list);
   int code = alpn_parse(text, r->alpn, sizeof r->alpn, &r->alpn_n, e);
   if (code != 0 && o->h2 && alpn_parse(list, r->alpn, sizeof r->alpn, &r->alpn_n, NULL) == 0 && alpn_contains(r->alpn, r->alpn_n, "h2"))
     return 0;                      /* named in the list already */

@@ -117,11 +117,11 @@ static bool door_read_proxy(struct door *d) {
   }
   if (want > 0) {
     ssize_t n;
-    if ((size_t)want > sizeof d->u.proxy - d->got) {
+    if ((size_t)want > sizeof d->u.proxy) {
       door_drop(d);
       return false;
     }
-    if (!door_recv(d, d->u.proxy + d->got, (size_t)want, &n)) return false;
+    if (!door_recv(d, d->u.proxy + d->got, (size_t)want - d->got, &n)) return false;
     d->got += (size_t)n;
     return true;
   }

@@ -178,16 +178,14 @@ static char *san_text(const char *const *names, size_t n, bool critical) {
   for (size_t i = 0; i < n; i++) room += strlen(names[i]) + 5;
   char *text = malloc(room);
   if (text == NULL) return NULL;
-  strcpy(text, critical ? "critical" : "");
+  size_t used = (size_t)snprintf(text, room, "%s", critical ? "critical" : "");
   for (size_t i = 0; i < n; i++) {
     const char *bare = strncmp(names[i], "*.", 2) == 0 ? names[i] + 2 : names[i];
     if (!host_name_is_valid(bare)) {
       free(text);
       return NULL;
     }
-    if (text[0] != 0) strcat(text, ",");
-    strcat(text, "DNS:");
-    strcat(text, names[i]);
+    used += (size_t)snprintf(text + used, room - used, "%sDNS:%s", used > 0 ? "," : "", names[i]);
   }
   return text;
 }
