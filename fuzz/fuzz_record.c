@@ -1,5 +1,5 @@
-/* The record layer and the connection over it. A peer that knows the keys sends records of any type and content, and bytes that
-   are no records at all; between them we write, close and pay what we owe. */
+/* The record layer and the connection over it. A peer that knows the keys sends records of any type and content, and
+   bytes that are no records at all; between them we write, close and pay what we owe. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +9,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { STEP_RAW = 0xff, STEP_WRITE = 0xfe, STEP_CLOSE = 0xfd, STEP_FAIL = 0xfc, STEP_PEER_UPDATES = 0xfb, CONTENT_MAX = 4096 };
+enum { STEP_RAW = 0xff, STEP_WRITE = 0xfe, STEP_CLOSE = 0xfd, STEP_FAIL = 0xfc, STEP_PEER_UPDATES = 0xfb,
+      CONTENT_MAX = 4096 };
 
 struct world {
   struct sealed *ours;

@@ -1,5 +1,5 @@
-/* An authority of a relay's own. The hard thing is to make trusting it harmless: its critical name constraint lets it speak for
-   one domain and nothing else, so that a stolen key of it endangers nobody who once imported it. */
+/* An authority of a relay's own. The hard thing is to make trusting it harmless: its critical name constraint lets it
+   speak for one domain and nothing else, so that a stolen key of it endangers nobody who once imported it. */
 #include "tls/authority.h"
 
 #include <openssl/err.h>
@@ -62,7 +62,8 @@ static X509 *begin_cert(EVP_PKEY *key, long days) {
 static int set_subject(X509 *cert, const char *common_name) {
   if (strlen(common_name) > COMMON_NAME_MAX_CHARS) return 0;
   X509_NAME *name = X509_get_subject_name(cert);
-  return X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)common_name, -1, -1, 0) == 1 ? 0 : ERR_CRYPTO;
+  const unsigned char *text = (const unsigned char *)common_name;
+  return X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, text, -1, -1, 0) == 1 ? 0 : ERR_CRYPTO;
 }
 
 static int fill_authority(X509 *cert, EVP_PKEY *key, const char *domain) {
@@ -100,7 +101,8 @@ struct authority *authority_make(const char *domain, struct err *e) {
   return NULL;
 }
 
-struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n, struct err *e) {
+struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n,
+                                     struct err *e) {
   STACK_OF(X509) *chain = pem_read_chain(cert_pem, cert_n, e);
   if (chain == NULL) return NULL;
   struct authority *a = calloc(1, sizeof *a);
@@ -115,7 +117,8 @@ struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const 
   if (a->key != NULL) {
     if (X509_check_private_key(a->cert, a->key) == 1 && X509_check_ca(a->cert) == 1) return a;
     ERR_clear_error();
-    err_set(e, ERR_USAGE, "authority: certificate and key are not those of one authority (restore both from one backup, or remove both)");
+    err_set(e, ERR_USAGE,
+            "authority: certificate and key do not belong together (restore both from one backup, or remove both)");
   }
   authority_free(a);
   return NULL;
@@ -140,7 +143,8 @@ bool authority_covers(const struct authority *a, const char *domain) {
     }
   }
   NAME_CONSTRAINTS_free(constraints);
-  return found && pem_time_s(X509_get0_notAfter(a->cert)) - (int64_t)time(NULL) > (int64_t)AUTHORITY_RENEW_BEFORE_DAYS * DAY_S;
+  int64_t left_s = pem_time_s(X509_get0_notAfter(a->cert)) - (int64_t)time(NULL);
+  return found && left_s > (int64_t)AUTHORITY_RENEW_BEFORE_DAYS * DAY_S;
 }
 
 /* The BIO's bytes as a malloced text; the BIO's own copy is wiped, since it may be a key. */
@@ -172,7 +176,8 @@ int authority_cert_pem(const struct authority *a, char **pem, struct err *e) {
 
 int authority_key_pem(const struct authority *a, char **pem, struct err *e) { return key_to_pem(a->key, pem, e); }
 
-/* "DNS:a,DNS:b", malloced; only valid names and their wildcards, so that nothing else can be smuggled into the extension. */
+/* "DNS:a,DNS:b", malloced; only valid names and their wildcards, so that nothing else can be smuggled into the
+   extension. */
 static char *san_text(const char *const *names, size_t n, bool critical) {
   size_t room = 16;
   for (size_t i = 0; i < n; i++) room += strlen(names[i]) + 5;
@@ -207,7 +212,8 @@ static int fill_leaf(const struct authority *a, X509 *cert, const char *const *n
   return rc;
 }
 
-int authority_issue(const struct authority *a, const char *const *names, size_t n, int days, char **chain_pem, char **key_pem, struct err *e) {
+int authority_issue(const struct authority *a, const char *const *names, size_t n, int days, char **chain_pem,
+                    char **key_pem, struct err *e) {
   *chain_pem = NULL;
   *key_pem = NULL;
   if (n == 0) return err_set(e, ERR_USAGE, "certificate: no names for it");
@@ -250,9 +256,12 @@ int authority_pin_of_cert(X509 *cert, uint8_t spki_sha256[SHA256_BYTES]) {
   return rc;
 }
 
-int authority_pin(const struct authority *a, uint8_t spki_sha256[SHA256_BYTES]) { return authority_pin_of_cert(a->cert, spki_sha256); }
+int authority_pin(const struct authority *a, uint8_t spki_sha256[SHA256_BYTES]) {
+  return authority_pin_of_cert(a->cert, spki_sha256);
+}
 
-int authority_pin_of_chain(const char *chain_pem, size_t n, uint8_t spki_sha256[SHA256_BYTES], bool *self_signed, struct err *e) {
+int authority_pin_of_chain(const char *chain_pem, size_t n, uint8_t spki_sha256[SHA256_BYTES], bool *self_signed,
+                           struct err *e) {
   STACK_OF(X509) *chain = pem_read_chain(chain_pem, n, e);
   if (chain == NULL) return ERR_SYNTAX;
   X509 *last = sk_X509_value(chain, sk_X509_num(chain) - 1);

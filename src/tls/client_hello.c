@@ -1,5 +1,6 @@
-/* The first ClientHello, parsed by us because the tunnel hangs on it. The hard thing is to see exactly what OpenSSL will see in
-   the same bytes: a lenient reading here would let a visitor name one host to us and another to the handshake. */
+/* The first ClientHello, parsed by us because the tunnel hangs on it. The hard thing is to see exactly what OpenSSL
+   will see in the same bytes: a lenient reading here would let a visitor name one host to us and another to the
+   handshake. */
 #include "tls/client_hello.h"
 
 #include <string.h>
@@ -143,7 +144,8 @@ static int begin_record(struct client_hello *ch, uint8_t *alert) {
   size_t length = record_length(h, RECORD_HEADER_BYTES) - RECORD_HEADER_BYTES;
   if (h[0] != RECORD_HANDSHAKE || length == 0) return refuse(alert, ALERT_UNEXPECTED_MESSAGE);
   if (h[1] != 3) return refuse(alert, ALERT_PROTOCOL_VERSION);
-  if (length > RECORD_PLAIN_MAX || ++ch->records > CLIENT_HELLO_RECORDS_MAX) return refuse(alert, ALERT_RECORD_OVERFLOW);
+  ch->records++;
+  if (length > RECORD_PLAIN_MAX || ch->records > CLIENT_HELLO_RECORDS_MAX) return refuse(alert, ALERT_RECORD_OVERFLOW);
   ch->record_left = length;
   ch->header_n = 0;
   return 0;

@@ -40,7 +40,8 @@ STACK_OF(X509) *pem_read_chain(const char *text, size_t n, struct err *e) {
   BIO_free(bio);
   return chain;
 fail:
-  err_set(e, ERR_SYNTAX, "certificate: not a PEM chain: %s (give the certificate first, then those that issued it)", pem_openssl_reason());
+  err_set(e, ERR_SYNTAX, "certificate: not a PEM chain: %s (give the certificate first, then those that issued it)",
+          pem_openssl_reason());
   BIO_free(bio);
   sk_X509_pop_free(chain, X509_free);
   return NULL;
@@ -50,7 +51,10 @@ EVP_PKEY *pem_read_key(const char *text, size_t n, struct err *e) {
   BIO *bio = n > INT_MAX ? NULL : BIO_new_mem_buf(text, (int)n);
   EVP_PKEY *key = bio == NULL ? NULL : PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
   BIO_free(bio);
-  if (key == NULL) err_set(e, ERR_SYNTAX, "private key: not PEM without a passphrase: %s (give an unencrypted key)", pem_openssl_reason());
+  if (key == NULL) {
+    err_set(e, ERR_SYNTAX, "private key: not PEM without a passphrase: %s (give an unencrypted key)",
+            pem_openssl_reason());
+  }
   ERR_clear_error();
   return key;
 }

@@ -1,5 +1,6 @@
-/* One direction of the TLS 1.3 record layer. The hard thing is what must never happen: a nonce used twice. So the sequence
-   number never wraps, a failed seal burns its number, and a key update puts the number back only together with a new key. */
+/* One direction of the TLS 1.3 record layer. The hard thing is what must never happen: a nonce used twice. So the
+   sequence number never wraps, a failed seal burns its number, and a key update puts the number back only together with
+   a new key. */
 #include "tls/record.h"
 
 #include <string.h>
@@ -26,7 +27,8 @@ static int derive_keys(struct record_keys *k) {
   return 0;
 }
 
-int record_keys_init(struct record_keys *k, const struct tls_suite *suite, const uint8_t *secret, uint64_t sequence, bool encrypt) {
+int record_keys_init(struct record_keys *k, const struct tls_suite *suite, const uint8_t *secret, uint64_t sequence,
+                     bool encrypt) {
   memset(k, 0, sizeof *k);
   k->suite = suite;
   k->sequence = sequence;
@@ -52,7 +54,7 @@ int record_keys_update(struct record_keys *k) {
   if (rc == 0) {
     memcpy(k->secret, next, n);
     rc = derive_keys(k);
-    /* Were the old key kept after a failure here, the two ends would disagree; at number 2^64-1 it can do nothing more. */
+    /* Were the old key usable after a failure, the two ends would disagree; at number 2^64-1 it can do nothing more. */
     k->sequence = rc == 0 ? 0 : UINT64_MAX;
   }
   wipe(next, sizeof next);
@@ -93,7 +95,8 @@ static int refuse(uint8_t *alert, enum tls_alert why, int code) {
   return code;
 }
 
-int record_open(struct record_keys *k, uint8_t *record, size_t len, enum record_type *type, uint8_t **plain, size_t *n, uint8_t *alert) {
+int record_open(struct record_keys *k, uint8_t *record, size_t len, enum record_type *type, uint8_t **plain, size_t *n,
+                uint8_t *alert) {
   ASSERT(!k->encrypt && len >= RECORD_HEADER_BYTES && len == record_length(record, len));
   size_t body = len - RECORD_HEADER_BYTES;
   if (record[0] != RECORD_APPLICATION_DATA) return refuse(alert, ALERT_UNEXPECTED_MESSAGE, ERR_SYNTAX);

@@ -1,6 +1,6 @@
-/* An established TLS 1.3 connection without its handshake. The hard thing is KeyUpdate (RFC 8446 4.6.3) without deadlock: while
-   our writes are blocked the peer may ask again and again, so an answer is a flag and not a message in a queue; however many
-   were asked for, one is written, before the next data. */
+/* An established TLS 1.3 connection without its handshake. The hard thing is KeyUpdate (RFC 8446 4.6.3) without
+   deadlock: while our writes are blocked the peer may ask again and again, so an answer is a flag and not a message in
+   a queue; however many were asked for, one is written, before the next data. */
 #include "tls/sealed.h"
 
 #include <stdlib.h>
@@ -8,7 +8,9 @@
 
 #include "base/secret.h"
 
-enum { HANDSHAKE_KEY_UPDATE = 24, KEY_UPDATE_BYTES = 5, ALERT_BYTES = 2, ALERT_LEVEL_WARNING = 1, ALERT_LEVEL_FATAL = 2 };
+enum {
+  HANDSHAKE_KEY_UPDATE = 24, KEY_UPDATE_BYTES = 5, ALERT_BYTES = 2, ALERT_LEVEL_WARNING = 1, ALERT_LEVEL_FATAL = 2
+};
 
 enum read_state { READ_OPEN, READ_ENDED, READ_RESET, READ_FAILED };
 enum write_state { WRITE_OPEN, WRITE_ALERT_OWED, WRITE_ENDED };
@@ -22,7 +24,8 @@ struct sealed {
   uint8_t alert_level, alert;      /* what is owed in WRITE_ALERT_OWED */
 };
 
-_Static_assert((int)SEALED_OWED_MAX >= 2 * RECORD_OVERHEAD_BYTES + KEY_UPDATE_BYTES + ALERT_BYTES, "a KeyUpdate and an alert fit");
+_Static_assert((int)SEALED_OWED_MAX >= 2 * RECORD_OVERHEAD_BYTES + KEY_UPDATE_BYTES + ALERT_BYTES,
+               "a KeyUpdate and an alert fit");
 
 struct sealed *sealed_new(const struct sealed_params *p) {
   struct sealed *s = calloc(1, sizeof *s);
@@ -52,7 +55,8 @@ static enum sealed_result fail_read(struct sealed *s, uint8_t alert) {
   return SEALED_FAILED;
 }
 
-/* RFC 8446 4.6.3 and 5.1: the one handshake message that may come, alone in its record because the key changes after it. */
+/* RFC 8446 4.6.3 and 5.1: the one handshake message that may come, alone in its record because the key changes after
+   it. */
 static enum sealed_result read_handshake(struct sealed *s, const uint8_t *p, size_t n) {
   if (n == 0 || p[0] != HANDSHAKE_KEY_UPDATE) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
   if (n >= 4 && (p[1] != 0 || p[2] != 0 || p[3] != 1)) return fail_read(s, ALERT_DECODE_ERROR);
@@ -79,11 +83,13 @@ static enum sealed_result read_alert(struct sealed *s, const uint8_t *p, size_t 
 /* A header that no legal record has; told before its body is waited for. */
 static uint8_t header_alert(const uint8_t *header) {
   if (header[0] != RECORD_APPLICATION_DATA) return ALERT_UNEXPECTED_MESSAGE;
-  if (record_length(header, RECORD_HEADER_BYTES) > RECORD_HEADER_BYTES + RECORD_CIPHER_MAX) return ALERT_RECORD_OVERFLOW;
+  size_t body = record_length(header, RECORD_HEADER_BYTES) - RECORD_HEADER_BYTES;
+  if (body > RECORD_CIPHER_MAX) return ALERT_RECORD_OVERFLOW;
   return 0;
 }
 
-enum sealed_result sealed_read(struct sealed *s, uint8_t *buf, size_t len, size_t *consumed, uint8_t **plain, size_t *n) {
+enum sealed_result sealed_read(struct sealed *s, uint8_t *buf, size_t len, size_t *consumed, uint8_t **plain,
+                               size_t *n) {
   *consumed = 0;
   *plain = NULL;
   *n = 0;
@@ -154,7 +160,7 @@ size_t sealed_write_owed(struct sealed *s, uint8_t *out) {
   bool fatal = s->write_state == WRITE_ALERT_OWED && s->alert_level == ALERT_LEVEL_FATAL;
   if (!fatal && owes_update(s)) {
     n = write_key_update(s, out);
-    if (n == 0) {                  /* out of memory in the midst of a change of keys: no record can follow, not even an alert */
+    if (n == 0) {                  /* out of memory amid a change of keys: no record can follow, not even an alert */
       s->write_state = WRITE_ENDED;
       s->read_state = READ_FAILED;
       return 0;

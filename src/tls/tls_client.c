@@ -1,6 +1,6 @@
-/* What the client connections of one process share. The hard thing is time: loading the whole bundle of public authorities
-   costs more than the rest of a start together, so they are looked up one by one, by the hash of their name, and only when a
-   connection asks for public authorities at all. */
+/* What the client connections of one process share. The hard thing is time: loading the whole bundle of public
+   authorities costs more than the rest of a start together, so they are looked up one by one, by the hash of their
+   name, and only when a connection asks for public authorities at all. */
 #include <dirent.h>
 #include <openssl/err.h>
 #include <pthread.h>
@@ -56,7 +56,8 @@ static bool has_hashed_links(const char *dir) {
   bool found = false;
   if (d == NULL) return false;
   for (struct dirent *entry; !found && (entry = readdir(d)) != NULL;) {
-    found = strlen(entry->d_name) == 10 && strspn(entry->d_name, "0123456789abcdef") == 8 && strcmp(entry->d_name + 8, ".0") == 0;
+    const char *name = entry->d_name;
+    found = strlen(name) == 10 && strspn(name, "0123456789abcdef") == 8 && strcmp(name + 8, ".0") == 0;
   }
   closedir(d);
   return found;
@@ -64,7 +65,8 @@ static bool has_hashed_links(const char *dir) {
 
 static int load_file(X509_STORE *store, const char *path, struct err *e) {
   if (X509_STORE_load_file(store, path) == 1) return 0;
-  return err_set(e, ERR_USAGE, "%s: no certificates can be read from it: %s (give a PEM file of authorities)", path, pem_openssl_reason());
+  return err_set(e, ERR_USAGE, "%s: no certificates can be read from it: %s (give a PEM file of authorities)", path,
+                 pem_openssl_reason());
 }
 
 static int load_system(X509_STORE *store, struct err *e) {
@@ -85,12 +87,13 @@ static int load_system(X509_STORE *store, struct err *e) {
     return 0;
   }
   if (any) return 0;
-  const char *const bundles[] = {X509_get_default_cert_file(), "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-                                 "/etc/ssl/cert.pem"};
+  const char *const bundles[] = {X509_get_default_cert_file(), "/etc/ssl/certs/ca-certificates.crt",
+                                 "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
   for (size_t i = 0; i < ARRAY_LEN(bundles); i++) {
     if (access(bundles[i], R_OK) == 0) return load_file(store, bundles[i], e);
   }
-  return err_set(e, ERR_USAGE, "public authorities: none on this machine (install ca-certificates, or give a file of authorities)");
+  return err_set(e, ERR_USAGE,
+                 "public authorities: none on this machine (install ca-certificates, or give a file of authorities)");
 }
 
 SSL_CTX *tls_client_ctx(struct tls_client *c, enum pin_kind kind, struct err *e) {

@@ -1,6 +1,7 @@
-/* A handshake over memory, and the way out of OpenSSL. The hard thing is knowing, at the end, that nothing but the two traffic
-   secrets and two zero sequence numbers describes the connection: every condition of tls_conn_take_over is one way in which
-   that could be untrue, and a handoff that overlooked it would give the agent a stream that it cannot read. */
+/* A handshake over memory, and the way out of OpenSSL. The hard thing is knowing, at the end, that nothing but the two
+   traffic secrets and two zero sequence numbers describes the connection: every condition of tls_conn_take_over is one
+   way in which that could be untrue, and a handoff that overlooked it would give the agent a stream that it cannot
+   read. */
 #include "tls/tls_conn.h"
 
 #include <limits.h>
@@ -13,6 +14,7 @@
 #include "base/secret.h"
 #include "tls/pem.h"
 #include "tls/record.h"
+#include "tls/tls12_alert.h"
 #include "tls/tls_ctx.h"
 #include "tls/tls_hooks.h"
 
@@ -26,12 +28,22 @@ struct tls_conn {
   enum conn_state state;
   bool wants_exporter;
   bool app_written;                /* something went out through OpenSSL after the handshake */
+  uint64_t tls12_sequence;         /* records written by OpenSSL since its ChangeCipherSpec */
   uint64_t late_bytes;             /* written by the very call that completed the handshake */
   uint8_t header[RECORD_HEADER_BYTES]; /* of the record that is being fed */
   size_t header_n, body_left;
   char host[HOST_NAME_MAX_CHARS + 1];  /* client: for texts */
   char required_alpn[64];          /* client */
 };
+
+/* OpenSSL tells the header of each record that it writes. */
+static void on_message(int writing, int version, int type, const void *bytes, size_t n, SSL *ssl, void *arg) {
+  (void)version;
+  (void)ssl;
+  struct tls_conn *t = arg;
+  if (!writing || type != SSL3_RT_HEADER || n == 0) return;
+  t->tls12_sequence = *(const uint8_t *)bytes == RECORD_CHANGE_CIPHER_SPEC ? 0 : t->tls12_sequence + 1;
+}
 
 static struct tls_conn *conn_new(SSL_CTX *ctx, struct err *e) {
   struct tls_conn *t = calloc(1, sizeof *t);
@@ -48,6 +60,8 @@ static struct tls_conn *conn_new(SSL_CTX *ctx, struct err *e) {
   BIO_set_mem_eof_return(t->in, -1);
   SSL_set_bio(t->ssl, t->in, t->out);
   tls_hooks_bind(&t->hooks, t->ssl);
+  SSL_set_msg_callback(t->ssl, on_message);
+  SSL_set_msg_callback_arg(t->ssl, t);
   return t;
 fail:
   free(t);
@@ -56,7 +70,8 @@ fail:
 }
 
 struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_policy *policy, struct err *e) {
-  if (policy->alpn_n > sizeof ((struct tls_hooks *)0)->alpn || (policy->host != NULL && strlen(policy->host) > HOST_NAME_MAX_CHARS)) {
+  size_t host_n = policy->host == NULL ? 0 : strlen(policy->host);
+  if (policy->alpn_n > ALPN_LIST_MAX_BYTES || host_n > HOST_NAME_MAX_CHARS) {
     err_set(e, ERR_USAGE, "TLS: the policy's host or ALPN list is too long");
     return NULL;
   }
@@ -94,8 +109,10 @@ static int set_alpn(struct tls_conn *t, const char *alpn) {
   return SSL_set_alpn_protos(t->ssl, list, (unsigned)(n + 1)) == 0 ? 0 : ERR_CRYPTO;
 }
 
-struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn, struct err *e) {
-  if (strlen(host) > HOST_NAME_MAX_CHARS || strlen(alpn) == 0 || strlen(alpn) >= sizeof ((struct tls_conn *)0)->required_alpn) {
+struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn,
+                                 struct err *e) {
+  if (strlen(host) > HOST_NAME_MAX_CHARS || strlen(alpn) == 0 ||
+      strlen(alpn) >= sizeof ((struct tls_conn *)0)->required_alpn) {
     err_set(e, ERR_USAGE, "TLS: host name or ALPN too long");
     return NULL;
   }
@@ -128,12 +145,14 @@ static int describe_verify(const struct tls_conn *t, struct err *e) {
   switch (t->hooks.verify_error) {
     case TLS_VERIFY_PIN:
       return err_set(e, ERR_AUTH, "relay %s: its certificate does not match the token's pin "
-                                  "(get a new token from the operator, or check that this is the right relay)", t->host);
+                                  "(get a new token from the operator, or check the relay's address)", t->host);
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
-      return err_set(e, ERR_AUTH, "relay %s: its certificate is for another name (use the relay's own name as the address)", t->host);
+      return err_set(e, ERR_AUTH, "relay %s: its certificate is for another name "
+                                  "(use the relay's own name as the address)", t->host);
     case X509_V_ERR_CERT_HAS_EXPIRED:
-      return err_set(e, ERR_AUTH, "relay %s: its certificate has expired (the operator must renew it; or this machine's clock is wrong)", t->host);
+      return err_set(e, ERR_AUTH, "relay %s: its certificate has expired "
+                                  "(the operator must renew it; or this machine's clock is wrong)", t->host);
     case X509_V_ERR_CERT_NOT_YET_VALID:
       return err_set(e, ERR_AUTH, "relay %s: its certificate is not valid yet (check this machine's clock)", t->host);
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
@@ -145,7 +164,8 @@ static int describe_verify(const struct tls_conn *t, struct err *e) {
                                   "or use a token that carries its pin)", t->host);
     default:
       what = X509_verify_cert_error_string(t->hooks.verify_error);
-      return err_set(e, ERR_AUTH, "relay %s: its certificate cannot be trusted: %s (ask the relay's operator)", t->host, what);
+      return err_set(e, ERR_AUTH, "relay %s: its certificate cannot be trusted: %s (ask the relay's operator)",
+                     t->host, what);
   }
 }
 
@@ -157,7 +177,8 @@ static enum tls_status fail_handshake(struct tls_conn *t, struct err *e) {
     describe_verify(t, e);
     ERR_clear_error();
   } else if (reason >= ALERT_REASON_BASE && reason < ALERT_REASON_BASE + 256) {
-    err_set(e, ERR_CLOSED, "TLS handshake: the peer refused it: %s", SSL_alert_desc_string_long(reason - ALERT_REASON_BASE));
+    err_set(e, ERR_CLOSED, "TLS handshake: the peer refused it: %s",
+            SSL_alert_desc_string_long(reason - ALERT_REASON_BASE));
     ERR_clear_error();
   } else {
     err_set(e, ERR_SYNTAX, "TLS handshake: %s", pem_openssl_reason());
@@ -171,7 +192,8 @@ static enum tls_status check_client_alpn(struct tls_conn *t, struct err *e) {
   if (t->server != NULL || (n == strlen(t->required_alpn) && memcmp(alpn, t->required_alpn, n) == 0)) return TLS_DONE;
   tls_conn_alert(t, ALERT_NO_APPLICATION_PROTOCOL);
   t->state = CONN_FAILED;
-  err_set(e, ERR_CLOSED, "relay %s: it does not speak %s (check the address: this is some other TLS server)", t->host, t->required_alpn);
+  err_set(e, ERR_CLOSED, "relay %s: it does not speak %s (check the address: this is some other TLS server)", t->host,
+          t->required_alpn);
   return TLS_FAILED;
 }
 
@@ -188,8 +210,8 @@ static enum tls_status drive_handshake(struct tls_conn *t, struct err *e) {
   return fail_handshake(t, e);
 }
 
-/* Follows the framing of what is fed; true when OpenSSL should look: at the end of a record, or at a header so long that
-   its body is not worth waiting for. */
+/* Follows the framing of what is fed; true when OpenSSL should look: at the end of a record, or at a header so long
+   that its body is not worth waiting for. */
 static bool follow_records(struct tls_conn *t, const uint8_t *p, size_t n) {
   bool look = false;
   while (n > 0) {
@@ -288,8 +310,9 @@ int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) {
   memset(out, 0, sizeof *out);
   if (!may_take_over(t)) return ERR_NOT_NOW;
   const struct tls_suite *suite = current_suite(t);
-  if (t->wants_exporter &&
-      SSL_export_keying_material(t->ssl, out->exporter, sizeof out->exporter, label, sizeof label - 1, NULL, 0, 0) != 1) {
+  size_t exporter_n = t->wants_exporter ? sizeof out->exporter : 0;
+  if (exporter_n > 0 &&
+      SSL_export_keying_material(t->ssl, out->exporter, exporter_n, label, sizeof label - 1, NULL, 0, 0) != 1) {
     wipe(out, sizeof *out);
     ERR_clear_error();
     return ERR_NOT_NOW;
@@ -346,13 +369,12 @@ void tls_conn_close(struct tls_conn *t) {
   ERR_clear_error();
 }
 
-/* The first record under our application secret, protected by us: OpenSSL has no call that sends an alert of choice. */
-static int seal_alert(struct tls_conn *t, uint8_t alert) {
+static int seal_tls13_alert(struct tls_conn *t, uint8_t alert) {
   const struct tls_suite *suite = current_suite(t);
   const struct tls_kept_secret *kept = t->server != NULL ? &t->hooks.server : &t->hooks.client;
   uint8_t record[RECORD_OVERHEAD_BYTES + 2];
   struct record_keys keys;
-  if (SSL_version(t->ssl) != TLS1_3_VERSION || t->app_written || suite == NULL || !secret_is_good(kept, suite)) return ERR_NOT_NOW;
+  if (t->app_written || suite == NULL || !secret_is_good(kept, suite)) return ERR_NOT_NOW;
   if (t->server != NULL && t->late_bytes != 0) return ERR_NOT_NOW;
   if (record_keys_init(&keys, suite, kept->bytes, 0, true) != 0) return ERR_NOT_NOW;
   record[RECORD_HEADER_BYTES] = 2;
@@ -363,7 +385,16 @@ static int seal_alert(struct tls_conn *t, uint8_t alert) {
   return BIO_write(t->out, record, sizeof record) == (int)sizeof record ? 0 : ERR_NOMEM;
 }
 
-/* Where only OpenSSL has the keys (amid a handshake, TLS 1.2) it is made to send a fatal alert by a record that it must refuse:
+/* After the handshake: OpenSSL has no call that sends an alert of choice, so we protect the record ourselves. */
+static int seal_alert(struct tls_conn *t, uint8_t alert) {
+  uint8_t record[TLS12_ALERT_MAX_BYTES];
+  size_t n;
+  if (SSL_version(t->ssl) == TLS1_3_VERSION) return seal_tls13_alert(t, alert);
+  if (t->server == NULL || tls12_alert_seal(t->ssl, t->tls12_sequence, alert, record, &n) != 0) return ERR_NOT_NOW;
+  return BIO_write(t->out, record, (int)n) == (int)n ? 0 : ERR_NOMEM;
+}
+
+/* Where only OpenSSL has the keys (amid a handshake) it is made to send a fatal alert by a record that it must refuse:
    the peer learns of the failure, though under OpenSSL's description (record_overflow) instead of ours. */
 static void provoke_alert(struct tls_conn *t) {
   static const uint8_t oversize[RECORD_HEADER_BYTES] = {RECORD_APPLICATION_DATA, 3, 3, 0xff, 0xff};
@@ -371,7 +402,7 @@ static void provoke_alert(struct tls_conn *t) {
   (void)BIO_reset(t->in);
   if (BIO_write(t->in, oversize, sizeof oversize) != (int)sizeof oversize) return;
   if (t->state == CONN_DONE) {
-    while (SSL_read(t->ssl, none, sizeof none) > 0) continue; /* what is decrypted already comes first; at most a record */
+    while (SSL_read(t->ssl, none, sizeof none) > 0) continue; /* what is decrypted comes first: a record at most */
   } else {
     (void)SSL_do_handshake(t->ssl);
   }

@@ -1,5 +1,5 @@
-/* OpenSSL's callbacks. The hard thing is the key log: it hands over every secret of the handshake as text, and all but the two
-   that a handoff needs must never be copied, not even to be looked at. */
+/* OpenSSL's callbacks. The hard thing is the key log: it hands over every secret of the handshake as text, and all but
+   the two that a handoff needs must never be copied, not even to be looked at. */
 #include "tls/tls_hooks.h"
 
 #include <string.h>
@@ -31,7 +31,8 @@ static void on_keylog(const SSL *ssl, const char *line) {
   keep_secret(kept, secret + 1);
 }
 
-/* Runs for each ClientHello, also for the one after HelloRetryRequest, in which OpenSSL itself would accept another name. */
+/* Runs for each ClientHello, also for the one after HelloRetryRequest, in which OpenSSL itself would accept another
+   name. */
 static int on_client_hello(SSL *ssl, int *alert, void *unused) {
   (void)unused;
   struct tls_hooks *h = SSL_get_app_data(ssl);
@@ -46,8 +47,8 @@ static int on_client_hello(SSL *ssl, int *alert, void *unused) {
 }
 
 /* Our order decides. Called only when the visitor offers something. */
-static int on_alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_n, const unsigned char *offer, unsigned int offer_n,
-                          void *unused) {
+static int on_alpn_select(SSL *ssl, const unsigned char **out, unsigned char *out_n, const unsigned char *offer,
+                          unsigned int offer_n, void *unused) {
   (void)unused;
   struct tls_hooks *h = SSL_get_app_data(ssl);
   if (h == NULL) return SSL_TLSEXT_ERR_ALERT_FATAL;
@@ -74,8 +75,8 @@ static X509 *find_pinned(const STACK_OF(X509) *chain, const uint8_t pin[SHA256_B
   return NULL;
 }
 
-/* The pinned certificate comes from the presented chain itself and becomes the only trust anchor; everything else (signatures,
-   times, constraints, host name) is verified as ever. */
+/* The pinned certificate comes from the presented chain itself and becomes the only trust anchor; everything else
+   (signatures, times, constraints, host name) is verified as ever. */
 static int verify_pinned(X509_STORE_CTX *ctx, const struct pin *pin) {
   X509 *cert = find_pinned(X509_STORE_CTX_get0_untrusted(ctx), pin->spki_sha256);
   if (cert == NULL) {
@@ -125,18 +126,20 @@ void tls_hooks_free(struct tls_hooks *h) {
   drop_secret(&h->server);
 }
 
-/* No tickets needs all three: num_tickets alone leaves TLS 1.2's, SSL_OP_NO_TICKET alone still sends a stateful one in 1.3, which
-   would shift the sequence number of a handoff; and no cache, since nothing may be resumed. */
+/* No tickets needs all three: num_tickets alone leaves TLS 1.2's, SSL_OP_NO_TICKET alone still sends a stateful one in
+   1.3, which would shift the sequence number of a handoff; and no cache, since nothing may be resumed. */
 int tls_hooks_set_up(SSL_CTX *ctx) {
-  SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
-                               SSL_OP_PRIORITIZE_CHACHA);
+  static const char suites[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+  SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+  SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_read_ahead(ctx, 0);
   SSL_CTX_set_keylog_callback(ctx, on_keylog);
   if (SSL_CTX_set_num_tickets(ctx, 0) != 1 || SSL_CTX_set_max_early_data(ctx, 0) != 1) return ERR_CRYPTO;
-  if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 || SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1) return ERR_CRYPTO;
-  if (SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256") != 1) return ERR_CRYPTO;
+  if (SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1) return ERR_CRYPTO;
+  if (SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1) return ERR_CRYPTO;
+  if (SSL_CTX_set_ciphersuites(ctx, suites) != 1) return ERR_CRYPTO;
   if (SSL_CTX_set_cipher_list(ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") != 1) return ERR_CRYPTO;
   int groups[] = {NID_X25519, NID_X9_62_prime256v1, NID_secp384r1};
   return SSL_CTX_set1_groups(ctx, groups, (int)ARRAY_LEN(groups)) == 1 ? 0 : ERR_CRYPTO;

@@ -1,5 +1,5 @@
-/* What OpenSSL calls back into during a handshake, and what those calls need and leave behind. Internal to this layer: a
-   connection embeds a struct tls_hooks, bound to its SSL object. */
+/* What OpenSSL calls back into during a handshake, and what those calls need and leave behind. Internal to this layer:
+   a connection embeds a struct tls_hooks, bound to its SSL object. */
 #ifndef TLS_TLS_HOOKS_H
 #define TLS_TLS_HOOKS_H
 

@@ -27,11 +27,13 @@ static int check_domain(X509 *cert, const char *domain, struct err *e) {
   char under[HOST_NAME_MAX_CHARS + 32];
   unsigned flags = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT;
   if (X509_check_host(cert, domain, 0, flags, NULL) != 1) {
-    return err_set(e, ERR_USAGE, "certificate: it does not cover %s (get one for both %s and *.%s)", domain, domain, domain);
+    return err_set(e, ERR_USAGE, "certificate: it does not cover %s (get one for both %s and *.%s)", domain, domain,
+                   domain);
   }
   snprintf(under, sizeof under, "any-label-at-all.%s", domain);
   if (X509_check_host(cert, under, 0, flags, NULL) != 1) {
-    return err_set(e, ERR_USAGE, "certificate: it does not cover *.%s (get one for both %s and *.%s)", domain, domain, domain);
+    return err_set(e, ERR_USAGE, "certificate: it does not cover *.%s (get one for both %s and *.%s)", domain, domain,
+                   domain);
   }
   return 0;
 }
@@ -40,21 +42,25 @@ static int use_identity(SSL_CTX *ctx, STACK_OF(X509) *chain, EVP_PKEY *key, stru
   X509 *leaf = sk_X509_value(chain, 0);
   if (X509_check_private_key(leaf, key) != 1) {
     ERR_clear_error();
-    return err_set(e, ERR_USAGE, "certificate: the private key belongs to another one (give the pair that was issued together)");
+    return err_set(e, ERR_USAGE,
+                   "certificate: the private key belongs to another one (give the pair that was issued together)");
   }
   if (SSL_CTX_use_certificate(ctx, leaf) != 1 || SSL_CTX_use_PrivateKey(ctx, key) != 1) {
-    return err_set(e, ERR_USAGE, "certificate: it cannot be used: %s (use ECDSA P-256, or RSA of 2048 bits and more)", pem_openssl_reason());
+    return err_set(e, ERR_USAGE, "certificate: it cannot be used: %s (use ECDSA P-256, or RSA of 2048 bits and more)",
+                   pem_openssl_reason());
   }
   for (int i = 1; i < sk_X509_num(chain); i++) {
     if (SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) != 1) {
-      return err_set(e, ERR_USAGE, "certificate: its chain cannot be used: %s (check the order: each is followed by its issuer)",
+      return err_set(e, ERR_USAGE,
+                     "certificate: its chain cannot be used: %s (check the order: each is followed by its issuer)",
                      pem_openssl_reason());
     }
   }
   return 0;
 }
 
-struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n, const char *domain, struct err *e) {
+struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n,
+                                  const char *domain, struct err *e) {
   struct tls_server *s = NULL;
   EVP_PKEY *key = NULL;
   STACK_OF(X509) *chain = pem_read_chain(cert_pem, cert_n, e);
@@ -102,7 +108,8 @@ int64_t tls_server_not_after(const struct tls_server *s) { return s->not_after_s
 
 SSL_CTX *tls_server_ctx(struct tls_server *s) { return s->ctx; }
 
-/* OpenSSL frees traffic secrets and exporters without wiping them; with these nothing that it ever held outlives its free. */
+/* OpenSSL frees traffic secrets and exporters without wiping them; with these nothing that it ever held outlives its
+   free. */
 static void *wiping_malloc(size_t n, const char *file, int line) {
   (void)file;
   (void)line;

@@ -197,7 +197,8 @@ static void a_key_with_a_passphrase_is_refused_without_asking_for_it(void **stat
   assert_int_equal(authority_issue(a, own_names, 2, 30, &chain, &plain_key, &e), 0);
   EVP_PKEY *key = EVP_EC_gen("P-256");
   BIO *bio = BIO_new(BIO_s_mem());
-  assert_int_equal(PEM_write_bio_PKCS8PrivateKey(bio, key, EVP_aes_128_cbc(), phrase, (int)strlen(phrase), NULL, NULL), 1);
+  assert_int_equal(PEM_write_bio_PKCS8PrivateKey(bio, key, EVP_aes_128_cbc(), phrase, (int)strlen(phrase), NULL, NULL),
+                   1);
   long n = BIO_get_mem_data(bio, &data);
   assert_null(tls_server_new(chain, strlen(chain), data, (size_t)n, domain, &e));
   assert_non_null(strstr(e.text, "passphrase"));

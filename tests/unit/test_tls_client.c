@@ -62,7 +62,8 @@ struct ends {
   struct err agent_error, relay_error;
 };
 
-static void shake_hands(struct ends *x, struct tls_server *identity, const char *host, const struct pin *p, const char *ca,
+static void shake_hands(struct ends *x, struct tls_server *identity, const char *host, const struct pin *p,
+                        const char *ca,
                         const uint8_t *alpn, size_t alpn_n) {
   const struct tls_server_policy policy = {.alpn = alpn, .alpn_n = alpn_n, .tls13_only = true, .wants_exporter = true};
   memset(x, 0, sizeof *x);
@@ -133,7 +134,8 @@ static void both_ends_take_over_with_one_exporter(void **state) {
   tls_server_unref(identity);
 }
 
-static void expect_distrust(struct tls_server *identity, const char *host, const struct pin *p, const char *ca, const char *text) {
+static void expect_distrust(struct tls_server *identity, const char *host, const struct pin *p, const char *ca,
+                            const char *text) {
   struct ends x;
   shake_hands(&x, identity, host, p, ca, link_alpn, sizeof link_alpn - 1);
   assert_int_equal(x.agent_status, TLS_FAILED);
@@ -207,7 +209,8 @@ static void a_pin_of_the_leaf_itself_is_enough(void **state) {
   struct ends x;
   assert_int_equal(authority_issue(authority, names, 1, 30, &chain, &key, &e), 0);
   const char *leaf_end = strstr(chain, "-----END CERTIFICATE-----\n") + 26;
-  assert_int_equal(authority_pin_of_chain(chain, (size_t)(leaf_end - chain), leaf_pin.spki_sha256, &self_signed, &e), 0);
+  assert_int_equal(authority_pin_of_chain(chain, (size_t)(leaf_end - chain), leaf_pin.spki_sha256, &self_signed, &e),
+                   0);
   assert_false(self_signed);
   struct tls_server *identity = tls_server_new(chain, strlen(chain), key, strlen(key), NULL, &e);
   shake_hands(&x, identity, domain, &leaf_pin, NULL, link_alpn, sizeof link_alpn - 1);

@@ -1,5 +1,5 @@
-/* Handshakes in memory between a tls_conn and OpenSSL itself, and what follows from them: the handoff into our own record
-   layer, or the TLS 1.2 connection. */
+/* Handshakes in memory between a tls_conn and OpenSSL itself, and what follows from them: the handoff into our own
+   record layer, or the TLS 1.2 connection. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -76,7 +76,8 @@ static void visitor_close(struct visitor *v) {
   ERR_clear_error();
 }
 
-/* Feeds what the visitor wrote in pieces of at most `piece` bytes, never more than wanted, and hands back the answer. */
+/* Feeds what the visitor wrote in pieces of at most `piece` bytes, never more than wanted, and hands back the answer.
+   */
 static enum tls_status pump(struct visitor *v, struct tls_conn *t, size_t piece, struct err *e) {
   enum tls_status status = TLS_GOING_ON;
   uint8_t bytes[20000];
@@ -397,7 +398,8 @@ static void alpn_follows_our_order_and_needs_an_overlap(void **state) {
   size_t n;
   visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
   SSL_set_alpn_protos(v.ssl, offer, sizeof offer - 1);
-  struct tls_conn *t = tls_conn_server(identity, &(struct tls_server_policy){.alpn = ours, .alpn_n = sizeof ours - 1}, &e);
+  struct tls_conn *t = tls_conn_server(identity, &(struct tls_server_policy){.alpn = ours, .alpn_n = sizeof ours - 1},
+                                       &e);
   finish(&v, t, 20000);
   const uint8_t *alpn = tls_conn_alpn(t, &n);
   assert_int_equal(n, 2);
@@ -415,7 +417,8 @@ static void alpn_follows_our_order_and_needs_an_overlap(void **state) {
 
   visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
   SSL_set_alpn_protos(v.ssl, foreign, sizeof foreign - 1);
-  expect_refusal(&v, &(struct tls_server_policy){.alpn = ours, .alpn_n = sizeof ours - 1}, SSL_AD_NO_APPLICATION_PROTOCOL);
+  expect_refusal(&v, &(struct tls_server_policy){.alpn = ours, .alpn_n = sizeof ours - 1},
+                 SSL_AD_NO_APPLICATION_PROTOCOL);
 }
 
 static void a_tls13_only_policy_refuses_tls12(void **state) {
@@ -547,10 +550,54 @@ static void an_alert_of_choice_reaches_the_visitor(void **state) {
   tls_conn_free(t);
   visitor_close(&v);
 
-  t = tls12(&v);                   /* here OpenSSL alone has the keys: a fatal alert of its own */
+  t = tls12(&v);                   /* in TLS 1.2, at once */
   tls_conn_alert(t, ALERT_INTERNAL_ERROR);
   take(&v, t);
-  expect_alert(&v, SSL_AD_RECORD_OVERFLOW);
+  expect_alert(&v, SSL_AD_INTERNAL_ERROR);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+static void an_alert_of_choice_follows_tls12_data_with_every_suite(void **state) {
+  (void)state;
+  static const char *const suites[] = {"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
+                                       "ECDHE-ECDSA-CHACHA20-POLY1305"};
+  static uint8_t block[40000];
+  for (size_t i = 0; i < ARRAY_LEN(suites); i++) {
+    struct visitor v;
+    visitor_open(&v, TLS1_2_VERSION, suites[i], "X25519:P-256");
+    struct tls_conn *t = conn_open(false);
+    finish(&v, t, 20000);
+    assert_string_equal(SSL_get_cipher_name(v.ssl), suites[i]);
+    assert_int_equal(tls_conn_write(t, block, sizeof block), 0);
+    tls_conn_alert(t, ALERT_INTERNAL_ERROR);
+    take(&v, t);
+    size_t n = 0;
+    for (int r; n < sizeof block && (r = SSL_read(v.ssl, block, sizeof block)) > 0;) n += (size_t)r;
+    assert_int_equal(n, sizeof block);
+    expect_alert(&v, SSL_AD_INTERNAL_ERROR);
+    tls_conn_free(t);
+    visitor_close(&v);
+  }
+}
+
+static void an_alert_amid_the_handshake_is_fatal_under_openssls_description(void **state) {
+  (void)state;
+  struct visitor v;
+  struct err e;
+  uint8_t bytes[4096];
+  visitor_open(&v, TLS1_3_VERSION, NULL, NULL);
+  struct tls_conn *t = conn_open(false);
+  SSL_do_handshake(v.ssl);
+  int n = BIO_read(v.out, bytes, sizeof bytes);
+  assert_int_equal(tls_conn_feed(t, bytes, (size_t)n, &e), TLS_GOING_ON);
+  tls_conn_alert(t, ALERT_INTERNAL_ERROR);
+  take(&v, t);
+  SSL_do_handshake(v.ssl);
+  uint8_t got[16];
+  ERR_clear_error();
+  SSL_read(v.ssl, got, sizeof got);
+  assert_true(ERR_GET_REASON(ERR_peek_error()) > SSL_AD_REASON_OFFSET);
   tls_conn_free(t);
   visitor_close(&v);
 }
@@ -673,6 +720,8 @@ int main(void) {
     cmocka_unit_test(tls12_renegotiation_is_refused_and_the_stream_goes_on),
     cmocka_unit_test(tls12_corruption_is_a_reset_with_an_alert),
     cmocka_unit_test(an_alert_of_choice_reaches_the_visitor),
+    cmocka_unit_test(an_alert_of_choice_follows_tls12_data_with_every_suite),
+    cmocka_unit_test(an_alert_amid_the_handshake_is_fatal_under_openssls_description),
     cmocka_unit_test(no_take_over_before_the_end_or_with_something_pending),
     cmocka_unit_test(no_ticket_is_sent_and_nothing_is_resumed),
     cmocka_unit_test(secrets_are_gone_when_the_connection_is_freed),

@@ -1,5 +1,5 @@
-/* The rules of an established connection (RFC 8446 4.6.3, 5, 6), two of our own ends against each other; the peer that breaks
-   a rule is a bare record layer. */
+/* The rules of an established connection (RFC 8446 4.6.3, 5, 6), two of our own ends against each other; the peer that
+   breaks a rule is a bare record layer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -18,7 +18,8 @@ static void open_fixture(struct fixture *f, size_t fragment_max) {
   const struct tls_suite *suite = tls_suite_find(0x1301);
   memset(theirs, 1, sizeof theirs);
   memset(mine, 2, sizeof mine);
-  const struct sealed_params p = {.suite = suite, .read_secret = theirs, .write_secret = mine, .fragment_max = fragment_max};
+  const struct sealed_params p = {.suite = suite, .read_secret = theirs, .write_secret = mine,
+                                  .fragment_max = fragment_max};
   f->ours = sealed_new(&p);
   assert_non_null(f->ours);
   assert_int_equal(record_keys_init(&f->peer_out, suite, theirs, 0, true), 0);
@@ -140,7 +141,8 @@ static void our_own_key_is_updated_at_its_limit(void **state) {
 
 static void handshake_messages_other_than_a_lone_key_update_are_refused(void **state) {
   (void)state;
-  const uint8_t two[] = {24, 0, 0, 1, 0, 24, 0, 0, 1, 0}, ticket[] = {4, 0, 0, 1, 0}, odd[] = {24, 0, 0, 1, 2}, longer[] = {24, 0, 0, 2, 0, 0};
+  const uint8_t two[] = {24, 0, 0, 1, 0, 24, 0, 0, 1, 0}, ticket[] = {4, 0, 0, 1, 0}, odd[] = {24, 0, 0, 1,
+      2}, longer[] = {24, 0, 0, 2, 0, 0};
   refused_record(RECORD_HANDSHAKE, two, sizeof two, ALERT_UNEXPECTED_MESSAGE);
   refused_record(RECORD_HANDSHAKE, update, 3, ALERT_UNEXPECTED_MESSAGE);
   refused_record(RECORD_HANDSHAKE, update, 0, ALERT_UNEXPECTED_MESSAGE);
@@ -177,7 +179,8 @@ static void refused_bytes(const uint8_t *p, size_t n, uint8_t alert) {
 
 static void illegal_headers_are_refused_before_their_body_is_there(void **state) {
   (void)state;
-  const uint8_t change[] = {20, 3, 3, 0, 1, 1}, plain_alert[] = {21, 3, 3, 0, 2, 1, 0}, oversize[] = {23, 3, 3, 0x41, 0x01};
+  const uint8_t change[] = {20, 3, 3, 0, 1, 1}, plain_alert[] = {21, 3, 3, 0, 2, 1, 0}, oversize[] = {23, 3, 3, 0x41,
+      0x01};
   refused_bytes(change, sizeof change, ALERT_UNEXPECTED_MESSAGE);
   refused_bytes(plain_alert, sizeof plain_alert, ALERT_UNEXPECTED_MESSAGE);
   refused_bytes(oversize, sizeof oversize, ALERT_RECORD_OVERFLOW);
