@@ -66,7 +66,7 @@ struct app {
   char name[300];                  /* as told: with a host */
   struct adit_tunnel *tunnel;
   bool open, ended;
-  char keep[4096];
+  char *keep;                      /* its ticket's file, where it has one of its own */
 };
 
 struct forward {
@@ -213,8 +213,10 @@ static int open_tunnels(struct forward *f, struct err *e) {
     options.keep_file = f->a.keep;
     if (f->a.keep != NULL && f->apps_n > 1) {
       const char *colon = strrchr(app->text, ':');
-      int n = snprintf(app->keep, sizeof app->keep, "%s.%s", f->a.keep, colon != NULL ? colon + 1 : app->text);
-      if (n < 0 || (size_t)n >= sizeof app->keep) return err_set(e, ERR_USAGE, "--keep: the path is too long");
+      if (asprintf(&app->keep, "%s.%s", f->a.keep, colon != NULL ? colon + 1 : app->text) < 0) {
+        app->keep = NULL;
+        return err_set(e, ERR_NOMEM, "out of memory");
+      }
       options.keep_file = app->keep;
     }
     app->tunnel = adit_forward(f->client, app->text, &options);
@@ -406,12 +408,13 @@ static int serve(struct forward *f, struct err *e) {
   return 0;
 }
 
-/* Closes the client. From here on a second ctrl-C ends the process at once. */
+/* Closes the client, which takes at most FORWARD_DRAIN_MS. Signals stay blocked: a second one (timeout(1) sends one to us and one
+   to our group) must not turn a clean end into a death. */
 static void finish(struct forward *f) {
   tell_live_clear(&f->tell);
-  (void)sigprocmask(SIG_SETMASK, &f->mask_before, NULL);
   if (f->client != NULL) adit_client_close(f->client, FORWARD_DRAIN_MS);
   for (size_t i = 0; i < f->apps_n; i++) {
+    free(f->apps[i].keep);
     if (!f->apps[i].open || f->apps[i].ended || f->failed) continue;
     const char *colon = strrchr(f->apps[i].name, ':');
     tell_event(&f->tell, "closed", (uint16_t)strtoul(colon != NULL ? colon + 1 : "0", NULL, 10), "local", "closed by this side", false);
@@ -421,7 +424,9 @@ static void finish(struct forward *f) {
 }
 
 static int forward_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
-  static struct forward f = {.signal_fd = -1};
+  static struct forward f;         /* large for a stack */
+  memset(&f, 0, sizeof f);
+  f.signal_fd = -1;
   struct options_parsed parsed;
   struct err e = {0};
   int status;

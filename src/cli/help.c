@@ -55,16 +55,23 @@ void options_help(const struct command *c, FILE *to) {
   put_wrapped(to, "show this", HELP_INDENT, 9);
 }
 
-/* mdoc(7): a line that begins with a dot or a quote is a macro, and a backslash begins an escape. */
+/* mdoc(7): a line that begins with a dot or a quote is a macro, a backslash begins an escape, and a sentence begins a line. */
 static void put_mdoc_text(FILE *to, const char *text) {
-  if (*text == '.' || *text == '\'') (void)fputs("\\&", to);
+  bool line_begins = true;
   for (; *text != 0; text++) {
-    if (*text == '\\')
+    if (line_begins && (*text == '.' || *text == '\'')) (void)fputs("\\&", to);
+    line_begins = text[0] == ' ' && line_begins;
+    if (*text == '\\') {
       (void)fputs("\\e", to);
-    else if (*text == '-')
+    } else if (*text == '-') {
       (void)fputs("\\-", to);
-    else
+    } else if (text[0] == '.' && text[1] == ' ') {
+      (void)fputs(".\n", to);
+      text++;
+      line_begins = true;
+    } else {
       (void)fputc(*text, to);
+    }
   }
 }
 

@@ -248,7 +248,8 @@ static void setup_log(const struct relay_arguments *a) {
 
 static int relay_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
   (void)start_us;
-  static struct relay_arguments a = {
+  static struct relay_arguments a; /* outlives this call: the relay keeps pointers into it */
+  a = (struct relay_arguments){
     .options = {.tcp_port_from = TCP_PORT_FROM_DEFAULT, .tcp_port_to = TCP_PORT_TO_DEFAULT, .drain_ms = DRAIN_DEFAULT_MS,
                 .ready_fd = -1, .alive_fd = -1}};
   struct options_parsed parsed;

@@ -194,14 +194,14 @@ static void help_contains_every_option_but_hidden_ones(void **state) {
 
 static void the_manual_page_list_is_escaped(void **state) {
   (void)state;
-  static const struct option_row odd[] = {{.name = "a-b", .value = "X", .kind = OPTION_TEXT, .help = ".so \\n"}};
+  static const struct option_row odd[] = {{.name = "a-b", .value = "X", .kind = OPTION_TEXT, .help = ".so \\n. 'And more."}};
   static const struct command one = {.name = "odd", .options = odd, .options_n = 1};
   char *text = NULL;
   size_t n = 0;
   FILE *f = open_memstream(&text, &n);
   options_help_mdoc(&one, f);
   (void)fclose(f);
-  assert_string_equal(text, ".Bl -tag -width Ds\n.It Fl Fl a\\-b Ar X\n\\&.so \\en\n.El\n");
+  assert_string_equal(text, ".Bl -tag -width Ds\n.It Fl Fl a\\-b Ar X\n\\&.so \\en.\n\\&'And more.\n.El\n");
   free(text);
 }
 
