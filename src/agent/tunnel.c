@@ -123,8 +123,10 @@ void tunnel_choose_home(struct adit_tunnel *t) {
   if (c->choices_n == 0 || t->ticket_n == 0 || strcasecmp(c->home, t->ticket_relay) == 0) return;
   bool known = false;
   for (size_t i = 0; i < c->choices_n; i++) known = known || strcasecmp(c->choices[i].name, t->ticket_relay) == 0;
-  if (known && c->home[0] == '\0' && c->link == NULL) {
-    client_race_again(c);
+  /* A link that is there already may be to that very relay. */
+  bool linked = c->link != NULL && strcasecmp(c->link->choice->name, t->ticket_relay) == 0;
+  if (known && c->home[0] == '\0' && (c->link == NULL || linked)) {
+    if (c->link == NULL) client_race_again(c);
     memcpy(c->home, t->ticket_relay, sizeof c->home);
     return;
   }

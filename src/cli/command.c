@@ -23,7 +23,8 @@ static int finish_output(void) {
   return command_fail(&e);
 }
 
-bool command_begin(const struct command *c, void *target, int argc, char **argv, struct options_parsed *parsed, int *status) {
+bool command_begin(const struct command *c, void *target, int argc, char **argv, struct options_parsed *parsed,
+                   int *status) {
   struct err e;
   if (options_parse(c, target, argc, argv, parsed, &e) != 0) {
     *status = command_fail(&e);
@@ -60,7 +61,8 @@ static void put_help(FILE *to) {
   (void)fputs("\nadit COMMAND --help tells more; adit --version prints the version.\n", to);
 }
 
-/* The command whose one or two words argv begins with; *used is how many. A word of a family alone gives NULL and *used 1. */
+/* The command whose one or two words argv begins with; *used is how many. A word of a family alone gives NULL and *used
+   1. */
 static const struct command *find(int argc, char **argv, int *used) {
   *used = 0;
   for (size_t i = 0; i < commands_n; i++) {
@@ -81,7 +83,8 @@ static int fail_unknown(const char *word) {
   struct err e;
   for (size_t i = 0; i < commands_n; i++) {
     if (!options_words_near(word, commands[i]->name)) continue;
-    return command_fail((err_set(&e, ERR_USAGE, "%.60s: no such command (did you mean adit %s?)", word, commands[i]->name), &e));
+    return command_fail((err_set(&e, ERR_USAGE, "%.60s: no such command (did you mean adit %s?)", word,
+                                 commands[i]->name), &e));
   }
   (void)err_set(&e, ERR_USAGE, "%.60s: no such command (see adit --help)", word);
   return command_fail(&e);
@@ -92,7 +95,8 @@ static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0
 /* "adit token", "adit token --help", "adit token creat". */
 static int family_main(int argc, char **argv) {
   if (argc > 1 && asks_for_help(argv[1])) {
-    (void)fprintf(stdout, "adit %s: tokens, each of which lets an agent open tunnels.\nIssued and revoked where the relay keeps its state.\n\nCommands:\n", argv[0]);
+    (void)fprintf(stdout, "adit %s: tokens, each of which lets an agent open tunnels.\nIssued and revoked where the "
+                          "relay keeps its state.\n\nCommands:\n", argv[0]);
     put_list(stdout, argv[0]);
     return finish_output();
   }

@@ -1,5 +1,5 @@
-/* The parser of configuration files. The hard thing is to stay boring: every byte is looked at once, and whatever is not
-   plainly a setting is an error that names its line. */
+/* The parser of configuration files. The hard thing is to stay boring: every byte is looked at once, and whatever is
+   not plainly a setting is an error that names its line. */
 #include "cli/config_file.h"
 
 #include <errno.h>
@@ -28,8 +28,8 @@ static bool key_is_valid(const char *key) {
 }
 
 static int parse_line(char *line, char *end, unsigned number,
-                      int (*each)(void *user, const char *key, const char *value, unsigned line, struct err *e), void *user,
-                      struct err *e) {
+                      int (*each)(void *user, const char *key, const char *value, unsigned line, struct err *e),
+                      void *user, struct err *e) {
   if (memchr(line, 0, (size_t)(end - line)) != NULL)
     return err_set(e, ERR_SYNTAX, "line %u: a NUL byte (this is not a text file)", number);
   char *text = trim(line, end);
@@ -39,13 +39,15 @@ static int parse_line(char *line, char *end, unsigned number,
   char *value = trim(equals + 1, text + strlen(text));
   char *key = trim(text, equals);
   if (!key_is_valid(key))
-    return err_set(e, ERR_SYNTAX, "line %u: no setting's name before '=' (names are those of the options, without dashes)", number);
+    return err_set(e, ERR_SYNTAX, "line %u: no setting's name before '=' (names are those of the options, without "
+                                  "dashes)", number);
   if (*value == 0) return err_set(e, ERR_SYNTAX, "line %u: %.40s has no value (write: name = value)", number, key);
   int code = each(user, key, value, number, e);
   return code == 0 ? 0 : err_prefix(e, "line %u", number);
 }
 
-int config_parse(char *text, size_t n, int (*each)(void *user, const char *key, const char *value, unsigned line, struct err *e),
+int config_parse(char *text, size_t n,
+                 int (*each)(void *user, const char *key, const char *value, unsigned line, struct err *e),
                  void *user, struct err *e) {
   if (n > CONFIG_FILE_MAX_BYTES)
     return err_set(e, ERR_LIMIT, "configuration: longer than %d bytes", CONFIG_FILE_MAX_BYTES);

@@ -5,13 +5,16 @@
 
 #include "base/err.h"
 
-/* Takes text apart in place: key and value are NUL-terminated inside text, which has room for a NUL at text[n]. Calls `each` for
-   every setting in order and stops when that returns an error. Errors begin with the line's number: "line 3: ...". */
-int config_parse(char *text, size_t n, int (*each)(void *user, const char *key, const char *value, unsigned line, struct err *e),
+/* Takes text apart in place: key and value are NUL-terminated inside text, which has room for a NUL at text[n]. Calls
+   `each` for every setting in order and stops when that returns an error. Errors begin with the line's number: "line 3:
+   ...". */
+int config_parse(char *text, size_t n,
+                 int (*each)(void *user, const char *key, const char *value, unsigned line, struct err *e),
                  void *user, struct err *e) MUST_USE;
 /* Reads a whole file of at most `max` bytes into malloced memory with a NUL behind it. */
 int config_read(const char *path, size_t max, char **text, size_t *n, struct err *e) MUST_USE;
-/* The path of the user's configuration, $XDG_CONFIG_HOME/adit/config or ~/.config/adit/config. ERR_STATE without a home. */
+/* The path of the user's configuration, $XDG_CONFIG_HOME/adit/config or ~/.config/adit/config. ERR_NOT_NOW without a
+   home. */
 int config_user_path(char *out, size_t cap, struct err *e) MUST_USE;
 
 #endif

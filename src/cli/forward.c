@@ -1,5 +1,6 @@
-/* `adit forward`: opens tunnels through the public library and tells what happens to them. The hard thing: one loop serves the
-   library's events, signals, the live line and the command behind "--", and whatever ends first, everything ends in order. */
+/* `adit forward`: opens tunnels through the public library and tells what happens to them. The hard thing: one loop
+   serves the library's events, signals, the live line and the command behind "--", and whatever ends first, everything
+   ends in order. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -48,17 +49,23 @@ static const struct option_row forward_rows[] = {
   {.name = "relay", .value = "HOST:PORT", .kind = OPTION_LIST, AT(relays),
    .help = "Dial this relay instead of those in the token; of several the nearest is used."},
   {.name = "token", .value = "TOKEN", .kind = OPTION_CALL, .set = take_token, .many = true, .secret = true,
-   .help = "The token to open tunnels with (default: ADIT_TOKEN, then what adit login stored). Wiped from the argument list at once, but --token-file leaves no trace in a shell's history either."},
+   .help = "The token to open tunnels with (default: ADIT_TOKEN, then what adit login stored). Wiped from the "
+           "argument list at once, but --token-file leaves no trace in a shell's history either."},
   {.name = "token-file", .value = "FILE", .kind = OPTION_LIST, AT(token_files), .help = "Read a token from FILE."},
   {.name = "ca", .value = "FILE", .kind = OPTION_TEXT, AT(ca),
    .help = "PEM authorities to trust, instead of the system's, for relays with a public certificate."},
-  {.name = "proxy-protocol", .kind = OPTION_FLAG, AT(proxy_protocol), .help = "Give the app a PROXY v2 header with the visitor's address."},
-  {.name = "allow", .value = "CIDR", .kind = OPTION_LIST, AT(allow), .help = "Let in only visitors from this address block."},
+  {.name = "proxy-protocol", .kind = OPTION_FLAG, AT(proxy_protocol),
+   .help = "Give the app a PROXY v2 header with the visitor's address."},
+  {.name = "allow", .value = "CIDR", .kind = OPTION_LIST, AT(allow),
+   .help = "Let in only visitors from this address block."},
   {.name = "keep", .value = "FILE", .kind = OPTION_TEXT, AT(keep),
-   .help = "Keep the address in FILE, so that a restart gets it back. Of several apps each has a file of its own, FILE.PORT."},
+   .help = "Keep the address in FILE, so that a restart gets it back. Of several apps each has a file of its own, "
+           "FILE.PORT."},
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",
-   .help = "With plain, and a relay that allows it, bytes of the raw port are not sealed between relay and agent (default: sealed)."},
-  {.name = "json", .kind = OPTION_FLAG, AT(json), .help = "Print events as JSON objects, one a line, and nothing else, to stdout."},
+   .help = "With plain, and a relay that allows it, bytes of the raw port are not sealed between relay and agent "
+           "(default: sealed)."},
+  {.name = "json", .kind = OPTION_FLAG, AT(json),
+   .help = "Print events as JSON objects, one a line, and nothing else, to stdout."},
 };
 
 struct app {
@@ -108,7 +115,8 @@ static int add_token_file(struct forward *f, const char *path, struct err *e) {
   int code = config_read(path, TOKEN_TEXT_MAX_CHARS + 64, &text, &n, e);
   if (code != 0) return err_prefix(e, "--token-file");
   code = memchr(text, 0, n) != NULL ? ADIT_ECONFIG : adit_config_add_token(f->config, text);
-  if (code != 0) (void)err_set(e, ERR_NOT_NOW, "--token-file %.200s: it holds no valid token (it should hold the one word that adit token create printed)", path);
+  if (code != 0) (void)err_set(e, ERR_NOT_NOW, "--token-file %.200s: it holds no valid token (it should hold the one "
+                                               "word that adit token create printed)", path);
   wipe(text, n);
   free(text);
   return code == 0 ? 0 : e->code;
@@ -146,7 +154,8 @@ static int make_config(struct forward *f, struct err *e) {
   if (found) return 0;
   const char *relay = getenv("ADIT_RELAY");
   if (a->relays.n > 0 || (relay != NULL && *relay != 0))
-    return err_set(e, ERR_NOT_NOW, "token: a relay is given but no token (set ADIT_TOKEN, give --token-file, or store one with adit login TOKEN)");
+    return err_set(e, ERR_NOT_NOW, "token: a relay is given but no token (set ADIT_TOKEN, give --token-file, or store "
+                                   "one with adit login TOKEN)");
   char path[4096];
   if (own_path(path, sizeof path, e) != 0) return e->code;
   if ((code = adit_config_set_embedded(f->config, path)) != 0) return config_failed(f, code, e);
@@ -182,7 +191,8 @@ static void set_up_tell(struct forward *f, uint64_t start_us) {
   f->tell.mode = f->a.json ? TELL_JSON : terminal && f->command == NULL ? TELL_TERMINAL : TELL_PLAIN;
 }
 
-/* Blocked before the library starts its thread, so that they come to us only. A signal that was ignored stays ignored. */
+/* Blocked before the library starts its thread, so that they come to us only. A signal that was ignored stays ignored.
+   */
 static int take_signals(struct forward *f, struct err *e) {
   static const int always[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD};
   static const int for_command[] = {SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
@@ -242,7 +252,8 @@ static void start_command(struct forward *f) {
   struct runner_address addresses[OPTIONS_WORDS_MAX];
   for (size_t i = 0; i < f->apps_n; i++) {
     const struct adit_tunnel *t = f->apps[i].tunnel;
-    addresses[i] = (struct runner_address){.url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
+    addresses[i] = (struct runner_address){
+      .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
       .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t), .app_port = adit_tunnel_app_port(t)};
   }
   struct err e = {0};
@@ -287,9 +298,10 @@ static struct app *app_of(struct forward *f, const struct adit_tunnel *tunnel) {
 static void on_open(struct forward *f, struct app *app) {
   if (app->open) return;
   const struct adit_tunnel *t = app->tunnel;
-  struct tell_open open = {.app = app->name, .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
-    .relay = adit_client_relay(f->client), .ca_file = adit_client_ca_file(f->client), .app_port = adit_tunnel_app_port(t),
-    .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t)};
+  struct tell_open open = {
+    .app = app->name, .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
+    .relay = adit_client_relay(f->client), .ca_file = adit_client_ca_file(f->client),
+    .app_port = adit_tunnel_app_port(t), .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t)};
   app->open = true;
   f->open_n++;
   f->tell.live.link = LIVE_UP;
@@ -297,8 +309,8 @@ static void on_open(struct forward *f, struct app *app) {
   if (f->command != NULL && f->child == 0 && f->open_n == f->apps_n) start_command(f);
 }
 
-/* A tunnel's end, or that of all. People want all the ports that they asked for: one that never opened fails the whole. While a
-   command runs it decides when to end. */
+/* A tunnel's end, or that of all. People want all the ports that they asked for: one that never opened fails the whole.
+   While a command runs it decides when to end. */
 static void on_end(struct forward *f, struct app *app, const struct adit_event *event, const char *kind) {
   for (size_t i = 0; i < f->apps_n; i++) {
     struct app *one = &f->apps[i];
@@ -312,8 +324,8 @@ static void on_end(struct forward *f, struct app *app, const struct adit_event *
   if (f->failed && f->child == 0) stop(f, EXIT_STATUS_FAILED);
 }
 
-/* The library goes on trying for ever, which is right for a tunnel that was open. One that has never been is better ended: the
-   user is there to read why, or a supervisor to start it again. */
+/* The library goes on trying for ever, which is right for a tunnel that was open. One that has never been is better
+   ended: the user is there to read why, or a supervisor to start it again. */
 static bool is_false_start(const struct forward *f, const struct adit_event *event) {
   if (f->open_n > 0 || event->tunnel != NULL || event->reason == NULL) return false;
   return strcmp(event->reason, "relay_unreachable") == 0 || strcmp(event->reason, "relay_certificate") == 0;
@@ -357,7 +369,8 @@ static void draw(struct forward *f) {
     sum.bytes_to_app += one.bytes_to_app;
     sum.bytes_from_app += one.bytes_from_app;
   }
-  live_update(&f->tell.live, now_us() / 1000, sum.visitors_now, sum.visitors_total, sum.bytes_to_app, sum.bytes_from_app);
+  live_update(&f->tell.live, now_us() / 1000, sum.visitors_now, sum.visitors_total, sum.bytes_to_app,
+              sum.bytes_from_app);
   tell_live(&f->tell, terminal_columns());
 }
 
@@ -388,7 +401,8 @@ static int wait_ms(const struct forward *f) {
 static void check_start(struct forward *f) {
   if (f->open_n > 0 || now_us() - f->tell.start_us < (uint64_t)FORWARD_START_MS * 1000) return;
   struct adit_event late = {.kind = ADIT_EVENT_CLOSED, .error = ADIT_ETIMEDOUT, .reason = "timeout"};
-  (void)snprintf(late.text, sizeof late.text, "relay: nothing is open after %d s (is the relay overloaded, or something between in the way?)",
+  (void)snprintf(late.text, sizeof late.text,
+                 "relay: nothing is open after %d s (is the relay overloaded, or something between in the way?)",
                  FORWARD_START_MS / 1000);
   on_end(f, NULL, &late, "closed");
 }
@@ -408,8 +422,8 @@ static int serve(struct forward *f, struct err *e) {
   return 0;
 }
 
-/* Closes the client, which takes at most FORWARD_DRAIN_MS. Signals stay blocked: a second one (timeout(1) sends one to us and one
-   to our group) must not turn a clean end into a death. */
+/* Closes the client, which takes at most FORWARD_DRAIN_MS. Signals stay blocked: a second one (timeout(1) sends one to
+   us and one to our group) must not turn a clean end into a death. */
 static void finish(struct forward *f) {
   tell_live_clear(&f->tell);
   if (f->client != NULL) adit_client_close(f->client, FORWARD_DRAIN_MS);
@@ -417,7 +431,8 @@ static void finish(struct forward *f) {
     free(f->apps[i].keep);
     if (!f->apps[i].open || f->apps[i].ended || f->failed) continue;
     const char *colon = strrchr(f->apps[i].name, ':');
-    tell_event(&f->tell, "closed", (uint16_t)strtoul(colon != NULL ? colon + 1 : "0", NULL, 10), "local", "closed by this side", false);
+    tell_event(&f->tell, "closed", (uint16_t)strtoul(colon != NULL ? colon + 1 : "0", NULL, 10), "local",
+               "closed by this side", false);
   }
   adit_config_free(f->config);
   if (f->signal_fd >= 0) close(f->signal_fd);

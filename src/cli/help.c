@@ -47,15 +47,16 @@ void options_help(const struct command *c, FILE *to) {
     const struct option_row *row = &c->options[i];
     if (row->hidden) continue;
     bool many = row->many || row->kind == OPTION_LIST;
-    int column = fprintf(to, "  --%s%s%s%s", row->name, row->value != NULL ? " " : "", row->value != NULL ? row->value : "",
-                         many ? " ..." : "");
+    int column = fprintf(to, "  --%s%s%s%s", row->name, row->value != NULL ? " " : "",
+                         row->value != NULL ? row->value : "", many ? " ..." : "");
     put_wrapped(to, row->help, HELP_INDENT, column > 0 ? (size_t)column + 1 : 0);
   }
   (void)fputs("  --help", to);
   put_wrapped(to, "show this", HELP_INDENT, 9);
 }
 
-/* mdoc(7): a line that begins with a dot or a quote is a macro, a backslash begins an escape, and a sentence begins a line. */
+/* mdoc(7): a line that begins with a dot or a quote is a macro, a backslash begins an escape, and a sentence begins a
+   line. */
 static void put_mdoc_text(FILE *to, const char *text) {
   bool line_begins = true;
   for (; *text != 0; text++) {

@@ -59,7 +59,8 @@ static const char *skip_word(const char *at, const char *end) {
   return at > start ? at : NULL;
 }
 
-/* Behind the value that begins at `at`, or NULL. Brackets are only counted: what stands between them is checked when it is read. */
+/* Behind the value that begins at `at`, or NULL. Brackets are only counted: what stands between them is checked when it
+   is read. */
 static const char *skip_value(const char *at, const char *end) {
   unsigned depth = 0;
   if (at == end) return NULL;
@@ -147,4 +148,6 @@ uint64_t json_u64(struct json number) {
   return v;
 }
 
-bool json_is_true(struct json value) { return value.at != NULL && value.end - value.at == 4 && memcmp(value.at, "true", 4) == 0; }
+bool json_is_true(struct json value) {
+  return value.at != NULL && value.end - value.at == 4 && memcmp(value.at, "true", 4) == 0;
+}

@@ -56,8 +56,8 @@ void live_format(const struct live *l, unsigned columns, char *out, size_t cap) 
   if (cap == 0) return;
   out[0] = 0;
   add_part(out, cap, columns, link_text(l->link));
-  (void)snprintf(part, sizeof part, "%" PRIu64 " visitor%s, %" PRIu64 " in all", l->visitors_now, l->visitors_now == 1 ? "" : "s",
-                 l->visitors_total);
+  (void)snprintf(part, sizeof part, "%" PRIu64 " visitor%s, %" PRIu64 " in all", l->visitors_now,
+                 l->visitors_now == 1 ? "" : "s", l->visitors_total);
   add_part(out, cap, columns, part);
   traffic_text("to app", l->to_app_bytes, l->to_app_per_s, part, sizeof part);
   add_part(out, cap, columns, part);

@@ -13,8 +13,8 @@ struct live {
   enum live_link link;
 };
 
-/* Takes new counts. Rates are told anew only when at least LIVE_RATE_MS have passed, so that redrawing at an event does not
-   make them jump. */
+/* Takes new counts. Rates are told anew only when at least LIVE_RATE_MS have passed, so that redrawing at an event does
+   not make them jump. */
 enum { LIVE_RATE_MS = 900 };
 void live_update(struct live *l, uint64_t now_ms, uint64_t visitors_now, uint64_t visitors_total, uint64_t to_app_bytes,
                  uint64_t from_app_bytes);

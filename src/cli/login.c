@@ -1,5 +1,5 @@
-/* `adit login TOKEN`: proves that the token opens a link to its relay, then stores it in the user's configuration. The file is
-   replaced as a whole and is its owner's alone from the moment it exists. */
+/* `adit login TOKEN`: proves that the token opens a link to its relay, then stores it in the user's configuration. The
+   file is replaced as a whole and is its owner's alone from the moment it exists. */
 #include "cli/login.h"
 
 #include <errno.h>
@@ -41,7 +41,8 @@ char *login_rewrite(const char *old, size_t n, const char *token, const char *ca
     const char *line = old + at, *stop = memchr(line, '\n', n - at);
     size_t line_n = stop != NULL ? (size_t)(stop - line) + 1 : n - at;
     at += line_n;
-    if (is_setting(line, line_n, "token") || is_setting(line, line_n, "relay") || (ca != NULL && is_setting(line, line_n, "ca"))) continue;
+    if (is_setting(line, line_n, "token") || is_setting(line, line_n, "relay")) continue;
+    if (ca != NULL && is_setting(line, line_n, "ca")) continue;
     memcpy(text + used, line, line_n);
     used += line_n;
   }
@@ -115,7 +116,8 @@ static int login_main(const struct command *self, int argc, char **argv, uint64_
   int status;
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
   if (parsed.words_n != 1) {
-    (void)err_set(&e, ERR_USAGE, parsed.words_n == 0 ? "TOKEN: missing (write adit login TOKEN)" : "TOKEN: it is one word (quote nothing, leave out the rest)");
+    (void)err_set(&e, ERR_USAGE, "TOKEN: %s", parsed.words_n == 0 ? "missing (write adit login TOKEN)"
+                                                                   : "it is one word (leave out the rest)");
     return command_fail(&e);
   }
   char token[TOKEN_TEXT_MAX_CHARS + 1];
@@ -136,7 +138,8 @@ const struct command command_login = {
   .name = "login",
   .words = "TOKEN",
   .brief = "check a token and store it for adit forward",
-  .purpose = "check a token against its relay and store it in your configuration.\nadit forward then uses it; a token that was stored before is replaced.",
+  .purpose = "check a token against its relay and store it in your configuration.\n"
+             "adit forward then uses it; a token that was stored before is replaced.",
   .examples = "adit login adit1_...",
   .options = login_rows,
   .options_n = ARRAY_LEN(login_rows),

@@ -1,5 +1,5 @@
-/* The engine behind the tables of options. The hard thing: one row must be enough for the parser, the configuration file, --help
-   and the manual page, and every refusal must tell the user what would have been right. */
+/* The engine behind the tables of options. The hard thing: one row must be enough for the parser, the configuration
+   file, --help and the manual page, and every refusal must tell the user what would have been right. */
 #include "cli/options.h"
 
 #include <inttypes.h>
@@ -30,8 +30,8 @@ static bool choice_is_valid(const char *choices, const char *value) {
 static int set_number(void *to, const struct option_row *row, const char *what, const char *value, struct err *e) {
   uint64_t v;
   if (text_to_u64(value, UINT64_MAX, &v) != 0 || v < row->min || v > row->max)
-    return err_set(e, ERR_USAGE, "%s %.60s: not a number from %" PRIu64 " to %" PRIu64 " (try %s %" PRIu64 ")", what, value, row->min,
-                   row->max, what, row->min);
+    return err_set(e, ERR_USAGE, "%s %.60s: not a number from %" PRIu64 " to %" PRIu64 " (try %s %" PRIu64 ")", what,
+                   value, row->min, row->max, what, row->min);
   *(uint64_t *)to = v;
   return 0;
 }
@@ -39,10 +39,11 @@ static int set_number(void *to, const struct option_row *row, const char *what, 
 static int set_duration(void *to, const struct option_row *row, const char *what, const char *value, struct err *e) {
   uint64_t ms;
   if (text_to_duration_ms(value, &ms) != 0)
-    return err_set(e, ERR_USAGE, "%s %.60s: not a duration (write a number and a unit: 250ms, 10s, 5m, 2h, 30d)", what, value);
+    return err_set(e, ERR_USAGE, "%s %.60s: not a duration (write a number and a unit: 250ms, 10s, 5m, 2h, 30d)", what,
+                   value);
   if (ms < row->min || ms > row->max)
-    return err_set(e, ERR_USAGE, "%s %.60s: out of range (it may be from %" PRIu64 "s to %" PRIu64 "s)", what, value, row->min / 1000,
-                   row->max / 1000);
+    return err_set(e, ERR_USAGE, "%s %.60s: out of range (it may be from %" PRIu64 "s to %" PRIu64 "s)", what, value,
+                   row->min / 1000, row->max / 1000);
   *(uint64_t *)to = ms;
   return 0;
 }
@@ -54,7 +55,8 @@ static int set_value(void *target, const struct option_row *row, const char *wha
     case OPTION_TEXT: *(const char **)to = value; return 0;
     case OPTION_LIST: {
       struct option_list *list = to;
-      if (list->n == OPTION_LIST_MAX) return err_set(e, ERR_USAGE, "%s: given more than %d times", what, OPTION_LIST_MAX);
+      if (list->n == OPTION_LIST_MAX)
+        return err_set(e, ERR_USAGE, "%s: given more than %d times", what, OPTION_LIST_MAX);
       list->at[list->n++] = value;
       return 0;
     }
@@ -128,8 +130,8 @@ static int fail_unknown(const struct command *c, const char *argument, size_t n,
 }
 
 /* The option at argv[*at], and its value if it stands in the next argument. */
-static int parse_option(const struct command *c, void *target, int argc, char **argv, int *at, struct options_parsed *out,
-                        struct err *e) {
+static int parse_option(const struct command *c, void *target, int argc, char **argv, int *at,
+                        struct options_parsed *out, struct err *e) {
   char *argument = argv[*at], *name = argument + 2;
   char *equals = strchr(name, '=');
   size_t n = equals != NULL ? (size_t)(equals - name) : strlen(name);
@@ -152,7 +154,8 @@ static int parse_option(const struct command *c, void *target, int argc, char **
   return code;
 }
 
-int options_parse(const struct command *c, void *target, int argc, char **argv, struct options_parsed *out, struct err *e) {
+int options_parse(const struct command *c, void *target, int argc, char **argv, struct options_parsed *out,
+                  struct err *e) {
   *out = (struct options_parsed){0};
   for (int i = 0; i < argc; i++) {
     char *argument = argv[i];
@@ -197,7 +200,8 @@ static int use_setting(void *user, const char *key, const char *value, unsigned 
   const struct option_row *row = options_find(use->command, key);
   if (row == NULL || row->hidden || row->not_in_file) {
     const char *near = options_nearest(use->command, key);
-    if (row == NULL && near != NULL) return err_set(e, ERR_USAGE, "%.40s: no such setting (did you mean %s?)", key, near);
+    if (row == NULL && near != NULL)
+      return err_set(e, ERR_USAGE, "%.40s: no such setting (did you mean %s?)", key, near);
     return err_set(e, ERR_USAGE, "%.40s: no such setting (see adit %s --help for the names)", key, use->command->name);
   }
   size_t index = (size_t)(row - use->command->options);
@@ -210,14 +214,19 @@ static int use_setting(void *user, const char *key, const char *value, unsigned 
   return set_value(use->target, row, key, value, e);
 }
 
-int options_read_file(const struct command *c, void *target, const char *path, const struct options_parsed *parsed, struct err *e) {
+int options_read_file(const struct command *c, void *target, const char *path, struct options_parsed *parsed,
+                      struct err *e) {
   char *text;
   size_t n;
   int code = config_read(path, CONFIG_FILE_MAX_BYTES, &text, &n, e);
   if (code != 0) return code;
   struct file_use use = {.command = c, .target = target, .parsed = parsed};
+  parsed->file_text = text;
   code = config_parse(text, n, use_setting, &use, e);
-  if (code == 0) return 0;                       /* values point into text: it stays */
-  free(text);
-  return err_prefix(e, "%s", path);
+  return code == 0 ? 0 : err_prefix(e, "%s", path);
+}
+
+void options_free(struct options_parsed *parsed) {
+  free(parsed->file_text);
+  parsed->file_text = NULL;
 }

@@ -1,7 +1,7 @@
 /* One table of options per command: parsing, --help, the manual page and configuration files are made from it.
 
-   `target` is the command's own struct of arguments. A row stores its value at `offset` in it, or calls `set`. Strings are not
-   copied: they point into argv or into the configuration file's text, which both live as long as the process. */
+   `target` is the command's own struct of arguments. A row stores its value at `offset` in it, or calls
+   `set`. Strings are not copied: they point into argv or into the configuration file's text. */
 #ifndef CLI_OPTIONS_H
 #define CLI_OPTIONS_H
 
@@ -48,13 +48,17 @@ struct options_parsed {
   char **rest;                     /* what follows "--"; NULL when there is none */
   bool help, help_mdoc;
   bool given[OPTIONS_PER_COMMAND_MAX]; /* by row */
+  char *file_text;                 /* of the configuration file, which values point into */
 };
 
 /* Returns 0 or ERR_USAGE with a text. With --help nothing more is checked. */
-int options_parse(const struct command *c, void *target, int argc, char **argv, struct options_parsed *out, struct err *e) MUST_USE;
-/* Applies a configuration file: settings that are given on the command line already are checked for their name only. The file's
-   text is kept for the life of the process. */
-int options_read_file(const struct command *c, void *target, const char *path, const struct options_parsed *parsed, struct err *e) MUST_USE;
+int options_parse(const struct command *c, void *target, int argc, char **argv, struct options_parsed *out,
+                  struct err *e) MUST_USE;
+/* Applies a configuration file: settings that are given on the command line already are checked for their name only.
+   Once at most; the file's text lives until options_free. */
+int options_read_file(const struct command *c, void *target, const char *path, struct options_parsed *parsed,
+                      struct err *e) MUST_USE;
+void options_free(struct options_parsed *parsed);
 /* The row of a name, or NULL. */
 const struct option_row *options_find(const struct command *c, const char *name);
 /* The name in the table that a mistyped one most resembles, or NULL when none is near. */

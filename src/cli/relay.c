@@ -1,5 +1,5 @@
-/* `adit relay`: turns options and a configuration file into struct relay_options. Nothing here may allocate through OpenSSL
-   before tls_wipe_on_free_install has run, so that comes first. */
+/* `adit relay`: turns options and a configuration file into struct relay_options. Nothing here may allocate through
+   OpenSSL before tls_wipe_on_free_install has run, so that comes first. */
 #include "relay/relay.h"
 
 #include <errno.h>
@@ -48,7 +48,8 @@ static int set_listen(void *target, const char *value, struct err *e) {
   struct relay_options *o = &((struct relay_arguments *)target)->options;
   if (o->listens_n == RELAY_LISTENS_MAX) return err_set(e, ERR_USAGE, "given more than %d times", RELAY_LISTENS_MAX);
   if (parse_listen(value, &o->listens[o->listens_n]) != 0)
-    return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 0.0.0.0:443 or [::]:443)", value);
+    return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 0.0.0.0:443 or [::]:443)",
+                   value);
   o->listens_n++;
   return 0;
 }
@@ -69,13 +70,16 @@ static int set_tcp_ports(void *target, const char *value, struct err *e) {
   const char *hyphen = strchr(value, '-');
   uint16_t from = 0, to = 0;
   if (hyphen == NULL || (size_t)(hyphen - value) >= sizeof from_text)
-    return err_set(e, ERR_USAGE, "%.60s: not FROM-TO (such as %d-%d)", value, TCP_PORT_FROM_DEFAULT, TCP_PORT_TO_DEFAULT);
+    return err_set(e, ERR_USAGE, "%.60s: not FROM-TO (such as %d-%d)", value, TCP_PORT_FROM_DEFAULT,
+                   TCP_PORT_TO_DEFAULT);
   memcpy(from_text, value, (size_t)(hyphen - value));
   from_text[hyphen - value] = 0;
   if (text_to_port(from_text, &from) != 0 || text_to_port(hyphen + 1, &to) != 0)
-    return err_set(e, ERR_USAGE, "%.60s: not two ports (such as %d-%d)", value, TCP_PORT_FROM_DEFAULT, TCP_PORT_TO_DEFAULT);
+    return err_set(e, ERR_USAGE, "%.60s: not two ports (such as %d-%d)", value, TCP_PORT_FROM_DEFAULT,
+                   TCP_PORT_TO_DEFAULT);
   if (from < RAW_PORT_MIN)
-    return err_set(e, ERR_USAGE, "%.60s: ports below %d are never given out (begin at %d or above)", value, RAW_PORT_MIN, RAW_PORT_MIN);
+    return err_set(e, ERR_USAGE, "%.60s: ports below %d are never given out (begin at %d or above)", value,
+                   RAW_PORT_MIN, RAW_PORT_MIN);
   if (from > to) return err_set(e, ERR_USAGE, "%.60s: the first port is above the last (write %u-%u)", value, to, from);
   o->tcp_port_from = from;
   o->tcp_port_to = to;
@@ -106,12 +110,14 @@ static int set_admin(void *target, const char *value, struct err *e) {
     value = text;
   }
   if (parse_listen(value, admin) == 0) return 0;
-  return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 127.0.0.1:%d)", value, ADMIN_PORT_DEFAULT);
+  return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 127.0.0.1:%d)", value,
+                 ADMIN_PORT_DEFAULT);
 }
 
 static int set_accept_proxy(void *target, const char *value, struct err *e) {
   struct relay_options *o = &((struct relay_arguments *)target)->options;
-  if (o->accept_proxy_n == RELAY_ACCEPT_PROXY_MAX) return err_set(e, ERR_USAGE, "given more than %d times", RELAY_ACCEPT_PROXY_MAX);
+  if (o->accept_proxy_n == RELAY_ACCEPT_PROXY_MAX)
+    return err_set(e, ERR_USAGE, "given more than %d times", RELAY_ACCEPT_PROXY_MAX);
   if (cidr_parse(value, &o->accept_proxy[o->accept_proxy_n], NULL) != 0)
     return err_set(e, ERR_USAGE, "%.60s: not an address block (such as 10.0.0.0/8 or 2001:db8::/32)", value);
   o->accept_proxy_n++;
@@ -128,16 +134,20 @@ static int set_embedded(void *target, const char *value, struct err *e) {
 #define AT(member) .offset = offsetof(struct relay_arguments, member)
 static const struct option_row relay_rows[] = {
   {.name = "config", .value = "FILE", .kind = OPTION_TEXT, AT(config), .not_in_file = true,
-   .help = "Read settings from FILE: lines of `name = value` with the names of these options. An option given here wins over the file."},
+   .help = "Read settings from FILE: lines of `name = value` with the names of these options. An option given here "
+           "wins over the file."},
   {.name = "domain", .value = "NAME", .kind = OPTION_CALL, .set = set_domain,
-   .help = "The relay's own name. Tunnels are named LABEL.NAME, so NAME and *.NAME must lead to this machine. Required."},
+   .help = "The relay's own name. Tunnels are named LABEL.NAME, so NAME and *.NAME must lead to this machine. "
+           "Required."},
   {.name = "listen", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_listen, .many = true,
    .help = "Where visitors and agents connect (default: [::]:443 and 0.0.0.0:443)."},
   {.name = "public", .value = "HOST:PORT", .kind = OPTION_CALL, .set = set_public,
    .help = "The address in URLs and tokens, where it differs from the one listened on."},
   {.name = "cert", .value = "FILE", .kind = OPTION_TEXT, AT(options.cert_file),
-   .help = "PEM certificate chain for NAME and *.NAME, read again when it changes and on SIGHUP. Without it the relay makes an authority of its own, which tokens pin."},
-  {.name = "key", .value = "FILE", .kind = OPTION_TEXT, AT(options.key_file), .help = "PEM private key of the certificate."},
+   .help = "PEM certificate chain for NAME and *.NAME, read again when it changes and on SIGHUP. Without it the relay "
+           "makes an authority of its own, which tokens pin."},
+  {.name = "key", .value = "FILE", .kind = OPTION_TEXT, AT(options.key_file),
+   .help = "PEM private key of the certificate."},
   {.name = "state", .value = "DIR", .kind = OPTION_TEXT, AT(options.state_dir),
    .help = "Folder of keys, issued tokens and port leases (default: /var/lib/adit)."},
   {.name = "operator", .value = "PUBKEYFILE", .kind = OPTION_LIST, AT(operators),
@@ -147,24 +157,30 @@ static const struct option_row relay_rows[] = {
   {.name = "tcp-listen", .value = "ADDR", .kind = OPTION_CALL, .set = set_tcp_listen,
    .help = "Address on which raw ports are opened (default: all)."},
   {.name = "admin", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_admin,
-   .help = "Serve /healthz, /metrics and /status over plain HTTP; a bare PORT means loopback (default: off). Never expose it."},
+   .help = "Serve /healthz, /metrics and /status over plain HTTP; a bare PORT means loopback (default: off). Never "
+           "expose it."},
   {.name = "accept-proxy", .value = "CIDR", .kind = OPTION_CALL, .set = set_accept_proxy, .many = true,
-   .help = "Require PROXY protocol headers from these peers, load balancers in front of the relay, and from nobody else."},
+   .help = "Require PROXY protocol headers from these peers, load balancers in front of the relay, and from nobody "
+           "else."},
   {.name = "workers", .value = "N", .kind = OPTION_NUMBER, AT(workers), .min = 1, .max = RELAY_WORKERS_MAX,
    .help = "Event loops (default: one per core)."},
   {.name = "pump", .value = "splice|copy", .kind = OPTION_CHOICE, AT(pump), .choices = "splice|copy",
    .help = "How bytes are moved: inside the kernel, or through a buffer (default: splice)."},
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",
-   .help = "Whether agents that ask for it may have raw ports' bytes unsealed between relay and agent (default: sealed, no)."},
-  {.name = "drain", .value = "DURATION", .kind = OPTION_DURATION, AT(options.drain_ms), .min = 0, .max = (uint64_t)DRAIN_MAX_S * 1000,
+   .help = "Whether agents that ask for it may have raw ports' bytes unsealed between relay and agent (default: "
+           "sealed, no)."},
+  {.name = "drain", .value = "DURATION", .kind = OPTION_DURATION, AT(options.drain_ms), .min = 0,
+   .max = (uint64_t)DRAIN_MAX_S * 1000,
    .help = "How long live streams may go on after SIGTERM (default: 10s)."},
   {.name = "h2-shared-name", .kind = OPTION_FLAG, AT(options.h2_shared_name),
-   .help = "Allow agents to offer HTTP/2 under the wildcard certificate although browsers may then send requests for one tunnel to another."},
+   .help = "Allow agents to offer HTTP/2 under the wildcard certificate although browsers may then send requests for "
+           "one tunnel to another."},
   {.name = "log-level", .value = "LEVEL", .kind = OPTION_CHOICE, AT(log_level), .choices = "debug|info|warn|error|off",
    .help = "debug, info, warn, error or off (default: info). Visitors are logged at debug only."},
   {.name = "log-format", .value = "text|json", .kind = OPTION_CHOICE, AT(log_format), .choices = "text|json",
    .help = "Form of the log lines on stderr (default: text)."},
-  {.name = "embedded", .value = "FD", .kind = OPTION_CALL, .set = set_embedded, .hidden = true, .not_in_file = true, .help = "started by an agent"},
+  {.name = "embedded", .value = "FD", .kind = OPTION_CALL, .set = set_embedded, .hidden = true, .not_in_file = true,
+   .help = "started by an agent"},
 };
 
 /* Makes dir and what is missing above it, for its owner only. */
@@ -188,7 +204,7 @@ static int embedded_state_dir(char *out, size_t cap, struct err *e) {
     n = snprintf(out, cap, "%s/.local/state/adit/embedded", home);
   else
     return err_set(e, ERR_NOT_NOW, "embedded relay: no home folder (set HOME or XDG_STATE_HOME)");
-  if (n < 0 || (size_t)n >= cap) return err_set(e, ERR_LIMIT, "embedded relay: the path of the home folder is too long");
+  if (n < 0 || (size_t)n >= cap) return err_set(e, ERR_LIMIT, "embedded relay: the home folder's path is too long");
   return make_folders(out, e);
 }
 
@@ -212,7 +228,8 @@ static int use_embedded(struct relay_arguments *a, struct err *e) {
 
 static int use_defaults(struct relay_arguments *a, struct err *e) {
   struct relay_options *o = &a->options;
-  if (o->domain == NULL) return err_set(e, ERR_USAGE, "--domain: missing (give the relay's own name: --domain r1.example.com)");
+  if (o->domain == NULL)
+    return err_set(e, ERR_USAGE, "--domain: missing (give the relay's own name: --domain r1.example.com)");
   if ((o->cert_file == NULL) != (o->key_file == NULL))
     return err_set(e, ERR_USAGE, "--%s: given without --%s (give both, or none for an authority of the relay's own)",
                    o->cert_file != NULL ? "cert" : "key", o->cert_file != NULL ? "key" : "cert");
@@ -229,9 +246,10 @@ static int use_defaults(struct relay_arguments *a, struct err *e) {
   return 0;
 }
 
-static int complete(struct relay_arguments *a, const struct options_parsed *parsed, struct err *e) {
+static int complete(struct relay_arguments *a, struct options_parsed *parsed, struct err *e) {
   if (parsed->words_n > 0 || parsed->rest != NULL)
-    return err_set(e, ERR_USAGE, "%.60s: adit relay takes only options (see adit relay --help)", parsed->words_n > 0 ? parsed->words[0] : "--");
+    return err_set(e, ERR_USAGE, "%.60s: adit relay takes only options (see adit relay --help)",
+                   parsed->words_n > 0 ? parsed->words[0] : "--");
   int code = a->config != NULL ? options_read_file(&command_relay, a, a->config, parsed, e) : 0;
   if (code == 0) code = a->embedded ? use_embedded(a, e) : use_defaults(a, e);
   if (code != 0) return code;
@@ -246,23 +264,35 @@ static void setup_log(const struct relay_arguments *a) {
   log_setup(level, a->log_format != NULL && strcmp(a->log_format, "json") == 0);
 }
 
+static int run(const struct relay_options *options) {
+  struct err e = {0};
+  if (tls_wipe_on_free_install() != 0)
+    (void)err_set(&e, ERR_NOT_NOW, "memory: OpenSSL was used before its memory could be made to wipe itself (is "
+                                   "something preloaded?)");
+  else if (relay_run(options, &e) == 0)
+    return EXIT_STATUS_OK;
+  (void)command_fail(&e);
+  return EXIT_STATUS_FAILED;       /* a bad certificate or a busy address is no wrong usage */
+}
+
 static int relay_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
   (void)start_us;
   static struct relay_arguments a; /* outlives this call: the relay keeps pointers into it */
   a = (struct relay_arguments){
-    .options = {.tcp_port_from = TCP_PORT_FROM_DEFAULT, .tcp_port_to = TCP_PORT_TO_DEFAULT, .drain_ms = DRAIN_DEFAULT_MS,
-                .ready_fd = -1, .alive_fd = -1}};
+    .options = {.tcp_port_from = TCP_PORT_FROM_DEFAULT, .tcp_port_to = TCP_PORT_TO_DEFAULT,
+                .drain_ms = DRAIN_DEFAULT_MS, .ready_fd = -1, .alive_fd = -1}};
   struct options_parsed parsed;
   struct err e = {0};
   int status;
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
-  if (complete(&a, &parsed, &e) != 0) return command_fail(&e);
-  setup_log(&a);
-  if (tls_wipe_on_free_install() != 0) {
-    (void)err_set(&e, ERR_NOT_NOW, "memory: OpenSSL was used before its memory could be made to wipe itself (is something preloaded?)");
-    return command_fail(&e);
+  if (complete(&a, &parsed, &e) != 0) {
+    status = command_fail(&e);
+  } else {
+    setup_log(&a);
+    status = run(&a.options);
   }
-  return relay_run(&a.options, &e) == 0 ? EXIT_STATUS_OK : command_fail(&e);
+  options_free(&parsed);
+  return status;
 }
 
 const struct command command_relay = {

@@ -1,5 +1,5 @@
-/* See runner.h. The child is spawned, not forked: this process has the library's thread, and a copy of its descriptors must not
-   outlive it (they are CLOEXEC). */
+/* See runner.h. The child is spawned, not forked: this process has the library's thread, and a copy of its descriptors
+   must not outlive it (they are CLOEXEC). */
 #include "cli/runner.h"
 
 #include <errno.h>
@@ -12,7 +12,8 @@
 enum { VARIABLES_PER_ADDRESS = 6, NOT_FOUND_STATUS = 127, NOT_EXECUTABLE_STATUS = 126, SIGNAL_STATUS = 128 };
 
 static bool is_ours(const char *variable) {
-  static const char *const names[] = {"ADIT_TOKEN=", "ADIT_URL=", "ADIT_HOST=", "ADIT_PORT=", "ADIT_TCP_HOST=", "ADIT_TCP_PORT=", "ADIT_URL_"};
+  static const char *const names[] = {"ADIT_TOKEN=", "ADIT_URL=", "ADIT_HOST=", "ADIT_PORT=", "ADIT_TCP_HOST=",
+                                      "ADIT_TCP_PORT=", "ADIT_URL_"};
   for (size_t i = 0; i < ARRAY_LEN(names); i++)
     if (strncmp(variable, names[i], strlen(names[i])) == 0) return true;
   return false;
@@ -47,7 +48,8 @@ char **runner_environment(char *const *base, const struct runner_address *addres
   }
   const struct runner_address *first = addresses;
   if (n > 0 && !(add_text(list, &at, "ADIT_URL", first->url) && add_text(list, &at, "ADIT_HOST", first->host) &&
-                 add_port(list, &at, "ADIT_PORT", first->port) && add_text(list, &at, "ADIT_TCP_HOST", first->tcp_host) &&
+                 add_port(list, &at, "ADIT_PORT", first->port) &&
+                 add_text(list, &at, "ADIT_TCP_HOST", first->tcp_host) &&
                  add_port(list, &at, "ADIT_TCP_PORT", first->tcp_port)))
     goto fail;
   for (size_t i = 0; i < n; i++) {
@@ -67,7 +69,8 @@ void runner_environment_free(char **environment) {
   free(environment);
 }
 
-int runner_start(char *const *argv, char *const *environment, const sigset_t *mask, pid_t *pid, int *status, struct err *e) {
+int runner_start(char *const *argv, char *const *environment, const sigset_t *mask, pid_t *pid, int *status,
+                 struct err *e) {
   posix_spawnattr_t attributes;
   int failure = posix_spawnattr_init(&attributes);
   if (failure != 0) {

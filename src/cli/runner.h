@@ -12,13 +12,14 @@ struct runner_address {
   uint16_t port, tcp_port, app_port;
 };
 
-/* base without ADIT_TOKEN and without ADIT_* addresses of an outer adit, plus those of `addresses`. One malloced block of pointers
-   and text; free() it. */
+/* base without ADIT_TOKEN and without ADIT_* addresses of an outer adit, plus those of `addresses`. One malloced block
+   of pointers and text; free() it. */
 char **runner_environment(char *const *base, const struct runner_address *addresses, size_t n) MUST_USE;
 void runner_environment_free(char **environment);
 
 /* Starts argv[0], found by PATH, with this signal mask. On failure *status is what a shell would return: 127 or 126. */
-int runner_start(char *const *argv, char *const *environment, const sigset_t *mask, pid_t *pid, int *status, struct err *e) MUST_USE;
+int runner_start(char *const *argv, char *const *environment, const sigset_t *mask, pid_t *pid, int *status,
+                 struct err *e) MUST_USE;
 /* Whether the child has ended: 1 and *status as a shell tells it (128 + n for signal n), or 0. */
 int runner_ended(pid_t pid, int *status) MUST_USE;
 

@@ -1,5 +1,5 @@
-/* `adit status`: asks a relay's admin port by the smallest HTTP/1.0 client that can, and shows the answer to a person or a
-   program. The answer is bounded in size and time. */
+/* `adit status`: asks a relay's admin port by the smallest HTTP/1.0 client that can, and shows the answer to a person
+   or a program. The answer is bounded in size and time. */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -80,7 +80,8 @@ static int read_all(int fd, uint64_t deadline_ms, struct buf *b, struct err *e) 
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return err_set_errno(e, "status");
     if (wait_ready(fd, POLLIN, deadline_ms) != 0)
-      return err_set(e, ERR_TIMEOUT, "status: no complete answer within %d s (is that the admin port?)", STATUS_DEADLINE_MS / 1000);
+      return err_set(e, ERR_TIMEOUT, "status: no complete answer within %d s (is that the admin port?)",
+                     STATUS_DEADLINE_MS / 1000);
   }
 }
 
@@ -132,7 +133,8 @@ static void put_summary(FILE *to, struct json status) {
   (void)fprintf(to, "relay        %s, adit %s%s, up ", domain, version,
                 json_is_true(json_member(status, "draining")) ? ", draining" : "");
   put_age(to, json_u64(json_member(status, "uptime_s")));
-  (void)fprintf(to, "\nlinks        %" PRIu64 " now, %" PRIu64 " in all, %" PRIu64 " refused\n", json_u64(json_member(metrics, "links_now")),
+  (void)fprintf(to, "\nlinks        %" PRIu64 " now, %" PRIu64 " in all, %" PRIu64 " refused\n",
+                json_u64(json_member(metrics, "links_now")),
                 json_u64(json_member(metrics, "links_total")), json_u64(json_member(metrics, "links_refused_total")));
   (void)fprintf(to, "streams      %" PRIu64 " now, %" PRIu64 " in all\n", json_u64(json_member(metrics, "streams_now")),
                 json_u64(json_member(metrics, "streams_total")));
@@ -157,10 +159,11 @@ static void put_tunnels(FILE *to, struct json tunnels) {
     json_text(json_member(tunnel, "owner"), owner, sizeof owner);
     uint64_t tcp_port = json_u64(json_member(tunnel, "tcp_port"));
     if (tcp_port > 0 && tcp_port <= UINT16_MAX) (void)snprintf(port, sizeof port, "%u", (unsigned)tcp_port);
-    if (first) (void)fprintf(to, "\n%-44s %-20s %-6s %8s %8s  %s\n", "TUNNEL", "TOKEN", "TCP", "VISITORS", "IN ALL", "AGE");
+    if (first)
+      (void)fprintf(to, "\n%-44s %-20s %-6s %8s %8s  %s\n", "TUNNEL", "TOKEN", "TCP", "VISITORS", "IN ALL", "AGE");
     first = false;
-    (void)fprintf(to, "%-44s %-20s %-6s %8" PRIu64 " %8" PRIu64 "  ", host, owner, port, json_u64(json_member(tunnel, "streams_now")),
-                  json_u64(json_member(tunnel, "streams_total")));
+    (void)fprintf(to, "%-44s %-20s %-6s %8" PRIu64 " %8" PRIu64 "  ", host, owner, port,
+                  json_u64(json_member(tunnel, "streams_now")), json_u64(json_member(tunnel, "streams_total")));
     put_age(to, json_u64(json_member(tunnel, "age_s")));
     (void)fputc('\n', to);
   }
@@ -184,7 +187,8 @@ static int parse_admin(const char *text, struct addr *out, struct err *e) {
     text = full;
   }
   if (addr_parse(text, out, NULL) == 0) return 0;
-  return err_set(e, ERR_USAGE, "--admin %.60s: not an address and a port in numbers (such as 127.0.0.1:%d)", text, ADMIN_PORT_DEFAULT);
+  return err_set(e, ERR_USAGE, "--admin %.60s: not an address and a port in numbers (such as 127.0.0.1:%d)", text,
+                 ADMIN_PORT_DEFAULT);
 }
 
 static int status_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
@@ -219,7 +223,8 @@ const struct command command_status = {
   .name = "status",
   .words = "",
   .brief = "show what a relay is doing",
-  .purpose = "show a relay's tunnels, streams and traffic.\nAsks the relay's admin port, so it runs where the relay runs.",
+  .purpose = "show a relay's tunnels, streams and traffic.\n"
+             "Asks the relay's admin port, so it runs where the relay runs.",
   .examples = "adit status\nadit status --admin 127.0.0.1:9090 --json",
   .options = status_rows,
   .options_n = ARRAY_LEN(status_rows),

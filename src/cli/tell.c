@@ -5,7 +5,8 @@
 
 #include "cli/json.h"
 
-static const char embedded_note[] = "no relay configured: an embedded relay gives an address that works on this machine only "
+static const char embedded_note[] = "no relay configured: an embedded relay gives an address that works on this "
+                                    "machine only "
                                     "(adit login TOKEN makes it public)";
 
 void tell_shell_word(FILE *to, const char *text) {
@@ -114,7 +115,8 @@ static void put_event_json(FILE *to, const char *kind, uint16_t app_port, const 
   (void)fflush(to);
 }
 
-void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char *reason, const char *text, bool problem) {
+void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char *reason, const char *text,
+                bool problem) {
   tell_live_clear(t);
   if (t->mode == TELL_JSON) put_event_json(t->to, kind, app_port, reason, text);
   if (!problem || text == NULL || strcmp(text, t->last_problem) == 0) return;

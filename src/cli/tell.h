@@ -1,4 +1,5 @@
-/* What `adit forward` says: to a person at a terminal, to a log, or to a program that reads JSON lines. Every line is flushed. */
+/* What `adit forward` says: to a person at a terminal, to a log, or to a program that reads JSON lines. Every line is
+   flushed. */
 #ifndef CLI_TELL_H
 #define CLI_TELL_H
 
@@ -27,9 +28,10 @@ struct tell_open {
 };
 
 void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us);
-/* kind: "reconnecting", "restored", "warning", "superseded", "closed". app_port 0: it concerns all tunnels. problem: people are
-   told on stderr as well. */
-void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char *reason, const char *text, bool problem);
+/* kind: "reconnecting", "restored", "warning", "superseded", "closed". app_port 0: it concerns all tunnels. problem:
+   people are told on stderr as well. */
+void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char *reason, const char *text,
+                bool problem);
 /* Draws the live line anew (terminal only), or takes it away. */
 void tell_live(struct tell *t, unsigned columns);
 void tell_live_clear(struct tell *t);

@@ -1,5 +1,6 @@
-/* `adit token create | list | revoke`: works on a relay's state folder, whether or not the relay runs, and tells it nothing: the
-   relay looks. The hard thing is what a token must say of a relay that has never run: then the folder is told its domain here. */
+/* `adit token create | list | revoke`: works on a relay's state folder, whether or not the relay runs, and tells it
+   nothing: the relay looks. The hard thing is what a token must say of a relay that has never run: then the folder is
+   told its domain here. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,14 +20,18 @@ struct token_arguments {
 };
 
 #define AT(member) .offset = offsetof(struct token_arguments, member)
-#define STATE_ROW {.name = "state", .value = "DIR", .kind = OPTION_TEXT, AT(state), .help = "The relay's state folder (default: /var/lib/adit)."}
+#define STATE_ROW \
+  {.name = "state", .value = "DIR", .kind = OPTION_TEXT, AT(state), \
+   .help = "The relay's state folder (default: /var/lib/adit)."}
 static const struct option_row create_rows[] = {
   STATE_ROW,
   {.name = "relay", .value = "[NAME=]HOST:PORT", .kind = OPTION_LIST, AT(relays),
-   .help = "The address that agents dial (default: the relay's public address). NAME is the relay's own name where it is not the state's, for a token good at several relays with public certificates."},
+   .help = "The address that agents dial (default: the relay's public address). NAME is the relay's own name where it "
+           "is not the state's, for a token good at several relays with public certificates."},
   {.name = "domain", .value = "NAME", .kind = OPTION_TEXT, AT(domain),
    .help = "The relay's own name, where the relay has never run with this state folder."},
-  {.name = "expires", .value = "DURATION", .kind = OPTION_DURATION, AT(expires_ms), .min = 1000, .max = 100ULL * 365 * 24 * 3600 * 1000,
+  {.name = "expires", .value = "DURATION", .kind = OPTION_DURATION, AT(expires_ms), .min = 1000,
+   .max = 100ULL * 365 * 24 * 3600 * 1000,
    .help = "How long the token is good: 12h, 30d (default: until it is revoked)."},
   {.name = "max-tunnels", .value = "N", .kind = OPTION_NUMBER, AT(max_tunnels), .min = 1, .max = LINK_TUNNELS_MAX,
    .help = "Tunnels that may be open with it at once (default: 100)."},
@@ -38,7 +43,8 @@ static int64_t now_s(void) { return (int64_t)time(NULL); }
 /* The one word that the command takes, or none. */
 static int check_words(const struct command *c, const struct options_parsed *parsed, size_t n, struct err *e) {
   if (parsed->words_n > n || parsed->rest != NULL)
-    return err_set(e, ERR_USAGE, "%.60s: unexpected (see adit %s --help)", parsed->words_n > n ? parsed->words[n] : "--", c->name);
+    return err_set(e, ERR_USAGE, "%.60s: unexpected (see adit %s --help)",
+                   parsed->words_n > n ? parsed->words[n] : "--", c->name);
   if (parsed->words_n < n) return err_set(e, ERR_USAGE, "NAME: missing (write adit %s %s)", c->name, c->words);
   return 0;
 }
@@ -49,7 +55,8 @@ int token_check_name(const char *name, struct err *e) {
     return err_set(e, ERR_USAGE, "NAME: it has %zu characters (1 to %d are possible)", n, TOKEN_NAME_MAX_CHARS);
   for (size_t i = 0; i < n; i++)
     if (name[i] <= ' ' || name[i] > '~')
-      return err_set(e, ERR_USAGE, "NAME: it has a space or a character that is not ASCII (use letters, digits and hyphens)");
+      return err_set(e, ERR_USAGE, "NAME: it has a space or a character that is not ASCII (use letters, digits and "
+                                   "hyphens)");
   return 0;
 }
 
@@ -68,14 +75,16 @@ int token_parse_relay(const char *text, struct token_relay *out, struct err *e) 
   return 0;
 }
 
-/* A folder whose relay has never run: its domain is what the user says, and its authority is made now, so that the relay that
-   starts later is the one that the token pins. */
-static int introduce_domain(struct state *s, const struct token_arguments *a, const struct token_relay *relays, size_t n,
-                            char domain[HOST_NAME_MAX_CHARS + 1], struct err *e) {
+/* A folder whose relay has never run: its domain is what the user says, and its authority is made now, so that the
+   relay that starts later is the one that the token pins. */
+static int introduce_domain(struct state *s, const struct token_arguments *a, const struct token_relay *relays,
+                            size_t n, char domain[HOST_NAME_MAX_CHARS + 1], struct err *e) {
   const char *name = a->domain;
-  if (name == NULL && n > 0) name = relays[0].name[0] != 0 ? relays[0].name : host_is_ip(relays[0].dial.host) ? NULL : relays[0].dial.host;
+  if (name == NULL && n > 0 && relays[0].name[0] != 0) name = relays[0].name;
+  if (name == NULL && n > 0 && !host_is_ip(relays[0].dial.host)) name = relays[0].dial.host;
   if (name == NULL)
-    return err_set(e, ERR_USAGE, "--domain: missing, and the relay has never run with this state folder (give the relay's own name: --domain r1.example.com)");
+    return err_set(e, ERR_USAGE, "--domain: missing, and the relay has never run with this state folder (give the "
+                                 "relay's own name: --domain r1.example.com)");
   if (!host_name_is_valid(name) || host_is_ip(name) || strlen(name) > HOST_NAME_MAX_CHARS)
     return err_set(e, ERR_USAGE, "--domain %.60s: not a domain name (such as r1.example.com)", name);
   (void)snprintf(domain, HOST_NAME_MAX_CHARS + 1, "%s", name);
@@ -88,7 +97,8 @@ static int find_domain(struct state *s, const struct token_arguments *a, const s
   if (code == ERR_NOT_NOW) return introduce_domain(s, a, relays, n, domain, e);
   if (code != 0) return code;
   if (a->domain != NULL && strcmp(a->domain, domain) != 0)
-    return err_set(e, ERR_USAGE, "--domain %.60s: this state folder is that of %s (give the other relay's --state)", a->domain, domain);
+    return err_set(e, ERR_USAGE, "--domain %.60s: this state folder is that of %s (give the other relay's --state)",
+                   a->domain, domain);
   return 0;
 }
 
@@ -102,7 +112,8 @@ static int find_pin(struct state *s, const char *domain, struct pin *pin, struct
   code = state_authority(s, domain, &authority, e);
   if (code != 0) return code;
   pin->kind = PIN_SPKI_SHA256;
-  if (authority_pin(authority, pin->spki_sha256) != 0) code = err_set(e, ERR_CRYPTO, "authority: its key could not be hashed");
+  if (authority_pin(authority, pin->spki_sha256) != 0)
+    code = err_set(e, ERR_CRYPTO, "authority: its key could not be hashed");
   authority_free(authority);
   return code;
 }
@@ -116,7 +127,8 @@ int token_parse_pin(const char *text, struct pin *pin, struct err *e) {
   pin->kind = PIN_SPKI_SHA256;
   if (strncmp(text, "sha256:", 7) == 0) text += 7;
   if (strlen(text) == 2 * SHA256_BYTES && hex_decode(text, pin->spki_sha256, SHA256_BYTES) == 0) return 0;
-  return err_set(e, ERR_NOT_NOW, "state: the relay's pin in it is malformed (start the relay once with this state folder)");
+  return err_set(e, ERR_NOT_NOW, "state: the relay's pin in it is malformed (start the relay once with this state "
+                                 "folder)");
 }
 
 /* The address that the relay is reached by: what it announced at its start, else its domain at the usual port. */
@@ -127,10 +139,12 @@ static int find_public(struct state *s, const char *domain, struct token_relay *
   return code == 0 ? host_port_parse(text, 443, &relay->dial, e) : code;
 }
 
-static int find_relays(struct state *s, const struct token_arguments *a, struct token_relay *relays, size_t *n, struct err *e) {
+static int find_relays(struct state *s, const struct token_arguments *a, struct token_relay *relays, size_t *n,
+                       struct err *e) {
   char domain[HOST_NAME_MAX_CHARS + 1];
   struct pin pin = {0};
-  if (a->relays.n > TOKEN_RELAYS_MAX) return err_set(e, ERR_USAGE, "--relay: given more than %d times", TOKEN_RELAYS_MAX);
+  if (a->relays.n > TOKEN_RELAYS_MAX)
+    return err_set(e, ERR_USAGE, "--relay: given more than %d times", TOKEN_RELAYS_MAX);
   for (*n = 0; *n < a->relays.n; (*n)++)
     if (token_parse_relay(a->relays.at[*n], &relays[*n], e) != 0) return e->code;
   int code = find_domain(s, a, relays, *n, domain, e);
@@ -164,7 +178,8 @@ static int create(struct state *s, const struct token_arguments *a, const char *
 static void format_date(int64_t at_s, char *out, size_t cap) {
   time_t t = (time_t)at_s;
   struct tm tm;
-  if (at_s <= 0 || gmtime_r(&t, &tm) == NULL || strftime(out, cap, "%Y-%m-%d %H:%M", &tm) == 0) (void)snprintf(out, cap, "never");
+  if (at_s <= 0 || gmtime_r(&t, &tm) == NULL || strftime(out, cap, "%Y-%m-%d %H:%M", &tm) == 0)
+    (void)snprintf(out, cap, "never");
 }
 
 void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
@@ -178,7 +193,8 @@ void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
 
 static int put_each(void *user, const struct state_token *t) {
   size_t *count = user;
-  if ((*count)++ == 0) (void)printf("%-24s %-32s %7s  %-16s  %-16s  %s\n", "NAME", "ID", "TUNNELS", "ISSUED (UTC)", "EXPIRES (UTC)", "STATE");
+  if ((*count)++ == 0)
+    (void)printf("%-24s %-32s %7s  %-16s  %-16s  %s\n", "NAME", "ID", "TUNNELS", "ISSUED (UTC)", "EXPIRES (UTC)", "STATE");
   token_put_row(stdout, t, now_s());
   return 0;
 }
@@ -238,7 +254,8 @@ const struct command command_token_create = {
   .name = "token create",
   .words = "NAME",
   .brief = "issue a token and print it",
-  .purpose = "issue a token and print it, one word, on stdout.\nIt holds a private key and is shown only once; the relay need not run or restart.",
+  .purpose = "issue a token and print it, one word, on stdout.\n"
+             "It holds a private key and is shown only once; the relay need not run or restart.",
   .examples = "adit token create laptop\n"
               "adit token create ci --expires 30d --max-tunnels 5\n"
               "adit token create laptop --state ./state --relay r1.example.com:8443",
@@ -251,7 +268,8 @@ const struct command command_token_list = {
   .name = "token list",
   .words = "",
   .brief = "list issued tokens",
-  .purpose = "list the tokens that were issued from a state folder,\nwith their limits and whether they are live, expired or revoked.",
+  .purpose = "list the tokens that were issued from a state folder,\n"
+             "with their limits and whether they are live, expired or revoked.",
   .examples = "adit token list\nadit token list --state ./state",
   .options = state_rows,
   .options_n = ARRAY_LEN(state_rows),
@@ -262,7 +280,8 @@ const struct command command_token_revoke = {
   .name = "token revoke",
   .words = "NAME",
   .brief = "revoke a token",
-  .purpose = "revoke a token, by its name or id.\nIts tunnels and streams are closed within a second; no restart is needed.",
+  .purpose = "revoke a token, by its name or id.\n"
+             "Its tunnels and streams are closed within a second; no restart is needed.",
   .examples = "adit token revoke laptop",
   .options = state_rows,
   .options_n = ARRAY_LEN(state_rows),

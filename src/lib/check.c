@@ -25,7 +25,8 @@ static bool is_final(const struct adit_event *event) {
 static int wait_welcome(struct adit_client *c, int timeout_ms, struct err *e) {
   int64_t deadline_ms = now_ms() + timeout_ms;
   int code = ADIT_ETIMEDOUT;
-  (void)err_set(e, ERR_TIMEOUT, "relay: no answer within %d ms (is it overloaded, or something between in the way?)", timeout_ms);
+  (void)err_set(e, ERR_TIMEOUT, "relay: no answer within %d ms (is it overloaded, or something between in the way?)",
+                timeout_ms);
   while (atomic_load(&c->relay_name) == NULL) {
     struct adit_event event;
     int n = events_next(&c->events, &event, LOOK_MS);

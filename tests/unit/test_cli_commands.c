@@ -1,4 +1,5 @@
-/* Whole command lines: help, and every refusal with its words and exit status. None of these reaches a relay or the network. */
+/* Whole command lines: help, and every refusal with its words and exit status. None of these reaches a relay or the
+   network. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,7 +59,8 @@ static void assert_refused(const char *line, int status, const char *text) {
   struct said said;
   int got = run(line, &said);
   if (got != status) fail_msg("adit %s: exit status %d, not %d (%s)", line, got, status, said.err);
-  if (strncmp(said.err, "adit: ", 6) != 0 || strcmp(said.err + 6, text) != 0) fail_msg("adit %s\n  gave: %s  want: adit: %s", line, said.err, text);
+  if (strncmp(said.err, "adit: ", 6) != 0 || strcmp(said.err + 6, text) != 0) fail_msg("adit %s\n  gave: %s  want: "
+      "adit: %s", line, said.err, text);
   assert_string_equal(said.out, "");
 }
 
@@ -76,7 +78,8 @@ static void the_help_of_every_command_contains_all_its_options(void **state) {
     for (size_t k = 0; k < c->options_n; k++) {
       char option[64];
       (void)snprintf(option, sizeof option, "\n  --%s", c->options[k].name);
-      if ((strstr(said.out, option) != NULL) == c->options[k].hidden) fail_msg("adit %s: --%s", c->name, c->options[k].name);
+      if ((strstr(said.out, option) != NULL) == c->options[k].hidden) fail_msg("adit %s: --%s", c->name,
+          c->options[k].name);
     }
     for (char *row = strtok(said.out, "\n"); row != NULL; row = strtok(NULL, "\n"))
       if (strlen(row) > 96) fail_msg("adit %s --help: a line is too wide: %s", c->name, row);
@@ -129,16 +132,20 @@ static void forward_refuses_wrong_usage(void **state) {
   assert_refused("forward 1 --link plain", 2, "--link plain: only raw ports can be plain (add --unencrypted)\n");
   assert_refused("forward 1 --link open", 2, "--link open: no such choice (it is one of sealed|plain)\n");
   assert_refused("forward 1 --relai x", 2, "--relai: no such option (did you mean --relay?)\n");
-  assert_refused("forward 1 --relay r:99999", 2, "--relay: r:99999: not a port after the colon (write a number from 1 to 65535)\n");
+  assert_refused("forward 1 --relay r:99999", 2, "--relay: r:99999: not a port after the colon (write a number from 1 "
+                                                 "to 65535)\n");
 }
 
 static void forward_refuses_tokens_that_are_none(void **state) {
   (void)state;
-  assert_refused("forward 1 --token-file /nonexistent/token", 1, "--token-file: /nonexistent/token: No such file or directory\n");
+  assert_refused("forward 1 --token-file /nonexistent/token", 1, "--token-file: /nonexistent/token: No such file or "
+      "directory\n");
   assert_refused("forward 1 --token-file /dev/null", 1,
-                 "--token-file /dev/null: it holds no valid token (it should hold the one word that adit token create printed)\n");
+                 "--token-file /dev/null: it holds no valid token (it should hold the one word that adit token create "
+                 "printed)\n");
   assert_refused("forward 1 --relay r1.test:443", 1,
-                 "token: a relay is given but no token (set ADIT_TOKEN, give --token-file, or store one with adit login TOKEN)\n");
+                 "token: a relay is given but no token (set ADIT_TOKEN, give --token-file, or store one with adit "
+                 "login TOKEN)\n");
   struct said said;
   assert_int_equal(run("forward 1 --token nonsense", &said), 1);
   assert_non_null(strstr(said.err, "adit: token: "));
@@ -150,23 +157,33 @@ static void relay_refuses_what_is_out_of_range(void **state) {
   assert_refused("relay --domain localhost", 2, "--domain: localhost: not a domain name (such as r1.example.com)\n");
   assert_refused("relay --domain 1.2.3.4", 2, "--domain: 1.2.3.4: not a domain name (such as r1.example.com)\n");
   assert_refused("relay extra", 2, "extra: adit relay takes only options (see adit relay --help)\n");
-  assert_refused("relay --listen 443", 2, "--listen: 443: not an address and a port in numbers (such as 0.0.0.0:443 or [::]:443)\n");
-  assert_refused("relay --listen host:443", 2, "--listen: host:443: not an address and a port in numbers (such as 0.0.0.0:443 or [::]:443)\n");
+  assert_refused("relay --listen 443", 2, "--listen: 443: not an address and a port in numbers (such as 0.0.0.0:443 "
+                                          "or [::]:443)\n");
+  assert_refused("relay --listen host:443", 2, "--listen: host:443: not an address and a port in numbers (such as "
+                                               "0.0.0.0:443 or [::]:443)\n");
   assert_refused("relay --public a..b", 2, "--public: a..b: not HOST:PORT (such as tunnels.example.com:443)\n");
   assert_refused("relay --tcp-ports 20000", 2, "--tcp-ports: 20000: not FROM-TO (such as 20000-29999)\n");
   assert_refused("relay --tcp-ports 20000-70000", 2, "--tcp-ports: 20000-70000: not two ports (such as 20000-29999)\n");
-  assert_refused("relay --tcp-ports 80-90", 2, "--tcp-ports: 80-90: ports below 1024 are never given out (begin at 1024 or above)\n");
-  assert_refused("relay --tcp-ports 3000-2000", 2, "--tcp-ports: 3000-2000: the first port is above the last (write 2000-3000)\n");
-  assert_refused("relay --tcp-listen 1.2.3.4:80", 2, "--tcp-listen: 1.2.3.4:80: not an address in numbers, without a port (such as 203.0.113.7)\n");
-  assert_refused("relay --admin host", 2, "--admin: host: not an address and a port in numbers (such as 127.0.0.1:9090)\n");
-  assert_refused("relay --accept-proxy 10.0.0.0/33", 2, "--accept-proxy: 10.0.0.0/33: not an address block (such as 10.0.0.0/8 or 2001:db8::/32)\n");
+  assert_refused("relay --tcp-ports 80-90", 2, "--tcp-ports: 80-90: ports below 1024 are never given out (begin at "
+                                               "1024 or above)\n");
+  assert_refused("relay --tcp-ports 3000-2000", 2, "--tcp-ports: 3000-2000: the first port is above the last (write "
+                                                   "2000-3000)\n");
+  assert_refused("relay --tcp-listen 1.2.3.4:80", 2, "--tcp-listen: 1.2.3.4:80: not an address in numbers, without a "
+                                                     "port (such as 203.0.113.7)\n");
+  assert_refused("relay --admin host", 2, "--admin: host: not an address and a port in numbers (such as "
+                                          "127.0.0.1:9090)\n");
+  assert_refused("relay --accept-proxy 10.0.0.0/33", 2, "--accept-proxy: 10.0.0.0/33: not an address block (such as "
+                                                        "10.0.0.0/8 or 2001:db8::/32)\n");
   assert_refused("relay --workers 0", 2, "--workers 0: not a number from 1 to 256 (try --workers 1)\n");
   assert_refused("relay --workers 257", 2, "--workers 257: not a number from 1 to 256 (try --workers 1)\n");
-  assert_refused("relay --drain never", 2, "--drain never: not a duration (write a number and a unit: 250ms, 10s, 5m, 2h, 30d)\n");
+  assert_refused("relay --drain never", 2, "--drain never: not a duration (write a number and a unit: 250ms, 10s, 5m, "
+                                           "2h, 30d)\n");
   assert_refused("relay --drain 2d", 2, "--drain 2d: out of range (it may be from 0s to 86400s)\n");
   assert_refused("relay --pump zero-copy", 2, "--pump zero-copy: no such choice (it is one of splice|copy)\n");
-  assert_refused("relay --domain r.test --cert x.pem", 2, "--cert: given without --key (give both, or none for an authority of the relay's own)\n");
-  assert_refused("relay --domain r.test --key x.pem", 2, "--key: given without --cert (give both, or none for an authority of the relay's own)\n");
+  assert_refused("relay --domain r.test --cert x.pem", 2, "--cert: given without --key (give both, or none for an "
+                                                          "authority of the relay's own)\n");
+  assert_refused("relay --domain r.test --key x.pem", 2, "--key: given without --cert (give both, or none for an "
+                                                         "authority of the relay's own)\n");
 }
 
 static void relay_takes_its_settings_from_a_file(void **state) {
@@ -190,17 +207,20 @@ static void token_refuses_wrong_usage(void **state) {
   assert_refused("token create a b", 2, "b: unexpected (see adit token create --help)\n");
   assert_refused("token list x", 2, "x: unexpected (see adit token list --help)\n");
   assert_refused("token revoke", 2, "NAME: missing (write adit token revoke NAME)\n");
-  assert_refused("token create a --max-tunnels 0", 2, "--max-tunnels 0: not a number from 1 to 1000 (try --max-tunnels 1)\n");
-  assert_refused("token create a --expires soon", 2, "--expires soon: not a duration (write a number and a unit: 250ms, 10s, 5m, 2h, 30d)\n");
+  assert_refused("token create a --max-tunnels 0", 2, "--max-tunnels 0: not a number from 1 to 1000 (try "
+                                                      "--max-tunnels 1)\n");
+  assert_refused("token create a --expires soon", 2, "--expires soon: not a duration (write a number and a unit: "
+                                                     "250ms, 10s, 5m, 2h, 30d)\n");
   assert_refused("token list --expires 1d", 2, "--expires: no such option (see adit token list --help)\n");
 }
 
 static void status_and_login_refuse_wrong_usage(void **state) {
   (void)state;
   assert_refused("status now", 2, "now: adit status takes only options (see adit status --help)\n");
-  assert_refused("status --admin localhost:1", 2, "--admin localhost:1: not an address and a port in numbers (such as 127.0.0.1:9090)\n");
+  assert_refused("status --admin localhost:1", 2, "--admin localhost:1: not an address and a port in numbers (such as "
+                                                  "127.0.0.1:9090)\n");
   assert_refused("login", 2, "TOKEN: missing (write adit login TOKEN)\n");
-  assert_refused("login a b", 2, "TOKEN: it is one word (quote nothing, leave out the rest)\n");
+  assert_refused("login a b", 2, "TOKEN: it is one word (leave out the rest)\n");
   struct said said;
   assert_int_equal(run("login nonsense", &said), 1);
   assert_non_null(strstr(said.err, "adit: token: "));

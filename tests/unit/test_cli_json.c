@@ -62,7 +62,8 @@ static void members_and_elements_are_found(void **state) {
 
 static void what_is_malformed_or_missing_is_nothing(void **state) {
   (void)state;
-  static const char *const bad[] = {"", " ", "{", "[1,2", "\"abc", "\"abc\\", "{} x", "{\"a\":[}", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"};
+  static const char *const bad[] = {"", " ", "{", "[1,2", "\"abc", "\"abc\\", "{} x", "{\"a\":[}",
+                                    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"};
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_null(json_of(bad[i], strlen(bad[i])).at);
   static const char *const odd[] = {"{}", "[]", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\" 1}", "5", "\"a\""};
   for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
@@ -84,7 +85,8 @@ static void numbers_that_are_none_read_as_zero(void **state) {
 
 static void the_open_event_has_the_promised_form(void **state) {
   (void)state;
-  struct tell_open open = {.app = "127.0.0.1:8000", .url = "https://l.r.test:8443", .host = "l.r.test", .relay = "r.test", .app_port = 8000, .port = 8443};
+  struct tell_open open = {.app = "127.0.0.1:8000", .url = "https://l.r.test:8443", .host = "l.r.test",
+                           .relay = "r.test", .app_port = 8000, .port = 8443};
   char *out = NULL;
   size_t n = 0;
   FILE *f = open_memstream(&out, &n);

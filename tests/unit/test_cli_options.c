@@ -27,16 +27,20 @@ static int set_even(void *target, const char *value, struct err *e) {
 #define AT(member) .offset = offsetof(struct target, member)
 static const struct option_row rows[] = {
   {.name = "flag", .kind = OPTION_FLAG, AT(flag), .help = "A flag."},
-  {.name = "text", .value = "TEXT", .kind = OPTION_TEXT, AT(text), .help = "A text that is long enough to be wrapped, because it says more than fits into one line of eighty columns."},
+  {.name = "text", .value = "TEXT", .kind = OPTION_TEXT, AT(text), .help = "A text that is long enough to be wrapped, "
+      "because it says more than fits into one line of eighty columns."},
   {.name = "list", .value = "ITEM", .kind = OPTION_LIST, AT(list), .help = "A list."},
   {.name = "number", .value = "N", .kind = OPTION_NUMBER, AT(number), .min = 1, .max = 256, .help = "A number."},
-  {.name = "drain", .value = "DURATION", .kind = OPTION_DURATION, AT(duration_ms), .min = 0, .max = 60000, .help = "A duration."},
-  {.name = "pump", .value = "splice|copy", .kind = OPTION_CHOICE, AT(choice), .choices = "splice|copy", .help = "A choice."},
+  {.name = "drain", .value = "DURATION", .kind = OPTION_DURATION, AT(duration_ms), .min = 0, .max = 60000,
+   .help = "A duration."},
+  {.name = "pump", .value = "splice|copy", .kind = OPTION_CHOICE, AT(choice), .choices = "splice|copy",
+   .help = "A choice."},
   {.name = "secret", .value = "WORD", .kind = OPTION_CALL, .set = set_even, .secret = true, .help = "A secret."},
   {.name = "inner", .value = "FD", .kind = OPTION_TEXT, AT(text), .hidden = true, .help = "Nobody sees this."},
 };
 static const struct command command = {
-  .name = "try", .words = "WORD", .purpose = "tries.", .examples = "adit try", .options = rows, .options_n = ARRAY_LEN(rows)};
+  .name = "try", .words = "WORD", .purpose = "tries.", .examples = "adit try", .options = rows,
+      .options_n = ARRAY_LEN(rows)};
 
 enum { ARGUMENTS_MAX = 160 };
 static char storage[4096];
@@ -194,7 +198,8 @@ static void help_contains_every_option_but_hidden_ones(void **state) {
 
 static void the_manual_page_list_is_escaped(void **state) {
   (void)state;
-  static const struct option_row odd[] = {{.name = "a-b", .value = "X", .kind = OPTION_TEXT, .help = ".so \\n. 'And more."}};
+  static const struct option_row odd[] = {{.name = "a-b", .value = "X", .kind = OPTION_TEXT,
+                                           .help = ".so \\n. 'And more."}};
   static const struct command one = {.name = "odd", .options = odd, .options_n = 1};
   char *text = NULL;
   size_t n = 0;
@@ -207,7 +212,7 @@ static void the_manual_page_list_is_escaped(void **state) {
 
 /* --- configuration files --- */
 
-static int read_file(const char *content, const struct options_parsed *parsed, struct target *t, struct err *e) {
+static int read_file(const char *content, struct options_parsed *parsed, struct target *t, struct err *e) {
   char path[] = "/tmp/adit-test-config-XXXXXX";
   int fd = mkstemp(path);
   assert_true(fd >= 0);
@@ -224,6 +229,7 @@ static void assert_file_refused(const char *content, const char *text) {
   struct options_parsed parsed = {0};
   struct err e = {0};
   assert_true(read_file(content, &parsed, &t, &e) < 0);
+  options_free(&parsed);
   if (strcmp(e.text, text) != 0) fail_msg("gave: %s\n  want: %s", e.text, text);
 }
 
@@ -232,11 +238,13 @@ static void a_file_sets_what_flags_set(void **state) {
   struct target t = {0};
   struct options_parsed parsed = {0};
   struct err e;
-  assert_int_equal(read_file("# comment\n flag = yes\r\ntext= a b # c\n\nlist=x\nlist = y\nnumber =7", &parsed, &t, &e), 0);
+  assert_int_equal(read_file("# comment\n flag = yes\r\ntext= a b # c\n\nlist=x\nlist = y\nnumber =7", &parsed, &t,
+                             &e), 0);
   assert_true(t.flag);
   assert_string_equal(t.text, "a b # c");
   assert_int_equal(t.list.n, 2);
   assert_int_equal(t.number, 7);
+  options_free(&parsed);
 }
 
 static void a_flag_wins_over_the_file(void **state) {
@@ -249,6 +257,7 @@ static void a_flag_wins_over_the_file(void **state) {
   assert_int_equal(t.number, 5);
   assert_int_equal(t.list.n, 1);
   assert_string_equal(t.text, "t");
+  options_free(&parsed);
 }
 
 static void wrong_settings_name_their_line(void **state) {

@@ -24,11 +24,13 @@ static const char *value_of(char **environment, const char *name) {
 
 static void a_command_learns_the_addresses_and_no_token(void **state) {
   (void)state;
-  char path[] = "PATH=/bin", token[] = "ADIT_TOKEN=adit1_x", outer[] = "ADIT_URL_9=https://outer", relay[] = "ADIT_RELAY=r:1", tcp[] = "ADIT_TCP_PORT=9";
+  char path[] = "PATH=/bin", token[] = "ADIT_TOKEN=adit1_x", outer[] = "ADIT_URL_9=https://outer",
+      relay[] = "ADIT_RELAY=r:1", tcp[] = "ADIT_TCP_PORT=9";
   char *base[] = {path, token, outer, relay, tcp, NULL};
   const struct runner_address addresses[] = {
     {.url = "https://a.r.test", .host = "a.r.test", .port = 443, .app_port = 8000},
-    {.url = "https://b.r.test", .host = "b.r.test", .port = 443, .app_port = 8001, .tcp_host = "r.test", .tcp_port = 20000},
+    {.url = "https://b.r.test", .host = "b.r.test", .port = 443, .app_port = 8001, .tcp_host = "r.test",
+     .tcp_port = 20000},
   };
   char **environment = runner_environment(base, addresses, 2);
   assert_non_null(environment);
@@ -136,7 +138,8 @@ static void token_rows_say_what_state_a_token_is_in(void **state) {
   static const struct { int64_t expires_s, revoked_s; const char *want; } cases[] = {
     {0, 0, "live\n"}, {2000, 0, "live\n"}, {1000, 0, "expired\n"}, {2000, 500, "revoked\n"}, {1000, 500, "revoked\n"}};
   for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-    struct state_token t = {.name = "laptop", .max_tunnels = 100, .issued_s = 100, .expires_s = cases[i].expires_s, .revoked_s = cases[i].revoked_s};
+    struct state_token t = {.name = "laptop", .max_tunnels = 100, .issued_s = 100, .expires_s = cases[i].expires_s,
+                            .revoked_s = cases[i].revoked_s};
     char *text = NULL;
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);
