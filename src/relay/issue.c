@@ -136,7 +136,7 @@ int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, c
     rc = certificate_make(s, r, now_s, t, e);
   if (rc == 0 && token_encode(t, out, TOKEN_TEXT_MAX_CHARS + 1) != 0)
     rc = err_set(e, ERR_LIMIT, "token: it would be longer than %d characters (give fewer relays)", TOKEN_TEXT_MAX_CHARS);
-  if (rc == 0)
+  if (rc == 0 && !r->unlisted)
     rc = state_token_add(s, &t->info, e);
   if (rc != 0)
     wipe(out, TOKEN_TEXT_MAX_CHARS + 1);

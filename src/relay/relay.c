@@ -115,16 +115,10 @@ static int read_operators(struct relay *r, struct err *e) {
 
 /* What `adit token create` puts into tokens. */
 static int remember_settings(struct relay *r, struct err *e) {
-  struct pin pin;
-  char dial[HOST_NAME_MAX_CHARS + 16], pin_text[2 * SHA256_BYTES + 1] = "public";
-  int rc = certs_pin(r->certs, &pin, e);
-  if (rc != 0) return rc;
-  if (pin.kind == PIN_SPKI_SHA256) hex_encode(pin.spki_sha256, sizeof pin.spki_sha256, pin_text);
-  host_port_format(&r->dial, dial, sizeof dial);
-  rc = state_set(r->state, "domain", r->options->domain, e);
-  if (rc == 0) rc = state_set(r->state, "public", dial, e);
-  if (rc == 0) rc = state_set(r->state, "pin", pin_text, e);
-  return rc;
+  struct token_relay self = {.dial = r->dial};
+  (void)snprintf(self.name, sizeof self.name, "%s", r->options->domain);
+  int rc = certs_pin(r->certs, &self.pin, e);
+  return rc == 0 ? issue_relay_remember(r->state, &self, e) : rc;
 }
 
 static int relay_open(struct relay *r, struct err *e) {
@@ -147,7 +141,7 @@ static int announce_embedded(struct relay *r, struct err *e) {
   char token[TOKEN_TEXT_MAX_CHARS + 1], name[TOKEN_NAME_MAX_CHARS + 1];
   if (o->ready_fd < 0) return 0;
   (void)snprintf(name, sizeof name, "embedded-%016llx", (unsigned long long)r->instance);
-  struct issue_request q = {.name = name};
+  struct issue_request q = {.name = name, .unlisted = true};
   int rc = issue_token(r->state, &q, time(NULL), token, e);
   if (rc != 0) return rc;
   if (dprintf(o->ready_fd, "TOKEN %s\nCA %s/authority.pem\n", token, o->state_dir) < 0) rc = err_set_errno(e, "relay: cannot answer the program that started it");
@@ -288,16 +282,13 @@ static void announce(struct relay *r, uint16_t admin_port) {
 
 static int serve(struct relay *r, struct life *life, struct err *e) {
   struct admin *admin = NULL;
-  struct addr at = r->options->admin;
+  const struct addr *at = &r->options->admin;
   int rc = keeper_start(r, &r->keeper, e);
   if (rc == 0) rc = workers_start(r, e);
-  if (rc == 0 && at.u.any.sa_family != AF_UNSPEC) {
-    rc = settle_listen(&at, e);
-    if (rc == 0) rc = admin_start(&at, relay_snapshot, r, &admin, e);
-  }
+  if (rc == 0 && at->u.any.sa_family != AF_UNSPEC) rc = admin_start(at, relay_snapshot, r, &admin, e);
   if (rc == 0) rc = announce_embedded(r, e);
   if (rc == 0) {
-    announce(r, at.u.any.sa_family != AF_UNSPEC ? addr_port(&at) : 0);
+    announce(r, admin != NULL ? admin_port(admin) : 0);
     loop_run(life->loop);
   }
   admin_stop(admin);
