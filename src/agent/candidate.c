@@ -133,7 +133,9 @@ static void candidate_connected(void *user, int fd, const struct addr *to, const
   CHECK_MAGIC(k, CANDIDATE_MAGIC);
   k->dial = NULL;
   if (fd < 0) {
-    candidate_fail(k, why);
+    struct err e = {0};
+    err_set(&e, why->code, "%.300s (is the relay running, and is this its address?)", why->text);
+    candidate_fail(k, &e);
     return;
   }
   k->fd = fd;

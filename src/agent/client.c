@@ -84,7 +84,7 @@ void client_race_again(struct adit_client *c) {
 }
 
 /* With relays to choose from, the first tunnel may bring a ticket that decides: so it is waited for. */
-static bool client_one_relay(const struct adit_client *c) {
+bool client_one_relay(const struct adit_client *c) {
   for (size_t i = 1; i < c->choices_n; i++)
     if (strcasecmp(c->choices[i].name, c->choices[0].name) != 0) return false;
   return true;
@@ -107,7 +107,9 @@ void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd,
 
 void client_race_lost(struct adit_client *c, const struct err *e) {
   bool certificate = e->code == ERR_AUTH;
-  client_warn(c, certificate ? ADIT_EAUTH : ADIT_EUNREACHABLE, certificate ? "relay_certificate" : "relay_unreachable", e->text);
+  /* RECONNECTING has said so; that a stranger answers in its place is news. */
+  if (c->interrupted && !certificate) client_set_trouble(c, ADIT_EUNREACHABLE, e->text);
+  else client_warn(c, certificate ? ADIT_EAUTH : ADIT_EUNREACHABLE, certificate ? "relay_certificate" : "relay_unreachable", e->text);
   client_retry_later(c);
 }
 

@@ -74,6 +74,7 @@ void client_close(struct adit_client *c, uint32_t drain_ms);
 
 /* What the parts report. */
 void client_connect(struct adit_client *c);                /* fine when already connected or connecting */
+bool client_one_relay(const struct adit_client *c);         /* all choices are addresses of one relay */
 void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path);
 void client_embedded_failed(struct adit_client *c, const struct err *e);

@@ -67,7 +67,8 @@ static void dial_finish(struct dial *d, int fd, const struct addr *to) {
 static void dial_failed(struct dial *d, const struct attempt *a, int code) {
   char text[80];
   addr_format(&a->to, text, sizeof text);
-  err_set(&d->err, ERR_IO, "%s: %s", text, strerror(code));
+  if (d->n == 1) err_set(&d->err, ERR_IO, "%s", strerror(code));   /* the caller has named the only address */
+  else err_set(&d->err, ERR_IO, "%s: %s", text, strerror(code));
 }
 
 static void attempt_ready(struct loop_io *io, uint32_t events) {

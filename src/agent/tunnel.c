@@ -120,14 +120,13 @@ struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id) {
 
 void tunnel_choose_home(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
-  if (c->choices_n == 0 || t->ticket_n == 0 || strcasecmp(c->home, t->ticket_relay) == 0) return;
+  const char *current = c->home[0] != '\0' ? c->home : c->link != NULL ? c->link->choice->name : "";
+  if (c->choices_n == 0 || t->ticket_n == 0 || strcasecmp(current, t->ticket_relay) == 0) return;
   bool known = false;
   for (size_t i = 0; i < c->choices_n; i++) known = known || strcasecmp(c->choices[i].name, t->ticket_relay) == 0;
-  /* A link that is there already may be to that very relay. */
-  bool linked = c->link != NULL && strcasecmp(c->link->choice->name, t->ticket_relay) == 0;
-  if (known && c->home[0] == '\0' && (c->link == NULL || linked)) {
-    if (c->link == NULL) client_race_again(c);
+  if (known && current[0] == '\0') {
     memcpy(c->home, t->ticket_relay, sizeof c->home);
+    if (!client_one_relay(c)) client_race_again(c);
     return;
   }
   if (known) {
