@@ -64,7 +64,7 @@ int config_parse(char *text, size_t n,
 
 int config_read(const char *path, size_t max, char **text, size_t *n, struct err *e) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return err_set_errno(e, "%s", path);
+  if (fd < 0) return err_set(e, ERR_IO, "%s: %s (check the path, and who may read it)", path, strerror(errno));
   int code = 0;
   size_t len = 0;
   char *base = malloc(max + 2);
@@ -76,7 +76,7 @@ int config_read(const char *path, size_t max, char **text, size_t *n, struct err
     ssize_t got = read(fd, base + len, max + 1 - len);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
-      code = err_set_errno(e, "%s", path);
+      code = err_set(e, ERR_IO, "%s: %s (is it a file?)", path, strerror(errno));
       goto out;
     }
     if (got == 0) break;

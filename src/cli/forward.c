@@ -149,6 +149,8 @@ static int make_config(struct forward *f, struct err *e) {
       (void)config_failed(f, code, e);
       return err_prefix(e, "--relay");
     }
+  if (a->ca != NULL && access(a->ca, R_OK) != 0)
+    return err_set(e, ERR_IO, "--ca %.200s: %s (check the path, and who may read it)", a->ca, strerror(errno));
   if (a->ca != NULL && (code = adit_config_set_ca_file(f->config, a->ca)) != 0) return config_failed(f, code, e);
   if ((code = adit_config_load(f->config, &found)) != 0) return config_failed(f, code, e);
   if (found) return 0;
@@ -309,6 +311,15 @@ static void on_open(struct forward *f, struct app *app) {
   if (f->command != NULL && f->child == 0 && f->open_n == f->apps_n) start_command(f);
 }
 
+/* What the relay says of one tunnel need not name it: "what" of "what: why (what to do)" is then the app. */
+static void tell_end(struct forward *f, const struct app *app, const char *kind, const struct adit_event *event) {
+  char text[sizeof event->text + sizeof app->name + 2];
+  size_t why = strcspn(event->text, "(");
+  bool has_what = memmem(event->text, why, ": ", 2) != NULL;
+  (void)snprintf(text, sizeof text, "%s%s%s", has_what ? "" : app->name, has_what ? "" : ": ", event->text);
+  tell_event(&f->tell, kind, adit_tunnel_app_port(app->tunnel), event->reason, text, true);
+}
+
 /* A tunnel's end, or that of all. People want all the ports that they asked for: one that never opened fails the whole.
    While a command runs it decides when to end. */
 static void on_end(struct forward *f, struct app *app, const struct adit_event *event, const char *kind) {
@@ -318,7 +329,7 @@ static void on_end(struct forward *f, struct app *app, const struct adit_event *
     one->ended = true;
     f->ended_n++;
     if (!one->open) f->failed = true;
-    tell_event(&f->tell, kind, adit_tunnel_app_port(one->tunnel), event->reason, event->text, true);
+    tell_end(f, one, kind, event);
   }
   if (f->ended_n == f->apps_n) f->failed = true;
   if (f->failed && f->child == 0) stop(f, EXIT_STATUS_FAILED);

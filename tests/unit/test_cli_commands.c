@@ -138,8 +138,8 @@ static void forward_refuses_wrong_usage(void **state) {
 
 static void forward_refuses_tokens_that_are_none(void **state) {
   (void)state;
-  assert_refused("forward 1 --token-file /nonexistent/token", 1, "--token-file: /nonexistent/token: No such file or "
-      "directory\n");
+  assert_refused("forward 1 --token-file /nonexistent/token", 1,
+                 "--token-file: /nonexistent/token: No such file or directory (check the path, and who may read it)\n");
   assert_refused("forward 1 --token-file /dev/null", 1,
                  "--token-file /dev/null: it holds no valid token (it should hold the one word that adit token create "
                  "printed)\n");
@@ -197,7 +197,7 @@ static void relay_takes_its_settings_from_a_file(void **state) {
   (void)snprintf(want, sizeof want, "%s: line 2: workers 300: not a number from 1 to 256 (try workers 1)\n", path);
   assert_refused(line, 2, want);
   (void)unlink(path);
-  (void)snprintf(want, sizeof want, "%s: No such file or directory\n", path);
+  (void)snprintf(want, sizeof want, "%s: No such file or directory (check the path, and who may read it)\n", path);
   assert_refused(line, 1, want);
 }
 

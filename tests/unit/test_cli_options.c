@@ -275,7 +275,7 @@ static void a_missing_file_is_an_error(void **state) {
   struct options_parsed parsed = {0};
   struct err e;
   assert_int_equal(options_read_file(&command, &t, "/nonexistent/file", &parsed, &e), ERR_IO);
-  assert_string_equal(e.text, "/nonexistent/file: No such file or directory");
+  assert_string_equal(e.text, "/nonexistent/file: No such file or directory (check the path, and who may read it)");
 }
 
 int main(void) {
