@@ -70,7 +70,8 @@ ADIT_EXPORT const char *adit_config_error(const struct adit_config *config);
 /* Starts connecting in the background. NULL: out of memory, or the config is bad (adit_config_error says why). */
 ADIT_EXPORT struct adit_client *adit_client_new(struct adit_config *config);
 /* Closes all its tunnels: new visitors stop at once, bytes already accepted are delivered within drain_ms, then streams are
-   reset. Waits for its thread. */
+   reset. Waits for its thread, then frees the client and its tunnels. In a forked child: closes the child's copies of its
+   descriptors, without a word to their peers. */
 ADIT_EXPORT void adit_client_close(struct adit_client *client, uint32_t drain_ms);
 /* The last failure in words, with the remedy. Valid until the next call from the same thread. client may be NULL. */
 ADIT_EXPORT const char *adit_error(const struct adit_client *client);
@@ -96,12 +97,13 @@ struct adit_options {
 /* app is "PORT" or "HOST:PORT". Returns at once; the tunnel opens in the background. NULL: adit_error, adit_errno_last. */
 ADIT_EXPORT struct adit_tunnel *adit_forward(struct adit_client *client, const char *app, const struct adit_options *options);
 ADIT_EXPORT int adit_errno_last(void);   /* of the calling thread's last failed call */
-/* Waits until visitors can reach it. timeout_ms < 0: no limit. */
+/* Waits until visitors can reach it. timeout_ms < 0: no limit. Ends early when the tunnel was refused for good, or the relay's
+   certificate does not match; what the client itself cannot mend. */
 ADIT_EXPORT int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms);
 /* Closes and frees; drain_ms as above. */
 ADIT_EXPORT void adit_tunnel_close(struct adit_tunnel *tunnel, uint32_t drain_ms);
 
-/* Valid once open, until the tunnel is freed. */
+/* Valid once open (NULL and 0 before), until the tunnel is freed. */
 ADIT_EXPORT const char *adit_tunnel_url(const struct adit_tunnel *tunnel);       /* https://host, with :port unless 443 */
 ADIT_EXPORT const char *adit_tunnel_host(const struct adit_tunnel *tunnel);
 ADIT_EXPORT uint16_t adit_tunnel_port(const struct adit_tunnel *tunnel);
