@@ -1,0 +1,135 @@
+"""Fixtures: `relay`, `agent`, `app` and `visitor` stand in the signature of each test that has one.
+
+Everything waits for events with a deadline; nothing sleeps, nothing is retried. A test marked both_pumps runs in each pump mode.
+ADIT names the program under test, ADIT_E2E_SCALE scales large transfers and counts."""
+import signal
+import socket
+
+import pytest
+
+from kit import hello, tls
+from kit.app import App
+from kit.http import Curl
+from kit.process import ADIT, DEADLINE_S, SANITIZED
+from kit.roles import Agent, Box, Relay
+from kit.wire import Wire
+
+TEST_DEADLINE_S = 1800 if SANITIZED else 600
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "both_pumps: run once with splice and once with copy")
+    config.addinivalue_line("markers", "heavy: measures time or memory, which sanitizers distort")
+    config.addinivalue_line("markers", "relay_options(*options): flags for the relay fixture")
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.definition.get_closest_marker("both_pumps"):
+        metafunc.fixturenames.append("pump") if "pump" not in metafunc.fixturenames else None
+        metafunc.parametrize("pump", ["splice", "copy"], indirect=True)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    def late(*_):
+        raise TimeoutError(f"the test is not done after {TEST_DEADLINE_S} s")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(TEST_DEADLINE_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def pump(request):
+    return getattr(request, "param", "splice")
+
+
+@pytest.fixture
+def box():
+    b = Box()
+    yield b
+    b.close()
+
+
+@pytest.fixture
+def start_relay(box, pump):
+    """Further relays: start_relay(domain=..., listen=..., options=...)."""
+    relays = []
+
+    def start(**options):
+        relays.append(Relay(box, **{"pump": pump, **options}))
+        return relays[-1]
+    return start
+
+
+@pytest.fixture
+def relay(start_relay, request):
+    marker = request.node.get_closest_marker("relay_options")
+    return start_relay(options=marker.args if marker else ())
+
+
+@pytest.fixture
+def agent(box, request):
+    """agent(app, "--flag", ...) returns when its tunnels are open; apps is one app or a list."""
+    def start(apps, *options, relay=None, **more):
+        relay = relay or request.getfixturevalue("relay")
+        return Agent(box, relay, apps if isinstance(apps, list) else [apps], options, **more)
+    return start
+
+
+@pytest.fixture
+def app(box):
+    """app() is played by the test, app(function) serves each connection by it."""
+    def start(serve=None, **options):
+        a = App(serve, **options)
+        box.closers.append(a.close)
+        return a
+    return start
+
+
+class Visitors:
+    """visitor(tunnel) is a TLS visitor with its handshake done; visitor.raw(tunnel) one on the raw port."""
+
+    def __init__(self, box):
+        self.box, self.hello = box, hello
+
+    def context(self, tunnel, **options):
+        return tls.context(tunnel.relay.authority, **options)
+
+    def __call__(self, tunnel, address=None, context=None, hold_finished=False, source=None, first=b"", receive_buffer=None, host=None, **options):
+        v = tls.TlsVisitor(address or tunnel.relay.address, host or tunnel.host, context or self.context(tunnel, **options), hold_finished, source,
+                           first, receive_buffer)
+        self.box.closers.append(v.close)
+        return v
+
+    def raw(self, tunnel, address="127.0.0.1"):
+        return self.connect((address, tunnel.tcp_port))
+
+    def connect(self, address):
+        sock = socket.create_connection(address, DEADLINE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.box.closers.append(sock.close)
+        return sock
+
+    def curl(self, tunnel, **options):
+        return Curl(tunnel, **options)
+
+
+@pytest.fixture
+def visitor(box):
+    return Visitors(box)
+
+
+@pytest.fixture
+def wire(box):
+    """wire(relay) is a cable between agent and relay that the test can cut: agent(app, dial=wire.dial)."""
+    def start(relay, **options):
+        w = Wire(relay.address, **options)
+        box.closers.append(w.close)
+        return w
+    return start
+
+
+def pytest_report_header():
+    return f"program under test: {ADIT}"

@@ -1,0 +1,90 @@
+"""Apps: what listens behind a tunnel. A test either plays the app itself (accept) or lets a function serve each connection."""
+import socket
+import struct
+import threading
+
+from .process import DEADLINE_S
+
+
+def reset(sock):
+    """Closes with RST, as the kernel does for a process that dies with unread input."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def read_exactly(sock, n):
+    data = bytearray()
+    while len(data) < n:
+        piece = sock.recv(min(n - len(data), 1 << 20))
+        assert piece, f"the stream ended after {len(data)} of {n} bytes"
+        data += piece
+    return bytes(data)
+
+
+def read_until_end(sock):
+    data = bytearray()
+    while piece := sock.recv(1 << 20):
+        data += piece
+    return bytes(data)
+
+
+def ends_by_reset(sock):
+    """Reads on; True when the stream ends by a reset, False when it ends cleanly."""
+    try:
+        while sock.recv(1 << 20):
+            pass
+        return False
+    except ConnectionResetError:
+        return True
+
+
+class App:
+    def __init__(self, serve=None, host="127.0.0.1", receive_buffer=None):
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        if receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.bind((host, 0))
+        self.sock.listen(1024)
+        self.sock.settimeout(DEADLINE_S)
+        self.host, self.port = self.sock.getsockname()[:2]
+        self.connections, self.failures = [], []
+        if serve:
+            self.sock.settimeout(None)
+            threading.Thread(target=self._accept_all, args=(serve,), daemon=True).start()
+
+    def accept(self):
+        connection = self.sock.accept()[0]
+        connection.settimeout(DEADLINE_S)
+        self.connections.append(connection)
+        return connection
+
+    def _accept_all(self, serve):
+        while True:
+            try:
+                connection = self.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve_one, args=(serve, connection), daemon=True).start()
+
+    def _serve_one(self, serve, connection):
+        try:
+            with connection:
+                serve(connection)
+        except OSError as e:
+            self.failures.append(e)
+
+    def close(self):
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)     # wakes the thread in accept
+        except OSError:
+            pass
+        self.sock.close()
+        for connection in self.connections:
+            connection.close()
+
+
+def echo(connection):
+    """Sends back what comes, half-closes when the visitor does."""
+    while data := connection.recv(1 << 16):
+        connection.sendall(data)
+    connection.shutdown(socket.SHUT_WR)

@@ -1,0 +1,148 @@
+"""Programs that a test starts. Their output is read as it comes, so that a test waits for lines and never for time."""
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+ADIT = os.path.abspath(os.environ.get("ADIT", "build/adit"))
+
+
+def _has(path, symbol):
+    try:
+        with open(path, "rb") as f:
+            return symbol in f.read()
+    except OSError:
+        return False
+
+
+SANITIZED = _has(ADIT, b"__asan_init") or _has(ADIT, b"__tsan_init")
+DEADLINE_S = int(os.environ.get("ADIT_E2E_DEADLINE", 60 if SANITIZED else 20))   # for whatever takes milliseconds when all is well
+SCALE = float(os.environ.get("ADIT_E2E_SCALE", "1.0"))
+
+
+def scaled(amount, least=1):
+    return max(least, int(amount * SCALE))
+
+
+def die_with_parent():
+    LIBC.prctl(1, signal.SIGKILL)
+
+
+class Lines:
+    """The lines of a stream, kept from the first to the last."""
+
+    def __init__(self, stream):
+        self.lines, self.ended, self.changed = [], False, threading.Condition()
+        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+
+    def _read(self, stream):
+        for line in stream:
+            with self.changed:
+                self.lines.append(line.decode(errors="replace").rstrip("\n"))
+                self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def wait(self, wanted, seconds=DEADLINE_S):
+        """The first line, of those read and those to come, for which wanted(line) holds."""
+        end, seen = time.monotonic() + seconds, 0
+        with self.changed:
+            while True:
+                while seen < len(self.lines):
+                    seen += 1
+                    if wanted(self.lines[seen - 1]):
+                        return self.lines[seen - 1]
+                left = end - time.monotonic()
+                if self.ended or left <= 0:
+                    raise AssertionError(f"{'output ended' if self.ended else 'deadline'} before the line came:\n" + self.text())
+                self.changed.wait(left)
+
+    def wait_count(self, line, n, seconds=DEADLINE_S):
+        """Waits until the line has come n times."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.lines.count(line) >= n, seconds), f"{line!r} did not come {n} times:\n{self.text()}"
+
+    def wait_end(self, seconds=DEADLINE_S):
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.ended, seconds), "the output does not end"
+
+    def text(self):
+        return "\n".join(self.lines)
+
+
+class Program:
+    def __init__(self, argv, env=None, stdin=subprocess.DEVNULL, cwd=None, pass_fds=()):
+        self.argv = [str(a) for a in argv]
+        self.popen = subprocess.Popen(self.argv, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
+                                      pass_fds=pass_fds, preexec_fn=die_with_parent)
+        self.out, self.err = Lines(self.popen.stdout), Lines(self.popen.stderr)
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    @property
+    def running(self):
+        return self.popen.poll() is None
+
+    def kill(self, number=signal.SIGKILL):
+        self.popen.send_signal(number)
+
+    def wait(self, seconds=DEADLINE_S):
+        """Its exit status, once all its output has been read."""
+        status = self.popen.wait(seconds)
+        self.out.wait_end()
+        self.err.wait_end()
+        return status
+
+    def stop(self, seconds=DEADLINE_S):
+        if self.running:
+            self.kill(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def report(self):
+        return f"--- {' '.join(self.argv)}\n--- stdout\n{self.out.text()}\n--- stderr\n{self.err.text()}\n"
+
+
+class Events:
+    """The JSON lines of a program's stdout, each handed out once."""
+
+    def __init__(self, lines):
+        self.lines, self.taken = lines, set()
+
+    def wait(self, kind, seconds=DEADLINE_S, **fields):
+        end = time.monotonic() + seconds
+        with self.lines.changed:
+            while True:
+                for i, line in enumerate(self.lines.lines):
+                    event = json.loads(line)
+                    if i not in self.taken and event["event"] == kind and all(event.get(k) == v for k, v in fields.items()):
+                        self.taken.add(i)
+                        return event
+                left = end - time.monotonic()
+                if self.lines.ended or left <= 0:
+                    raise AssertionError(f"no event {kind!r} {fields} came; seen:\n{self.lines.text()}")
+                self.lines.changed.wait(left)
+
+    def seen(self, kind):
+        with self.lines.changed:
+            return [e for e in map(json.loads, self.lines.lines) if e["event"] == kind]
+
+
+def wait_readable(fds, seconds):
+    return select.select(fds, [], [], seconds)[0]
+
+
+def resident_bytes(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))

@@ -1,0 +1,91 @@
+"""A network between agent and relay that a test can cut: a TCP proxy that tells control links from data connections by their first byte."""
+import socket
+import threading
+
+from .app import reset
+from .process import DEADLINE_S, LIBC
+
+
+class Wire:
+    def __init__(self, target, pass_data=True, record=True):
+        """The agent dials `address`; its connections go on to `target`. pass_data False: data connections are reset."""
+        self.target, self.pass_data = target, pass_data
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self.listener.getsockname()
+        self.links, self.data, self.changed = [], [], threading.Condition()
+        self.open, self.recorded = True, bytearray() if record else None
+        threading.Thread(target=self._accept_all, daemon=True).start()
+
+    @property
+    def dial(self):
+        return "%s:%d" % self.address
+
+    def _accept_all(self):
+        while True:
+            try:
+                inner = self.listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(inner,), daemon=True).start()
+
+    def _serve(self, inner):
+        try:
+            first = inner.recv(1, socket.MSG_PEEK)
+            is_link = first == b"\x16"
+            if not self.open or not first or (not is_link and not self.pass_data):
+                return reset(inner)
+            outer = socket.create_connection(self.target, DEADLINE_S)
+            outer.settimeout(None)
+            for sock in (inner, outer):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            return inner.close()
+        with self.changed:
+            (self.links if is_link else self.data).append((inner, outer))
+            self.changed.notify_all()
+        for a, b in ((inner, outer), (outer, inner)):
+            threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
+
+    def _copy(self, a, b):
+        try:
+            while data := a.recv(1 << 16):
+                if self.recorded is not None:
+                    self.recorded += data
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            for sock in (a, b):
+                LIBC.connect(sock.fileno(), bytes(16), 16)      # AF_UNSPEC: RST now; close() would wait for the other thread
+
+    def seen(self):
+        """Every byte that passed so far."""
+        return bytes(self.recorded)
+
+    def cut_links(self):
+        """Kills the control links that there are; data connections stay."""
+        with self.changed:
+            pairs, self.links = self.links, []
+        for pair in pairs:
+            for sock in pair:
+                _end(sock)
+
+    def wait_data(self, n):
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.data) >= n, DEADLINE_S), f"{len(self.data)} data connections, not {n}"
+
+    def close(self):
+        self.open = False
+        _end(self.listener)
+        self.listener.close()
+        for pair in self.links + self.data:
+            for sock in pair:
+                _end(sock)
+                sock.close()
+
+
+def _end(sock):
+    """Wakes the thread that waits in it."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass

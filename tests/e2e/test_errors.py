@@ -1,0 +1,158 @@
+"""Every failure that a user can run into: its own text in the form `adit: what: why (what to do)`, and its exit status."""
+import socket
+
+import pytest
+
+from kit.app import echo
+from kit.errors import expect_error
+from kit.process import ADIT, DEADLINE_S
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "80a", "", "host:", ":80x", "[::1:80", "99999999999999999999", "host:port"])
+def test_a_bad_port_is_wrong_usage(box, port):
+    expect_error(box.adit("forward", port), 2)
+
+
+@pytest.mark.parametrize("args", [
+    [], ["forward"], ["frobnicate"], ["forward", "--frobnicate", "80"], ["forward", "80", "--token"], ["forward", "80", "--allow", "10.0.0.0/33"],
+    ["forward", "80", "--link", "half"], ["forward", "80", "--relay", "x:0"], ["relay", "--listen", "nonsense"], ["relay", "--pump", "hand"],
+    ["relay", "--tcp-ports", "30000-20000"], ["relay", "--tcp-ports", "80-90"], ["relay", "--drain", "soon"], ["relay", "--workers", "many"],
+    ["token"], ["token", "create"], ["token", "frob"], ["token", "revoke"], ["login"], ["relay", "--cert", "x"]], ids=" ".join)
+def test_wrong_usage_is_status_2(box, args):
+    done = box.adit(*args)
+    assert done.returncode == 2 and done.stderr.startswith("adit") and not done.stdout, (done.returncode, done.stderr)
+
+
+def test_version_and_help_are_on_stdout(box):
+    version = box.adit("--version")
+    assert version.returncode == 0 and version.stdout.startswith("adit ")
+    for command in ([], ["forward"], ["relay"], ["token"], ["login"], ["status"]):
+        done = box.adit(*command, "--help")
+        assert done.returncode == 0 and "adit" in done.stdout and not done.stderr, command
+
+
+def test_help_names_every_option(box):
+    forward, relay = box.adit("forward", "--help").stdout, box.adit("relay", "--help").stdout
+    for flag in "unencrypted alpn h2 relay token token-file ca proxy-protocol allow keep link json".split():
+        assert "--" + flag in forward, flag
+    for flag in ("config domain listen public cert key state operator tcp-ports tcp-listen admin accept-proxy workers pump link drain h2-shared-name").split():
+        assert "--" + flag in relay, flag
+
+
+def test_an_unreachable_relay(relay, box):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        dial = "127.0.0.1:%d" % nobody.getsockname()[1]
+    expect_error(box.adit("forward", "8000", "--relay", dial, env={"ADIT_TOKEN": relay.token()}), 1, dial)
+
+
+def test_a_relay_whose_certificate_does_not_match(start_relay, box):
+    """Another relay of the same name, with an authority of its own."""
+    real, impostor = start_relay(), start_relay()
+    line = expect_error(box.adit("forward", "8000", "--relay", impostor.dial, env={"ADIT_TOKEN": real.token()}), 1, "certificate")
+    assert "refused" not in line.split(": ", 2)[0]
+
+
+def test_a_relay_that_is_no_relay(relay, box, app):
+    banner = app(lambda c: c.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n"))
+    expect_error(box.adit("forward", "8000", "--relay", f"127.0.0.1:{banner.port}", env={"ADIT_TOKEN": relay.token()}), 1)
+
+
+def test_a_token_file_that_is_not_there(box):
+    expect_error(box.adit("forward", "8000", "--token-file", "/nonexistent/token"), (1, 2), "/nonexistent/token")
+
+
+def test_an_authority_file_that_is_not_there(relay, box):
+    expect_error(box.adit("forward", "8000", "--ca", "/nonexistent/ca", env={"ADIT_TOKEN": relay.token()}), (1, 2), "/nonexistent/ca")
+
+
+def test_a_port_that_is_forwarded_already(relay, box):
+    expect_error(box.adit("forward", "8000", "8000", env={"ADIT_TOKEN": relay.token()}), (1, 2), "8000", "already")
+
+
+def free_port():
+    for port in range(12000, 20000):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
+        except OSError:
+            pass
+    pytest.skip("no port is free")
+
+
+def test_a_full_port_range(start_relay, agent, app, box):
+    port = free_port()
+    relay = start_relay(options=["--tcp-ports", f"{port}-{port}"])
+    first = agent(app(echo), "--unencrypted", relay=relay)
+    assert first.tcp_port == port
+    expect_error(box.adit("forward", "8000", "--unencrypted", env={"ADIT_TOKEN": relay.token()}), 1, "port")
+    agent(app(echo), relay=relay)         # without a raw port there is room
+
+
+def test_a_freed_port_is_in_quarantine(start_relay, agent, app, box):
+    port = free_port()
+    relay = start_relay(options=["--tcp-ports", f"{port}-{port}"])
+    assert agent(app(echo), "--unencrypted", relay=relay).process.stop() == 0
+    expect_error(box.adit("forward", "8000", "--unencrypted", env={"ADIT_TOKEN": relay.create_token("other")}), 1, "port")
+
+
+def relay_fails(box, *options, status=1):
+    done = box.run(ADIT, "relay", "--domain", "r1.test", "--state", box.file("failing"), *options)
+    return expect_error(done, status)
+
+
+def test_a_busy_listen_address(relay, box):
+    assert relay.dial in relay_fails(box, "--listen", relay.dial)
+
+
+def test_a_busy_admin_address(relay, box):
+    assert str(relay.admin) in relay_fails(box, "--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{relay.admin}")
+
+
+def test_an_address_that_is_not_ours(box):
+    assert "192.0.2.1" in relay_fails(box, "--listen", "192.0.2.1:0")
+
+
+def test_a_state_folder_that_cannot_be_made(box):
+    file = box.file("file", "")
+    done = box.adit("relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--state", file + "/state")
+    expect_error(done, 1, file)
+
+
+def test_a_relay_without_a_domain(box):
+    expect_error(box.adit("relay", "--listen", "127.0.0.1:0", "--state", box.file("s")), 2, "domain")
+
+
+def test_a_bad_certificate_file(box):
+    file = box.file("bad.pem", "garbage")
+    assert file in relay_fails(box, "--listen", "127.0.0.1:0", "--cert", file, "--key", file)
+
+
+def test_data_connections_that_cannot_get_through(relay, agent, app, visitor, wire):
+    """The control link works, so the tunnel opens; the user is told why no visitor will get in."""
+    cable = wire(relay, pass_data=False)
+    running = agent(app(echo), dial=cable.dial)
+    warning = running.events.wait("warning", DEADLINE_S * 2)
+    assert "data connection" in str(warning).lower()
+
+
+@pytest.mark.parametrize("line,word", [("frobnicate = 1", "frobnicate"), ("listen", "line 4"), ("workers = many", "workers"), ("domain =", "domain")])
+def test_a_wrong_line_in_a_configuration_file_is_named(box, line, word):
+    file = box.file("relay.conf", f"# a comment\n\nstate = {box.file('s')}\n{line}\n")
+    text = expect_error(box.adit("relay", "--config", file), 2, word)
+    assert file in text and "4" in text
+
+
+def test_a_configuration_file_has_the_flags_names(start_relay, box, app, agent):
+    file = box.file("relay.conf", "# raw ports\ntcp-ports = 12000-12999\ndrain = 1s\nworkers = 1\n")
+    relay = start_relay(options=["--config", file])
+    assert 12000 <= agent(app(echo), "--unencrypted", relay=relay).tcp_port <= 12999
+
+
+def test_a_configuration_file_that_is_not_there(box):
+    expect_error(box.adit("relay", "--config", "/nonexistent/relay.conf"), (1, 2), "/nonexistent/relay.conf")
+
+
+def test_status_without_a_relay(box):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        admin = "127.0.0.1:%d" % nobody.getsockname()[1]
+    expect_error(box.adit("status", "--admin", admin), 1, admin)

@@ -1,0 +1,130 @@
+"""Of visitors that were handed off, the relay's memory holds neither plaintext nor keys.
+
+Every writable mapping is read while the visitors stream. The scan proves itself: it finds the marker in the agent, a canary in a page
+that core dumps leave out, and, for a TLS 1.2 visitor, the marker in the relay."""
+import os
+import resource
+import selectors
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from kit import records
+from kit.process import DEADLINE_S, scaled
+
+VISITORS = scaled(1000, 20)
+MARKER = os.urandom(24)
+
+HELPER = """
+import ctypes, mmap, sys
+page = mmap.mmap(-1, 4096)
+page.madvise(16)                       # MADV_DONTDUMP
+page[100:124] = bytes(b ^ 0x55 for b in bytes.fromhex(sys.argv[1]))
+print("planted", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    """scan(pid, needles) returns those found, raw or in hex."""
+    program = tmp_path_factory.mktemp("scan") / "memory_scan"
+    source = os.path.join(os.path.dirname(__file__), "kit", "memory_scan.c")
+    subprocess.run(["cc", "-O2", "-o", program, source], check=True)
+    if os.getuid() != 0:
+        pytest.skip("reading another process's memory wants root")
+
+    def run(pid, needles):
+        forms = [form for n in needles for form in (n, n.hex().encode(), n.hex().upper().encode())]
+        done = subprocess.run([program, str(pid)], input=b"".join(bytes([len(f)]) + f for f in forms), stdout=subprocess.PIPE, check=True)
+        return {needles[int(i) // 3] for i in done.stdout.split()}
+    return run
+
+
+@pytest.fixture(autouse=True)
+def many_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < 4 * VISITORS:
+        pytest.skip(f"the limit of descriptors is {hard}")
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Traffic:
+    """Keeps every stream busy: apps write the marker, visitors read, as much as goes."""
+
+    def __init__(self):
+        self.selector, self.moved, self.on = selectors.DefaultSelector(), 0, True
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def add(self, connection, visitor_sock):
+        connection.setblocking(False)
+        self.selector.register(connection, selectors.EVENT_WRITE)
+        if visitor_sock:
+            visitor_sock.setblocking(False)
+            self.selector.register(visitor_sock, selectors.EVENT_READ)
+
+    def _run(self):
+        block = MARKER * 512
+        while self.on:
+            for key, _ in self.selector.select(0.1):
+                try:
+                    if key.events == selectors.EVENT_WRITE:
+                        key.fileobj.send(block)
+                    else:
+                        self.moved += len(key.fileobj.recv(16384))
+                except BlockingIOError:
+                    pass
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.on = False
+        self.thread.join(DEADLINE_S)
+
+
+@pytest.mark.heavy
+@pytest.mark.both_pumps
+def test_the_relay_knows_nothing_of_handed_off_visitors(relay, agent, app, visitor, box, scan):
+    a, keylog = app(), box.file("keys")
+    running, traffic = agent(a), Traffic()
+    context = visitor.context(running, version=ssl.TLSVersion.TLSv1_3, keylog=keylog)
+    for _ in range(VISITORS):
+        v = visitor(running, context=context)
+        traffic.add(a.accept(), v.sock)
+    secrets = [s for pair in records.traffic_secrets(keylog) for s in pair]
+    assert len(secrets) == 2 * VISITORS and relay.metric("handshakes_handed_off_total") == VISITORS
+    with traffic:
+        end = time.monotonic() + DEADLINE_S
+        while MARKER not in scan(running.process.pid, [MARKER]):
+            assert time.monotonic() < end, "the scan does not find the marker where it must be: in the agent"
+        before = traffic.moved
+        for _ in range(3):
+            assert scan(relay.process.pid, [MARKER]) == set(), "plaintext in the relay"
+            assert not scan(relay.process.pid, secrets), "traffic secrets in the relay"
+        assert traffic.moved > before, "the streams were busy meanwhile"
+
+
+def test_the_scan_finds_the_marker_of_a_tls_1_2_visitor_in_the_relay(relay, agent, app, visitor, scan):
+    a = app()
+    running, traffic = agent(a), Traffic()
+    v = visitor(running, version=ssl.TLSVersion.TLSv1_2)
+    traffic.add(a.accept(), v.sock)
+    with traffic:
+        end = time.monotonic() + DEADLINE_S
+        while MARKER not in scan(relay.process.pid, [MARKER]):
+            assert time.monotonic() < end, "the relay terminates TLS 1.2, so the marker must be there"
+
+
+def test_the_scan_finds_a_canary_in_a_page_that_core_dumps_leave_out(box, scan):
+    canary = os.urandom(24)
+    helper = box.start([sys.executable, "-c", HELPER, bytes(b ^ 0x55 for b in canary).hex()], stdin=subprocess.PIPE)
+    helper.out.wait(lambda line: line == "planted")
+    assert scan(helper.pid, [canary, os.urandom(24)]) == {canary}

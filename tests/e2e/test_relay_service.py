@@ -1,0 +1,244 @@
+"""The relay as a service: readiness, draining, certificates, the admin port, its logs."""
+import json
+import os
+import signal
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+
+from kit import hello, tls
+from kit.app import echo, read_exactly, read_until_end
+from kit.errors import expect_error
+from kit.process import DEADLINE_S, descriptors
+from kit.tls import BROKEN, how_it_ends
+
+
+def talk(stream, words=b"hello"):
+    stream.sendall(words)
+    assert read_exactly(stream, len(words)) == words
+
+
+def test_sigterm_ends_an_idle_relay_with_status_0(relay):
+    assert relay.process.stop() == 0
+
+
+@pytest.mark.both_pumps
+@pytest.mark.relay_options("--drain", "600s")
+def test_sigterm_lets_live_streams_finish(relay, agent, app, visitor):
+    a = app()
+    running = agent(a, "--unencrypted")
+    streams = [(connect(running), a.accept()) for connect in (visitor, visitor.raw)]
+    relay.process.kill(signal.SIGTERM)
+    running.events.wait("reconnecting")
+    for v, connection in streams:
+        v.sendall(b"the last request")
+        assert read_exactly(connection, 16) == b"the last request"
+        connection.sendall(b"the last answer")
+        connection.close()
+        assert read_until_end(v) == b"the last answer"
+        v.shutdown(1)
+    assert relay.process.wait() == 0, "it ends when the last stream has ended, long before --drain"
+
+
+@pytest.mark.relay_options("--drain", "1s")
+def test_sigterm_resets_what_is_not_done_by_then(relay, agent, app, visitor):
+    v = visitor(agent(app(echo)))
+    talk(v)
+    relay.process.kill(signal.SIGTERM)
+    assert how_it_ends(v) in BROKEN
+    assert relay.process.wait() == 0
+
+
+@pytest.mark.relay_options("--drain", "600s")
+def test_a_draining_relay_accepts_nobody(relay, agent, app, visitor):
+    running = agent(app(echo))
+    v = visitor(running)
+    talk(v)
+    relay.process.kill(signal.SIGTERM)
+    running.events.wait("reconnecting")
+    with pytest.raises(OSError):
+        hello.answer_to(relay.address, hello.records(hello.client_hello(running.host)))
+        raise OSError("closed without an answer")
+    talk(v, b"but the old one goes on")
+
+
+class OwnCertificate:
+    """An operator's own authority and a certificate for r1.test in files, as an ACME client leaves them."""
+
+    def __init__(self, box):
+        self.box = box
+        self.ca, self.ca_key = box.file("ca.pem"), box.file("ca.key")
+        self.cert, self.key = box.file("cert.pem"), box.file("cert.key")
+        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", self.ca_key, "-out", self.ca,
+                      "-subj", "/CN=our authority", "-days", "30")
+        self.issue()
+
+    def _openssl(self, *args):
+        subprocess.run(["openssl", *args], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def issue(self, names="DNS:r1.test,DNS:*.r1.test", rsa=False):
+        """Puts a new key and certificate in place, each by rename. Returns the serial number."""
+        new_cert, new_key, request = self.box.file("new.pem"), self.box.file("new.key"), self.box.file("new.csr")
+        kind = ["rsa:2048"] if rsa else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        self._openssl("req", "-newkey", *kind, "-nodes", "-keyout", new_key, "-out", request, "-subj", "/CN=r1.test")
+        extensions = self.box.file("extensions", f"subjectAltName={names}\n")
+        serial = 1000 + int.from_bytes(os.urandom(4), "big")
+        self._openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key, "-out", new_cert, "-days", "20",
+                      "-set_serial", str(serial), "-extfile", extensions)
+        with open(new_cert, "a") as chain, open(self.ca) as ca:
+            chain.write(ca.read())          # tokens pin the authority at the end of the chain
+        os.rename(new_key, self.key)
+        os.rename(new_cert, self.cert)
+        return serial
+
+
+@pytest.fixture
+def own(box):
+    return OwnCertificate(box)
+
+
+@pytest.fixture
+def relay_with_own(own, start_relay):
+    return start_relay(options=["--cert", own.cert, "--key", own.key])
+
+
+def serial(visitor, tunnel, own):
+    v = visitor(tunnel, context=tls.context(own.ca))
+    talk(v)
+    return int(v.tls.getpeercert()["serialNumber"], 16)
+
+
+class TestOwnCertificate:
+    def test_it_is_what_visitors_see(self, relay_with_own, own, agent, app, visitor, box):
+        tunnel = agent(app(echo), relay=relay_with_own)
+        want = box.run("openssl", "x509", "-in", own.cert, "-noout", "-serial").stdout.strip().split("=")[1]
+        assert serial(visitor, tunnel, own) == int(want, 16)
+
+    def test_without_a_pin_the_agent_verifies_by_ca(self, own, start_relay, agent, app, visitor, box):
+        box.file("cert.pem", open(own.cert).read().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        expect_error(box.adit("forward", "8000", env={"ADIT_TOKEN": relay.token()}), 1, "certificate")
+        assert serial(visitor, agent(app(echo), "--ca", own.ca, relay=relay), own)
+
+    def test_an_rsa_certificate_serves_too(self, own, start_relay, agent, app, visitor):
+        own.issue(rsa=True)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        assert serial(visitor, agent(app(echo), relay=relay), own)
+
+    @pytest.mark.parametrize("how", ["SIGHUP", "files"])
+    def test_a_new_one_is_taken_and_no_connection_dropped(self, relay_with_own, own, agent, app, visitor, how):
+        relay = relay_with_own
+        tunnel = agent(app(echo), relay=relay)
+        v = visitor(tunnel, context=tls.context(own.ca))
+        talk(v)
+        new = own.issue()
+        if how == "SIGHUP":
+            relay.process.kill(signal.SIGHUP)
+        relay.process.err.wait(lambda line: "cert" in line.lower() and "reload" in line.lower())
+        assert serial(visitor, tunnel, own) == new
+        talk(v, b"not dropped")
+        assert not tunnel.events.seen("reconnecting")
+
+    @pytest.mark.parametrize("bad", ["garbage", "other-names", "key-of-another"])
+    def test_a_bad_one_is_refused_and_the_old_one_stays(self, relay_with_own, own, agent, app, visitor, bad, box):
+        relay = relay_with_own
+        tunnel = agent(app(echo), relay=relay)
+        old = serial(visitor, tunnel, own)
+        if bad == "garbage":
+            box.file("cert.pem", "garbage\n")
+        elif bad == "other-names":
+            own.issue(names="DNS:example.com")
+        else:
+            key = open(own.key).read()
+            own.issue()
+            box.file("cert.key", key)
+        seen = len(relay.process.err.lines)
+        relay.process.kill(signal.SIGHUP)
+        relay.process.err.wait(lambda line: "cert" in line.lower() and ("refus" in line.lower() or "kept" in line.lower() or "fail" in line.lower()))
+        assert serial(visitor, tunnel, own) == old and len(relay.process.err.lines) > seen
+
+    @pytest.mark.parametrize("names", ["DNS:r1.test", "DNS:*.r1.test", "DNS:example.com,DNS:*.example.com"])
+    def test_it_must_cover_the_domain_and_its_wildcard(self, own, box, names):
+        own.issue(names=names)
+        done = box.adit("relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--state", box.file("s"), "--cert", own.cert, "--key", own.key)
+        expect_error(done, 1, "r1.test")
+
+    def test_h2_wants_the_operators_consent(self, own, start_relay, agent, app, visitor, box):
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        done = box.adit("forward", "8000", "--h2", env={"ADIT_TOKEN": relay.token()})
+        expect_error(done, 1, "h2")
+        consenting = start_relay(options=["--cert", own.cert, "--key", own.key, "--h2-shared-name"])
+        tunnel = agent(app(echo), "--h2", relay=consenting)
+        assert visitor(tunnel, context=tls.context(own.ca, alpn=["h2"])).tls.selected_alpn_protocol() == "h2"
+
+
+class TestAdmin:
+    def test_healthz(self, relay):
+        assert relay.get("/healthz").strip().lower().startswith("ok")
+
+    def test_metrics_count_what_happens(self, relay, agent, app, visitor):
+        tunnel = agent(app(echo), "--unencrypted")
+        streams = [visitor(tunnel, version=ssl.TLSVersion.TLSv1_3), visitor(tunnel, version=ssl.TLSVersion.TLSv1_2), visitor.raw(tunnel)]
+        for v in streams:
+            talk(v, b"x" * 1000)
+        hello.answer_to(relay.address, hello.records(hello.client_hello("nobody.r1.test")))
+        for name, value in {"tunnels_now": 1, "links_now": 1, "streams_now": 3, "streams_total": 3, "handshakes_handed_off_total": 1,
+                            "handshakes_terminated_total": 1, "handshakes_unknown_name_total": 1, "raw_visitors_total": 1}.items():
+            assert relay.metric(name) == value, name
+        assert relay.metric("bytes_to_visitors_total") >= 3000 and relay.metric("bytes_from_visitors_total") >= 3000
+
+    def test_metrics_are_prometheus_text(self, relay):
+        for line in relay.get("/metrics").splitlines():
+            if not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                float(value)
+                assert name.startswith("adit_"), name
+
+    def test_status_is_json_with_its_tunnels(self, relay, agent, app):
+        tunnel = agent(app(echo))
+        status = json.loads(relay.get("/status"))
+        assert tunnel.host in json.dumps(status) and relay.domain in json.dumps(status)
+
+    def test_the_status_command_shows_the_same(self, relay, agent, app, box):
+        tunnel = agent(app(echo))
+        done = box.adit("status", "--admin", f"127.0.0.1:{relay.admin}", "--json")
+        assert done.returncode == 0 and tunnel.host in json.dumps(json.loads(done.stdout))
+        done = box.adit("status", "--admin", f"127.0.0.1:{relay.admin}")
+        assert done.returncode == 0 and tunnel.host in done.stdout
+
+    def test_other_paths_and_methods_are_refused(self, relay):
+        with pytest.raises(urllib.error.HTTPError) as e:
+            relay.get("/etc/passwd")
+        assert e.value.code == 404
+        with pytest.raises(urllib.error.HTTPError) as e:
+            urllib.request.urlopen(f"http://127.0.0.1:{relay.admin}/status", data=b"x", timeout=DEADLINE_S)
+        assert e.value.code in (404, 405, 501)
+
+
+def test_one_line_is_logged_for_each_tunnel_opened_and_closed(relay, agent, app, visitor):
+    running = agent(app(echo))
+    label = running.host[:8]              # the whole label is what lets a visitor in
+    talk(visitor(running))
+    running.process.stop()
+    relay.process.stop()
+    lines = [line for line in relay.process.err.lines if label in line]
+    assert len(lines) == 2 and "open" in lines[0] and "clos" in lines[1], lines
+    assert not any("127.0.0.1" in line and "visitor" in line for line in relay.process.err.lines), "visitors are at debug level"
+
+
+def test_a_refusal_leaves_no_descriptor_behind(relay, agent, app):
+    agent(app(echo))
+    hello.answer_to(relay.address, b"x")
+    before = descriptors(relay.process.pid)
+    for _ in range(100):
+        hello.answer_to(relay.address, b"GET / HTTP/1.0\r\n\r\n")
+        hello.answer_to(relay.address, hello.records(hello.client_hello("nobody.r1.test")))
+    assert descriptors(relay.process.pid) <= before + 4
+
+
+def test_the_relay_warns_when_its_name_does_not_lead_back(start_relay):
+    relay = start_relay(domain="r1.invalid")
+    relay.process.err.wait(lambda line: "r1.invalid" in line and "warn" in line.lower())

@@ -1,0 +1,191 @@
+"""What survives what: the relay's death, the agent's death, the loss of the control link."""
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from kit import hello
+from kit.app import echo, read_exactly, reset
+from kit.process import DEADLINE_S, SANITIZED
+from kit.tls import BROKEN, how_it_ends
+
+RELAY_BACK_S = 3 * (5 if SANITIZED else 1)
+
+
+def talk(stream, words=b"hello"):
+    stream.sendall(words)
+    assert read_exactly(stream, len(words)) == words
+
+
+@pytest.mark.both_pumps
+def test_a_killed_relay_comes_back_with_the_same_addresses(relay, agent, app, visitor):
+    """Within three seconds of its restart, and without the agent being touched."""
+    running = agent(app(echo), "--unencrypted")
+    talk(visitor(running))
+    relay.process.kill()
+    relay.process.wait()
+    running.events.wait("reconnecting")
+    relay.restart()
+    began = time.monotonic()
+    running.events.wait("restored", RELAY_BACK_S)
+    talk(visitor(running))
+    talk(visitor.raw(running))
+    assert time.monotonic() - began < RELAY_BACK_S
+    assert len(running.events.seen("open")) == 1 and running.process.running
+
+
+def test_a_newcomer_cannot_take_the_port_of_an_agent_that_is_not_back_yet(start_relay, agent, app, wire, box):
+    """The range has one port; its lease was committed before it was announced."""
+    port = free_raw_port()
+    relay = start_relay(options=["--tcp-ports", f"{port}-{port}"])
+    cable = wire(relay)
+    owner = agent(app(echo), "--unencrypted", relay=relay, dial=cable.dial)
+    assert owner.tcp_port == port
+    relay.process.kill()
+    relay.process.wait()
+    cable.open = False                    # the owner cannot come back for now
+    cable.cut_links()
+    relay.restart()
+    newcomer = agent(app(echo), "--unencrypted", relay=relay, token=relay.create_token("newcomer"), wait=False)
+    assert newcomer.process.wait() == 1
+    assert "adit: " in newcomer.process.err.text()
+    cable.open = True
+    owner.events.wait("restored")
+
+
+def free_raw_port():
+    """A port outside the kernel's own range that nobody listens on."""
+    for port in range(12000, 20000):
+        try:
+            socket.create_server(("127.0.0.1", port), reuse_port=False).close()
+            return port
+        except OSError:
+            pass
+    pytest.skip("no port is free")
+
+
+@pytest.mark.both_pumps
+def test_a_killed_agent_comes_back_with_its_kept_address(relay, agent, app, visitor, box):
+    a, keep = app(echo), box.file("keep")
+    first = agent(a, "--unencrypted", "--keep", keep)
+    v = visitor(first)
+    talk(v)
+    first.process.kill()
+    second = agent(a, "--unencrypted", "--keep", keep)
+    assert second.same_address_as(first)
+    talk(visitor(second))
+    talk(visitor.raw(second))
+    assert how_it_ends(v) in BROKEN
+
+
+def test_a_kept_address_is_taken_back_while_the_relay_believes_the_old_agent_alive(relay, agent, app, visitor, wire, box):
+    """A stopped agent's link looks alive for as long as its heartbeat allows; nobody waits for that."""
+    a, keep = app(echo), box.file("keep")
+    first = agent(a, "--unencrypted", "--keep", keep)
+    first.process.kill(signal.SIGSTOP)
+    began = time.monotonic()
+    second = agent(a, "--unencrypted", "--keep", keep)
+    assert second.same_address_as(first) and time.monotonic() - began < DEADLINE_S / 4
+    talk(visitor(second))
+    first.process.kill(signal.SIGCONT)
+    first.events.wait("superseded")
+
+
+def test_of_two_agents_with_one_ticket_the_newer_wins_for_good(relay, agent, app, visitor, box):
+    keep = box.file("keep")
+    first = agent(app(lambda c: c.sendall(b"old")), "--keep", keep)
+    second = agent(app(lambda c: c.sendall(b"new")), "--keep", keep)
+    assert second.same_address_as(first)
+    first.events.wait("superseded")
+    assert first.process.wait() == 1
+    assert read_exactly(visitor(second), 3) == b"new"
+    assert not second.events.seen("superseded") and not second.events.seen("reconnecting")
+
+
+def test_a_ticket_file_is_private(relay, agent, app, box):
+    keep = box.file("keep")
+    agent(app(echo), "--keep", keep)
+    assert os.stat(keep).st_mode & 0o777 == 0o600
+
+
+def test_a_kept_address_is_of_no_use_to_another_token(relay, agent, app, box):
+    keep = box.file("keep")
+    first = agent(app(echo), "--keep", keep)
+    assert first.process.stop() == 0
+    thief = agent(app(echo), "--keep", keep, token=relay.create_token("thief"))
+    assert not thief.same_address_as(first)
+
+
+@pytest.mark.both_pumps
+def test_a_stream_outlives_the_loss_of_the_control_link(relay, agent, app, visitor, wire):
+    cable = wire(relay)
+    running = agent(app(echo), "--unencrypted", dial=cable.dial)
+    streams = [visitor(running), visitor.raw(running)]
+    for v in streams:
+        talk(v)
+    cable.cut_links()
+    for v in streams:
+        talk(v, b"while the link is gone")
+    running.events.wait("reconnecting")
+    running.events.wait("restored")
+    for v in streams:
+        talk(v, b"and after")
+    talk(visitor(running), b"a new visitor at the same address")
+    assert len(running.events.seen("open")) == 1
+
+
+@pytest.mark.both_pumps
+def test_killing_the_agent_in_mid_stream_resets_the_visitor(relay, agent, app, visitor):
+    a = app()
+    running, streams = agent(a, "--unencrypted"), []
+    for connect in (visitor, visitor.raw):
+        streams.append(connect(running))
+        a.accept().sendall(b"x" * 100000)
+        assert read_exactly(streams[-1], 100000)
+    running.process.kill()
+    assert all(how_it_ends(v) in BROKEN for v in streams)
+
+
+def test_new_visitors_fail_fast_after_the_agents_death(relay, agent, app):
+    running = agent(app(echo))
+    running.process.kill()
+    running.process.wait()
+    answer = hello.answer_to(relay.address, hello.records(hello.client_hello(running.host)))
+    assert hello.alert_in(answer) == hello.fatal(hello.UNRECOGNIZED_NAME)
+
+
+def test_a_frozen_agent_is_found_within_the_accept_deadline(relay, agent, app, visitor):
+    """Nothing was accepted, so the visitor is reset; it never hangs."""
+    running = agent(app(echo))
+    running.process.kill(signal.SIGSTOP)
+    v = visitor(running)
+    v.sendall(b"anybody there?")
+    v.settimeout(10 if not SANITIZED else 30)
+    assert how_it_ends(v) in BROKEN
+    running.process.kill(signal.SIGCONT)
+
+
+def test_an_agent_waits_for_its_relay_with_jitter_and_not_in_a_spin(relay, agent, app):
+    running = agent(app(echo))
+    relay.process.kill()
+    relay.process.wait()
+    running.events.wait("reconnecting")
+    before = sum(time_of(running.process.pid))
+    began = time.monotonic()
+    with socket.create_server(relay.address, reuse_port=False) as nobody:      # accepts, then resets: the worst relay
+        nobody.settimeout(DEADLINE_S)
+        tries = 0
+        while time.monotonic() - began < 3:
+            reset(nobody.accept()[0])
+            tries += 1
+    assert 2 <= tries <= 80, tries
+    assert sum(time_of(running.process.pid)) - before < 2
+
+
+def time_of(pid):
+    """CPU seconds, user and system."""
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rsplit(") ", 1)[1].split()
+    return [int(x) / os.sysconf("SC_CLK_TCK") for x in fields[11:13]]

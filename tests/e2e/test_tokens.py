@@ -1,0 +1,221 @@
+"""Tokens: made, listed, refused, expired, revoked, logged in with; and operators that are trusted by more than one relay."""
+import json
+import os
+import re
+import shutil
+import time
+
+import pytest
+
+from kit.app import echo, ends_by_reset, read_exactly
+from kit.errors import expect_error
+from kit.process import SANITIZED
+from kit.tls import BROKEN, how_it_ends
+
+REVOKED_S = 1 * (5 if SANITIZED else 1)
+
+
+def forward(box, token, *options, env=None):
+    return box.adit("forward", "8000", *options, env={"ADIT_TOKEN": token, **(env or {})})
+
+
+def test_a_token_is_one_word_and_shown_in_the_list(relay, box):
+    token = relay.create_token("alice", "--max-tunnels", "3")
+    assert re.fullmatch(r"adit1_[A-Za-z0-9_-]+", token)
+    listed = box.adit("token", "list", "--state", relay.state)
+    assert listed.returncode == 0 and "alice" in listed.stdout
+    assert token not in listed.stdout, "the list holds nothing that opens a tunnel"
+
+
+def test_a_token_can_be_made_before_the_relays_first_start(start_relay, box, agent, app):
+    state = box.file("early")
+    made = box.adit("token", "create", "early", "--state", state, "--domain", "r1.test", "--relay", "127.0.0.1:1")
+    assert made.returncode == 0, made.stderr
+    relay = start_relay(state=state)
+    agent(app(echo), "--relay", relay.dial, token=made.stdout.strip())
+
+
+def test_a_new_token_needs_no_restart_of_the_relay(relay, agent, app):
+    agent(app(echo))
+    agent(app(echo), token=relay.create_token("later"))
+
+
+def test_a_name_is_given_once(relay, box):
+    relay.create_token("alice")
+    expect_error(box.adit("token", "create", "alice", "--state", relay.state, "--relay", relay.dial), 1, "alice")
+
+
+def test_revoking_an_unknown_name_is_an_error(relay, box):
+    expect_error(box.adit("token", "revoke", "nobody", "--state", relay.state), 1, "nobody")
+
+
+@pytest.mark.parametrize("token", ["adit1_", "adit1_AAAA", "nonsense", "adit1_" + "A" * 5000, "adit9_AAAA", "adit1_!!!!"])
+def test_a_malformed_token_is_an_error_that_says_so(box, token):
+    done = forward(box, token)
+    expect_error(done, (1, 2), "token")
+    assert token[6:] == "" or token[6:] not in done.stderr, "a token is never shown"
+
+
+def test_a_token_with_one_character_changed_is_refused(relay, box):
+    token = relay.token()
+    for at in (10, len(token) // 2, len(token) - 10):
+        changed = token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1:]
+        expect_error(forward(box, changed), (1, 2))
+
+
+def test_an_expired_token_is_refused_and_live_tunnels_end(relay, agent, app, visitor, box):
+    token = relay.create_token("brief", "--expires", "3s")
+    running = agent(app(echo), token=token)
+    v = visitor(running)
+    closed = running.events.wait("closed")
+    assert "expired" in closed["reason"]
+    assert how_it_ends(v) in BROKEN
+    assert running.process.wait() == 1
+    expect_error(forward(box, token), 1, "expired")
+
+
+def test_revoking_ends_live_tunnels_and_streams_within_a_second(relay, agent, app, visitor, box):
+    a = app()
+    running = agent(a, "--unencrypted", token=relay.create_token("bob"))
+    v = visitor(running)
+    first = a.accept()
+    raw = visitor.raw(running)
+    second = a.accept()
+    relay.revoke("bob")
+    began = time.monotonic()
+    assert how_it_ends(v) in BROKEN and how_it_ends(raw) == "reset"
+    assert ends_by_reset(first) and ends_by_reset(second)
+    closed = running.events.wait("closed")
+    assert time.monotonic() - began < REVOKED_S
+    assert "revoked" in closed["reason"] and running.process.wait() == 1
+
+
+def test_revoking_ends_streams_whose_link_is_gone(relay, agent, app, visitor, wire):
+    cable, a = wire(relay), app()
+    running = agent(a, token=relay.create_token("bob", dial=cable.dial), dial=cable.dial)
+    v = visitor(running)
+    connection = a.accept()
+    cable.open = False
+    cable.cut_links()
+    running.events.wait("reconnecting")
+    v.sendall(b"alive")
+    assert read_exactly(connection, 5) == b"alive"
+    relay.revoke("bob")
+    began = time.monotonic()
+    assert how_it_ends(v) in BROKEN and time.monotonic() - began < REVOKED_S
+    assert ends_by_reset(connection)
+
+
+def test_revoking_leaves_others_alone(relay, agent, app, visitor):
+    other = agent(app(echo))
+    v = visitor(other)
+    doomed = agent(app(echo), token=relay.create_token("bob"))
+    relay.revoke("bob")
+    doomed.events.wait("closed")
+    v.sendall(b"fine")
+    assert read_exactly(v, 4) == b"fine"
+
+
+def test_a_revoked_token_is_refused(relay, box):
+    token = relay.create_token("bob")
+    relay.revoke("bob")
+    expect_error(forward(box, token), 1, "revoked")
+
+
+def test_a_revocation_outlives_a_restart_of_the_relay(relay, box):
+    token = relay.create_token("bob")
+    relay.revoke("bob")
+    relay.process.kill()
+    relay.process.wait()
+    relay.restart()
+    expect_error(forward(box, token), 1, "revoked")
+
+
+def test_a_token_of_an_unknown_operator_is_refused(start_relay, box, app):
+    """Same domain and even the same authority, so that only the operator's key is another one."""
+    ours, theirs = start_relay(), start_relay(state=None)
+    theirs.process.stop()
+    for name in ("authority.pem", "authority.key"):
+        shutil.copy(os.path.join(ours.state, name), os.path.join(theirs.state, name))
+    theirs.start()
+    token = theirs.create_token("stranger", dial=ours.dial)
+    expect_error(forward(box, token), 1, "operator")
+
+
+def test_relays_that_trust_one_operator_accept_one_token(start_relay, agent, app, visitor, box):
+    """Each has an operator's key of its own. Here they have one name and authority, so that the token's pin fits both."""
+    first, state = start_relay(), box.file("second")
+    os.mkdir(state, 0o700)
+    for name in ("authority.pem", "authority.key"):
+        shutil.copy(os.path.join(first.state, name), state)
+    second, token = start_relay(state=state, options=["--operator", os.path.join(first.state, "operator.pub")]), first.create_token("shared")
+    for relay in (first, second):
+        tunnel = agent(app(echo), "--relay", relay.dial, relay=relay, token=token)
+        v = visitor(tunnel)
+        v.sendall(b"hi")
+        assert read_exactly(v, 2) == b"hi"
+        assert relay.metric("links_now") == 1
+
+
+def test_a_token_has_a_limit_of_tunnels(relay, agent, app, box):
+    token = relay.create_token("small", "--max-tunnels", "2")
+    agent([app(echo), app(echo)], token=token)
+    expect_error(forward(box, token), 1)
+
+
+def test_login_stores_the_token_for_later(relay, box, app, visitor):
+    token = relay.token()
+    done = box.adit("login", token)
+    assert done.returncode == 0, done.stderr
+    holding = [os.path.join(folder, name) for folder, _, names in os.walk(box.home) for name in names]
+    holding = [path for path in holding if token in open(path).read()]
+    assert len(holding) == 1 and os.stat(holding[0]).st_mode & 0o777 == 0o600
+    done = box.adit("forward", app(echo).port, "--", "sh", "-c", "echo $ADIT_HOST")
+    assert done.stdout.strip().endswith(".r1.test"), done.stderr
+
+
+def test_login_checks_the_token_against_its_relay(relay, agent, app, box):
+    token = relay.create_token("bob")
+    live = agent(app(echo), token=token)
+    relay.revoke("bob")
+    live.events.wait("closed")          # from here on the relay knows
+    expect_error(box.adit("login", token), 1, "revoked")
+    assert not any(token in open(os.path.join(folder, name)).read() for folder, _, names in os.walk(box.home) for name in names)
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_users_file(start_relay, box, app):
+    relays = [start_relay(domain=f"r{i}.test") for i in (1, 2, 3)]
+    assert box.adit("login", relays[0].token()).returncode == 0
+    show = ["--", "sh", "-c", "echo $ADIT_HOST"]
+    port = app(echo).port
+
+    def chosen(*options, **env):
+        done = box.adit("forward", port, *options, *show, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip().split(".", 1)[1]
+    assert chosen() == "r1.test"
+    assert chosen(ADIT_TOKEN=relays[1].token()) == "r2.test"
+    file = box.file("token", relays[2].token())
+    assert chosen("--token-file", file, ADIT_TOKEN=relays[1].token()) == "r3.test"
+    assert chosen("--token", relays[2].token(), ADIT_TOKEN=relays[1].token()) == "r3.test"
+
+
+def test_no_secret_is_in_any_output(relay, agent, app, visitor, box):
+    token = relay.token()
+    running = agent(app(echo), "--unencrypted")
+    v = visitor(running)
+    v.sendall(b"hi")
+    assert read_exactly(v, 2) == b"hi"
+    running.process.stop()
+    relay.process.stop()
+    output = running.process.report() + relay.process.report()
+    assert token[8:] not in output
+    for line in running.process.out.lines:
+        json.loads(line)
+
+
+def test_key_files_are_private(relay):
+    for name in os.listdir(relay.state):
+        mode = os.stat(os.path.join(relay.state, name)).st_mode & 0o777
+        assert name.endswith((".pub", ".pem")) or mode & 0o077 == 0, f"{name}: {mode:o}"
+    assert os.stat(relay.state).st_mode & 0o777 == 0o700
