@@ -1,0 +1,258 @@
+/* The public functions as a host program meets them: misuse, two clients, fork, a relay that is not there. */
+#include "cm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "adit.h"
+#include "loop/net.h"
+#include "wire/token.h"
+
+/* A token for a relay on a port of the loopback address where nobody listens. */
+static void make_token(char text[TOKEN_TEXT_MAX_CHARS + 1]) {
+  static struct token t;
+  uint8_t operator_seed[ED25519_KEY_BYTES];
+  struct certificate c = {.name = "test", .max_tunnels = 1, .issued_s = 1};
+  memset(&t, 0, sizeof t);
+  assert_int_equal(ed25519_keypair(operator_seed, c.operator_key), 0);
+  assert_int_equal(ed25519_keypair(t.seed, c.public_key), 0);
+  assert_int_equal(certificate_sign(&c, operator_seed, t.certificate, sizeof t.certificate, &t.certificate_n), 0);
+  t.info = c;
+  struct addr a;
+  assert_int_equal(addr_parse("127.0.0.1:1", &a, NULL), 0);
+  addr_set_port(&a, 0);
+  int fd = net_listen_tcp(&a, 1, false, NULL);
+  uint16_t port = 0;
+  assert_true(fd >= 0 && net_listen_port(fd, &port) == 0);
+  net_close(fd);
+  strcpy(t.relays[0].dial.host, "127.0.0.1");
+  t.relays[0].dial.port = port;
+  strcpy(t.relays[0].name, "adit.localhost");
+  t.relays[0].pin.kind = PIN_SPKI_SHA256;
+  t.relays_n = 1;
+  assert_int_equal(token_encode(&t, text, TOKEN_TEXT_MAX_CHARS + 1), 0);
+}
+
+static struct adit_client *new_client(void) {
+  char token[TOKEN_TEXT_MAX_CHARS + 1];
+  make_token(token);
+  struct adit_config *config = adit_config_new();
+  assert_non_null(config);
+  assert_int_equal(adit_config_add_token(config, token), 0);
+  struct adit_client *client = adit_client_new(config);
+  assert_non_null(client);
+  adit_config_free(config);
+  return client;
+}
+
+static void null_is_an_error_and_never_a_crash(void **state) {
+  (void)state;
+  struct adit_event event;
+  struct adit_tunnel_stats stats;
+  assert_int_equal(adit_config_add_token(NULL, "x"), ADIT_EINVAL);
+  assert_int_equal(adit_config_load(NULL, NULL), ADIT_EINVAL);
+  assert_null(adit_client_new(NULL));
+  assert_null(adit_forward(NULL, "80", NULL));
+  assert_int_equal(adit_errno_last(), ADIT_EINVAL);
+  assert_true(adit_error(NULL)[0] != '\0');
+  assert_int_equal(adit_wait_open(NULL, 0), ADIT_EINVAL);
+  assert_int_equal(adit_next_event(NULL, &event, 0), ADIT_EINVAL);
+  assert_true(adit_event_fd(NULL) < 0);
+  assert_null(adit_tunnel_url(NULL));
+  assert_int_equal(adit_tunnel_port(NULL), 0);
+  adit_tunnel_stats(NULL, &stats);
+  adit_tunnel_close(NULL, 0);
+  adit_client_close(NULL, 0);
+  adit_config_free(NULL);
+}
+
+static void a_config_without_a_token_makes_no_client(void **state) {
+  (void)state;
+  struct adit_config *config = adit_config_new();
+  assert_null(adit_client_new(config));
+  assert_int_equal(adit_errno_last(), ADIT_ECONFIG);
+  assert_non_null(strstr(adit_config_error(config), "token"));
+  assert_int_equal(adit_config_add_token(config, "not a token"), ADIT_ECONFIG);
+  adit_config_free(config);
+}
+
+static void wrong_apps_and_options_are_refused(void **state) {
+  (void)state;
+  struct adit_client *client = new_client();
+  static const char *const bad[] = {"", "0", "65536", "http", ":80", "host", "a b:80", "80x"};
+  for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+    assert_null(adit_forward(client, bad[i], NULL));
+    assert_int_equal(adit_errno_last(), ADIT_EINVAL);
+  }
+  struct adit_options options = ADIT_OPTIONS_INIT;
+  options.plain = 1;
+  assert_null(adit_forward(client, "8000", &options));
+  options = (struct adit_options)ADIT_OPTIONS_INIT;
+  options.alpn = "acme-tls/1";
+  assert_null(adit_forward(client, "8000", &options));
+  options = (struct adit_options)ADIT_OPTIONS_INIT;
+  const char *allow[] = {"10.0.0.0/8", "everybody"};
+  options.allow = allow;
+  options.allow_n = 2;
+  assert_null(adit_forward(client, "8000", &options));
+  assert_non_null(strstr(adit_error(client), "everybody"));
+  options = (struct adit_options)ADIT_OPTIONS_INIT;
+  options.size = 0;
+  assert_null(adit_forward(client, "8000", &options));
+  adit_client_close(client, 0);
+}
+
+static void an_option_of_a_later_library_is_refused_unless_it_is_zero(void **state) {
+  (void)state;
+  struct adit_client *client = new_client();
+  struct { struct adit_options known; int later; } options = {.known = ADIT_OPTIONS_INIT};
+  options.known.size = sizeof options;
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", &options.known);
+  assert_non_null(tunnel);
+  options.later = 1;
+  assert_null(adit_forward(client, "8001", &options.known));
+  adit_client_close(client, 0);
+}
+
+static void one_port_is_forwarded_once(void **state) {
+  (void)state;
+  struct adit_client *client = new_client(), *other = new_client();
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", NULL);
+  assert_non_null(tunnel);
+  assert_null(adit_forward(client, "127.0.0.1:8000", NULL));
+  assert_int_equal(adit_errno_last(), ADIT_ECONFLICT);
+  assert_non_null(adit_forward(client, "8001", NULL));
+  assert_non_null(adit_forward(other, "8000", NULL));      /* another client may */
+  adit_tunnel_close(tunnel, 0);
+  assert_non_null(adit_forward(client, "8000", NULL));     /* and so may we, once it is free */
+  adit_client_close(client, 0);
+  adit_client_close(other, 0);
+}
+
+static void a_relay_that_is_not_there_is_told_and_tried_again(void **state) {
+  (void)state;
+  struct adit_client *client = new_client();
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", NULL);
+  struct adit_event event;
+  assert_int_equal(adit_next_event(client, &event, 10000), 1);
+  assert_int_equal(event.kind, ADIT_EVENT_WARNING);
+  assert_int_equal(event.error, ADIT_EUNREACHABLE);
+  assert_string_equal(event.reason, "relay_unreachable");
+  assert_int_equal(adit_wait_open(tunnel, 1), ADIT_EUNREACHABLE);
+  assert_non_null(strstr(adit_error(client), "127.0.0.1"));
+  assert_null(adit_tunnel_url(tunnel));
+  assert_int_equal(adit_tunnel_app_port(tunnel), 8000);
+  adit_client_close(client, 0);
+}
+
+static void a_corrupt_keep_file_is_an_error_and_stays(void **state) {
+  (void)state;
+  char path[] = "/tmp/adit-keep-XXXXXX", text[16] = "";
+  int fd = mkstemp(path);
+  assert_true(fd >= 0 && write(fd, "precious", 8) == 8);
+  close(fd);
+  struct adit_client *client = new_client();
+  struct adit_options options = ADIT_OPTIONS_INIT;
+  options.keep_file = path;
+  assert_null(adit_forward(client, "8000", &options));
+  assert_int_equal(adit_errno_last(), ADIT_ECONFIG);
+  assert_non_null(strstr(adit_error(client), path));
+  adit_client_close(client, 0);
+  FILE *file = fopen(path, "r");
+  assert_non_null(file);
+  assert_non_null(fgets(text, sizeof text, file));
+  assert_string_equal(text, "precious");
+  fclose(file);
+  unlink(path);
+}
+
+static int use_in_child(struct adit_client *client, struct adit_tunnel *tunnel) {
+  struct adit_event event;
+  if (adit_forward(client, "8001", NULL) != NULL || adit_errno_last() != ADIT_EFORKED) return 1;
+  if (adit_wait_open(tunnel, -1) != ADIT_EFORKED) return 2;
+  if (adit_next_event(client, &event, -1) != ADIT_EFORKED) return 3;
+  adit_tunnel_close(tunnel, 1000);
+  adit_client_close(client, 1000);
+  return 0;
+}
+
+static void a_forked_child_is_told_and_the_parent_goes_on(void **state) {
+  (void)state;
+  struct adit_client *client = new_client();
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", NULL);
+  int status;
+  pid_t pid = fork();
+  if (pid == 0) _exit(use_in_child(client, tunnel));
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  struct adit_event event;
+  assert_int_equal(adit_next_event(client, &event, 10000), 1);
+  assert_non_null(adit_forward(client, "8001", NULL));
+  adit_tunnel_close(tunnel, 0);
+  adit_client_close(client, 0);
+}
+
+static void an_embedded_relay_that_does_not_start_is_told(void **state) {
+  (void)state;
+  struct adit_config *config = adit_config_new();
+  assert_int_equal(adit_config_set_embedded(config, "/bin/true"), 0);
+  struct adit_client *client = adit_client_new(config);
+  assert_non_null(client);
+  adit_config_free(config);
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", NULL);
+  assert_int_equal(adit_wait_open(tunnel, 10000), ADIT_ESYSTEM);
+  assert_non_null(strstr(adit_error(client), "embedded relay"));
+  adit_client_close(client, 0);
+}
+
+static void the_environment_and_the_users_file_fill_what_is_missing(void **state) {
+  (void)state;
+  char folder[] = "/tmp/adit-config-XXXXXX", sub[64], path[64], token[TOKEN_TEXT_MAX_CHARS + 1];
+  int found = 1;
+  assert_non_null(mkdtemp(folder));
+  unsetenv("ADIT_TOKEN");
+  unsetenv("ADIT_RELAY");
+  setenv("XDG_CONFIG_HOME", folder, 1);
+  struct adit_config *config = adit_config_new();
+  assert_int_equal(adit_config_load(config, &found), 0);   /* neither: no error */
+  assert_int_equal(found, 0);
+  make_token(token);
+  setenv("ADIT_TOKEN", "nonsense", 1);
+  assert_int_equal(adit_config_load(config, &found), ADIT_ECONFIG);
+  assert_non_null(strstr(adit_config_error(config), "ADIT_TOKEN"));
+  unsetenv("ADIT_TOKEN");
+  snprintf(sub, sizeof sub, "%s/adit", folder);
+  snprintf(path, sizeof path, "%s/adit/config", folder);
+  assert_int_equal(mkdir(sub, 0700), 0);
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  fprintf(file, "token = %s\n", token);
+  fclose(file);
+  assert_int_equal(adit_config_load(config, &found), 0);
+  assert_int_equal(found, 1);
+  adit_config_free(config);
+  unsetenv("XDG_CONFIG_HOME");
+  unlink(path);
+  rmdir(sub);
+  rmdir(folder);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test(null_is_an_error_and_never_a_crash),
+    cmocka_unit_test(a_config_without_a_token_makes_no_client),
+    cmocka_unit_test(wrong_apps_and_options_are_refused),
+    cmocka_unit_test(an_option_of_a_later_library_is_refused_unless_it_is_zero),
+    cmocka_unit_test(one_port_is_forwarded_once),
+    cmocka_unit_test(a_relay_that_is_not_there_is_told_and_tried_again),
+    cmocka_unit_test(a_corrupt_keep_file_is_an_error_and_stays),
+    cmocka_unit_test(a_forked_child_is_told_and_the_parent_goes_on),
+    cmocka_unit_test(an_embedded_relay_that_does_not_start_is_told),
+    cmocka_unit_test(the_environment_and_the_users_file_fill_what_is_missing),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
