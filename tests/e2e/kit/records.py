@@ -3,8 +3,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from .hello import read_record
-
 ALERT, HANDSHAKE, DATA = 21, 22, 23
 SUITES = {"TLS_AES_128_GCM_SHA256": (AESGCM, 16, hashes.SHA256), "TLS_AES_256_GCM_SHA384": (AESGCM, 32, hashes.SHA384),
           "TLS_CHACHA20_POLY1305_SHA256": (ChaCha20Poly1305, 32, hashes.SHA256)}
@@ -65,7 +63,7 @@ class RecordVisitor:
     def __init__(self, visitor, keylog):
         suite = visitor.tls.cipher()[0]
         client, server = traffic_secrets(keylog)[-1]
-        self.sock, self.visitor = visitor.sock, visitor
+        self.sock, self.visitor, self.stream = visitor.sock, visitor, visitor.sock.makefile("rb", buffering=1 << 18)
         self.writing, self.reading = Direction(suite, client), Direction(suite, server)
 
     def send(self, inner_type, content, **options):
@@ -80,7 +78,10 @@ class RecordVisitor:
 
     def receive(self):
         """The next record: (type, content). A KeyUpdate is followed."""
-        outer, content = read_record(self.sock)
+        head = self.stream.read(5)
+        if len(head) < 5:
+            raise EOFError("the stream ended between records")
+        outer, content = head[0], self.stream.read(int.from_bytes(head[3:], "big"))
         assert outer == DATA, f"outer type {outer}"
         kind, plain = self.reading.open(content)
         if kind == HANDSHAKE:
@@ -90,10 +91,10 @@ class RecordVisitor:
 
     def read_data(self, n):
         """n bytes of data, and the number of KeyUpdates that came among them."""
-        data, updates = b"", 0
+        data, updates = bytearray(), 0
         while len(data) < n:
             kind, plain = self.receive()
             assert kind in (DATA, HANDSHAKE), (kind, plain)
             updates += kind == HANDSHAKE
             data += plain if kind == DATA else b""
-        return data, updates
+        return bytes(data), updates
