@@ -58,10 +58,11 @@ enum {
   PROXY_HEADER_MAX_BYTES = 536,
 
   /* streams */
-  STREAM_BUFFER_BYTES = 4 * (16384 + 22),  /* four full records with their framing */
+  STREAM_BUFFER_BYTES = 16 * (16384 + 22), /* sixteen full records with their framing */
   STREAM_BYTES_PER_TURN_MAX = 1 << 20,
-  PIPES_PER_LOOP_MAX = 128,
-  BUFFERS_IDLE_PER_LOOP_MAX = 64,
+  PIPE_BYTES = 1 << 18,                    /* never more than a buffer takes; a power of two, as the kernel would make it */
+  PIPES_PER_LOOP_MAX = 64,
+  BUFFERS_IDLE_PER_LOOP_MAX = 16,
   LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */
   RESET_DELIVERY_MS = 1000,                /* how long bytes read before a reset may take to be delivered */
   RESET_CHECK_MS = 10,                     /* how often it is looked whether they were */

@@ -6,12 +6,14 @@
 #include "loop/net.h"
 #include "pump/flow.h"
 
+_Static_assert((int)PIPE_BYTES <= (int)STREAM_BUFFER_BYTES, "flow_pipe_to_buffer");
+
 enum { SPLICE_SHORT_BYTES = 16384 };             /* a read shorter than this took all that was there, most likely */
 
 static enum flow_result splice_fill(struct flow *f) {
   if (f->pipe == NULL) f->pipe = pool_pipe_take(f->pump->pool);
   if (f->pipe == NULL) return flow_copy_fill(f);
-  ssize_t n = net_splice(f->source->fd, f->pipe->write_fd, STREAM_BUFFER_BYTES, false);
+  ssize_t n = net_splice(f->source->fd, f->pipe->write_fd, PIPE_BYTES, false);
   if (n > 0) {
     f->piped = (size_t)n;
     f->spent += (size_t)n;

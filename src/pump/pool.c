@@ -2,6 +2,7 @@
    user (pipe-user-pages-soft), so their number is capped and having none is normal. */
 #include "pump/pool.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -33,6 +34,8 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
       free(pipe);
       return NULL;
     }
+    /* Refused to an unprivileged user who has many: then it stays as it is and moves less at a time. */
+    (void)!fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES);
     list_init(&pipe->link);
     pipe->read_fd = fds[0];
     pipe->write_fd = fds[1];
