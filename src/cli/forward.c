@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "adit.h"
+#include "base/descriptors.h"
 #include "base/limits.h"
 #include "base/secret.h"
 #include "cli/command.h"
@@ -308,7 +309,9 @@ static void on_open(struct forward *f, struct app *app) {
   f->open_n++;
   f->tell.live.link = LIVE_UP;
   tell_open(&f->tell, &open, now_us());
-  if (f->command != NULL && f->child == 0 && f->open_n == f->apps_n) start_command(f);
+  if (f->open_n != f->apps_n) return;
+  if (f->command != NULL && f->child == 0) start_command(f);
+  (void)descriptors_raise_limit(); /* only now: the command keeps the limit that we were given. Without it fewer visitors fit */
 }
 
 /* What the relay says of one tunnel need not name it: "what" of "what: why (what to do)" is then the app. */

@@ -13,11 +13,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "loop/net.h"
 #include "relay/admin.h"
+#include "relay/host.h"
 #include "relay/issue.h"
 #include "relay/keeper.h"
 #include "relay/name_check.h"
@@ -277,7 +279,10 @@ static void announce(struct relay *r, uint16_t admin_port) {
   (void)snprintf(text, sizeof text, "READY=1\nSTATUS=listening on %s\nX_ADIT_PORT=%u\nX_ADIT_ADMIN=%u", listen,
                  addr_port(&r->options->listens[0]), admin_port);
   notify_systemd(text);
-  if (!r->options->quiet) name_check_start(r);
+  if (!r->options->quiet) {
+    host_check_port_range(r->options);
+    name_check_start(r);
+  }
 }
 
 static int serve(struct relay *r, struct life *life, struct err *e) {
@@ -308,6 +313,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   memset(&r, 0, sizeof r);
   r.options = &copy;
   r.started_ms = monotonic_ms();
+  if (descriptors_raise_limit() != 0) log_event(LOG_WARN, "descriptor_limit", "what_to_do", "cannot be raised: set LimitNOFILE or ulimit -n", NULL);
   pthread_mutex_init(&r.ticket_lock, NULL);
   int rc = life_begin(&life, &r, e);
   if (rc == 0) rc = relay_open(&r, e);

@@ -1,0 +1,11 @@
+/* The limit on open descriptors. Each visitor costs one or two of them. */
+#ifndef BASE_DESCRIPTORS_H
+#define BASE_DESCRIPTORS_H
+
+#include "base/err.h"
+
+/* Raises the soft limit to the hard one, for this process and what it starts afterwards. For programs only: the library leaves
+   its host's limits alone. ERR_IO with errno. */
+int descriptors_raise_limit(void) MUST_USE;
+
+#endif
