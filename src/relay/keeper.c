@@ -240,7 +240,7 @@ static void *keeper_main(void *arg) {
 
 static void fill_random(void *user, void *p, size_t n) { loop_random(user, p, n); }
 
-static void keeper_free(struct keeper *k) {
+void keeper_free(struct keeper *k) {
   if (k == NULL) return;
   if (k->loop != NULL) loop_free(k->loop);
   ports_free(k->ports);
@@ -286,5 +286,8 @@ void keeper_stop(struct keeper *k) {
   if (k == NULL) return;
   keeper_order(k, stop_here);
   (void)pthread_join(k->thread, NULL);
-  keeper_free(k);
+}
+
+void keeper_settle(struct keeper *k) {
+  if (k != NULL) (void)loop_turn(k->loop, 0);
 }

@@ -27,7 +27,9 @@
 #include "relay/registry.h"
 #include "relay/worker.h"
 
-enum { DRAIN_POLL_MS = 50, WORKERS_MAX = 256, OPERATOR_FILE_MAX_BYTES = 4096 };
+/* The longest way of a message and its answers is that of a raw port which is being bound while all ends: to the keeper and back, to
+   the port's worker and back, and the port's release. */
+enum { DRAIN_POLL_MS = 50, WORKERS_MAX = 256, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8 };
 
 /* The main thread's part. */
 struct life {
@@ -75,7 +77,7 @@ static int settle_listens(struct relay_options *o, struct err *e) {
     o->listens[kept++] = a;
   }
   o->listens_n = kept;
-  return 0;
+  return kept > 0 ? 0 : err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
 }
 
 static bool addr_is_any(const struct addr *a) {
@@ -153,18 +155,40 @@ static int announce_embedded(struct relay *r, struct err *e) {
 
 /* Running */
 
-static int workers_start(struct relay *r, struct err *e) {
+static int workers_open(struct relay *r, struct err *e) {
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
   unsigned n = r->options->workers != 0 ? r->options->workers : cores > 0 ? (unsigned)cores : 1;
   if (n > WORKERS_MAX) n = WORKERS_MAX;
   r->workers = calloc(n, sizeof *r->workers);
   if (r->workers == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
-  r->workers_n = n;                /* set before any of them serves: raw ports are spread over all */
+  r->workers_n = n;
   for (unsigned i = 0; i < n; i++) {
-    int rc = worker_start(&r->workers[i], r, e);
+    int rc = worker_open(&r->workers[i], r, e);
     if (rc != 0) return rc;
   }
   return 0;
+}
+
+static int workers_run(struct relay *r, struct err *e) {
+  int rc = 0;
+  for (unsigned i = 0; rc == 0 && i < r->workers_n; i++) rc = worker_run(&r->workers[i], e);
+  return rc;
+}
+
+/* Ends all threads but this one, and then lets what was still on its way between them arrive: a port that was being taken goes
+   into quarantine, a data connection that was being passed on is closed. */
+static void serve_end(struct relay *r) {
+  for (unsigned i = 0; i < r->workers_n; i++) {
+    if (r->workers[i].running) worker_stop(&r->workers[i]);
+  }
+  for (unsigned i = 0; i < r->workers_n; i++) worker_wait(&r->workers[i]);
+  keeper_stop(r->keeper);
+  for (int round = 0; round < SETTLE_ROUNDS; round++) {
+    for (unsigned i = 0; i < r->workers_n; i++) worker_settle(&r->workers[i]);
+    keeper_settle(r->keeper);
+  }
+  for (unsigned i = 0; i < r->workers_n; i++) worker_free(&r->workers[i]);
+  keeper_free(r->keeper);
 }
 
 static uint64_t streams_now(struct relay *r) {
@@ -288,8 +312,9 @@ static void announce(struct relay *r, uint16_t admin_port) {
 static int serve(struct relay *r, struct life *life, struct err *e) {
   struct admin *admin = NULL;
   const struct addr *at = &r->options->admin;
-  int rc = keeper_start(r, &r->keeper, e);
-  if (rc == 0) rc = workers_start(r, e);
+  int rc = workers_open(r, e);
+  if (rc == 0) rc = keeper_start(r, &r->keeper, e);
+  if (rc == 0) rc = workers_run(r, e);
   if (rc == 0 && at->u.any.sa_family != AF_UNSPEC) rc = admin_start(at, relay_snapshot, r, &admin, e);
   if (rc == 0) rc = announce_embedded(r, e);
   if (rc == 0) {
@@ -297,12 +322,7 @@ static int serve(struct relay *r, struct life *life, struct err *e) {
     loop_run(life->loop);
   }
   admin_stop(admin);
-  for (unsigned i = 0; i < r->workers_n; i++) {
-    if (r->workers[i].running) worker_stop(&r->workers[i]);
-  }
-  for (unsigned i = 0; i < r->workers_n; i++) worker_wait(&r->workers[i]);
-  keeper_stop(r->keeper);          /* after the workers: it writes what they released */
-  for (unsigned i = 0; i < r->workers_n; i++) worker_free(&r->workers[i]);
+  serve_end(r);
   return rc;
 }
 

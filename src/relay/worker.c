@@ -189,7 +189,7 @@ void worker_free(struct worker *w) {
   w->relay = NULL;
 }
 
-int worker_start(struct worker *w, struct relay *r, struct err *e) {
+int worker_open(struct worker *w, struct relay *r, struct err *e) {
   memset(w, 0, sizeof *w);
   w->relay = r;
   list_init(&w->doors);
@@ -197,11 +197,12 @@ int worker_start(struct worker *w, struct relay *r, struct err *e) {
   list_init(&w->streams);
   list_init(&w->links);
   int rc = worker_make(w, e);
-  if (rc == 0 && pthread_create(&w->thread, NULL, worker_main, w) != 0) rc = err_set_errno(e, "relay: cannot start a thread");
-  if (rc != 0) {
-    worker_free(w);
-    return rc;
-  }
+  if (rc != 0) worker_free(w);
+  return rc;
+}
+
+int worker_run(struct worker *w, struct err *e) {
+  if (pthread_create(&w->thread, NULL, worker_main, w) != 0) return err_set_errno(e, "relay: cannot start a thread");
   w->running = true;
   return 0;
 }
@@ -210,4 +211,8 @@ void worker_wait(struct worker *w) {
   if (!w->running) return;
   (void)pthread_join(w->thread, NULL);
   w->running = false;
+}
+
+void worker_settle(struct worker *w) {
+  if (w->loop != NULL) (void)loop_turn(w->loop, 0);
 }

@@ -34,14 +34,17 @@ struct worker {
   struct map *raw_ports;           /* u16 -> struct raw_port */
 };
 
-int worker_start(struct worker *w, struct relay *r, struct err *e) MUST_USE; /* binds and runs its thread */
+/* Binds. All workers of a relay are opened before the first of them runs, since any may post to any other. */
+int worker_open(struct worker *w, struct relay *r, struct err *e) MUST_USE;
+int worker_run(struct worker *w, struct err *e) MUST_USE; /* starts its thread */
 void worker_close_listeners(struct worker *w);   /* by message, from any thread */
 void worker_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);   /* from any thread: reset all that is this owner's */
 void worker_goodbye(struct worker *w);           /* from any thread: tell the agents that this relay is draining */
-/* From any thread: end everything and leave the loop. Then worker_wait for all workers, and after that worker_free for all: messages
-   between workers may still be on their way until the last has stopped. */
+/* From any thread: end everything and leave the loop. Then worker_wait for all workers, then worker_settle in turns with the keeper's
+   until the messages between them have arrived, and after that worker_free for all. */
 void worker_stop(struct worker *w);
 void worker_wait(struct worker *w);
+void worker_settle(struct worker *w);            /* runs the messages that came after the end, in the caller's thread */
 void worker_free(struct worker *w);
 
 int listener_add(struct listener *l, struct worker *w, int fd, void (*accepted)(struct listener *, int, const struct addr *)) MUST_USE;
