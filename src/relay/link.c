@@ -39,6 +39,11 @@ void link_unref(struct link *l) {
   if (--l->refs == 0) loop_defer(l->worker->loop, &l->deferred, link_free);
 }
 
+static void link_uncount(struct link *l) {
+  if (l->counted) worker_source_leave(l->worker, &l->source);
+  l->counted = false;
+}
+
 /* Its warm connections and tunnels go with it; established streams stay. */
 static void link_down(struct link *l) {
   struct relay *r = l->worker->relay;
@@ -47,6 +52,7 @@ static void link_down(struct link *l) {
   l->state = LINK_DOWN;
   loop_timer_stop(&l->tick);
   loop_io_del(&l->io);
+  link_uncount(l);
   list_remove(&l->node);
   if (was_up) {
     (void)map_remove(l->worker->links_by_id, l->id);
@@ -117,7 +123,9 @@ void link_end(struct link *l, enum refusal why) {
     return;
   }
   if (l->state == LINK_HELLO) METRIC_ADD(&l->worker->metrics, links_refused_total, 1);
-  log_event(LOG_INFO, "link_ended", "owner", l->owner != NULL ? l->owner->name : "", "reason", refusal_name(why), NULL);
+  /* What strangers do is no news. */
+  bool proven = l->owner != NULL || why == REFUSE_TOKEN_REVOKED || why == REFUSE_TOKEN_EXPIRED;
+  log_event(proven ? LOG_INFO : LOG_DEBUG, "link_ended", "owner", l->owner != NULL ? l->owner->name : "", "reason", refusal_name(why), NULL);
   frame_goodbye_encode(&w, &f);
   l->in_turn = true;
   link_send(l, &w);
@@ -176,6 +184,7 @@ static int link_enter(struct link *l) {
     return ERR_NOMEM;
   }
   l->state = LINK_UP;
+  link_uncount(l);
   METRIC_ADD(&l->worker->metrics, links_now, 1);
   METRIC_ADD(&l->worker->metrics, links_total, 1);
   return 0;
@@ -320,9 +329,9 @@ static void link_ready(struct loop_io *io, uint32_t events) {
 static void link_tick(struct loop_timer *t) {
   struct link *l = CONTAINER_OF(t, struct link, tick);
   uint64_t now_ms = loop_now_ms(l->worker->loop);
-  uint64_t patience_ms = l->state == LINK_HELLO ? LINK_HELLO_DEADLINE_MS : LINK_SILENCE_MAX_MS;
-  if (now_ms - l->heard_ms > patience_ms) {
-    log_event(LOG_INFO, "link_lost", "owner", l->owner != NULL ? l->owner->name : "", NULL);
+  bool lost = l->state == LINK_HELLO ? now_ms >= l->hello_by_ms : now_ms - l->heard_ms > LINK_SILENCE_MAX_MS;
+  if (lost) {
+    log_event(l->owner != NULL ? LOG_INFO : LOG_DEBUG, "link_lost", "owner", l->owner != NULL ? l->owner->name : "", NULL);
     link_down(l);
     return;
   }
@@ -372,7 +381,11 @@ static void link_shaken(struct handshake *h, bool ok) {
   h->conn = NULL;
   l->state = LINK_HELLO;
   l->heard_ms = l->spoke_ms = loop_now_ms(l->worker->loop);
-  if (rc != 0 || loop_io_add(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
+  l->hello_by_ms = l->heard_ms + LINK_HELLO_DEADLINE_MS;
+  /* Having made a handshake proves nothing yet, so the source stays counted. */
+  l->source = h->source;
+  l->counted = worker_source_enter(l->worker, &l->source) == 0;
+  if (!l->counted || rc != 0 || loop_io_add(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
       loop_timer_set(l->worker->loop, &l->tick, LINK_TICK_MS, link_tick) != 0) {
     link_down(l);
     return;

@@ -43,8 +43,11 @@ struct link {
   struct owner *owner;
   char software[33];
   struct list bound;               /* struct bound (relay/bind.h) */
-  size_t bound_n;
+  size_t bound_n;                  /* with those that are closed and still have a step under way */
   struct warm_pool warm;
+  struct source_key source;        /* counted until it has proven who it is */
+  bool counted;
+  uint64_t hello_by_ms;            /* whatever comes meanwhile */
   uint64_t heard_ms, spoke_ms, renewed_ms;
   bool in_turn;                    /* frames are collected and leave together at the end of the handler */
 };
