@@ -19,7 +19,7 @@
 #include "relay/keeper.h"
 #include "relay/raw.h"
 
-enum { PORT_TRIES_MAX = 20, LABEL_LOG_CHARS = 8 };
+enum { PORT_TRIES_MAX = 20 };
 
 struct job {                       /* a step under way */
   struct bound *bound;
@@ -27,12 +27,6 @@ struct job {                       /* a step under way */
   struct raw_request raw;
 };
 
-static uint64_t next_serial(void) {
-  static uint64_t last;
-  return __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
-}
-
-/* A label is what keeps strangers out: the log shows enough to tell tunnels apart and not enough to visit one. */
 static void log_tunnel(const char *event, const struct bound *b, const char *reason) {
   char label[LABEL_LOG_CHARS + 1];
   const struct tunnel *t = b->tunnel;
@@ -54,6 +48,7 @@ static void send_unbound(struct link *l, uint32_t id, enum refusal why) {
 
 static void bound_free(struct bound *b) {
   struct link *l = b->link;
+  l->bound_n--;
   tunnel_unref(l->worker->relay->registry, b->tunnel);
   free(b);
   link_unref(l);
@@ -67,7 +62,6 @@ static void bound_remove(struct bound *b, enum refusal why) {
   if (b->gone) return;
   b->gone = true;
   list_remove(&b->node);
-  l->bound_n--;
   registry_remove(r->registry, t);
   if (b->announced) {
     METRIC_SUB(&l->worker->metrics, tunnels_now, 1);
@@ -75,7 +69,7 @@ static void bound_remove(struct bound *b, enum refusal why) {
   }
   if (t->tcp_port != 0 && b->steps == 0) {
     raw_detach(r, t->tcp_port, t);
-    keeper_release_port(r->keeper, t->tcp_port, b->serial, false);
+    keeper_release_port(r->keeper, t->tcp_port, t->serial, false);
   }
   if (b->steps == 0) bound_free(b);
 }
@@ -109,7 +103,7 @@ static void supersede_here(struct loop *loop, struct loop_msg *m) {
   struct link *l = loop != NULL ? link_find(w, s->tunnel->link_id) : NULL;
   struct bound *b = l != NULL ? bound_of(l, s->tunnel->bind_id) : NULL;
   if (b != NULL && b->tunnel == s->tunnel) bound_refuse(b, REFUSE_SUPERSEDED);
-  if (loop != NULL) tunnel_unref(w->relay->registry, s->tunnel);
+  tunnel_unref(w->relay->registry, s->tunnel);
   free(s);
 }
 
@@ -185,7 +179,7 @@ static bool step_back(struct job *j, bool port_held, bool attached) {
   b->steps--;
   if (!b->gone) return false;
   if (attached) raw_detach(r, b->tunnel->tcp_port, b->tunnel);
-  if (port_held) keeper_release_port(r->keeper, b->tunnel->tcp_port, b->serial, false);
+  if (port_held) keeper_release_port(r->keeper, b->tunnel->tcp_port, b->tunnel->serial, false);
   free(j);
   bound_free(b);
   return true;
@@ -201,30 +195,40 @@ static void step_listened(struct raw_request *q) {
     bound_announce(b);
     return;
   }
-  /* Somebody else on this host has that port. */
-  keeper_release_port(r->keeper, b->tunnel->tcp_port, b->serial, b->port_is_new);
-  b->tunnel->tcp_port = 0;
+  /* Somebody else on this host has that port, or the tunnel that took over from this one was faster. */
+  bool taken_over = q->result == ERR_NOT_NOW;
+  keeper_release_port(r->keeper, b->tunnel->tcp_port, b->tunnel->serial, b->port_is_new);
+  __atomic_store_n(&b->tunnel->tcp_port, 0, __ATOMIC_RELAXED);
   if (b->port_is_new && ++b->tries < PORT_TRIES_MAX) {
-    b->serial = next_serial();
     step_port(j);
     return;
   }
   free(j);
-  bound_refuse(b, b->port_is_new ? REFUSE_PORTS_EXHAUSTED : REFUSE_TICKET);
+  bound_refuse(b, taken_over ? REFUSE_SUPERSEDED : b->port_is_new ? REFUSE_PORTS_EXHAUSTED : REFUSE_TICKET);
+}
+
+static enum refusal port_refusal(int result) {
+  switch (result) {
+    case ERR_LIMIT: return REFUSE_PORTS_EXHAUSTED;
+    case ERR_CONFLICT: return REFUSE_TICKET;
+    case ERR_NOT_NOW: return REFUSE_SUPERSEDED;
+    default: return REFUSE_STATE;
+  }
 }
 
 static void step_leased(struct port_request *q) {
   struct job *j = CONTAINER_OF(q, struct job, port);
   struct bound *b = j->bound;
-  if (q->result == 0) b->tunnel->tcp_port = q->port;
+  if (q->result == 0) __atomic_store_n(&b->tunnel->tcp_port, q->port, __ATOMIC_RELAXED);
   if (step_back(j, q->result == 0, false)) return;
   if (q->result == 0) {
     b->steps++;
     raw_attach(&j->raw, b->link->worker, q->port, b->tunnel, step_listened);
     return;
   }
-  free(j);
-  bound_refuse(b, q->result == ERR_LIMIT ? REFUSE_PORTS_EXHAUSTED : q->result == ERR_CONFLICT ? REFUSE_TICKET : REFUSE_STATE);
+  enum refusal why = port_refusal(q->result);
+  free(j);                         /* and q with it */
+  bound_refuse(b, why);
 }
 
 static void step_port(struct job *j) {
@@ -232,7 +236,7 @@ static void step_port(struct job *j) {
   memset(&j->port, 0, sizeof j->port);
   memcpy(j->port.owner, b->tunnel->owner->id, TOKEN_ID_BYTES);
   strcpy(j->port.label, b->tunnel->label);
-  j->port.serial = b->serial;
+  j->port.serial = b->tunnel->serial;
   j->port.port = b->port_is_new ? 0 : b->tunnel->tcp_port;
   j->port.done = step_leased;
   b->steps++;
@@ -323,7 +327,6 @@ static enum refusal bind_register(struct link *l, struct tunnel *t, struct bound
   if (replaced != NULL) supersede(r, replaced);
   b->link = link_ref(l);
   b->tunnel = t;                   /* with its reference */
-  b->serial = next_serial();
   b->port_is_new = t->tcp_port == 0;
   list_push_tail(&l->bound, &b->node);
   l->bound_n++;

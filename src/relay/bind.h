@@ -9,7 +9,6 @@ struct bound {                     /* one tunnel of a link; in link->bound */
   struct list node;
   struct link *link;
   struct tunnel *tunnel;           /* one reference */
-  uint64_t serial;                 /* tells this holder of a raw port from all others */
   bool announced;                  /* BOUND was sent */
   bool gone;                       /* closed while a step was under way */
   bool port_is_new;                /* another may be tried when this one cannot be listened on */

@@ -1,5 +1,6 @@
 /* The keeper's thread. Ports have a holder's serial beside their lease, because a tunnel that was taken over and the one that took
-   over give and take the same port from different threads: a release by anyone but the present holder is void. */
+   over give and take the same port from different threads, and their requests come in any order: a release by anyone but the
+   present holder is void, and so is the request of one that came before him. */
 #include "relay/keeper.h"
 
 #include <stdlib.h>
@@ -49,8 +50,11 @@ static int lease_write(struct keeper *k, const struct port_request *q) {
 static int port_take_back(struct keeper *k, const struct port_request *q) {
   if (!port_in_range(k, q->port)) return ERR_CONFLICT;
   const struct holder *h = holder_of(k, q->port);
-  /* Still held by the tunnel that this one takes over from: the lease on disk says what we would write. */
-  if (h->serial != 0) return strcmp(h->label, q->label) == 0 && memcmp(h->owner, q->owner, TOKEN_ID_BYTES) == 0 ? 0 : ERR_CONFLICT;
+  if (h->serial != 0) {
+    if (strcmp(h->label, q->label) != 0 || memcmp(h->owner, q->owner, TOKEN_ID_BYTES) != 0) return ERR_CONFLICT;
+    /* Still held by the tunnel that this one takes over from: the lease on disk says what we would write. */
+    return h->serial < q->serial ? 0 : ERR_NOT_NOW;
+  }
   int rc = ports_take_back(k->ports, q->port, q->owner, q->label, loop_wall_s(k->loop));
   if (rc != 0) return ERR_CONFLICT;
   rc = lease_write(k, q);
@@ -104,8 +108,9 @@ struct release {
 static void release_here(struct loop *l, struct loop_msg *m) {
   struct release *q = CONTAINER_OF(m, struct release, msg);
   struct keeper *k = q->keeper;
-  struct holder *h = holder_of(k, q->port);
-  if (l != NULL && h->serial == q->serial) {
+  /* The port may come from a ticket of times when the range was another. */
+  struct holder *h = port_in_range(k, q->port) ? holder_of(k, q->port) : NULL;
+  if (l != NULL && h != NULL && h->serial == q->serial) {
     int64_t now_s = loop_wall_s(k->loop);
     struct port_lease lease = {.port = q->port, .free_at_s = now_s + PORT_QUARANTINE_S};
     struct err e;

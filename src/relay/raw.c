@@ -72,6 +72,8 @@ static int raw_open_listeners(struct raw_port *p) {
   if (chosen->u.any.sa_family != AF_UNSPEC) return raw_listen(p, 0, *chosen);
   int rc = raw_listen(p, 0, v4);
   int rc6 = raw_listen(p, 1, v6);
+  /* A port that another program has in one family is no port: half of the visitors would be his. */
+  if (rc == ERR_CONFLICT || rc6 == ERR_CONFLICT) return ERR_CONFLICT;
   return rc == 0 || rc6 == 0 ? 0 : rc;
 }
 
@@ -99,7 +101,10 @@ static void attach_here(struct loop *l, struct loop_msg *m) {
   struct raw_request *q = CONTAINER_OF(m, struct raw_request, msg);
   if (l == NULL) return;
   struct raw_port *p = map_get(q->to->raw_ports, &q->port);
-  if (p != NULL) {
+  if (p != NULL && p->tunnel->serial > q->tunnel->serial) {  /* the requests of two tunnels of one label have overtaken each other */
+    q->result = ERR_NOT_NOW;
+    tunnel_unref(q->to->relay->registry, q->tunnel);
+  } else if (p != NULL) {
     tunnel_unref(q->to->relay->registry, p->tunnel);
     p->tunnel = q->tunnel;
     q->result = 0;

@@ -10,7 +10,7 @@ struct raw_request {               /* embedded in its sender, which keeps it unt
   struct worker *from, *to;
   struct tunnel *tunnel;           /* one reference, kept by the listener on success, else dropped */
   uint16_t port;
-  int result;
+  int result;                      /* ERR_NOT_NOW: it leads to the label's next tunnel already; else negative: cannot listen */
   void (*done)(struct raw_request *q); /* in the sender's thread */
 };
 /* Makes `port` lead to the tunnel: opens a listener, or turns the one that is there. */

@@ -14,6 +14,7 @@ struct registry {
   struct map *revoked;             /* id -> itself */
   struct map *tunnels;             /* label -> struct tunnel, one reference */
   struct map *links;               /* link id -> struct worker */
+  uint64_t serial;                 /* the last that was given */
 };
 
 int registry_new(struct relay *r, struct registry **out) {
@@ -90,7 +91,10 @@ int registry_owner(struct registry *g, const struct certificate *c, int64_t now_
   } else if (o == NULL) {
     rc = owner_add(g, c, &o);
   }
-  if (rc == 0) *out = owner_ref(o);
+  if (rc == 0) {
+    __atomic_store_n(&o->ended, false, __ATOMIC_RELAXED); /* it had expired by a clock that was set back since */
+    *out = owner_ref(o);
+  }
   pthread_mutex_unlock(&g->lock);
   return rc;
 }
@@ -146,6 +150,7 @@ static int put_locked(struct registry *g, struct tunnel *t, struct tunnel **repl
   if (old == NULL && t->owner->tunnels >= t->owner->max_tunnels) return ERR_LIMIT;
   if (map_put(g->tunnels, t->label, t) != 0) return ERR_NOMEM;
   (void)tunnel_ref(t);
+  t->serial = ++g->serial;
   *replaced = old;                 /* the map's reference passes to the caller */
   if (old == NULL) t->owner->tunnels++;
   return 0;
@@ -215,7 +220,7 @@ int registry_list(struct registry *g, uint64_t now_ms, struct status_tunnel **ou
     struct status_tunnel *s = &list[i++];
     (void)snprintf(s->host, sizeof s->host, "%s", t->host);
     (void)snprintf(s->owner, sizeof s->owner, "%s", t->owner->name);
-    s->tcp_port = t->tcp_port;
+    s->tcp_port = __atomic_load_n(&t->tcp_port, __ATOMIC_RELAXED);
     s->streams_now = __atomic_load_n(&t->streams_now, __ATOMIC_RELAXED);
     s->streams_total = __atomic_load_n(&t->streams_total, __ATOMIC_RELAXED);
     s->age_s = (now_ms - t->opened_ms) / 1000;

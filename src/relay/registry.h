@@ -7,6 +7,9 @@
 #include "wire/frame.h"
 #include "wire/link_keys.h"
 
+/* A label is what keeps strangers out: the log shows enough of it to tell tunnels apart and not enough to visit one. */
+enum { LABEL_LOG_CHARS = 8 };
+
 struct owner {                     /* one token */
   unsigned refs;                   /* atomic */
   uint8_t id[TOKEN_ID_BYTES];
@@ -28,12 +31,13 @@ struct tunnel {
   uint32_t bind_id;
   uint32_t flags;
   uint32_t incarnation;
+  uint64_t serial;                 /* given by registry_put: of two tunnels of one label the later has the higher */
   uint8_t alpn[ALPN_LIST_MAX_BYTES];
   size_t alpn_n;
   struct cidr *allow;
   size_t allow_n;
   struct tls_server *exact;        /* a certificate for this name alone, or NULL */
-  uint16_t tcp_port;               /* 0: none. Set before the tunnel is registered */
+  uint16_t tcp_port;               /* 0: none. Written by the link's worker, atomically once the tunnel is registered */
   uint64_t opened_ms;
   uint64_t streams_now, streams_total; /* atomic */
   uint32_t waiting;                /* atomic */

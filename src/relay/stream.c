@@ -93,7 +93,10 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
   struct stream *s = user;
   (void)pump;
   CHECK_MAGIC(s, STREAM_MAGIC);
-  log_event(LOG_DEBUG, "stream_closed", "label", s->tunnel->label, "reason", close_reason_name(why), "to_visitor", LOG_U64(to_peer),
+  char label[LABEL_LOG_CHARS + 1];
+  memcpy(label, s->tunnel->label, LABEL_LOG_CHARS);
+  label[LABEL_LOG_CHARS] = '\0';
+  log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor", LOG_U64(to_peer),
             "from_visitor", LOG_U64(to_wire), NULL);
   (void)__atomic_add_fetch(&s->worker->metrics.streams_closed[why], 1, __ATOMIC_RELAXED);
   METRIC_SUB(&s->worker->metrics, streams_now, 1);
