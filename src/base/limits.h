@@ -48,6 +48,8 @@ enum {
   PREFACE_DEADLINE_MS = 5000,
   ACCEPT_DEADLINE_MS = 5000,
   VISITOR_WAIT_MS = 5000,
+  VISITOR_SEEK_MS = 1000,                  /* of these, when its tunnel's link was lost: for the agent to come back */
+  VISITOR_SEEK_STEP_MS = 50,
   VISITORS_WAITING_PER_TUNNEL_MAX = 4096,
   VISITORS_WAITING_PER_OWNER_MAX = 8192,
   OPEN_BODY_MAX_BYTES = 512,

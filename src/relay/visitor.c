@@ -1,5 +1,6 @@
 /* A visitor's way to its stream. The handoff happens only when a data connection is at hand: until then the TLS object is kept, so
-   that a visitor who waited in vain can be told so (wire rules 3 and 4). */
+   that a visitor who waited in vain can be told so (wire rules 3 and 4). And until then nothing of the visitor's has left this
+   process, so that one whose tunnel lost its link may seek the tunnel that has the label now: the agent is mostly back at once. */
 #include "relay/visitor.h"
 
 #include <stdlib.h>
@@ -21,6 +22,9 @@ struct visitor {
   struct worker *worker;
   struct list node;
   struct loop_timer patience;
+  struct loop_timer seek;          /* the next look for the label's present tunnel */
+  uint64_t seek_until_ms;          /* 0: the first tunnel has not failed yet */
+  struct loop_io io;               /* while waiting: has the visitor gone? */
   struct loop_deferred deferred;
   struct tunnel *tunnel;
   struct addr peer, local;
@@ -33,15 +37,28 @@ struct visitor {
 
 static void visitor_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct visitor, deferred)); }
 
+static void waiting_leave(struct tunnel *t) {
+  (void)__atomic_sub_fetch(&t->waiting, 1, __ATOMIC_RELAXED);
+  (void)__atomic_sub_fetch(&t->owner->waiting, 1, __ATOMIC_RELAXED);
+}
+
+/* False when there are too many already. To be left in either case. */
+static bool waiting_enter(struct tunnel *t) {
+  uint32_t in_tunnel = __atomic_add_fetch(&t->waiting, 1, __ATOMIC_RELAXED);
+  uint32_t in_owner = __atomic_add_fetch(&t->owner->waiting, 1, __ATOMIC_RELAXED);
+  return in_tunnel <= VISITORS_WAITING_PER_TUNNEL_MAX && in_owner <= VISITORS_WAITING_PER_OWNER_MAX &&
+         !__atomic_load_n(&t->owner->ended, __ATOMIC_RELAXED);
+}
+
 /* The end of the struct; its descriptor and TLS object are gone or passed on. */
 static void visitor_leave(struct visitor *v) {
   if (v->state == VISITOR_WAITING) {
-    (void)__atomic_sub_fetch(&v->tunnel->waiting, 1, __ATOMIC_RELAXED);
-    (void)__atomic_sub_fetch(&v->tunnel->owner->waiting, 1, __ATOMIC_RELAXED);
+    waiting_leave(v->tunnel);
     METRIC_SUB(&v->worker->metrics, visitors_waiting_now, 1);
   }
   v->state = VISITOR_GONE;
   loop_timer_stop(&v->patience);
+  loop_timer_stop(&v->seek);
   list_remove(&v->node);
   if (v->asking) {
     __atomic_store_n(&v->ask.cancelled, true, __ATOMIC_RELEASE);
@@ -54,6 +71,7 @@ static void visitor_leave(struct visitor *v) {
 
 /* Waited in vain, or may not stay. */
 static void visitor_refuse(struct visitor *v) {
+  loop_io_del(&v->io);
   if (v->conn != NULL) {
     handshake_refuse(v->worker, v->fd, v->conn, ALERT_INTERNAL_ERROR);
   } else {
@@ -71,6 +89,66 @@ static void visitor_impatient(struct loop_timer *t) {
   visitor_refuse(v);
 }
 
+/* Edge-triggered for nothing: epoll tells only that the visitor has reset. Half-closed after its request it stays. */
+static void visitor_hung_up(struct loop_io *io, uint32_t events) {
+  struct visitor *v = CONTAINER_OF(io, struct visitor, io);
+  CHECK_MAGIC(v, VISITOR_MAGIC);
+  (void)events;
+  loop_io_del(&v->io);
+  tls_conn_free(v->conn);
+  net_reset(v->fd);
+  v->conn = NULL;
+  v->fd = -1;
+  visitor_leave(v);
+}
+
+static void visitor_answered(struct ask *a);
+
+static uint16_t raw_port_of(const struct tunnel *t) { return __atomic_load_n(&t->tcp_port, __ATOMIC_RELAXED); }
+
+/* The same label, now served over another link, and still fit for what was agreed in the handshake. */
+static bool visitor_may_move(const struct visitor *v, const struct tunnel *t) {
+  size_t n = 0;
+  const uint8_t *alpn = v->conn != NULL ? tls_conn_alpn(v->conn, &n) : NULL;
+  char name[ALPN_LIST_MAX_BYTES + 1] = "";
+  if (t == v->tunnel || n >= sizeof name) return false;
+  if (v->conn == NULL && raw_port_of(t) != raw_port_of(v->tunnel)) return false;
+  if (n > 0) memcpy(name, alpn, n);
+  return n == 0 || alpn_contains(t->alpn, t->alpn_n, name);
+}
+
+/* By timer, so that no answer runs within the end of a link. */
+static void visitor_seek(struct loop_timer *timer) {
+  struct visitor *v = CONTAINER_OF(timer, struct visitor, seek);
+  struct relay *r = v->worker->relay;
+  CHECK_MAGIC(v, VISITOR_MAGIC);
+  struct tunnel *t = visitor_tunnel(r, v->tunnel->host, &v->peer);
+  if (t != NULL && visitor_may_move(v, t)) {
+    struct tunnel *old = v->tunnel;
+    bool may_wait = waiting_enter(t);
+    v->tunnel = t;
+    waiting_leave(old);
+    tunnel_unref(r->registry, old);
+    if (!may_wait) {
+      visitor_refuse(v);
+      return;
+    }
+    v->asking = true;
+    warm_ask(&v->ask, v->worker, t, visitor_answered);
+    return;
+  }
+  tunnel_unref(r->registry, t);
+  if (loop_now_ms(v->worker->loop) >= v->seek_until_ms ||
+      loop_timer_set(v->worker->loop, &v->seek, VISITOR_SEEK_STEP_MS, visitor_seek) != 0) {
+    visitor_refuse(v);
+  }
+}
+
+static void visitor_begin_seek(struct visitor *v) {
+  if (v->seek_until_ms == 0) v->seek_until_ms = loop_now_ms(v->worker->loop) + VISITOR_SEEK_MS;
+  if (relay_draining(v->worker->relay) || loop_timer_set(v->worker->loop, &v->seek, 0, visitor_seek) != 0) visitor_refuse(v);
+}
+
 static void visitor_answered(struct ask *a) {
   struct visitor *v = CONTAINER_OF(a, struct visitor, ask);
   CHECK_MAGIC(v, VISITOR_MAGIC);
@@ -84,9 +162,10 @@ static void visitor_answered(struct ask *a) {
     return;
   }
   if (a->fd < 0) {
-    visitor_refuse(v);
+    visitor_begin_seek(v);
     return;
   }
+  loop_io_del(&v->io);
   struct stream_params p = {.worker = v->worker, .tunnel = v->tunnel, .wire_fd = a->fd, .keys = a->keys, .peer_fd = v->fd,
                             .conn = v->conn, .peer = v->peer, .local = v->local};
   if (stream_hand_off(&p) != 0) {
@@ -98,22 +177,17 @@ static void visitor_answered(struct ask *a) {
   visitor_leave(v);
 }
 
-static bool visitor_may_wait(struct visitor *v) {
-  uint32_t in_tunnel = __atomic_add_fetch(&v->tunnel->waiting, 1, __ATOMIC_RELAXED);
-  uint32_t in_owner = __atomic_add_fetch(&v->tunnel->owner->waiting, 1, __ATOMIC_RELAXED);
+static void visitor_ask(struct visitor *v) {
   METRIC_ADD(&v->worker->metrics, visitors_waiting_now, 1);
   v->state = VISITOR_WAITING;
-  return in_tunnel <= VISITORS_WAITING_PER_TUNNEL_MAX && in_owner <= VISITORS_WAITING_PER_OWNER_MAX &&
-         !__atomic_load_n(&v->tunnel->owner->ended, __ATOMIC_RELAXED);
-}
-
-static void visitor_ask(struct visitor *v) {
-  if (!visitor_may_wait(v) || loop_timer_set(v->worker->loop, &v->patience, VISITOR_WAIT_MS, visitor_impatient) != 0) {
+  if (!waiting_enter(v->tunnel) || loop_timer_set(v->worker->loop, &v->patience, VISITOR_WAIT_MS, visitor_impatient) != 0) {
     visitor_refuse(v);
     return;
   }
   v->asking = true;
   warm_ask(&v->ask, v->worker, v->tunnel, visitor_answered); /* may answer before it returns */
+  /* Without the watch (out of memory) a visitor who has left is waited for in vain. */
+  if (v->state == VISITOR_WAITING) (void)!loop_io_add(v->worker->loop, &v->io, v->fd, EPOLLET, visitor_hung_up);
 }
 
 static void count_failure(struct visitor *v) { METRIC_ADD(&v->worker->metrics, handshakes_failed_total, 1); }
