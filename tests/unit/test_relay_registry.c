@@ -1,0 +1,180 @@
+/* Who is here: which of several tunnels has a label, how long owners last, and what outlives what. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cm.h"
+#include "relay/registry.h"
+#include "relay/worker.h"
+
+enum { NOW = 1700000000 };
+
+static struct registry *g;
+static const struct certificate alice = {.id = {1}, .name = "alice", .max_tunnels = 2, .expires_s = NOW + 100};
+
+static int set_up(void **state) {
+  (void)state;
+  return registry_new(NULL, &g);
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  registry_free(g);
+  return 0;
+}
+
+static struct tunnel *tunnel_of(struct owner *o, char letter, uint32_t incarnation) {
+  struct tunnel *t = calloc(1, sizeof *t);
+  assert_non_null(t);
+  t->refs = 1;
+  t->owner = owner_ref(o);
+  memset(t->label, letter, LABEL_CHARS);
+  t->incarnation = incarnation;
+  return t;
+}
+
+static struct owner *owner_of(const struct certificate *c) {
+  struct owner *o = NULL;
+  assert_int_equal(registry_owner(g, c, NOW, &o), 0);
+  return o;
+}
+
+static void put(struct tunnel *t, int expected, const struct tunnel *replaces) {
+  struct tunnel *replaced = NULL;
+  assert_int_equal(registry_put(g, t, &replaced), expected);
+  assert_ptr_equal(replaced, replaces);
+  tunnel_unref(g, replaced);
+}
+
+static void gone(struct tunnel *t) {
+  registry_remove(g, t);
+  tunnel_unref(g, t);
+}
+
+static struct tunnel *found(char letter) {
+  char label[LABEL_CHARS + 1] = "";
+  memset(label, letter, LABEL_CHARS);
+  struct tunnel *t = registry_find(g, label);
+  tunnel_unref(g, t);
+  return t;
+}
+
+static void of_equal_incarnations_the_newer_tunnel_has_the_label(void **state) {
+  (void)state;
+  struct owner *o = owner_of(&alice);
+  struct tunnel *first = tunnel_of(o, 'a', 1), *second = tunnel_of(o, 'a', 1);
+  put(first, 0, NULL);
+  put(second, 0, first);
+  assert_ptr_equal(found('a'), second);
+  assert_true(second->serial > first->serial);
+  gone(first);                     /* the loser's end takes nothing from the winner */
+  assert_ptr_equal(found('a'), second);
+  assert_int_equal(o->tunnels, 1);
+  gone(second);
+  assert_null(found('a'));
+  assert_int_equal(o->tunnels, 0);
+  registry_owner_unref(g, o);
+}
+
+static void a_lower_incarnation_never_takes_a_label(void **state) {
+  (void)state;
+  struct owner *o = owner_of(&alice);
+  struct tunnel *high = tunnel_of(o, 'a', 5), *low = tunnel_of(o, 'a', 4);
+  put(high, 0, NULL);
+  put(low, ERR_CONFLICT, NULL);
+  assert_ptr_equal(found('a'), high);
+  tunnel_unref(g, low);
+  gone(high);
+  registry_owner_unref(g, o);
+}
+
+static void the_limit_of_a_token_counts_labels_and_not_takeovers(void **state) {
+  (void)state;
+  struct owner *o = owner_of(&alice);
+  struct tunnel *a = tunnel_of(o, 'a', 1), *b = tunnel_of(o, 'b', 1), *c = tunnel_of(o, 'c', 1), *again = tunnel_of(o, 'a', 2);
+  put(a, 0, NULL);
+  put(b, 0, NULL);
+  put(c, ERR_LIMIT, NULL);
+  put(again, 0, a);
+  gone(a);
+  put(c, ERR_LIMIT, NULL);
+  gone(b);
+  put(c, 0, NULL);
+  gone(c);
+  gone(again);
+  registry_owner_unref(g, o);
+}
+
+static void an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone(void **state) {
+  (void)state;
+  uint8_t ids[4][TOKEN_ID_BYTES];
+  struct owner *o = owner_of(&alice);
+  struct tunnel *t = tunnel_of(o, 'a', 1), *stream = tunnel_ref(t);
+  put(t, 0, NULL);
+  gone(t);
+  registry_owner_unref(g, o);      /* link and tunnel are gone, the stream is not */
+  assert_int_equal(registry_revoke(g, alice.id), 0);
+  assert_int_equal(registry_ended(g, NOW, ids, 4), 1);
+  assert_memory_equal(ids[0], alice.id, TOKEN_ID_BYTES);
+  assert_true(stream->owner->ended);
+  assert_int_equal(registry_ended(g, NOW, ids, 4), 0);
+  tunnel_unref(g, stream);
+}
+
+static void a_revoked_token_has_no_owner_any_more(void **state) {
+  (void)state;
+  struct owner *o = NULL;
+  assert_int_equal(registry_revoke(g, alice.id), 0);
+  assert_int_equal(registry_owner(g, &alice, NOW, &o), ERR_AUTH);
+  assert_null(o);
+}
+
+static void a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong(void **state) {
+  (void)state;
+  uint8_t ids[4][TOKEN_ID_BYTES];
+  struct owner *o = owner_of(&alice), *again = NULL;
+  assert_int_equal(registry_ended(g, alice.expires_s - 1, ids, 4), 0);
+  assert_int_equal(registry_ended(g, alice.expires_s, ids, 4), 1);
+  assert_int_equal(registry_owner(g, &alice, alice.expires_s, &again), ERR_TIMEOUT);
+  assert_int_equal(registry_owner(g, &alice, NOW, &again), 0);
+  assert_ptr_equal(again, o);
+  assert_false(again->ended);
+  assert_int_equal(registry_ended(g, alice.expires_s, ids, 4), 1);
+  registry_owner_unref(g, again);
+  registry_owner_unref(g, o);
+}
+
+static void more_owners_end_than_are_asked_for_at_once(void **state) {
+  (void)state;
+  uint8_t ids[2][TOKEN_ID_BYTES];
+  struct owner *owners[5];
+  for (uint8_t i = 0; i < 5; i++) {
+    struct certificate c = {.id = {i}, .max_tunnels = 1, .expires_s = NOW + 1};
+    owners[i] = owner_of(&c);
+  }
+  assert_int_equal(registry_ended(g, NOW + 1, ids, 2), 2);
+  assert_int_equal(registry_ended(g, NOW + 1, ids, 2), 2);
+  assert_int_equal(registry_ended(g, NOW + 1, ids, 2), 1);
+  for (int i = 0; i < 5; i++) registry_owner_unref(g, owners[i]);
+}
+
+static void a_link_id_is_given_to_one_worker_only(void **state) {
+  (void)state;
+  static const uint8_t id[LINK_ID_BYTES] = {7};
+  static struct worker workers[2];
+  struct worker *one = &workers[0], *two = &workers[1];
+  assert_int_equal(registry_link_put(g, id, one), 0);
+  assert_int_equal(registry_link_put(g, id, two), ERR_CONFLICT);
+  assert_ptr_equal(registry_link_find(g, id), one);
+  registry_link_remove(g, id);
+  assert_null(registry_link_find(g, id));
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+int main(void) {
+  const struct CMUnitTest tests[] = {
+    T(of_equal_incarnations_the_newer_tunnel_has_the_label), T(a_lower_incarnation_never_takes_a_label),
+    T(the_limit_of_a_token_counts_labels_and_not_takeovers), T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
+    T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
+    T(more_owners_end_than_are_asked_for_at_once), T(a_link_id_is_given_to_one_worker_only)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
