@@ -5,7 +5,7 @@
 #include "base/err.h"
 
 /* Raises the soft limit to the hard one, for this process and what it starts afterwards. For programs only: the library leaves
-   its host's limits alone. ERR_IO with errno. */
-int descriptors_raise_limit(void) MUST_USE;
+   its host's limits alone. ERR_IO with errno, which may be ignored: fewer visitors fit. */
+int descriptors_raise_limit(void);
 
 #endif
