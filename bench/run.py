@@ -144,7 +144,10 @@ class Subject:
 
     def measure(self, box, what, *options):
         before = self.cpu_s()
-        result = json.loads(box.run(LOAD, what, "--host", self.host, "--port", str(self.port), "--sni", self.sni, "--ca", self.ca, *options))
+        try:
+            result = json.loads(box.run(LOAD, what, "--host", self.host, "--port", str(self.port), "--sni", self.sni, "--ca", self.ca, *options))
+        except Failed as failure:
+            raise Failed(f"{self.title}: {failure}") from None
         after = self.cpu_s()
         for role in before if "bytes" in result else ():
             result[f"{role}_s_per_gb"] = (after[role] - before[role]) / (result["bytes"] / 1e9)
@@ -286,7 +289,7 @@ def progress_printer():
 
 
 def bench(box, quick):
-    progress = progress_printer()
+    progress, load = progress_printer(), os.getloadavg()[0]
     progress("starting")
     ca = certificate(box, "authority", EC, "bench authority")
     cert, key = certificate(box, "direct", EC, NAME, ca, f"subjectAltName=DNS:{NAME}\n")
@@ -299,7 +302,10 @@ def bench(box, quick):
     public, authorities = start_public_relay(box)
     progress("opening")
     progress("")
-    print(f"Loopback, {os.cpu_count()} cores, TLS_AES_128_GCM_SHA256, X25519, P-256 certificates, 8 streams, medians of {1 if quick else 3} rounds\n")
+    with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="ascii") as f:
+        congestion = f.read().strip()
+    print(f"Loopback ({congestion}), {os.cpu_count()} cores, load {load:.1f} before; TLS_AES_128_GCM_SHA256, X25519, P-256 certificates; "
+          f"8 streams, 64-byte pings, medians of {1 if quick else 3} rounds\n")
     print_results(subjects)
     if nginx is not None:
         print_ratios(nginx, [splice, copy])
