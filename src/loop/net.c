@@ -49,6 +49,8 @@ int net_listen_port(int fd, uint16_t *port) {
   return r;
 }
 
+int net_listen_share(int fd) { return set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0 ? 0 : ERR_IO; }
+
 static bool is_shortage(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS; }
 
 int net_accept(int listen_fd, struct addr *peer) {

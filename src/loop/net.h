@@ -15,6 +15,8 @@ enum {
 
 int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE; /* fd; v6 sockets are v6-only */
 int net_listen_port(int fd, uint16_t *port) MUST_USE;
+/* From now on other sockets of this user that ask for reuse_port may listen on the same address: to reserve it alone first. */
+int net_listen_share(int fd) MUST_USE;
 /* fd, NET_AGAIN, NET_RESET (that connection is gone, try the next), or ERR_LIMIT at EMFILE, ENFILE, ENOMEM, ENOBUFS. */
 int net_accept(int listen_fd, struct addr *peer) MUST_USE;
 /* Starts a connection: fd; ends with EPOLLOUT and then net_connect_result. */

@@ -49,25 +49,33 @@ static uint64_t monotonic_ms(void) {
 
 /* Preparation */
 
-/* SO_REUSEPORT would let a second relay of the same user share our port silently, so each address is bound once without it: that
-   finds a busy one, and turns port 0 into a number. */
-static int settle_listen(struct addr *a, struct err *e) {
+/* SO_REUSEPORT would let a second relay of the same user share our port silently, so each address is first taken without it: that
+   finds a busy one, and turns port 0 into a number. The socket is held until the workers' own are bound, so that nobody comes between. */
+static int hold_listen(struct addr *a, int *held, struct err *e) {
+  uint16_t port = 0;
   int fd = net_listen_tcp(a, 1, false, e);
   if (fd < 0) return fd;
-  uint16_t port = 0;
-  int rc = net_listen_port(fd, &port);
-  net_close(fd);
-  if (rc != 0) return err_set(e, rc, "relay: cannot tell which port the kernel gave");
+  if (net_listen_port(fd, &port) != 0 || net_listen_share(fd) != 0) {
+    net_close(fd);
+    return err_set_errno(e, "relay: cannot settle its address");
+  }
   addr_set_port(a, port);
+  *held = fd;
   return 0;
 }
 
-static int settle_listens(struct relay_options *o, struct err *e) {
+static void release_listens(struct relay *r) {
+  for (size_t i = 0; i < r->held_n; i++) net_close(r->held[i]);
+  r->held_n = 0;
+}
+
+static int settle_listens(struct relay *r, struct err *e) {
+  struct relay_options *o = r->options;
   size_t kept = 0;
   for (size_t i = 0; i < o->listens_n; i++) {
     char text[64];
     struct addr a = o->listens[i];
-    int rc = settle_listen(&a, e);
+    int rc = hold_listen(&a, &r->held[r->held_n], e);
     if (rc != 0 && a.u.any.sa_family == AF_INET6 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) && o->listens_n > 1) {
       addr_format(&a, text, sizeof text);
       log_event(LOG_WARN, "no_ipv6", "listen", text, "what_to_do", "this host has no IPv6: serving IPv4 only", NULL);
@@ -75,6 +83,7 @@ static int settle_listens(struct relay_options *o, struct err *e) {
     }
     if (rc != 0) return rc;
     o->listens[kept++] = a;
+    r->held_n++;
   }
   o->listens_n = kept;
   return kept > 0 ? 0 : err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
@@ -127,7 +136,7 @@ static int remember_settings(struct relay *r, struct err *e) {
 
 static int relay_open(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
-  int rc = settle_listens(o, e);
+  int rc = settle_listens(r, e);
   if (rc != 0) return rc;
   settle_public(r);
   rc = state_open(o->state_dir, &r->state, e);
@@ -313,6 +322,7 @@ static int serve(struct relay *r, struct life *life, struct err *e) {
   struct admin *admin = NULL;
   const struct addr *at = &r->options->admin;
   int rc = workers_open(r, e);
+  release_listens(r);
   if (rc == 0) rc = keeper_start(r, &r->keeper, e);
   if (rc == 0) rc = workers_run(r, e);
   if (rc == 0 && at->u.any.sa_family != AF_UNSPEC) rc = admin_start(at, relay_snapshot, r, &admin, e);
@@ -338,6 +348,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   int rc = life_begin(&life, &r, e);
   if (rc == 0) rc = relay_open(&r, e);
   if (rc == 0) rc = serve(&r, &life, e);
+  release_listens(&r);
   free(r.workers);
   registry_free(r.registry);
   free(r.operators);

@@ -207,12 +207,12 @@ static void garbage_in_the_stream_is_answered_with_an_alert_and_resets_the_wire(
   assert_int_equal(r->why, CLOSE_PROTOCOL);
 }
 
-static void a_reset_of_the_wire_resets_the_visitor(void **state) {
+static void a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert(void **state) {
   struct tls_fixture *f = *state;
   struct rig *r = f->base.rig;
   size_t got = 0;
   rig_reset(&r->agent);
-  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SYSCALL);
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SSL);
   RIG_UNTIL(r, r->ended);
   assert_int_equal(r->why, CLOSE_WIRE_RESET);
 }
@@ -237,7 +237,7 @@ int main(void) {
     TEST(end_of_the_app_is_close_notify_and_the_upload_flows),
     TEST(fin_without_close_notify_is_a_truncation_and_resets_the_wire),
     TEST(garbage_in_the_stream_is_answered_with_an_alert_and_resets_the_wire),
-    TEST(a_reset_of_the_wire_resets_the_visitor),
+    TEST(a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert),
     TEST(abort_tells_the_visitor_by_a_fatal_alert),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
