@@ -30,8 +30,13 @@ enum {
   FRAME_BEFORE_AUTH_MAX_BYTES = 8192,
   LINK_OUT_MAX_BYTES = 262144,
   LINK_TUNNELS_MAX = 1000,                 /* what one link may ask for, whatever its token allows */
+#ifdef ADIT_SMALL_LIMITS
+  HEARTBEAT_MS = 1000,
+  LINK_SILENCE_MAX_MS = 5000,
+#else
   HEARTBEAT_MS = 10000,
   LINK_SILENCE_MAX_MS = 25000,             /* no frame for so long: the link is lost */
+#endif
   LINK_HELLO_DEADLINE_MS = 10000,
   RECONNECT_EARLY_MIN_MS = 50,
   RECONNECT_EARLY_MAX_MS = 400,

@@ -139,7 +139,7 @@ static void ask_here(struct worker *w, struct ask *a) {
   }
   struct warm_pool *p = &l->warm;
   if (p->hints > 0) p->hints--;
-  if (p->idle_n <= 1) warm_grow(l);
+  if (p->idle_n + p->asked <= 1) warm_grow(l);
   list_push_tail(&p->waiting, &a->node);
   p->waiting_n++;
   (void)link_ref(l);               /* an answer may run into anything */

@@ -189,3 +189,16 @@ def time_of(pid):
     with open(f"/proc/{pid}/stat") as f:
         fields = f.read().rsplit(") ", 1)[1].split()
     return [int(x) / os.sysconf("SC_CLK_TCK") for x in fields[11:13]]
+
+
+@pytest.mark.skipif(not os.environ.get("ADIT_SMALL"), reason="only a build with small_limits=true (ADIT_SMALL=1) has so short a silence")
+def test_a_link_that_is_kept_busy_is_not_taken_for_silent(relay, agent, app, visitor):
+    """Visitors keep the relay talking; the agent must speak all the same. The small limit on silence is 5 s."""
+    running = agent(app(echo))
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        stream = visitor(running)
+        talk(stream)
+        stream.close()
+    assert relay.metric("adit_links_total") == 1
+    assert not running.events.seen("reconnecting")
