@@ -11,8 +11,8 @@
  *
  * A client keeps the link to a relay and runs one thread of its own, with all signals blocked; the library never prints, never
  * touches signal handlers, stdio, the environment or the working directory. Every function may be called from any thread;
- * freeing an object while another thread uses it is the caller's error. After fork() only the parent's objects live: in the
- * child every call on them fails with ADIT_EFORKED and frees are safe.
+ * freeing an object while another thread uses it is the caller's error. After fork() only the parent's objects live: the child
+ * closes its copies of their descriptors as it begins, every call on them fails with ADIT_EFORKED, and frees are safe.
  *
  * Functions that return int return 0 or a negative enum adit_errno; functions that return a pointer return NULL on failure.
  * adit_error() then tells, for people, what is wrong and what to do.

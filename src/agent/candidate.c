@@ -140,7 +140,6 @@ static void candidate_connected(void *user, int fd, const struct addr *to, const
   }
   k->fd = fd;
   k->address = *to;
-  descriptors_add(&k->client->descriptors, fd);
   struct err e = {0};
   k->tls = tls_conn_client(k->client->tls, k->choice->name, &k->choice->pin, WIRE_ALPN, &e);
   if (k->tls == NULL) {
@@ -163,7 +162,8 @@ static void candidate_resolved(void *user, const struct addr *addrs, size_t n, c
     candidate_fail(k, e);
     return;
   }
-  k->dial = dial_start(k->client->loop, addrs, n, AGENT_CONNECT_DEADLINE_MS, candidate_connected, k);
+  struct adit_client *c = k->client;
+  k->dial = dial_start(c->loop, &c->descriptors, addrs, n, AGENT_CONNECT_DEADLINE_MS, candidate_connected, k);
   if (k->dial == NULL) candidate_fail(k, &(struct err){ERR_NOMEM, "out of memory"});
 }
 
@@ -183,7 +183,7 @@ struct candidate *candidate_start(struct adit_client *c, struct relay_choice *ch
   size_t n = resolve_now(&choice->dial, addrs);
   bool begun = loop_timer_set(c->loop, &k->deadline, AGENT_CONNECT_DEADLINE_MS, candidate_deadline) == 0;
   if (begun && n > 0) {
-    k->dial = dial_start(c->loop, addrs, n, AGENT_CONNECT_DEADLINE_MS, candidate_connected, k);
+    k->dial = dial_start(c->loop, &c->descriptors, addrs, n, AGENT_CONNECT_DEADLINE_MS, candidate_connected, k);
     begun = k->dial != NULL;
   } else if (begun) {
     k->lookup = resolve_start(c->loop, &choice->dial, candidate_resolved, k);

@@ -288,6 +288,7 @@ static void client_init(struct adit_client *c, struct setup *setup) {
   list_init(&c->handles);
   list_init(&c->tunnels);
   descriptors_init(&c->descriptors);
+  descriptors_watch_forks(&c->descriptors);
   pthread_mutex_init(&c->lock, NULL);
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);

@@ -1,16 +1,44 @@
 /* Descriptors by number. The hard thing: in a child the number may meanwhile mean something of its own, so the inode is compared. */
 #include "agent/descriptors.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Of descriptors.watched. Locked while the process forks, so that the child finds it whole. */
+static struct list watched = {&watched, &watched};
+static pthread_mutex_t watched_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t watched_once = PTHREAD_ONCE_INIT;
+
+static void fork_begins(void) { pthread_mutex_lock(&watched_lock); }
+static void fork_ended(void) { pthread_mutex_unlock(&watched_lock); }
+
+static void fork_ended_in_child(void) {
+  LIST_FOREACH(&watched, it) descriptors_close_copies(CONTAINER_OF(it, struct descriptors, watched));
+  fork_ended();
+}
+
+/* Should there be no memory for it, the child still closes its copies with its first call. */
+static void watch_begin(void) { (void)pthread_atfork(fork_begins, fork_ended, fork_ended_in_child); }
+
+void descriptors_watch_forks(struct descriptors *d) {
+  pthread_once(&watched_once, watch_begin);
+  pthread_mutex_lock(&watched_lock);
+  list_push_tail(&watched, &d->watched);
+  pthread_mutex_unlock(&watched_lock);
+}
+
 void descriptors_init(struct descriptors *d) {
+  list_init(&d->watched);
   for (size_t i = 0; i < DESCRIPTOR_CHUNKS; i++) atomic_init(&d->chunks[i], NULL);
 }
 
 void descriptors_free(struct descriptors *d) {
+  pthread_mutex_lock(&watched_lock);
+  list_remove(&d->watched);
+  pthread_mutex_unlock(&watched_lock);
   for (size_t i = 0; i < DESCRIPTOR_CHUNKS; i++) free((void *)(uintptr_t)atomic_load(&d->chunks[i]));
 }
 

@@ -20,6 +20,7 @@ struct attempt {
 struct dial {
   unsigned magic;
   struct loop *loop;
+  struct descriptors *descriptors;
   struct loop_timer next, deadline;
   struct loop_deferred defer;
   dial_fn *fn;
@@ -38,6 +39,7 @@ static void dial_free(struct loop_deferred *f) {
 static void attempt_end(struct attempt *a) {
   if (a->fd < 0) return;
   loop_io_del(&a->io);
+  descriptors_remove(a->dial->descriptors, a->fd);
   net_close(a->fd);
   a->fd = -1;
   a->dial->live--;
@@ -115,6 +117,7 @@ static void dial_try(struct dial *d) {
       continue;
     }
     d->live++;
+    descriptors_add(d->descriptors, a->fd);
     if (loop_io_add(d->loop, &a->io, a->fd, EPOLLOUT, attempt_ready) != 0) {
       err_set(&d->err, ERR_NOMEM, "out of memory");
       attempt_end(a);
@@ -126,10 +129,11 @@ static void dial_try(struct dial *d) {
   if (d->live == 0) (void)loop_timer_set(d->loop, &d->deadline, 0, dial_deadline_due);
 }
 
-struct dial *dial_start(struct loop *l, const struct addr *addrs, size_t n, uint64_t deadline_ms, dial_fn *fn, void *user) {
+struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n, uint64_t deadline_ms,
+                        dial_fn *fn, void *user) {
   struct dial *d = calloc(1, sizeof *d + n * sizeof d->attempts[0]);
   if (d == NULL) return NULL;
-  *d = (struct dial){.magic = DIAL_MAGIC, .loop = l, .fn = fn, .user = user, .n = n};
+  *d = (struct dial){.magic = DIAL_MAGIC, .loop = l, .descriptors = descriptors, .fn = fn, .user = user, .n = n};
   for (size_t i = 0; i < n; i++) d->attempts[i] = (struct attempt){.dial = d, .to = addrs[i], .fd = -1};
   if (loop_timer_set(l, &d->deadline, deadline_ms, dial_deadline_due) != 0) {
     free(d);

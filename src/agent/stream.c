@@ -89,7 +89,6 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
     return;
   }
   s->app_fd = fd;
-  descriptors_add(&t->client->descriptors, fd);
   struct pump_params p = {.wire_fd = s->wire_fd, .peer_fd = fd, .sealed = s->sealed, .peer_first = s->proxy, .peer_first_n = s->proxy_n,
     .on_end = stream_pump_ended, .user = s, .to_peer_counter = &t->stats.to_app, .to_wire_counter = &t->stats.from_app};
   if (pump_start(t->client->pool, &p, &s->pump, NULL) != 0) {
@@ -107,7 +106,8 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
 static void stream_dial(struct stream *s) {
   struct adit_tunnel *t = s->tunnel;
   loop_timer_stop(&s->deadline);
-  s->dial = dial_start(t->client->loop, t->app_addrs, t->app_addrs_n, APP_CONNECT_DEADLINE_MS, stream_connected, s);
+  struct adit_client *c = t->client;
+  s->dial = dial_start(c->loop, &c->descriptors, t->app_addrs, t->app_addrs_n, APP_CONNECT_DEADLINE_MS, stream_connected, s);
   if (s->dial == NULL) stream_refuse(s);
 }
 

@@ -153,7 +153,6 @@ static void warm_connected(void *user, int fd, const struct addr *to, const stru
     return;
   }
   w->fd = fd;
-  descriptors_add(&l->client->descriptors, fd);
   uint64_t number;
   w->secrets = secret_alloc(sizeof *w->secrets);
   if (w->secrets == NULL || link_keys_next(l->keys, &number, &w->secrets->keys) != 0 ||
@@ -174,7 +173,8 @@ void warm_dial(struct link *l, size_t n) {
     *w = (struct warm){.magic = WARM_MAGIC, .link = l, .fd = -1};
     list_push_tail(&l->warm, &w->node);
     l->warm_n++;
-    w->dial = dial_start(l->client->loop, &l->address, 1, AGENT_CONNECT_DEADLINE_MS, warm_connected, w);
+    struct adit_client *c = l->client;
+    w->dial = dial_start(c->loop, &c->descriptors, &l->address, 1, AGENT_CONNECT_DEADLINE_MS, warm_connected, w);
     if (w->dial == NULL) {
       warm_free(w);
       return;

@@ -1,0 +1,182 @@
+/* A host program of the library, led by a test over stdin and stdout.
+ *
+ *     library-host CLIENT...        CLIENT: the app ports of its tunnels, joined by commas
+ *
+ * Opens them all, then obeys a word a line: `fork` makes a child that tries every call, `silent` one that makes none and lives
+ * until `gone`, `close I` closes a client. At end of input it closes what is left. What a library must leave alone is compared
+ * with how it was before the first call. */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <adit.h>
+
+enum { CLIENTS_MAX = 8, TUNNELS_MAX = 8, OPEN_MS = 30000 };
+
+static struct {
+  struct adit_client *client;
+  struct adit_tunnel *tunnels[TUNNELS_MAX];
+  int n;
+} hosts[CLIENTS_MAX];
+static int hosts_n;
+static pid_t silent;
+static int silent_pipe[2];
+
+extern char **environ;
+
+struct surroundings {
+  void (*handlers[65])(int);
+  int flags[65];
+  sigset_t mask;
+  char folder[4096];
+  size_t environment;
+};
+
+static void on_signal(int number) { (void)number; }
+
+static void look(struct surroundings *s) {
+  memset(s, 0, sizeof *s);
+  for (int i = 1; i < 65; i++) {
+    struct sigaction action = {.sa_flags = 0};
+    if (sigaction(i, NULL, &action) != 0) continue;
+    s->handlers[i] = action.sa_handler;
+    s->flags[i] = action.sa_flags;
+  }
+  sigprocmask(SIG_SETMASK, NULL, &s->mask);
+  if (getcwd(s->folder, sizeof s->folder) == NULL) s->folder[0] = '?';
+  for (char **e = environ; *e != NULL; e++)
+    for (const char *c = *e; *c != '\0'; c++) s->environment = s->environment * 31 + (unsigned char)*c;
+}
+
+static int die(const char *what, const struct adit_client *client) {
+  fprintf(stderr, "library-host: %s: %s\n", what, adit_error(client));
+  return 1;
+}
+
+/* By the descriptor alone, as a program with a poll loop would. */
+static int wait_open_by_poll(struct adit_client *client, int n) {
+  struct pollfd p = {.fd = adit_event_fd(client), .events = POLLIN};
+  struct adit_event event;
+  while (n > 0) {
+    if (poll(&p, 1, OPEN_MS) != 1) return 1;
+    if (adit_next_event(client, &event, 0) != 1) return 1;
+    n -= event.kind == ADIT_EVENT_OPEN;
+  }
+  return poll(&p, 1, 0);             /* 0: nothing waits, and the descriptor says so */
+}
+
+static int open_client(char *ports) {
+  struct adit_config *config = adit_config_new();
+  if (config == NULL || adit_config_load(config, NULL) != 0) return die("configuration", NULL);
+  int h = hosts_n++;
+  hosts[h].client = adit_client_new(config);
+  adit_config_free(config);
+  if (hosts[h].client == NULL) return die("client", NULL);
+  for (char *save = NULL, *port = strtok_r(ports, ",", &save); port != NULL; port = strtok_r(NULL, ",", &save)) {
+    struct adit_tunnel *t = adit_forward(hosts[h].client, port, NULL);
+    if (t == NULL) return die(port, hosts[h].client);
+    hosts[h].tunnels[hosts[h].n++] = t;
+  }
+  if (wait_open_by_poll(hosts[h].client, hosts[h].n) != 0) return die("events", hosts[h].client);
+  for (int i = 0; i < hosts[h].n; i++) {
+    if (adit_wait_open(hosts[h].tunnels[i], 0) != 0) return die("open", hosts[h].client);
+    printf("open %d %s\n", h, adit_tunnel_host(hosts[h].tunnels[i]));
+  }
+  return 0;
+}
+
+/* In the child: the number of calls that were not answered as they must be. */
+static int try_all(void) {
+  int wrong = 0;
+  struct adit_event event;
+  struct adit_tunnel_stats stats;
+  for (int h = 0; h < hosts_n; h++) {
+    struct adit_client *c = hosts[h].client;
+    wrong += adit_forward(c, "1", NULL) != NULL || adit_errno_last() != ADIT_EFORKED;
+    wrong += adit_next_event(c, &event, -1) != ADIT_EFORKED;
+    wrong += adit_event_fd(c) != ADIT_EFORKED;
+    wrong += adit_client_relay(c) != NULL || adit_client_ca_file(c) != NULL;
+    wrong += strstr(adit_error(c), "fork") == NULL;
+    for (int i = 0; i < hosts[h].n; i++) {
+      struct adit_tunnel *t = hosts[h].tunnels[i];
+      wrong += adit_wait_open(t, -1) != ADIT_EFORKED;
+      wrong += adit_tunnel_url(t) != NULL || adit_tunnel_port(t) != 0;
+      adit_tunnel_stats(t, &stats);
+      wrong += stats.visitors_total != 0;
+      adit_tunnel_close(t, 1000);
+    }
+    adit_client_close(c, 1000);
+  }
+  return wrong;
+}
+
+static void fork_and_try(void) {
+  fflush(stdout);
+  pid_t pid = fork();
+  if (pid == 0) exit(try_all());     /* exit, not _exit: what runs at exit must not disturb the parent either */
+  int status = -1;
+  waitpid(pid, &status, 0);
+  if (WIFEXITED(status)) printf("child exited %d\n", WEXITSTATUS(status));
+  else printf("child killed %d\n", WTERMSIG(status));
+}
+
+static void fork_silent(void) {
+  char byte;
+  if (pipe(silent_pipe) != 0) return;
+  fflush(stdout);
+  silent = fork();
+  if (silent == 0) {
+    close(silent_pipe[1]);
+    _exit(read(silent_pipe[0], &byte, 1) == 0 ? 0 : 1);
+  }
+  close(silent_pipe[0]);
+  printf("silent %d\n", (int)silent);
+}
+
+static void end_silent(void) {
+  close(silent_pipe[1]);
+  waitpid(silent, NULL, 0);
+  printf("gone\n");
+}
+
+static void close_client(int h) {
+  adit_client_close(hosts[h].client, 1000);
+  hosts[h].client = NULL;
+  hosts[h].n = 0;
+  printf("closed %d\n", h);
+}
+
+static void obey(const char *word) {
+  if (strcmp(word, "fork\n") == 0) fork_and_try();
+  else if (strcmp(word, "silent\n") == 0) fork_silent();
+  else if (strcmp(word, "gone\n") == 0) end_silent();
+  else if (strncmp(word, "close ", 6) == 0) close_client(atoi(word + 6));
+  fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+  static struct surroundings before, after;
+  sigset_t blocked;
+  char word[64];
+  signal(SIGUSR1, on_signal);
+  signal(SIGHUP, SIG_IGN);
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGUSR2);
+  sigprocmask(SIG_BLOCK, &blocked, NULL);
+  look(&before);
+  for (int i = 1; i < argc && i <= CLIENTS_MAX; i++)
+    if (open_client(argv[i]) != 0) return 1;
+  look(&after);
+  printf("surroundings %s\n", memcmp(&before, &after, sizeof before) == 0 ? "same" : "changed");
+  fflush(stdout);
+  while (fgets(word, sizeof word, stdin) != NULL) obey(word);
+  for (int h = 0; h < hosts_n; h++)
+    if (hosts[h].client != NULL) close_client(h);
+  look(&after);
+  printf("at the end %s\n", memcmp(&before, &after, sizeof before) == 0 ? "same" : "changed");
+  return 0;
+}

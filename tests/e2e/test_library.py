@@ -1,0 +1,172 @@
+"""The C library inside host programs: the examples as they are documented, and a host that forks, opens several clients and looks
+at what must stay its own."""
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+
+from kit.app import App, echo, ends_by_reset, read_exactly
+from kit.process import ADIT, DEADLINE_S, SANITIZED
+from kit.roles import Tunnel
+from kit.tls import TlsVisitor, context, how_it_ends
+
+BUILD = os.path.abspath(os.environ.get("ADIT_BUILD") or os.path.dirname(ADIT))
+EXAMPLES = ["example-forward", "example-poll"]
+
+
+def example(name):
+    return os.path.join(BUILD, "docs", "examples", name)
+
+
+def visit(address, host, authority):
+    v = TlsVisitor(address, host, context(authority))
+    v.sendall(b"through a library")
+    assert read_exactly(v, 17) == b"through a library"
+    return v
+
+
+def opened(program):
+    url = program.out.wait(lambda line: line.startswith("open: ")).removeprefix("open: ")
+    host, port = re.fullmatch(r"https://([^:]+):(\d+)", url).groups()
+    return host, int(port)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_serves_through_a_relay(relay, box, app, name):
+    program = box.start([example(name), app(echo).port], env={"ADIT_TOKEN": relay.token()}, stdin=subprocess.PIPE)
+    host, _ = opened(program)
+    visit(relay.address, host, relay.authority).close()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_serves_through_a_relay_of_its_own(box, app, name):
+    program = box.start([example(name), app(echo).port, ADIT], stdin=subprocess.PIPE)
+    host, port = opened(program)
+    assert host.endswith(".adit.localhost")
+    authority = next(os.path.join(folder, "authority.pem") for folder, _, files in os.walk(box.home) if "authority.pem" in files)
+    visit(("127.0.0.1", port), host, authority).close()
+    if name == "example-forward":
+        assert f"curl --cacert {authority} https://{host}:{port}" in program.out.text()
+
+
+def test_the_poll_example_ends_with_its_input(relay, box, app):
+    program = box.start([example("example-poll"), app(echo).port], env={"ADIT_TOKEN": relay.token()}, stdin=subprocess.PIPE)
+    host, _ = opened(program)
+    visit(relay.address, host, relay.authority).close()
+    program.popen.stdin.close()
+    assert program.wait() == 0
+    assert "visitors: 1" in program.out.text()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_without_a_token_says_what_to_do(box, name):
+    done = box.run(example(name), "8000")
+    assert done.returncode == 1 and "ADIT_TOKEN" in done.stderr
+
+
+def test_the_forward_example_ends_when_its_token_is_revoked(relay, box, app):
+    token = relay.create_token("to-be-revoked")
+    program = box.start([example("example-forward"), app(echo).port], env={"ADIT_TOKEN": token})
+    opened(program)
+    relay.revoke("to-be-revoked")
+    assert program.wait() == 1
+    assert "closed: " in program.out.text() and "revoked" in program.out.text()
+
+
+class Host:
+    """library-host with its tunnels open: one inner list of apps for each client."""
+
+    def __init__(self, box, relay, *clients):
+        self.program = box.start([os.path.join(BUILD, "tests", "e2e", "library-host"), *(",".join(str(a.port) for a in apps) for apps in clients)],
+                                 env={"ADIT_TOKEN": relay.token()}, stdin=subprocess.PIPE)
+        self.surroundings = self.program.out.wait(lambda line: line.startswith("surroundings "))
+        self.names = [line.split()[2] for line in self.program.out.lines if line.startswith("open ")]
+
+    def tell(self, word, answer):
+        self.program.popen.stdin.write(word.encode() + b"\n")
+        self.program.popen.stdin.flush()
+        return self.program.out.wait(lambda line: line.startswith(answer))
+
+    def end(self):
+        self.program.popen.stdin.close()
+        return self.program.wait()
+
+    def threads(self):
+        """Name and blocked signals of each thread but the first."""
+        found = []
+        for thread in os.listdir(f"/proc/{self.program.pid}/task"):
+            if int(thread) == self.program.pid:
+                continue
+            with open(f"/proc/{self.program.pid}/task/{thread}/status") as f:
+                fields = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+            found.append((fields["Name"], int(fields["SigBlk"], 16)))
+        return found
+
+
+@pytest.fixture
+def library_host(box, relay):
+    return lambda *clients: Host(box, relay, *clients)
+
+
+def test_two_clients_and_two_tunnels_work_at_once(relay, library_host, app):
+    a, b, c = (app(lambda s, word=word: s.sendall(word)) for word in (b"a", b"b", b"c"))
+    host = library_host([a, b], [a, c])
+    assert len(set(host.names)) == 4
+    visitors = [TlsVisitor(relay.address, name, context(relay.authority)) for name in host.names]
+    assert [read_exactly(v, 1) for v in visitors] == [b"a", b"b", b"a", b"c"]
+    host.tell("close 0", "closed 0")
+    with pytest.raises(OSError):
+        TlsVisitor(relay.address, host.names[0], context(relay.authority))
+    v = TlsVisitor(relay.address, host.names[3], context(relay.authority))
+    assert read_exactly(v, 1) == b"c"
+    assert host.end() == 0
+
+
+def test_the_hosts_signals_environment_and_folder_stay_its_own(library_host, app):
+    host = library_host([app(echo)], [app(echo)])
+    assert host.surroundings == "surroundings same"
+    assert host.end() == 0
+    assert "at the end same" in host.program.out.text()
+    assert host.program.err.text() == ""
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer may have a thread of its own")
+def test_a_client_is_one_thread_that_takes_no_signal(library_host, app):
+    host = library_host([app(echo), app(echo)], [app(echo)])
+    threads = host.threads()
+    assert [name for name, _ in threads] == ["adit", "adit"]
+    catchable = sum(1 << (n - 1) for n in range(1, 32) if n not in (9, 19))
+    assert all(blocked & catchable == catchable for _, blocked in threads)
+    host.tell("close 1", "closed 1")
+    assert len(host.threads()) == 1
+
+
+def test_a_fork_with_a_live_stream_disturbs_nothing(relay, library_host, app):
+    """The child is refused each call, frees and exits; the parent's streams, links and address go on."""
+    host = library_host([app(echo)], [app(echo)])
+    v = visit(relay.address, host.names[0], relay.authority)
+    assert host.tell("fork", "child ") == "child exited 0"
+    v.sendall(b"still here")
+    assert read_exactly(v, 10) == b"still here"
+    for name in host.names:
+        visit(relay.address, name, relay.authority).close()
+    assert host.end() == 0
+
+
+def test_a_child_that_never_calls_the_library_hides_no_end(relay, library_host, app):
+    """It closed its copies as it was made, so what ends in the parent ends for the visitor and for the app."""
+    a = app()
+    host = library_host([a])
+    v = TlsVisitor(relay.address, host.names[0], context(relay.authority))
+    connection = a.accept()
+    v.sendall(b"x")
+    assert read_exactly(connection, 1) == b"x"
+    pid = int(host.tell("silent", "silent ").split()[1])
+    held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    assert not [name for name in held if name.startswith("socket:")], held
+    host.program.kill()                 # a reset, if no copy is left
+    host.program.popen.wait(DEADLINE_S)
+    assert how_it_ends(v) == "reset"
+    assert ends_by_reset(connection)
