@@ -117,10 +117,26 @@ static int link_send(struct link *l) {
   return 0;
 }
 
+/* BINDs take half of the queue at most: hundreds of tunnels with long lists would fill it, and other frames must find room. */
+static bool link_has_room_for_binds(const struct link *l) {
+  return l->pending.len + l->out.len <= LINK_OUT_MAX_BYTES / 2;
+}
+
+static void link_bind_waiting(struct link *l) {
+  l->binds_waiting = false;
+  LIST_FOREACH(&l->client->tunnels, it) {
+    struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
+    if (tunnel_wants_bind(t)) link_bind(l, t);
+  }
+}
+
 void link_flush(struct link *l) {
-  if (l->dead) return;
-  if (l->overflow || link_seal_pending(l) != 0) link_lose_text(l, ERR_LIMIT, "the relay does not read the control link");
-  else if (link_send(l) != 0) link_lose_text(l, ERR_CLOSED, "the connection to the relay was reset");
+  while (!l->dead) {
+    if (l->overflow || link_seal_pending(l) != 0) link_lose_text(l, ERR_LIMIT, "the relay does not read the control link");
+    else if (link_send(l) != 0) link_lose_text(l, ERR_CLOSED, "the connection to the relay was reset");
+    else if (l->binds_waiting && link_has_room_for_binds(l)) link_bind_waiting(l);
+    else return;
+  }
 }
 
 /* Appends one frame. One that does not fit is the end of the link, but not before the next flush: callers iterate. */
@@ -130,6 +146,10 @@ static void link_put(struct link *l, const struct writer *w) {
 }
 
 void link_bind(struct link *l, struct adit_tunnel *t) {
+  if (!link_has_room_for_binds(l)) {
+    l->binds_waiting = true;
+    return;
+  }
   uint8_t bytes[FRAME_HEADER_BYTES + 4096];
   struct writer w = writer_of(bytes, sizeof bytes);
   tunnel_bind_encode(t, &w);

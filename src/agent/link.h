@@ -27,6 +27,7 @@ struct link {
   uint8_t id[LINK_ID_BYTES];
   struct link_keys *keys;          /* from WELCOME on */
   bool welcomed, dead;
+  bool binds_waiting;              /* some tunnels could not be bound yet: there was no room */
   bool overflow;                   /* a frame did not fit: the next flush ends the link */
   uint64_t since_ms, heard_ms, pinged_ms;
   uint64_t heartbeat_ms;
@@ -44,6 +45,7 @@ struct link *link_start(struct adit_client *c, struct relay_choice *choice, int 
 /* Ends it without a word to the client; with goodbye, the relay is told as far as the socket takes it. NULL is fine. */
 void link_stop(struct link *l, bool goodbye);
 bool link_is_up(const struct link *l);           /* welcomed; NULL: no */
+/* Or later, when there is room again: the tunnel stays unbound until then. */
 void link_bind(struct link *l, struct adit_tunnel *t);
 void link_unbind(struct link *l, uint32_t id);
 /* Seals and sends what is pending. The link may be dead afterwards. */

@@ -75,13 +75,21 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
     else if (keep_same(other->request.keep_file, t->request.keep_file))
       r = err_set(e, ERR_CONFLICT, "keep file %s: another tunnel uses it (give each its own)", t->request.keep_file);
   }
-  if (r == 0) r = tunnel_take_ticket(t, e);
   if (r == 0) {
     t->id = ++c->next_tunnel_id;
     list_push_tail(&c->handles, &t->handle);
+  }
+  pthread_mutex_unlock(&c->lock);
+  if (r != 0) return r;
+  /* Without the lock: the loop's thread takes it, and streams must not wait for a slow disk. */
+  r = tunnel_take_ticket(t, e);
+  if (r == 0) {
     t->attach_msg.fn = tunnel_attach_run;
     loop_post(c->loop, &t->attach_msg);
+    return 0;
   }
+  pthread_mutex_lock(&c->lock);
+  list_remove(&t->handle);
   pthread_mutex_unlock(&c->lock);
   return r;
 }
@@ -154,7 +162,7 @@ void tunnel_attach(struct adit_tunnel *t) {
 }
 
 bool tunnel_wants_bind(const struct adit_tunnel *t) {
-  return t->state == TUNNEL_UNBOUND && !t->closing;
+  return t->state == TUNNEL_UNBOUND && !t->closing && !loop_timer_is_set(&t->retry);
 }
 
 void tunnel_detach_link(struct adit_tunnel *t) {
@@ -208,6 +216,7 @@ static struct tunnel_address *address_new(const struct frame_bound *f) {
 /* On disk before anybody is told the address: a crash right after must find it again. */
 static void tunnel_keep(struct adit_tunnel *t, const char *host) {
   if (t->request.keep_file == NULL || t->ticket_n == 0) return;
+  t->kept_ms = loop_now_ms(t->client->loop);
   struct ticket_file f = {.incarnation = t->incarnation, .ticket_n = t->ticket_n};
   struct err e = {0};
   memcpy(f.relay, t->client->home, sizeof f.relay);
@@ -225,7 +234,9 @@ static bool tunnel_set_ticket(struct adit_tunnel *t, const uint8_t *ticket, size
 
 void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {
   const struct tunnel_address *a = atomic_load(&t->address);
-  if (a != NULL && tunnel_set_ticket(t, ticket, n)) tunnel_keep(t, a->host);
+  if (a == NULL || !tunnel_set_ticket(t, ticket, n)) return;
+  /* They come once a day; a relay that sends them without end must not keep our disk busy. */
+  if (loop_now_ms(t->client->loop) - t->kept_ms >= TICKET_KEEP_MIN_MS) tunnel_keep(t, a->host);
 }
 
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
@@ -234,12 +245,18 @@ void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
   struct tunnel_address *old = atomic_load(&t->address);
   bool same = address_same(old, f);
   if (!same) {
-    struct tunnel_address *a = address_new(f);
-    if (a == NULL) {
+    struct tunnel_address *a = NULL;
+    if (t->addresses_n == TUNNEL_ADDRESSES_MAX) {
+      link_unbind(c->link, t->id);
+      tunnel_fail(t, ADIT_EREFUSED, "address_changes", "the relay gives it another address again and again (tell its operator)");
+      return;
+    }
+    if ((a = address_new(f)) == NULL) {
       tunnel_fail(t, ADIT_ENOMEM, "out_of_memory", "out of memory");
       return;
     }
     a->older = old;
+    t->addresses_n++;
     atomic_store(&t->address, a);
   }
   t->state = TUNNEL_OPEN;
@@ -270,6 +287,11 @@ static void tunnel_retry_due(struct loop_timer *timer) {
   link_flush(t->client->link);
 }
 
+static void tunnel_rebind_later(struct adit_tunnel *t) {
+  t->state = TUNNEL_UNBOUND;
+  (void)loop_timer_set(t->client->loop, &t->retry, TUNNEL_RETRY_MS, tunnel_retry_due);
+}
+
 void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text) {
   if (t->closing || reason == REFUSE_CLOSED) return;
   if (text == NULL || text[0] == '\0') text = refusal_text(reason);
@@ -277,7 +299,11 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text
     t->ticket_n = 0;
     t->incarnation = 0;
     client_event(t->client, ADIT_EVENT_WARNING, t, 0, refusal_name(reason), "the address has changed: %s", text);
-    tunnel_rebind(t);
+    uint64_t now = loop_now_ms(t->client->loop);
+    bool again = t->ticket_refused_ms != 0 && now - t->ticket_refused_ms < TUNNEL_RETRY_MS;
+    t->ticket_refused_ms = now;
+    if (again) tunnel_rebind_later(t);     /* a relay that refuses its own tickets sets the pace otherwise */
+    else tunnel_rebind(t);
     return;
   }
   /* What was open once is worth asking for again; a new tunnel's owner wants to hear the refusal. */
@@ -285,9 +311,8 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text
     tunnel_fail(t, client_errno_of_refusal(reason), refusal_name(reason), text);
     return;
   }
-  t->state = TUNNEL_UNBOUND;
   client_event(t->client, ADIT_EVENT_WARNING, t, client_errno_of_refusal(reason), refusal_name(reason), "%s; trying again", text);
-  (void)loop_timer_set(t->client->loop, &t->retry, TUNNEL_RETRY_MS, tunnel_retry_due);
+  tunnel_rebind_later(t);
 }
 
 /* ---- the app ---- */

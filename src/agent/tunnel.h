@@ -58,6 +58,8 @@ struct adit_tunnel {
   size_t ticket_n;
   uint32_t incarnation;
   char ticket_relay[HOST_NAME_MAX_CHARS + 1];
+  uint64_t kept_ms, ticket_refused_ms;
+  size_t addresses_n;
   struct addr app_addrs[RESOLVED_MAX];
   size_t app_addrs_n;
   struct resolve *app_lookup;
