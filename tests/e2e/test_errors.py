@@ -132,7 +132,8 @@ def test_data_connections_that_cannot_get_through(relay, agent, app, visitor, wi
     cable = wire(relay, pass_data=False)
     running = agent(app(echo), dial=cable.dial)
     warning = running.events.wait("warning", DEADLINE_S * 2)
-    assert "data connection" in str(warning).lower()
+    assert warning["reason"] == "data_connections"
+    assert "data connections to" in warning["text"] and "lets only TLS out" in warning["text"] and "allow plain TCP" in warning["text"]
 
 
 @pytest.mark.parametrize("line,word", [("frobnicate = 1", "frobnicate"), ("listen", "line 4"), ("workers = many", "workers"), ("domain =", "domain")])

@@ -2,14 +2,12 @@
 at what must stay its own."""
 import os
 import re
-import socket
 import subprocess
 
 import pytest
 
-from kit.app import App, echo, ends_by_reset, read_exactly
+from kit.app import echo, ends_by_reset, read_exactly
 from kit.process import ADIT, DEADLINE_S, SANITIZED
-from kit.roles import Tunnel
 from kit.tls import TlsVisitor, context, how_it_ends
 
 BUILD = os.path.abspath(os.environ.get("ADIT_BUILD") or os.path.dirname(ADIT))
@@ -78,9 +76,10 @@ def test_the_forward_example_ends_when_its_token_is_revoked(relay, box, app):
 class Host:
     """library-host with its tunnels open: one inner list of apps for each client."""
 
-    def __init__(self, box, relay, *clients):
-        self.program = box.start([os.path.join(BUILD, "tests", "e2e", "library-host"), *(",".join(str(a.port) for a in apps) for apps in clients)],
-                                 env={"ADIT_TOKEN": relay.token()}, stdin=subprocess.PIPE)
+    def __init__(self, box, relay, *clients, allow=0, token=None):
+        ports = [",".join(str(getattr(a, "port", a)) for a in apps) for apps in clients]
+        self.program = box.start([os.path.join(BUILD, "tests", "e2e", "library-host"), f"allow={allow}", *ports],
+                                 env={"ADIT_TOKEN": token or relay.token()}, stdin=subprocess.PIPE)
         self.surroundings = self.program.out.wait(lambda line: line.startswith("surroundings "))
         self.names = [line.split()[2] for line in self.program.out.lines if line.startswith("open ")]
 
@@ -107,7 +106,7 @@ class Host:
 
 @pytest.fixture
 def library_host(box, relay):
-    return lambda *clients: Host(box, relay, *clients)
+    return lambda *clients, **options: Host(box, relay, *clients, **options)
 
 
 def test_two_clients_and_two_tunnels_work_at_once(relay, library_host, app):
@@ -170,3 +169,11 @@ def test_a_child_that_never_calls_the_library_hides_no_end(relay, library_host, 
     host.program.popen.wait(DEADLINE_S)
     assert how_it_ends(v) == "reset"
     assert ends_by_reset(connection)
+
+
+def test_hundreds_of_tunnels_with_long_allow_lists_open(relay, library_host):
+    """Their requests do not fit into the link's queue at once; they go in portions, and the link stands."""
+    host = library_host(range(1, 401), allow=64, token=relay.create_token("many", "--max-tunnels", "400"))
+    assert len(set(host.names)) == 400
+    assert relay.process.err.text().count(" link_up ") == 1
+    assert host.end() == 0

@@ -10,7 +10,7 @@ import pytest
 from kit import hello
 from kit.app import echo, read_exactly, read_until_end
 from kit.process import ADIT, DEADLINE_S
-from kit.tls import TlsVisitor, how_it_ends
+from kit.tls import BROKEN, TlsVisitor, how_it_ends
 
 PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 
@@ -240,3 +240,52 @@ def test_two_visitors_contexts_are_not_mixed(relay, agent, app, visitor):
         connection.sendall(b"to %d" % i)
         assert read_exactly(v, 4) == b"to %d" % i
         v.close()
+
+
+def test_an_app_by_a_name_that_is_looked_up(relay, agent, app, visitor):
+    a = app(echo)
+    tunnel = agent(f"127.1:{a.port}")               # no name of a resolver's file, and no number to us
+    v = visitor(tunnel)
+    v.sendall(b"found")
+    assert read_exactly(v, 5) == b"found"
+
+
+def test_an_app_whose_name_leads_nowhere_is_told(relay, agent, visitor):
+    tunnel = agent("nowhere.invalid:80")
+    v = visitor(tunnel)
+    assert how_it_ends(v) in BROKEN
+    assert "nowhere.invalid" in tunnel.events.wait("warning")["text"]
+
+
+def test_a_raw_port_is_plain_only_when_both_sides_say_so(start_relay, agent, app, visitor, wire):
+    """And a TLS visitor's bytes are sealed even then."""
+    marker, relay = b"seen by whoever looks at the wire", start_relay(options=["--link", "plain"])
+    cable, a = wire(relay), app(echo)
+    for options, seen in ((["--link", "plain"], 2), ([], 0)):
+        running = agent(a, "--unencrypted", *options, dial=cable.dial, relay=relay)
+        before = cable.seen().count(marker)
+        for v in (visitor.raw(running), visitor(running)):
+            v.sendall(marker)
+            assert read_exactly(v, len(marker)) == marker
+        assert cable.seen().count(marker) - before == seen, "to the app and back"
+
+
+def test_a_relay_that_does_not_permit_plain_says_so(relay, box, app):
+    done = box.adit("forward", app(echo).port, "--unencrypted", "--link", "plain", env={"ADIT_TOKEN": relay.token()})
+    assert done.returncode == 1 and "does not permit plain" in done.stderr and "--link sealed" in done.stderr
+
+
+def test_an_app_of_the_ipv6_loopback_by_name(relay, agent, app, visitor):
+    """localhost is both loopback addresses: where 127.0.0.1 refuses, ::1 is tried."""
+    v6 = app(echo, host="::1")
+    v = visitor(agent(f"localhost:{v6.port}"))
+    v.sendall(b"six")
+    assert read_exactly(v, 3) == b"six"
+
+
+def test_tls_1_2_and_alpn_together(relay, agent, app, visitor):
+    tunnel = agent(app(echo), "--alpn", "mqtt,http/1.1")
+    v = visitor(tunnel, version=ssl.TLSVersion.TLSv1_2, alpn=["h2", "mqtt"])
+    assert v.tls.selected_alpn_protocol() == "mqtt"
+    v.sendall(b"x")
+    assert read_exactly(v, 1) == b"x"

@@ -1,6 +1,6 @@
 /* A host program of the library, led by a test over stdin and stdout.
  *
- *     library-host CLIENT...        CLIENT: the app ports of its tunnels, joined by commas
+ *     library-host [allow=N] CLIENT...        CLIENT: the app ports of its tunnels, joined by commas; each allows N blocks
  *
  * Opens them all, then obeys a word a line: `fork` makes a child that tries every call, `silent` one that makes none and lives
  * until `gone`, `close I` closes a client. At end of input it closes what is left. What a library must leave alone is compared
@@ -15,7 +15,7 @@
 
 #include <adit.h>
 
-enum { CLIENTS_MAX = 8, TUNNELS_MAX = 8, OPEN_MS = 30000 };
+enum { CLIENTS_MAX = 8, TUNNELS_MAX = 512, ALLOW_MAX = 64, OPEN_MS = 30000 };
 
 static struct {
   struct adit_client *client;
@@ -23,6 +23,7 @@ static struct {
   int n;
 } hosts[CLIENTS_MAX];
 static int hosts_n;
+static size_t allow_n;
 static pid_t silent;
 static int silent_pipe[2];
 
@@ -69,6 +70,19 @@ static int wait_open_by_poll(struct adit_client *client, int n) {
   return poll(&p, 1, 0);             /* 0: nothing waits, and the descriptor says so */
 }
 
+static struct adit_tunnel *open_tunnel(struct adit_client *client, const char *port) {
+  char text[ALLOW_MAX][32];
+  const char *allow[ALLOW_MAX];
+  for (size_t i = 0; i < allow_n; i++) {
+    snprintf(text[i], sizeof text[i], "2001:db8:%zx::/48", i);
+    allow[i] = text[i];
+  }
+  struct adit_options options = ADIT_OPTIONS_INIT;
+  options.allow = allow;
+  options.allow_n = allow_n;
+  return adit_forward(client, port, &options);
+}
+
 static int open_client(char *ports) {
   struct adit_config *config = adit_config_new();
   if (config == NULL || adit_config_load(config, NULL) != 0) return die("configuration", NULL);
@@ -77,8 +91,8 @@ static int open_client(char *ports) {
   adit_config_free(config);
   if (hosts[h].client == NULL) return die("client", NULL);
   for (char *save = NULL, *port = strtok_r(ports, ",", &save); port != NULL; port = strtok_r(NULL, ",", &save)) {
-    struct adit_tunnel *t = adit_forward(hosts[h].client, port, NULL);
-    if (t == NULL) return die(port, hosts[h].client);
+    struct adit_tunnel *t = open_tunnel(hosts[h].client, port);
+    if (t == NULL || hosts[h].n == TUNNELS_MAX) return die(port, hosts[h].client);
     hosts[h].tunnels[hosts[h].n++] = t;
   }
   if (wait_open_by_poll(hosts[h].client, hosts[h].n) != 0) return die("events", hosts[h].client);
@@ -168,8 +182,10 @@ int main(int argc, char **argv) {
   sigaddset(&blocked, SIGUSR2);
   sigprocmask(SIG_BLOCK, &blocked, NULL);
   look(&before);
-  for (int i = 1; i < argc && i <= CLIENTS_MAX; i++)
-    if (open_client(argv[i]) != 0) return 1;
+  for (int i = 1; i < argc && hosts_n < CLIENTS_MAX; i++) {
+    if (strncmp(argv[i], "allow=", 6) == 0) allow_n = strtoul(argv[i] + 6, NULL, 10) % (ALLOW_MAX + 1);
+    else if (open_client(argv[i]) != 0) return 1;
+  }
   look(&after);
   printf("surroundings %s\n", memcmp(&before, &after, sizeof before) == 0 ? "same" : "changed");
   fflush(stdout);
