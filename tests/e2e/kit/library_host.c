@@ -145,10 +145,11 @@ static void fork_silent(void) {
   silent = fork();
   if (silent == 0) {
     close(silent_pipe[1]);
+    printf("silent %d\n", (int)getpid());     /* from here, so that the child is known to have begun */
+    fflush(stdout);
     _exit(read(silent_pipe[0], &byte, 1) == 0 ? 0 : 1);
   }
   close(silent_pipe[0]);
-  printf("silent %d\n", (int)silent);
 }
 
 static void end_silent(void) {
