@@ -3,6 +3,7 @@ at what must stay its own."""
 import os
 import re
 import subprocess
+import threading
 
 import pytest
 
@@ -177,3 +178,20 @@ def test_hundreds_of_tunnels_with_long_allow_lists_open(relay, library_host):
     assert len(set(host.names)) == 400
     assert relay.process.err.text().count(" link_up ") == 1
     assert host.end() == 0
+
+
+def test_a_host_that_exits_without_closing_ends_as_it_meant_to(relay, library_host, app):
+    """Its clients' threads are busy while exit() takes the process apart around them."""
+    host = library_host([app(stream_for_ever)], [app(stream_for_ever)])
+    streams = [TlsVisitor(relay.address, name, context(relay.authority)) for name in host.names for _ in range(3)]
+    for v in streams:
+        read_exactly(v, 100000)
+        threading.Thread(target=how_it_ends, args=(v,), daemon=True).start()
+    host.program.popen.stdin.write(b"exit\n")
+    host.program.popen.stdin.flush()
+    assert host.program.wait() == 3
+
+
+def stream_for_ever(connection):
+    while True:
+        connection.sendall(bytes(1 << 16))
