@@ -4,11 +4,12 @@
 
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "agent/detached.h"
 
 struct resolve {
   struct loop_msg msg;
@@ -89,19 +90,9 @@ struct resolve *resolve_start(struct loop *l, const struct host_port *hp, resolv
   r->host = *hp;
   r->fn = fn;
   r->user = user;
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_t thread;
-  int failed = pthread_create(&thread, NULL, resolve_thread, r);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (failed) {
-    resolve_free(r);
-    return NULL;
-  }
-  pthread_setname_np(thread, "adit-resolve");
-  pthread_detach(thread);
-  return r;
+  if (detached_start("adit-resolve", resolve_thread, r) == 0) return r;
+  resolve_free(r);
+  return NULL;
 }
 
 void resolve_cancel(struct resolve *r) {

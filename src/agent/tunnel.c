@@ -9,6 +9,7 @@
 #include "agent/link.h"
 #include "agent/stream.h"
 #include "agent/ticket_file.h"
+#include "agent/ticket_write.h"
 
 /* ---- the host's thread ---- */
 
@@ -213,16 +214,39 @@ static struct tunnel_address *address_new(const struct frame_bound *f) {
   return a;
 }
 
+static void tunnel_tell(struct adit_tunnel *t);
+static void tunnel_keep(struct adit_tunnel *t, const char *host);
+
+static void tunnel_keep_failed(struct adit_tunnel *t, const struct err *e) {
+  client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e->text);
+}
+
+static void tunnel_kept(void *user, const struct err *e) {
+  struct adit_tunnel *t = user;
+  bool again = t->keep_again && !t->closing;
+  t->keeping = NULL;
+  t->keep_again = false;
+  if (e->code != 0) tunnel_keep_failed(t, e);
+  if (again) tunnel_keep(t, atomic_load(&t->address)->host);
+  if (t->keeping == NULL && !t->told && t->state == TUNNEL_OPEN && !t->closing) tunnel_tell(t);
+  tunnel_stream_ended(t);          /* a tunnel that is closing may have waited for this alone */
+}
+
 /* On disk before anybody is told the address: a crash right after must find it again. */
 static void tunnel_keep(struct adit_tunnel *t, const char *host) {
   if (t->request.keep_file == NULL || t->ticket_n == 0) return;
+  if (t->keeping != NULL) {
+    t->keep_again = true;
+    return;
+  }
   t->kept_ms = loop_now_ms(t->client->loop);
   struct ticket_file f = {.incarnation = t->incarnation, .ticket_n = t->ticket_n};
   struct err e = {0};
   memcpy(f.relay, t->client->home, sizeof f.relay);
   strncpy(f.host, host, sizeof f.host - 1);
   memcpy(f.ticket, t->ticket, t->ticket_n);
-  if (ticket_file_write(t->request.keep_file, &f, &e) != 0) client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e.text);
+  t->keeping = ticket_write_start(t->client->loop, t->request.keep_file, &f, tunnel_kept, t);
+  if (t->keeping == NULL && ticket_file_write(t->request.keep_file, &f, &e) != 0) tunnel_keep_failed(t, &e);
 }
 
 static bool tunnel_set_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {
@@ -237,6 +261,22 @@ void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {
   if (a == NULL || !tunnel_set_ticket(t, ticket, n)) return;
   /* They come once a day; a relay that sends them without end must not keep our disk busy. */
   if (loop_now_ms(t->client->loop) - t->kept_ms >= TICKET_KEEP_MIN_MS) tunnel_keep(t, a->host);
+}
+
+/* Visitors can reach it: tells whoever waits, and of a new address by an event. */
+static void tunnel_tell(struct adit_tunnel *t) {
+  struct adit_client *c = t->client;
+  bool is_new = !t->told;
+  t->told = true;
+  pthread_mutex_lock(&c->lock);
+  t->open = true;
+  c->trouble.code = 0;
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
+  if (is_new) client_event(c, ADIT_EVENT_OPEN, t, 0, "open", "%s", atomic_load(&t->address)->url);
+  if (is_new && t->sealed_instead)
+    client_event(c, ADIT_EVENT_WARNING, t, 0, "sealed", "the relay does not allow plain raw ports: their bytes are sealed between it and here");
+  client_tunnel_bound(c);
 }
 
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
@@ -258,20 +298,14 @@ void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
     a->older = old;
     t->addresses_n++;
     atomic_store(&t->address, a);
+    t->told = false;
   }
   t->state = TUNNEL_OPEN;
   (void)tunnel_set_ticket(t, f->ticket, f->ticket_n);
   if (c->home[0] == '\0' && c->link != NULL) memcpy(c->home, c->link->choice->name, sizeof c->home);
+  t->sealed_instead = (t->request.flags & TUNNEL_PLAIN) != 0 && !f->plain;
   tunnel_keep(t, f->host);
-  pthread_mutex_lock(&c->lock);
-  t->open = true;
-  c->trouble.code = 0;
-  pthread_cond_broadcast(&c->changed);
-  pthread_mutex_unlock(&c->lock);
-  if (!same) client_event(c, ADIT_EVENT_OPEN, t, 0, "open", "%s", atomic_load(&t->address)->url);
-  if ((t->request.flags & TUNNEL_PLAIN) != 0 && !f->plain && !same)
-    client_event(c, ADIT_EVENT_WARNING, t, 0, "sealed", "the relay does not allow plain raw ports: their bytes are sealed between it and here");
-  client_tunnel_bound(c);
+  if (t->told || t->keeping == NULL) tunnel_tell(t);   /* else once it is kept */
 }
 
 static void tunnel_rebind(struct adit_tunnel *t) {
@@ -363,7 +397,7 @@ static void tunnel_leave(struct loop_deferred *f) {
 }
 
 void tunnel_stream_ended(struct adit_tunnel *t) {
-  if (!t->closing || t->leaving || !list_empty(&t->streams)) return;
+  if (!t->closing || t->leaving || !list_empty(&t->streams) || t->keeping != NULL) return;
   t->leaving = true;
   loop_timer_stop(&t->drain);
   loop_timer_stop(&t->retry);

@@ -60,6 +60,10 @@ struct adit_tunnel {
   char ticket_relay[HOST_NAME_MAX_CHARS + 1];
   uint64_t kept_ms, ticket_refused_ms;
   size_t addresses_n;
+  struct ticket_write *keeping;    /* a write of the keep file under way */
+  bool keep_again;                 /* there is something newer to write */
+  bool told;                       /* the host was told the address */
+  bool sealed_instead;             /* of plain, which was asked for */
   struct addr app_addrs[RESOLVED_MAX];
   size_t app_addrs_n;
   struct resolve *app_lookup;

@@ -8,10 +8,9 @@ import threading
 import pytest
 
 from kit.app import echo, ends_by_reset, read_exactly
-from kit.process import ADIT, DEADLINE_S, SANITIZED
+from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED
 from kit.tls import TlsVisitor, context, how_it_ends
 
-BUILD = os.path.abspath(os.environ.get("ADIT_BUILD") or os.path.dirname(ADIT))
 EXAMPLES = ["example-forward", "example-poll"]
 
 

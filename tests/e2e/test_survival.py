@@ -2,13 +2,14 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
 
 from kit import hello
 from kit.app import echo, read_exactly, reset
-from kit.process import DEADLINE_S, SANITIZED
+from kit.process import BUILD, DEADLINE_S, SANITIZED
 from kit.tls import BROKEN, how_it_ends
 
 RELAY_BACK_S = 3 * (5 if SANITIZED else 1)
@@ -108,6 +109,28 @@ def test_a_ticket_file_is_private(relay, agent, app, box):
     keep = box.file("keep")
     agent(app(echo), "--keep", keep)
     assert os.stat(keep).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(SANITIZED, reason="the slow disk is loaded before libc, where a sanitizer must be")
+def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
+    """A reconnect renews the kept ticket; while its file is being written all goes on, and closing waits for it."""
+    cable, gate, keep = wire(relay), box.file("gate"), box.file("keep")
+    slow = {"LD_PRELOAD": os.path.join(BUILD, "tests", "e2e", "libslow-disk.so"), "SLOW_DISK": gate}
+    running = agent(app(echo), "--keep", keep, dial=cable.dial, env=slow)
+    v = visitor(running)
+    talk(v)
+    os.mkfifo(gate)
+    cable.cut_links()
+    with open(gate, "wb"):              # returns once the agent waits in fsync
+        running.events.wait("restored")
+        talk(v, b"while the disk is busy")
+        talk(visitor(running), b"a new visitor, too")
+        running.process.kill(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.process.popen.wait(2.5)
+        os.unlink(gate)                 # what is written from here on is quick
+    assert running.process.wait() == 0
+    assert os.listdir(box.path).count("keep") == 1 and not [name for name in os.listdir(box.path) if name.startswith("keep.")]
 
 
 def test_a_kept_address_is_of_no_use_to_another_token(relay, agent, app, box):

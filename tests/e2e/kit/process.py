@@ -10,6 +10,7 @@ import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 ADIT = os.path.abspath(os.environ.get("ADIT", "build/adit"))
+BUILD = os.path.abspath(os.environ.get("ADIT_BUILD") or os.path.dirname(ADIT))
 
 
 def _has(path, symbol):

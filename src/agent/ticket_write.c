@@ -1,0 +1,60 @@
+/* The thread that writes a kept ticket. The hard thing: its end is posted to a loop that may be freed right after it has run the
+   message, so the message waits until the thread is out of the loop. */
+#include "agent/ticket_write.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/detached.h"
+#include "base/secret.h"
+
+struct ticket_write {
+  struct loop_msg msg;
+  pthread_mutex_t posting;
+  struct loop *loop;
+  char *path;
+  struct ticket_file file;
+  ticket_write_fn *fn;
+  void *user;
+  struct err err;
+};
+
+static void write_free(struct ticket_write *w) {
+  pthread_mutex_destroy(&w->posting);
+  wipe(&w->file, sizeof w->file);
+  free(w->path);
+  free(w);
+}
+
+static void write_ended(struct loop *l, struct loop_msg *m) {
+  struct ticket_write *w = CONTAINER_OF(m, struct ticket_write, msg);
+  pthread_mutex_lock(&w->posting);
+  pthread_mutex_unlock(&w->posting);
+  if (l != NULL) w->fn(w->user, &w->err);
+  write_free(w);
+}
+
+static void *write_thread(void *arg) {
+  struct ticket_write *w = arg;
+  (void)!ticket_file_write(w->path, &w->file, &w->err);
+  pthread_mutex_lock(&w->posting);
+  loop_post(w->loop, &w->msg);
+  pthread_mutex_unlock(&w->posting);
+  return NULL;
+}
+
+struct ticket_write *ticket_write_start(struct loop *l, const char *path, const struct ticket_file *f, ticket_write_fn *fn, void *user) {
+  struct ticket_write *w = calloc(1, sizeof *w);
+  if (w == NULL) return NULL;
+  w->msg.fn = write_ended;
+  pthread_mutex_init(&w->posting, NULL);
+  w->loop = l;
+  w->file = *f;
+  w->fn = fn;
+  w->user = user;
+  w->path = strdup(path);
+  if (w->path != NULL && detached_start("adit-keep", write_thread, w) == 0) return w;
+  write_free(w);
+  return NULL;
+}
