@@ -27,8 +27,11 @@ fuzz:                       # each fuzzer for FUZZ_SECONDS (60)
 lint:
 	tools/lint
 
-install: all
+install: all                # below PREFIX; DESTDIR, where given, goes before it
+	meson configure $(BUILD) -Dprefix=$(PREFIX)
+	ninja -C $(BUILD)
 	meson install -C $(BUILD) --no-rebuild
+	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 clean:
 	rm -rf $(BUILD) build-* .cache

@@ -11,7 +11,7 @@ from kit.app import echo, ends_by_reset, read_exactly
 from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED
 from kit.tls import TlsVisitor, context, how_it_ends
 
-EXAMPLES = ["example-forward", "example-poll"]
+EXAMPLES = ["example-forward", "example-poll", "example-poll-static"]
 
 
 def example(name):
@@ -29,6 +29,13 @@ def opened(program):
     url = program.out.wait(lambda line: line.startswith("open: ")).removeprefix("open: ")
     host, port = re.fullmatch(r"https://([^:]+):(\d+)", url).groups()
     return host, int(port)
+
+
+def test_the_static_library_has_only_the_header_s_names():
+    out = subprocess.run(["nm", "--extern-only", "--defined-only", os.path.join(BUILD, "libadit.a")], capture_output=True, text=True, check=True)
+    names = {line.split()[2] for line in out.stdout.splitlines() if len(line.split()) == 3}
+    assert "adit_forward" in names
+    assert SANITIZED or not [name for name in names if not name.startswith("adit_")]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
