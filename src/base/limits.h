@@ -90,6 +90,7 @@ enum {
   RESOLVED_MAX = 16,                       /* addresses of one host that are tried */
   CONNECT_STAGGER_MS = 250,                /* RFC 8305 5: then the next address is tried, too */
   DATA_CHECK_MS = 5000,                    /* so long after WELCOME a data connection must stand */
+  DATA_UNUSED_MAX = 6,                     /* a relay that has data connections leaves fewer unused for DATA_CHECK_MS: WARM_QUIET twice */
   DATA_REDIAL_MS = 1000,
   TUNNEL_RETRY_MS = 5000,
   TUNNEL_ADDRESSES_MAX = 256,              /* all are kept, as the host may hold their strings */
@@ -112,6 +113,7 @@ enum {
 
   /* the relay's state, certificates and admin port */
   STATE_BUSY_MS = 5000,                    /* how long another process may hold the state before we give up */
+  STATE_CLAIM_MS = 1000,                   /* how long a relay waits for one that is ending to leave its state folder */
   STATE_LOCK_RETRY_MS = 10,
   STATE_FILE_MAX_BYTES = 65536,
   CERT_FILE_MAX_BYTES = 262144,

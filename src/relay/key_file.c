@@ -106,24 +106,38 @@ int folder_adopt(const struct folder *f, int fd, const char *name, struct err *e
   return 0;
 }
 
-int folder_lock(const struct folder *f, struct err *e) {
-  int fd = openat(f->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+/* Locks a file of the folder; ERR_TIMEOUT, without a text: another has held it for limit_ms. */
+static int lock_file(const struct folder *f, const char *name, int limit_ms, struct err *e) {
+  int fd = openat(f->fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
   if (fd < 0)
-    return err_set(e, ERR_IO, "%s/lock: %s (the folder must be writable by this user)", f->path, strerror(errno));
-  int rc = folder_adopt(f, fd, "lock", e);
+    return err_set(e, ERR_IO, "%s/%s: %s (the folder must be writable by this user)", f->path, name, strerror(errno));
+  int rc = folder_adopt(f, fd, name, e);
   for (int waited_ms = 0; rc == 0; waited_ms += STATE_LOCK_RETRY_MS) {
     if (flock(fd, LOCK_EX | LOCK_NB) == 0)
       return fd;
     if (errno != EWOULDBLOCK && errno != EINTR)
-      rc = err_set_errno(e, "%s/lock", f->path);
-    else if (waited_ms >= STATE_BUSY_MS)
-      rc = err_set(e, ERR_TIMEOUT, "state folder %s: another adit has held its lock for %d s (end that program, or try again)",
-                   f->path, STATE_BUSY_MS / 1000);
+      rc = err_set_errno(e, "%s/%s", f->path, name);
+    else if (waited_ms >= limit_ms)
+      rc = ERR_TIMEOUT;
     else
       nanosleep(&(struct timespec){.tv_nsec = STATE_LOCK_RETRY_MS * 1000000L}, NULL);
   }
   close(fd);
   return rc;
+}
+
+int folder_lock(const struct folder *f, struct err *e) {
+  int rc = lock_file(f, "lock", STATE_BUSY_MS, e);
+  return rc != ERR_TIMEOUT ? rc
+         : err_set(e, ERR_TIMEOUT, "state folder %s: another adit has held its lock for %d s (end that program, or try again)",
+                   f->path, STATE_BUSY_MS / 1000);
+}
+
+int folder_lock_relay(const struct folder *f, struct err *e) {
+  int rc = lock_file(f, "relay.lock", STATE_CLAIM_MS, e);
+  return rc != ERR_TIMEOUT ? rc
+         : err_set(e, ERR_CONFLICT, "state folder %s: another relay serves from it (end that one, or give each a --state of its own)",
+                   f->path);
 }
 
 void folder_unlock(int lock) { close(lock); }

@@ -16,6 +16,8 @@ int folder_open(const char *path, struct folder *f, struct err *e) MUST_USE;
 void folder_close(struct folder *f);
 /* One process or thread at a time; waits at most STATE_BUSY_MS. Returns a descriptor for folder_unlock. */
 int folder_lock(const struct folder *f, struct err *e) MUST_USE;
+/* The lock that a relay holds while it serves from the folder; ERR_CONFLICT: another one does. */
+int folder_lock_relay(const struct folder *f, struct err *e) MUST_USE;
 void folder_unlock(int lock);
 /* Gives a new file to the folder's owner, when we are root. */
 int folder_adopt(const struct folder *f, int fd, const char *name, struct err *e) MUST_USE;

@@ -108,7 +108,8 @@ static void settle_public(struct relay *r) {
 static int operator_read(const char *path, uint8_t key[ED25519_KEY_BYTES], struct err *e) {
   char text[OPERATOR_FILE_MAX_BYTES];
   FILE *f = fopen(path, "re");
-  if (f == NULL) return err_set_errno(e, "operator key %s", path);
+  if (f == NULL)
+    return err_set(e, ERR_IO, "operator key %s: %s (it must be readable by the relay's user)", path, strerror(errno));
   size_t n = fread(text, 1, sizeof text, f);
   (void)fclose(f);
   if (operator_key_decode(text, n, key) != 0)
@@ -140,6 +141,7 @@ static int relay_open(struct relay *r, struct err *e) {
   if (rc != 0) return rc;
   settle_public(r);
   rc = state_open(o->state_dir, &r->state, e);
+  if (rc == 0 && o->ready_fd < 0) rc = state_claim(r->state, e);  /* embedded ones share their user's folder */
   if (rc == 0) rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, &r->certs, e);
   if (rc == 0) rc = read_operators(r, e);
   if (rc == 0) rc = remember_settings(r, e);
@@ -255,6 +257,7 @@ static void begin_drain(struct life *life) {
   log_event(LOG_INFO, "draining", "streams", LOG_U64(streams_now(r)), NULL);
   notify_systemd("STOPPING=1");
   __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);
+  state_unclaim(r->state);         /* what it gave out ends here: a successor may start */
   for (unsigned i = 0; i < r->workers_n; i++) worker_close_listeners(&r->workers[i]);
   for (unsigned i = 0; i < r->workers_n; i++) worker_goodbye(&r->workers[i]);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
@@ -306,8 +309,12 @@ static void life_end(struct life *life) {
 }
 
 static void announce(struct relay *r, uint16_t admin_port) {
-  char text[512], listen[64];
-  addr_format(&r->options->listens[0], listen, sizeof listen);
+  char text[1024], listen[RELAY_LISTENS_MAX * 64] = "";
+  for (size_t i = 0, n = 0; i < r->options->listens_n; i++) {
+    if (i > 0) listen[n++] = ',';
+    addr_format(&r->options->listens[i], listen + n, sizeof listen - n);
+    n += strlen(listen + n);
+  }
   log_event(LOG_INFO, "relay_ready", "domain", r->options->domain, "listen", listen, "workers", LOG_U64(r->workers_n), NULL);
   (void)snprintf(text, sizeof text, "READY=1\nSTATUS=listening on %s\nX_ADIT_PORT=%u\nX_ADIT_ADMIN=%u", listen,
                  addr_port(&r->options->listens[0]), admin_port);

@@ -253,6 +253,7 @@ int state_open(const char *dir, struct state **out, struct err *e) {
   if (s == NULL)
     return err_set(e, ERR_NOMEM, "state folder %s: out of memory", dir);
   s->magic = STATE_MAGIC;
+  s->claim = -1;
   int rc = folder_open(dir, &s->folder, e);
   if (rc != 0)
     goto fail;
@@ -282,9 +283,24 @@ void state_close(struct state *s) {
   for (size_t i = 0; i < STATE_STATEMENTS; i++)
     (void)sqlite3_finalize(s->statements[i]);
   (void)sqlite3_close(s->db);
+  state_unclaim(s);
   folder_close(&s->folder);
   s->magic = 0;
   free(s);
+}
+
+int state_claim(struct state *s, struct err *e) {
+  int lock = folder_lock_relay(&s->folder, e);
+  if (lock < 0)
+    return lock;
+  s->claim = lock;
+  return 0;
+}
+
+void state_unclaim(struct state *s) {
+  if (s->claim >= 0)
+    folder_unlock(s->claim);
+  s->claim = -1;
 }
 
 /* Settings. */

@@ -12,6 +12,10 @@
 struct state;
 int state_open(const char *dir, struct state **out, struct err *e) MUST_USE;   /* makes dir (0700) and keys */
 void state_close(struct state *s);
+/* A relay serves from the folder: from now until state_unclaim or state_close no other may (leases and the authority are one
+   relay's). ERR_CONFLICT: another does. */
+int state_claim(struct state *s, struct err *e) MUST_USE;
+void state_unclaim(struct state *s);
 
 /* The operator's key of this state. */
 int state_operator_seed(struct state *s, uint8_t seed[ED25519_KEY_BYTES], struct err *e) MUST_USE;

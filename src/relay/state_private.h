@@ -20,6 +20,7 @@ struct state {
   uint32_t magic;
   struct folder folder;
   uint8_t operator_public[ED25519_KEY_BYTES];
+  int claim;                       /* the relay's lock, or -1 */
   sqlite3 *db;
   sqlite3_stmt *statements[STATE_STATEMENTS];
 };

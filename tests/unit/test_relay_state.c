@@ -51,6 +51,19 @@ static struct state *opened(const struct fixture *f) {
   return s;
 }
 
+static void one_relay_serves_from_a_folder_until_it_leaves(void **in) {
+  struct state *first = opened(*in), *second = opened(*in);
+  struct err e = {0};
+  assert_int_equal(state_claim(first, &e), 0);
+  assert_int_equal(state_claim(second, &e), ERR_CONFLICT);
+  assert_non_null(strstr(e.text, "another relay serves from it (end that one"));
+  state_unclaim(first);
+  assert_int_equal(state_claim(second, &e), 0);
+  state_close(second);
+  assert_int_equal(state_claim(first, &e), 0);
+  state_close(first);
+}
+
 static void path_in(const struct fixture *f, const char *name, char out[PATH_CAP]) {
   snprintf(out, PATH_CAP, "%s/%s", f->state_dir, name);
 }
@@ -766,6 +779,7 @@ int main(void) {
     WITH_DIR(a_folder_that_others_may_write_is_refused),
     WITH_DIR(a_file_in_place_of_the_folder_is_refused),
     cmocka_unit_test(an_empty_folder_name_is_refused),
+    WITH_DIR(one_relay_serves_from_a_folder_until_it_leaves),
     WITH_DIR(a_folder_of_another_user_is_refused),
     WITH_DIR(a_folder_that_cannot_be_written_is_refused),
     WITH_DIR(what_root_makes_in_the_folder_of_a_user_is_that_users),
