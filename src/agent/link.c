@@ -281,7 +281,7 @@ static int link_ticket(struct link *l, struct reader body) {
 static int link_want(struct link *l, struct reader body) {
   uint16_t n;
   if (frame_want_decode(body, &n) != 0) return ERR_SYNTAX;
-  warm_dial(l, n);
+  warm_wanted(l, n);
   return 0;
 }
 

@@ -36,6 +36,7 @@ struct link {
   size_t warm_n;
   size_t redials;                  /* data connections to dial again after a failure */
   uint64_t data_stood;             /* data connections that stood long enough to be believed, or got their OPEN */
+  bool data_warned;
   struct loop_timer data_check, redial;
   struct err data_err;
 };

@@ -29,6 +29,7 @@ struct warm {
   struct warm_secrets *secrets;
   uint8_t preface[PREFACE_BYTES];
   size_t preface_sent, have;
+  uint64_t since_ms;               /* connected */
   struct loop_io io;
   struct loop_deferred defer;
 };
@@ -153,6 +154,7 @@ static void warm_connected(void *user, int fd, const struct addr *to, const stru
     return;
   }
   w->fd = fd;
+  w->since_ms = loop_now_ms(l->client->loop);
   uint64_t number;
   w->secrets = secret_alloc(sizeof *w->secrets);
   if (w->secrets == NULL || link_keys_next(l->keys, &number, &w->secrets->keys) != 0 ||
@@ -189,15 +191,37 @@ static bool warm_any_stands(const struct link *l) {
   return false;
 }
 
-static void warm_check_due(struct loop_timer *t) {
-  struct link *l = CONTAINER_OF(t, struct link, data_check);
-  if (l->data_stood > 0 || warm_any_stands(l) || (l->warm_n == 0 && l->redials == 0 && l->data_err.code == 0)) return;
+static void warm_warn(struct link *l, const char *why) {
   char relay[80];
+  if (l->data_warned) return;
+  l->data_warned = true;
   addr_format(&l->address, relay, sizeof relay);
   client_event(l->client, ADIT_EVENT_WARNING, NULL, ADIT_EUNREACHABLE, "data_connections",
                "data connections to %s do not get through, though the control link does: %s (a firewall or proxy between here and "
-               "the relay lets only TLS out: allow plain TCP to that address)", relay,
-               l->data_err.code != 0 ? l->data_err.text : "no answer");
+               "the relay lets only TLS out: allow plain TCP to that address)", relay, why);
+}
+
+static void warm_check_due(struct loop_timer *t) {
+  struct link *l = CONTAINER_OF(t, struct link, data_check);
+  if (l->data_stood > 0 || warm_any_stands(l) || (l->warm_n == 0 && l->redials == 0 && l->data_err.code == 0)) return;
+  warm_warn(l, l->data_err.code != 0 ? l->data_err.text : "no answer");
+}
+
+/* A relay that has our connections closes those that it does not need, so few are ever left unused for long. One that asks for more
+   while many are has not seen them: something on the way accepts them and keeps what they say to itself. */
+static bool warm_are_swallowed(const struct link *l) {
+  size_t unused = 0;
+  uint64_t now_ms = loop_now_ms(l->client->loop);
+  LIST_FOREACH((struct list *)(uintptr_t)&l->warm, it) {
+    const struct warm *w = CONTAINER_OF(it, struct warm, node);
+    if (w->fd >= 0 && now_ms - w->since_ms >= DATA_CHECK_MS) unused++;
+  }
+  return l->data_stood == 0 && unused >= DATA_UNUSED_MAX;
+}
+
+void warm_wanted(struct link *l, size_t n) {
+  if (warm_are_swallowed(l)) warm_warn(l, "they are accepted but the relay does not see them");
+  warm_dial(l, n);
 }
 
 void warm_watch(struct link *l) {

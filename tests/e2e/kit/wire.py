@@ -8,11 +8,12 @@ from .process import DEADLINE_S, LIBC
 
 class Wire:
     def __init__(self, target, pass_data=True, record=True):
-        """The agent dials `address`; its connections go on to `target`. pass_data False: data connections are reset."""
+        """The agent dials `address`; its connections go on to `target`. pass_data False: data connections
+        are reset; "swallow": they are accepted and nobody reads them."""
         self.target, self.pass_data = target, pass_data
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
-        self.links, self.data, self.changed = [], [], threading.Condition()
+        self.links, self.data, self.swallowed, self.changed = [], [], [], threading.Condition()
         self.open, self.recorded = True, bytearray() if record else None
         threading.Thread(target=self._accept_all, daemon=True).start()
 
@@ -34,6 +35,8 @@ class Wire:
             is_link = first == b"\x16"
             if not self.open or not first or (not is_link and not self.pass_data):
                 return reset(inner)
+            if not is_link and self.pass_data == "swallow":
+                return self.swallowed.append(inner)
             outer = socket.create_connection(self.target, DEADLINE_S)
             outer.settimeout(None)
             for sock in (inner, outer):
