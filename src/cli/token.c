@@ -1,9 +1,11 @@
 /* `adit token create | list | revoke`: works on a relay's state folder, whether or not the relay runs, and tells it
    nothing: the relay looks. The hard thing is what a token must say of a relay that has never run: then the folder is
    told its domain here. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/limits.h"
@@ -225,6 +227,9 @@ static int with_state(const struct command *self, int argc, char **argv, size_t 
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
   int code = check_words(self, &parsed, words_n, &e);
   if (code == 0 && act == create) code = token_check_name(parsed.words[0], &e);
+  /* Only creating may make the folder: elsewhere a mistyped --state would look like one without tokens. */
+  if (code == 0 && act != create && stat(a.state, &(struct stat){0}) != 0)
+    code = err_set(&e, ERR_IO, "state folder %.200s: %s (give the relay's with --state)", a.state, strerror(errno));
   if (code == 0) {
     code = state_open(a.state, &s, &e);
     if (code == 0) {

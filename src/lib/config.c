@@ -82,7 +82,10 @@ static int config_load_environment(struct adit_config *config) {
 static int config_apply_file(struct adit_config *config, const struct user_file *f) {
   int r = 0;
   if (config->setup.ca_file == NULL && f->ca != NULL) r = set_text(config, &config->setup.ca_file, f->ca);
-  if (r != 0 || config->setup.tokens_n > 0 || f->token == NULL) return r;
+  if (r != 0 || config->setup.tokens_n > 0) return r;
+  if (f->token == NULL)
+    return f->relays_n == 0 ? 0 : err_set(&config->err, ERR_NOT_NOW, "the user's configuration: a relay is given but no token "
+                                          "(store one with adit login TOKEN, or remove the relay)");
   r = setup_add_token(&config->setup, f->token, &config->err);
   bool has_dials = config->setup.dials_n > 0;
   for (size_t i = 0; r == 0 && !has_dials && i < f->relays_n; i++) r = setup_add_relay(&config->setup, f->relays[i], &config->err);

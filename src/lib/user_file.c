@@ -49,7 +49,7 @@ static int parse_line(const char *from, const char *to, struct user_file *out) {
   if (from == key_end || value == to) return ERR_SYNTAX;
   if (key_is(from, key_end, "token")) return set_value(&out->token, value, to);
   if (key_is(from, key_end, "ca")) return set_value(&out->ca, value, to);
-  if (!key_is(from, key_end, "relay")) return 0;
+  if (!key_is(from, key_end, "relay")) return ERR_USAGE;   /* a setting that does nothing, such as allow, must not look as if it did */
   if (out->relays_n == ARRAY_LEN(out->relays)) return ERR_LIMIT;
   return set_value(&out->relays[out->relays_n++], value, to);
 }
@@ -64,7 +64,7 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
     if (r != 0) {
       user_file_free(out);
       return err_set(e, r, r == ERR_LIMIT ? "line %u: too many relays" : r == ERR_NOMEM ? "line %u: out of memory"
-                     : "line %u: not of the form key = value (correct it, or run `adit login` again)", line);
+                     : r == ERR_USAGE ? "line %u: no such setting here (there are token, relay and ca; give others as options)" : "line %u: not of the form key = value (correct it, or run `adit login` again)", line);
     }
     at = newline == NULL ? end : newline + 1;
   }
