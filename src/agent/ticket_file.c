@@ -22,6 +22,12 @@
 #include "base/secret.h"
 #include "base/text.h"
 
+static int ticket_file_fail(struct err *e, const char *path, const char *what) {
+  char reason[128];
+  return err_set(e, ERR_IO, "keep file %s: %s%s (give a file in a folder that you may write to)", path, what,
+                 strerror_r(errno, reason, sizeof reason));
+}
+
 /* Takes the line `key value\n` from the front of *at. */
 static int take_line(const char **at, const char *end, const char *key, char *value, size_t cap) {
   size_t key_n = strlen(key);
@@ -71,7 +77,8 @@ int ticket_file_encode(const struct ticket_file *f, char *out, size_t cap, size_
 int ticket_file_read(const char *path, struct ticket_file *f, bool *found, struct err *e) {
   *found = false;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  if (fd < 0) return errno == ENOENT ? 0 : err_set_errno(e, "keep file %s", path);
+  if (fd < 0 && errno == ENOENT) return 0;
+  if (fd < 0) return ticket_file_fail(e, path, "");
   char *text = malloc(TICKET_FILE_MAX_BYTES + 1);
   int r = ERR_NOMEM;
   if (text == NULL) {
@@ -82,7 +89,7 @@ int ticket_file_read(const char *path, struct ticket_file *f, bool *found, struc
   ssize_t got = 0;
   while (n <= TICKET_FILE_MAX_BYTES && (got = read(fd, text + n, TICKET_FILE_MAX_BYTES + 1 - n)) > 0) n += (size_t)got;
   if (got < 0) {
-    r = err_set_errno(e, "keep file %s", path);
+    r = ticket_file_fail(e, path, "");
     goto out;
   }
   r = 0;
@@ -129,7 +136,7 @@ int ticket_file_write(const char *path, const struct ticket_file *f, struct err 
   if (asprintf(&temp, "%s.XXXXXX", path) < 0) return err_set(e, ERR_NOMEM, "keep file %s: out of memory", path);
   int r = 0, fd = mkostemp(temp, O_CLOEXEC);    /* mode 0600 */
   if (fd < 0) {
-    r = err_set_errno(e, "keep file %s: cannot be written", path);
+    r = ticket_file_fail(e, path, "cannot be written: ");
     goto out;
   }
   int failed = write_all(fd, text, n);
@@ -142,7 +149,7 @@ int ticket_file_write(const char *path, const struct ticket_file *f, struct err 
   if (failed != 0) {
     unlink(temp);
     errno = write_errno;
-    r = err_set_errno(e, "keep file %s: cannot be written", path);
+    r = ticket_file_fail(e, path, "cannot be written: ");
     goto out;
   }
   sync_folder(path);

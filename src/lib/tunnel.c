@@ -42,7 +42,10 @@ static int parse_options(const struct adit_options *o, struct tunnel_request *r,
   if (o->plain && !o->unencrypted) return err_set(e, ERR_USAGE, "plain: is for the raw port only (ask for unencrypted, too)");
   r->flags = (o->unencrypted ? (uint32_t)TUNNEL_TCP : 0) | (o->plain ? (uint32_t)TUNNEL_PLAIN : 0) | (o->h2 ? (uint32_t)TUNNEL_H2 : 0);
   r->proxy_protocol = o->proxy_protocol != 0;
-  if (parse_alpn(o, r, e) != 0) return e->code != 0 ? e->code : err_set(e, ERR_USAGE, "alpn: not a list of protocols");
+  if (parse_alpn(o, r, e) != 0) {
+    if (e->code == 0) err_set(e, ERR_USAGE, "alpn: not a list of protocols (write it as http/1.1,h2)");
+    return e->code = ERR_USAGE;    /* a wrong argument, whatever is wrong with it */
+  }
   if (o->allow_n > ALLOW_CIDRS_MAX || (o->allow_n > 0 && o->allow == NULL))
     return err_set(e, ERR_USAGE, "allow: at most %d blocks", ALLOW_CIDRS_MAX);
   for (; r->allow_n < o->allow_n; r->allow_n++) {

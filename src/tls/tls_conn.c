@@ -177,8 +177,10 @@ static enum tls_status fail_handshake(struct tls_conn *t, struct err *e) {
     describe_verify(t, e);
     ERR_clear_error();
   } else if (reason >= ALERT_REASON_BASE && reason < ALERT_REASON_BASE + 256) {
-    err_set(e, ERR_CLOSED, "TLS handshake: the peer refused it: %s",
-            SSL_alert_desc_string_long(reason - ALERT_REASON_BASE));
+    const char *alert = SSL_alert_desc_string_long(reason - ALERT_REASON_BASE);
+    if (t->server != NULL) err_set(e, ERR_CLOSED, "TLS handshake: the peer refused it: %s", alert);
+    else err_set(e, ERR_CLOSED, "relay %s: the server there refused the TLS handshake: %s (check the address, and that the "
+                 "relay there has this name)", t->host, alert);
     ERR_clear_error();
   } else {
     err_set(e, ERR_SYNTAX, "TLS handshake: %s", pem_openssl_reason());

@@ -1,4 +1,5 @@
 """Every failure that a user can run into: its own text in the form `adit: what: why (what to do)`, and its exit status."""
+import os
 import socket
 
 import pytest
@@ -134,6 +135,33 @@ def test_data_connections_that_cannot_get_through(relay, agent, app, visitor, wi
     warning = running.events.wait("warning", DEADLINE_S * 2)
     assert warning["reason"] == "data_connections"
     assert "data connections to" in warning["text"] and "lets only TLS out" in warning["text"] and "allow plain TCP" in warning["text"]
+
+
+def test_data_connections_that_are_swallowed(relay, agent, app, wire):
+    """Something on the way accepts them and keeps what they say to itself."""
+    running = agent(app(echo), dial=wire(relay, pass_data="swallow").dial)
+    warning = running.events.wait("warning", DEADLINE_S * 2)
+    assert warning["reason"] == "data_connections" and "the relay does not see them" in warning["text"]
+
+
+def test_a_state_folder_serves_one_relay(relay, box):
+    assert relay.state in relay_fails(box, "--listen", "127.0.0.1:0", "--state", relay.state)
+
+
+def user_configuration(box, text):
+    os.makedirs(box.file("adit"), exist_ok=True)
+    box.file("adit/config", text)
+    return box.path
+
+
+def test_a_relay_in_the_users_file_needs_a_token(box):
+    done = box.adit("forward", "8000", env={"XDG_CONFIG_HOME": user_configuration(box, "relay = 127.0.0.1:1\n")})
+    expect_error(done, 1, "adit login")
+
+
+def test_a_setting_that_would_do_nothing_is_refused(box):
+    done = box.adit("forward", "8000", env={"XDG_CONFIG_HOME": user_configuration(box, "allow = 10.0.0.0/8\n")})
+    expect_error(done, 1, "line 1")
 
 
 @pytest.mark.parametrize("line,word", [("frobnicate = 1", "frobnicate"), ("listen", "line 4"), ("workers = many", "workers"), ("domain =", "domain")])

@@ -45,6 +45,12 @@ def test_a_name_is_given_once(relay, box):
     expect_error(box.adit("token", "create", "alice", "--state", relay.state, "--relay", relay.dial), 1, "alice")
 
 
+@pytest.mark.parametrize("words", [["list"], ["revoke", "alice"]], ids=" ".join)
+def test_a_mistyped_state_folder_is_not_made(box, words):
+    expect_error(box.adit("token", *words, "--state", box.file("none")), 1, box.file("none"))
+    assert not os.path.exists(box.file("none"))
+
+
 def test_revoking_an_unknown_name_is_an_error(relay, box):
     expect_error(box.adit("token", "revoke", "nobody", "--state", relay.state), 1, "nobody")
 
