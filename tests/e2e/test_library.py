@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from kit.app import echo, ends_by_reset, read_exactly
-from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED
+from kit.process import ADIT, BUILD, DEADLINE_S
 from kit.tls import TlsVisitor, context, how_it_ends
 
 EXAMPLES = ["example-forward", "example-poll", "example-poll-static"]
@@ -138,7 +138,7 @@ def test_the_hosts_signals_environment_and_folder_stay_its_own(library_host, app
     assert host.program.err.text() == ""
 
 
-@pytest.mark.skipif(SANITIZED, reason="a sanitizer may have a thread of its own")
+@pytest.mark.heavy      # not under sanitizers, which want to be loaded first and have threads of their own
 def test_a_client_is_one_thread_that_takes_no_signal(library_host, app):
     host = library_host([app(echo), app(echo)], [app(echo)])
     threads = host.threads()

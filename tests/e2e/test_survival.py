@@ -111,7 +111,7 @@ def test_a_ticket_file_is_private(relay, agent, app, box):
     assert os.stat(keep).st_mode & 0o777 == 0o600
 
 
-@pytest.mark.skipif(SANITIZED, reason="the slow disk is loaded before libc, where a sanitizer must be")
+@pytest.mark.heavy      # not under sanitizers, which want to be loaded first and have threads of their own
 def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
     """A reconnect renews the kept ticket; while its file is being written all goes on, and closing waits for it."""
     cable, gate, keep = wire(relay), box.file("gate"), box.file("keep")
