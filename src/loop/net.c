@@ -105,6 +105,7 @@ static int set_linger_reset(int fd) {
 int net_stream_setup(int fd) {
   if (set_linger_reset(fd) != 0) return ERR_IO;
   if (set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0) return ERR_IO;
+  if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) != 0) return ERR_IO;
   if (set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1) != 0) return ERR_IO;
   if (set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) != 0) return ERR_IO;
   if (set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) != 0) return ERR_IO;

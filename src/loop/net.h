@@ -23,7 +23,8 @@ int net_accept(int listen_fd, struct addr *peer) MUST_USE;
 int net_connect(const struct addr *a, struct err *e) MUST_USE;
 int net_connect_result(int fd) MUST_USE;         /* 0, NET_AGAIN or -errno */
 
-/* A stream socket: TCP_NODELAY, keepalive, and SO_LINGER {1,0}, so that death of the process is a reset. */
+/* A stream socket: TCP_NODELAY, keepalive, urgent data in its place among the rest, and SO_LINGER {1,0}, so that death of the
+   process is a reset. */
 int net_stream_setup(int fd) MUST_USE;
 void net_linger_off(int fd);                     /* only when both directions have ended cleanly */
 int net_local(int fd, struct addr *a) MUST_USE;

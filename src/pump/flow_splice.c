@@ -14,6 +14,8 @@ static enum flow_result splice_fill(struct flow *f) {
   if (f->pipe == NULL) f->pipe = pool_pipe_take(f->pump->pool);
   if (f->pipe == NULL) return flow_copy_fill(f);
   ssize_t n = net_splice(f->source->fd, f->pipe->write_fd, PIPE_BYTES, false);
+  /* Before a byte of urgent data splice says so for ever, while epoll calls the socket readable. */
+  if (n == NET_AGAIN) return flow_copy_fill(f);
   if (n > 0) {
     f->piped = (size_t)n;
     f->spent += (size_t)n;

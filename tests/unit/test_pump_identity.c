@@ -275,6 +275,21 @@ static void one_byte_segments_arrive_whole_and_in_order(void **state) {
   RIG_UNTIL(r, (rig_expect_pattern(r->visitor, &got, SIZE_MAX), got == 400));
 }
 
+/* splice stops before a byte of urgent data and says EAGAIN for ever, while epoll calls the socket readable. */
+static void urgent_data_passes_in_its_place_and_does_not_spin(void **state) {
+  struct rig *r = *state;
+  start_plain(r);
+  rig_send_text(r->visitor, "a");
+  assert_int_equal(send(r->visitor, "b", 1, MSG_OOB), 1);
+  rig_send_text(r->visitor, "cd");
+  rig_expect_text(r, r->agent, "abcd");
+  rig_settle(r);
+  assert_int_equal(send(r->agent, "e", 1, MSG_OOB), 1);
+  rig_send_text(r->agent, "f");
+  rig_expect_text(r, r->visitor, "ef");
+  rig_settle(r);
+}
+
 static void the_first_bytes_go_to_the_peer_before_anything_else(void **state) {
   struct rig *r = *state;
   struct pump_params params = {.peer_first = (const uint8_t *)"PROXY ", .peer_first_n = 6};
@@ -419,6 +434,7 @@ int main(void) {
     IN_BOTH_MODES(a_stream_without_a_pipe_copies),
     IN_BOTH_MODES(a_socket_that_hung_up_does_not_spin),
     IN_BOTH_MODES(one_byte_segments_arrive_whole_and_in_order),
+    IN_BOTH_MODES(urgent_data_passes_in_its_place_and_does_not_spin),
     IN_BOTH_MODES(the_first_bytes_go_to_the_peer_before_anything_else),
     IN_BOTH_MODES(the_prefix_is_verified_and_stripped_while_the_other_direction_flows),
     IN_BOTH_MODES(a_forged_prefix_resets_both),
