@@ -18,6 +18,10 @@
 #include "tls/tls_ctx.h"
 #include "tls/tls_hooks.h"
 
+/* A client may try it once for old habit's sake; each attempt costs us a record, which a client that does not read leaves with
+   us. */
+enum { RENEGOTIATIONS_MAX = 4 };
+
 enum conn_state { CONN_HANDSHAKE, CONN_DONE, CONN_FAILED, CONN_TAKEN };
 
 struct tls_conn {
@@ -29,6 +33,7 @@ struct tls_conn {
   bool wants_exporter;
   bool app_written;                /* something went out through OpenSSL after the handshake */
   uint64_t tls12_sequence;         /* records written by OpenSSL since its ChangeCipherSpec */
+  unsigned renegotiations;         /* that the visitor asked for and OpenSSL refused with a warning */
   uint64_t late_bytes;             /* written by the very call that completed the handshake */
   uint8_t header[RECORD_HEADER_BYTES]; /* of the record that is being fed */
   size_t header_n, body_left;
@@ -36,13 +41,15 @@ struct tls_conn {
   char required_alpn[64];          /* client */
 };
 
-/* OpenSSL tells the header of each record that it writes. */
+/* OpenSSL tells the header of each record that it writes, and what stands in an alert. */
 static void on_message(int writing, int version, int type, const void *bytes, size_t n, SSL *ssl, void *arg) {
   (void)version;
   (void)ssl;
   struct tls_conn *t = arg;
+  const uint8_t *p = bytes;
+  if (writing && type == SSL3_RT_ALERT && n == 2 && p[1] == SSL_AD_NO_RENEGOTIATION) t->renegotiations++;
   if (!writing || type != SSL3_RT_HEADER || n == 0) return;
-  t->tls12_sequence = *(const uint8_t *)bytes == RECORD_CHANGE_CIPHER_SPEC ? 0 : t->tls12_sequence + 1;
+  t->tls12_sequence = p[0] == RECORD_CHANGE_CIPHER_SPEC ? 0 : t->tls12_sequence + 1;
 }
 
 static struct tls_conn *conn_new(SSL_CTX *ctx, struct err *e) {
@@ -344,6 +351,10 @@ int tls_conn_read(struct tls_conn *t, uint8_t *p, size_t n) {
   uint64_t before = BIO_number_written(t->out);
   int got = SSL_read(t->ssl, p, (int)size_min(n, INT_MAX));
   if (BIO_number_written(t->out) != before) t->app_written = true;
+  if (t->renegotiations > RENEGOTIATIONS_MAX) {
+    tls_conn_alert(t, ALERT_UNEXPECTED_MESSAGE);
+    return TLS_IO_RESET;
+  }
   return got > 0 ? got : io_failure(t, got);
 }
 

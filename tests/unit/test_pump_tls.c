@@ -2,6 +2,8 @@
 #include "pump_far.h"
 
 #include <openssl/err.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
 #include <openssl/ssl.h>
 
 #include "tls/authority.h"
@@ -207,6 +209,55 @@ static void garbage_in_the_stream_is_answered_with_an_alert_and_resets_the_wire(
   assert_int_equal(r->why, CLOSE_PROTOCOL);
 }
 
+/* The visitor's write key, as RFC 5246 6.3 has it. */
+static struct aead *visitor_key(SSL *ssl, uint8_t salt[4]) {
+  static const char label[] = "key expansion";
+  uint8_t seed[sizeof(label) - 1 + 64], master[48], block[2 * (32 + 4)];
+  char digest[32];
+  const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+  bool long_key = SSL_CIPHER_get_bits(cipher, NULL) == 256;
+  size_t key_n = long_key ? 32 : 16;
+  memcpy(seed, label, sizeof(label) - 1);
+  SSL_get_server_random(ssl, seed + sizeof(label) - 1, 32);
+  SSL_get_client_random(ssl, seed + sizeof(label) - 1 + 32, 32);
+  size_t master_n = SSL_SESSION_get_master_key(SSL_get0_session(ssl), master, sizeof(master));
+  strcpy(digest, EVP_MD_get0_name(SSL_CIPHER_get_handshake_digest(cipher)));
+  const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("digest", digest, 0),
+                               OSSL_PARAM_construct_octet_string("secret", master, master_n),
+                               OSSL_PARAM_construct_octet_string("seed", seed, sizeof(seed)), OSSL_PARAM_construct_end()};
+  EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
+  EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
+  assert_int_equal(EVP_KDF_derive(ctx, block, 2 * (key_n + 4), params), 1);
+  EVP_KDF_CTX_free(ctx);
+  EVP_KDF_free(kdf);
+  memcpy(salt, block + 2 * key_n, 4);
+  return aead_new(long_key ? AEAD_AES_256_GCM : AEAD_AES_128_GCM, block, true);
+}
+
+/* A handshake message that begins like a ClientHello: OpenSSL answers each with a warning and goes on. */
+static void put_renegotiation(struct aead *key, const uint8_t salt[4], uint8_t sequence, uint8_t record[5 + 8 + 4 + 16]) {
+  uint8_t nonce[12] = {salt[0], salt[1], salt[2], salt[3], [11] = sequence};
+  uint8_t ad[13] = {[7] = sequence, RECORD_HANDSHAKE, 3, 3, 0, 4}, hello[4] = {1};
+  const uint8_t header[5] = {RECORD_HANDSHAKE, 3, 3, 0, 8 + 4 + 16};
+  memcpy(record, header, 5);
+  memcpy(record + 5, nonce + 4, 8);
+  assert_int_equal(aead_seal(key, nonce, ad, sizeof(ad), hello, 4, record + 13, record + 17), 0);
+}
+
+/* Else a visitor that does not read would make the answers pile up in our memory. */
+static void a_visitor_that_keeps_asking_to_renegotiate_is_ended_by_an_alert(void **state) {
+  struct tls_fixture *f = *state;
+  uint8_t salt[4], record[5 + 8 + 4 + 16];
+  struct aead *key = visitor_key(f->visitor, salt);
+  for (uint8_t sequence = 1; sequence <= 20; sequence++) {
+    put_renegotiation(key, salt, sequence, record);
+    assert_int_equal(send(f->base.rig->visitor, record, sizeof(record), MSG_NOSIGNAL), sizeof(record));
+  }
+  aead_free(key);
+  RIG_UNTIL(f->base.rig, f->base.rig->ended);
+  assert_int_equal(f->base.rig->why, CLOSE_PROTOCOL);
+}
+
 static void a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert(void **state) {
   struct tls_fixture *f = *state;
   struct rig *r = f->base.rig;
@@ -237,6 +288,7 @@ int main(void) {
     TEST(end_of_the_app_is_close_notify_and_the_upload_flows),
     TEST(fin_without_close_notify_is_a_truncation_and_resets_the_wire),
     TEST(garbage_in_the_stream_is_answered_with_an_alert_and_resets_the_wire),
+    TEST(a_visitor_that_keeps_asking_to_renegotiate_is_ended_by_an_alert),
     TEST(a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert),
     TEST(abort_tells_the_visitor_by_a_fatal_alert),
   };
