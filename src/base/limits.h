@@ -67,6 +67,7 @@ enum {
   /* streams */
   STREAM_BUFFER_BYTES = 16 * (16384 + 22), /* sixteen full records with their framing */
   STREAM_BYTES_PER_TURN_MAX = 1 << 20,
+  IDLE_RECORDS_PER_TURN_MAX = 32,          /* records without data: each may cost several key derivations */
   PIPE_BYTES = 1 << 18,                    /* never more than a buffer takes; a power of two, as the kernel would make it */
   PIPES_PER_LOOP_MAX = 64,
   BUFFERS_IDLE_PER_LOOP_MAX = 16,

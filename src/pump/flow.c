@@ -183,6 +183,7 @@ void flow_step(struct flow *f) {
   const struct pump *p = f->pump;
   f->wants_read = f->wants_write = f->dry = false;
   f->spent = 0;
+  f->idle_records = 0;
   bool going = true;
   while (going && !p->over && !flow_is_at_rest(f)) {
     enum flow_result r = f->kind->drain(f);
@@ -193,6 +194,11 @@ void flow_step(struct flow *f) {
     if (r == FLOW_RESET) {
       side_is_reset(f->sink);
       continue;
+    }
+    if (f->idle_records >= IDLE_RECORDS_PER_TURN_MAX) {
+      f->wants_write = true;       /* what is left is in our buffer, of which no event tells; the sink can be written, so it
+                                      makes the next turn ours */
+      break;
     }
     if (f->state == FLOW_PREFIX) going = flow_read_prefix(f);
     else if (f->state == FLOW_OPEN) going = flow_read(f);

@@ -67,6 +67,7 @@ struct flow {
   size_t uncounted;                              /* of what is held next: not the stream's bytes */
   size_t plain_held;                             /* seal: plaintext inside the records held */
   size_t spent;                                  /* bytes read in this step */
+  unsigned idle_records;                         /* unseal: without data, opened in this step */
   uint64_t bytes;
   uint64_t progress_ms;
   uint64_t *total, *counter;

@@ -20,7 +20,9 @@ static enum flow_result unseal_records(struct flow *f, struct buffer *b) {
       buffer_segment_push(b, plain, n);
       break;
     case SEALED_NOTHING:
-      break;
+      if (++f->idle_records < IDLE_RECORDS_PER_TURN_MAX) break;
+      f->more = true;
+      return FLOW_MOVED;
     case SEALED_EOF:
       f->verdict = FLOW_CLEAN_END;
       break;

@@ -133,6 +133,34 @@ static void key_updates_while_our_writes_are_blocked_are_no_deadlock(void **stat
   record_keys_free(&keys);
 }
 
+/* A KeyUpdate costs us several derivations, its sender 27 bytes: other streams must have their turns in between. */
+static void a_flood_of_key_updates_is_worked_off_over_many_turns(void **state) {
+  enum { UPDATES = 2000 };
+  struct fixture *f = *state;
+  static const uint8_t message[] = {24, 0, 0, 1, 0}, text[] = {'h', 'i'};
+  start_sealed(f, 0);
+  struct record_keys keys;
+  keys_of_visitor(&keys);
+  struct far *a = &f->far;
+  for (int i = 0; i < UPDATES; i++) {
+    memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, message, sizeof(message));
+    assert_int_equal(record_seal(&keys, RECORD_HANDSHAKE, a->out + a->out_n, sizeof(message)), 0);
+    assert_int_equal(record_keys_update(&keys), 0);
+    a->out_n += sizeof(message) + RECORD_OVERHEAD_BYTES;
+  }
+  memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, text, sizeof(text));
+  assert_int_equal(record_seal(&keys, RECORD_APPLICATION_DATA, a->out + a->out_n, sizeof(text)), 0);
+  a->out_n += sizeof(text) + RECORD_OVERHEAD_BYTES;
+  record_keys_free(&keys);
+  char got[8];
+  unsigned turns = 0;
+  ssize_t n = -1;
+  RIG_UNTIL(f->rig, (far_flush(f), turns++, (n = rig_recv(f->rig->visitor, got, sizeof(got))) != -1));
+  assert_int_equal(n, (ssize_t)sizeof(text));
+  assert_true(turns > UPDATES / IDLE_RECORDS_PER_TURN_MAX);
+  rig_settle(f->rig);
+}
+
 static void close_notify_is_half_close_and_the_answer_flows(void **state) {
   struct fixture *f = *state;
   start_sealed(f, 0);
@@ -303,6 +331,7 @@ int main(void) {
     TEST(thousands_of_tiny_records_in_one_read_pass),
     TEST(key_updates_are_answered_without_data_and_coalesced),
     TEST(key_updates_while_our_writes_are_blocked_are_no_deadlock),
+    TEST(a_flood_of_key_updates_is_worked_off_over_many_turns),
     TEST(close_notify_is_half_close_and_the_answer_flows),
     TEST(end_of_the_app_is_close_notify_then_fin_and_the_upload_flows),
     TEST(data_and_close_notify_in_one_segment_end_cleanly),
