@@ -44,8 +44,15 @@ static int slots_of(struct buffer *b, size_t fragment, struct iovec slots[SLOTS_
   return (int)n;
 }
 
-static enum flow_result seal_fill(struct flow *f) {
+/* CLEAN_END: none was owed, and data may be written. After our fatal alert none may: the other direction has read a violation,
+   and tells of it only when its sink has taken what came before. */
+static enum flow_result seal_owed_first(struct flow *f) {
   enum flow_result r = flow_owed_fill(f);
+  return r == FLOW_CLEAN_END && sealed_write_ended(f->pump->sealed) ? FLOW_VIOLATION : r;
+}
+
+static enum flow_result seal_fill(struct flow *f) {
+  enum flow_result r = seal_owed_first(f);
   if (r != FLOW_CLEAN_END) return r;
   struct buffer *b = flow_buffer(f);
   if (b == NULL) return FLOW_NO_MEMORY;
@@ -96,7 +103,7 @@ static enum flow_result tls_read_slots(struct tls_conn *t, const struct iovec *s
 }
 
 static enum flow_result seal_from_tls_fill(struct flow *f) {
-  enum flow_result r = flow_owed_fill(f);
+  enum flow_result r = seal_owed_first(f);
   if (r != FLOW_CLEAN_END) return r;
   struct buffer *b = flow_buffer(f);
   if (b == NULL) return FLOW_NO_MEMORY;

@@ -161,6 +161,43 @@ static void a_flood_of_key_updates_is_worked_off_over_many_turns(void **state) {
   rig_settle(f->rig);
 }
 
+/* The record that breaks the stream was read together with data that its sink does not take yet. Our alert is the last that
+   the wire carries, so what the app sends meanwhile can no longer be sealed. */
+static void a_violation_behind_blocked_data_is_still_a_violation(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  struct far *a = &f->far;
+  int small = 4096;
+  assert_int_equal(setsockopt(r->peer_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+  start_sealed(f, 0);
+  const struct flow *to_peer = &r->pump->to_peer;
+  RIG_UNTIL(r, (far_send_pattern(f, BIG), to_peer->wants_write && a->out_n > 0));
+  /* The rest of what is begun, and then a record that nobody has sealed. */
+  uint8_t garbage[64] = {RECORD_APPLICATION_DATA, 3, 3, 0, 59};
+  size_t got = 0, garbage_at = 0;
+  RIG_UNTIL(r, ({
+              far_flush(f);
+              if (a->out_n == 0 && garbage_at < sizeof(garbage)) {
+                ssize_t n = send(r->agent, garbage + garbage_at, sizeof(garbage) - garbage_at, MSG_NOSIGNAL);
+                if (n > 0) garbage_at += (size_t)n;
+              }
+              if (to_peer->verdict == FLOW_MOVED) rig_expect_pattern(r->visitor, &got, 2048);
+              to_peer->verdict != FLOW_MOVED;
+            }));
+  assert_int_equal(to_peer->verdict, FLOW_VIOLATION);
+  assert_true(to_peer->wants_write);
+  rig_send_text(r->visitor, "meanwhile");
+  a->keep_text = true;
+  RIG_UNTIL(r, ({
+              far_read(f, SIZE_MAX);
+              rig_expect_pattern(r->visitor, &got, 2048);
+              r->ended;
+            }));
+  assert_int_equal(r->why, CLOSE_PROTOCOL);
+  far_read(f, SIZE_MAX);
+  assert_true(a->alerted);
+}
+
 static void close_notify_is_half_close_and_the_answer_flows(void **state) {
   struct fixture *f = *state;
   start_sealed(f, 0);
@@ -332,6 +369,7 @@ int main(void) {
     TEST(key_updates_are_answered_without_data_and_coalesced),
     TEST(key_updates_while_our_writes_are_blocked_are_no_deadlock),
     TEST(a_flood_of_key_updates_is_worked_off_over_many_turns),
+    TEST(a_violation_behind_blocked_data_is_still_a_violation),
     TEST(close_notify_is_half_close_and_the_answer_flows),
     TEST(end_of_the_app_is_close_notify_then_fin_and_the_upload_flows),
     TEST(data_and_close_notify_in_one_segment_end_cleanly),
