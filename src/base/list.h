@@ -17,6 +17,13 @@ static inline void list_push_head(struct list *head, struct list *n) {
 static inline void list_remove(struct list *n) {
   n->prev->next = n->next; n->next->prev = n->prev; list_init(n);
 }
+/* To the end of `to`; `from` is empty then. */
+static inline void list_move_all(struct list *to, struct list *from) {
+  if (list_empty(from)) return;
+  from->next->prev = to->prev; to->prev->next = from->next;
+  from->prev->next = to; to->prev = from->prev;
+  list_init(from);
+}
 #define LIST_FOREACH(head, it) for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
 
 #endif

@@ -227,19 +227,19 @@ static bool side_is_unacked(struct side *s) {
   return net_unacked_ms(s->fd) > UNACKED_MAX_MS;
 }
 
-static struct pump *pool_find_unacked(struct pump_pool *pool) {
-  LIST_FOREACH(&pool->pumps, it) {
-    struct pump *p = CONTAINER_OF(it, struct pump, link);
-    if (side_is_unacked(&p->wire) || side_is_unacked(&p->peer)) return p;
-  }
-  return NULL;
-}
-
-/* Instead of TCP_USER_TIMEOUT, which kills a healthy peer that merely does not read. on_end may end any other pump, so the list
-   is begun again after each. */
+/* Instead of TCP_USER_TIMEOUT, which kills a healthy peer that merely does not read. on_end may end any other pump or start one,
+   so no place in a list is kept over it: those still to be looked at stand in a list of their own. */
 static void pool_sweep(struct loop_timer *t) {
   struct pump_pool *pool = CONTAINER_OF(t, struct pump_pool, sweep);
-  for (struct pump *p; (p = pool_find_unacked(pool)) != NULL;) pump_abort(p, CLOSE_UNACKED);
+  struct list left;
+  list_init(&left);
+  list_move_all(&left, &pool->pumps);
+  while (!list_empty(&left)) {
+    struct pump *p = CONTAINER_OF(left.next, struct pump, link);
+    list_remove(&p->link);
+    list_push_tail(&pool->pumps, &p->link);
+    if (side_is_unacked(&p->wire) || side_is_unacked(&p->peer)) pump_abort(p, CLOSE_UNACKED);
+  }
   if (list_empty(&pool->pumps)) return;
   /* Out of memory: keepalive still finds the dead, and the next pump sets the timer again. */
   (void)!loop_timer_set(pool->loop, t, SWEEP_MS, pool_sweep);

@@ -1,0 +1,261 @@
+/* The pump and the record layer when what lies below them fails: each allocation in turn, and a far end that acknowledges
+   nothing. A test named test_seam_* is linked so that it stands between the layers and these calls. */
+#include "pump_far.h"
+
+#include <openssl/crypto.h>
+
+#include "base/buf.h"
+
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+uint32_t __real_net_unacked_ms(int fd);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+uint32_t __wrap_net_unacked_ms(int fd);
+
+static bool armed, failed;
+static unsigned until_failure;     /* allocations that still succeed */
+static int unacked_fd = -1;
+
+static bool fails_now(void) {
+  if (!armed || failed) return false;
+  failed = until_failure-- == 0;
+  return failed;
+}
+
+void *__wrap_malloc(size_t n) { return fails_now() ? NULL : __real_malloc(n); }
+void *__wrap_calloc(size_t n, size_t size) { return fails_now() ? NULL : __real_calloc(n, size); }
+void *__wrap_realloc(void *p, size_t n) { return fails_now() ? NULL : __real_realloc(p, n); }
+uint32_t __wrap_net_unacked_ms(int fd) { return fd == unacked_fd ? UNACKED_MAX_MS + 1 : __real_net_unacked_ms(fd); }
+
+static void *openssl_malloc(size_t n, const char *file, int line) {
+  (void)file;
+  (void)line;
+  return __wrap_malloc(n);
+}
+
+static void *openssl_realloc(void *p, size_t n, const char *file, int line) {
+  (void)file;
+  (void)line;
+  return __wrap_realloc(p, n);
+}
+
+static void openssl_free(void *p, const char *file, int line) {
+  (void)file;
+  (void)line;
+  free(p);
+}
+
+/* Runs the scenario with its first allocation failing, then its second, until it needs no more. */
+static void fail_each_allocation(void (*scenario)(void)) {
+  unsigned runs = 0;
+  do {
+    failed = false;
+    until_failure = runs++;
+    scenario();
+    assert_false(armed);
+    assert_true(runs < 1000);
+  } while (failed);
+  assert_true(runs > 1);
+}
+
+static void buf_scenario(void) {
+  struct buf b;
+  uint8_t part[1000] = {1};
+  size_t have = 0;
+  buf_init(&b, 10000);
+  armed = true;
+  for (int i = 0; i < 10; i++) {
+    int r = buf_append(&b, part, sizeof(part));
+    assert_true(r == 0 || r == ERR_NOMEM);
+    if (r == 0) have += sizeof(part);
+    assert_int_equal(b.len, have);
+  }
+  armed = false;
+  assert_int_equal(have, failed ? 9000 : 10000);
+  buf_free(&b);
+}
+
+static void sealed_scenario(void) {
+  struct sealed *far = make_sealed(true, 0);
+  uint8_t record[256] = {0}, *plain;
+  size_t consumed, n;
+  struct sealed_params params = {
+    .suite = tls_suite_find(0x1303), .read_secret = secret_up, .write_secret = secret_down};
+  armed = true;
+  struct sealed *s = sealed_new(&params);
+  if (s != NULL) {
+    record[RECORD_HEADER_BYTES] = 1;
+    if (sealed_write(s, record, 1) == 0) {
+      enum sealed_result r = sealed_read(s, record, 1 + RECORD_OVERHEAD_BYTES, &consumed, &plain, &n);
+      assert_int_equal(r, SEALED_FAILED); /* our own record is not one of the peer's */
+    }
+    assert_true(sealed_owes(s));
+    n = sealed_write_owed(s, record);
+    assert_true(n == 0 || n == 2 + RECORD_OVERHEAD_BYTES);
+    assert_true(sealed_write_ended(s));
+  }
+  armed = false;
+  sealed_free(s);
+  sealed_free(far);
+}
+
+/* A key that cannot be changed ends the stream: nothing goes out under the old one. */
+static void update_scenario(void) {
+  static const uint8_t message[] = {24, 0, 0, 1, 1};
+  struct sealed *s = make_sealed(false, 0);
+  struct record_keys keys;
+  uint8_t record[64], *plain;
+  size_t consumed, n;
+  assert_int_equal(record_keys_init(&keys, tls_suite_find(0x1301), secret_up, 0, true), 0);
+  memcpy(record + RECORD_HEADER_BYTES, message, sizeof(message));
+  assert_int_equal(record_seal(&keys, RECORD_HANDSHAKE, record, sizeof(message)), 0);
+  record_keys_free(&keys);
+  armed = true;
+  enum sealed_result r = sealed_read(s, record, sizeof(message) + RECORD_OVERHEAD_BYTES, &consumed, &plain, &n);
+  assert_true(r == SEALED_NOTHING || (failed && r == SEALED_FAILED));
+  uint8_t owed[SEALED_OWED_MAX];
+  n = sealed_write_owed(s, owed);
+  armed = false;
+  if (!failed) assert_int_equal(n, sizeof(message) + RECORD_OVERHEAD_BYTES);
+  if (n == 0) assert_int_equal(sealed_write(s, record, 1), ERR_NOT_NOW);
+  sealed_free(s);
+}
+
+static enum pump_mode mode;
+static bool with_seal;
+
+/* Bytes both ways, a KeyUpdate, a clean end; or whatever an allocation that fails makes of it. */
+static void pump_scenario(void) {
+  struct fixture f = {.rig = rig_new(mode), .far.sealed = make_sealed(true, 0)};
+  struct rig *r = f.rig;
+  struct pump_params params = {.wire_fd = r->wire_fd, .peer_fd = r->peer_fd, .on_end = rig_on_end, .user = r,
+                               .sealed = with_seal ? make_sealed(false, 0) : NULL,
+                               .peer_first = (const uint8_t *)"first", .peer_first_n = 5};
+  struct err e = {0};
+  char got[64];
+  rig_send_text(r->visitor, "up");
+  if (with_seal) far_send_text(&f, "down");
+  else rig_send_text(r->agent, "down");
+  shutdown(r->visitor, SHUT_WR);
+  if (with_seal) far_close(&f);
+  shutdown(r->agent, SHUT_WR);
+  armed = true;
+  if (pump_start(r->pool, &params, &r->pump, &e) == 0) {
+    RIG_UNTIL(r, r->ended);
+    armed = false;
+    if (!failed) assert_int_equal(r->why, CLOSE_CLEAN);
+    if (r->why == CLOSE_CLEAN) {
+      rig_expect_text(r, r->visitor, "firstdown");
+      while (rig_recv(r->agent, got, sizeof(got)) > 0) continue;
+    }
+    RIG_UNTIL(r, list_empty(&r->pool->lingers));
+  } else {
+    armed = false;
+    assert_true(failed);
+    sealed_free(params.sealed);    /* nothing was taken */
+    net_close(r->wire_fd);
+    net_close(r->peer_fd);
+  }
+  rig_free(r);
+  sealed_free(f.far.sealed);
+}
+
+static void a_buf_survives_each_allocation_failing(void **state) {
+  (void)state;
+  fail_each_allocation(buf_scenario);
+}
+
+static void the_record_layer_survives_each_allocation_failing(void **state) {
+  (void)state;
+  fail_each_allocation(sealed_scenario);
+  fail_each_allocation(update_scenario);
+}
+
+static void a_spliced_pump_survives_each_allocation_failing(void **state) {
+  (void)state;
+  mode = PUMP_SPLICE;
+  with_seal = false;
+  fail_each_allocation(pump_scenario);
+}
+
+static void a_copying_pump_survives_each_allocation_failing(void **state) {
+  (void)state;
+  mode = PUMP_COPY;
+  with_seal = false;
+  fail_each_allocation(pump_scenario);
+}
+
+static void a_sealed_pump_survives_each_allocation_failing(void **state) {
+  (void)state;
+  mode = PUMP_SPLICE;
+  with_seal = true;
+  fail_each_allocation(pump_scenario);
+}
+
+/* on_end may end any other pump, in the midst of the sweep. */
+struct neighbours {
+  struct rig *rig;
+  struct pump *last;
+};
+
+static void on_end_abort_neighbour(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire) {
+  struct neighbours *n = user;
+  (void)p;
+  (void)to_peer;
+  (void)to_wire;
+  assert_int_equal(why, CLOSE_UNACKED);
+  pump_abort(n->last, CLOSE_LOCAL);
+}
+
+static void the_sweep_resets_what_is_unacknowledged_and_nothing_else(void **state) {
+  (void)state;
+  struct rig *r = rig_new(PUMP_SPLICE);
+  struct neighbours n = {.rig = r};
+  int visitor[2], peer[2], agent[2], wire[2];
+  for (int i = 0; i < 2; i++) {
+    rig_tcp_pair(&visitor[i], &peer[i]);
+    rig_tcp_pair(&agent[i], &wire[i]);
+  }
+  struct err e = {0};
+  struct pump *dead;
+  struct pump_params params = {.wire_fd = wire[0], .peer_fd = peer[0], .on_end = on_end_abort_neighbour, .user = &n};
+  assert_int_equal(pump_start(r->pool, &params, &dead, &e), 0);
+  struct pump_params healthy = {0};
+  rig_start(r, &healthy);
+  params = (struct pump_params){.wire_fd = wire[1], .peer_fd = peer[1]};
+  assert_int_equal(pump_start(r->pool, &params, &n.last, &e), 0);
+  size_t sent = 0;
+  RIG_UNTIL(r, (rig_send_pattern(agent[0], &sent, SIZE_MAX), dead->to_peer.wants_write));
+  unacked_fd = peer[0];
+  assert_int_equal(loop_timer_set(r->loop, &r->pool->sweep, 0, r->pool->sweep.fn), 0);
+  loop_turn(r->loop, 0);
+  assert_int_equal(pump_pool_stats(r->pool)->pumps, 1);
+  unacked_fd = -1;
+  assert_false(r->ended);
+  assert_true(loop_timer_is_set(&r->pool->sweep));
+  for (int i = 0; i < 2; i++) {
+    size_t got = 0;
+    assert_int_equal(rig_expect_pattern(visitor[i], &got, SIZE_MAX), RIG_RESET);
+    rig_close(&visitor[i]);
+    rig_close(&agent[i]);
+  }
+  rig_free(r);
+}
+
+int main(void) {
+  /* Before OpenSSL's first allocation; its own one-time ones are made below, so that they do not fail instead. */
+  if (CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) != 1) return 1;
+  sealed_free(make_sealed(false, 0));
+  const struct CMUnitTest tests[] = {
+    cmocka_unit_test(a_buf_survives_each_allocation_failing),
+    cmocka_unit_test(the_record_layer_survives_each_allocation_failing),
+    cmocka_unit_test(a_spliced_pump_survives_each_allocation_failing),
+    cmocka_unit_test(a_copying_pump_survives_each_allocation_failing),
+    cmocka_unit_test(a_sealed_pump_survives_each_allocation_failing),
+    cmocka_unit_test(the_sweep_resets_what_is_unacknowledged_and_nothing_else),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
