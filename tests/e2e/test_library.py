@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from kit.app import echo, ends_by_reset, read_exactly
-from kit.process import ADIT, BUILD, DEADLINE_S
+from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED
 from kit.tls import TlsVisitor, context, how_it_ends
 
 EXAMPLES = ["example-forward", "example-poll", "example-poll-static"]
