@@ -127,11 +127,18 @@ static int read_operators(struct relay *r, struct err *e) {
   return rc;
 }
 
-/* What `adit token create` puts into tokens. */
+/* This relay as tokens know it. */
+static int describe_self(struct relay *r, struct token_relay *self, struct err *e) {
+  *self = (struct token_relay){.dial = r->dial};
+  (void)snprintf(self->name, sizeof self->name, "%s", r->options->domain);
+  return certs_pin(r->certs, &self->pin, e);
+}
+
+/* For `adit token create`. Embedded relays share a folder and have no such tokens. */
 static int remember_settings(struct relay *r, struct err *e) {
-  struct token_relay self = {.dial = r->dial};
-  (void)snprintf(self.name, sizeof self.name, "%s", r->options->domain);
-  int rc = certs_pin(r->certs, &self.pin, e);
+  struct token_relay self;
+  if (r->options->ready_fd >= 0) return 0;
+  int rc = describe_self(r, &self, e);
   return rc == 0 ? issue_relay_remember(r->state, &self, e) : rc;
 }
 
@@ -156,8 +163,10 @@ static int announce_embedded(struct relay *r, struct err *e) {
   char token[TOKEN_TEXT_MAX_CHARS + 1], name[TOKEN_NAME_MAX_CHARS + 1];
   if (o->ready_fd < 0) return 0;
   (void)snprintf(name, sizeof name, "embedded-%016llx", (unsigned long long)r->instance);
-  struct issue_request q = {.name = name, .unlisted = true};
-  int rc = issue_token(r->state, &q, time(NULL), token, e);
+  struct token_relay self;
+  struct issue_request q = {.name = name, .unlisted = true, .relays = &self, .relays_n = 1};
+  int rc = describe_self(r, &self, e);
+  if (rc == 0) rc = issue_token(r->state, &q, time(NULL), token, e);
   if (rc != 0) return rc;
   if (dprintf(o->ready_fd, "TOKEN %s\nCA %s/authority.pem\n", token, o->state_dir) < 0) rc = err_set_errno(e, "relay: cannot answer the program that started it");
   wipe(token, sizeof token);
