@@ -66,16 +66,19 @@ enum {
 
   /* streams */
   STREAM_BUFFER_BYTES = 16 * (16384 + 22), /* sixteen full records with their framing */
+  STREAM_BUFFER_SMALL_BYTES = 16384 + 256 + 5, /* what a stream gets when BUFFERS_LENT_PER_LOOP_MAX_BYTES are out: one record */
   STREAM_BYTES_PER_TURN_MAX = 1 << 20,
   IDLE_RECORDS_PER_TURN_MAX = 32,          /* records without data: each may cost several key derivations */
   PIPE_BYTES = 1 << 18,                    /* never more than a buffer takes; a power of two, as the kernel would make it */
   PIPES_PER_LOOP_MAX = 64,
   BUFFERS_IDLE_PER_LOOP_MAX = 16,
+  BUFFERS_LENT_PER_LOOP_MAX_BYTES = 64 << 20, /* beyond it streams move one record at a time */
   LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */
   RESET_DELIVERY_MS = 1000,                /* how long bytes read before a reset may take to be delivered */
   RESET_CHECK_MS = 10,                     /* how often it is looked whether they were */
   RESET_GRACE_MS = 300,                    /* how long a visitor may take to read an answer before its upload is reset */
-  PIPE_BLOCKED_MAX_MS = 20,                /* how long a blocked stream may keep its pipe */
+  HOLD_MAX_MS = 20,                        /* how long a blocked stream may keep its pipe, or a buffer larger than what is in it */
+  HOLD_SLACK_BYTES = 4096,                 /* so much larger does not matter */
   HALF_OPEN_IDLE_MS = 2 * 3600 * 1000,
   UNACKED_MAX_MS = 30000,
   SWEEP_MS = 5000,

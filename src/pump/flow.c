@@ -7,7 +7,7 @@
 void flow_init(struct flow *f, struct pump *p, const struct flow_kind *kind, struct side *source, struct side *sink) {
   *f = (struct flow){.pump = p, .kind = kind, .source = source, .sink = sink, .state = FLOW_OPEN, .wants_read = true,
                      .progress_ms = loop_now_ms(p->pool->loop)};
-  list_init(&f->blocked);
+  list_init(&f->holding);
 }
 
 struct buffer *flow_buffer(struct flow *f) {
@@ -15,9 +15,29 @@ struct buffer *flow_buffer(struct flow *f) {
   return f->buffer;
 }
 
+struct buffer *flow_room(struct flow *f) {
+  struct pump_pool *pool = f->pump->pool;
+  struct buffer *old = f->buffer;
+  if (old == NULL) return flow_buffer(f);
+  ASSERT(!buffer_has_segments(old));
+  ASSERT(buffer_held(old) < STREAM_BUFFER_SMALL_BYTES);
+  if (old->size >= (pool_is_lean(pool) ? STREAM_BUFFER_SMALL_BYTES : STREAM_BUFFER_BYTES)) return old;
+  struct buffer *b = pool_buffer_take(pool);
+  if (b == NULL) return NULL;
+  buffer_move(b, old);
+  pool_buffer_return(pool, old);
+  f->buffer = b;
+  return b;
+}
+
+void flow_wrote(struct flow *f) {
+  f->sink->wrote = true;
+  list_remove(&f->holding);
+}
+
 void flow_count(struct flow *f, size_t n) {
   f->progress_ms = loop_now_ms(f->pump->pool->loop);
-  f->sink->wrote = true;
+  flow_wrote(f);
   size_t skip = size_min(n, f->uncounted);
   f->uncounted -= skip;
   n -= skip;
@@ -34,7 +54,7 @@ enum flow_result flow_of_net(ssize_t n) {
 
 void flow_drop(struct flow *f) {
   struct pump_pool *pool = f->pump->pool;
-  list_remove(&f->blocked);
+  list_remove(&f->holding);
   if (f->pipe != NULL) {
     if (f->piped > 0) pool_pipe_discard(pool, f->pipe);
     else pool_pipe_return(pool, f->pipe);
@@ -49,7 +69,6 @@ void flow_drop(struct flow *f) {
 static void flow_release(struct flow *f) {
   struct pump_pool *pool = f->pump->pool;
   if (f->pipe != NULL && f->piped == 0) {
-    list_remove(&f->blocked);
     pool_pipe_return(pool, f->pipe);
     f->pipe = NULL;
   }
@@ -179,7 +198,7 @@ static bool flow_read_last(struct flow *f) {
   return false;
 }
 
-void flow_step(struct flow *f) {
+static void flow_move(struct flow *f) {
   const struct pump *p = f->pump;
   f->wants_read = f->wants_write = f->dry = false;
   f->spent = 0;
@@ -205,5 +224,11 @@ void flow_step(struct flow *f) {
     else if (f->state == FLOW_FINISHING) going = flow_finish(f);
     else going = flow_read_last(f);
   }
-  if (!p->over) flow_release(f);
+}
+
+void flow_step(struct flow *f) {
+  flow_move(f);
+  if (f->pump->over) return;
+  flow_release(f);
+  flow_hold(f);
 }

@@ -62,8 +62,8 @@ struct flow {
   struct buffer *buffer;
   struct pipe_pair *pipe;
   size_t piped;                                  /* bytes in pipe */
-  struct list blocked;                           /* in the pool's list while the sink blocks a pipe */
-  uint64_t blocked_since_ms;
+  struct list holding;                           /* in the pool's list while it keeps more than it has to */
+  uint64_t holding_since_ms;
   size_t uncounted;                              /* of what is held next: not the stream's bytes */
   size_t plain_held;                             /* seal: plaintext inside the records held */
   size_t spent;                                  /* bytes read in this step */
@@ -103,14 +103,16 @@ bool flow_is_at_rest(const struct flow *f);
 void flow_drop(struct flow *f);                  /* gives back what it holds, wanted or not */
 void flow_stop(struct flow *f);                  /* the same, for good */
 struct buffer *flow_buffer(struct flow *f);      /* its buffer, taken from the pool when it has none; NULL: out of memory */
+struct buffer *flow_room(struct flow *f);        /* the same, with room to read into: at least one record. Without segments only. */
+void flow_wrote(struct flow *f);                 /* the sink took something */
 void flow_count(struct flow *f, size_t n);       /* n bytes left */
 enum flow_result flow_of_net(ssize_t n);         /* a net_* result: MOVED, CLEAN_END, BLOCKED or RESET */
 
 /* flow_copy.c: what splice falls back to. */
 enum flow_result flow_copy_fill(struct flow *f);
 enum flow_result flow_segments_drain(struct flow *f);
-/* flow_splice.c: moves what the pipe holds into a buffer, because the sink stays blocked. */
-void flow_pipe_to_buffer(struct flow *f);
+/* flow_hold.c: at the end of a step. What is kept for HOLD_MAX_MS without the sink taking anything moves to a buffer that fits. */
+void flow_hold(struct flow *f);
 /* flow_seal.c: an owed record becomes a segment (MOVED), or none is owed (CLEAN_END). */
 enum flow_result flow_owed_fill(struct flow *f);
 

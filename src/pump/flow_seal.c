@@ -23,7 +23,7 @@ enum flow_result flow_owed_fill(struct flow *f) {
 static enum flow_result seal_slots(struct flow *f, struct buffer *b, size_t n, size_t fragment) {
   uint8_t *record = b->bytes;
   f->plain_held = n;
-  b->used = size_max(b->used, size_min(sizeof(b->bytes), n + (n / fragment + 1) * RECORD_OVERHEAD_BYTES));
+  b->used = size_max(b->used, size_min(b->size, n + (n / fragment + 1) * RECORD_OVERHEAD_BYTES));
   while (n > 0) {
     size_t part = size_min(n, fragment);
     if (flow_owed_fill(f) == FLOW_NO_MEMORY) return FLOW_NO_MEMORY;
@@ -36,7 +36,7 @@ static enum flow_result seal_slots(struct flow *f, struct buffer *b, size_t n, s
 }
 
 static int slots_of(struct buffer *b, size_t fragment, struct iovec slots[SLOTS_MAX]) {
-  size_t n = size_min(SLOTS_MAX, sizeof(b->bytes) / (fragment + RECORD_OVERHEAD_BYTES));
+  size_t n = size_min(SLOTS_MAX, b->size / (fragment + RECORD_OVERHEAD_BYTES));
   for (size_t i = 0; i < n; i++) {
     slots[i].iov_base = b->bytes + i * (fragment + RECORD_OVERHEAD_BYTES) + RECORD_HEADER_BYTES;
     slots[i].iov_len = fragment;
@@ -54,7 +54,7 @@ static enum flow_result seal_owed_first(struct flow *f) {
 static enum flow_result seal_fill(struct flow *f) {
   enum flow_result r = seal_owed_first(f);
   if (r != FLOW_CLEAN_END) return r;
-  struct buffer *b = flow_buffer(f);
+  struct buffer *b = flow_room(f);
   if (b == NULL) return FLOW_NO_MEMORY;
   size_t fragment = sealed_fragment_max(f->pump->sealed);
   struct iovec slots[SLOTS_MAX];
@@ -105,7 +105,7 @@ static enum flow_result tls_read_slots(struct tls_conn *t, const struct iovec *s
 static enum flow_result seal_from_tls_fill(struct flow *f) {
   enum flow_result r = seal_owed_first(f);
   if (r != FLOW_CLEAN_END) return r;
-  struct buffer *b = flow_buffer(f);
+  struct buffer *b = flow_room(f);
   if (b == NULL) return FLOW_NO_MEMORY;
   size_t fragment = sealed_fragment_max(f->pump->sealed);
   struct iovec slots[SLOTS_MAX];
@@ -131,7 +131,7 @@ static enum flow_result seal_drain(struct flow *f) {
     ssize_t n = net_sendv(f->sink->fd, &b->segment[b->segment_at], (int)(b->segments - b->segment_at));
     if (n == NET_AGAIN) return FLOW_BLOCKED;
     if (n < 0) return FLOW_RESET;
-    f->sink->wrote = true;
+    flow_wrote(f);
     buffer_segments_sent(b, (size_t)n);
   }
   flow_count(f, f->plain_held);

@@ -44,13 +44,13 @@ static enum flow_result unseal_records(struct flow *f, struct buffer *b) {
 }
 
 static enum flow_result unseal_fill(struct flow *f) {
-  struct buffer *b = flow_buffer(f);
+  struct buffer *b = f->more ? flow_buffer(f) : flow_room(f);
   if (b == NULL) return FLOW_NO_MEMORY;
   if (f->more) return unseal_records(f, b);
   memmove(b->bytes, b->bytes + b->start, b->end - b->start);
   b->end -= b->start;
   b->start = 0;
-  size_t room = sizeof(b->bytes) - b->end;
+  size_t room = b->size - b->end;
   ssize_t n = net_recv(f->source->fd, b->bytes + b->end, room);
   if (n == 0) {
     f->source->at_end = true;
@@ -75,7 +75,7 @@ static enum flow_result tls_drain(struct flow *f) {
       if (sent == NET_AGAIN) return FLOW_BLOCKED;
       if (sent < 0) return FLOW_RESET;
       tls_conn_output_sent(t, (size_t)sent);
-      f->sink->wrote = true;
+      flow_wrote(f);
       out = tls_conn_output(t, &n);
     }
     struct buffer *b = f->buffer;

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/secret.h"
@@ -55,17 +56,15 @@ void pool_pipe_discard(struct pump_pool *pool, struct pipe_pair *pipe) {
   pool_count(&pool->stats.pipes, -1);
 }
 
-struct buffer *pool_buffer_take(struct pump_pool *pool) {
-  struct buffer *b;
-  if (!list_empty(&pool->buffers_idle)) {
-    b = CONTAINER_OF(pool->buffers_idle.next, struct buffer, link);
-    list_remove(&b->link);
-    pool->buffers_idle_n--;
-  } else {
-    b = malloc(sizeof(*b));
-    if (b == NULL) return NULL;
-    list_init(&b->link);
-  }
+bool pool_is_lean(const struct pump_pool *pool) {
+  return pool->lent_bytes + STREAM_BUFFER_BYTES > BUFFERS_LENT_PER_LOOP_MAX_BYTES;
+}
+
+static struct buffer *buffer_lend(struct pump_pool *pool, struct buffer *b, size_t size) {
+  if (b == NULL) return NULL;
+  list_init(&b->link);
+  b->size = size;
+  pool->lent_bytes += size;
   b->start = b->end = b->used = 0;
   b->segment_at = b->segments = 0;
   b->owed_n = 0;
@@ -73,10 +72,24 @@ struct buffer *pool_buffer_take(struct pump_pool *pool) {
   return b;
 }
 
+struct buffer *pool_buffer_take_fitting(struct pump_pool *pool, size_t n) {
+  return buffer_lend(pool, malloc(sizeof(struct buffer) + n), n);
+}
+
+struct buffer *pool_buffer_take(struct pump_pool *pool) {
+  if (pool_is_lean(pool)) return pool_buffer_take_fitting(pool, STREAM_BUFFER_SMALL_BYTES);
+  if (list_empty(&pool->buffers_idle)) return pool_buffer_take_fitting(pool, STREAM_BUFFER_BYTES);
+  struct buffer *b = CONTAINER_OF(pool->buffers_idle.next, struct buffer, link);
+  list_remove(&b->link);
+  pool->buffers_idle_n--;
+  return buffer_lend(pool, b, STREAM_BUFFER_BYTES);
+}
+
 void pool_buffer_return(struct pump_pool *pool, struct buffer *b) {
   wipe(b->bytes, b->used);
   pool_count(&pool->stats.buffers, -1);
-  if (pool->buffers_idle_n >= BUFFERS_IDLE_PER_LOOP_MAX) {
+  pool->lent_bytes -= b->size;
+  if (b->size != STREAM_BUFFER_BYTES || pool->buffers_idle_n >= BUFFERS_IDLE_PER_LOOP_MAX) {
     free(b);
     return;
   }
@@ -94,6 +107,25 @@ void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n) {
   }
   ASSERT(b->segments < BUFFER_SEGMENTS_MAX);
   b->segment[b->segments++] = (struct iovec){.iov_base = p, .iov_len = n};
+}
+
+size_t buffer_held(const struct buffer *b) {
+  size_t n = b->end - b->start;
+  for (unsigned i = b->segment_at; i < b->segments; i++) n += b->segment[i].iov_len;
+  return n;
+}
+
+void buffer_move(struct buffer *to, const struct buffer *from) {
+  size_t n = 0;
+  for (unsigned i = from->segment_at; i < from->segments; i++) {
+    memcpy(to->bytes + n, from->segment[i].iov_base, from->segment[i].iov_len);
+    n += from->segment[i].iov_len;
+  }
+  if (n > 0) buffer_segment_push(to, to->bytes, n);
+  memcpy(to->bytes + n, from->bytes + from->start, from->end - from->start);
+  to->start = n;
+  to->end = to->used = n + from->end - from->start;
+  ASSERT(to->end <= to->size);
 }
 
 size_t buffer_segments_sent(struct buffer *b, size_t n) {
@@ -129,7 +161,7 @@ struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err 
   list_init(&pool->lingers);
   list_init(&pool->pipes_idle);
   list_init(&pool->buffers_idle);
-  list_init(&pool->blocked);
+  list_init(&pool->holding);
   return pool;
 }
 
@@ -141,6 +173,6 @@ void pump_pool_free(struct pump_pool *pool) {
   lingers_close(pool);
   LIST_FOREACH(&pool->pipes_idle, it) pipe_destroy(pool, CONTAINER_OF(it, struct pipe_pair, link));
   LIST_FOREACH(&pool->buffers_idle, it) free(CONTAINER_OF(it, struct buffer, link));
-  ASSERT(pool->pipes_made == 0 && pool->stats.buffers == 0);
+  ASSERT(pool->pipes_made == 0 && pool->stats.buffers == 0 && pool->lent_bytes == 0);
   free(pool);
 }

@@ -22,13 +22,14 @@ enum {
    bytes that were read but not yet understood (a partial record). */
 struct buffer {
   struct list link;                              /* while idle */
+  size_t size;                                   /* of bytes[] */
   size_t start, end;
   size_t used;                                   /* how far bytes[] was ever written since it was taken: what to wipe */
   unsigned segment_at, segments;
   size_t owed_n;                                 /* of owed[] */
   struct iovec segment[BUFFER_SEGMENTS_MAX];
   uint8_t owed[BUFFER_OWED_MAX];                 /* small records between those of bytes[] */
-  uint8_t bytes[STREAM_BUFFER_BYTES];
+  uint8_t bytes[];
 };
 
 struct pump_pool {
@@ -38,18 +39,23 @@ struct pump_pool {
   struct list pumps, lingers;
   struct list pipes_idle, buffers_idle;
   unsigned pipes_made, buffers_idle_n;
-  struct list blocked;                           /* flows that hold a pipe before a blocked sink, longest first */
+  size_t lent_bytes;                             /* size of all buffers that are not idle */
+  struct list holding;                           /* flows that keep a pipe or a large buffer between turns, longest first */
   struct loop_timer sweep, reclaim;
 };
 
 struct pipe_pair *pool_pipe_take(struct pump_pool *pool); /* NULL: none to be had, so copy */
 void pool_pipe_return(struct pump_pool *pool, struct pipe_pair *pipe);    /* empty */
 void pool_pipe_discard(struct pump_pool *pool, struct pipe_pair *pipe);   /* with bytes in it that nobody wants */
-struct buffer *pool_buffer_take(struct pump_pool *pool); /* NULL: out of memory */
+bool pool_is_lean(const struct pump_pool *pool);  /* so much is lent that one record at a time has to do */
+struct buffer *pool_buffer_take(struct pump_pool *pool); /* of full size, or a small one when lean; NULL: out of memory */
+struct buffer *pool_buffer_take_fitting(struct pump_pool *pool, size_t n); /* n bytes that exist already, so whatever is lent */
 void pool_buffer_return(struct pump_pool *pool, struct buffer *b);
 
 static inline bool buffer_has_segments(const struct buffer *b) { return b->segment_at < b->segments; }
 void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n); /* joined to the last one when they touch */
+size_t buffer_held(const struct buffer *b);       /* bytes in it that are not to be lost */
+void buffer_move(struct buffer *to, const struct buffer *from); /* all of them, as one segment; `to` is new and large enough */
 size_t buffer_segments_sent(struct buffer *b, size_t n); /* n bytes of the segments went out; returns how many are left */
 
 /* One writer, any reader. */

@@ -294,7 +294,7 @@ static int pump_set_waits(struct pump *p) {
 }
 
 int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) {
-  if (params->wire_prefix_n > PREFIX_MAX_BYTES || params->peer_first_n > STREAM_BUFFER_BYTES ||
+  if (params->wire_prefix_n > PREFIX_MAX_BYTES || params->peer_first_n > STREAM_BUFFER_SMALL_BYTES ||
       (params->tls != NULL && params->sealed == NULL)) {
     return err_set(e, ERR_USAGE, "pump: parameters out of range");
   }

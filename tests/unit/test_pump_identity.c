@@ -225,7 +225,7 @@ static void back_pressure_bounds_memory_and_gives_pipes_back(void **state) {
   start_plain(r);
   size_t sent = 0, got = 0;
   uint64_t began = rig_now_ms();
-  while (rig_now_ms() - began < 5 * PIPE_BLOCKED_MAX_MS) {
+  while (rig_now_ms() - began < 5 * HOLD_MAX_MS) {
     rig_send_pattern(r->agent, &sent, 64 << 20);
     loop_turn(r->loop, 5);
   }
@@ -236,6 +236,21 @@ static void back_pressure_bounds_memory_and_gives_pipes_back(void **state) {
   RIG_UNTIL(r, (rig_expect_pattern(r->visitor, &got, SIZE_MAX), got == all));
   rig_settle(r);
   assert_true(pool_is_idle(r));
+}
+
+static void a_pool_that_lent_much_moves_little_at_a_time_and_loses_nothing(void **state) {
+  struct rig *r = *state;
+  start_plain(r);
+  r->pool->lent_bytes += BUFFERS_LENT_PER_LOOP_MAX_BYTES;
+  size_t sent = 0, got = 0;
+  uint64_t began = rig_now_ms();
+  while (rig_now_ms() - began < 5 * HOLD_MAX_MS) {
+    rig_send_pattern(r->agent, &sent, BIG);
+    loop_turn(r->loop, 5);
+  }
+  assert_true(r->pool->lent_bytes <= BUFFERS_LENT_PER_LOOP_MAX_BYTES + STREAM_BUFFER_SMALL_BYTES);
+  RIG_UNTIL(r, (rig_send_pattern(r->agent, &sent, BIG), rig_expect_pattern(r->visitor, &got, SIZE_MAX), got == BIG));
+  r->pool->lent_bytes -= BUFFERS_LENT_PER_LOOP_MAX_BYTES;
 }
 
 static void a_stream_without_a_pipe_copies(void **state) {
@@ -431,6 +446,7 @@ int main(void) {
     IN_BOTH_MODES(an_app_that_closed_fully_resets_a_visitor_that_goes_on),
     IN_BOTH_MODES(a_reset_is_noticed_while_both_directions_are_blocked),
     IN_BOTH_MODES(back_pressure_bounds_memory_and_gives_pipes_back),
+    IN_BOTH_MODES(a_pool_that_lent_much_moves_little_at_a_time_and_loses_nothing),
     IN_BOTH_MODES(a_stream_without_a_pipe_copies),
     IN_BOTH_MODES(a_socket_that_hung_up_does_not_spin),
     IN_BOTH_MODES(one_byte_segments_arrive_whole_and_in_order),

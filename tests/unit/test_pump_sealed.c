@@ -52,6 +52,50 @@ static void slow_readers_hold_one_buffer_each_way(void **state) {
             }));
 }
 
+static void a_stalled_stream_keeps_its_bytes_and_no_more(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  start_sealed(f, 0);
+  size_t sent = 0, got = 0;
+  uint64_t began = rig_now_ms();
+  while (rig_now_ms() - began < 10 * HOLD_MAX_MS) {
+    far_send_pattern(f, BIG);
+    rig_send_pattern(r->visitor, &sent, BIG);
+    loop_turn(r->loop, 5);
+  }
+  const struct buffer *up = r->pump->to_peer.buffer, *down = r->pump->to_wire.buffer;
+  assert_non_null(up);
+  assert_non_null(down);
+  assert_true(up->size <= buffer_held(up) + HOLD_SLACK_BYTES);
+  assert_true(down->size <= buffer_held(down) + HOLD_SLACK_BYTES);
+  assert_true(list_empty(&r->pool->holding));
+  RIG_UNTIL(r, (far_send_pattern(f, BIG), rig_send_pattern(r->visitor, &sent, BIG), far_read(f, SIZE_MAX),
+                rig_expect_pattern(r->visitor, &got, SIZE_MAX), got == BIG && f->far.got == BIG));
+}
+
+static void half_a_record_costs_no_full_buffer_and_is_still_one_message(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  start_sealed(f, 0);
+  far_put(f, "whole again", 11);
+  assert_int_equal(send(r->agent, f->far.out, 7, MSG_NOSIGNAL), 7);
+  f->far.out_at = 7;
+  RIG_UNTIL(r, r->pump->to_peer.buffer != NULL && r->pump->to_peer.buffer->size < STREAM_BUFFER_SMALL_BYTES);
+  far_flush(f);
+  rig_expect_text(r, r->visitor, "whole again");
+}
+
+static void a_sealed_stream_of_a_pool_that_lent_much_loses_nothing(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  start_sealed(f, 0);
+  size_t sent = 0, got = 0;
+  r->pool->lent_bytes += BUFFERS_LENT_PER_LOOP_MAX_BYTES;
+  RIG_UNTIL(r, (far_send_pattern(f, BIG), rig_send_pattern(r->visitor, &sent, BIG), far_read(f, SIZE_MAX),
+                rig_expect_pattern(r->visitor, &got, SIZE_MAX), got == BIG && f->far.got == BIG));
+  r->pool->lent_bytes -= BUFFERS_LENT_PER_LOOP_MAX_BYTES;
+}
+
 static void a_small_fragment_maximum_is_kept(void **state) {
   struct fixture *f = *state;
   start_sealed(f, 512);
@@ -363,6 +407,9 @@ int main(void) {
     TEST(plaintext_passes_both_ways),
     TEST(megabytes_pass_both_ways_at_once),
     TEST(slow_readers_hold_one_buffer_each_way),
+    TEST(a_stalled_stream_keeps_its_bytes_and_no_more),
+    TEST(half_a_record_costs_no_full_buffer_and_is_still_one_message),
+    TEST(a_sealed_stream_of_a_pool_that_lent_much_loses_nothing),
     TEST(a_small_fragment_maximum_is_kept),
     TEST(a_record_in_single_bytes_is_one_message),
     TEST(thousands_of_tiny_records_in_one_read_pass),
