@@ -74,6 +74,7 @@ enum {
   BUFFERS_IDLE_PER_LOOP_MAX = 16,
   BUFFERS_LENT_PER_LOOP_MAX_BYTES = 64 << 20, /* beyond it streams move one record at a time */
   LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */
+  LINGERS_PER_LOOP_MAX = 4096,             /* sockets that outlive their stream; beyond it the oldest is closed at once */
   RESET_DELIVERY_MS = 1000,                /* how long bytes read before a reset may take to be delivered */
   RESET_CHECK_MS = 10,                     /* how often it is looked whether they were */
   RESET_GRACE_MS = 300,                    /* how long a visitor may take to read an answer before its upload is reset */

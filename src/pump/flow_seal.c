@@ -6,6 +6,11 @@
 
 enum { SLOTS_MAX = 16 };
 
+struct slots {                     /* of the flow's buffer, each with room for its record's framing */
+  struct iovec at[SLOTS_MAX];
+  size_t n, fragment;
+};
+
 enum flow_result flow_owed_fill(struct flow *f) {
   struct sealed *s = f->pump->sealed;
   if (!sealed_owes(s)) return FLOW_CLEAN_END;
@@ -20,7 +25,8 @@ enum flow_result flow_owed_fill(struct flow *f) {
 }
 
 /* n bytes lie in slots of `fragment` bytes, all full but the last. */
-static enum flow_result seal_slots(struct flow *f, struct buffer *b, size_t n, size_t fragment) {
+static enum flow_result seal_slots(struct flow *f, size_t n, size_t fragment) {
+  struct buffer *b = f->buffer;
   uint8_t *record = b->bytes;
   f->plain_held = n;
   b->used = size_max(b->used, size_min(b->size, n + (n / fragment + 1) * RECORD_OVERHEAD_BYTES));
@@ -35,36 +41,33 @@ static enum flow_result seal_slots(struct flow *f, struct buffer *b, size_t n, s
   return FLOW_MOVED;
 }
 
-static int slots_of(struct buffer *b, size_t fragment, struct iovec slots[SLOTS_MAX]) {
-  size_t n = size_min(SLOTS_MAX, b->size / (fragment + RECORD_OVERHEAD_BYTES));
-  for (size_t i = 0; i < n; i++) {
-    slots[i].iov_base = b->bytes + i * (fragment + RECORD_OVERHEAD_BYTES) + RECORD_HEADER_BYTES;
-    slots[i].iov_len = fragment;
-  }
-  return (int)n;
-}
-
-/* CLEAN_END: none was owed, and data may be written. After our fatal alert none may: the other direction has read a violation,
+/* CLEAN_END: none was owed, and data may be written, into the slots. After our fatal alert none may: the other direction has read a violation,
    and tells of it only when its sink has taken what came before. */
-static enum flow_result seal_owed_first(struct flow *f) {
+static enum flow_result seal_begin(struct flow *f, struct slots *s) {
   enum flow_result r = flow_owed_fill(f);
-  return r == FLOW_CLEAN_END && sealed_write_ended(f->pump->sealed) ? FLOW_VIOLATION : r;
+  if (r != FLOW_CLEAN_END) return r;
+  if (sealed_write_ended(f->pump->sealed)) return FLOW_VIOLATION;
+  struct buffer *b = flow_room(f);
+  if (b == NULL) return FLOW_NO_MEMORY;
+  s->fragment = sealed_fragment_max(f->pump->sealed);
+  s->n = size_min(SLOTS_MAX, b->size / (s->fragment + RECORD_OVERHEAD_BYTES));
+  for (size_t i = 0; i < s->n; i++) {
+    s->at[i].iov_base = b->bytes + i * (s->fragment + RECORD_OVERHEAD_BYTES) + RECORD_HEADER_BYTES;
+    s->at[i].iov_len = s->fragment;
+  }
+  return FLOW_CLEAN_END;
 }
 
 static enum flow_result seal_fill(struct flow *f) {
-  enum flow_result r = seal_owed_first(f);
+  struct slots slots;
+  enum flow_result r = seal_begin(f, &slots);
   if (r != FLOW_CLEAN_END) return r;
-  struct buffer *b = flow_room(f);
-  if (b == NULL) return FLOW_NO_MEMORY;
-  size_t fragment = sealed_fragment_max(f->pump->sealed);
-  struct iovec slots[SLOTS_MAX];
-  int slots_n = slots_of(b, fragment, slots);
-  ssize_t n = net_readv(f->source->fd, slots, slots_n);
+  ssize_t n = net_readv(f->source->fd, slots.at, (int)slots.n);
   if (n == 0) f->source->at_end = true;
   if (n <= 0) return flow_of_net(n);
   f->spent += (size_t)n;
-  f->dry = (size_t)n < (size_t)slots_n * fragment;
-  return seal_slots(f, b, (size_t)n, fragment);
+  f->dry = (size_t)n < slots.n * slots.fragment;
+  return seal_slots(f, (size_t)n, slots.fragment);
 }
 
 /* Takes what the socket has into OpenSSL, which is fed exactly as much as it wants at a time. */
@@ -87,11 +90,11 @@ static enum flow_result tls_feed(struct flow *f) {
 }
 
 /* Plaintext into slots, each full before the next. *n is what came, whatever the result. */
-static enum flow_result tls_read_slots(struct tls_conn *t, const struct iovec *slots, int slots_n, size_t *n) {
+static enum flow_result tls_read_slots(struct tls_conn *t, const struct slots *slots, size_t *n) {
   *n = 0;
-  for (int i = 0; i < slots_n; i++) {
-    for (size_t have = 0; have < slots[i].iov_len;) {
-      int got = tls_conn_read(t, (uint8_t *)slots[i].iov_base + have, slots[i].iov_len - have);
+  for (size_t i = 0; i < slots->n; i++) {
+    for (size_t have = 0; have < slots->fragment;) {
+      int got = tls_conn_read(t, (uint8_t *)slots->at[i].iov_base + have, slots->fragment - have);
       if (got == 0) return FLOW_CLEAN_END;
       if (got == TLS_IO_AGAIN) return FLOW_BLOCKED;
       if (got < 0) return FLOW_VIOLATION;
@@ -103,25 +106,21 @@ static enum flow_result tls_read_slots(struct tls_conn *t, const struct iovec *s
 }
 
 static enum flow_result seal_from_tls_fill(struct flow *f) {
-  enum flow_result r = seal_owed_first(f);
+  struct slots slots;
+  enum flow_result r = seal_begin(f, &slots);
   if (r != FLOW_CLEAN_END) return r;
-  struct buffer *b = flow_room(f);
-  if (b == NULL) return FLOW_NO_MEMORY;
-  size_t fragment = sealed_fragment_max(f->pump->sealed);
-  struct iovec slots[SLOTS_MAX];
-  int slots_n = slots_of(b, fragment, slots);
   if (!f->more) {
     r = tls_feed(f);
     if (r != FLOW_MOVED) return r;
   }
   size_t n;
-  r = tls_read_slots(f->pump->tls, slots, slots_n, &n);
+  r = tls_read_slots(f->pump->tls, &slots, &n);
   f->more = r == FLOW_MOVED;
   if (r == FLOW_CLEAN_END || r == FLOW_VIOLATION) {
     f->verdict = r;
     f->more = true;
   }
-  return seal_slots(f, b, n, fragment);
+  return seal_slots(f, n, slots.fragment);
 }
 
 static enum flow_result seal_drain(struct flow *f) {

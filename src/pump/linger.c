@@ -15,6 +15,7 @@ struct linger_socket {
   struct loop_timer timer;
   struct loop_deferred deferred;
   int fd;
+  bool resets;                     /* at its end */
   uint64_t until_ms;
 };
 
@@ -27,20 +28,25 @@ static void linger_free(struct loop_deferred *d) {
   free(CONTAINER_OF(d, struct linger_socket, deferred));
 }
 
-static void linger_done(struct linger_socket *s, bool reset) {
+static void linger_done(struct linger_socket *s) {
   loop_io_del(&s->io);
   loop_timer_stop(&s->timer);
-  if (reset) net_reset(s->fd);
+  if (s->resets) net_reset(s->fd);
   else net_close(s->fd);
   list_remove(&s->link);
+  s->pool->lingers_n--;
   loop_defer(s->pool->loop, &s->deferred, linger_free);
 }
 
-static struct linger_socket *linger_new(struct pump_pool *pool, int fd) {
+/* Nobody's limit counts these, so they have one of their own. */
+static struct linger_socket *linger_new(struct pump_pool *pool, int fd, bool resets) {
+  if (pool->lingers_n >= LINGERS_PER_LOOP_MAX) linger_done(CONTAINER_OF(pool->lingers.next, struct linger_socket, link));
   struct linger_socket *s = calloc(1, sizeof(*s));
   if (s == NULL) return NULL;
   s->pool = pool;
   s->fd = fd;
+  s->resets = resets;
+  pool->lingers_n++;
   list_push_tail(&pool->lingers, &s->link);
   return s;
 }
@@ -53,7 +59,7 @@ static void discard_event(struct loop_io *io, uint32_t events) {
     ssize_t n = net_recv(s->fd, scrap, sizeof(scrap));
     if (n == NET_AGAIN) return;
     if (n <= 0) {
-      linger_done(s, false);
+      linger_done(s);
       return;
     }
     spent += (size_t)n;
@@ -61,18 +67,18 @@ static void discard_event(struct loop_io *io, uint32_t events) {
 }
 
 static void discard_timeout(struct loop_timer *t) {
-  linger_done(CONTAINER_OF(t, struct linger_socket, timer), false);
+  linger_done(CONTAINER_OF(t, struct linger_socket, timer));
 }
 
 void linger_discard(struct pump_pool *pool, int fd) {
-  struct linger_socket *s = linger_new(pool, fd);
+  struct linger_socket *s = linger_new(pool, fd, false);
   if (s == NULL) {
     net_close(fd);
     return;
   }
   if (loop_timer_set(pool->loop, &s->timer, LINGER_DISCARD_MS, discard_timeout) != 0 ||
       loop_io_add(pool->loop, &s->io, fd, EPOLLIN, discard_event) != 0) {
-    linger_done(s, false);
+    linger_done(s);
   }
 }
 
@@ -87,20 +93,20 @@ static void reset_check(struct loop_timer *t) {
   struct loop *l = s->pool->loop;
   if (socket_is_delivered(s->fd) || loop_now_ms(l) >= s->until_ms ||
       loop_timer_set(l, t, RESET_CHECK_MS, reset_check) != 0) {
-    linger_done(s, true);
+    linger_done(s);
   }
 }
 
 void linger_reset(struct pump_pool *pool, int fd) {
-  struct linger_socket *s = socket_is_delivered(fd) ? NULL : linger_new(pool, fd);
+  struct linger_socket *s = socket_is_delivered(fd) ? NULL : linger_new(pool, fd, true);
   if (s == NULL) {
     net_reset(fd);
     return;
   }
   s->until_ms = loop_now_ms(pool->loop) + RESET_DELIVERY_MS;
-  if (loop_timer_set(pool->loop, &s->timer, RESET_CHECK_MS, reset_check) != 0) linger_done(s, true);
+  if (loop_timer_set(pool->loop, &s->timer, RESET_CHECK_MS, reset_check) != 0) linger_done(s);
 }
 
 void lingers_close(struct pump_pool *pool) {
-  LIST_FOREACH(&pool->lingers, it) linger_done(CONTAINER_OF(it, struct linger_socket, link), false);
+  LIST_FOREACH(&pool->lingers, it) linger_done(CONTAINER_OF(it, struct linger_socket, link));
 }

@@ -36,9 +36,10 @@ struct pump_pool {
   struct loop *loop;
   enum pump_mode mode;
   struct pump_stats stats;
-  struct list pumps, lingers;
+  struct list pumps;
+  struct list lingers;                           /* oldest first */
   struct list pipes_idle, buffers_idle;
-  unsigned pipes_made, buffers_idle_n;
+  unsigned pipes_made, buffers_idle_n, lingers_n;
   size_t lent_bytes;                             /* size of all buffers that are not idle */
   struct list holding;                           /* flows that keep a pipe or a large buffer between turns, longest first */
   struct loop_timer sweep, reclaim;

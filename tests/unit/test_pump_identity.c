@@ -417,6 +417,24 @@ static void a_socket_closed_with_linger_delivers_although_input_is_unread(void *
   RIG_UNTIL(r, list_empty(&r->pool->lingers));
 }
 
+static void beyond_their_limit_the_oldest_lingering_socket_is_closed(void **state) {
+  struct rig *r = *state;
+  start_plain(r);
+  int theirs[2], ours[2];
+  for (int i = 0; i < 2; i++) {
+    rig_tcp_pair(&theirs[i], &ours[i]);
+    if (i == 1) r->pool->lingers_n += LINGERS_PER_LOOP_MAX - 1;
+    pump_linger_close(r->pool, ours[i]);
+  }
+  assert_int_equal(fcntl(ours[0], F_GETFD), -1);
+  assert_true(fcntl(ours[1], F_GETFD) >= 0);
+  assert_int_equal(r->pool->lingers_n, LINGERS_PER_LOOP_MAX);
+  rig_close(&theirs[0]);
+  rig_close(&theirs[1]);
+  RIG_UNTIL(r, list_empty(&r->pool->lingers));
+  r->pool->lingers_n -= LINGERS_PER_LOOP_MAX - 1;
+}
+
 static void every_close_reason_has_a_name_and_a_text(void **state) {
   start_plain(*state);
   for (int i = 0; i < CLOSE_REASONS; i++) {
@@ -459,6 +477,7 @@ int main(void) {
     IN_BOTH_MODES(a_half_open_stream_ends_after_its_idle_time_only),
     IN_BOTH_MODES(abort_resets_both_and_is_told_once),
     IN_BOTH_MODES(a_socket_closed_with_linger_delivers_although_input_is_unread),
+    IN_BOTH_MODES(beyond_their_limit_the_oldest_lingering_socket_is_closed),
     IN_BOTH_MODES(every_close_reason_has_a_name_and_a_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
