@@ -29,7 +29,7 @@
 
 /* The longest way of a message and its answers is that of a raw port which is being bound while all ends: to the keeper and back, to
    the port's worker and back, and the port's release. */
-enum { DRAIN_POLL_MS = 50, WORKERS_MAX = 256, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8 };
+enum { DRAIN_POLL_MS = 50, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8 };
 
 /* The main thread's part. */
 struct life {
@@ -178,7 +178,7 @@ static int announce_embedded(struct relay *r, struct err *e) {
 static int workers_open(struct relay *r, struct err *e) {
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
   unsigned n = r->options->workers != 0 ? r->options->workers : cores > 0 ? (unsigned)cores : 1;
-  if (n > WORKERS_MAX) n = WORKERS_MAX;
+  if (n > RELAY_WORKERS_MAX) n = RELAY_WORKERS_MAX;
   r->workers = calloc(n, sizeof *r->workers);
   if (r->workers == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   r->workers_n = n;
