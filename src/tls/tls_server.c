@@ -140,5 +140,7 @@ static void *wiping_realloc(void *p, size_t n, const char *file, int line) {
 }
 
 int tls_wipe_on_free_install(void) {
-  return CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) == 1 ? 0 : ERR_NOT_NOW;
+  if (CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) != 1) return ERR_NOT_NOW;
+  /* No clean-up at exit: a detached thread (the check of the own name) may be in a handshake at that moment. */
+  return OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL) == 1 ? 0 : ERR_NOT_NOW;
 }

@@ -14,8 +14,8 @@ struct tls_server *tls_server_ref(struct tls_server *s);
 void tls_server_unref(struct tls_server *s);     /* NULL is fine */
 int64_t tls_server_not_after(const struct tls_server *s); /* seconds since 1970 */
 
-/* Must run before OpenSSL's first allocation: memory that OpenSSL frees is wiped. ERR_NOT_NOW when it is too late. For the relay's
-   process only. */
+/* Must run before OpenSSL's first allocation: memory that OpenSSL frees is wiped. ERR_NOT_NOW when it is too late. OpenSSL's
+   own clean-up at exit is left out. For the relay's process only. */
 int tls_wipe_on_free_install(void) MUST_USE;
 
 #endif
