@@ -2,6 +2,7 @@
    the turn and the last job, and whoever called out looks at `state` again. */
 #include "relay/link.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,7 +57,7 @@ static void link_down(struct link *l) {
   list_remove(&l->node);
   if (was_up) {
     (void)map_remove(l->worker->links_by_id, l->id);
-    registry_link_remove(r->registry, l->id);
+    registry_link_remove(r->registry, l->owner, l->id);
     METRIC_SUB(&l->worker->metrics, links_now, 1);
     bind_close_all(l);
     warm_close(l);
@@ -111,10 +112,11 @@ void link_send(struct link *l, const struct writer *w) {
   if (w->bad || link_seal(l, w->base, w->len) != 0 || (!l->in_turn && link_flush(l) != 0)) link_down(l);
 }
 
-void link_end(struct link *l, enum refusal why) {
+static void link_end_saying(struct link *l, enum refusal why, const char *text) {
   uint8_t frame[FRAME_HEADER_BYTES + 512];
   struct writer w = writer_of(frame, sizeof frame);
   struct frame_goodbye f = {.reason = (uint16_t)why};
+  (void)snprintf(f.text, sizeof f.text, "%s", text);
   if (l->state == LINK_DOWN) return;
   if (l->state == LINK_HANDSHAKE) {
     handshake_abort(&l->handshake);
@@ -134,6 +136,8 @@ void link_end(struct link *l, enum refusal why) {
   if (link_seal_owed(l) == 0) (void)link_flush(l);
   link_down(l);
 }
+
+void link_end(struct link *l, enum refusal why) { link_end_saying(l, why, ""); }
 
 /* Frames */
 
@@ -178,9 +182,10 @@ static int link_make_keys(struct link *l, const uint8_t peer_share[X25519_BYTES]
 }
 
 static int link_enter(struct link *l) {
-  if (registry_link_put(l->worker->relay->registry, l->id, l->worker) != 0) return ERR_CONFLICT;
+  int rc = registry_link_put(l->worker->relay->registry, l->owner, l->id, l->worker);
+  if (rc != 0) return rc;
   if (map_put(l->worker->links_by_id, l->id, l) != 0) {
-    registry_link_remove(l->worker->relay->registry, l->id);
+    registry_link_remove(l->worker->relay->registry, l->owner, l->id);
     return ERR_NOMEM;
   }
   l->state = LINK_UP;
@@ -197,9 +202,14 @@ static void on_hello(struct link *l, struct reader body) {
   uint8_t frame[FRAME_HEADER_BYTES + 512];
   struct writer w = writer_of(frame, sizeof frame);
   enum refusal why = frame_hello_decode(body, &f) == 0 ? hello_check(l, &f) : REFUSE_MALFORMED;
-  if (why == REFUSE_NONE && (link_make_keys(l, f.share, welcome.share) != 0 || link_enter(l) != 0)) why = REFUSE_INTERNAL;
+  int rc = 0;
+  if (why == REFUSE_NONE) {
+    rc = link_make_keys(l, f.share, welcome.share);
+    if (rc == 0) rc = link_enter(l);
+    if (rc != 0) why = REFUSE_INTERNAL;    /* passing, also for ERR_LIMIT: lost links are among those that are counted */
+  }
   if (why != REFUSE_NONE) {
-    link_end(l, why);
+    link_end_saying(l, why, rc == ERR_LIMIT ? "the token has too many control links (run fewer agents with it, or try again in a minute)" : "");
     return;
   }
   memcpy(l->software, f.software, sizeof l->software);

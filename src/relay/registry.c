@@ -184,9 +184,11 @@ struct tunnel *registry_find(struct registry *g, const char *label) {
 
 /* Links */
 
-int registry_link_put(struct registry *g, const uint8_t id[LINK_ID_BYTES], struct worker *w) {
+int registry_link_put(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES], struct worker *w) {
   pthread_mutex_lock(&g->lock);
-  int rc = map_get(g->links, id) != NULL ? ERR_CONFLICT : map_put(g->links, id, w);
+  int rc = map_get(g->links, id) != NULL ? ERR_CONFLICT : o->links >= o->max_tunnels + LINKS_SPARE_PER_TOKEN ? ERR_LIMIT : 0;
+  if (rc == 0) rc = map_put(g->links, id, w);
+  if (rc == 0) o->links++;
   pthread_mutex_unlock(&g->lock);
   return rc;
 }
@@ -198,9 +200,9 @@ struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_B
   return w;
 }
 
-void registry_link_remove(struct registry *g, const uint8_t id[LINK_ID_BYTES]) {
+void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES]) {
   pthread_mutex_lock(&g->lock);
-  (void)map_remove(g->links, id);
+  if (map_remove(g->links, id) != NULL) o->links--;
   pthread_mutex_unlock(&g->lock);
 }
 

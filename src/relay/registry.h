@@ -16,7 +16,7 @@ struct owner {                     /* one token */
   char name[TOKEN_NAME_MAX_CHARS + 1];
   uint32_t max_tunnels;
   int64_t expires_s;               /* 0: never */
-  uint32_t tunnels;                /* under the registry's lock */
+  uint32_t tunnels, links;         /* under the registry's lock */
   uint32_t waiting;                /* visitors waiting for a data connection; atomic */
   bool ended;                      /* revoked or expired; atomic */
 };
@@ -64,9 +64,10 @@ struct tunnel *registry_find(struct registry *g, const char *label);  /* a new r
 struct tunnel *tunnel_ref(struct tunnel *t);
 void tunnel_unref(struct registry *g, struct tunnel *t);
 
-int registry_link_put(struct registry *g, const uint8_t id[LINK_ID_BYTES], struct worker *w) MUST_USE;
+/* ERR_CONFLICT: that id is there; ERR_LIMIT: the owner has LINKS_SPARE_PER_TOKEN more links than it may have tunnels. */
+int registry_link_put(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES], struct worker *w) MUST_USE;
 struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_BYTES]);
-void registry_link_remove(struct registry *g, const uint8_t id[LINK_ID_BYTES]);
+void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES]);
 
 /* For /status: malloced. */
 int registry_list(struct registry *g, uint64_t now_ms, struct status_tunnel **out, size_t *n) MUST_USE;

@@ -162,11 +162,32 @@ static void a_link_id_is_given_to_one_worker_only(void **state) {
   static const uint8_t id[LINK_ID_BYTES] = {7};
   static struct worker workers[2];
   struct worker *one = &workers[0], *two = &workers[1];
-  assert_int_equal(registry_link_put(g, id, one), 0);
-  assert_int_equal(registry_link_put(g, id, two), ERR_CONFLICT);
+  struct owner *o = owner_of(&alice);
+  assert_int_equal(registry_link_put(g, o, id, one), 0);
+  assert_int_equal(registry_link_put(g, o, id, two), ERR_CONFLICT);
   assert_ptr_equal(registry_link_find(g, id), one);
-  registry_link_remove(g, id);
+  registry_link_remove(g, o, id);
   assert_null(registry_link_find(g, id));
+  registry_owner_unref(g, o);
+}
+
+static void a_token_has_as_many_links_as_tunnels_and_some_to_spare(void **state) {
+  (void)state;
+  static struct worker worker;
+  struct owner *o = owner_of(&alice);
+  uint8_t id[LINK_ID_BYTES] = {0};
+  uint8_t n = (uint8_t)(alice.max_tunnels + LINKS_SPARE_PER_TOKEN);
+  for (id[0] = 0; id[0] < n; id[0]++) assert_int_equal(registry_link_put(g, o, id, &worker), 0);
+  assert_int_equal(registry_link_put(g, o, id, &worker), ERR_LIMIT);
+  for (id[0] = 0; id[0] < 2; id[0]++) registry_link_remove(g, o, id);
+  id[0] = n;
+  registry_link_remove(g, o, id);            /* was never there: counts for nothing */
+  assert_int_equal(registry_link_put(g, o, id, &worker), 0);
+  id[0]++;
+  assert_int_equal(registry_link_put(g, o, id, &worker), 0);
+  id[0]++;
+  assert_int_equal(registry_link_put(g, o, id, &worker), ERR_LIMIT);
+  registry_owner_unref(g, o);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -175,6 +196,7 @@ int main(void) {
     T(of_equal_incarnations_the_newer_tunnel_has_the_label), T(a_lower_incarnation_never_takes_a_label),
     T(the_limit_of_a_token_counts_labels_and_not_takeovers), T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
     T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
-    T(more_owners_end_than_are_asked_for_at_once), T(a_link_id_is_given_to_one_worker_only)};
+    T(more_owners_end_than_are_asked_for_at_once), T(a_link_id_is_given_to_one_worker_only),
+    T(a_token_has_as_many_links_as_tunnels_and_some_to_spare)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
