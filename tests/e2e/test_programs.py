@@ -45,6 +45,19 @@ def test_a_websocket_echoes(relay, agent, app, visitor):
         thread.join(DEADLINE_S)
 
 
+def sshd_command(box):
+    """Debian's sshd, installed or unpacked below .cache/root. It wants a user named sshd, which an unpacked one has not brought: then it gets
+    a list of users of its own, in a mount namespace."""
+    unpacked = os.path.join(os.path.dirname(__file__), "../../.cache/root/usr/sbin/sshd")
+    program = "/usr/sbin/sshd" if os.path.exists("/usr/sbin/sshd") else os.path.abspath(unpacked)
+    with open("/etc/passwd") as f:
+        users = f.read()
+    if "\nsshd:" in users:
+        return [program]
+    own = box.file("passwd", users + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n", mode=0o644)
+    return ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', own, program]
+
+
 @pytest.fixture
 def sshd(box, app):
     """An ssh server of our own, one process for each connection, with its own keys."""
@@ -59,9 +72,11 @@ def sshd(box, app):
     config = box.file("sshd_config", f"HostKey {box.file('host')}\nAuthorizedKeysFile {box.file('authorized_keys')}\nUsePAM no\nStrictModes no\n"
                       "PasswordAuthentication no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\nPidFile none\n")
 
+    command = sshd_command(box)
+
     def serve(connection):
         connection.settimeout(None)
-        subprocess.run(["/usr/sbin/sshd", "-i", "-e", "-f", config], stdin=connection, stdout=connection, stderr=subprocess.DEVNULL,
+        subprocess.run([*command, "-i", "-e", "-f", config], stdin=connection, stdout=connection, stderr=subprocess.DEVNULL,
                        preexec_fn=die_with_parent)
     os.chmod(box.path, 0o755)
     yield app(serve)
