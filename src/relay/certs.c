@@ -272,8 +272,8 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   c->current = server;
   /* Those were made within the life of the old one, so dropping them here keeps every one of them from expiring. */
   exact_drop_all(c);
-  pthread_mutex_unlock(&c->lock);
   c->pin = pin;
+  pthread_mutex_unlock(&c->lock);
   tls_server_unref(old);
   return 0;
 }
@@ -345,6 +345,8 @@ int certs_exact(struct certs *c, const char *host, struct tls_server **out, stru
 int certs_pin(struct certs *c, struct pin *pin, struct err *e) {
   CHECK_MAGIC(c, CERTS_MAGIC);
   (void)e;
+  pthread_mutex_lock(&c->lock);
   *pin = c->pin;
+  pthread_mutex_unlock(&c->lock);
   return 0;
 }

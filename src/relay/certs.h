@@ -17,7 +17,7 @@ bool certs_changed(struct certs *c, int64_t now_s);
 int certs_reload(struct certs *c, int64_t now_s, struct err *e) MUST_USE;
 /* A certificate for exactly this name, where we own the authority: ERR_NOT_NOW where not. Cached. Thread-safe. */
 int certs_exact(struct certs *c, const char *host, struct tls_server **out, struct err *e) MUST_USE;
-/* What a token must carry to know this relay. */
+/* What a token must carry to know this relay. Thread-safe. */
 int certs_pin(struct certs *c, struct pin *pin, struct err *e) MUST_USE;
 
 #endif
