@@ -155,17 +155,22 @@ static void bound_announce(struct bound *b) {
   link_send(l, &w);
 }
 
-void bind_renew(struct link *l) {
+bool bind_renew(struct link *l) {
+  uint64_t now_ms = loop_now_ms(l->worker->loop);
   LIST_FOREACH(&l->bound, it) {
     struct bound *b = CONTAINER_OF(it, struct bound, node);
     uint8_t frame[FRAME_HEADER_BYTES + TICKET_MAX_BYTES + 16], ticket[TICKET_MAX_BYTES];
     struct writer w = writer_of(frame, sizeof frame);
     struct frame_ticket f = {.id = b->tunnel->bind_id, .ticket = ticket};
-    if (!b->announced || make_ticket(l, b->tunnel, ticket, &f.ticket_n) != 0) continue;
+    if (!b->announced || b->renewed_ms > l->renewed_ms) continue;
+    if (l->out.len > LINK_OUT_MAX_BYTES / 2) return false;
+    b->renewed_ms = now_ms;
+    if (make_ticket(l, b->tunnel, ticket, &f.ticket_n) != 0) continue;
     frame_ticket_encode(&w, &f);
     link_send(l, &w);
-    if (l->state == LINK_DOWN) return;
+    if (l->state == LINK_DOWN) return true;
   }
+  return true;
 }
 
 /* port and listen */

@@ -14,11 +14,13 @@ struct bound {                     /* one tunnel of a link; in link->bound */
   bool port_is_new;                /* another may be tried when this one cannot be listened on */
   unsigned steps;                  /* messages under way: this memory stays until they are back */
   unsigned tries;
+  uint64_t renewed_ms;             /* when its ticket was last renewed */
 };
 
 void bind_request(struct link *l, const struct frame_bind *f);
 void bind_close(struct link *l, uint32_t id, enum refusal why);  /* answers UNBOUND */
 void bind_close_all(struct link *l);
-void bind_renew(struct link *l);   /* new tickets for all */
+/* New tickets for all that got none since l->renewed_ms. False: the link does not take them all now. */
+bool bind_renew(struct link *l);
 
 #endif

@@ -358,8 +358,7 @@ static void link_tick(struct loop_timer *t) {
     link_send(l, &w);
   }
   if (l->state == LINK_UP && now_ms - l->renewed_ms > (uint64_t)TICKET_RENEW_S * 1000) {
-    l->renewed_ms = now_ms;
-    bind_renew(l);
+    if (bind_renew(l)) l->renewed_ms = now_ms;
   }
   if (l->state == LINK_UP) warm_tick(l);
   link_unref(l);
