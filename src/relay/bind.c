@@ -242,6 +242,7 @@ static void step_port(struct job *j) {
   memcpy(j->port.owner, b->tunnel->owner->id, TOKEN_ID_BYTES);
   strcpy(j->port.label, b->tunnel->label);
   j->port.serial = b->tunnel->serial;
+  j->port.max_tunnels = b->tunnel->owner->max_tunnels;
   j->port.port = b->port_is_new ? 0 : b->tunnel->tcp_port;
   j->port.done = step_leased;
   b->steps++;

@@ -63,7 +63,9 @@ static int port_take_back(struct keeper *k, const struct port_request *q) {
 }
 
 static int port_take_new(struct keeper *k, struct port_request *q) {
-  int rc = ports_take(k->ports, q->owner, q->label, loop_wall_s(k->loop), &q->port);
+  size_t own_max = size_max(PORTS_QUARANTINED_PER_OWNER_MIN, 2 * (size_t)q->max_tunnels);
+  int rc = ports_take_own(k->ports, q->owner, q->label, own_max, loop_wall_s(k->loop), &q->port);
+  if (rc != 0) rc = ports_take(k->ports, q->owner, q->label, loop_wall_s(k->loop), &q->port);
   if (rc != 0) return ERR_LIMIT;
   rc = lease_write(k, q);
   if (rc != 0) ports_release(k->ports, q->port, loop_wall_s(k->loop));

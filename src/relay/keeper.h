@@ -19,6 +19,7 @@ struct port_request {              /* embedded in its sender, which keeps it unt
   uint8_t owner[TOKEN_ID_BYTES];
   char label[LABEL_CHARS + 1];
   uint64_t serial;                 /* the holder: its tunnel's */
+  uint32_t max_tunnels;            /* the owner's */
   uint16_t port;                   /* 0: a new one, given here; else that one back */
   int result;                      /* ERR_LIMIT: exhausted; ERR_CONFLICT: not yours; ERR_NOT_NOW: the label's next tunnel has it; ERR_IO: the state cannot be written */
   void (*done)(struct port_request *q);          /* in the sender's thread; by then the lease is on disk */

@@ -8,16 +8,24 @@
 #include <string.h>
 
 #include "base/list.h"
+#include "base/map.h"
 
 enum port_state { PORT_FREE, PORT_HELD, PORT_QUARANTINED, PORT_EXCLUDED };
 
 struct port {
   struct list node;                /* in quarantine or timeless */
+  struct list own;                 /* in quarantine: in its owner's list */
   enum port_state state;
   uint32_t slot;                   /* place in the free array, when free */
   int64_t free_at_s;
   uint8_t owner[TOKEN_ID_BYTES];
   char label[LABEL_CHARS + 1];
+};
+
+struct port_owner {                /* one that has ports in quarantine */
+  struct list quarantine;          /* longest there first */
+  size_t n;
+  uint8_t id[TOKEN_ID_BYTES];
 };
 
 struct ports {
@@ -30,6 +38,7 @@ struct ports {
   size_t held_n;
   struct list quarantine;          /* soonest first */
   struct list timeless;            /* quarantined, from the first known time on */
+  struct map *owners;              /* id -> struct port_owner */
 };
 
 static struct port *port_of(const struct ports *p, uint16_t port) {
@@ -52,12 +61,46 @@ static void free_remove(struct ports *p, struct port *port) {
   port_of(p, last)->slot = port->slot;
 }
 
+/* Out of memory: then that port is not counted, and waits like any other. */
+static void own_add(struct ports *p, struct port *port) {
+  struct port_owner *o = map_get(p->owners, port->owner);
+  if (o == NULL) {
+    o = calloc(1, sizeof *o);
+    if (o == NULL)
+      return;
+    list_init(&o->quarantine);
+    memcpy(o->id, port->owner, sizeof o->id);
+    if (map_put(p->owners, o->id, o) != 0) {
+      free(o);
+      return;
+    }
+  }
+  list_push_tail(&o->quarantine, &port->own);
+  o->n++;
+}
+
+static void own_remove(struct ports *p, struct port *port) {
+  if (list_empty(&port->own))
+    return;
+  struct port_owner *o = map_get(p->owners, port->owner);
+  list_remove(&port->own);
+  if (--o->n > 0)
+    return;
+  (void)map_remove(p->owners, o->id);
+  free(o);
+}
+
+static void quarantine_remove(struct ports *p, struct port *port) {
+  list_remove(&port->node);
+  own_remove(p, port);
+}
+
 /* Takes the port out of whatever it is in; the caller gives it its new state. */
 static void detach(struct ports *p, struct port *port) {
   switch (port->state) {
   case PORT_FREE: free_remove(p, port); break;
   case PORT_HELD: p->held_n--; break;
-  case PORT_QUARANTINED: list_remove(&port->node); break;
+  case PORT_QUARANTINED: quarantine_remove(p, port); break;
   case PORT_EXCLUDED: break;
   }
 }
@@ -70,7 +113,8 @@ struct ports *ports_new(uint16_t from, uint16_t to, void (*random)(void *user, v
     return NULL;
   p->table = calloc(n, sizeof *p->table);
   p->free = calloc(n, sizeof *p->free);
-  if (p->table == NULL || p->free == NULL) {
+  p->owners = map_new(TOKEN_ID_BYTES);
+  if (p->table == NULL || p->free == NULL || p->owners == NULL) {
     ports_free(p);
     return NULL;
   }
@@ -82,6 +126,7 @@ struct ports *ports_new(uint16_t from, uint16_t to, void (*random)(void *user, v
   list_init(&p->timeless);
   for (size_t i = 0; i < n; i++) {
     list_init(&p->table[i].node);
+    list_init(&p->table[i].own);
     free_push(p, &p->table[i]);
   }
   return p;
@@ -90,6 +135,12 @@ struct ports *ports_new(uint16_t from, uint16_t to, void (*random)(void *user, v
 void ports_free(struct ports *p) {
   if (p == NULL)
     return;
+  size_t at = 0;
+  const void *key;
+  void *o;
+  while (p->owners != NULL && map_next(p->owners, &at, &key, &o))
+    free(o);
+  map_free(p->owners);
   free(p->table);
   free(p->free);
   free(p);
@@ -103,6 +154,7 @@ static void quarantine_insert(struct ports *p, struct port *port, int64_t free_a
   while (after != &p->quarantine && CONTAINER_OF(after, struct port, node)->free_at_s > free_at_s)
     after = after->prev;
   list_push_head(after, &port->node);
+  own_add(p, port);
 }
 
 static void quarantine_advance(struct ports *p, int64_t now_s) {
@@ -115,7 +167,7 @@ static void quarantine_advance(struct ports *p, int64_t now_s) {
     struct port *port = CONTAINER_OF(p->quarantine.next, struct port, node);
     if (port->free_at_s > now_s)
       return;
-    list_remove(&port->node);
+    quarantine_remove(p, port);
     free_push(p, port);
   }
 }
@@ -164,6 +216,17 @@ int ports_take(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char 
     return ERR_LIMIT;
   *number = p->free[random_below(p, p->free_n)];
   hold(p, port_of(p, *number), owner, label);
+  return 0;
+}
+
+int ports_take_own(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, size_t own_max, int64_t now_s, uint16_t *number) {
+  quarantine_advance(p, now_s);
+  const struct port_owner *o = map_get(p->owners, owner);
+  if (o == NULL || o->n <= own_max)
+    return ERR_NOT_NOW;
+  struct port *port = CONTAINER_OF(o->quarantine.next, struct port, own);
+  *number = number_of(p, port);
+  hold(p, port, owner, label);
   return 0;
 }
 

@@ -13,6 +13,9 @@ void ports_free(struct ports *p);
 void ports_restore(struct ports *p, uint16_t port, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t free_at_s);
 /* A free port at random: ERR_LIMIT when exhausted. Taken (by owner, label) from then on. */
 int ports_take(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s, uint16_t *port) MUST_USE;
+/* The owner's own port that is longest in quarantine, if it has more than own_max of those: or else whoever opens and closes
+   tunnels would soon have the whole range in quarantine. ERR_NOT_NOW: it has not. */
+int ports_take_own(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, size_t own_max, int64_t now_s, uint16_t *port) MUST_USE;
 /* That very port: fine when free, or quarantined for the same owner and label; ERR_CONFLICT otherwise; ERR_USAGE outside the range. */
 int ports_take_back(struct ports *p, uint16_t port, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s) MUST_USE;
 void ports_release(struct ports *p, uint16_t port, int64_t now_s);   /* into quarantine */

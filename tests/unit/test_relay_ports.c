@@ -103,6 +103,48 @@ static void a_released_port_goes_back_to_its_owner_and_label_only(void **unused)
   ports_free(p);
 }
 
+/* Opens and closes, again and again: all that it ever keeps from others is its own few. */
+static void who_opens_and_closes_is_given_its_own_ports_again(void **unused) {
+  (void)unused;
+  enum { OWN = 3 };
+  struct ports *p = make();
+  uint16_t port, first = 0, last = 0, other;
+  for (int i = 0; i < 1000; i++) {
+    int rc = ports_take_own(p, alice, label_a, OWN, NOW + i, &port);
+    assert_int_equal(rc, i <= OWN ? ERR_NOT_NOW : 0);
+    if (rc != 0) assert_int_equal(ports_take(p, alice, label_a, NOW + i, &port), 0);
+    if (i == 0) first = port;
+    if (i == OWN + 1) assert_int_equal(port, first);
+    assert_int_equal(ports_take_own(p, bob, label_b, OWN, NOW + i, &other), ERR_NOT_NOW);
+    ports_release(p, port, NOW + i);
+    assert_true(ports_free_count(p) >= RANGE - OWN - 1);
+    last = port;
+  }
+  assert_int_equal(ports_free_count(p), RANGE - OWN - 1);
+  assert_int_equal(ports_take_back(p, last, alice, label_a, NOW + 1000), 0);
+  assert_int_equal(ports_take_own(p, alice, label_a, OWN, NOW + 1000, &port), ERR_NOT_NOW);
+  assert_int_equal(ports_take_own(p, alice, label_a, OWN - 1, NOW + 1000, &port), 0);
+  /* What has left quarantine by itself is nobody's. */
+  assert_int_equal(ports_take_own(p, alice, label_a, 0, NOW + 1000 + PORT_QUARANTINE_S, &port), ERR_NOT_NOW);
+  assert_int_equal(ports_free_count(p), RANGE - 2);
+  ports_free(p);
+}
+
+static void ports_that_a_restart_left_count_for_their_owner(void **unused) {
+  (void)unused;
+  struct ports *p = make();
+  uint16_t port;
+  ports_restore(p, FROM, alice, label_a, 0);
+  ports_restore(p, FROM + 1, alice, label_a, NOW + 10);
+  ports_restore(p, FROM + 2, bob, label_b, 0);
+  assert_int_equal(ports_take_own(p, alice, label_b, 2, NOW, &port), ERR_NOT_NOW);
+  assert_int_equal(ports_take_own(p, alice, label_b, 1, NOW, &port), 0);
+  assert_int_equal(port, FROM + 1);
+  assert_int_equal(ports_take_own(p, alice, label_b, 0, NOW, &port), 0);
+  assert_int_equal(port, FROM);
+  ports_free(p);
+}
+
 static void a_free_port_may_be_taken_back_by_anyone(void **unused) {
   (void)unused;
   struct ports *p = make();
@@ -229,6 +271,8 @@ int main(void) {
     cmocka_unit_test(a_range_of_one_port_and_the_largest_one_work),
     cmocka_unit_test(a_released_port_goes_to_nobody_before_its_quarantine_ends),
     cmocka_unit_test(a_released_port_goes_back_to_its_owner_and_label_only),
+    cmocka_unit_test(who_opens_and_closes_is_given_its_own_ports_again),
+    cmocka_unit_test(ports_that_a_restart_left_count_for_their_owner),
     cmocka_unit_test(a_free_port_may_be_taken_back_by_anyone),
     cmocka_unit_test(a_port_outside_the_range_is_refused),
     cmocka_unit_test(a_lease_held_before_a_restart_waits_for_its_owner),
