@@ -70,6 +70,8 @@ enum {
   STREAM_BUFFER_SMALL_BYTES = 16384 + 256 + 5, /* what a stream gets when BUFFERS_LENT_PER_LOOP_MAX_BYTES are out: one record */
   STREAM_BYTES_PER_TURN_MAX = 1 << 20,
   IDLE_RECORDS_PER_TURN_MAX = 32,          /* records without data: each may cost several key derivations */
+  IDLE_RECORDS_PER_S_MAX = 4096,           /* and one more for every DATA_RECORDS_PER_IDLE with data */
+  DATA_RECORDS_PER_IDLE = 16,
   PIPE_BYTES = 1 << 18,                    /* never more than a buffer takes; a power of two, as the kernel would make it */
   PIPES_PER_LOOP_MAX = 64,
   BUFFERS_IDLE_PER_LOOP_MAX = 16,

@@ -68,6 +68,8 @@ struct flow {
   size_t plain_held;                             /* seal: plaintext inside the records held */
   size_t spent;                                  /* bytes read in this step */
   unsigned idle_records;                         /* unseal: without data, opened in this step */
+  uint64_t records_since_ms;                     /* unseal: for so long these are counted */
+  unsigned records_idle, records_data;
   uint64_t bytes;
   uint64_t progress_ms;
   uint64_t *total, *counter;

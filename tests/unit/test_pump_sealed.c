@@ -177,21 +177,44 @@ static void key_updates_while_our_writes_are_blocked_are_no_deadlock(void **stat
   record_keys_free(&keys);
 }
 
+static void put_updates(struct fixture *f, struct record_keys *keys, int n) {
+  static const uint8_t message[] = {24, 0, 0, 1, 0};
+  struct far *a = &f->far;
+  for (int i = 0; i < n; i++) {
+    memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, message, sizeof(message));
+    assert_int_equal(record_seal(keys, RECORD_HANDSHAKE, a->out + a->out_n, sizeof(message)), 0);
+    assert_int_equal(record_keys_update(keys), 0);
+    a->out_n += sizeof(message) + RECORD_OVERHEAD_BYTES;
+  }
+}
+
+static void more_key_updates_than_a_second_allows_end_the_stream_by_an_alert(void **state) {
+  struct fixture *f = *state;
+  struct record_keys keys;
+  start_sealed(f, 0);
+  keys_of_visitor(&keys);
+  /* Two limits' worth: a slow machine may spread them over two seconds. */
+  for (int sent = 0; sent < 2 * IDLE_RECORDS_PER_S_MAX + 2 && !f->rig->ended; sent += 2048) {
+    if (f->far.out_n == 0) put_updates(f, &keys, 2048);
+    RIG_UNTIL(f->rig, (far_flush(f), f->far.out_n == 0 || f->rig->ended));
+  }
+  RIG_UNTIL(f->rig, f->rig->ended);
+  assert_int_equal(f->rig->why, CLOSE_PROTOCOL);
+  far_read(f, SIZE_MAX);
+  assert_true(f->far.alerted || f->far.reset);
+  record_keys_free(&keys);
+}
+
 /* A KeyUpdate costs us several derivations, its sender 27 bytes: other streams must have their turns in between. */
 static void a_flood_of_key_updates_is_worked_off_over_many_turns(void **state) {
   enum { UPDATES = 2000 };
   struct fixture *f = *state;
-  static const uint8_t message[] = {24, 0, 0, 1, 0}, text[] = {'h', 'i'};
+  static const uint8_t text[] = {'h', 'i'};
   start_sealed(f, 0);
   struct record_keys keys;
   keys_of_visitor(&keys);
   struct far *a = &f->far;
-  for (int i = 0; i < UPDATES; i++) {
-    memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, message, sizeof(message));
-    assert_int_equal(record_seal(&keys, RECORD_HANDSHAKE, a->out + a->out_n, sizeof(message)), 0);
-    assert_int_equal(record_keys_update(&keys), 0);
-    a->out_n += sizeof(message) + RECORD_OVERHEAD_BYTES;
-  }
+  put_updates(f, &keys, UPDATES);
   memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, text, sizeof(text));
   assert_int_equal(record_seal(&keys, RECORD_APPLICATION_DATA, a->out + a->out_n, sizeof(text)), 0);
   a->out_n += sizeof(text) + RECORD_OVERHEAD_BYTES;
@@ -415,6 +438,7 @@ int main(void) {
     TEST(thousands_of_tiny_records_in_one_read_pass),
     TEST(key_updates_are_answered_without_data_and_coalesced),
     TEST(key_updates_while_our_writes_are_blocked_are_no_deadlock),
+    TEST(more_key_updates_than_a_second_allows_end_the_stream_by_an_alert),
     TEST(a_flood_of_key_updates_is_worked_off_over_many_turns),
     TEST(a_violation_behind_blocked_data_is_still_a_violation),
     TEST(close_notify_is_half_close_and_the_answer_flows),
