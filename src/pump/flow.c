@@ -102,6 +102,11 @@ static bool flow_read_prefix(struct flow *f) {
     f->wants_read = true;
     return false;
   }
+  if (n == 0 && !f->source->reset) {
+    f->source->at_end = true;
+    pump_break(p, f->source, CLOSE_NOT_ACCEPTED);
+    return false;
+  }
   if (n <= 0) {
     side_is_reset(f->source);
     return false;

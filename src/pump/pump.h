@@ -22,6 +22,7 @@ enum close_reason {
   CLOSE_TRUNCATED,                 /* end without close_notify */
   CLOSE_PROTOCOL,                  /* record layer violation, or bad ACCEPT */
   CLOSE_PEER_ALERT,                /* fatal alert from the visitor */
+  CLOSE_NOT_ACCEPTED,              /* the data connection ended before ACCEPT */
   CLOSE_ACCEPT_TIMEOUT,
   CLOSE_HALF_OPEN_IDLE,
   CLOSE_UNACKED,                   /* data unacknowledged for UNACKED_MAX_MS */

@@ -357,7 +357,7 @@ static void an_end_inside_the_prefix_resets_the_visitor(void **state) {
   rig_send_text(r->agent, "acc");
   shutdown(r->agent, SHUT_WR);
   RIG_UNTIL(r, r->ended);
-  assert_int_equal(r->why, CLOSE_WIRE_RESET);
+  assert_int_equal(r->why, CLOSE_NOT_ACCEPTED);
   rig_expect_end(r, r->visitor, -2);
 }
 
