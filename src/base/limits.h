@@ -85,6 +85,7 @@ enum {
   HOLD_SLACK_BYTES = 4096,                 /* so much larger does not matter */
   HALF_OPEN_IDLE_MS = 2 * 3600 * 1000,
   UNACKED_MAX_MS = 30000,
+  WINDOW_PROBES_MAX = 4,                   /* so many in a row without an answer: the other end is gone */
   SWEEP_MS = 5000,
   KEEPALIVE_IDLE_S = 60,
   KEEPALIVE_INTERVAL_S = 15,

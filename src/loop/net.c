@@ -146,7 +146,10 @@ static bool tcp_info_of(int fd, struct tcp_info *info) {
    so together they are the present one less the first) and the time since the latest transmission. */
 uint32_t net_unacked_ms(int fd) {
   struct tcp_info info;
-  if (!tcp_info_of(fd, &info) || info.tcpi_unacked == 0) return 0;
+  if (!tcp_info_of(fd, &info)) return 0;
+  /* Before a closed window nothing is on its way but probes (RFC 9293 3.8.6.1), which a live peer answers with the window
+     still closed; now and then it leaves one out. */
+  if (info.tcpi_unacked == 0) return info.tcpi_probes >= WINDOW_PROBES_MAX ? info.tcpi_last_ack_recv : 0;
   uint32_t rto_ms = info.tcpi_rto / 1000, first_ms = info.tcpi_backoff < 32 ? rto_ms >> info.tcpi_backoff : 0;
   uint32_t sent_ms = rto_ms - first_ms + info.tcpi_last_data_sent;
   return sent_ms < info.tcpi_last_ack_recv ? sent_ms : info.tcpi_last_ack_recv;
