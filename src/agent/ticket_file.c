@@ -129,6 +129,20 @@ static void sync_folder(const char *path) {
   free(folder);
 }
 
+int ticket_file_probe(const char *path, struct err *e) {
+  char *temp = NULL;
+  if (asprintf(&temp, "%s.XXXXXX", path) < 0) return err_set(e, ERR_NOMEM, "keep file %s: out of memory", path);
+  int r = 0, fd = mkostemp(temp, O_CLOEXEC);
+  if (fd < 0) {
+    r = ticket_file_fail(e, path, "cannot be written: ");
+  } else {
+    unlink(temp);
+    close(fd);
+  }
+  free(temp);
+  return r;
+}
+
 int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) {
   char text[TICKET_FILE_MAX_BYTES], *temp = NULL;
   size_t n;

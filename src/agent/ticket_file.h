@@ -18,6 +18,8 @@ int ticket_file_decode(const char *text, size_t n, struct ticket_file *f, struct
 int ticket_file_encode(const struct ticket_file *f, char *out, size_t cap, size_t *n) MUST_USE;
 /* *found is false when there is no such file, or an empty one. */
 int ticket_file_read(const char *path, struct ticket_file *f, bool *found, struct err *e) MUST_USE;
+/* Whether a file could be written there; leaves nothing behind. */
+int ticket_file_probe(const char *path, struct err *e) MUST_USE;
 /* All or nothing, on disk when it returns, mode 0600. */
 int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) MUST_USE;
 

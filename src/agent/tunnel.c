@@ -2,6 +2,7 @@
    host reads is either immutable once published (the address) or under the client's lock; all else is the loop thread's. */
 #include "agent/tunnel.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -28,6 +29,8 @@ static int tunnel_take_ticket(struct adit_tunnel *t, struct err *e) {
     t->ticket_n = f->ticket_n;
     t->incarnation = f->incarnation;
     memcpy(t->ticket_relay, f->relay, sizeof t->ticket_relay);
+  } else if (r == 0) {
+    r = ticket_file_probe(t->request.keep_file, e);   /* now, not once an address is shown that will be lost */
   }
   free(f);
   return r;
@@ -329,6 +332,14 @@ static void tunnel_rebind_later(struct adit_tunnel *t) {
 void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text) {
   if (t->closing || reason == REFUSE_CLOSED) return;
   if (text == NULL || text[0] == '\0') text = refusal_text(reason);
+  if (reason == REFUSE_TICKET && t->ticket_n > 0 && atomic_load(&t->address) == NULL) {
+    /* A new address would overwrite one that another token, or another relay, may still have a right to. */
+    char why[ERR_TEXT_MAX];
+    snprintf(why, sizeof why, "keep file %.200s: its address is not valid with this token at this relay "
+             "(use another file, or delete it for a new address)", t->request.keep_file);
+    tunnel_fail(t, client_errno_of_refusal(reason), refusal_name(reason), why);
+    return;
+  }
   if (reason == REFUSE_TICKET && t->ticket_n > 0) {
     t->ticket_n = 0;
     t->incarnation = 0;

@@ -133,12 +133,18 @@ def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
     assert os.listdir(box.path).count("keep") == 1 and not [name for name in os.listdir(box.path) if name.startswith("keep.")]
 
 
-def test_a_kept_address_is_of_no_use_to_another_token(relay, agent, app, box):
-    keep = box.file("keep")
-    first = agent(app(echo), "--keep", keep)
+def test_a_kept_address_is_of_no_use_to_another_token_and_is_not_lost(relay, agent, app, box):
+    a, keep = app(echo), box.file("keep")
+    first = agent(a, "--keep", keep)
     assert first.process.stop() == 0
-    thief = agent(app(echo), "--keep", keep, token=relay.create_token("thief"))
-    assert not thief.same_address_as(first)
+    thief = agent(a, "--keep", keep, token=relay.create_token("thief"), wait=False)
+    assert "keep file" in thief.events.wait("closed")["text"] and thief.process.wait() == 1
+    assert agent(a, "--keep", keep).same_address_as(first)
+
+
+def test_a_keep_file_that_cannot_be_written_is_told_at_start(relay, agent, app, box):
+    running = agent(app(echo), "--keep", box.file("nowhere") + "/missing/keep", wait=False)
+    assert running.process.wait() == 1 and not running.events.seen("open")
 
 
 @pytest.mark.both_pumps
