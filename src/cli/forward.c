@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -130,10 +132,21 @@ static int own_path(char *out, size_t cap, struct err *e) {
   return 0;
 }
 
+/* A token in a file that others read is theirs, too. */
+static void warn_of_readable_configuration(void) {
+  char path[4096];
+  struct stat st;
+  struct err e = {0};
+  if (config_user_path(path, sizeof path, &e) != 0 || stat(path, &st) != 0 || (st.st_mode & 077) == 0) return;
+  (void)fprintf(stderr, "adit: %s: others may read your token (chmod 600 %s)\n", path, path);
+}
+
 /* Tokens and relays: flags first, then environment and the user's file; with neither, a relay of our own. */
 static int make_config(struct forward *f, struct err *e) {
   struct forward_arguments *a = &f->a;
   int code = 0, found = 0;
+  const char *token = getenv("ADIT_TOKEN");
+  bool stored = a->tokens_n == 0 && a->token_files.n == 0 && (token == NULL || *token == 0);
   f->config = adit_config_new();
   if (f->config == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   for (size_t i = 0; i < a->tokens_n; i++) {
@@ -154,6 +167,7 @@ static int make_config(struct forward *f, struct err *e) {
     return err_set(e, ERR_IO, "--ca %.200s: %s (check the path, and who may read it)", a->ca, strerror(errno));
   if (a->ca != NULL && (code = adit_config_set_ca_file(f->config, a->ca)) != 0) return config_failed(f, code, e);
   if ((code = adit_config_load(f->config, &found)) != 0) return config_failed(f, code, e);
+  if (found && stored) warn_of_readable_configuration();
   if (found) return 0;
   const char *relay = getenv("ADIT_RELAY");
   if (a->relays.n > 0 || (relay != NULL && *relay != 0))

@@ -154,6 +154,14 @@ def user_configuration(box, text):
     return box.path
 
 
+def test_a_stored_token_that_others_may_read_is_warned_of(box, relay):
+    folder = user_configuration(box, f"token = {relay.token()}\n")
+    for mode, warned in ((0o644, True), (0o600, False)):
+        os.chmod(os.path.join(folder, "adit/config"), mode)
+        done = box.adit("forward", "8000", "--keep", "/nowhere/keep", env={"XDG_CONFIG_HOME": folder})
+        assert ("chmod 600" in done.stderr) == warned and "/nowhere/keep" in done.stderr
+
+
 def test_a_relay_in_the_users_file_needs_a_token(box):
     done = box.adit("forward", "8000", env={"XDG_CONFIG_HOME": user_configuration(box, "relay = 127.0.0.1:1\n")})
     expect_error(done, 1, "adit login")
