@@ -1,4 +1,4 @@
-/* When to try again: 50 to 400 ms at random for the first seconds, then exponentially with jitter (wire.md 2). */
+/* When to try again: 50 to 400 ms at random for the first seconds, then exponentially with jitter. */
 #ifndef AGENT_BACKOFF_H
 #define AGENT_BACKOFF_H
 

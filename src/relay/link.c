@@ -386,7 +386,7 @@ static void link_shaken(struct handshake *h, bool ok) {
   }
   l->fd = h->fd;
   int rc = link_take_over(l);
-  tls_conn_free(h->conn);          /* with it goes the exporter secret that OpenSSL keeps (wire rules 2) */
+  tls_conn_free(h->conn);          /* with it goes the exporter secret that OpenSSL keeps */
   h->conn = NULL;
   l->state = LINK_HELLO;
   l->heard_ms = l->spoke_ms = loop_now_ms(l->worker->loop);

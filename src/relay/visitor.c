@@ -1,5 +1,5 @@
 /* A visitor's way to its stream. The handoff happens only when a data connection is at hand: until then the TLS object is kept, so
-   that a visitor who waited in vain can be told so (wire rules 3 and 4). And until then nothing of the visitor's has left this
+   that a visitor who waited in vain can be told so (docs/protocol.md 6). And until then nothing of the visitor's has left this
    process, so that one whose tunnel lost its link may seek the tunnel that has the label now: the agent is mostly back at once. */
 #include "relay/visitor.h"
 
