@@ -14,21 +14,28 @@
 
 struct tls_client {
   SSL_CTX *ctx;
-  char *ca_file;                   /* NULL: the system's */
-  pthread_mutex_t lock;            /* over store_loaded and the loading */
+  pthread_mutex_t lock;            /* over store_loaded and the loading of the system's authorities */
   bool store_loaded;
 };
+
+static int load_file(X509_STORE *store, const char *path, struct err *e) {
+  if (X509_STORE_load_file(store, path) == 1) return 0;
+  return err_set(e, ERR_USAGE, "%s: no certificates can be read from it: %s (give a PEM file of authorities)", path,
+                 pem_openssl_reason());
+}
 
 struct tls_client *tls_client_new(const char *ca_file, struct err *e) {
   struct tls_client *c = calloc(1, sizeof *c);
   if (c == NULL) goto nomem;
-  if (ca_file != NULL && (c->ca_file = strdup(ca_file)) == NULL) goto nomem;
   c->ctx = SSL_CTX_new(TLS_client_method());
   if (c->ctx == NULL || tls_hooks_set_up(c->ctx) != 0 || SSL_CTX_set_min_proto_version(c->ctx, TLS1_3_VERSION) != 1) {
     err_set(e, ERR_CRYPTO, "TLS: OpenSSL cannot be set up: %s (check its configuration)", pem_openssl_reason());
     goto fail;
   }
   tls_hooks_set_up_client(c->ctx);
+  /* A file that the user names is read at once, so that a wrong one is noticed even when every relay is pinned. */
+  if (ca_file != NULL && load_file(SSL_CTX_get_cert_store(c->ctx), ca_file, e) != 0) goto fail;
+  c->store_loaded = ca_file != NULL;
   pthread_mutex_init(&c->lock, NULL);
   return c;
 nomem:
@@ -36,7 +43,6 @@ nomem:
 fail:
   if (c != NULL) {
     SSL_CTX_free(c->ctx);
-    free(c->ca_file);
   }
   free(c);
   return NULL;
@@ -46,7 +52,6 @@ void tls_client_free(struct tls_client *c) {
   if (c == NULL) return;
   SSL_CTX_free(c->ctx);
   pthread_mutex_destroy(&c->lock);
-  free(c->ca_file);
   free(c);
 }
 
@@ -61,12 +66,6 @@ static bool has_hashed_links(const char *dir) {
   }
   closedir(d);
   return found;
-}
-
-static int load_file(X509_STORE *store, const char *path, struct err *e) {
-  if (X509_STORE_load_file(store, path) == 1) return 0;
-  return err_set(e, ERR_USAGE, "%s: no certificates can be read from it: %s (give a PEM file of authorities)", path,
-                 pem_openssl_reason());
 }
 
 static int load_system(X509_STORE *store, struct err *e) {
@@ -102,7 +101,7 @@ SSL_CTX *tls_client_ctx(struct tls_client *c, enum pin_kind kind, struct err *e)
   pthread_mutex_lock(&c->lock);
   if (!c->store_loaded) {
     X509_STORE *store = SSL_CTX_get_cert_store(c->ctx);
-    rc = c->ca_file != NULL ? load_file(store, c->ca_file, e) : load_system(store, e);
+    rc = load_system(store, e);
     c->store_loaded = rc == 0;
   }
   pthread_mutex_unlock(&c->lock);

@@ -20,7 +20,7 @@ struct tls_server_policy {
 };
 struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_policy *policy, struct err *e) MUST_USE;
 
-struct tls_client;                 /* shared by connections of one process: the stores, loaded lazily */
+struct tls_client;                 /* shared by connections of one process; the system's authorities are loaded when first needed */
 struct tls_client *tls_client_new(const char *ca_file /* or NULL: the system's */, struct err *e) MUST_USE;
 void tls_client_free(struct tls_client *c);
 /* TLS 1.3 only, ALPN `alpn` required of the server. The exporter is always computed. */

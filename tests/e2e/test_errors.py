@@ -64,6 +64,8 @@ def test_a_token_file_that_is_not_there(box):
 
 def test_an_authority_file_that_is_not_there(relay, box):
     expect_error(box.adit("forward", "8000", "--ca", "/nonexistent/ca", env={"ADIT_TOKEN": relay.token()}), (1, 2), "/nonexistent/ca")
+    junk = box.file("junk.pem", "not a certificate\n")
+    expect_error(box.adit("forward", "8000", "--ca", junk, env={"ADIT_TOKEN": relay.token()}), (1, 2), junk)
 
 
 def test_a_port_that_is_forwarded_already(relay, box):
