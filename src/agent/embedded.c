@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/secret.h"
+#include "base/text.h"
 #include "loop/net.h"
 
 extern char **environ;
@@ -64,6 +65,20 @@ static void embedded_fail(struct embedded *m, const char *why) {
   client_embedded_failed(m->client, &e);
 }
 
+/* What it said before it ended, if it said why; with a remedy where it has none of its own. */
+static void embedded_ended(struct embedded *m) {
+  char why[ERR_TEXT_MAX];
+  char *end = memchr(m->text, '\n', m->n);
+  if (m->ready || end == NULL || strncmp(m->text, "ERROR ", 6) != 0) {
+    embedded_fail(m, m->ready ? "it has ended" : "it ended before it listened (run `adit relay` by hand to see why)");
+    return;
+  }
+  *end = '\0';
+  text_escape(m->text + 6, (size_t)(end - m->text) - 6, why, sizeof why - 80);
+  if (strchr(why, '(') == NULL) strcpy(why + strlen(why), " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
+  embedded_fail(m, why);
+}
+
 /* Once both lines are there: hands them over. The descriptor stays: its end is what the child lives by, and we see the child's. */
 static void embedded_parse(struct embedded *m) {
   char *token_end = memchr(m->text, '\n', m->n);
@@ -85,7 +100,7 @@ static void embedded_readable(struct loop_io *io, uint32_t events) {
   ssize_t n = read(m->fd, m->text + m->n, sizeof m->text - 1 - m->n);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n <= 0) {
-    embedded_fail(m, m->ready ? "it has ended" : "it ended before it listened (run `adit relay` by hand to see why)");
+    embedded_ended(m);
     return;
   }
   if (m->ready) return;            /* it has nothing more to say */

@@ -212,6 +212,7 @@ static int embedded_state_dir(char *out, size_t cap, struct err *e) {
 static int use_embedded(struct relay_arguments *a, struct err *e) {
   static char dir[4096];
   struct relay_options *o = &a->options;
+  o->ready_fd = o->alive_fd = (int)a->embedded_fd;
   int code = embedded_state_dir(dir, sizeof dir, e);
   if (code != 0) return code;
   o->domain = "adit.localhost";
@@ -220,7 +221,6 @@ static int use_embedded(struct relay_arguments *a, struct err *e) {
   code = parse_ip("127.0.0.1", &o->tcp_listen);
   o->listens[0] = o->tcp_listen;   /* port 0: the kernel chooses */
   o->workers = 1;
-  o->ready_fd = o->alive_fd = (int)a->embedded_fd;
   o->plain_allowed = true;         /* nothing leaves the machine */
   o->quiet = true;
   return code;
@@ -264,6 +264,12 @@ static void setup_log(const struct relay_arguments *a) {
   log_setup(level, a->log_format != NULL && strcmp(a->log_format, "json") == 0);
 }
 
+/* An embedded relay has no user of its own: the program that started it tells its user. */
+static int fail(const struct relay_options *options, const struct err *e) {
+  if (options->ready_fd < 0) return command_fail(e);
+  return dprintf(options->ready_fd, "ERROR %s\n", e->text) > 0 ? EXIT_STATUS_FAILED : command_fail(e);
+}
+
 static int run(const struct relay_options *options) {
   struct err e = {0};
   if (tls_wipe_on_free_install() != 0)
@@ -271,7 +277,7 @@ static int run(const struct relay_options *options) {
                                    "something preloaded?)");
   else if (relay_run(options, &e) == 0)
     return EXIT_STATUS_OK;
-  (void)command_fail(&e);
+  (void)fail(options, &e);
   return EXIT_STATUS_FAILED;       /* a bad certificate or a busy address is no wrong usage */
 }
 
@@ -286,7 +292,7 @@ static int relay_main(const struct command *self, int argc, char **argv, uint64_
   int status;
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
   if (complete(&a, &parsed, &e) != 0) {
-    status = command_fail(&e);
+    status = fail(&a.options, &e);
   } else {
     setup_log(&a);
     status = run(&a.options);

@@ -119,3 +119,10 @@ def test_the_token_is_in_no_argument_and_no_environment(first_use, app):
 def test_a_command_runs_behind_an_embedded_relay(app, box):
     done = box.adit("forward", app(page).port, "--", "sh", "-c", "echo $ADIT_URL")
     assert done.returncode == 0 and re.fullmatch(r"https://[a-z0-9]+\.adit\.localhost:\d+\n", done.stdout), done.stderr
+
+
+def test_a_state_folder_that_cannot_be_made_is_told_in_one_line(app, box):
+    file = box.file("in-the-way", "")
+    done = box.adit("forward", app(page).port, env={"XDG_STATE_HOME": file})
+    assert done.returncode == 1
+    assert re.fullmatch(r"adit: embedded relay: [^\n]*in-the-way[^\n]*: Not a directory \([^\n]*XDG_STATE_HOME[^\n]*\)\n", done.stderr), done.stderr
