@@ -57,9 +57,9 @@ static int embedded_spawn(struct embedded *m, const char *program, int child_fd)
   return r;
 }
 
-static void embedded_fail(struct embedded *m, const char *why) {
+static void embedded_fail(struct embedded *m, const char *why, const char *remedy) {
   struct err e = {0};
-  err_set(&e, ERR_IO, "embedded relay: %s", why);
+  err_set(&e, ERR_IO, "embedded relay: %.400s%s", why, remedy);
   loop_io_del(&m->io);
   loop_timer_stop(&m->deadline);
   client_embedded_failed(m->client, &e);
@@ -69,14 +69,14 @@ static void embedded_fail(struct embedded *m, const char *why) {
 static void embedded_ended(struct embedded *m) {
   char why[ERR_TEXT_MAX];
   char *end = memchr(m->text, '\n', m->n);
-  if (m->ready || end == NULL || strncmp(m->text, "ERROR ", 6) != 0) {
-    embedded_fail(m, m->ready ? "it has ended" : "it ended before it listened (run `adit relay` by hand to see why)");
-    return;
+  if (m->ready) {
+    embedded_fail(m, "it has ended", "");
+  } else if (end == NULL || strncmp(m->text, "ERROR ", 6) != 0) {
+    embedded_fail(m, "it ended before it listened", " (run `adit relay` by hand to see why)");
+  } else {
+    text_escape(m->text + 6, (size_t)(end - m->text) - 6, why, sizeof why);
+    embedded_fail(m, why, strchr(why, '(') != NULL ? "" : " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
   }
-  *end = '\0';
-  text_escape(m->text + 6, (size_t)(end - m->text) - 6, why, sizeof why - 80);
-  if (strchr(why, '(') == NULL) strcpy(why + strlen(why), " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
-  embedded_fail(m, why);
 }
 
 /* Once both lines are there: hands them over. The descriptor stays: its end is what the child lives by, and we see the child's. */
@@ -88,7 +88,7 @@ static void embedded_parse(struct embedded *m) {
   *token_end = *ca_end = '\0';
   m->ready = true;
   loop_timer_stop(&m->deadline);
-  if (strncmp(m->text, "TOKEN ", 6) != 0 || strncmp(ca, "CA ", 3) != 0) embedded_fail(m, "its first words are not understood");
+  if (strncmp(m->text, "TOKEN ", 6) != 0 || strncmp(ca, "CA ", 3) != 0) embedded_fail(m, "its first words are not understood", " (is the program adit, and of this version?)");
   else client_embedded_ready(m->client, m->text + 6, ca + 3);
   wipe(m->text, sizeof m->text);
   m->n = 0;
@@ -109,7 +109,7 @@ static void embedded_readable(struct loop_io *io, uint32_t events) {
 }
 
 static void embedded_late(struct loop_timer *t) {
-  embedded_fail(CONTAINER_OF(t, struct embedded, deadline), "it does not start to listen");
+  embedded_fail(CONTAINER_OF(t, struct embedded, deadline), "it does not start to listen", " (run `adit relay` by hand to see why)");
 }
 
 struct embedded *embedded_start(struct adit_client *c, const char *program, struct err *e) {

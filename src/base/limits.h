@@ -105,7 +105,6 @@ enum {
   TUNNEL_ADDRESSES_MAX = 256,              /* all are kept, as the host may hold their strings */
   TICKET_KEEP_MIN_MS = 60000,              /* between two writes of a renewed ticket */
   APP_WARNING_MS = 10000,                  /* at most one warning per tunnel about its app in so long */
-  GOODBYE_DELIVERY_MS = 1000,
   EMBEDDED_START_MS = 10000,
   USER_FILE_MAX_BYTES = 65536,
   TICKET_FILE_MAX_BYTES = 8192,

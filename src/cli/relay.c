@@ -27,6 +27,8 @@ struct relay_arguments {
 static int set_domain(void *target, const char *value, struct err *e) {
   if (!host_name_is_valid(value) || host_is_ip(value) || strchr(value, '.') == NULL)
     return err_set(e, ERR_USAGE, "%.60s: not a domain name (such as r1.example.com)", value);
+  if (strpbrk(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != NULL)  /* names on the wire are compared in lower case */
+    return err_set(e, ERR_USAGE, "%.60s: has capital letters (write it in lower case)", value);
   ((struct relay_arguments *)target)->options.domain = value;
   return 0;
 }

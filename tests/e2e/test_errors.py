@@ -195,3 +195,7 @@ def test_status_without_a_relay(box):
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         admin = "127.0.0.1:%d" % nobody.getsockname()[1]
     expect_error(box.adit("status", "--admin", admin), 1, admin)
+
+
+def test_a_domain_in_capital_letters(box):
+    expect_error(box.adit("relay", "--domain", "R1.Test", "--listen", "127.0.0.1:0", "--state", box.file("state")), 2, "R1.Test", "lower case")
