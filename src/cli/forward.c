@@ -217,6 +217,7 @@ static int take_signals(struct forward *f, struct err *e) {
   sigemptyset(&set);
   for (size_t i = 0; i < ARRAY_LEN(always); i++) sigaddset(&set, always[i]);
   for (size_t i = 0; f->command != NULL && i < ARRAY_LEN(for_command); i++) sigaddset(&set, for_command[i]);
+  if (f->tell.mode == TELL_TERMINAL) sigaddset(&set, SIGWINCH); /* the live line is drawn anew for the new width */
   if (sigprocmask(SIG_BLOCK, &set, &f->mask_before) != 0) return err_set_errno(e, "signals");
   f->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   return f->signal_fd < 0 ? err_set_errno(e, "signals") : 0;

@@ -124,18 +124,24 @@ void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char 
   (void)fprintf(stderr, "adit: %s\n", text);
 }
 
+/* The cursor rests where the line begins, and all below it is ours. A terminal that becomes narrower either cuts the line
+   or wraps it onto rows below; either way the cursor stays with the line's first character, so that one erasure from
+   there on takes it all away, without our knowing how many rows it has. */
+static const char live_erase[] = "\r\033[J";
+
 void tell_live(struct tell *t, unsigned columns) {
   char line[256];
   if (t->mode != TELL_TERMINAL) return;
   live_format(&t->live, columns, line, sizeof line);
-  (void)fprintf(t->to, "\r%s\033[K", line);
+  /* No wrapping meanwhile: the terminal may have become narrower since its width was asked. */
+  (void)fprintf(t->to, "%s\033[?7l%s\033[?7h\r", live_erase, line);
   (void)fflush(t->to);
   t->live_drawn = true;
 }
 
 void tell_live_clear(struct tell *t) {
   if (!t->live_drawn) return;
-  (void)fputs("\r\033[K", t->to);
+  (void)fputs(live_erase, t->to);
   (void)fflush(t->to);
   t->live_drawn = false;
 }
