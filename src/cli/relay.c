@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/domain.h"
 #include "tls/tls_server.h"
 
 enum { TCP_PORT_FROM_DEFAULT = 20000, TCP_PORT_TO_DEFAULT = 29999, DRAIN_DEFAULT_MS = 10000, DRAIN_MAX_S = 24 * 3600 };
@@ -25,10 +26,8 @@ struct relay_arguments {
 };
 
 static int set_domain(void *target, const char *value, struct err *e) {
-  if (!host_name_is_valid(value) || host_is_ip(value) || strchr(value, '.') == NULL)
-    return err_set(e, ERR_USAGE, "%.60s: not a domain name (such as r1.example.com)", value);
-  if (strpbrk(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != NULL)  /* names on the wire are compared in lower case */
-    return err_set(e, ERR_USAGE, "%.60s: has capital letters (write it in lower case)", value);
+  int code = domain_check(value, e);
+  if (code != 0) return code;
   ((struct relay_arguments *)target)->options.domain = value;
   return 0;
 }

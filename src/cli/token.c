@@ -12,6 +12,7 @@
 #include "base/secret.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/domain.h"
 #include "cli/token.h"
 #include "relay/issue.h"
 
@@ -69,7 +70,8 @@ int token_parse_relay(const char *text, struct token_relay *out, struct err *e) 
     size_t n = (size_t)(equals - text);
     if (n >= sizeof out->name) return err_set(e, ERR_USAGE, "--relay %.60s: the name is too long", text);
     memcpy(out->name, text, n);
-    if (!host_name_is_valid(out->name)) return err_set(e, ERR_USAGE, "--relay %.60s: no domain name before '='", text);
+    if (n == 0) return err_set(e, ERR_USAGE, "--relay %.60s: no domain name before '=' (leave out '=')", text);
+    if (domain_check(out->name, e) != 0) return err_prefix(e, "--relay");
     dial = equals + 1;
   }
   struct err why = {0};
@@ -83,12 +85,12 @@ static int introduce_domain(struct state *s, const struct token_arguments *a, co
                             size_t n, char domain[HOST_NAME_MAX_CHARS + 1], struct err *e) {
   const char *name = a->domain;
   if (name == NULL && n > 0 && relays[0].name[0] != 0) name = relays[0].name;
-  if (name == NULL && n > 0 && !host_is_ip(relays[0].dial.host)) name = relays[0].dial.host;
+  if (name == NULL && n > 0 && !host_is_ip(relays[0].dial.host) && strchr(relays[0].dial.host, '.') != NULL)
+    name = relays[0].dial.host;
   if (name == NULL)
     return err_set(e, ERR_USAGE, "--domain: missing, and the relay has never run with this state folder (give the "
                                  "relay's own name: --domain r1.example.com)");
-  if (!host_name_is_valid(name) || host_is_ip(name) || strlen(name) > HOST_NAME_MAX_CHARS)
-    return err_set(e, ERR_USAGE, "--domain %.60s: not a domain name (such as r1.example.com)", name);
+  if (domain_check(name, e) != 0) return err_prefix(e, "%s", a->domain != NULL ? "--domain" : "--relay");
   (void)snprintf(domain, HOST_NAME_MAX_CHARS + 1, "%s", name);
   return state_set(s, "domain", domain, e);
 }
@@ -216,6 +218,15 @@ static int revoke(struct state *s, const struct token_arguments *a, const char *
   return state_token_revoke(s, name, now_s(), e);
 }
 
+/* What is wrong in the arguments themselves is found before a folder is made. */
+static int check_create(const struct token_arguments *a, const char *name, struct err *e) {
+  struct token_relay relay;
+  int code = token_check_name(name, e);
+  if (code == 0 && a->domain != NULL && (code = domain_check(a->domain, e)) != 0) (void)err_prefix(e, "--domain");
+  for (size_t i = 0; code == 0 && i < a->relays.n; i++) code = token_parse_relay(a->relays.at[i], &relay, e);
+  return code;
+}
+
 /* Opens the state folder and does one thing with it. */
 static int with_state(const struct command *self, int argc, char **argv, size_t words_n,
                       int (*act)(struct state *s, const struct token_arguments *a, const char *name, struct err *e)) {
@@ -226,7 +237,7 @@ static int with_state(const struct command *self, int argc, char **argv, size_t 
   int status;
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
   int code = check_words(self, &parsed, words_n, &e);
-  if (code == 0 && act == create) code = token_check_name(parsed.words[0], &e);
+  if (code == 0 && act == create) code = check_create(&a, parsed.words[0], &e);
   /* Only creating may make the folder: elsewhere a mistyped --state would look like one without tokens. */
   if (code == 0 && act != create && stat(a.state, &(struct stat){0}) != 0)
     code = err_set(&e, ERR_IO, "state folder %.200s: %s (give the relay's with --state)", a.state, strerror(errno));

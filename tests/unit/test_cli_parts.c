@@ -96,7 +96,9 @@ static void token_relays_may_carry_a_name(void **state) {
   assert_string_equal(r.name, "r2.example.com");
   assert_int_equal(r.dial.port, 443);
   assert_int_equal(token_parse_relay("=host:1", &r, &e), ERR_USAGE);
-  assert_string_equal(e.text, "--relay =host:1: no domain name before '='");
+  assert_string_equal(e.text, "--relay =host:1: no domain name before '=' (leave out '=')");
+  assert_int_equal(token_parse_relay("R2.example.com=gate.example.com", &r, &e), ERR_USAGE);
+  assert_string_equal(e.text, "--relay: R2.example.com: has capital letters (write it in lower case)");
   assert_int_equal(token_parse_relay("a b=host:1", &r, &e), ERR_USAGE);
   assert_int_equal(token_parse_relay("r.test=", &r, &e), ERR_USAGE);
   assert_int_equal(token_parse_relay("host:0", &r, &e), ERR_USAGE);
