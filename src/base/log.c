@@ -79,14 +79,18 @@ static bool needs_quotes(const char *text) {
   return false;
 }
 
-static void put_pair(struct line *l, const char *key, const char *value, bool json) {
+const char log_unquoted[] = "";
+
+/* unquoted: as it is, in JSON. */
+static void put_pair(struct line *l, const char *key, const char *value, bool unquoted, bool json) {
   size_t before = l->len;
   if (value == NULL) value = "";
   if (json) {
     put(l, ",", 1);
     put_quoted(l, key, true);
     put(l, ":", 1);
-    put_quoted(l, value, true);
+    if (unquoted) put_text(l, value);
+    else put_quoted(l, value, true);
   } else {
     put(l, " ", 1);
     put_text(l, key);
@@ -120,7 +124,7 @@ static void put_start(struct line *l, enum log_level level, const char *event, b
 
 /* The tail has room of its own behind the limit of put. */
 static void put_tail(struct line *l, bool json) {
-  const char *cut = !l->full ? "" : json ? ",\"truncated\":\"true\"" : " truncated=true";
+  const char *cut = !l->full ? "" : json ? ",\"truncated\":true" : " truncated=true";
   l->len += (size_t)snprintf(l->text + l->len, sizeof l->text - l->len, "%s%s\n", cut, json ? "}" : "");
 }
 
@@ -136,7 +140,9 @@ void log_event(enum log_level level, const char *event, ...) {
   va_list ap;
   va_start(ap, event);
   for (const char *key = va_arg(ap, const char *); key != NULL; key = va_arg(ap, const char *)) {
-    put_pair(&l, key, va_arg(ap, const char *), json);
+    const char *value = va_arg(ap, const char *);
+    bool unquoted = value == log_unquoted;
+    put_pair(&l, key, unquoted ? va_arg(ap, const char *) : value, unquoted, json);
   }
   va_end(ap);
   put_tail(&l, json);

@@ -14,9 +14,12 @@ int log_level_parse(const char *text, enum log_level *out) MUST_USE;
 /* log_event(LOG_INFO, "tunnel_open", "label", label, "port", LOG_U64(port), NULL): pairs of strings, NULL-terminated.
    A NULL value is logged as empty. */
 void log_event(enum log_level level, const char *event, ...) __attribute__((sentinel));
-/* A number as text for log_event; lives until the end of the full expression's block. */
+/* Values that are numbers and truth values in JSON, too. Each is two arguments: the mark is known by its address, so that no
+   text from outside can pass for one. The number lives until the end of the full expression's block. */
 struct log_number { char text[24]; };
 struct log_number log_u64(uint64_t v);
-#define LOG_U64(v) (log_u64((uint64_t)(v)).text)
+extern const char log_unquoted[];
+#define LOG_U64(v) log_unquoted, (log_u64((uint64_t)(v)).text)
+#define LOG_BOOL(v) log_unquoted, ((v) ? "true" : "false")
 
 #endif
