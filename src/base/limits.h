@@ -28,6 +28,7 @@ enum {
   /* control link */
   FRAME_BODY_MAX_BYTES = 16384,
   FRAME_BEFORE_AUTH_MAX_BYTES = 8192,
+  AGENT_SOFTWARE_MAX_CHARS = 32,           /* an agent's name and version, as it says */
   LINK_OUT_MAX_BYTES = 262144,
   LINKS_SPARE_PER_TOKEN = 16,              /* so many more links than tunnels: a lost one stands until LINK_SILENCE_MAX_MS */
   LINK_TUNNELS_MAX = 1000,                 /* what one link may ask for, whatever its token allows */

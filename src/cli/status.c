@@ -112,28 +112,28 @@ static int fetch(const struct addr *admin, struct buf *b, struct err *e) {
   return code;
 }
 
-static void put_age(FILE *to, uint64_t s) {
+static void format_age(uint64_t s, char *out, size_t cap) {
   if (s >= 86400)
-    (void)fprintf(to, "%" PRIu64 "d%" PRIu64 "h", s / 86400, s % 86400 / 3600);
+    (void)snprintf(out, cap, "%" PRIu64 "d%" PRIu64 "h", s / 86400, s % 86400 / 3600);
   else if (s >= 3600)
-    (void)fprintf(to, "%" PRIu64 "h%" PRIu64 "m", s / 3600, s % 3600 / 60);
+    (void)snprintf(out, cap, "%" PRIu64 "h%" PRIu64 "m", s / 3600, s % 3600 / 60);
   else if (s >= 60)
-    (void)fprintf(to, "%" PRIu64 "m%" PRIu64 "s", s / 60, s % 60);
+    (void)snprintf(out, cap, "%" PRIu64 "m%" PRIu64 "s", s / 60, s % 60);
   else
-    (void)fprintf(to, "%" PRIu64 "s", s);
+    (void)snprintf(out, cap, "%" PRIu64 "s", s);
 }
 
 static void put_summary(FILE *to, struct json status) {
   struct json metrics = json_member(status, "metrics");
-  char domain[HOST_NAME_MAX_CHARS + 1], version[64], in[32], out[32];
+  char domain[HOST_NAME_MAX_CHARS + 1], version[64], in[32], out[32], age[48];
   json_text(json_member(status, "domain"), domain, sizeof domain);
   json_text(json_member(status, "version"), version, sizeof version);
   text_of_bytes(json_u64(json_member(metrics, "bytes_from_visitors_total")), in, sizeof in);
   text_of_bytes(json_u64(json_member(metrics, "bytes_to_visitors_total")), out, sizeof out);
-  (void)fprintf(to, "relay        %s, adit %s%s, up ", domain, version,
-                json_is_true(json_member(status, "draining")) ? ", draining" : "");
-  put_age(to, json_u64(json_member(status, "uptime_s")));
-  (void)fprintf(to, "\nlinks        %" PRIu64 " now, %" PRIu64 " in all, %" PRIu64 " refused\n",
+  format_age(json_u64(json_member(status, "uptime_s")), age, sizeof age);
+  (void)fprintf(to, "relay        %s, adit %s%s, up %s\n", domain, version,
+                json_is_true(json_member(status, "draining")) ? ", draining" : "", age);
+  (void)fprintf(to, "links        %" PRIu64 " now, %" PRIu64 " in all, %" PRIu64 " refused\n",
                 json_u64(json_member(metrics, "links_now")),
                 json_u64(json_member(metrics, "links_total")), json_u64(json_member(metrics, "links_refused_total")));
   (void)fprintf(to, "streams      %" PRIu64 " now, %" PRIu64 " in all\n", json_u64(json_member(metrics, "streams_now")),
@@ -155,17 +155,21 @@ static void put_tunnels(FILE *to, struct json tunnels) {
   bool first = true;
   while (json_next(tunnels, &at, NULL, &tunnel)) {
     char host[HOST_NAME_MAX_CHARS + 1], owner[TOKEN_NAME_MAX_CHARS + 1], port[8] = "-";
+    char agent[AGENT_SOFTWARE_MAX_CHARS + 1], from[64], age[48];
     json_text(json_member(tunnel, "host"), host, sizeof host);
     json_text(json_member(tunnel, "owner"), owner, sizeof owner);
+    json_text(json_member(tunnel, "agent"), agent, sizeof agent);
+    json_text(json_member(tunnel, "agent_address"), from, sizeof from);
+    format_age(json_u64(json_member(tunnel, "age_s")), age, sizeof age);
     uint64_t tcp_port = json_u64(json_member(tunnel, "tcp_port"));
     if (tcp_port > 0 && tcp_port <= UINT16_MAX) (void)snprintf(port, sizeof port, "%u", (unsigned)tcp_port);
     if (first)
-      (void)fprintf(to, "\n%-44s %-20s %-6s %8s %8s  %s\n", "TUNNEL", "TOKEN", "TCP", "VISITORS", "IN ALL", "AGE");
+      (void)fprintf(to, "\n%-44s %-20s %-6s %8s %8s  %-8s %s\n", "TUNNEL", "TOKEN", "TCP", "VISITORS", "IN ALL", "AGE",
+                    "AGENT");
     first = false;
-    (void)fprintf(to, "%-44s %-20s %-6s %8" PRIu64 " %8" PRIu64 "  ", host, owner, port,
-                  json_u64(json_member(tunnel, "streams_now")), json_u64(json_member(tunnel, "streams_total")));
-    put_age(to, json_u64(json_member(tunnel, "age_s")));
-    (void)fputc('\n', to);
+    (void)fprintf(to, "%-44s %-20s %-6s %8" PRIu64 " %8" PRIu64 "  %-8s %s %s\n", host, owner, port,
+                  json_u64(json_member(tunnel, "streams_now")), json_u64(json_member(tunnel, "streams_total")), age, agent,
+                  from);
   }
   if (first) (void)fputs("\nno tunnels\n", to);
 }

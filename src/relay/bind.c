@@ -301,6 +301,8 @@ static struct tunnel *tunnel_new(struct link *l, const struct frame_bind *f) {
   t->owner = owner_ref(l->owner);
   t->worker = l->worker;
   memcpy(t->link_id, l->id, sizeof t->link_id);
+  memcpy(t->agent, l->software, sizeof t->agent);
+  t->agent_from = l->peer;
   t->bind_id = f->id;
   t->flags = f->flags;
   t->opened_ms = loop_now_ms(l->worker->loop);

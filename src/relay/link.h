@@ -41,7 +41,7 @@ struct link {
   uint8_t id[LINK_ID_BYTES];
   struct link_keys *keys;
   struct owner *owner;
-  char software[33];
+  char software[AGENT_SOFTWARE_MAX_CHARS + 1];
   struct list bound;               /* struct bound (relay/bind.h) */
   size_t bound_n;                  /* with those that are closed and still have a step under way */
   struct warm_pool warm;

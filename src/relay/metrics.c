@@ -110,7 +110,9 @@ static void json_tunnel(FILE *f, const struct status_tunnel *t) {
   fputs(",\"owner\":", f);
   json_string(f, t->owner);
   fputs(",\"agent\":", f);
-  json_string(f, t->app_agent);
+  json_string(f, t->agent);
+  fputs(",\"agent_address\":", f);
+  json_string(f, t->agent_address);
   if (t->tcp_port != 0)
     fprintf(f, ",\"tcp_port\":%u", (unsigned)t->tcp_port);
   else

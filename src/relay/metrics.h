@@ -3,6 +3,7 @@
 #ifndef RELAY_METRICS_H
 #define RELAY_METRICS_H
 
+#include "base/limits.h"
 #include "pump/pump.h"
 
 #define METRIC_ROWS(X) \
@@ -46,7 +47,12 @@ struct metrics {
 #define METRIC_SUB(m, name, n) ((void)__atomic_fetch_sub(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))
 void metrics_add(struct metrics *sum, const struct metrics *one);   /* relaxed loads */
 
-struct status_tunnel { char host[256], owner[65], app_agent[64]; uint16_t tcp_port; uint64_t streams_now, streams_total, age_s; };
+struct status_tunnel {
+  char host[HOST_NAME_MAX_CHARS + 1], owner[TOKEN_NAME_MAX_CHARS + 1];
+  char agent[AGENT_SOFTWARE_MAX_CHARS + 1], agent_address[64];
+  uint16_t tcp_port;
+  uint64_t streams_now, streams_total, age_s;
+};
 struct status {                    /* a snapshot, made by the relay for the admin port */
   struct metrics sum;
   const char *domain, *version;

@@ -222,6 +222,8 @@ int registry_list(struct registry *g, uint64_t now_ms, struct status_tunnel **ou
     struct status_tunnel *s = &list[i++];
     (void)snprintf(s->host, sizeof s->host, "%s", t->host);
     (void)snprintf(s->owner, sizeof s->owner, "%s", t->owner->name);
+    memcpy(s->agent, t->agent, sizeof s->agent);
+    addr_format(&t->agent_from, s->agent_address, sizeof s->agent_address);
     s->tcp_port = __atomic_load_n(&t->tcp_port, __ATOMIC_RELAXED);
     s->streams_now = __atomic_load_n(&t->streams_now, __ATOMIC_RELAXED);
     s->streams_total = __atomic_load_n(&t->streams_total, __ATOMIC_RELAXED);

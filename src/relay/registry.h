@@ -27,6 +27,8 @@ struct tunnel {
   char label[LABEL_CHARS + 1];
   char host[HOST_NAME_MAX_CHARS + 1];
   uint8_t link_id[LINK_ID_BYTES];  /* the link that serves it */
+  char agent[AGENT_SOFTWARE_MAX_CHARS + 1];    /* its agent's program and version, as it says */
+  struct addr agent_from;          /* and where that dialled from */
   struct worker *worker;           /* the link's */
   uint32_t bind_id;
   uint32_t flags;

@@ -52,7 +52,7 @@ struct frame_hello {
   uint8_t share[X25519_BYTES];
   const uint8_t *certificate; size_t certificate_n;  /* wire/token.h */
   uint8_t signature[ED25519_SIG_BYTES];              /* over frame_hello_signed() */
-  char software[33];
+  char software[AGENT_SOFTWARE_MAX_CHARS + 1];
 };
 struct frame_welcome {
   uint16_t version;

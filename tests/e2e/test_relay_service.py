@@ -201,6 +201,10 @@ class TestAdmin:
         tunnel = agent(app(echo))
         status = json.loads(relay.get("/status"))
         assert tunnel.host in json.dumps(status) and relay.domain in json.dumps(status)
+        told, = status["tunnels"]
+        assert told["host"] == tunnel.host and told["agent"].startswith("adit/")
+        host, port = told["agent_address"].rsplit(":", 1)
+        assert host == "127.0.0.1" and int(port) not in (0, relay.port)
 
     def test_the_status_command_shows_the_same(self, relay, agent, app, box):
         tunnel = agent(app(echo))

@@ -91,14 +91,14 @@ static void a_label_value_is_escaped(void **unused) {
 
 static void the_status_lists_tunnels(void **unused) {
   (void)unused;
-  struct status_tunnel t = {.host = "abc.r1.example.com", .owner = "laptop", .app_agent = "adit/1", .tcp_port = 20001, .streams_now = 1,
+  struct status_tunnel t = {.host = "abc.r1.example.com", .owner = "laptop", .agent = "adit/1", .agent_address = "192.0.2.7:4711", .tcp_port = 20001, .streams_now = 1,
                             .streams_total = 9, .age_s = 60};
   struct status s = status_of_one(&t);
   char *text = status_json(&s);
   assert_non_null(text);
   assert_has(text, "\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false");
   assert_has(text, "\"streams_total\":42");
-  assert_has(text, "\"tunnels\":[{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"agent\":\"adit/1\",\"tcp_port\":20001,"
+  assert_has(text, "\"tunnels\":[{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"agent\":\"adit/1\",\"agent_address\":\"192.0.2.7:4711\",\"tcp_port\":20001,"
                    "\"streams_now\":1,\"streams_total\":9,\"age_s\":60}]}");
   free(text);
   t.tcp_port = 0;
@@ -137,7 +137,7 @@ static void texts_of_agents_are_escaped(void **unused) {
   };
   for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
     struct status_tunnel t = {.host = "h", .owner = "o"};
-    snprintf(t.app_agent, sizeof t.app_agent, "%s", cases[i].in);
+    snprintf(t.agent, sizeof t.agent, "%s", cases[i].in);
     struct status s = status_of_one(&t);
     char *text = status_json(&s);
     assert_non_null(text);
