@@ -334,6 +334,15 @@ static void announce(struct relay *r, uint16_t admin_port) {
   }
 }
 
+/* Nothing on it asks who you are. */
+static void warn_of_open_admin(const struct addr *at) {
+  char text[64];
+  if (addr_is_loopback(at)) return;
+  addr_format(at, text, sizeof text);
+  log_event(LOG_WARN, "admin_not_loopback", "listen", text, "what_to_do",
+            "/metrics and /status have no password: listen on 127.0.0.1, or let a firewall admit only those who may read them", NULL);
+}
+
 static int serve(struct relay *r, struct life *life, struct err *e) {
   struct admin *admin = NULL;
   const struct addr *at = &r->options->admin;
@@ -341,7 +350,10 @@ static int serve(struct relay *r, struct life *life, struct err *e) {
   release_listens(r);
   if (rc == 0) rc = keeper_start(r, &r->keeper, e);
   if (rc == 0) rc = workers_run(r, e);
-  if (rc == 0 && at->u.any.sa_family != AF_UNSPEC) rc = admin_start(at, relay_snapshot, r, &admin, e);
+  if (rc == 0 && at->u.any.sa_family != AF_UNSPEC) {
+    rc = admin_start(at, relay_snapshot, r, &admin, e);
+    if (rc == 0) warn_of_open_admin(at);
+  }
   if (rc == 0) rc = announce_embedded(r, e);
   if (rc == 0) {
     announce(r, admin != NULL ? admin_port(admin) : 0);

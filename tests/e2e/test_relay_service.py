@@ -213,6 +213,13 @@ class TestAdmin:
         done = box.adit("status", "--admin", f"127.0.0.1:{relay.admin}")
         assert done.returncode == 0 and tunnel.host in done.stdout
 
+    @pytest.mark.parametrize("address,warns", [("127.0.0.1", False), ("[::1]", False), ("0.0.0.0", True), ("[::]", True)])
+    def test_a_warning_tells_when_it_is_not_on_loopback(self, start_relay, address, warns):
+        relay = start_relay(options=["--admin", f"{address}:0"])
+        assert relay.process.stop() == 0
+        told = [line for line in relay.process.err.lines if "/metrics and /status have no password" in line]
+        assert len(told) == warns and all(" warn " in line and address in line and "listen on 127.0.0.1" in line for line in told)
+
     def test_other_paths_and_methods_are_refused(self, relay):
         with pytest.raises(urllib.error.HTTPError) as e:
             relay.get("/etc/passwd")
