@@ -145,8 +145,9 @@ static const struct option_row relay_rows[] = {
   {.name = "public", .value = "HOST:PORT", .kind = OPTION_CALL, .set = set_public,
    .help = "The address in URLs and tokens, where it differs from the one listened on."},
   {.name = "cert", .value = "FILE", .kind = OPTION_TEXT, AT(options.cert_file),
-   .help = "PEM certificate chain for NAME and *.NAME, read again when it changes and on SIGHUP. Without it the relay "
-           "makes an authority of its own, which tokens pin."},
+   .help = "PEM certificate chain for NAME and *.NAME, read again when it changes and on SIGHUP. Tokens pin a "
+           "self-signed one by its key: renew it with the same key, or make new tokens. Without --cert the relay makes "
+           "an authority of its own, which tokens pin."},
   {.name = "key", .value = "FILE", .kind = OPTION_TEXT, AT(options.key_file),
    .help = "PEM private key of the certificate."},
   {.name = "state", .value = "DIR", .kind = OPTION_TEXT, AT(options.state_dir),
@@ -158,8 +159,8 @@ static const struct option_row relay_rows[] = {
   {.name = "tcp-listen", .value = "ADDR", .kind = OPTION_CALL, .set = set_tcp_listen,
    .help = "Address on which raw ports are opened (default: all)."},
   {.name = "admin", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_admin,
-   .help = "Serve /healthz, /metrics and /status over plain HTTP; a bare PORT means loopback (default: off). Never "
-           "expose it."},
+   .help = "Serve /healthz, /metrics and /status over plain HTTP; a bare PORT means loopback (default: off). It "
+           "asks for no password: never expose it."},
   {.name = "accept-proxy", .value = "CIDR", .kind = OPTION_CALL, .set = set_accept_proxy, .many = true,
    .help = "Require PROXY protocol headers from these peers, load balancers in front of the relay, and from nobody "
            "else."},
