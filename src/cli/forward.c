@@ -313,18 +313,19 @@ static struct app *app_of(struct forward *f, const struct adit_tunnel *tunnel) {
   return NULL;
 }
 
+/* A tunnel opens, or has got another address since. */
 static void on_open(struct forward *f, struct app *app) {
-  if (app->open) return;
   const struct adit_tunnel *t = app->tunnel;
   struct tell_open open = {
     .app = app->name, .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
     .relay = adit_client_relay(f->client), .ca_file = adit_client_ca_file(f->client),
-    .app_port = adit_tunnel_app_port(t), .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t)};
+    .app_port = adit_tunnel_app_port(t), .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t),
+    .again = app->open};
   app->open = true;
-  f->open_n++;
+  f->open_n += !open.again;
   f->tell.live.link = LIVE_UP;
   tell_open(&f->tell, &open, now_us());
-  if (f->open_n != f->apps_n) return;
+  if (open.again || f->open_n != f->apps_n) return;
   if (f->command != NULL && f->child == 0) start_command(f);
   (void)descriptors_raise_limit(); /* only now: the command keeps the limit that we were given. Without it fewer visitors fit */
 }

@@ -73,7 +73,11 @@ static void tell_embedded_log(const struct tell_open *open, bool first) {
 
 static void tell_open_text(struct tell *t, const struct tell_open *open, double open_ms, bool first) {
   if (t->embedded && first) (void)fprintf(t->to, "%s\n", embedded_note);
-  (void)fprintf(t->to, "%s -> %s (%.1f ms)\n", open->url, open->app, open_ms);
+  (void)fprintf(t->to, "%s -> %s ", open->url, open->app);
+  if (open->again)
+    (void)fputs("(a new address)\n", t->to);
+  else
+    (void)fprintf(t->to, "(%.1f ms)\n", open_ms);
   if (open->tcp_host != NULL) (void)fprintf(t->to, "tcp %s:%u -> %s\n", open->tcp_host, open->tcp_port, open->app);
   if (!t->embedded || open->ca_file == NULL) return;
   (void)fputs("  ", t->to);

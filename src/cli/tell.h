@@ -25,6 +25,7 @@ struct tell {
 struct tell_open {
   const char *app, *url, *host, *tcp_host, *relay, *ca_file;
   uint16_t app_port, port, tcp_port;
+  bool again;                      /* it was open before, at another address */
 };
 
 void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us);

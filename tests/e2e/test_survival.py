@@ -10,6 +10,7 @@ import pytest
 from kit import hello
 from kit.app import echo, read_exactly, reset
 from kit.process import BUILD, DEADLINE_S, SANITIZED
+from kit.roles import Tunnel
 from kit.tls import BROKEN, how_it_ends
 
 RELAY_BACK_S = 3 * (5 if SANITIZED else 1)
@@ -35,6 +36,19 @@ def test_a_killed_relay_comes_back_with_the_same_addresses(relay, agent, app, vi
     talk(visitor.raw(running))
     assert time.monotonic() - began < RELAY_BACK_S
     assert len(running.events.seen("open")) == 1 and running.process.running
+
+
+def test_a_new_address_is_told(relay, agent, app, visitor):
+    """Of a relay that has lost its ticket keys, which cannot know the old address any more."""
+    running = agent(app(echo))
+    relay.process.kill()
+    relay.process.wait()
+    os.unlink(os.path.join(relay.state, "ticket.key"))
+    relay.restart()
+    changed = Tunnel(relay, running.events.wait("open"))
+    assert changed.host != running.host
+    talk(visitor(changed))
+    assert len(running.events.seen("open")) == 2
 
 
 def test_a_newcomer_cannot_take_the_port_of_an_agent_that_is_not_back_yet(start_relay, agent, app, wire, box):
