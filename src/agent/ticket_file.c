@@ -143,6 +143,24 @@ int ticket_file_probe(const char *path, struct err *e) {
   return r;
 }
 
+int ticket_file_set_aside(const char *path, char **to, struct err *e) {
+  *to = NULL;
+  for (int i = 1; i <= TICKET_FILES_OLD_MAX; i++) {
+    char number[16] = "", *old = NULL;
+    if (i > 1) snprintf(number, sizeof number, ".%d", i);
+    if (asprintf(&old, "%s.old%s", path, number) < 0) return err_set(e, ERR_NOMEM, "keep file %s: out of memory", path);
+    if (link(path, old) == 0) {
+      *to = old;
+      return 0;
+    }
+    free(old);
+    if (errno == ENOENT) return 0;
+    if (errno != EEXIST) return ticket_file_fail(e, path, "its old ticket cannot be set aside: ");
+  }
+  return err_set(e, ERR_LIMIT, "keep file %s: its old ticket cannot be set aside: %d are already (delete the .old files that you do not want back)",
+                 path, TICKET_FILES_OLD_MAX);
+}
+
 int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) {
   char text[TICKET_FILE_MAX_BYTES], *temp = NULL;
   size_t n;

@@ -13,7 +13,8 @@ struct ticket_write {
   struct loop_msg msg;
   pthread_mutex_t posting;
   struct loop *loop;
-  char *path;
+  char *path, *old;
+  bool set_aside;
   struct ticket_file file;
   ticket_write_fn *fn;
   void *user;
@@ -24,6 +25,7 @@ static void write_free(struct ticket_write *w) {
   pthread_mutex_destroy(&w->posting);
   wipe(&w->file, sizeof w->file);
   free(w->path);
+  free(w->old);
   free(w);
 }
 
@@ -31,26 +33,42 @@ static void write_ended(struct loop *l, struct loop_msg *m) {
   struct ticket_write *w = CONTAINER_OF(m, struct ticket_write, msg);
   pthread_mutex_lock(&w->posting);
   pthread_mutex_unlock(&w->posting);
-  if (l != NULL) w->fn(w->user, &w->err);
+  if (l != NULL) w->fn(w->user, &w->err, w->old);
   write_free(w);
+}
+
+/* Without its second name the old file is not replaced. */
+static void write_file(const char *path, const struct ticket_file *f, bool set_aside, char **old, struct err *e) {
+  if (set_aside && ticket_file_set_aside(path, old, e) != 0) return;
+  (void)!ticket_file_write(path, f, e);
+}
+
+void ticket_write_now(const char *path, const struct ticket_file *f, bool set_aside, ticket_write_fn *fn, void *user) {
+  struct err e = {0};
+  char *old = NULL;
+  write_file(path, f, set_aside, &old, &e);
+  fn(user, &e, old);
+  free(old);
 }
 
 static void *write_thread(void *arg) {
   struct ticket_write *w = arg;
-  (void)!ticket_file_write(w->path, &w->file, &w->err);
+  write_file(w->path, &w->file, w->set_aside, &w->old, &w->err);
   pthread_mutex_lock(&w->posting);
   loop_post(w->loop, &w->msg);
   pthread_mutex_unlock(&w->posting);
   return NULL;
 }
 
-struct ticket_write *ticket_write_start(struct loop *l, const char *path, const struct ticket_file *f, ticket_write_fn *fn, void *user) {
+struct ticket_write *ticket_write_start(struct loop *l, const char *path, const struct ticket_file *f, bool set_aside, ticket_write_fn *fn,
+                                        void *user) {
   struct ticket_write *w = calloc(1, sizeof *w);
   if (w == NULL) return NULL;
   w->msg.fn = write_ended;
   pthread_mutex_init(&w->posting, NULL);
   w->loop = l;
   w->file = *f;
+  w->set_aside = set_aside;
   w->fn = fn;
   w->user = user;
   w->path = strdup(path);

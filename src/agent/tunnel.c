@@ -149,6 +149,7 @@ void tunnel_choose_home(struct adit_tunnel *t) {
                t->ticket_relay);
   t->ticket_n = 0;
   t->incarnation = 0;
+  t->set_aside = true;
 }
 
 void tunnel_attach(struct adit_tunnel *t) {
@@ -220,16 +221,21 @@ static struct tunnel_address *address_new(const struct frame_bound *f) {
 static void tunnel_tell(struct adit_tunnel *t);
 static void tunnel_keep(struct adit_tunnel *t, const char *host);
 
-static void tunnel_keep_failed(struct adit_tunnel *t, const struct err *e) {
-  client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e->text);
+static void tunnel_tell_kept(void *user, const struct err *e, const char *old) {
+  struct adit_tunnel *t = user;
+  if (e->code == 0 || old != NULL) t->set_aside = false;
+  if (e->code != 0) client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e->text);
+  if (old != NULL)
+    client_event(t->client, ADIT_EVENT_WARNING, t, 0, "keep_file", "keep file %s: the ticket of the old address is now in %s (move it back and "
+                 "start again once the relay may know it, or delete it)", t->request.keep_file, old);
 }
 
-static void tunnel_kept(void *user, const struct err *e) {
+static void tunnel_kept(void *user, const struct err *e, const char *old) {
   struct adit_tunnel *t = user;
   bool again = t->keep_again && !t->closing;
   t->keeping = NULL;
   t->keep_again = false;
-  if (e->code != 0) tunnel_keep_failed(t, e);
+  tunnel_tell_kept(t, e, old);
   if (again) tunnel_keep(t, atomic_load(&t->address)->host);
   if (t->keeping == NULL && !t->told && t->state == TUNNEL_OPEN && !t->closing) tunnel_tell(t);
   tunnel_stream_ended(t);          /* a tunnel that is closing may have waited for this alone */
@@ -244,12 +250,11 @@ static void tunnel_keep(struct adit_tunnel *t, const char *host) {
   }
   t->kept_ms = loop_now_ms(t->client->loop);
   struct ticket_file f = {.incarnation = t->incarnation, .ticket_n = t->ticket_n};
-  struct err e = {0};
   memcpy(f.relay, t->client->home, sizeof f.relay);
   strncpy(f.host, host, sizeof f.host - 1);
   memcpy(f.ticket, t->ticket, t->ticket_n);
-  t->keeping = ticket_write_start(t->client->loop, t->request.keep_file, &f, tunnel_kept, t);
-  if (t->keeping == NULL && ticket_file_write(t->request.keep_file, &f, &e) != 0) tunnel_keep_failed(t, &e);
+  t->keeping = ticket_write_start(t->client->loop, t->request.keep_file, &f, t->set_aside, tunnel_kept, t);
+  if (t->keeping == NULL) ticket_write_now(t->request.keep_file, &f, t->set_aside, tunnel_tell_kept, t);
 }
 
 static bool tunnel_set_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {
@@ -343,6 +348,7 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text
   if (reason == REFUSE_TICKET && t->ticket_n > 0) {
     t->ticket_n = 0;
     t->incarnation = 0;
+    t->set_aside = true;
     client_event(t->client, ADIT_EVENT_WARNING, t, 0, refusal_name(reason), "the address has changed: %s", text);
     uint64_t now = loop_now_ms(t->client->loop);
     bool again = t->ticket_refused_ms != 0 && now - t->ticket_refused_ms < TUNNEL_RETRY_MS;

@@ -109,6 +109,7 @@ enum {
   EMBEDDED_START_MS = 10000,
   USER_FILE_MAX_BYTES = 65536,
   TICKET_FILE_MAX_BYTES = 8192,
+  TICKET_FILES_OLD_MAX = 9,                /* tickets that a relay no longer takes are kept beside the file: FILE.old, FILE.old.2, ... */
 
   /* tokens, tickets, ports */
   TOKEN_TEXT_MAX_CHARS = 4096,

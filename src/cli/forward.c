@@ -63,7 +63,7 @@ static const struct option_row forward_rows[] = {
    .help = "Let in only visitors from this address block."},
   {.name = "keep", .value = "FILE", .kind = OPTION_TEXT, AT(keep),
    .help = "Keep the address in FILE, so that a restart gets it back. Of several apps each has a file of its own, "
-           "FILE.PORT."},
+           "FILE.PORT. Of an address that the relay takes no more the ticket stays, as FILE.old."},
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",
    .help = "With plain, and a relay that allows it, bytes of the raw port are not sealed between relay and agent "
            "(default: sealed)."},

@@ -156,6 +156,43 @@ def test_a_kept_address_is_of_no_use_to_another_token_and_is_not_lost(relay, age
     assert agent(a, "--keep", keep).same_address_as(first)
 
 
+def test_a_kept_ticket_that_is_refused_later_is_set_aside(relay, agent, app, visitor, box):
+    """A relay that lost its ticket keys gives a running agent a new address; once it has the keys back, so has the agent its old address."""
+    a, keep, keys = app(echo), box.file("keep"), os.path.join(relay.state, "ticket.key")
+    running = agent(a, "--keep", keep)
+    kept, known = open(keep).read(), open(keys, "rb").read()
+    relay.process.kill()
+    relay.process.wait()
+    os.unlink(keys)
+    relay.restart()
+    changed = running.events.wait("open")
+    assert changed["url"] != running.url
+    said = running.events.wait("warning", reason="keep_file")
+    assert keep + ".old" in said["text"]
+    assert open(keep + ".old").read() == kept and changed["tls_socket"][0] in open(keep).read()
+    assert running.process.stop() == 0
+    relay.process.kill()
+    relay.process.wait()
+    box.file(os.path.relpath(keys, box.path), known)
+    os.rename(keep + ".old", keep)
+    relay.restart()
+    back = agent(a, "--keep", keep)
+    assert back.same_address_as(running)
+    talk(visitor(back))
+
+
+def test_a_kept_ticket_of_another_relay_is_set_aside(start_relay, agent, app, box):
+    first, second = start_relay(domain="r1.test"), start_relay(domain="r2.test")
+    a, keep = app(echo), box.file("keep")
+    agent(a, "--keep", keep, relay=first).process.stop()
+    kept = open(keep).read()
+    running = agent(a, "--keep", keep, relay=second)
+    assert running.host.endswith(".r2.test") and running.host in open(keep).read()
+    assert keep + ".old" in running.events.wait("warning", reason="keep_file")["text"]
+    without = [[line for line in text.splitlines() if not line.startswith("incarnation")] for text in (kept, open(keep + ".old").read())]
+    assert without[0] == without[1]
+
+
 def test_a_keep_file_that_cannot_be_written_is_told_at_start(relay, agent, app, box):
     running = agent(app(echo), "--keep", box.file("nowhere") + "/missing/keep", wait=False)
     assert running.process.wait() == 1 and not running.events.seen("open")

@@ -123,6 +123,34 @@ static void a_folder_that_is_not_there_is_a_clear_error(void **state) {
   assert_non_null(strstr(e.text, "/nonexistent/folder/keep"));
 }
 
+static void what_is_set_aside_is_not_replaced_by_any_write(void **state) {
+  (void)state;
+  struct ticket_file f = sample(), g;
+  struct err e = {0};
+  bool found;
+  char *old, names[TICKET_FILES_OLD_MAX][80];
+  assert_int_equal(ticket_file_set_aside(path, &old, &e), 0);
+  assert_null(old);                /* there was nothing */
+  for (int i = 0; i < TICKET_FILES_OLD_MAX; i++) {
+    snprintf(names[i], sizeof names[i], i == 0 ? "%s.old" : "%s.old.%d", path, i + 1);
+    f.incarnation = (uint32_t)i;
+    assert_int_equal(ticket_file_write(path, &f, &e), 0);
+    assert_int_equal(ticket_file_set_aside(path, &old, &e), 0);
+    assert_string_equal(old, names[i]);
+    free(old);
+  }
+  assert_int_equal(ticket_file_set_aside(path, &old, &e), ERR_LIMIT);
+  assert_null(old);
+  assert_non_null(strstr(e.text, path));
+  f.incarnation = 99;
+  assert_int_equal(ticket_file_write(path, &f, &e), 0);
+  for (int i = 0; i < TICKET_FILES_OLD_MAX; i++) {
+    assert_int_equal(ticket_file_read(names[i], &g, &found, NULL), 0);
+    assert_true(found && g.incarnation == (uint32_t)i);
+    unlink(names[i]);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(a_written_ticket_is_read_back, setup, teardown),
@@ -131,6 +159,7 @@ int main(void) {
     cmocka_unit_test_setup_teardown(a_corrupt_file_is_an_error_with_its_name, setup, teardown),
     cmocka_unit_test_setup_teardown(a_file_larger_than_its_limit_is_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(every_cut_and_every_changed_line_is_refused, setup, teardown),
+    cmocka_unit_test_setup_teardown(what_is_set_aside_is_not_replaced_by_any_write, setup, teardown),
     cmocka_unit_test_setup_teardown(a_folder_that_is_not_there_is_a_clear_error, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
