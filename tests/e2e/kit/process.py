@@ -78,10 +78,10 @@ class Lines:
 
 
 class Program:
-    def __init__(self, argv, env=None, stdin=subprocess.DEVNULL, cwd=None, pass_fds=()):
+    def __init__(self, argv, env=None, stdin=subprocess.DEVNULL, cwd=None, pass_fds=(), new_session=False):
         self.argv = [str(a) for a in argv]
         self.popen = subprocess.Popen(self.argv, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
-                                      pass_fds=pass_fds, preexec_fn=die_with_parent)
+                                      pass_fds=pass_fds, preexec_fn=die_with_parent, start_new_session=new_session)
         self.out, self.err = Lines(self.popen.stdout), Lines(self.popen.stderr)
 
     @property

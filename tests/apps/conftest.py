@@ -1,0 +1,124 @@
+"""Fixtures for using applications as a person does: `example` starts one by its documented command, `browser` and `curl` visit it.
+
+The relay is a real one with an authority of its own, below a domain that leads to this machine in the browser and in curl only: examples
+get an ADIT_TOKEN and know nothing more, like any user's program. Everything waits for events with a deadline. A failed test leaves the
+pictures of its pages in ADIT_APPS_CACHE/failures and tells what the browser, the example and the relay said."""
+import os
+import re
+import signal
+import sys
+import types
+import urllib.parse
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+
+from appkit.browser import Browser                # noqa: E402: after the path of kit
+from appkit.example import CACHE, ROOT, Example   # noqa: E402
+from kit.http import Curl                         # noqa: E402
+from kit.process import ADIT                      # noqa: E402
+from kit.roles import Box, Relay                  # noqa: E402
+from kit.wire import Wire                         # noqa: E402
+
+TEST_DEADLINE_S = 300
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    def late(*_):
+        raise TimeoutError(f"the test is not done after {TEST_DEADLINE_S} s")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(TEST_DEADLINE_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if call.when == "call" and report.failed:
+        folder = os.path.join(CACHE, "failures", re.sub(r"\W+", "-", item.name))
+        for browser in getattr(item.funcargs.get("browser"), "browsers", []):
+            report.sections.append(("browser", browser.report(folder)))
+
+
+@pytest.fixture
+def box():
+    b = Box()
+    yield b
+    b.close()
+
+
+@pytest.fixture
+def relay(box):
+    return Relay(box)
+
+
+@pytest.fixture(scope="session")
+def playwright():
+    with sync_playwright() as p:
+        yield p
+
+
+@pytest.fixture
+def browser(playwright, box, request):
+    """browser() is Chromium on the machine of a person who trusts the relay; browser.without_trust() of one who does not. Their
+    page(url) opens a tab."""
+    browsers = []
+
+    def start(domain=None, authorities=()):
+        browsers.append(Browser(playwright, box, domain, authorities))
+        return browsers[-1]
+
+    def trusting():
+        relay = request.getfixturevalue("relay")
+        return start(relay.domain, [relay.authority])
+    trusting.browsers, trusting.start = browsers, start
+    trusting.without_trust = lambda: start(request.getfixturevalue("relay").domain)
+    yield trusting
+    for b in browsers:
+        b.close()
+
+
+@pytest.fixture
+def curl(relay):
+    """curl(url) visits the host of that URL; the result is called with curl's options, and with path=."""
+    def visitor(url):
+        at = urllib.parse.urlsplit(url)
+        return Curl(types.SimpleNamespace(relay=relay, host=at.hostname, tls_port=at.port or 443, url=f"https://{at.netloc}"))
+    return visitor
+
+
+@pytest.fixture
+def wire(box, relay):
+    """A cable between the examples and the relay that the test can cut: example(..., dial=wire.dial)."""
+    w = Wire(relay.address, record=False)
+    box.closers.append(w.close)
+    return w
+
+
+@pytest.fixture
+def example(box, browser, request):
+    """example("basic.py") runs it with a token of the relay; embedded=True with nothing configured. At the end of the test all examples are
+    ended by Ctrl-C, while the browser's pages are still open."""
+    examples = []
+
+    def start(name, *args, embedded=False, dial=None, **options):
+        token = None if embedded else request.getfixturevalue("relay").token(dial)
+        examples.append(Example(box, name, *args, token=token, **options))
+        return examples[-1]
+    yield start
+    troubles = []
+    for e in reversed(examples):
+        try:
+            e.end()
+        except Exception as trouble:
+            troubles.append(trouble)
+    assert not troubles, troubles
+
+
+def pytest_report_header():
+    return f"relay under test: {ADIT}; examples from {ROOT}"
