@@ -63,6 +63,7 @@ enum {
 
   /* visitors */
   HANDSHAKE_DEADLINE_MS = 10000,
+  DRAIN_VISITORS_MS = 2000,                /* so long after SIGTERM links stay up for visitors in handshake, and for nobody else */
   HANDSHAKES_PER_SOURCE_MAX = 512,
   PROXY_HEADER_MAX_BYTES = 536,
 

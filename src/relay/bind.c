@@ -349,6 +349,10 @@ void bind_request(struct link *l, const struct frame_bind *f) {
     link_end(l, REFUSE_MALFORMED);
     return;
   }
+  if (relay_draining(r)) {         /* its link ends as soon as the visitors that are here have their streams */
+    send_unbound(l, f->id, REFUSE_DRAINING);
+    return;
+  }
   struct tunnel *t = tunnel_new(l, f);
   enum refusal why = t == NULL ? REFUSE_INTERNAL : bind_check(l, t, f);
   if (why == REFUSE_NONE) why = bind_register(l, t, &b);

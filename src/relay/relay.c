@@ -29,7 +29,7 @@
 
 /* The longest way of a message and its answers is that of a raw port which is being bound while all ends: to the keeper and back, to
    the port's worker and back, and the port's release. */
-enum { DRAIN_POLL_MS = 50, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8 };
+enum { DRAIN_POLL_MS = 10, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8 };
 
 /* The main thread's part. */
 struct life {
@@ -37,7 +37,8 @@ struct life {
   struct loop *loop;
   struct loop_io signals, alive;
   struct loop_timer drain;
-  uint64_t drain_until_ms;
+  uint64_t drain_until_ms, goodbye_by_ms;
+  bool said_goodbye;
   int signal_fd;
 };
 
@@ -217,6 +218,16 @@ static uint64_t streams_now(struct relay *r) {
   return n;
 }
 
+/* Whether somebody may still become a stream: in handshake, waiting for a data connection, or about to be accepted. */
+static bool visitors_pending(struct relay *r) {
+  bool pending = false;
+  for (unsigned i = 0; i < r->workers_n; i++) {
+    pending = pending || __atomic_load_n(&r->workers[i].accepting, __ATOMIC_ACQUIRE) ||
+              __atomic_load_n(&r->workers[i].visitors_n, __ATOMIC_ACQUIRE) > 0;
+  }
+  return pending;
+}
+
 static uint64_t count_descriptors(void) {
   uint64_t n = 0;
   DIR *d = opendir("/proc/self/fd");
@@ -249,9 +260,16 @@ static int relay_snapshot(void *user, struct status *s) {
   return registry_list(r->registry, monotonic_ms(), &s->tunnels, &s->tunnels_n);
 }
 
+/* Links end once the visitors that were already here have their streams, which need the links' data connections and outlive them. */
 static void on_drain(struct loop_timer *t) {
   struct life *life = CONTAINER_OF(t, struct life, drain);
-  if (streams_now(life->relay) == 0 || loop_now_ms(life->loop) >= life->drain_until_ms ||
+  struct relay *r = life->relay;
+  uint64_t now_ms = loop_now_ms(life->loop);
+  if (!life->said_goodbye && (now_ms >= life->goodbye_by_ms || !visitors_pending(r))) {
+    for (unsigned i = 0; i < r->workers_n; i++) worker_goodbye(&r->workers[i]);
+    life->said_goodbye = true;
+  }
+  if ((life->said_goodbye && streams_now(r) == 0) || now_ms >= life->drain_until_ms ||
       loop_timer_set(life->loop, t, DRAIN_POLL_MS, on_drain) != 0)
     loop_stop(life->loop);
 }
@@ -268,8 +286,8 @@ static void begin_drain(struct life *life) {
   __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);
   state_unclaim(r->state);         /* what it gave out ends here: a successor may start */
   for (unsigned i = 0; i < r->workers_n; i++) worker_close_listeners(&r->workers[i]);
-  for (unsigned i = 0; i < r->workers_n; i++) worker_goodbye(&r->workers[i]);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
+  life->goodbye_by_ms = loop_now_ms(life->loop) + (r->options->drain_ms < DRAIN_VISITORS_MS ? r->options->drain_ms : DRAIN_VISITORS_MS);
   on_drain(&life->drain);
 }
 

@@ -60,6 +60,7 @@ static void visitor_leave(struct visitor *v) {
   loop_timer_stop(&v->patience);
   loop_timer_stop(&v->seek);
   list_remove(&v->node);
+  (void)__atomic_sub_fetch(&v->worker->visitors_n, 1, __ATOMIC_RELEASE);
   if (v->asking) {
     __atomic_store_n(&v->ask.cancelled, true, __ATOMIC_RELEASE);
     return;                        /* freed by the answer, which also still needs the tunnel */
@@ -229,6 +230,7 @@ static struct visitor *visitor_new(struct worker *w, const struct addr *peer, co
   v->tunnel = t;
   v->fd = -1;
   list_push_tail(&w->visitors, &v->node);
+  (void)__atomic_add_fetch(&w->visitors_n, 1, __ATOMIC_RELAXED);
   return v;
 }
 

@@ -129,6 +129,12 @@ static void act_close_listeners(struct worker *w, const uint8_t *id) {
   w->listeners_n = 0;
 }
 
+static void act_stop_accepting(struct worker *w, const uint8_t *id) {
+  act_close_listeners(w, id);
+  raw_close_all(w);
+  __atomic_store_n(&w->accepting, false, __ATOMIC_RELEASE);
+}
+
 static void act_end_owner(struct worker *w, const uint8_t *id) {
   link_end_owner(w, id);
   visitor_end_owner(w, id);
@@ -141,8 +147,7 @@ static void act_goodbye(struct worker *w, const uint8_t *id) {
 }
 
 static void act_stop(struct worker *w, const uint8_t *id) {
-  act_close_listeners(w, id);
-  raw_close_all(w);
+  act_stop_accepting(w, id);
   door_close_all(w);
   visitor_close_all(w);
   link_end_all(w, REFUSE_DRAINING);
@@ -150,7 +155,7 @@ static void act_stop(struct worker *w, const uint8_t *id) {
   loop_stop(w->loop);
 }
 
-void worker_close_listeners(struct worker *w) { order_send(w, act_close_listeners, NULL); }
+void worker_close_listeners(struct worker *w) { order_send(w, act_stop_accepting, NULL); }
 void worker_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]) { order_send(w, act_end_owner, id); }
 void worker_goodbye(struct worker *w) { order_send(w, act_goodbye, NULL); }
 void worker_stop(struct worker *w) { order_send(w, act_stop, NULL); }
@@ -192,6 +197,7 @@ void worker_free(struct worker *w) {
 int worker_open(struct worker *w, struct relay *r, struct err *e) {
   memset(w, 0, sizeof *w);
   w->relay = r;
+  w->accepting = true;
   list_init(&w->doors);
   list_init(&w->visitors);
   list_init(&w->streams);

@@ -26,7 +26,9 @@ struct worker {
   struct listener listeners[RELAY_LISTENS_MAX];
   size_t listeners_n;
   struct list doors;               /* struct door: connections whose kind is not known yet */
+  bool accepting;                  /* atomic: until its listeners are closed */
   struct list visitors;            /* struct visitor: in handshake or waiting for a data connection */
+  uint64_t visitors_n;             /* atomic */
   struct list streams;             /* struct stream */
   struct list links;               /* struct link */
   struct map *links_by_id;         /* link id -> struct link */
@@ -37,7 +39,7 @@ struct worker {
 /* Binds. All workers of a relay are opened before the first of them runs, since any may post to any other. */
 int worker_open(struct worker *w, struct relay *r, struct err *e) MUST_USE;
 int worker_run(struct worker *w, struct err *e) MUST_USE; /* starts its thread */
-void worker_close_listeners(struct worker *w);   /* by message, from any thread */
+void worker_close_listeners(struct worker *w);   /* from any thread: nobody new comes in, by raw ports neither */
 void worker_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);   /* from any thread: reset all that is this owner's */
 void worker_goodbye(struct worker *w);           /* from any thread: tell the agents that this relay is draining */
 /* From any thread: end everything and leave the loop. Then worker_wait for all workers, then worker_settle in turns with the keeper's

@@ -52,6 +52,35 @@ def test_sigterm_resets_what_is_not_done_by_then(relay, agent, app, visitor):
     assert relay.process.wait() == 0
 
 
+@pytest.mark.both_pumps
+@pytest.mark.relay_options("--drain", "600s")
+def test_sigterm_lets_a_handshake_finish(relay, agent, app, visitor):
+    """The agent hears of it only then, since with its link go the data connections that the visitor needs."""
+    running = agent(app(echo))
+    v = visitor(running, version=ssl.TLSVersion.TLSv1_3, hold_finished=True)
+    relay.process.kill(signal.SIGTERM)
+    relay.process.err.wait(lambda line: " draining " in line)
+    assert not running.events.seen("reconnecting")
+    v.flush()
+    running.events.wait("reconnecting")
+    talk(v)
+    v.half_close()
+    assert relay.process.wait() == 0
+
+
+@pytest.mark.relay_options("--drain", "600s")
+def test_a_handshake_that_does_not_go_on_keeps_no_agent_from_leaving(relay, agent, app, visitor):
+    running = agent(app(echo))
+    stays = visitor(running)
+    talk(stays)
+    v = visitor(running, version=ssl.TLSVersion.TLSv1_3, hold_finished=True)
+    relay.process.kill(signal.SIGTERM)
+    running.events.wait("reconnecting")
+    v.flush()
+    assert how_it_ends(v) in BROKEN
+    talk(stays, b"the old one goes on")
+
+
 @pytest.mark.relay_options("--drain", "600s")
 def test_a_draining_relay_accepts_nobody(relay, agent, app, visitor):
     running = agent(app(echo))
