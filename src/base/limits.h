@@ -64,7 +64,7 @@ enum {
   /* visitors */
   HANDSHAKE_DEADLINE_MS = 10000,
   DRAIN_VISITORS_MS = 2000,                /* so long after SIGTERM links stay up for visitors in handshake, and for nobody else */
-  HANDSHAKES_PER_SOURCE_MAX = 512,
+  HANDSHAKES_PER_SOURCE_MAX = 512,         /* unfinished, at all workers together */
   PROXY_HEADER_MAX_BYTES = 536,
 
   /* streams */

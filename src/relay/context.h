@@ -10,6 +10,7 @@
 #include "relay/relay.h"
 
 struct registry;
+struct sources;
 struct worker;
 struct keeper;
 
@@ -18,6 +19,7 @@ struct relay {
   struct state *state;             /* the keeper's, once it runs */
   struct certs *certs;             /* thread-safe where its header says so */
   struct registry *registry;       /* thread-safe */
+  struct sources *sources;         /* thread-safe */
   struct keeper *keeper;           /* thread-safe */
   struct worker *workers;          /* an array; each runs one loop in one thread */
   unsigned workers_n;

@@ -53,7 +53,7 @@ static void door_leave(struct door *d) {
 
 static void door_drop(struct door *d) {
   door_leave(d);
-  worker_source_leave(d->worker, &d->source);
+  sources_leave(d->worker->relay->sources, &d->source);
   net_close(d->fd);
 }
 
@@ -63,7 +63,7 @@ static void door_alert(struct door *d, uint8_t alert) {
   ssize_t sent = net_send(d->fd, record, sizeof record); /* best effort: it is a refusal */
   (void)sent;
   door_leave(d);
-  worker_source_leave(d->worker, &d->source);
+  sources_leave(d->worker->relay->sources, &d->source);
   pump_linger_close(d->worker->pool, d->fd);
 }
 
@@ -128,12 +128,12 @@ static bool door_read_proxy(struct door *d) {
   if (!h.local) {
     struct addr visitor = addr_normalised(&h.source);
     struct source_key key = addr_source(&visitor);
-    if (worker_source_enter(d->worker, &key) != 0) {
+    if (sources_enter(d->worker->relay->sources, &key) != 0) {
       METRIC_ADD(&d->worker->metrics, handshakes_over_cap_total, 1);
       door_drop(d);
       return false;
     }
-    worker_source_leave(d->worker, &d->source);
+    sources_leave(d->worker->relay->sources, &d->source);
     d->source = key;
     d->peer = visitor;
     d->local = h.destination;
@@ -177,7 +177,7 @@ static bool door_read_preface(struct door *d) {
   if (d->got < PREFACE_BYTES) return true;
   struct preface p;
   door_leave(d);
-  worker_source_leave(d->worker, &d->source);
+  sources_leave(d->worker->relay->sources, &d->source);
   if (preface_decode(d->u.preface, &p) == 0) {
     warm_arrived(d->worker, d->fd, &p);
   } else {
@@ -217,7 +217,7 @@ void door_open(struct worker *w, int fd, const struct addr *peer) {
   struct addr normal = addr_normalised(peer);
   struct source_key source = addr_source(&normal);
   struct door *d = NULL;
-  if (worker_source_enter(w, &source) != 0) {
+  if (sources_enter(w->relay->sources, &source) != 0) {
     METRIC_ADD(&w->metrics, handshakes_over_cap_total, 1);
     net_close(fd);
     return;
@@ -242,7 +242,7 @@ void door_open(struct worker *w, int fd, const struct addr *peer) {
 fail_io:
   loop_io_del(&d->io);
 fail:
-  worker_source_leave(w, &source);
+  sources_leave(w->relay->sources, &source);
   net_close(fd);
   free(d);
 }

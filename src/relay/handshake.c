@@ -12,7 +12,7 @@ static void handshake_leave(struct handshake *h) {
   loop_timer_stop(&h->deadline);
   loop_io_del(&h->io);
   if (h->counted) {
-    worker_source_leave(h->worker, &h->source);
+    sources_leave(h->worker->relay->sources, &h->source);
     METRIC_SUB(&h->worker->metrics, handshakes_now, 1);
   }
   h->counted = false;

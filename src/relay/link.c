@@ -41,7 +41,7 @@ void link_unref(struct link *l) {
 }
 
 static void link_uncount(struct link *l) {
-  if (l->counted) worker_source_leave(l->worker, &l->source);
+  if (l->counted) sources_leave(l->worker->relay->sources, &l->source);
   l->counted = false;
 }
 
@@ -393,7 +393,7 @@ static void link_shaken(struct handshake *h, bool ok) {
   l->hello_by_ms = l->heard_ms + LINK_HELLO_DEADLINE_MS;
   /* Having made a handshake proves nothing yet, so the source stays counted. */
   l->source = h->source;
-  l->counted = worker_source_enter(l->worker, &l->source) == 0;
+  l->counted = sources_enter(l->worker->relay->sources, &l->source) == 0;
   if (!l->counted || rc != 0 || loop_io_add(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
       loop_timer_set(l->worker->loop, &l->tick, LINK_TICK_MS, link_tick) != 0) {
     link_down(l);
@@ -407,7 +407,7 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, const struct
   struct tls_server_policy policy = {.host = hello->sni, .alpn = alpn, .alpn_n = sizeof alpn - 1, .tls13_only = true, .wants_exporter = true};
   struct link *l = calloc(1, sizeof *l);
   if (l == NULL) {
-    worker_source_leave(w, source);
+    sources_leave(w->relay->sources, source);
     net_close(fd);
     return;
   }

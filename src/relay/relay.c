@@ -153,7 +153,7 @@ static int relay_open(struct relay *r, struct err *e) {
   if (rc == 0) rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, &r->certs, e);
   if (rc == 0) rc = read_operators(r, e);
   if (rc == 0) rc = remember_settings(r, e);
-  if (rc == 0 && registry_new(r, &r->registry) != 0) rc = err_set(e, ERR_NOMEM, "relay: out of memory");
+  if (rc == 0 && ((r->sources = sources_new()) == NULL || registry_new(r, &r->registry) != 0)) rc = err_set(e, ERR_NOMEM, "relay: out of memory");
   if (rc == 0 && random_bytes(&r->instance, sizeof r->instance) != 0) rc = err_set(e, ERR_CRYPTO, "relay: no randomness");
   return rc;
 }
@@ -397,6 +397,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   release_listens(&r);
   free(r.workers);
   registry_free(r.registry);
+  sources_free(r.sources);
   free(r.operators);
   if (r.certs != NULL) certs_close(r.certs);
   if (r.state != NULL) state_close(r.state);

@@ -238,7 +238,7 @@ void visitor_accept(struct worker *w, int fd, const struct addr *peer, const str
                     const struct client_hello *hello, struct tunnel *t) {
   struct visitor *v = visitor_new(w, peer, local, t);
   if (v == NULL) {
-    worker_source_leave(w, source);
+    sources_leave(w->relay->sources, source);
     net_close(fd);
     tunnel_unref(w->relay->registry, t);
     return;

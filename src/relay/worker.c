@@ -78,25 +78,6 @@ static int worker_listen(struct worker *w, struct err *e) {
   return 0;
 }
 
-/* Sources */
-
-int worker_source_enter(struct worker *w, const struct source_key *key) {
-  uintptr_t count = (uintptr_t)map_get(w->sources, key);
-  if (count >= HANDSHAKES_PER_SOURCE_MAX) return ERR_LIMIT;
-  return map_put(w->sources, key, (void *)(count + 1)); /* NOLINT(performance-no-int-to-ptr): the map holds a count */
-}
-
-void worker_source_leave(struct worker *w, const struct source_key *key) {
-  uintptr_t count = (uintptr_t)map_get(w->sources, key);
-  ASSERT(count > 0);
-  if (count == 1) {
-    (void)map_remove(w->sources, key);
-  } else {
-    int rc = map_put(w->sources, key, (void *)(count - 1)); /* NOLINT(performance-no-int-to-ptr) */
-    ASSERT(rc == 0);               /* the key is there: nothing is allocated */
-  }
-}
-
 /* Orders from other threads */
 
 struct order {
@@ -173,7 +154,6 @@ static void worker_release(struct worker *w) {
   if (w->pool != NULL) pump_pool_free(w->pool);
   if (w->loop != NULL) loop_free(w->loop);
   map_free(w->links_by_id);
-  map_free(w->sources);
   map_free(w->raw_ports);
 }
 
@@ -183,9 +163,8 @@ static int worker_make(struct worker *w, struct err *e) {
   w->pool = pump_pool_new(w->loop, w->relay->options->pump, e);
   if (w->pool == NULL) return ERR_NOMEM;
   w->links_by_id = map_new(LINK_ID_BYTES);
-  w->sources = map_new(sizeof(struct source_key));
   w->raw_ports = map_new(sizeof(uint16_t));
-  if (w->links_by_id == NULL || w->sources == NULL || w->raw_ports == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  if (w->links_by_id == NULL || w->raw_ports == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   return worker_listen(w, e);
 }
 

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "relay/context.h"
+#include "relay/sources.h"
 
 struct listener {
   struct worker *worker;
@@ -32,7 +33,6 @@ struct worker {
   struct list streams;             /* struct stream */
   struct list links;               /* struct link */
   struct map *links_by_id;         /* link id -> struct link */
-  struct map *sources;             /* source_key -> count of unfinished handshakes */
   struct map *raw_ports;           /* u16 -> struct raw_port */
 };
 
@@ -51,9 +51,5 @@ void worker_free(struct worker *w);
 
 int listener_add(struct listener *l, struct worker *w, int fd, void (*accepted)(struct listener *, int, const struct addr *)) MUST_USE;
 void listener_remove(struct listener *l);        /* closes fd */
-
-/* The cap on unfinished handshakes of one source: ERR_LIMIT when reached. Each enter is followed by one leave. */
-int worker_source_enter(struct worker *w, const struct source_key *key) MUST_USE;
-void worker_source_leave(struct worker *w, const struct source_key *key);
 
 #endif

@@ -1,7 +1,9 @@
 """The relay as a service: readiness, draining, certificates, the admin port, its logs."""
 import json
 import os
+import select
 import signal
+import socket
 import ssl
 import subprocess
 import urllib.error
@@ -267,6 +269,22 @@ def test_one_line_is_logged_for_each_tunnel_opened_and_closed(relay, agent, app,
     lines = [line for line in relay.process.err.lines if label in line]
     assert len(lines) == 2 and "open" in lines[0] and "clos" in lines[1], lines
     assert not any("127.0.0.1" in line and "visitor" in line for line in relay.process.err.lines), "visitors are at debug level"
+
+
+@pytest.mark.relay_options("--workers", "4")
+def test_the_cap_per_source_holds_for_all_workers_together(relay, box):
+    cap, more = 512, 50
+    poll = select.poll()
+    for _ in range(cap + more):
+        idle = socket.create_connection(relay.address, DEADLINE_S)
+        box.closers.append(idle.close)
+        poll.register(idle, select.POLLIN)
+    refused = set()
+    while len(refused) < more:
+        ready = poll.poll(DEADLINE_S * 1000)
+        assert ready, "those above the cap are not closed"
+        refused |= {fd for fd, _ in ready}
+    assert relay.metric("handshakes_over_cap_total") == more
 
 
 def test_a_refusal_leaves_no_descriptor_behind(relay, agent, app):
