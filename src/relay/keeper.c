@@ -11,7 +11,7 @@
 #include "relay/registry.h"
 #include "relay/worker.h"
 
-enum { KEEPER_POLL_MS = 250, CERTIFICATES_POLL_MS = 2000, TICKET_KEYS_POLL_MS = 3600 * 1000, ENDED_BATCH = 64 };
+enum { KEEPER_POLL_MS = 250, CERTIFICATES_POLL_MS = 2000, TICKET_KEYS_POLL_MS = 3600 * 1000 };
 
 struct holder {
   uint64_t serial;                 /* 0: nobody */
@@ -27,6 +27,8 @@ struct keeper {
   struct ports *ports;
   struct holder *holders;          /* by port - tcp_port_from */
   uint64_t state_version;
+  struct loop_msg reload;
+  bool reload_posted;              /* atomic: `reload` is on its way */
 };
 
 static struct holder *holder_of(struct keeper *k, uint16_t port) { return &k->holders[port - k->relay->options->tcp_port_from]; }
@@ -164,15 +166,9 @@ static int read_revocations(struct keeper *k) {
 
 static void on_revocations(struct loop_timer *t) {
   struct keeper *k = CONTAINER_OF(t, struct keeper, revocations);
-  uint8_t ended[ENDED_BATCH][TOKEN_ID_BYTES];
-  size_t n;
   (void)read_revocations(k);
-  do {
-    n = registry_ended(k->relay->registry, loop_wall_s(k->loop), ended, ENDED_BATCH);
-    for (size_t i = 0; i < n; i++) {
-      for (unsigned j = 0; j < k->relay->workers_n; j++) worker_end_owner(&k->relay->workers[j], ended[i]);
-    }
-  } while (n == ENDED_BATCH);
+  if (registry_mark_ended(k->relay->registry, loop_wall_s(k->loop)))
+    for (unsigned i = 0; i < k->relay->workers_n; i++) worker_order(&k->relay->workers[i], ORDER_END_OWNERS);
   (void)loop_timer_set(k->loop, t, KEEPER_POLL_MS, on_revocations);
 }
 
@@ -211,31 +207,18 @@ static void on_ticket_keys(struct loop_timer *t) {
   (void)loop_timer_set(k->loop, t, TICKET_KEYS_POLL_MS, on_ticket_keys);
 }
 
-struct order {
-  struct loop_msg msg;
-  struct keeper *keeper;
-};
-
 static void reload_here(struct loop *l, struct loop_msg *m) {
-  struct order *o = CONTAINER_OF(m, struct order, msg);
-  if (l != NULL) reload(o->keeper);
-  free(o);
+  struct keeper *k = CONTAINER_OF(m, struct keeper, reload);
+  __atomic_store_n(&k->reload_posted, false, __ATOMIC_RELEASE);  /* what changes from here on needs another look */
+  if (l != NULL) reload(k);
 }
 
-static void stop_here(struct loop *l, struct loop_msg *m) {
-  if (l != NULL) loop_stop(l);
-  free(CONTAINER_OF(m, struct order, msg));
+/* Without an allocation, so that it cannot be lost. */
+void keeper_reload_certificates(struct keeper *k) {
+  if (__atomic_exchange_n(&k->reload_posted, true, __ATOMIC_ACQ_REL)) return;
+  k->reload.fn = reload_here;
+  loop_post(k->loop, &k->reload);
 }
-
-static void keeper_order(struct keeper *k, void (*fn)(struct loop *, struct loop_msg *)) {
-  struct order *o = calloc(1, sizeof *o);
-  if (o == NULL) return;
-  o->msg.fn = fn;
-  o->keeper = k;
-  loop_post(k->loop, &o->msg);
-}
-
-void keeper_reload_certificates(struct keeper *k) { keeper_order(k, reload_here); }
 
 /* Life */
 
@@ -291,7 +274,7 @@ int keeper_start(struct relay *r, struct keeper **out, struct err *e) {
 
 void keeper_stop(struct keeper *k) {
   if (k == NULL) return;
-  keeper_order(k, stop_here);
+  loop_stop(k->loop);
   (void)pthread_join(k->thread, NULL);
 }
 

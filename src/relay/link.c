@@ -429,10 +429,10 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, const struct
 
 /* Many */
 
-void link_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]) {
+void link_end_owners(struct worker *w) {
   LIST_FOREACH(&w->links, it) {
     struct link *l = CONTAINER_OF(it, struct link, node);
-    if (l->owner == NULL || memcmp(l->owner->id, id, TOKEN_ID_BYTES) != 0) continue;
+    if (l->owner == NULL || !owner_has_ended(l->owner)) continue;
     bool expired = l->owner->expires_s != 0 && l->owner->expires_s <= loop_wall_s(w->loop);
     link_end(l, expired ? REFUSE_TOKEN_EXPIRED : REFUSE_TOKEN_REVOKED);
   }

@@ -59,7 +59,7 @@ struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]);
 enum { LINK_FRAME_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES };
 void link_send(struct link *l, const struct writer *w);
 void link_end(struct link *l, enum refusal why);  /* GOODBYE, then down */
-void link_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);
+void link_end_owners(struct worker *w); /* those that have ended */
 void link_end_all(struct worker *w, enum refusal why);
 struct link *link_ref(struct link *l);
 void link_unref(struct link *l);

@@ -106,20 +106,21 @@ int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
   return rc;
 }
 
-size_t registry_ended(struct registry *g, int64_t now_s, uint8_t (*ids)[TOKEN_ID_BYTES], size_t n) {
-  size_t found = 0, at = 0;
+bool registry_mark_ended(struct registry *g, int64_t now_s) {
+  bool any = false;
+  size_t at = 0;
   const void *key;
   void *value;
   pthread_mutex_lock(&g->lock);
-  while (found < n && map_next(g->owners, &at, &key, &value)) {
+  while (map_next(g->owners, &at, &key, &value)) {
     struct owner *o = value;
-    if (__atomic_load_n(&o->ended, __ATOMIC_RELAXED)) continue;
+    if (owner_has_ended(o)) continue;
     if (map_get(g->revoked, o->id) == NULL && (o->expires_s == 0 || o->expires_s > now_s)) continue;
     __atomic_store_n(&o->ended, true, __ATOMIC_RELAXED);
-    memcpy(ids[found++], o->id, TOKEN_ID_BYTES);
+    any = true;
   }
   pthread_mutex_unlock(&g->lock);
-  return found;
+  return any;
 }
 
 /* Tunnels */

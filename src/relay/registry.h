@@ -54,8 +54,9 @@ struct owner *owner_ref(struct owner *o);
 void registry_owner_unref(struct registry *g, struct owner *o);
 /* Marks as revoked for good. */
 int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) MUST_USE;
-/* Marks owners that have ended since the last call, at most n of them, and gives their ids. */
-size_t registry_ended(struct registry *g, int64_t now_s, uint8_t (*ids)[TOKEN_ID_BYTES], size_t n);
+/* Marks the owners that have been revoked or have expired; whether there are any that were not marked before. */
+bool registry_mark_ended(struct registry *g, int64_t now_s);
+static inline bool owner_has_ended(const struct owner *o) { return __atomic_load_n(&o->ended, __ATOMIC_RELAXED); }
 
 /* Puts a tunnel in its place. *replaced is a reference to the one it takes over from, or NULL. ERR_LIMIT: the owner has too many;
    ERR_CONFLICT: the one that is there has a higher incarnation. On success the registry holds a reference of its own. */

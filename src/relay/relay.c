@@ -200,7 +200,7 @@ static int workers_run(struct relay *r, struct err *e) {
    into quarantine, a data connection that was being passed on is closed. */
 static void serve_end(struct relay *r) {
   for (unsigned i = 0; i < r->workers_n; i++) {
-    if (r->workers[i].running) worker_stop(&r->workers[i]);
+    if (r->workers[i].running) worker_order(&r->workers[i], ORDER_STOP);
   }
   for (unsigned i = 0; i < r->workers_n; i++) worker_wait(&r->workers[i]);
   keeper_stop(r->keeper);
@@ -266,7 +266,7 @@ static void on_drain(struct loop_timer *t) {
   struct relay *r = life->relay;
   uint64_t now_ms = loop_now_ms(life->loop);
   if (!life->said_goodbye && (now_ms >= life->goodbye_by_ms || !visitors_pending(r))) {
-    for (unsigned i = 0; i < r->workers_n; i++) worker_goodbye(&r->workers[i]);
+    for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_GOODBYE);
     life->said_goodbye = true;
   }
   if ((life->said_goodbye && streams_now(r) == 0) || now_ms >= life->drain_until_ms ||
@@ -285,7 +285,7 @@ static void begin_drain(struct life *life) {
   notify_systemd("STOPPING=1");
   __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);
   state_unclaim(r->state);         /* what it gave out ends here: a successor may start */
-  for (unsigned i = 0; i < r->workers_n; i++) worker_close_listeners(&r->workers[i]);
+  for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_CLOSE_DOORS);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
   life->goodbye_by_ms = loop_now_ms(life->loop) + (r->options->drain_ms < DRAIN_VISITORS_MS ? r->options->drain_ms : DRAIN_VISITORS_MS);
   on_drain(&life->drain);

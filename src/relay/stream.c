@@ -179,10 +179,10 @@ int stream_hand_off(const struct stream_params *p) {
   return rc;
 }
 
-void stream_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]) {
+void stream_end_owners(struct worker *w) {
   LIST_FOREACH(&w->streams, it) {
     struct stream *s = CONTAINER_OF(it, struct stream, node);
-    if (memcmp(s->tunnel->owner->id, id, TOKEN_ID_BYTES) == 0) pump_abort(s->pump, CLOSE_REVOKED);
+    if (owner_has_ended(s->tunnel->owner)) pump_abort(s->pump, CLOSE_REVOKED);
   }
 }
 

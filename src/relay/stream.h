@@ -18,7 +18,7 @@ struct stream_params {
 /* Always takes wire_fd and keys. On success also peer_fd and conn, even when the stream ends at once; on failure those stay the
    caller's, and nothing of the visitor's has left this process. */
 int stream_hand_off(const struct stream_params *p) MUST_USE;
-void stream_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);
+void stream_end_owners(struct worker *w); /* those that have ended */
 void stream_close_all(struct worker *w);
 
 #endif

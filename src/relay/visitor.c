@@ -272,10 +272,10 @@ static void visitor_end(struct visitor *v) {
   }
 }
 
-void visitor_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]) {
+void visitor_end_owners(struct worker *w) {
   LIST_FOREACH(&w->visitors, it) {
     struct visitor *v = CONTAINER_OF(it, struct visitor, node);
-    if (memcmp(v->tunnel->owner->id, id, TOKEN_ID_BYTES) == 0) visitor_end(v);
+    if (owner_has_ended(v->tunnel->owner)) visitor_end(v);
   }
 }
 

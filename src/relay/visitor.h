@@ -12,7 +12,7 @@ void visitor_accept(struct worker *w, int fd, const struct addr *peer, const str
                     const struct client_hello *hello, struct tunnel *t);
 /* The same on a raw port: no handshake. Takes fd and t. */
 void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const struct addr *local, struct tunnel *t);
-void visitor_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);
+void visitor_end_owners(struct worker *w); /* those that have ended */
 void visitor_close_all(struct worker *w);
 
 #endif

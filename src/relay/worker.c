@@ -78,57 +78,29 @@ static int worker_listen(struct worker *w, struct err *e) {
   return 0;
 }
 
-/* Orders from other threads */
+/* Orders */
 
-struct order {
-  struct loop_msg msg;
-  struct worker *worker;
-  void (*act)(struct worker *w, const uint8_t *id);
-  uint8_t id[TOKEN_ID_BYTES];
-};
-
-static void order_run(struct loop *l, struct loop_msg *m) {
-  struct order *o = CONTAINER_OF(m, struct order, msg);
-  if (l != NULL) o->act(o->worker, o->id);
-  free(o);
-}
-
-static void order_send(struct worker *w, void (*act)(struct worker *, const uint8_t *), const uint8_t *id) {
-  struct order *o = calloc(1, sizeof *o);
-  /* An order is a revocation or an end: it must not be lost for want of 64 bytes, and a relay without them is lost anyway. */
-  ASSERT(o != NULL);
-  o->msg.fn = order_run;
-  o->worker = w;
-  o->act = act;
-  if (id != NULL) memcpy(o->id, id, sizeof o->id);
-  loop_post(w->loop, &o->msg);
-}
-
-static void act_close_listeners(struct worker *w, const uint8_t *id) {
-  (void)id;
+static void worker_close_listeners(struct worker *w) {
   for (size_t i = 0; i < w->listeners_n; i++) listener_remove(&w->listeners[i]);
   w->listeners_n = 0;
 }
 
-static void act_stop_accepting(struct worker *w, const uint8_t *id) {
-  act_close_listeners(w, id);
+static void act_close_doors(struct worker *w) {
+  worker_close_listeners(w);
   raw_close_all(w);
   __atomic_store_n(&w->accepting, false, __ATOMIC_RELEASE);
 }
 
-static void act_end_owner(struct worker *w, const uint8_t *id) {
-  link_end_owner(w, id);
-  visitor_end_owner(w, id);
-  stream_end_owner(w, id);
+static void act_end_owners(struct worker *w) {
+  link_end_owners(w);
+  visitor_end_owners(w);
+  stream_end_owners(w);
 }
 
-static void act_goodbye(struct worker *w, const uint8_t *id) {
-  (void)id;
-  link_end_all(w, REFUSE_DRAINING);
-}
+static void act_goodbye(struct worker *w) { link_end_all(w, REFUSE_DRAINING); }
 
-static void act_stop(struct worker *w, const uint8_t *id) {
-  act_stop_accepting(w, id);
+static void act_stop(struct worker *w) {
+  act_close_doors(w);
   door_close_all(w);
   visitor_close_all(w);
   link_end_all(w, REFUSE_DRAINING);
@@ -136,10 +108,21 @@ static void act_stop(struct worker *w, const uint8_t *id) {
   loop_stop(w->loop);
 }
 
-void worker_close_listeners(struct worker *w) { order_send(w, act_stop_accepting, NULL); }
-void worker_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]) { order_send(w, act_end_owner, id); }
-void worker_goodbye(struct worker *w) { order_send(w, act_goodbye, NULL); }
-void worker_stop(struct worker *w) { order_send(w, act_stop, NULL); }
+static void orders_run(struct loop *l, struct loop_msg *m) {
+  static void (*const act[WORKER_ORDERS])(struct worker *w) = {
+    [ORDER_CLOSE_DOORS] = act_close_doors, [ORDER_END_OWNERS] = act_end_owners, [ORDER_GOODBYE] = act_goodbye, [ORDER_STOP] = act_stop};
+  struct worker *w = CONTAINER_OF(m, struct worker, order_msg);
+  unsigned orders = __atomic_exchange_n(&w->orders, 0, __ATOMIC_ACQ_REL);
+  for (int i = 0; l != NULL && i < WORKER_ORDERS; i++) {
+    if ((orders & 1U << i) != 0) act[i](w);
+  }
+}
+
+void worker_order(struct worker *w, enum worker_order order) {
+  if (__atomic_fetch_or(&w->orders, 1U << order, __ATOMIC_ACQ_REL) != 0) return;  /* the message is on its way */
+  w->order_msg.fn = orders_run;
+  loop_post(w->loop, &w->order_msg);
+}
 
 /* Life */
 
@@ -150,7 +133,7 @@ static void *worker_main(void *arg) {
 }
 
 static void worker_release(struct worker *w) {
-  act_close_listeners(w, NULL);
+  worker_close_listeners(w);
   if (w->pool != NULL) pump_pool_free(w->pool);
   if (w->loop != NULL) loop_free(w->loop);
   map_free(w->links_by_id);

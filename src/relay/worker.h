@@ -17,6 +17,16 @@ struct listener {
   void (*accepted)(struct listener *l, int fd, const struct addr *peer);
 };
 
+/* What other threads may ask of a worker. They are flags and one message that is part of the worker, so that none can be lost for want
+   of memory; given at once they run in this order. */
+enum worker_order {
+  ORDER_CLOSE_DOORS,               /* nobody new comes in, by raw ports neither */
+  ORDER_END_OWNERS,                /* reset all that is of owners that have ended */
+  ORDER_GOODBYE,                   /* tell the agents that this relay is draining */
+  ORDER_STOP,                      /* end everything and leave the loop */
+  WORKER_ORDERS
+};
+
 struct worker {
   struct relay *relay;
   struct loop *loop;
@@ -26,6 +36,8 @@ struct worker {
   struct metrics metrics;
   struct listener listeners[RELAY_LISTENS_MAX];
   size_t listeners_n;
+  struct loop_msg order_msg;
+  unsigned orders;                 /* atomic: a bit for each that is to be run */
   struct list doors;               /* struct door: connections whose kind is not known yet */
   bool accepting;                  /* atomic: until its listeners are closed */
   struct list visitors;            /* struct visitor: in handshake or waiting for a data connection */
@@ -39,12 +51,9 @@ struct worker {
 /* Binds. All workers of a relay are opened before the first of them runs, since any may post to any other. */
 int worker_open(struct worker *w, struct relay *r, struct err *e) MUST_USE;
 int worker_run(struct worker *w, struct err *e) MUST_USE; /* starts its thread */
-void worker_close_listeners(struct worker *w);   /* from any thread: nobody new comes in, by raw ports neither */
-void worker_end_owner(struct worker *w, const uint8_t id[TOKEN_ID_BYTES]);   /* from any thread: reset all that is this owner's */
-void worker_goodbye(struct worker *w);           /* from any thread: tell the agents that this relay is draining */
-/* From any thread: end everything and leave the loop. Then worker_wait for all workers, then worker_settle in turns with the keeper's
-   until the messages between them have arrived, and after that worker_free for all. */
-void worker_stop(struct worker *w);
+/* From any thread. After ORDER_STOP worker_wait for all workers, then worker_settle in turns with the keeper's until the messages
+   between them have arrived, and after that worker_free for all. */
+void worker_order(struct worker *w, enum worker_order order);
 void worker_wait(struct worker *w);
 void worker_settle(struct worker *w);            /* runs the messages that came after the end, in the caller's thread */
 void worker_free(struct worker *w);

@@ -106,17 +106,15 @@ static void the_limit_of_a_token_counts_labels_and_not_takeovers(void **state) {
 
 static void an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone(void **state) {
   (void)state;
-  uint8_t ids[4][TOKEN_ID_BYTES];
   struct owner *o = owner_of(&alice);
   struct tunnel *t = tunnel_of(o, 'a', 1), *stream = tunnel_ref(t);
   put(t, 0, NULL);
   gone(t);
   registry_owner_unref(g, o);      /* link and tunnel are gone, the stream is not */
   assert_int_equal(registry_revoke(g, alice.id), 0);
-  assert_int_equal(registry_ended(g, NOW, ids, 4), 1);
-  assert_memory_equal(ids[0], alice.id, TOKEN_ID_BYTES);
+  assert_true(registry_mark_ended(g, NOW));
   assert_true(stream->owner->ended);
-  assert_int_equal(registry_ended(g, NOW, ids, 4), 0);
+  assert_false(registry_mark_ended(g, NOW));
   tunnel_unref(g, stream);
 }
 
@@ -130,30 +128,28 @@ static void a_revoked_token_has_no_owner_any_more(void **state) {
 
 static void a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong(void **state) {
   (void)state;
-  uint8_t ids[4][TOKEN_ID_BYTES];
   struct owner *o = owner_of(&alice), *again = NULL;
-  assert_int_equal(registry_ended(g, alice.expires_s - 1, ids, 4), 0);
-  assert_int_equal(registry_ended(g, alice.expires_s, ids, 4), 1);
+  assert_false(registry_mark_ended(g, alice.expires_s - 1));
+  assert_true(registry_mark_ended(g, alice.expires_s));
   assert_int_equal(registry_owner(g, &alice, alice.expires_s, &again), ERR_TIMEOUT);
   assert_int_equal(registry_owner(g, &alice, NOW, &again), 0);
   assert_ptr_equal(again, o);
   assert_false(again->ended);
-  assert_int_equal(registry_ended(g, alice.expires_s, ids, 4), 1);
+  assert_true(registry_mark_ended(g, alice.expires_s));
   registry_owner_unref(g, again);
   registry_owner_unref(g, o);
 }
 
-static void more_owners_end_than_are_asked_for_at_once(void **state) {
+static void all_owners_that_have_ended_are_marked_and_no_others(void **state) {
   (void)state;
-  uint8_t ids[2][TOKEN_ID_BYTES];
   struct owner *owners[5];
   for (uint8_t i = 0; i < 5; i++) {
-    struct certificate c = {.id = {i}, .max_tunnels = 1, .expires_s = NOW + 1};
+    struct certificate c = {.id = {i}, .max_tunnels = 1, .expires_s = NOW + 1 + (i == 2)};
     owners[i] = owner_of(&c);
   }
-  assert_int_equal(registry_ended(g, NOW + 1, ids, 2), 2);
-  assert_int_equal(registry_ended(g, NOW + 1, ids, 2), 2);
-  assert_int_equal(registry_ended(g, NOW + 1, ids, 2), 1);
+  assert_true(registry_mark_ended(g, NOW + 1));
+  for (int i = 0; i < 5; i++) assert_int_equal(owner_has_ended(owners[i]), i != 2);
+  assert_false(registry_mark_ended(g, NOW + 1));
   for (int i = 0; i < 5; i++) registry_owner_unref(g, owners[i]);
 }
 
@@ -196,7 +192,7 @@ int main(void) {
     T(of_equal_incarnations_the_newer_tunnel_has_the_label), T(a_lower_incarnation_never_takes_a_label),
     T(the_limit_of_a_token_counts_labels_and_not_takeovers), T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
     T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
-    T(more_owners_end_than_are_asked_for_at_once), T(a_link_id_is_given_to_one_worker_only),
+    T(all_owners_that_have_ended_are_marked_and_no_others), T(a_link_id_is_given_to_one_worker_only),
     T(a_token_has_as_many_links_as_tunnels_and_some_to_spare)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
