@@ -96,11 +96,12 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
   char label[LABEL_LOG_CHARS + 1];
   memcpy(label, s->tunnel->label, LABEL_LOG_CHARS);
   label[LABEL_LOG_CHARS] = '\0';
-  log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor", LOG_U64(to_peer),
-            "from_visitor", LOG_U64(to_wire), NULL);
   (void)__atomic_add_fetch(&s->worker->metrics.streams_closed[why], 1, __ATOMIC_RELAXED);
   METRIC_SUB(&s->worker->metrics, streams_now, 1);
   (void)__atomic_sub_fetch(&s->tunnel->streams_now, 1, __ATOMIC_RELAXED);
+  /* After the counts, so that who has read the line finds them true. */
+  log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor", LOG_U64(to_peer),
+            "from_visitor", LOG_U64(to_wire), NULL);
   list_remove(&s->node);
   stream_forget_keys(s);
   tunnel_unref(s->worker->relay->registry, s->tunnel);

@@ -144,7 +144,7 @@ def test_killing_the_relay_resets_both_sides(stream, relay):
 
 def test_a_stopped_agent_is_back_pressure_and_not_an_end(stream):
     v, connection, agent = stream
-    agent.process.kill(signal.SIGSTOP)
+    agent.process.freeze()
     v.sendall(b"patience")
     agent.process.kill(signal.SIGCONT)
     assert read_exactly(connection, 8) == b"patience"

@@ -2,7 +2,6 @@
 import os
 import signal
 import socket
-import subprocess
 import time
 
 import pytest
@@ -99,7 +98,7 @@ def test_a_kept_address_is_taken_back_while_the_relay_believes_the_old_agent_ali
     """A stopped agent's link looks alive for as long as its heartbeat allows; nobody waits for that."""
     a, keep = app(echo), box.file("keep")
     first = agent(a, "--unencrypted", "--keep", keep)
-    first.process.kill(signal.SIGSTOP)
+    first.process.freeze()
     began = time.monotonic()
     second = agent(a, "--unencrypted", "--keep", keep)
     assert second.same_address_as(first) and time.monotonic() - began < DEADLINE_S / 4
@@ -140,8 +139,8 @@ def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
         talk(v, b"while the disk is busy")
         talk(visitor(running), b"a new visitor, too")
         running.process.kill(signal.SIGTERM)
-        with pytest.raises(subprocess.TimeoutExpired):
-            running.process.popen.wait(2.5)
+        assert how_it_ends(v) in BROKEN  # the time for its streams is up: it waits for the disk alone
+        assert running.process.running
         os.unlink(gate)                 # what is written from here on is quick
     assert running.process.wait() == 0
     assert os.listdir(box.path).count("keep") == 1 and not [name for name in os.listdir(box.path) if name.startswith("keep.")]
@@ -239,7 +238,7 @@ def test_new_visitors_fail_fast_after_the_agents_death(relay, agent, app):
 def test_a_frozen_agent_is_found_within_the_accept_deadline(relay, agent, app, visitor):
     """Nothing was accepted, so the visitor is reset; it never hangs."""
     running = agent(app(echo))
-    running.process.kill(signal.SIGSTOP)
+    running.process.freeze()
     v = visitor(running)
     v.sendall(b"anybody there?")
     v.settimeout(10 if not SANITIZED else 30)

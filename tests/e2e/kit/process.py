@@ -66,8 +66,12 @@ class Lines:
 
     def wait_count(self, line, n, seconds=DEADLINE_S):
         """Waits until the line has come n times."""
+        self.wait_until(lambda lines: lines.count(line) >= n, f"{line!r} did not come {n} times", seconds)
+
+    def wait_until(self, condition, what, seconds=DEADLINE_S):
+        """Waits until condition(all lines so far) holds."""
         with self.changed:
-            assert self.changed.wait_for(lambda: self.lines.count(line) >= n, seconds), f"{line!r} did not come {n} times:\n{self.text()}"
+            assert self.changed.wait_for(lambda: condition(self.lines), seconds), f"{what}:\n{self.text()}"
 
     def wait_end(self, seconds=DEADLINE_S):
         with self.changed:
@@ -94,6 +98,11 @@ class Program:
 
     def kill(self, number=signal.SIGKILL):
         self.popen.send_signal(number)
+
+    def freeze(self):
+        """Stops it, and returns once it has stopped. kill(SIGCONT) thaws it."""
+        self.kill(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
 
     def wait(self, seconds=DEADLINE_S):
         """Its exit status, once all its output has been read."""
