@@ -96,16 +96,3 @@ out:
   close(fd);
   return code;
 }
-
-int config_user_path(char *out, size_t cap, struct err *e) {
-  const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-  int n;
-  if (base != NULL && *base == '/')
-    n = snprintf(out, cap, "%s/adit/config", base);
-  else if (home != NULL && *home == '/')
-    n = snprintf(out, cap, "%s/.config/adit/config", home);
-  else
-    return err_set(e, ERR_NOT_NOW, "configuration: no home folder (set HOME or XDG_CONFIG_HOME)");
-  if (n < 0 || (size_t)n >= cap) return err_set(e, ERR_LIMIT, "configuration: the path of the home folder is too long");
-  return 0;
-}

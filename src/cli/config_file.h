@@ -13,8 +13,5 @@ int config_parse(char *text, size_t n,
                  void *user, struct err *e) MUST_USE;
 /* Reads a whole file of at most `max` bytes into malloced memory with a NUL behind it. */
 int config_read(const char *path, size_t max, char **text, size_t *n, struct err *e) MUST_USE;
-/* The path of the user's configuration, $XDG_CONFIG_HOME/adit/config or ~/.config/adit/config. ERR_NOT_NOW without a
-   home. */
-int config_user_path(char *out, size_t cap, struct err *e) MUST_USE;
 
 #endif

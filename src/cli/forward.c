@@ -16,6 +16,7 @@
 
 #include "adit.h"
 #include "base/descriptors.h"
+#include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
 #include "cli/command.h"
@@ -137,7 +138,7 @@ static void warn_of_readable_configuration(void) {
   char path[4096];
   struct stat st;
   struct err e = {0};
-  if (config_user_path(path, sizeof path, &e) != 0 || stat(path, &st) != 0 || (st.st_mode & 077) == 0) return;
+  if (home_config_file(path, sizeof path, &e) != 0 || stat(path, &st) != 0 || (st.st_mode & 077) == 0) return;
   (void)fprintf(stderr, "adit: %s: others may read your token (chmod 600 %s)\n", path, path);
 }
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "adit.h"
+#include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
 #include "cli/command.h"
@@ -92,7 +93,7 @@ static int write_private(const char *path, const char *text, struct err *e) {
 static int store_token(const char *token, const char *ca, struct err *e) {
   char path[4096], absolute[PATH_MAX], *old = NULL;
   size_t n = 0;
-  int code = config_user_path(path, sizeof path, e);
+  int code = home_config_file(path, sizeof path, e);
   if (code == 0) code = make_folder_of(path, e);
   if (code == 0 && access(path, F_OK) == 0) code = config_read(path, CONFIG_FILE_MAX_BYTES, &old, &n, e);
   if (code == 0 && ca != NULL && realpath(ca, absolute) == NULL) code = err_set_errno(e, "--ca %s", ca);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/home.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -197,25 +198,13 @@ static int make_folders(char *dir, struct err *e) {
   }
 }
 
-static int embedded_state_dir(char *out, size_t cap, struct err *e) {
-  const char *base = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-  int n;
-  if (base != NULL && *base == '/')
-    n = snprintf(out, cap, "%s/adit/embedded", base);
-  else if (home != NULL && *home == '/')
-    n = snprintf(out, cap, "%s/.local/state/adit/embedded", home);
-  else
-    return err_set(e, ERR_NOT_NOW, "embedded relay: no home folder (set HOME or XDG_STATE_HOME)");
-  if (n < 0 || (size_t)n >= cap) return err_set(e, ERR_LIMIT, "embedded relay: the home folder's path is too long");
-  return make_folders(out, e);
-}
-
 /* What a relay for one agent on this machine is: loopback, a name that leads nowhere else, silent. */
 static int use_embedded(struct relay_arguments *a, struct err *e) {
   static char dir[4096];
   struct relay_options *o = &a->options;
   o->ready_fd = o->alive_fd = (int)a->embedded_fd;
-  int code = embedded_state_dir(dir, sizeof dir, e);
+  int code = home_embedded_dir(dir, sizeof dir, e);
+  if (code == 0) code = make_folders(dir, e);
   if (code != 0) return code;
   o->domain = "adit.localhost";
   o->state_dir = dir;

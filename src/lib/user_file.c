@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
 
@@ -71,18 +72,10 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
   return 0;
 }
 
-static int user_file_path(char *out, size_t cap) {
-  const char *base = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-  int n = -1;
-  if (base != NULL && base[0] == '/') n = snprintf(out, cap, "%s/adit/config", base);
-  else if (home != NULL && home[0] == '/') n = snprintf(out, cap, "%s/.config/adit/config", home);
-  return n < 0 || (size_t)n >= cap ? ERR_NOT_NOW : 0;
-}
-
 int user_file_load(struct user_file *out, struct err *e) {
   char path[4096];
   memset(out, 0, sizeof *out);
-  if (user_file_path(path, sizeof path) != 0) return 0;
+  if (home_config_file(path, sizeof path, NULL) != 0) return 0;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? 0 : err_set_errno(e, "%s", path);
   char *text = malloc(USER_FILE_MAX_BYTES + 1);

@@ -96,23 +96,6 @@ static void a_file_longer_than_its_bound_is_not_read(void **state) {
   assert_string_equal(e.text, "/dev/zero: longer than 100 bytes (is it the right file?)");
 }
 
-static void the_users_file_is_where_the_environment_says(void **state) {
-  (void)state;
-  char path[64];
-  struct err e;
-  setenv("XDG_CONFIG_HOME", "/x", 1);
-  assert_int_equal(config_user_path(path, sizeof path, &e), 0);
-  assert_string_equal(path, "/x/adit/config");
-  setenv("XDG_CONFIG_HOME", "relative", 1);
-  setenv("HOME", "/home/u", 1);
-  assert_int_equal(config_user_path(path, sizeof path, &e), 0);
-  assert_string_equal(path, "/home/u/.config/adit/config");
-  unsetenv("HOME");
-  assert_int_equal(config_user_path(path, sizeof path, &e), ERR_NOT_NOW);
-  setenv("HOME", "/a-home-folder-with-a-name-that-is-longer-than-the-caller-has-room-for", 1);
-  assert_int_equal(config_user_path(path, sizeof path, &e), ERR_LIMIT);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(settings_are_trimmed_and_comments_skipped),
@@ -121,7 +104,6 @@ int main(void) {
     cmocka_unit_test(nul_bytes_are_refused),
     cmocka_unit_test(a_text_that_is_too_long_is_refused),
     cmocka_unit_test(a_file_longer_than_its_bound_is_not_read),
-    cmocka_unit_test(the_users_file_is_where_the_environment_says),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
