@@ -84,6 +84,7 @@ int net_connect(const struct addr *a, struct err *e) {
     if (e != NULL) e->code = code;
     return code;
   }
+  if (addr_is_loopback(a)) (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
   if (connect(fd, &a->u.any, addr_len(a)) == 0 || errno == EINPROGRESS || errno == EINTR) return fd;
   (void)err_set_errno(e, "connect to %s", text);
   net_close(fd);

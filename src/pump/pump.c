@@ -153,15 +153,23 @@ static bool pump_tls_has_output(const struct pump *p) {
   return n > 0;
 }
 
+/* An event wakes the direction that it is for; the other waits for its own. So one that idles costs no system call. */
+static bool flow_is_due(const struct flow *f, const struct side *at, uint32_t events) {
+  if (f->pump->broken || (events & ~(uint32_t)(EPOLLIN | EPOLLOUT)) != 0) return true;
+  if (f->more && !f->wants_write) return true;       /* of what lies inside this process no event tells */
+  return (events & (f->source == at ? EPOLLIN : EPOLLOUT)) != 0;
+}
+
 /* What one direction learns (a KeyUpdate to answer, a reset, an alert to write) the other may have to act on. */
-static void pump_run(struct pump *p) {
+static void pump_run(struct pump *p, bool to_peer, bool to_wire) {
   bool was_broken;
   do {
     was_broken = p->broken;
-    flow_step(&p->to_peer);
-    if (!p->over) flow_step(&p->to_wire);
+    if (to_peer) flow_step(&p->to_peer);
+    if (!p->over && to_wire) flow_step(&p->to_wire);
     if (!p->over && !p->to_peer.wants_write && pump_tls_has_output(p)) flow_step(&p->to_peer);
     if (!p->over && p->sealed != NULL && !p->to_wire.wants_write && sealed_owes(p->sealed)) flow_step(&p->to_wire);
+    to_peer = to_wire = true;
   } while (!p->over && p->broken != was_broken);
 }
 
@@ -171,11 +179,11 @@ static void side_event(struct loop_io *io, uint32_t events) {
   CHECK_MAGIC(p, PUMP_MAGIC);
   if (events & EPOLLHUP) s->hung_up = true;
   /* Read first: what arrived before a reset is still in the kernel. */
-  pump_run(p);
+  pump_run(p, flow_is_due(&p->to_peer, s, events), flow_is_due(&p->to_wire, s, events));
   if (!p->over && (events & (EPOLLERR | EPOLLHUP)) && !s->reset && net_socket_error(s->fd) != 0) {
     s->reset = true;
     pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
-    pump_run(p);
+    pump_run(p, true, true);
   }
   pump_after(p);
 }

@@ -234,8 +234,10 @@ static void a_violation_behind_blocked_data_is_still_a_violation(void **state) {
   struct fixture *f = *state;
   struct rig *r = f->rig;
   struct far *a = &f->far;
-  int small = 4096;
+  int small = 4096, medium = 32768;
   assert_int_equal(setsockopt(r->peer_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+  assert_int_equal(setsockopt(r->agent, SOL_SOCKET, SO_SNDBUF, &medium, sizeof(medium)), 0);
+  assert_int_equal(setsockopt(r->wire_fd, SOL_SOCKET, SO_RCVBUF, &medium, sizeof(medium)), 0);
   start_sealed(f, 0);
   const struct flow *to_peer = &r->pump->to_peer;
   RIG_UNTIL(r, (far_send_pattern(f, BIG), to_peer->wants_write && a->out_n > 0));
@@ -254,6 +256,8 @@ static void a_violation_behind_blocked_data_is_still_a_violation(void **state) {
   assert_int_equal(to_peer->verdict, FLOW_VIOLATION);
   assert_true(to_peer->wants_write);
   rig_send_text(r->visitor, "meanwhile");
+  int large = 1 << 20;             /* so that the rest leaves without waiting for delayed acknowledgements */
+  assert_int_equal(setsockopt(r->peer_fd, SOL_SOCKET, SO_SNDBUF, &large, sizeof(large)), 0);
   a->keep_text = true;
   RIG_UNTIL(r, ({
               far_read(f, SIZE_MAX);

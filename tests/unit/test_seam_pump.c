@@ -1,5 +1,5 @@
 /* The pump and the record layer when what lies below them fails: each allocation in turn, and a far end that acknowledges
-   nothing. A test named test_seam_* is linked so that it stands between the layers and these calls. */
+   nothing; and how often it is called. A test named test_seam_* is linked so that it stands between the layers and these calls. */
 #include "pump_far.h"
 
 #include <openssl/crypto.h>
@@ -10,14 +10,20 @@ void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
 uint32_t __real_net_unacked_ms(int fd);
+ssize_t __real_net_recv(int fd, void *p, size_t n);
+ssize_t __real_net_splice(int in, int out, size_t n, bool more);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
 uint32_t __wrap_net_unacked_ms(int fd);
+ssize_t __wrap_net_recv(int fd, void *p, size_t n);
+ssize_t __wrap_net_splice(int in, int out, size_t n, bool more);
 
 static bool armed, failed;
 static unsigned until_failure;     /* allocations that still succeed */
 static int unacked_fd = -1;
+static int watched_fd = -1;        /* reads from it are counted */
+static unsigned reads;
 
 static bool fails_now(void) {
   if (!armed || failed) return false;
@@ -29,6 +35,16 @@ void *__wrap_malloc(size_t n) { return fails_now() ? NULL : __real_malloc(n); }
 void *__wrap_calloc(size_t n, size_t size) { return fails_now() ? NULL : __real_calloc(n, size); }
 void *__wrap_realloc(void *p, size_t n) { return fails_now() ? NULL : __real_realloc(p, n); }
 uint32_t __wrap_net_unacked_ms(int fd) { return fd == unacked_fd ? UNACKED_MAX_MS + 1 : __real_net_unacked_ms(fd); }
+
+ssize_t __wrap_net_recv(int fd, void *p, size_t n) {
+  if (fd == watched_fd) reads++;
+  return __real_net_recv(fd, p, n);
+}
+
+ssize_t __wrap_net_splice(int in, int out, size_t n, bool more) {
+  if (in == watched_fd) reads++;
+  return __real_net_splice(in, out, n, more);
+}
 
 static void *openssl_malloc(size_t n, const char *file, int line) {
   (void)file;
@@ -245,6 +261,28 @@ static void the_sweep_resets_what_is_unacknowledged_and_nothing_else(void **stat
   rig_free(r);
 }
 
+static void a_direction_that_idles_costs_no_system_call(void **state) {
+  (void)state;
+  for (mode = PUMP_SPLICE; mode <= PUMP_COPY; mode++) {
+    struct rig *r = rig_new(mode);
+    struct pump_params params = {0};
+    rig_start(r, &params);
+    rig_settle(r);
+    watched_fd = r->peer_fd;
+    reads = 0;
+    for (int i = 0; i < 8; i++) {
+      rig_send_text(r->agent, "down");
+      rig_expect_text(r, r->visitor, "down");
+    }
+    assert_int_equal(reads, 0);
+    rig_send_text(r->visitor, "up");
+    rig_expect_text(r, r->agent, "up");
+    assert_true(reads > 0);
+    watched_fd = -1;
+    rig_free(r);
+  }
+}
+
 int main(void) {
   /* Before OpenSSL's first allocation; its own one-time ones are made below, so that they do not fail instead. */
   if (CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) != 1) return 1;
@@ -256,6 +294,7 @@ int main(void) {
     cmocka_unit_test(a_copying_pump_survives_each_allocation_failing),
     cmocka_unit_test(a_sealed_pump_survives_each_allocation_failing),
     cmocka_unit_test(the_sweep_resets_what_is_unacknowledged_and_nothing_else),
+    cmocka_unit_test(a_direction_that_idles_costs_no_system_call),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
