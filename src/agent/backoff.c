@@ -6,6 +6,8 @@ void backoff_reset(struct backoff *b) {
   b->ceiling_ms = 0;
 }
 
+static uint64_t upper_half(uint64_t ceiling_ms, uint32_t random) { return ceiling_ms / 2 + random % (ceiling_ms / 2 + 1); }
+
 uint64_t backoff_next_ms(struct backoff *b, uint64_t now_ms, uint32_t random) {
   if (b->since_ms == 0) b->since_ms = now_ms == 0 ? 1 : now_ms;
   if (now_ms < b->since_ms + RECONNECT_EARLY_FOR_MS) {
@@ -14,5 +16,11 @@ uint64_t backoff_next_ms(struct backoff *b, uint64_t now_ms, uint32_t random) {
   }
   b->ceiling_ms *= 2;
   if (b->ceiling_ms > RECONNECT_MAX_MS) b->ceiling_ms = RECONNECT_MAX_MS;
-  return b->ceiling_ms / 2 + random % (b->ceiling_ms / 2 + 1);
+  return upper_half(b->ceiling_ms, random);
+}
+
+uint64_t backoff_redial_ms(uint64_t *ceiling_ms, uint32_t random) {
+  *ceiling_ms = *ceiling_ms == 0 ? DATA_REDIAL_MIN_MS : *ceiling_ms * 2;
+  if (*ceiling_ms > DATA_REDIAL_MAX_MS) *ceiling_ms = DATA_REDIAL_MAX_MS;
+  return upper_half(*ceiling_ms, random);
 }

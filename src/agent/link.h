@@ -35,6 +35,7 @@ struct link {
   struct list warm;                /* of warm.node */
   size_t warm_n;
   size_t redials;                  /* data connections to dial again after a failure */
+  uint64_t redial_ceiling_ms;      /* of the delay before that; 0: the last dial succeeded */
   uint64_t data_stood;             /* data connections that stood long enough to be believed, or got their OPEN */
   bool data_warned;
   struct loop_timer data_check, redial;

@@ -66,8 +66,11 @@ static void warm_redial_due(struct loop_timer *t) {
 
 /* The relay knows when a connection that it had ends, and asks for another; of one that never reached it only we know. */
 static void warm_redial_later(struct link *l) {
+  uint32_t random;
   l->redials++;
-  if (!loop_timer_is_set(&l->redial)) (void)loop_timer_set(l->client->loop, &l->redial, DATA_REDIAL_MS, warm_redial_due);
+  if (loop_timer_is_set(&l->redial)) return;
+  loop_random(l->client->loop, &random, sizeof random);
+  (void)loop_timer_set(l->client->loop, &l->redial, backoff_redial_ms(&l->redial_ceiling_ms, random), warm_redial_due);
 }
 
 /* A complete OPEN is in w->secrets->in: the connection becomes a stream, or is refused. */
@@ -153,6 +156,7 @@ static void warm_connected(void *user, int fd, const struct addr *to, const stru
     warm_redial_later(l);
     return;
   }
+  l->redial_ceiling_ms = 0;
   w->fd = fd;
   w->since_ms = loop_now_ms(l->client->loop);
   uint64_t number;
@@ -221,6 +225,9 @@ static bool warm_are_swallowed(const struct link *l) {
 
 void warm_wanted(struct link *l, size_t n) {
   if (warm_are_swallowed(l)) warm_warn(l, "they are accepted but the relay does not see them");
+  /* The relay asks anew for what it misses, so these stand for those that failed: their number must not grow with every question. */
+  l->redials -= size_min(l->redials, n);
+  if (l->redials == 0) loop_timer_stop(&l->redial);
   warm_dial(l, n);
 }
 

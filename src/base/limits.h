@@ -102,7 +102,8 @@ enum {
   CONNECT_STAGGER_MS = 250,                /* RFC 8305 5: then the next address is tried, too */
   DATA_CHECK_MS = 5000,                    /* so long after WELCOME a data connection must stand */
   DATA_UNUSED_MAX = 6,                     /* a relay that has data connections leaves fewer unused for DATA_CHECK_MS: WARM_QUIET twice */
-  DATA_REDIAL_MS = 1000,
+  DATA_REDIAL_MIN_MS = 500,                /* a data connection that failed is dialled again within so long, then within twice that, ... */
+  DATA_REDIAL_MAX_MS = 4000,               /* but a relay whose visitors want one is never waited for */
   TUNNEL_RETRY_MS = 5000,
   TUNNEL_ADDRESSES_MAX = 256,              /* all are kept, as the host may hold their strings */
   TICKET_KEEP_MIN_MS = 60000,              /* between two writes of a renewed ticket */

@@ -50,6 +50,18 @@ def test_a_new_address_is_told(relay, agent, app, visitor):
     assert len(running.events.seen("open")) == 2
 
 
+def test_a_waiting_visitor_is_served_once_data_connections_get_through_again(relay, agent, app, visitor, wire):
+    cable = wire(relay)
+    running = agent(app(echo), dial=cable.dial)
+    talk(visitor(running))
+    cable.refuse()
+    v = visitor(running)                  # its handshake needs the relay only
+    v.sendall(b"anybody there?")
+    cable.accept_again()
+    assert read_exactly(v, 14) == b"anybody there?"
+    assert not running.events.seen("reconnecting")
+
+
 def test_a_newcomer_cannot_take_the_port_of_an_agent_that_is_not_back_yet(start_relay, agent, app, wire, box):
     """The range has one port; its lease was committed before it was announced."""
     port = free_raw_port()

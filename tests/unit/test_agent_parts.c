@@ -46,6 +46,21 @@ static void later_retries_grow_to_a_limit_with_jitter(void **state) {
   assert_in_range(backoff_next_ms(&b, now, 0), RECONNECT_EARLY_MIN_MS, RECONNECT_EARLY_MAX_MS);
 }
 
+static void data_connections_are_redialled_ever_later_up_to_a_limit(void **state) {
+  (void)state;
+  uint64_t ceiling = 0, wanted = DATA_REDIAL_MIN_MS;
+  for (int i = 0; i < 20; i++) {
+    uint64_t low = ceiling, high = ceiling;
+    assert_int_equal(backoff_redial_ms(&low, 0), wanted / 2);
+    assert_int_equal(backoff_redial_ms(&high, (uint32_t)wanted / 2), wanted);
+    assert_int_equal(low, high);
+    ceiling = low;
+    wanted = wanted * 2 < DATA_REDIAL_MAX_MS ? wanted * 2 : DATA_REDIAL_MAX_MS;
+  }
+  ceiling = 0;                     /* one has got through */
+  assert_true(backoff_redial_ms(&ceiling, UINT32_MAX) <= DATA_REDIAL_MIN_MS);
+}
+
 static bool readable(int fd) {
   struct pollfd p = {.fd = fd, .events = POLLIN};
   return poll(&p, 1, 0) == 1;
@@ -296,6 +311,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_first_seconds_are_retried_within_50_to_400_ms),
     cmocka_unit_test(later_retries_grow_to_a_limit_with_jitter),
+    cmocka_unit_test(data_connections_are_redialled_ever_later_up_to_a_limit),
     cmocka_unit_test(the_event_descriptor_is_readable_while_an_event_waits),
     cmocka_unit_test(a_full_queue_loses_its_oldest_event),
     cmocka_unit_test(events_of_a_freed_tunnel_are_forgotten),

@@ -15,16 +15,16 @@ class Wire:
         self.address = self.listener.getsockname()
         self.links, self.data, self.swallowed, self.changed = [], [], [], threading.Condition()
         self.open, self.recorded = True, bytearray() if record else None
-        threading.Thread(target=self._accept_all, daemon=True).start()
+        threading.Thread(target=self._accept_all, args=(self.listener,), daemon=True).start()
 
     @property
     def dial(self):
         return "%s:%d" % self.address
 
-    def _accept_all(self):
+    def _accept_all(self, listener):
         while True:
             try:
-                inner = self.listener.accept()[0]
+                inner = listener.accept()[0]
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(inner,), daemon=True).start()
@@ -71,6 +71,20 @@ class Wire:
         for pair in pairs:
             for sock in pair:
                 _end(sock)
+
+    def refuse(self):
+        """New connections are refused, and data connections end; control links stay."""
+        _end(self.listener)
+        self.listener.close()
+        with self.changed:
+            pairs, self.data = self.data, []
+        for pair in pairs:
+            for sock in pair:
+                _end(sock)
+
+    def accept_again(self):
+        self.listener = socket.create_server(self.address)
+        threading.Thread(target=self._accept_all, args=(self.listener,), daemon=True).start()
 
     def wait_data(self, n):
         with self.changed:
