@@ -1,0 +1,16 @@
+"""Give a local TCP port a public address::
+
+    from adit import forward
+
+    with forward(8000) as tunnel:
+        print(tunnel.url)
+"""
+
+from . import exception
+from ._adit import version as _version
+from ._client import Client
+from ._forward import Forward, forward
+from ._tunnel import Tunnel
+
+__all__ = ["Client", "Forward", "Tunnel", "exception", "forward"]
+__version__ = _version()

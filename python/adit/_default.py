@@ -1,0 +1,48 @@
+"""The client that a process's tunnels share unless they name one. Made when first needed; lives until the process ends, so that
+the next tunnel finds the link up. A forked child makes its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from ._client import Client
+
+
+class _Shared:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.client: Client | None = None
+        self.users = 0
+
+
+_shared = _Shared()
+
+
+def _forget() -> None:
+    global _shared  # noqa: PLW0603
+    _shared = _Shared()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def default_client() -> Client:
+    """The shared client, with one user more: release() it."""
+    with _shared.lock:
+        if _shared.client is None or _shared.client.closed:
+            _shared.client, _shared.users = Client(), 0
+        _shared.users += 1
+        return _shared.client
+
+
+def release(client: Client, *, failed: bool) -> None:
+    """A client that never opened anything is given up with its last user: the next try starts from the configuration as it is then."""
+    with _shared.lock:
+        if client is not _shared.client:
+            return
+        _shared.users -= 1
+        if not failed or _shared.users > 0:
+            return
+        _shared.client = None
+    client.close()

@@ -1,0 +1,480 @@
+/* The Python face of adit.h, one to one: what users see is in the .py files. Everything that waits does so without the GIL.
+ *
+ * The hard thing is the end of an object: the library forbids to free one while another thread uses it, and Python programs do
+ * just that. So each object counts the calls that are inside the library; close() turns new ones away, calls back those that
+ * wait, and frees only when the last has left. The counts are touched under the GIL and the mutex, which is held for no wait
+ * but that one. After fork() the child frees at once: its copies of the counts tell of threads that it does not have. */
+#include <Python.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "adit.h"
+
+enum { WAIT_SLICE_MS = 50 };       /* how late Ctrl-C, a signal or close() may reach a thread that waits for a tunnel */
+
+static PyObject *failure;          /* adit._adit.Failure(code, text) */
+
+static PyObject *fail(int code, const char *text) {
+  PyObject *words = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+  if (words == NULL) return NULL;
+  PyObject *arguments = Py_BuildValue("(iN)", code, words);
+  if (arguments == NULL) return NULL;
+  PyErr_SetObject(failure, arguments);
+  Py_DECREF(arguments);
+  return NULL;
+}
+
+/* --- calls that are inside the library --- */
+
+struct guard {
+  pthread_mutex_t lock;
+  pthread_cond_t left;
+  unsigned users;
+  bool closing;
+  pid_t owner;
+};
+
+static void guard_init(struct guard *g) {
+  pthread_mutex_init(&g->lock, NULL);
+  pthread_cond_init(&g->left, NULL);
+  g->users = 0;
+  g->closing = false;
+  g->owner = getpid();
+}
+
+static void guard_enter(struct guard *g) {
+  pthread_mutex_lock(&g->lock);
+  g->users++;
+  pthread_mutex_unlock(&g->lock);
+}
+
+static void guard_leave(struct guard *g) {
+  pthread_mutex_lock(&g->lock);
+  if (--g->users == 0) pthread_cond_broadcast(&g->left);
+  pthread_mutex_unlock(&g->lock);
+}
+
+/* Without the GIL, after closing was set. */
+static void guard_wait(struct guard *g) {
+  if (g->owner != getpid()) return;
+  pthread_mutex_lock(&g->lock);
+  while (g->users > 0) pthread_cond_wait(&g->left, &g->lock);
+  pthread_mutex_unlock(&g->lock);
+}
+
+/* --- objects --- */
+
+struct client {
+  PyObject_HEAD
+  struct adit_client *handle;      /* NULL once closed */
+  struct guard guard;
+  int wake_fd;                     /* readable once closing: calls next_event() back */
+};
+
+struct tunnel {
+  PyObject_HEAD
+  struct client *client;           /* owned reference */
+  struct adit_tunnel *handle;      /* freed with the client's */
+  struct guard guard;
+};
+
+static PyObject *client_type, *tunnel_type;
+
+static bool client_enter(struct client *self) {
+  if (self->handle == NULL || self->guard.closing) {
+    fail(ADIT_ECLOSED, "the client was closed");
+    return false;
+  }
+  guard_enter(&self->guard);
+  return true;
+}
+
+static bool tunnel_enter(struct tunnel *self) {
+  if (self->handle == NULL || self->guard.closing) {
+    fail(ADIT_ECLOSED, "the tunnel was closed");
+    return false;
+  }
+  if (!client_enter(self->client)) return false;
+  guard_enter(&self->guard);
+  return true;
+}
+
+static void tunnel_leave(struct tunnel *self) {
+  guard_leave(&self->guard);
+  guard_leave(&self->client->guard);
+}
+
+/* --- configuration --- */
+
+typedef int (*add_fn)(struct adit_config *config, const char *text);
+
+static bool add_each(struct adit_config *config, PyObject *words, add_fn add) {
+  Py_ssize_t n = PySequence_Size(words);
+  for (Py_ssize_t i = 0; i < n; i++) {
+    PyObject *word = PySequence_GetItem(words, i);
+    PyObject *bytes = word == NULL ? NULL : PyUnicode_AsUTF8String(word);
+    Py_XDECREF(word);
+    char *text;
+    int code = bytes == NULL || PyBytes_AsStringAndSize(bytes, &text, NULL) != 0 ? 0 : add(config, text);
+    Py_XDECREF(bytes);
+    if (PyErr_Occurred()) return false;
+    if (code != 0) {
+      fail(code, adit_config_error(config));
+      return false;
+    }
+  }
+  return n >= 0;
+}
+
+/* What is given first; then, if asked, environment and the user's file; and without any token the embedded relay of that program. */
+static bool configure(struct adit_config *config, PyObject *tokens, PyObject *relays, const char *ca_file, bool load,
+                      const char *program, bool *embedded) {
+  if (!add_each(config, tokens, adit_config_add_token) || !add_each(config, relays, adit_config_add_relay)) return false;
+  int found = PySequence_Size(tokens) > 0;
+  int code = ca_file != NULL ? adit_config_set_ca_file(config, ca_file) : 0;
+  if (code == 0 && load) code = adit_config_load(config, &found);
+  *embedded = found == 0;
+  if (code == 0 && *embedded) {
+    if (program == NULL) {
+      fail(ADIT_ECONFIG, "token: there is none (set ADIT_TOKEN, store one with adit login TOKEN, or use adit.Client(token))");
+      return false;
+    }
+    code = adit_config_set_embedded(config, program);
+  }
+  if (code != 0) fail(code, adit_config_error(config));
+  return code == 0;
+}
+
+static struct adit_client *start(struct adit_config *config) {
+  struct adit_client *handle;
+  Py_BEGIN_ALLOW_THREADS
+  handle = adit_client_new(config);
+  Py_END_ALLOW_THREADS
+  if (handle == NULL) fail(adit_errno_last(), adit_config_error(config));
+  return handle;
+}
+
+static const char *path_of(PyObject *bytes) { return bytes == NULL ? NULL : PyBytes_AsString(bytes); }
+
+/* PyArg's "O&" for a path or None: bytes, or NULL for None. */
+static int take_path(PyObject *from, void *to) {
+  if (from != NULL && from != Py_None) return PyUnicode_FSConverter(from, to);
+  if (from == NULL) Py_CLEAR(*(PyObject **)to);
+  return Py_CLEANUP_SUPPORTED;
+}
+
+/* Client(tokens, relays, ca_file, load, program) */
+static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+  PyObject *tokens, *relays, *ca_file = NULL, *program = NULL, *made = NULL;
+  int load;
+  bool embedded;
+  if (kwargs != NULL && PyDict_Size(kwargs) > 0) return fail(ADIT_EINVAL, "Client takes no keywords");
+  if (!PyArg_ParseTuple(args, "OOO&pO&", &tokens, &relays, take_path, &ca_file, &load, take_path, &program)) return NULL;
+  struct adit_config *config = adit_config_new();
+  struct adit_client *handle = NULL;
+  if (config == NULL) PyErr_NoMemory();
+  else if (configure(config, tokens, relays, path_of(ca_file), load != 0, path_of(program), &embedded)) handle = start(config);
+  if (handle != NULL) {
+    struct client *self = (struct client *)PyType_GenericAlloc(type, 0);
+    if (self != NULL) {
+      self->handle = handle;
+      guard_init(&self->guard);
+      self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+      made = (PyObject *)self;
+    } else {
+      adit_client_close(handle, 0);
+    }
+  }
+  if (config != NULL) adit_config_free(config);
+  Py_XDECREF(ca_file);
+  Py_XDECREF(program);
+  return made;
+}
+
+static uint32_t drain_of(unsigned long ms) { return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms; }
+
+static void client_end(struct client *self, uint32_t drain_ms) {
+  if (self->handle == NULL || self->guard.closing) return;
+  self->guard.closing = true;
+  if (self->wake_fd >= 0 && self->guard.owner == getpid()) (void)!eventfd_write(self->wake_fd, 1);
+  Py_BEGIN_ALLOW_THREADS
+  guard_wait(&self->guard);
+  adit_client_close(self->handle, drain_ms);
+  Py_END_ALLOW_THREADS
+  self->handle = NULL;
+}
+
+static PyObject *client_close(PyObject *object, PyObject *args) {
+  unsigned long drain_ms;
+  if (!PyArg_ParseTuple(args, "k", &drain_ms)) return NULL;
+  client_end((struct client *)object, drain_of(drain_ms));
+  Py_RETURN_NONE;
+}
+
+static void client_dealloc(PyObject *object) {
+  struct client *self = (struct client *)object;
+  PyTypeObject *type = Py_TYPE(object);
+  client_end(self, 0);
+  if (self->wake_fd >= 0) close(self->wake_fd);
+  freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+  release(object);
+  Py_DECREF(type);
+}
+
+static PyObject *text_or_none(const char *text) {
+  if (text == NULL) Py_RETURN_NONE;
+  return PyUnicode_DecodeFSDefault(text);
+}
+
+static PyObject *client_relay(PyObject *object, PyObject *none) {
+  (void)none;
+  struct client *self = (struct client *)object;
+  if (!client_enter(self)) return NULL;
+  PyObject *text = text_or_none(adit_client_relay(self->handle));
+  guard_leave(&self->guard);
+  return text;
+}
+
+static PyObject *client_ca_file(PyObject *object, PyObject *none) {
+  (void)none;
+  struct client *self = (struct client *)object;
+  if (!client_enter(self)) return NULL;
+  PyObject *text = text_or_none(adit_client_ca_file(self->handle));
+  guard_leave(&self->guard);
+  return text;
+}
+
+/* next_event() -> (kind, id of the tunnel or 0, error, reason, text), or None when the client closes. */
+static PyObject *client_next_event(PyObject *object, PyObject *none) {
+  (void)none;
+  struct client *self = (struct client *)object;
+  struct adit_event event;
+  int r = 0;
+  if (!client_enter(self)) return NULL;
+  struct pollfd fds[] = {{.fd = adit_event_fd(self->handle), .events = POLLIN}, {.fd = self->wake_fd, .events = POLLIN}};
+  while (r == 0 && !self->guard.closing) {
+    Py_BEGIN_ALLOW_THREADS
+    r = poll(fds, 2, -1) < 0 && errno != EINTR ? ADIT_ESYSTEM : adit_next_event(self->handle, &event, 0);
+    Py_END_ALLOW_THREADS
+    if (r == 0 && PyErr_CheckSignals() != 0) break;
+  }
+  guard_leave(&self->guard);
+  if (PyErr_Occurred()) return NULL;
+  if (r < 0) return fail(r, adit_error(NULL));
+  if (r == 0) Py_RETURN_NONE;
+  return Py_BuildValue("(iNizN)", (int)event.kind, PyLong_FromVoidPtr(event.tunnel), event.error, event.reason,
+                       PyUnicode_DecodeUTF8(event.text, (Py_ssize_t)strlen(event.text), "replace"));
+}
+
+/* --- tunnels --- */
+
+static bool options_take_allow(PyObject *allow, struct adit_options *o, PyObject **held) {
+  Py_ssize_t n = PySequence_Size(allow);
+  if (n < 0) return false;
+  *held = PyList_New(n);
+  const char **blocks = calloc((size_t)n + 1, sizeof *blocks);
+  if (*held == NULL || blocks == NULL) {
+    free(blocks);
+    PyErr_NoMemory();
+    return false;
+  }
+  o->allow = blocks;
+  for (Py_ssize_t i = 0; i < n; i++) {
+    PyObject *block = PySequence_GetItem(allow, i);
+    PyObject *bytes = block == NULL ? NULL : PyUnicode_AsUTF8String(block);
+    Py_XDECREF(block);
+    char *text;
+    if (bytes == NULL || PyList_SetItem(*held, i, bytes) != 0 || PyBytes_AsStringAndSize(bytes, &text, NULL) != 0) return false;
+    blocks[i] = text;
+  }
+  o->allow_n = (size_t)n;
+  return true;
+}
+
+/* forward(app, unencrypted, h2, proxy_protocol, alpn, allow, keep) */
+static PyObject *client_forward(PyObject *object, PyObject *args) {
+  struct client *self = (struct client *)object;
+  struct adit_options o = ADIT_OPTIONS_INIT;
+  const char *app;
+  PyObject *allow, *held = NULL, *keep = NULL;
+  struct tunnel *made = NULL;
+  if (!PyArg_ParseTuple(args, "spppzOO&", &app, &o.unencrypted, &o.h2, &o.proxy_protocol, &o.alpn, &allow, take_path, &keep)) return NULL;
+  if (!client_enter(self)) goto out;
+  o.keep_file = path_of(keep);
+  if (options_take_allow(allow, &o, &held)) {
+    struct adit_tunnel *handle;
+    Py_BEGIN_ALLOW_THREADS
+    handle = adit_forward(self->handle, app, &o);
+    Py_END_ALLOW_THREADS
+    if (handle == NULL) fail(adit_errno_last(), adit_error(self->handle));
+    else if ((made = (struct tunnel *)PyType_GenericAlloc((PyTypeObject *)tunnel_type, 0)) == NULL) adit_tunnel_close(handle, 0);
+    if (made != NULL) {
+      made->handle = handle;
+      guard_init(&made->guard);
+      Py_INCREF(object);
+      made->client = self;
+    }
+  }
+  guard_leave(&self->guard);
+out:
+  free((void *)(uintptr_t)o.allow);
+  Py_XDECREF(held);
+  Py_XDECREF(keep);
+  return (PyObject *)made;
+}
+
+/* wait_open(timeout_ms, patient): a relay that cannot be reached fails it, but for the patient only when the time is over. */
+static PyObject *tunnel_wait_open(PyObject *object, PyObject *args) {
+  struct tunnel *self = (struct tunnel *)object;
+  unsigned long timeout_ms;
+  int patient, code = ADIT_ETIMEDOUT;
+  if (!PyArg_ParseTuple(args, "kp", &timeout_ms, &patient) || !tunnel_enter(self)) return NULL;
+  for (unsigned long waited = 0;; waited += WAIT_SLICE_MS) {
+    unsigned long left = timeout_ms > waited ? timeout_ms - waited : 0;
+    Py_BEGIN_ALLOW_THREADS
+    code = adit_wait_open(self->handle, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
+    Py_END_ALLOW_THREADS
+    bool goes_on = code == ADIT_ETIMEDOUT || (patient && code == ADIT_EUNREACHABLE);
+    if (!goes_on || left <= WAIT_SLICE_MS || self->guard.closing || PyErr_CheckSignals() != 0) break;
+  }
+  if (code == ADIT_ETIMEDOUT && self->guard.closing) fail(ADIT_ECLOSED, "the tunnel was closed");
+  else if (code != 0 && !PyErr_Occurred()) fail(code, adit_error(NULL));
+  tunnel_leave(self);
+  if (PyErr_Occurred()) return NULL;
+  Py_RETURN_NONE;
+}
+
+/* addresses() -> (host, port, tcp_host or None, tcp_port) */
+static PyObject *tunnel_addresses(PyObject *object, PyObject *none) {
+  (void)none;
+  struct tunnel *self = (struct tunnel *)object;
+  if (!tunnel_enter(self)) return NULL;
+  PyObject *made = Py_BuildValue("(zizi)", adit_tunnel_host(self->handle), (int)adit_tunnel_port(self->handle),
+                                 adit_tunnel_tcp_host(self->handle), (int)adit_tunnel_tcp_port(self->handle));
+  tunnel_leave(self);
+  return made;
+}
+
+static PyObject *tunnel_id(PyObject *object, PyObject *none) {
+  (void)none;
+  return PyLong_FromVoidPtr(((struct tunnel *)object)->handle);
+}
+
+/* stop_waiting(): calls wait_open() back, in whatever thread it is. */
+static PyObject *tunnel_stop_waiting(PyObject *object, PyObject *none) {
+  (void)none;
+  ((struct tunnel *)object)->guard.closing = true;
+  Py_RETURN_NONE;
+}
+
+static void tunnel_end(struct tunnel *self, uint32_t drain_ms) {
+  struct adit_tunnel *handle = self->handle;
+  self->handle = NULL;
+  self->guard.closing = true;
+  if (handle == NULL) return;
+  /* A client that closes takes its tunnels with it, and one that has closed has taken them. */
+  bool alive = self->client->handle != NULL && !self->client->guard.closing;
+  if (alive) guard_enter(&self->client->guard);
+  Py_BEGIN_ALLOW_THREADS
+  guard_wait(&self->guard);
+  if (alive) adit_tunnel_close(handle, drain_ms);
+  Py_END_ALLOW_THREADS
+  if (alive) guard_leave(&self->client->guard);
+}
+
+static PyObject *tunnel_close(PyObject *object, PyObject *args) {
+  unsigned long drain_ms;
+  if (!PyArg_ParseTuple(args, "k", &drain_ms)) return NULL;
+  tunnel_end((struct tunnel *)object, drain_of(drain_ms));
+  Py_RETURN_NONE;
+}
+
+static void tunnel_dealloc(PyObject *object) {
+  struct tunnel *self = (struct tunnel *)object;
+  PyTypeObject *type = Py_TYPE(object);
+  if (self->client != NULL) tunnel_end(self, 0);
+  Py_CLEAR(self->client);
+  freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+  release(object);
+  Py_DECREF(type);
+}
+
+/* --- the module --- */
+
+static PyMethodDef client_methods[] = {
+  {"forward", client_forward, METH_VARARGS, "forward(app, unencrypted, h2, proxy_protocol, alpn, allow, keep) -> Tunnel"},
+  {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, tunnel id, error, reason, text), or None when the client closes."},
+  {"relay", client_relay, METH_NOARGS, "The name of the relay that was chosen, or None before."},
+  {"ca_file", client_ca_file, METH_NOARGS, "The embedded relay's authority, or None."},
+  {"close", client_close, METH_VARARGS, "close(drain_ms): with all its tunnels."},
+  {NULL, NULL, 0, NULL}};
+
+static PyMethodDef tunnel_methods[] = {
+  {"wait_open", tunnel_wait_open, METH_VARARGS, "wait_open(timeout_ms, patient)"},
+  {"addresses", tunnel_addresses, METH_NOARGS, "(host, port, tcp_host or None, tcp_port)"},
+  {"id", tunnel_id, METH_NOARGS, "What events call this tunnel."},
+  {"stop_waiting", tunnel_stop_waiting, METH_NOARGS, "Ends wait_open() in other threads; only close() may follow."},
+  {"close", tunnel_close, METH_VARARGS, "close(drain_ms)"},
+  {NULL, NULL, 0, NULL}};
+
+/* The docstring's slot and the functions' are of type void *, for want of a better one in Python's own interface. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"
+static PyType_Slot client_slots[] = {
+  {Py_tp_new, client_new}, {Py_tp_dealloc, client_dealloc}, {Py_tp_methods, client_methods}, {0, NULL}};
+static PyType_Slot tunnel_slots[] = {{Py_tp_dealloc, tunnel_dealloc}, {Py_tp_methods, tunnel_methods}, {0, NULL}};
+#pragma GCC diagnostic pop
+static PyType_Spec client_spec = {
+  .name = "adit._adit.Client", .basicsize = sizeof(struct client), .flags = Py_TPFLAGS_DEFAULT, .slots = client_slots};
+static PyType_Spec tunnel_spec = {
+  .name = "adit._adit.Tunnel", .basicsize = sizeof(struct tunnel), .flags = Py_TPFLAGS_DEFAULT, .slots = tunnel_slots};
+
+static PyObject *module_version(PyObject *module, PyObject *none) {
+  (void)module;
+  (void)none;
+  return PyUnicode_FromString(adit_version());
+}
+
+static PyMethodDef module_methods[] = {{"version", module_version, METH_NOARGS, "The library's version."}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module_definition = {
+  PyModuleDef_HEAD_INIT, .m_name = "adit._adit", .m_doc = "adit.h for adit/*.py; not for users.", .m_size = -1, .m_methods = module_methods};
+
+static int add_constants(PyObject *module) {
+  static const struct {
+    const char *name;
+    int value;
+  } rows[] = {
+    {"EINVAL", ADIT_EINVAL}, {"ENOMEM", ADIT_ENOMEM}, {"ECONFIG", ADIT_ECONFIG}, {"EUNREACHABLE", ADIT_EUNREACHABLE},
+    {"EAUTH", ADIT_EAUTH}, {"EREFUSED", ADIT_EREFUSED}, {"ECONFLICT", ADIT_ECONFLICT}, {"ETIMEDOUT", ADIT_ETIMEDOUT},
+    {"ECLOSED", ADIT_ECLOSED}, {"EFORKED", ADIT_EFORKED}, {"ESYSTEM", ADIT_ESYSTEM}, {"EVENT_OPEN", ADIT_EVENT_OPEN},
+    {"EVENT_RECONNECTING", ADIT_EVENT_RECONNECTING}, {"EVENT_RESTORED", ADIT_EVENT_RESTORED}, {"EVENT_WARNING", ADIT_EVENT_WARNING},
+    {"EVENT_SUPERSEDED", ADIT_EVENT_SUPERSEDED}, {"EVENT_CLOSED", ADIT_EVENT_CLOSED}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    if (PyModule_AddIntConstant(module, rows[i].name, rows[i].value) != 0) return -1;
+  return 0;
+}
+
+PyMODINIT_FUNC PyInit__adit(void);
+PyMODINIT_FUNC PyInit__adit(void) {
+  PyObject *module = PyModule_Create(&module_definition);
+  if (module == NULL) return NULL;
+  failure = PyErr_NewException("adit._adit.Failure", NULL, NULL);
+  client_type = PyType_FromSpec(&client_spec);
+  tunnel_type = PyType_FromSpec(&tunnel_spec);
+  if (failure == NULL || client_type == NULL || tunnel_type == NULL || add_constants(module) != 0) goto fail;
+  Py_INCREF(failure);
+  Py_INCREF(client_type);
+  Py_INCREF(tunnel_type);
+  if (PyModule_AddObject(module, "Failure", failure) == 0 && PyModule_AddObject(module, "Client", client_type) == 0 &&
+      PyModule_AddObject(module, "Tunnel", tunnel_type) == 0) return module;
+fail:
+  Py_DECREF(module);
+  return NULL;
+}
