@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 
 from appkit.browser import Browser                # noqa: E402: after the path of kit
-from appkit.example import CACHE, ROOT, Example   # noqa: E402
+from appkit.example import CACHE, ROOT, VENV_BIN, Example   # noqa: E402
 from kit.http import Curl                         # noqa: E402
 from kit.process import ADIT                      # noqa: E402
 from kit.roles import Box, Relay                  # noqa: E402
@@ -90,6 +90,17 @@ def curl(relay):
         at = urllib.parse.urlsplit(url)
         return Curl(types.SimpleNamespace(relay=relay, host=at.hostname, tls_port=at.port or 443, url=f"https://{at.netloc}"))
     return visitor
+
+
+@pytest.fixture
+def elsewhere(box, relay):
+    """elsewhere(command, host, ...) runs a line of shell as on the machine of a person who trusts the relay: there these names lead to it."""
+    def run(command, *hosts, **options):
+        names = box.file("hosts", f"127.0.0.1 localhost {' '.join(hosts)}\n", mode=0o644)
+        trust = {"SSL_CERT_FILE": relay.authority, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": relay.authority}
+        return box.run("unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && eval "$1"', names, command,
+                       env={**trust, "PATH": os.pathsep.join([VENV_BIN, box.env["PATH"]])}, **options)
+    return run
 
 
 @pytest.fixture

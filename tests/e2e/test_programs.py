@@ -10,6 +10,7 @@ import websockets
 from kit import data
 from kit.app import echo, read_until_end
 from kit.process import DEADLINE_S, die_with_parent, scaled
+from kit.sshd import sshd_command
 
 pytestmark = pytest.mark.both_pumps
 
@@ -43,19 +44,6 @@ def test_a_websocket_echoes(relay, agent, app, visitor):
     finally:
         loop.call_soon_threadsafe(lambda: stop.set())
         thread.join(DEADLINE_S)
-
-
-def sshd_command(box):
-    """Debian's sshd, installed or unpacked below .cache/root. It wants a user named sshd, which an unpacked one has not brought: then it gets
-    a list of users of its own, in a mount namespace."""
-    unpacked = os.path.join(os.path.dirname(__file__), "../../.cache/root/usr/sbin/sshd")
-    program = "/usr/sbin/sshd" if os.path.exists("/usr/sbin/sshd") else os.path.abspath(unpacked)
-    with open("/etc/passwd") as f:
-        users = f.read()
-    if "\nsshd:" in users:
-        return [program]
-    own = box.file("passwd", users + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n", mode=0o644)
-    return ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/passwd && exec "$@"', own, program]
 
 
 @pytest.fixture

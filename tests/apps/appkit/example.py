@@ -8,12 +8,23 @@ import select
 import signal
 import subprocess
 
+import pytest
+
 from kit.process import DEADLINE_S, Program
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 CACHE = os.environ.get("ADIT_APPS_CACHE", os.path.join(ROOT, ".cache", "apps"))
+VENV_BIN = os.path.join(CACHE, "venv", "bin")
 START_S = 120                   # for an application's own start, from a cold disk, on two busy cores
 MARK = "ADIT_APPS_TEST"
+
+
+def node_bin(name):
+    """The folder of the programs that tests/apps/node/NAME installs."""
+    folder = os.path.join(CACHE, "node", name, "node_modules", ".bin")
+    if not os.path.isdir(folder):
+        pytest.skip(f"{name} is not installed: there was no node")
+    return folder
 
 
 class Example:
@@ -22,7 +33,7 @@ class Example:
     def __init__(self, box, name, *args, token=None, env=None, path=(), program="python", stdin=subprocess.DEVNULL):
         """path: folders that come first on its PATH, for applications that are not Python's. program: the python to run it by."""
         self.mark = f"{os.getpid()}-{box.unique('example')}"
-        bins = [*path, os.path.join(CACHE, "venv", "bin")]
+        bins = [*path, VENV_BIN]
         given = {"ADIT_TOKEN": token} if token else {}
         self.program = Program([program, os.path.join("examples", name), *args], cwd=ROOT, stdin=stdin, new_session=True, env={
             **box.env, "PATH": os.pathsep.join([*bins, box.env["PATH"]]), "SHELL": "/bin/bash", MARK: self.mark, **given, **(env or {})})
