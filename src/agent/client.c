@@ -2,6 +2,7 @@
    its relays, and a refusal moves on to the next; one whose addresses belong to a relay has only that one, and returns for ever. */
 #include "agent/client.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -297,6 +298,13 @@ static void client_init(struct adit_client *c, struct setup *setup) {
   pthread_condattr_destroy(&attr);
 }
 
+/* OpenSSL's own words for it would be "system lib". */
+static int client_check_ca(const char *path, struct err *e) {
+  char reason[128];
+  if (path == NULL || access(path, R_OK) == 0) return 0;
+  return err_set(e, ERR_IO, "authorities %.200s: %s (check the path, and who may read it)", path, strerror_r(errno, reason, sizeof reason));
+}
+
 int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
   struct adit_client *c = calloc(1, sizeof *c);
   if (c == NULL) return err_set(e, ERR_NOMEM, "out of memory");
@@ -306,6 +314,7 @@ int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
   if (r == 0) r = events_init(&c->events, e);
   if (r == 0 && (c->loop = loop_new(e)) == NULL) r = ERR_NOMEM;
   if (r == 0 && (c->pool = pump_pool_new(c->loop, PUMP_SPLICE, e)) == NULL) r = ERR_NOMEM;
+  if (r == 0) r = client_check_ca(c->setup.ca_file, e);
   if (r == 0 && (c->tls = tls_client_new(c->setup.ca_file, e)) == NULL) r = e->code;
   if (r == 0) {
     descriptors_add(&c->descriptors, c->events.fd);

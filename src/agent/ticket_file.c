@@ -24,7 +24,7 @@
 
 static int ticket_file_fail(struct err *e, const char *path, const char *what) {
   char reason[128];
-  return err_set(e, ERR_IO, "keep file %s: %s%s (give a file in a folder that you may write to)", path, what,
+  return err_set(e, ERR_IO, "keep file %.200s: %s%s (give a file in a folder that you may write to)", path, what,
                  strerror_r(errno, reason, sizeof reason));
 }
 
@@ -79,10 +79,15 @@ int ticket_file_read(const char *path, struct ticket_file *f, bool *found, struc
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (fd < 0 && errno == ENOENT) return 0;
   if (fd < 0) return ticket_file_fail(e, path, "");
+  struct stat st;
   char *text = malloc(TICKET_FILE_MAX_BYTES + 1);
   int r = ERR_NOMEM;
   if (text == NULL) {
     err_set(e, r, "keep file %s: out of memory", path);
+    goto out;
+  }
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {   /* a write would replace it: /dev/null, say */
+    r = err_set(e, ERR_IO, "keep file %.200s: it is not a regular file (give another)", path);
     goto out;
   }
   size_t n = 0;

@@ -36,7 +36,7 @@ struct forward_arguments {
 
 static int take_token(void *target, const char *value, struct err *e) {
   struct forward_arguments *a = target;
-  if (a->tokens_n == OPTION_LIST_MAX) return err_set(e, ERR_USAGE, "given more than %d times", OPTION_LIST_MAX);
+  if (a->tokens_n == OPTION_LIST_MAX) return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", OPTION_LIST_MAX);
   a->tokens[a->tokens_n] = strdup(value);
   if (a->tokens[a->tokens_n] == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   a->tokens_n++;
@@ -181,22 +181,53 @@ static int make_config(struct forward *f, struct err *e) {
   return 0;
 }
 
+static bool names_h2(const char *alpn) {
+  for (const char *at = alpn; at != NULL; at = strchr(at, ',')) {
+    if (*at == ',') at++;
+    if (strcspn(at, ",") == 2 && strncmp(at, "h2", 2) == 0) return true;
+  }
+  return false;
+}
+
+static bool is_bare_port(const char *word) { return strspn(word, "0123456789") == strlen(word); }
+
+/* Both of "PORT" and "127.0.0.1:PORT" mean one app. */
+static bool same_app(const char *a, const char *b) {
+  static const char local[] = "127.0.0.1:";
+  if (is_bare_port(a) && strncmp(b, local, sizeof local - 1) == 0) b += sizeof local - 1;
+  if (is_bare_port(b) && strncmp(a, local, sizeof local - 1) == 0) a += sizeof local - 1;
+  return strcmp(a, b) == 0;
+}
+
+static int check_words(const struct options_parsed *parsed, struct err *e) {
+  for (size_t i = 0; i < parsed->words_n; i++) {
+    if (parsed->words[i][0] == 0)
+      return err_set(e, ERR_USAGE, "PORT: empty (say which port to forward: adit forward 8000)");
+    for (size_t k = 0; k < i; k++)
+      if (same_app(parsed->words[i], parsed->words[k]))
+        return err_set(e, ERR_USAGE, "%.100s: it is forwarded already by another argument (leave one out)",
+                       parsed->words[i]);
+  }
+  return 0;
+}
+
 static int check_arguments(const struct forward *f, const struct options_parsed *parsed, struct err *e) {
   if (parsed->words_n == 0)
     return err_set(e, ERR_USAGE, "PORT: missing (say which port to forward: adit forward 8000)");
-  if (parsed->rest != NULL && parsed->rest[0] == NULL)
+  if (parsed->rest != NULL && (parsed->rest[0] == NULL || parsed->rest[0][0] == 0))
     return err_set(e, ERR_USAGE, "COMMAND: missing behind -- (leave out --, or say what to run)");
   if (f->a.link != NULL && strcmp(f->a.link, "plain") == 0 && !f->a.unencrypted)
     return err_set(e, ERR_USAGE, "--link plain: only raw ports can be plain (add --unencrypted)");
-  return 0;
+  if (f->a.alpn != NULL && names_h2(f->a.alpn) && !f->a.h2)
+    return err_set(e, ERR_USAGE, "--alpn %.60s: h2 is offered by an option of its own (add --h2)", f->a.alpn);
+  return check_words(parsed, e);
 }
 
 static void use_words(struct forward *f, const struct options_parsed *parsed) {
   for (size_t i = 0; i < parsed->words_n; i++) {
     struct app *app = &f->apps[f->apps_n++];
     app->text = parsed->words[i];
-    bool bare = strspn(app->text, "0123456789") == strlen(app->text);
-    (void)snprintf(app->name, sizeof app->name, "%s%s", bare ? "127.0.0.1:" : "", app->text);
+    (void)snprintf(app->name, sizeof app->name, "%s%s", is_bare_port(app->text) ? "127.0.0.1:" : "", app->text);
   }
   f->command = parsed->rest;
 }

@@ -116,7 +116,7 @@ static int login_main(const struct command *self, int argc, char **argv, uint64_
   struct err e = {0};
   int status;
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
-  if (parsed.words_n != 1) {
+  if (parsed.words_n != 1 || parsed.rest != NULL) {
     (void)err_set(&e, ERR_USAGE, "TOKEN: %s", parsed.words_n == 0 ? "missing (write adit login TOKEN)"
                                                                    : "it is one word (leave out the rest)");
     return command_fail(&e);

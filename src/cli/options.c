@@ -36,14 +36,24 @@ static int set_number(void *to, const struct option_row *row, const char *what, 
   return 0;
 }
 
+/* As a user would write it. */
+static void format_duration(uint64_t ms, char *out, size_t cap) {
+  uint64_t s = ms / 1000;
+  if (s > 0 && s % 86400 == 0) (void)snprintf(out, cap, "%" PRIu64 "d", s / 86400);
+  else (void)snprintf(out, cap, "%" PRIu64 "s", s);
+}
+
 static int set_duration(void *to, const struct option_row *row, const char *what, const char *value, struct err *e) {
   uint64_t ms;
   if (text_to_duration_ms(value, &ms) != 0)
     return err_set(e, ERR_USAGE, "%s %.60s: not a duration (write a number and a unit: 250ms, 10s, 5m, 2h, 30d)", what,
                    value);
-  if (ms < row->min || ms > row->max)
-    return err_set(e, ERR_USAGE, "%s %.60s: out of range (it may be from %" PRIu64 "s to %" PRIu64 "s)", what, value,
-                   row->min / 1000, row->max / 1000);
+  if (ms < row->min || ms > row->max) {
+    char least[24], most[24];
+    format_duration(row->min, least, sizeof least);
+    format_duration(row->max, most, sizeof most);
+    return err_set(e, ERR_USAGE, "%s %.60s: out of range (it may be from %s to %s)", what, value, least, most);
+  }
   *(uint64_t *)to = ms;
   return 0;
 }
@@ -56,7 +66,7 @@ static int set_value(void *target, const struct option_row *row, const char *wha
     case OPTION_LIST: {
       struct option_list *list = to;
       if (list->n == OPTION_LIST_MAX)
-        return err_set(e, ERR_USAGE, "%s: given more than %d times", what, OPTION_LIST_MAX);
+        return err_set(e, ERR_USAGE, "%s: given more than %d times (leave some out)", what, OPTION_LIST_MAX);
       list->at[list->n++] = value;
       return 0;
     }
@@ -180,7 +190,7 @@ int options_parse(const struct command *c, void *target, int argc, char **argv, 
     } else if (argument[0] == '-' && argument[1] != 0) {
       return fail_unknown(c, argument, strlen(argument), e);
     } else {
-      if (out->words_n == OPTIONS_WORDS_MAX) return err_set(e, ERR_USAGE, "arguments: more than %d", OPTIONS_WORDS_MAX);
+      if (out->words_n == OPTIONS_WORDS_MAX) return err_set(e, ERR_USAGE, "arguments: more than %d (give fewer)", OPTIONS_WORDS_MAX);
       out->words[out->words_n++] = argument;
     }
   }
@@ -209,7 +219,7 @@ static int use_setting(void *user, const char *key, const char *value, unsigned 
   use->seen[index] = true;
   bool yes = strcmp(value, "yes") == 0;
   if (row->kind == OPTION_FLAG && !yes && strcmp(value, "no") != 0)
-    return err_set(e, ERR_USAGE, "%s = %.60s: neither yes nor no", key, value);
+    return err_set(e, ERR_USAGE, "%s = %.60s: neither yes nor no (write one of them)", key, value);
   if (use->parsed->given[index] || (row->kind == OPTION_FLAG && !yes)) return 0;
   return set_value(use->target, row, key, value, e);
 }

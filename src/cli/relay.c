@@ -48,7 +48,7 @@ static int parse_listen(const char *value, struct addr *out) {
 
 static int set_listen(void *target, const char *value, struct err *e) {
   struct relay_options *o = &((struct relay_arguments *)target)->options;
-  if (o->listens_n == RELAY_LISTENS_MAX) return err_set(e, ERR_USAGE, "given more than %d times", RELAY_LISTENS_MAX);
+  if (o->listens_n == RELAY_LISTENS_MAX) return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", RELAY_LISTENS_MAX);
   if (parse_listen(value, &o->listens[o->listens_n]) != 0)
     return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 0.0.0.0:443 or [::]:443)",
                    value);
@@ -119,7 +119,7 @@ static int set_admin(void *target, const char *value, struct err *e) {
 static int set_accept_proxy(void *target, const char *value, struct err *e) {
   struct relay_options *o = &((struct relay_arguments *)target)->options;
   if (o->accept_proxy_n == RELAY_ACCEPT_PROXY_MAX)
-    return err_set(e, ERR_USAGE, "given more than %d times", RELAY_ACCEPT_PROXY_MAX);
+    return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", RELAY_ACCEPT_PROXY_MAX);
   if (cidr_parse(value, &o->accept_proxy[o->accept_proxy_n], NULL) != 0)
     return err_set(e, ERR_USAGE, "%.60s: not an address block (such as 10.0.0.0/8 or 2001:db8::/32)", value);
   o->accept_proxy_n++;
@@ -255,10 +255,11 @@ static void setup_log(const struct relay_arguments *a) {
   log_setup(level, a->log_format != NULL && strcmp(a->log_format, "json") == 0);
 }
 
-/* An embedded relay has no user of its own: the program that started it tells its user. */
+/* An embedded relay has no user of its own: the program that started it tells its user, if it is still there. */
 static int fail(const struct relay_options *options, const struct err *e) {
   if (options->ready_fd < 0) return command_fail(e);
-  return dprintf(options->ready_fd, "ERROR %s\n", e->text) > 0 ? EXIT_STATUS_FAILED : command_fail(e);
+  (void)!dprintf(options->ready_fd, "ERROR %s\n", e->text);
+  return EXIT_STATUS_FAILED;
 }
 
 static int run(const struct relay_options *options) {

@@ -204,8 +204,9 @@ static int status_main(const struct command *self, int argc, char **argv, uint64
   struct buf b;
   int exit_with;
   if (!command_begin(self, &a, argc, argv, &parsed, &exit_with)) return exit_with;
-  if (parsed.words_n > 0) {
-    (void)err_set(&e, ERR_USAGE, "%.60s: adit status takes only options (see adit status --help)", parsed.words[0]);
+  if (parsed.words_n > 0 || parsed.rest != NULL) {
+    (void)err_set(&e, ERR_USAGE, "%.60s: adit status takes only options (see adit status --help)",
+                  parsed.words_n > 0 ? parsed.words[0] : "--");
     return command_fail(&e);
   }
   if (parse_admin(a.admin, &admin, &e) != 0) return command_fail(&e);

@@ -238,6 +238,7 @@ static int with_state(const struct command *self, int argc, char **argv, size_t 
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
   int code = check_words(self, &parsed, words_n, &e);
   if (code == 0 && act == create) code = check_create(&a, parsed.words[0], &e);
+  if (code == 0 && act == revoke) code = token_check_name(parsed.words[0], &e);
   /* Only creating may make the folder: elsewhere a mistyped --state would look like one without tokens. */
   if (code == 0 && act != create && stat(a.state, &(struct stat){0}) != 0)
     code = err_set(&e, ERR_IO, "state folder %.200s: %s (give the relay's with --state)", a.state, strerror(errno));
@@ -248,7 +249,9 @@ static int with_state(const struct command *self, int argc, char **argv, size_t 
       state_close(s);
     }
   }
-  return code == 0 ? EXIT_STATUS_OK : command_fail(&e);
+  if (code == 0) return EXIT_STATUS_OK;
+  status = command_fail(&e);
+  return code == ERR_SYNTAX ? EXIT_STATUS_FAILED : status;  /* the arguments were right, the state's files are not */
 }
 
 static int create_main(const struct command *self, int argc, char **argv, uint64_t start_us) {

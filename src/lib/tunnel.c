@@ -30,7 +30,7 @@ static int parse_app(const char *app, struct host_port *out, struct err *e) {
 static int parse_alpn(const struct adit_options *o, struct tunnel_request *r, struct err *e) {
   const char *list = o->alpn != NULL ? o->alpn : "http/1.1";
   char text[ALPN_LIST_MAX_BYTES + 8];
-  if (strlen(list) > ALPN_LIST_MAX_BYTES) return err_set(e, ERR_USAGE, "alpn: the list is too long (at most %d bytes)", ALPN_LIST_MAX_BYTES);
+  if (strlen(list) > ALPN_LIST_MAX_BYTES) return err_set(e, ERR_USAGE, "ALPN list: too long (at most %d bytes; name fewer protocols)", ALPN_LIST_MAX_BYTES);
   (void)snprintf(text, sizeof text, "%s%s%s", o->h2 ? "h2" : "", o->h2 && list[0] != '\0' ? "," : "", list);
   int code = alpn_parse(text, r->alpn, sizeof r->alpn, &r->alpn_n, e);
   if (code != 0 && o->h2 && alpn_parse(list, r->alpn, sizeof r->alpn, &r->alpn_n, NULL) == 0 && alpn_contains(r->alpn, r->alpn_n, "h2"))

@@ -72,19 +72,24 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
   return 0;
 }
 
+static int file_fail(struct err *e, const char *path) {
+  char reason[128];
+  return err_set(e, ERR_IO, "%.200s: %s (it must be a file that you may read)", path, strerror_r(errno, reason, sizeof reason));
+}
+
 int user_file_load(struct user_file *out, struct err *e) {
   char path[4096];
   memset(out, 0, sizeof *out);
   if (home_config_file(path, sizeof path, NULL) != 0) return 0;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? 0 : err_set_errno(e, "%s", path);
+  if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? 0 : file_fail(e, path);
   char *text = malloc(USER_FILE_MAX_BYTES + 1);
   size_t n = 0;
   ssize_t got = 0;
   while (text != NULL && n <= USER_FILE_MAX_BYTES && (got = read(fd, text + n, USER_FILE_MAX_BYTES + 1 - n)) > 0) n += (size_t)got;
   int r;
   if (text == NULL) r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
-  else if (got < 0) r = err_set_errno(e, "%s", path);
+  else if (got < 0) r = file_fail(e, path);
   else if (n > USER_FILE_MAX_BYTES) r = err_set(e, ERR_LIMIT, "%s: larger than %d bytes (is it a configuration file?)", path, USER_FILE_MAX_BYTES);
   else if ((r = user_file_parse(text, n, out, e)) != 0) err_prefix(e, "%s", path);
   if (text != NULL) wipe(text, n);

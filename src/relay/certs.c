@@ -138,7 +138,7 @@ static int load_files(struct certs *c, struct tls_server **out, struct pin *pin,
       rc = failure_code(e, ERR_CRYPTO);
   }
   if (rc != 0 && e != NULL && strstr(e->text, c->cert_file) == NULL && strstr(e->text, c->key_file) == NULL)
-    (void)err_prefix(e, "%s", c->cert_file);
+    (void)err_prefix(e, "%s", strncmp(e->text, "private key", 11) == 0 ? c->key_file : c->cert_file);
   if (key != NULL)
     wipe(key, key_n);
   free(key);

@@ -71,7 +71,7 @@ int folder_open(const char *path, struct folder *f, struct err *e) {
     return err_set_errno(e, "state folder %s", path);
   f->fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (f->fd < 0) {
-    rc = errno == ENOTDIR ? err_set(e, ERR_USAGE, "state folder %s: it is not a folder (choose another with --state)", path)
+    rc = errno == ENOTDIR ? err_set(e, ERR_IO, "state folder %s: it is not a folder (choose another with --state)", path)
                           : err_set(e, ERR_IO, "state folder %s: cannot be opened: %s (choose another with --state, or run as its owner)",
                                     path, strerror(errno));
     goto fail;

@@ -90,6 +90,15 @@ static int settle_listens(struct relay *r, struct err *e) {
   return kept > 0 ? 0 : err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
 }
 
+/* Agents would be told of a wrong one long after the start. */
+static int check_tcp_listen(const struct relay_options *o, struct err *e) {
+  if (o->tcp_listen.u.any.sa_family == AF_UNSPEC) return 0;
+  int fd = net_listen_tcp(&o->tcp_listen, 1, false, e);
+  if (fd < 0) return err_prefix(e, "raw ports");
+  net_close(fd);
+  return 0;
+}
+
 static bool addr_is_any(const struct addr *a) {
   return a->u.any.sa_family == AF_INET ? a->u.v4.sin_addr.s_addr == INADDR_ANY : IN6_IS_ADDR_UNSPECIFIED(&a->u.v6.sin6_addr);
 }
@@ -110,11 +119,11 @@ static int operator_read(const char *path, uint8_t key[ED25519_KEY_BYTES], struc
   char text[OPERATOR_FILE_MAX_BYTES];
   FILE *f = fopen(path, "re");
   if (f == NULL)
-    return err_set(e, ERR_IO, "operator key %s: %s (it must be readable by the relay's user)", path, strerror(errno));
+    return err_set(e, ERR_IO, "operator key %.200s: %s (it must be readable by the relay's user)", path, strerror(errno));
   size_t n = fread(text, 1, sizeof text, f);
   (void)fclose(f);
   if (operator_key_decode(text, n, key) != 0)
-    return err_set(e, ERR_SYNTAX, "operator key %s: not an operator's public key (copy operator.pub from the state folder of the other relay)", path);
+    return err_set(e, ERR_SYNTAX, "operator key %.200s: not an operator's public key (copy operator.pub from the state folder of the other relay)", path);
   return 0;
 }
 
@@ -146,6 +155,8 @@ static int remember_settings(struct relay *r, struct err *e) {
 static int relay_open(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
   int rc = settle_listens(r, e);
+  if (rc != 0) return rc;
+  rc = check_tcp_listen(o, e);
   if (rc != 0) return rc;
   settle_public(r);
   rc = state_open(o->state_dir, &r->state, e);

@@ -130,6 +130,33 @@ def test_a_bad_certificate_file(box):
     assert file in relay_fails(box, "--listen", "127.0.0.1:0", "--cert", file, "--key", file)
 
 
+def test_a_key_that_is_none_is_named(box):
+    cert, key = box.file("cert.pem"), box.file("key.pem", "garbage")
+    box.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", box.file("real.pem"), "-out", cert,
+            "-subj", "/CN=x", "-addext", "subjectAltName=DNS:r1.test,DNS:*.r1.test")
+    assert key in relay_fails(box, "--listen", "127.0.0.1:0", "--cert", cert, "--key", key)
+
+
+def test_an_address_for_raw_ports_that_the_host_does_not_have(box):
+    line = relay_fails(box, "--listen", "127.0.0.1:0", "--tcp-listen", "192.0.2.1")
+    assert "raw ports" in line and "192.0.2.1" in line
+
+
+def test_wrong_usage_beside_an_embedded_relay_is_told_in_one_line(box):
+    """What the relay's own child would have to say is of no interest then."""
+    done = box.adit("forward", "nonsense")
+    expect_error(done, 2, "nonsense")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_authorities_that_cannot_be_read(relay, box):
+    file = box.file("missing.pem")
+    expect_error(box.adit("login", relay.token(), "--ca", file), 1, file, "No such file")
+    os.makedirs(os.path.join(box.home, ".config", "adit"))
+    box.file("home/.config/adit/config", f"ca = {file}\n")
+    expect_error(box.adit("forward", "8000"), 1, file, "No such file")
+
+
 def test_data_connections_that_cannot_get_through(relay, agent, app, visitor, wire):
     """The control link works, so the tunnel opens; the user is told why no visitor will get in."""
     cable = wire(relay, pass_data=False)

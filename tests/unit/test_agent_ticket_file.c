@@ -115,6 +115,17 @@ static void every_cut_and_every_changed_line_is_refused(void **state) {
   assert_int_equal(ticket_file_decode(changed, n, &g, NULL), ERR_SYNTAX);
 }
 
+static void what_is_no_regular_file_is_refused(void **state) {
+  (void)state;
+  struct ticket_file f;
+  struct err e = {0};
+  bool found;
+  assert_int_equal(mkfifo(path, 0600), 0);
+  assert_int_equal(ticket_file_read(path, &f, &found, &e), ERR_IO);
+  assert_non_null(strstr(e.text, "not a regular file"));
+  assert_int_equal(ticket_file_read("/dev/null", &f, &found, &e), ERR_IO);
+}
+
 static void a_folder_that_is_not_there_is_a_clear_error(void **state) {
   (void)state;
   struct ticket_file f = sample();
@@ -160,6 +171,7 @@ int main(void) {
     cmocka_unit_test_setup_teardown(a_file_larger_than_its_limit_is_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(every_cut_and_every_changed_line_is_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(what_is_set_aside_is_not_replaced_by_any_write, setup, teardown),
+    cmocka_unit_test_setup_teardown(what_is_no_regular_file_is_refused, setup, teardown),
     cmocka_unit_test_setup_teardown(a_folder_that_is_not_there_is_a_clear_error, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,6 +129,10 @@ static void forward_refuses_wrong_usage(void **state) {
   (void)state;
   assert_refused("forward", 2, "PORT: missing (say which port to forward: adit forward 8000)\n");
   assert_refused("forward 1 --", 2, "COMMAND: missing behind -- (leave out --, or say what to run)\n");
+  assert_refused("forward 8000 9000 8000", 2, "8000: it is forwarded already by another argument (leave one out)\n");
+  assert_refused("forward 8000 127.0.0.1:8000", 2, "127.0.0.1:8000: it is forwarded already by another argument (leave "
+                                                   "one out)\n");
+  assert_refused("forward 1 --alpn x,h2", 2, "--alpn x,h2: h2 is offered by an option of its own (add --h2)\n");
   assert_refused("forward 1 --link plain", 2, "--link plain: only raw ports can be plain (add --unencrypted)\n");
   assert_refused("forward 1 --link open", 2, "--link open: no such choice (it is one of sealed|plain)\n");
   assert_refused("forward 1 --relai x", 2, "--relai: no such option (did you mean --relay?)\n");
@@ -178,7 +182,7 @@ static void relay_refuses_what_is_out_of_range(void **state) {
   assert_refused("relay --workers 257", 2, "--workers 257: not a number from 1 to 256 (try --workers 1)\n");
   assert_refused("relay --drain never", 2, "--drain never: not a duration (write a number and a unit: 250ms, 10s, 5m, "
                                            "2h, 30d)\n");
-  assert_refused("relay --drain 2d", 2, "--drain 2d: out of range (it may be from 0s to 86400s)\n");
+  assert_refused("relay --drain 2d", 2, "--drain 2d: out of range (it may be from 0s to 1d)\n");
   assert_refused("relay --pump zero-copy", 2, "--pump zero-copy: no such choice (it is one of splice|copy)\n");
   assert_refused("relay --domain r.test --cert x.pem", 2, "--cert: given without --key (give both, or none for an "
                                                           "authority of the relay's own)\n");
@@ -211,6 +215,10 @@ static void token_refuses_wrong_usage(void **state) {
                                                       "--max-tunnels 1)\n");
   assert_refused("token create a --expires soon", 2, "--expires soon: not a duration (write a number and a unit: "
                                                      "250ms, 10s, 5m, 2h, 30d)\n");
+  assert_refused("token create a --expires 40000d", 2, "--expires 40000d: out of range (it may be from 1s to 36500d)\n");
+  assert_refused("token create a --domain A.test", 2, "--domain: A.test: has capital letters (write it in lower case)\n");
+  assert_refused("token list --state /dev/null", 1, "state folder /dev/null: it is not a folder (choose another with "
+                                                    "--state)\n");
   assert_refused("token list --expires 1d", 2, "--expires: no such option (see adit token list --help)\n");
 }
 
@@ -219,6 +227,8 @@ static void status_and_login_refuse_wrong_usage(void **state) {
   assert_refused("status now", 2, "now: adit status takes only options (see adit status --help)\n");
   assert_refused("status --admin localhost:1", 2, "--admin localhost:1: not an address and a port in numbers (such as "
                                                   "127.0.0.1:9090)\n");
+  assert_refused("status -- now", 2, "--: adit status takes only options (see adit status --help)\n");
+  assert_refused("login a -- b", 2, "TOKEN: it is one word (leave out the rest)\n");
   assert_refused("login", 2, "TOKEN: missing (write adit login TOKEN)\n");
   assert_refused("login a b", 2, "TOKEN: it is one word (leave out the rest)\n");
   struct said said;

@@ -157,10 +157,10 @@ static void lists_and_words_are_bounded(void **state) {
   (void)state;
   char line[2048] = "";
   for (int i = 0; i <= OPTIONS_WORDS_MAX; i++) strcat(line, "w ");
-  assert_refused(line, "arguments: more than 64");
+  assert_refused(line, "arguments: more than 64 (give fewer)");
   line[0] = 0;
   for (int i = 0; i <= OPTION_LIST_MAX; i++) strcat(line, "--list=x ");
-  assert_refused(line, "--list: given more than 64 times");
+  assert_refused(line, "--list: given more than 64 times (leave some out)");
 }
 
 static void secrets_are_wiped_from_the_argument_list(void **state) {
@@ -266,7 +266,7 @@ static void wrong_settings_name_their_line(void **state) {
   assert_file_refused("inner = 3\n", "line 1: inner: no such setting (see adit try --help for the names)");
   assert_file_refused("number = many\n", "line 1: number many: not a number from 1 to 256 (try number 1)");
   assert_file_refused("text = a\ntext = b\n", "line 2: text: given twice (leave one out)");
-  assert_file_refused("flag = maybe\n", "line 1: flag = maybe: neither yes nor no");
+  assert_file_refused("flag = maybe\n", "line 1: flag = maybe: neither yes nor no (write one of them)");
 }
 
 static void a_missing_file_is_an_error(void **state) {

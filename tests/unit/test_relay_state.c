@@ -256,7 +256,7 @@ static void a_file_in_place_of_the_folder_is_refused(void **in) {
   int fd = open(f->state_dir, O_WRONLY | O_CREAT, 0600);
   assert_true(fd >= 0);
   close(fd);
-  assert_refused(f, ERR_USAGE, "not a folder");
+  assert_refused(f, ERR_IO, "not a folder");
   snprintf(f->state_dir, sizeof f->state_dir, "%s/file/below", f->dir);
   assert_refused(f, ERR_IO, "cannot make");
 }
