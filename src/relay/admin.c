@@ -1,9 +1,9 @@
-/* The admin port. The hard thing is that it must never disturb the relay: it has a thread of its own that takes no signals, and
-   its descriptors are bounded: by closing after each answer, by a timeout, and by pausing the listener when connections come too
-   fast or descriptors have run out (a listener that cannot accept would otherwise spin).
+/* The admin port. The hard thing is that it must never disturb the relay: it has a thread of its own that takes no
+   signals, and its descriptors are bounded: by closing after each answer, by a timeout, and by pausing the listener
+   when connections come too fast or descriptors have run out (a listener that cannot accept would otherwise spin).
 
-   On a loopback address only requests to an address or to localhost are answered: a page in a browser on the relay's host could
-   otherwise read /status by pointing a name of its own there (DNS rebinding). */
+   On a loopback address only requests to an address or to localhost are answered: a page in a browser on the relay's
+   host could otherwise read /status by pointing a name of its own there (DNS rebinding). */
 #include "relay/admin.h"
 
 #include <pthread.h>
@@ -70,8 +70,7 @@ static void on_accept_error(struct evconnlistener *listener, void *user) {
 static struct bufferevent *on_accept(struct event_base *base, void *user) {
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
-  if (++a->accepted >= ADMIN_ACCEPTS_PER_S)
-    (void)evconnlistener_disable(a->listener);
+  if (++a->accepted >= ADMIN_ACCEPTS_PER_S) (void)evconnlistener_disable(a->listener);
   return bufferevent_socket_new(base, -1, 0);
 }
 
@@ -80,19 +79,17 @@ static struct bufferevent *on_accept(struct event_base *base, void *user) {
 static void reply(struct evhttp_request *request, int code, const char *reason, const char *type, const char *text) {
   struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
   struct evbuffer *body = evbuffer_new();
-  if (body == NULL || evbuffer_add(body, text, strlen(text)) != 0 || evhttp_add_header(headers, "Content-Type", type) != 0 ||
-      evhttp_add_header(headers, "Connection", "close") != 0 || evhttp_add_header(headers, "Cache-Control", "no-store") != 0 ||
+  if (body == NULL || evbuffer_add(body, text, strlen(text)) != 0 ||
+      evhttp_add_header(headers, "Content-Type", type) != 0 || evhttp_add_header(headers, "Connection", "close") != 0 ||
+      evhttp_add_header(headers, "Cache-Control", "no-store") != 0 ||
       evhttp_add_header(headers, "X-Content-Type-Options", "nosniff") != 0)
     evhttp_send_error(request, HTTP_INTERNAL, NULL);
-  else
-    evhttp_send_reply(request, code, reason, body);
-  if (body != NULL)
-    evbuffer_free(body);
+  else evhttp_send_reply(request, code, reason, body);
+  if (body != NULL) evbuffer_free(body);
 }
 
 static bool host_is_local(const char *host) {
-  if (host == NULL || host[0] == '[' || host_is_ip(host))
-    return true;
+  if (host == NULL || host[0] == '[' || host_is_ip(host)) return true;
   static const char suffix[] = ".localhost";
   size_t n = strlen(host), suffix_n = sizeof suffix - 1;
   return strcasecmp(host, "localhost") == 0 || (n > suffix_n && strcasecmp(host + n - suffix_n, suffix) == 0);
@@ -125,8 +122,7 @@ static void on_request(struct evhttp_request *request, void *user) {
           s.draining ? "draining\n" : "ok\n");
   } else {
     char *text = metrics ? metrics_text(&s) : status_json(&s);
-    if (text == NULL)
-      reply(request, HTTP_SERVUNAVAIL, "Service Unavailable", plain, "out of memory\n");
+    if (text == NULL) reply(request, HTTP_SERVUNAVAIL, "Service Unavailable", plain, "out of memory\n");
     else
       reply(request, HTTP_OK, "OK", metrics ? "text/plain; version=0.0.4; charset=utf-8" : "application/json", text);
     free(text);
@@ -143,10 +139,10 @@ static void on_library_log(int severity, const char *text) {
 
 static struct event_base *base_new(void) {
   struct event_config *config = event_config_new();
-  if (config == NULL)
-    return NULL;
+  if (config == NULL) return NULL;
   struct event_base *base = NULL;
-  if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 && event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV) == 0)
+  if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
+      event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV) == 0)
     base = event_base_new_with_config(config);
   event_config_free(config);
   return base;
@@ -155,17 +151,16 @@ static struct event_base *base_new(void) {
 /* Takes fd on success. */
 static int http_prepare(struct admin *a, int fd) {
   a->http = evhttp_new(a->base);
-  if (a->http == NULL)
-    return ERR_NOMEM;
+  if (a->http == NULL) return ERR_NOMEM;
   evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET);
   evhttp_set_max_headers_size(a->http, ADMIN_HEADERS_MAX_BYTES);
   evhttp_set_max_body_size(a->http, ADMIN_BODY_MAX_BYTES);
   evhttp_set_timeout(a->http, ADMIN_TIMEOUT_S);
   evhttp_set_bevcb(a->http, on_accept, a);
   evhttp_set_gencb(a->http, on_request, a);
-  struct evconnlistener *listener = evconnlistener_new(a->base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_CLOSE_ON_FREE, 0, fd);
-  if (listener == NULL)
-    return ERR_NOMEM;
+  struct evconnlistener *listener =
+      evconnlistener_new(a->base, NULL, NULL, LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_CLOSE_ON_FREE, 0, fd);
+  if (listener == NULL) return ERR_NOMEM;
   if (evhttp_bind_listener(a->http, listener) == NULL) {
     (void)evconnlistener_disable(listener);
     return ERR_NOMEM;              /* the listener is lost with fd still open: the caller closes fd */
@@ -178,8 +173,7 @@ static int http_prepare(struct admin *a, int fd) {
 static int events_prepare(struct admin *a) {
   const struct timeval period = {.tv_sec = ADMIN_PAUSE_MS / 1000, .tv_usec = ADMIN_PAUSE_MS % 1000 * 1000};
   a->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (a->stop_fd < 0)
-    return ERR_IO;
+  if (a->stop_fd < 0) return ERR_IO;
   a->stop = event_new(a->base, a->stop_fd, EV_READ | EV_PERSIST, on_stop, a);
   a->tick = event_new(a->base, -1, EV_PERSIST, on_tick, a);
   if (a->stop == NULL || a->tick == NULL || event_add(a->stop, NULL) != 0 || event_add(a->tick, &period) != 0)
@@ -199,30 +193,25 @@ static int thread_start(struct admin *a) {
   sigset_t all, before;
   (void)sigfillset(&all);
   int rc = pthread_sigmask(SIG_SETMASK, &all, &before);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   rc = pthread_create(&a->thread, NULL, run, a);
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (rc == 0)
-    (void)pthread_setname_np(a->thread, "adit-admin");
+  if (rc == 0) (void)pthread_setname_np(a->thread, "adit-admin");
   return rc;
 }
 
 static void admin_free(struct admin *a) {
-  if (a->http != NULL)
-    evhttp_free(a->http);          /* the listener and its descriptor, too */
-  if (a->stop != NULL)
-    event_free(a->stop);
-  if (a->tick != NULL)
-    event_free(a->tick);
-  if (a->base != NULL)
-    event_base_free(a->base);
+  if (a->http != NULL) evhttp_free(a->http); /* the listener and its descriptor, too */
+  if (a->stop != NULL) event_free(a->stop);
+  if (a->tick != NULL) event_free(a->tick);
+  if (a->base != NULL) event_base_free(a->base);
   net_close(a->stop_fd);
   a->magic = 0;
   free(a);
 }
 
-int admin_start(const struct addr *listen, int (*snapshot)(void *user, struct status *s), void *user, struct admin **out, struct err *e) {
+int admin_start(const struct addr *listen, int (*snapshot)(void *user, struct status *s), void *user,
+                struct admin **out, struct err *e) {
   *out = NULL;
   int fd = net_listen_tcp(listen, ADMIN_BACKLOG, false, e);
   if (fd < 0) {
@@ -242,17 +231,14 @@ int admin_start(const struct addr *listen, int (*snapshot)(void *user, struct st
   event_set_log_callback(on_library_log);
   a->base = base_new();
   int rc = a->base == NULL ? ERR_NOMEM : net_listen_port(fd, &a->port);
-  if (rc == 0)
-    rc = http_prepare(a, fd);
-  if (rc != 0)
-    net_close(fd);                 /* not taken */
-  if (rc == 0)
-    rc = events_prepare(a);
-  if (rc == 0 && thread_start(a) != 0)
-    rc = ERR_LIMIT;
+  if (rc == 0) rc = http_prepare(a, fd);
+  if (rc != 0) net_close(fd); /* not taken */
+  if (rc == 0) rc = events_prepare(a);
+  if (rc == 0 && thread_start(a) != 0) rc = ERR_LIMIT;
   if (rc != 0) {
     admin_free(a);
-    return err_set(e, rc, "admin port: cannot be started: not enough memory, descriptors or threads (raise the limits)");
+    return err_set(e, rc,
+                   "admin port: cannot be started: not enough memory, descriptors or threads (raise the limits)");
   }
   *out = a;
   return 0;
@@ -264,8 +250,7 @@ uint16_t admin_port(const struct admin *a) {
 }
 
 void admin_stop(struct admin *a) {
-  if (a == NULL)
-    return;
+  if (a == NULL) return;
   CHECK_MAGIC(a, ADMIN_MAGIC);
   const uint64_t one = 1;
   /* Cannot fail: the counter is 0 and nobody else writes. */

@@ -6,7 +6,8 @@
      listen     the port leads here                                 (the port's worker)
      announce   BOUND with a fresh ticket
 
-   Closing may come between any two. A bound that is closed with a step under way is kept until the step is back, and undone then. */
+   Closing may come between any two. A bound that is closed with a step under way is kept until the step is back, and
+   undone then. */
 #include "relay/bind.h"
 
 #include <stdio.h>
@@ -122,7 +123,9 @@ static void supersede(struct relay *r, struct tunnel *old) {
 
 static int make_ticket(struct link *l, const struct tunnel *t, uint8_t out[TICKET_MAX_BYTES], size_t *n) {
   struct relay *r = l->worker->relay;
-  struct ticket k = {.tcp_port = t->tcp_port, .incarnation = t->incarnation, .expires_s = loop_wall_s(l->worker->loop) + TICKET_LIFE_S};
+  struct ticket k = {.tcp_port = t->tcp_port,
+                     .incarnation = t->incarnation,
+                     .expires_s = loop_wall_s(l->worker->loop) + TICKET_LIFE_S};
   strcpy(k.relay, r->options->domain);
   memcpy(k.owner, t->owner->id, sizeof k.owner);
   strcpy(k.label, t->label);
@@ -140,7 +143,11 @@ static void bound_announce(struct bound *b) {
   struct tunnel *t = b->tunnel;
   uint8_t frame[FRAME_HEADER_BYTES + 2 * (HOST_NAME_MAX_CHARS + 1) + TICKET_MAX_BYTES + 64], ticket[TICKET_MAX_BYTES];
   struct writer w = writer_of(frame, sizeof frame);
-  struct frame_bound f = {.id = t->bind_id, .port = r->public_port, .tcp_port = t->tcp_port, .plain = (t->flags & TUNNEL_PLAIN) != 0, .ticket = ticket};
+  struct frame_bound f = {.id = t->bind_id,
+                          .port = r->public_port,
+                          .tcp_port = t->tcp_port,
+                          .plain = (t->flags & TUNNEL_PLAIN) != 0,
+                          .ticket = ticket};
   if (make_ticket(l, t, ticket, &f.ticket_n) != 0) {
     bound_refuse(b, REFUSE_INTERNAL);
     return;

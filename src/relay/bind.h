@@ -1,5 +1,6 @@
-/* BIND: from a request on a control link to a tunnel that visitors can reach, and back. The steps that may take time (the port's
-   lease in the state, its listener on another worker) are messages; the answer BOUND goes out after the last. */
+/* BIND: from a request on a control link to a tunnel that visitors can reach, and back. The steps that may take time
+   (the port's lease in the state, its listener on another worker) are messages; the answer BOUND goes out after the
+   last. */
 #ifndef RELAY_BIND_H
 #define RELAY_BIND_H
 

@@ -1,9 +1,10 @@
-/* The relay's TLS identity. The hard thing is a replacement in two steps: certificate and key are two files, and whoever looks
-   between the two writes sees a pair that does not match. So what was seen (stat) is noted before reading, whether or not the
-   reading succeeds: the second write changes it again and brings the next attempt, while the old identity serves on.
+/* The relay's TLS identity. The hard thing is a replacement in two steps: certificate and key are two files, and
+   whoever looks between the two writes sees a pair that does not match. So what was seen (stat) is noted before
+   reading, whether or not the reading succeeds: the second write changes it again and brings the next attempt, while
+   the old identity serves on.
 
-   Two threads meet here: the state thread opens, watches and reloads; loops call certs_current and certs_exact. The lock guards
-   only the pointers; keys are made and files are read outside it. */
+   Two threads meet here: the state thread opens, watches and reloads; loops call certs_current and certs_exact. The
+   lock guards only the pointers; keys are made and files are read outside it. */
 #include "relay/certs.h"
 
 #include <errno.h>
@@ -55,8 +56,7 @@ static struct file_mark mark_of(const char *path) {
   struct stat st;
   struct file_mark mark;
   memset(&mark, 0, sizeof mark);
-  if (stat(path, &st) != 0)
-    return mark;
+  if (stat(path, &st) != 0) return mark;
   mark.dev = st.st_dev;
   mark.ino = st.st_ino;
   mark.size = st.st_size;
@@ -85,20 +85,17 @@ static int file_read(const char *what, const char *path, char **out, size_t *n, 
   int rc = text == NULL ? err_set(e, ERR_NOMEM, "%s %s: out of memory", what, path) : 0;
   while (rc == 0) {
     ssize_t got = read(fd, text + *n, CERT_FILE_MAX_BYTES - *n);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got < 0)
-      rc = err_set(e, ERR_IO, "%s %s: %s (it must be a readable file)", what, path, strerror(errno));
-    if (got <= 0)
-      break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) rc = err_set(e, ERR_IO, "%s %s: %s (it must be a readable file)", what, path, strerror(errno));
+    if (got <= 0) break;
     *n += (size_t)got;
     if (*n == CERT_FILE_MAX_BYTES)
-      rc = err_set(e, ERR_LIMIT, "%s %s: longer than %d bytes (it should be a PEM file)", what, path, CERT_FILE_MAX_BYTES);
+      rc = err_set(e, ERR_LIMIT, "%s %s: longer than %d bytes (it should be a PEM file)", what, path,
+                   CERT_FILE_MAX_BYTES);
   }
   close(fd);
   if (rc != 0) {
-    if (text != NULL)
-      wipe(text, CERT_FILE_MAX_BYTES);
+    if (text != NULL) wipe(text, CERT_FILE_MAX_BYTES);
     free(text);
     return rc;
   }
@@ -114,11 +111,9 @@ static int pin_of_chain(const char *chain, size_t n, struct pin *pin, struct err
   bool self_signed = false;
   memset(pin, 0, sizeof *pin);
   int rc = authority_pin_of_chain(chain, n, pin->spki_sha256, &self_signed, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   pin->kind = self_signed ? PIN_SPKI_SHA256 : PIN_PUBLIC_AUTHORITIES;
-  if (!self_signed)
-    memset(pin->spki_sha256, 0, sizeof pin->spki_sha256);
+  if (!self_signed) memset(pin->spki_sha256, 0, sizeof pin->spki_sha256);
   return 0;
 }
 
@@ -128,30 +123,26 @@ static int load_files(struct certs *c, struct tls_server **out, struct pin *pin,
   c->cert_mark = mark_of(c->cert_file);
   c->key_mark = mark_of(c->key_file);
   int rc = file_read("certificate", c->cert_file, &cert, &cert_n, e);
-  if (rc == 0)
-    rc = file_read("certificate's key", c->key_file, &key, &key_n, e);
-  if (rc == 0)
-    rc = pin_of_chain(cert, cert_n, pin, e);
+  if (rc == 0) rc = file_read("certificate's key", c->key_file, &key, &key_n, e);
+  if (rc == 0) rc = pin_of_chain(cert, cert_n, pin, e);
   if (rc == 0) {
     *out = tls_server_new(cert, cert_n, key, key_n, c->domain, e);
-    if (*out == NULL)
-      rc = failure_code(e, ERR_CRYPTO);
+    if (*out == NULL) rc = failure_code(e, ERR_CRYPTO);
   }
   if (rc != 0 && e != NULL && strstr(e->text, c->cert_file) == NULL && strstr(e->text, c->key_file) == NULL)
     (void)err_prefix(e, "%s", strncmp(e->text, "private key", 11) == 0 ? c->key_file : c->cert_file);
-  if (key != NULL)
-    wipe(key, key_n);
+  if (key != NULL) wipe(key, key_n);
   free(key);
   free(cert);
   return rc;
 }
 
 /* A certificate under our own authority. It is kept in memory only: the next start makes another. */
-static int issue(const struct certs *c, const char *const *names, size_t n, const char *domain, struct tls_server **out, struct err *e) {
+static int issue(const struct certs *c, const char *const *names, size_t n, const char *domain, struct tls_server **out,
+                 struct err *e) {
   char *chain = NULL, *key = NULL;
   int rc = authority_issue(c->authority, names, n, CERT_LIFE_DAYS, &chain, &key, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   *out = tls_server_new(chain, strlen(chain), key, strlen(key), domain, e);
   authority_pem_free(key);
   authority_pem_free(chain);
@@ -160,8 +151,7 @@ static int issue(const struct certs *c, const char *const *names, size_t n, cons
 
 static int load(struct certs *c, struct tls_server **out, struct pin *pin, struct err *e) {
   *out = NULL;
-  if (c->authority == NULL)
-    return load_files(c, out, pin, e);
+  if (c->authority == NULL) return load_files(c, out, pin, e);
   char wildcard[HOST_NAME_MAX_CHARS + 1];
   if (snprintf(wildcard, sizeof wildcard, "*.%s", c->domain) >= (int)sizeof wildcard)
     return err_set(e, ERR_USAGE, "domain %s: too long for names under it (choose a shorter one)", c->domain);
@@ -176,8 +166,7 @@ static int load(struct certs *c, struct tls_server **out, struct pin *pin, struc
 
 static struct certs *certs_new(const char *domain, const char *cert_file, const char *key_file) {
   struct certs *c = calloc(1, sizeof *c);
-  if (c == NULL)
-    return NULL;
+  if (c == NULL) return NULL;
   c->magic = CERTS_MAGIC;
   (void)pthread_mutex_init(&c->lock, NULL);
   list_init(&c->recent);
@@ -192,16 +181,15 @@ static struct certs *certs_new(const char *domain, const char *cert_file, const 
   return c;
 }
 
-int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, struct certs **out, struct err *e) {
+int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, struct certs **out,
+               struct err *e) {
   *out = NULL;
   if ((cert_file == NULL) != (key_file == NULL))
     return err_set(e, ERR_USAGE, "certificate: --cert and --key go together (give both or none)");
   struct certs *c = certs_new(domain, cert_file, key_file);
-  if (c == NULL)
-    return err_set(e, ERR_NOMEM, "certificate: out of memory");
+  if (c == NULL) return err_set(e, ERR_NOMEM, "certificate: out of memory");
   int rc = cert_file == NULL ? state_authority(s, domain, &c->authority, e) : 0;
-  if (rc == 0)
-    rc = load(c, &c->current, &c->pin, e);
+  if (rc == 0) rc = load(c, &c->current, &c->pin, e);
   if (rc != 0) {
     certs_close(c);
     return rc;
@@ -218,19 +206,16 @@ static void exact_drop(struct certs *c, struct exact *x) {
 }
 
 static void exact_drop_all(struct certs *c) {
-  while (!list_empty(&c->recent))
-    exact_drop(c, CONTAINER_OF(c->recent.next, struct exact, node));
+  while (!list_empty(&c->recent)) exact_drop(c, CONTAINER_OF(c->recent.next, struct exact, node));
 }
 
 void certs_close(struct certs *c) {
-  if (c == NULL)
-    return;
+  if (c == NULL) return;
   CHECK_MAGIC(c, CERTS_MAGIC);
   exact_drop_all(c);
   map_free(c->exact);
   tls_server_unref(c->current);
-  if (c->authority != NULL)
-    authority_free(c->authority);
+  if (c->authority != NULL) authority_free(c->authority);
   free(c->domain);
   free(c->cert_file);
   free(c->key_file);
@@ -265,8 +250,7 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   struct pin pin;
   c->retry_s = now_s + CERT_RETRY_S;
   int rc = load(c, &server, &pin, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   pthread_mutex_lock(&c->lock);
   struct tls_server *old = c->current;
   c->current = server;
@@ -281,20 +265,18 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
 /* A new reference to the cached one, or NULL. The lock is held. */
 static struct tls_server *exact_find(struct certs *c, const uint8_t key[SHA256_BYTES]) {
   struct exact *x = map_get(c->exact, key);
-  if (x == NULL)
-    return NULL;
+  if (x == NULL) return NULL;
   list_remove(&x->node);
   list_push_head(&c->recent, &x->node);
   return tls_server_ref(x->server);
 }
 
-/* Caching is an economy only: without memory for it the certificate serves its caller all the same. The lock is held. */
+/* Caching is an economy only: without memory for it the certificate serves its caller all the same. The lock is
+   held. */
 static void exact_keep(struct certs *c, const uint8_t key[SHA256_BYTES], struct tls_server *server) {
   struct exact *x = calloc(1, sizeof *x);
-  if (x == NULL)
-    return;
-  if (map_count(c->exact) >= CERTS_EXACT_MAX)
-    exact_drop(c, CONTAINER_OF(c->recent.prev, struct exact, node));
+  if (x == NULL) return;
+  if (map_count(c->exact) >= CERTS_EXACT_MAX) exact_drop(c, CONTAINER_OF(c->recent.prev, struct exact, node));
   memcpy(x->key, key, SHA256_BYTES);
   if (map_put(c->exact, key, x) != 0) {
     free(x);
@@ -314,7 +296,9 @@ int certs_exact(struct certs *c, const char *host, struct tls_server **out, stru
   CHECK_MAGIC(c, CERTS_MAGIC);
   *out = NULL;
   if (c->authority == NULL)
-    return err_set(e, ERR_NOT_NOW, "certificate for %s: the relay's certificate is from files, so it cannot make others (h2 then needs the operator's --h2-shared-name)",
+    return err_set(e, ERR_NOT_NOW,
+                   "certificate for %s: the relay's certificate is from files, so it cannot make others (h2 then needs "
+                   "the operator's --h2-shared-name)",
                    host);
   if (!is_under(host, c->domain))
     return err_set(e, ERR_USAGE, "certificate for %s: not a name directly under %s", host, c->domain);
@@ -324,12 +308,10 @@ int certs_exact(struct certs *c, const char *host, struct tls_server **out, stru
   pthread_mutex_lock(&c->lock);
   *out = exact_find(c, key);
   pthread_mutex_unlock(&c->lock);
-  if (*out != NULL)
-    return 0;
+  if (*out != NULL) return 0;
   struct tls_server *made = NULL;
   int rc = issue(c, &host, 1, NULL, &made, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   pthread_mutex_lock(&c->lock);
   *out = exact_find(c, key);       /* another thread may have been faster */
   if (*out == NULL) {

@@ -1,5 +1,5 @@
-/* The relay's TLS identity from files or from its own authority, and its renewal: looks again when the files change or on
-   SIGHUP; a bad replacement is refused and the old one stays. Blocking; called from the relay's state thread. */
+/* The relay's TLS identity from files or from its own authority, and its renewal: looks again when the files change or
+   on SIGHUP; a bad replacement is refused and the old one stays. Blocking; called from the relay's state thread. */
 #ifndef RELAY_CERTS_H
 #define RELAY_CERTS_H
 
@@ -8,10 +8,12 @@
 
 struct certs;
 /* cert_file and key_file, or both NULL for the state's own authority (a wildcard certificate, renewed by itself). */
-int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, struct certs **out, struct err *e) MUST_USE;
+int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, struct certs **out,
+               struct err *e) MUST_USE;
 void certs_close(struct certs *c);
 struct tls_server *certs_current(struct certs *c);      /* a new reference; thread-safe */
-/* Whether the files have changed since they were last read (stat: mtime, size, inode), or our own certificate is due. */
+/* Whether the files have changed since they were last read (stat: mtime, size, inode), or our own certificate is
+   due. */
 bool certs_changed(struct certs *c, int64_t now_s);
 /* Reads again. 0: there is a new one; negative: the old one stays and e says why. */
 int certs_reload(struct certs *c, int64_t now_s, struct err *e) MUST_USE;

@@ -1,4 +1,5 @@
-/* What all parts of one relay share. Made before the workers start, and constant afterwards but for what says otherwise. */
+/* What all parts of one relay share. Made before the workers start, and constant afterwards but for what says
+   otherwise. */
 #ifndef RELAY_CONTEXT_H
 #define RELAY_CONTEXT_H
 

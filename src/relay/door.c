@@ -1,5 +1,5 @@
-/* From accept to knowing who it is. Nothing is read past what the present step needs, so that whoever takes the connection
-   over finds the rest in the kernel. */
+/* From accept to knowing who it is. Nothing is read past what the present step needs, so that whoever takes the
+   connection over finds the rest in the kernel. */
 #include "relay/door.h"
 
 #include <stdlib.h>
@@ -41,8 +41,8 @@ static void door_free(struct loop_deferred *d) {
   free(door);
 }
 
-/* Lets go of the descriptor and the source's count, which are the caller's from then on. The struct can be read until the end of the
-   turn. */
+/* Lets go of the descriptor and the source's count, which are the caller's from then on. The struct can be read until
+   the end of the turn. */
 static void door_leave(struct door *d) {
   loop_timer_stop(&d->deadline);
   loop_io_del(&d->io);
@@ -73,8 +73,8 @@ static void door_deadline(struct loop_timer *t) {
   door_drop(d);
 }
 
-/* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any public-key
-   work: unknown, closed, malformed, or not for this visitor's address. */
+/* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any
+   public-key work: unknown, closed, malformed, or not for this visitor's address. */
 static void door_route(struct door *d) {
   struct relay *r = d->worker->relay;
   struct client_hello *hello = &d->hello;
@@ -97,7 +97,8 @@ static void door_route(struct door *d) {
   door_alert(d, ALERT_UNRECOGNIZED_NAME);
 }
 
-/* Each reader returns true when it has something new to look at, false when the connection is gone or has nothing more now. */
+/* Each reader returns true when it has something new to look at, false when the connection is gone or has nothing more
+   now. */
 static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) {
   *got = net_recv(d->fd, to, n);
   if (*got == NET_AGAIN) return false;
@@ -203,8 +204,10 @@ static bool door_read_hello(struct door *d) {
 }
 
 static void door_ready(struct loop_io *io, uint32_t events) {
-  static bool (*const read_state[])(struct door *) = {
-    [DOOR_PROXY] = door_read_proxy, [DOOR_FIRST] = door_read_first, [DOOR_PREFACE] = door_read_preface, [DOOR_HELLO] = door_read_hello};
+  static bool (*const read_state[])(struct door *) = {[DOOR_PROXY] = door_read_proxy,
+                                                      [DOOR_FIRST] = door_read_first,
+                                                      [DOOR_PREFACE] = door_read_preface,
+                                                      [DOOR_HELLO] = door_read_hello};
   struct door *d = CONTAINER_OF(io, struct door, io);
   (void)events;
   CHECK_MAGIC(d, DOOR_MAGIC);

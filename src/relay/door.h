@@ -1,5 +1,5 @@
-/* The door of the public port: a connection whose first bytes tell what it is (a TLS ClientHello, a data connection's preface),
-   behind a PROXY header where the peer is a load balancer that we trust. */
+/* The door of the public port: a connection whose first bytes tell what it is (a TLS ClientHello, a data connection's
+   preface), behind a PROXY header where the peer is a load balancer that we trust. */
 #ifndef RELAY_DOOR_H
 #define RELAY_DOOR_H
 

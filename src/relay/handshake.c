@@ -1,5 +1,5 @@
-/* Driving a TLS handshake: read at most what tls_conn_want allows, feed, write what comes out. After the peer's Finished nothing
-   more has been read, so the stream's first byte is still in the kernel. */
+/* Driving a TLS handshake: read at most what tls_conn_want allows, feed, write what comes out. After the peer's
+   Finished nothing more has been read, so the stream's first byte is still in the kernel. */
 #include "relay/handshake.h"
 
 #include <string.h>
@@ -114,8 +114,9 @@ static void handshake_ready(struct loop_io *io, uint32_t events) {
   }
 }
 
-void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source, const struct client_hello *hello,
-                     struct tls_server *server, const struct tls_server_policy *policy, void (*done)(struct handshake *h, bool ok)) {
+void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source,
+                     const struct client_hello *hello, struct tls_server *server,
+                     const struct tls_server_policy *policy, void (*done)(struct handshake *h, bool ok)) {
   struct err e;
   memset(h, 0, sizeof *h);
   h->worker = w;

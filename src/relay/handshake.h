@@ -1,5 +1,5 @@
-/* The I/O of a server-side TLS handshake on a worker's loop, for visitors and for control links: exact reads, output, deadline,
-   the source's count. What it means is its owner's. */
+/* The I/O of a server-side TLS handshake on a worker's loop, for visitors and for control links: exact reads, output,
+   deadline, the source's count. What it means is its owner's. */
 #ifndef RELAY_HANDSHAKE_H
 #define RELAY_HANDSHAKE_H
 
@@ -16,13 +16,16 @@ struct handshake {                 /* embedded in its owner; the fields are for 
   void (*done)(struct handshake *h, bool ok);
 };
 
-/* Takes fd and the count of source; feeds the ClientHello. `done` is called once, perhaps before this returns: with ok, fd and conn
-   are the owner's and the loop no longer watches fd; without, both are gone (an alert was sent where TLS has one). */
-void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source, const struct client_hello *hello,
-                     struct tls_server *server, const struct tls_server_policy *policy, void (*done)(struct handshake *h, bool ok));
+/* Takes fd and the count of source; feeds the ClientHello. `done` is called once, perhaps before this returns: with ok,
+   fd and conn are the owner's and the loop no longer watches fd; without, both are gone (an alert was sent where TLS
+   has one). */
+void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source,
+                     const struct client_hello *hello, struct tls_server *server,
+                     const struct tls_server_policy *policy, void (*done)(struct handshake *h, bool ok));
 /* Before done: ends it without calling done. */
 void handshake_abort(struct handshake *h);
-/* Sends a fatal alert on an established connection that is not handed off after all, and closes; frees conn, takes fd. */
+/* Sends a fatal alert on an established connection that is not handed off after all, and closes; frees conn, takes
+   fd. */
 void handshake_refuse(struct worker *w, int fd, struct tls_conn *conn, uint8_t alert);
 
 #endif

@@ -1,5 +1,5 @@
-/* Issuing tokens. The hard thing is the order: a token exists for its user only once its id is committed to the state, so that
-   every token that was ever printed can be revoked. */
+/* Issuing tokens. The hard thing is the order: a token exists for its user only once its id is committed to the state,
+   so that every token that was ever printed can be revoked. */
 #include "relay/issue.h"
 
 #include <stdlib.h>
@@ -22,12 +22,10 @@ static int pin_parse(const char *text, struct pin *pin) {
 
 int issue_relay_remember(struct state *s, const struct token_relay *relay, struct err *e) {
   char dial[SETTING_CAP], pin[2 * SHA256_BYTES + 1] = "public";
-  if (relay->pin.kind == PIN_SPKI_SHA256)
-    hex_encode(relay->pin.spki_sha256, SHA256_BYTES, pin);
+  if (relay->pin.kind == PIN_SPKI_SHA256) hex_encode(relay->pin.spki_sha256, SHA256_BYTES, pin);
   host_port_format(&relay->dial, dial, sizeof dial);
   int rc = state_set(s, "domain", relay->name[0] != '\0' ? relay->name : relay->dial.host, e);
-  if (rc == 0)
-    rc = state_set(s, "public", dial, e);
+  if (rc == 0) rc = state_set(s, "public", dial, e);
   return rc != 0 ? rc : state_set(s, "pin", pin, e);
 }
 
@@ -35,28 +33,30 @@ int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e
   char dial[SETTING_CAP], pin[SETTING_CAP];
   memset(relay, 0, sizeof *relay);
   int rc = state_get(s, "domain", relay->name, sizeof relay->name, e);
-  if (rc == 0)
-    rc = state_get(s, "public", dial, sizeof dial, e);
-  if (rc == 0)
-    rc = state_get(s, "pin", pin, sizeof pin, e);
+  if (rc == 0) rc = state_get(s, "public", dial, sizeof dial, e);
+  if (rc == 0) rc = state_get(s, "pin", pin, sizeof pin, e);
   if (rc == ERR_NOT_NOW)
-    return err_set(e, rc, "token: this state folder does not know its relay yet (start the relay with it once, or give --relay HOST:PORT)");
-  if (rc != 0)
-    return rc;
-  if (!host_name_is_valid(relay->name) || host_port_parse(dial, 0, &relay->dial, NULL) != 0 || pin_parse(pin, &relay->pin) != 0)
-    return err_set(e, ERR_SYNTAX, "token: what the state folder remembers of its relay is malformed (start the relay with it again)");
+    return err_set(e, rc,
+                   "token: this state folder does not know its relay yet (start the relay with it once, or give "
+                   "--relay HOST:PORT)");
+  if (rc != 0) return rc;
+  if (!host_name_is_valid(relay->name) || host_port_parse(dial, 0, &relay->dial, NULL) != 0 ||
+      pin_parse(pin, &relay->pin) != 0)
+    return err_set(e, ERR_SYNTAX,
+                   "token: what the state folder remembers of its relay is malformed (start the relay with it again)");
   return 0;
 }
 
 /* Before the relay's first start the state's own authority is the only identity that can be known. */
 static int relay_foresee(struct state *s, struct token_relay *relay, struct err *e) {
   if (host_is_ip(relay->dial.host) || !host_name_is_valid(relay->dial.host))
-    return err_set(e, ERR_USAGE, "token: %s is not a name, and this state folder does not know its relay's name yet (start the relay with it once, or give the name in --relay)",
+    return err_set(e, ERR_USAGE,
+                   "token: %s is not a name, and this state folder does not know its relay's name yet (start the relay "
+                   "with it once, or give the name in --relay)",
                    relay->dial.host);
   struct authority *a = NULL;
   int rc = state_authority(s, relay->dial.host, &a, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   memcpy(relay->name, relay->dial.host, sizeof relay->dial.host);
   relay->pin.kind = PIN_SPKI_SHA256;
   rc = authority_pin(a, relay->pin.spki_sha256);
@@ -69,22 +69,18 @@ static int relays_fill(struct state *s, const struct issue_request *r, struct to
   if (r->relays_n > TOKEN_RELAYS_MAX)
     return err_set(e, ERR_LIMIT, "token: too many relays (at most %d)", TOKEN_RELAYS_MAX);
   t->relays_n = size_max(r->relays_n, 1);
-  if (r->relays_n == 0)
-    return issue_relay_recall(s, &t->relays[0], e);
+  if (r->relays_n == 0) return issue_relay_recall(s, &t->relays[0], e);
   for (size_t i = 0; i < r->relays_n; i++) {
     struct token_relay *relay = &t->relays[i], own;
     *relay = r->relays[i];
-    if (relay->name[0] != '\0')
-      continue;
+    if (relay->name[0] != '\0') continue;
     int rc = issue_relay_recall(s, &own, e);
-    if (rc == ERR_NOT_NOW)
-      rc = relay_foresee(s, relay, e);
+    if (rc == ERR_NOT_NOW) rc = relay_foresee(s, relay, e);
     else if (rc == 0) {
       memcpy(relay->name, own.name, sizeof own.name);
       relay->pin = own.pin;
     }
-    if (rc != 0)
-      return rc;
+    if (rc != 0) return rc;
   }
   return 0;
 }
@@ -98,12 +94,14 @@ static int name_check(const char *name, struct err *e) {
       return err_set(e, ERR_USAGE, "token: a name has only printable ASCII characters and no spaces (choose another)");
   uint8_t id[TOKEN_ID_BYTES];
   if (hex_decode(name, id, sizeof id) == 0)
-    return err_set(e, ERR_USAGE, "token: this name looks like the id of a token, by which it could be revoked (choose another)");
+    return err_set(e, ERR_USAGE,
+                   "token: this name looks like the id of a token, by which it could be revoked (choose another)");
   return 0;
 }
 
 /* Key and certificate. */
-static int certificate_make(struct state *s, const struct issue_request *r, int64_t now_s, struct token *t, struct err *e) {
+static int certificate_make(struct state *s, const struct issue_request *r, int64_t now_s, struct token *t,
+                            struct err *e) {
   struct certificate *c = &t->info;
   uint8_t operator_seed[ED25519_KEY_BYTES];
   memcpy(c->name, r->name, strlen(r->name) + 1);
@@ -111,10 +109,8 @@ static int certificate_make(struct state *s, const struct issue_request *r, int6
   c->issued_s = now_s;
   c->expires_s = r->expires_s;
   int rc = state_operator_public(s, c->operator_key, e);
-  if (rc == 0)
-    rc = state_operator_seed(s, operator_seed, e);
-  if (rc != 0)
-    return rc;
+  if (rc == 0) rc = state_operator_seed(s, operator_seed, e);
+  if (rc != 0) return rc;
   if (random_bytes(c->id, sizeof c->id) != 0 || ed25519_keypair(t->seed, c->public_key) != 0 ||
       certificate_sign(c, operator_seed, t->certificate, sizeof t->certificate, &t->certificate_n) != 0)
     rc = err_set(e, ERR_CRYPTO, "token: its key and certificate could not be made (check the system's crypto library)");
@@ -122,24 +118,21 @@ static int certificate_make(struct state *s, const struct issue_request *r, int6
   return rc;
 }
 
-int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1], struct err *e) {
+int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
+                struct err *e) {
   int rc = name_check(r->name, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   if (r->expires_s != 0 && r->expires_s <= now_s)
     return err_set(e, ERR_USAGE, "token: it would have expired already (give a longer --expires)");
   struct token *t = calloc(1, sizeof *t);
-  if (t == NULL)
-    return err_set(e, ERR_NOMEM, "token: out of memory");
+  if (t == NULL) return err_set(e, ERR_NOMEM, "token: out of memory");
   rc = relays_fill(s, r, t, e);
-  if (rc == 0)
-    rc = certificate_make(s, r, now_s, t, e);
+  if (rc == 0) rc = certificate_make(s, r, now_s, t, e);
   if (rc == 0 && token_encode(t, out, TOKEN_TEXT_MAX_CHARS + 1) != 0)
-    rc = err_set(e, ERR_LIMIT, "token: it would be longer than %d characters (give fewer relays)", TOKEN_TEXT_MAX_CHARS);
-  if (rc == 0 && !r->unlisted)
-    rc = state_token_add(s, &t->info, e);
-  if (rc != 0)
-    wipe(out, TOKEN_TEXT_MAX_CHARS + 1);
+    rc = err_set(e, ERR_LIMIT, "token: it would be longer than %d characters (give fewer relays)",
+                 TOKEN_TEXT_MAX_CHARS);
+  if (rc == 0 && !r->unlisted) rc = state_token_add(s, &t->info, e);
+  if (rc != 0) wipe(out, TOKEN_TEXT_MAX_CHARS + 1);
   wipe(t, sizeof *t);
   free(t);
   return rc;

@@ -9,15 +9,19 @@ struct issue_request {
   uint32_t max_tunnels;            /* 0: TUNNELS_PER_TOKEN_DEFAULT */
   int64_t expires_s;               /* 0: never */
   bool unlisted;                   /* leave no record: for the one-off token of an embedded relay */
-  /* None: the state's own, as the relay remembered it. One with an empty name gives only the address to dial: name and pin come
-     from the state, or, before the relay's first start, from the state's own authority, made now for dial.host. */
+  /* None: the state's own, as the relay remembered it. One with an empty name gives only the address to dial: name and
+     pin come from the state, or, before the relay's first start, from the state's own authority, made now for
+     dial.host. */
   const struct token_relay *relays; size_t relays_n;
 };
-int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1], struct err *e) MUST_USE;
+int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
+                struct err *e) MUST_USE;
 
-/* What tokens say about the relay of this state. Settings: "domain" is its name, "public" HOST:PORT to dial, "pin" the word
-   public or 64 hex digits, the SHA-256 of the authority's SubjectPublicKeyInfo. The relay remembers it at every start. */
+/* What tokens say about the relay of this state. Settings: "domain" is its name, "public" HOST:PORT to dial, "pin" the
+   word public or 64 hex digits, the SHA-256 of the authority's SubjectPublicKeyInfo. The relay remembers it at every
+   start. */
 int issue_relay_remember(struct state *s, const struct token_relay *relay, struct err *e) MUST_USE;
-int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e) MUST_USE;   /* ERR_NOT_NOW: the relay has not started yet */
+/* ERR_NOT_NOW: the relay has not started yet. */
+int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e) MUST_USE;
 
 #endif

@@ -1,6 +1,6 @@
-/* The keeper's thread. Ports have a holder's serial beside their lease, because a tunnel that was taken over and the one that took
-   over give and take the same port from different threads, and their requests come in any order: a release by anyone but the
-   present holder is void, and so is the request of one that came before him. */
+/* The keeper's thread. Ports have a holder's serial beside their lease, because a tunnel that was taken over and the
+   one that took over give and take the same port from different threads, and their requests come in any order: a
+   release by anyone but the present holder is void, and so is the request of one that came before him. */
 #include "relay/keeper.h"
 
 #include <stdlib.h>
@@ -31,7 +31,9 @@ struct keeper {
   bool reload_posted;              /* atomic: `reload` is on its way */
 };
 
-static struct holder *holder_of(struct keeper *k, uint16_t port) { return &k->holders[port - k->relay->options->tcp_port_from]; }
+static struct holder *holder_of(struct keeper *k, uint16_t port) {
+  return &k->holders[port - k->relay->options->tcp_port_from];
+}
 
 static bool port_in_range(const struct keeper *k, uint16_t port) {
   return port >= k->relay->options->tcp_port_from && port <= k->relay->options->tcp_port_to;
@@ -124,7 +126,8 @@ static void release_here(struct loop *l, struct loop_msg *m) {
     ports_release(k->ports, q->port, now_s);
     if (q->unusable) ports_exclude(k->ports, q->port);
     /* A lease that cannot be marked stays "held" on disk, which errs on its owner's side. */
-    int rc = q->unusable ? state_lease_drop(k->relay->state, q->port, &e) : state_lease_put(k->relay->state, &lease, &e);
+    int rc = q->unusable ? state_lease_drop(k->relay->state, q->port, &e)
+                         : state_lease_put(k->relay->state, &lease, &e);
     if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
   }
   free(q);
@@ -248,7 +251,8 @@ static int keeper_make(struct keeper *k, struct err *e) {
   int rc = state_lease_each(k->relay->state, restore_lease, k, e);
   if (rc != 0) return rc;
   k->state_version = UINT64_MAX;
-  if (read_revocations(k) != 0) return err_set(e, ERR_IO, "relay: cannot read the revoked tokens from the state database");
+  if (read_revocations(k) != 0)
+    return err_set(e, ERR_IO, "relay: cannot read the revoked tokens from the state database");
   rc = read_ticket_keys(k, e);
   if (rc != 0) return rc;
   if (loop_timer_set(k->loop, &k->revocations, KEEPER_POLL_MS, on_revocations) != 0 ||
@@ -263,7 +267,8 @@ int keeper_start(struct relay *r, struct keeper **out, struct err *e) {
   if (k == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   k->relay = r;
   int rc = keeper_make(k, e);
-  if (rc == 0 && pthread_create(&k->thread, NULL, keeper_main, k) != 0) rc = err_set_errno(e, "relay: cannot start a thread");
+  if (rc == 0 && pthread_create(&k->thread, NULL, keeper_main, k) != 0)
+    rc = err_set_errno(e, "relay: cannot start a thread");
   if (rc != 0) {
     keeper_free(k);
     return rc;

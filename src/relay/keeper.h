@@ -1,5 +1,5 @@
-/* The keeper: the one thread that touches the state database and the certificate files. Workers send it requests; it sends the
-   answers back, and by itself watches for revocations, expired tokens and changed certificates. */
+/* The keeper: the one thread that touches the state database and the certificate files. Workers send it requests; it
+   sends the answers back, and by itself watches for revocations, expired tokens and changed certificates. */
 #ifndef RELAY_KEEPER_H
 #define RELAY_KEEPER_H
 
@@ -8,7 +8,7 @@
 /* 0 and the thread runs; the relay's state and certs are the keeper's from then on. */
 int keeper_start(struct relay *r, struct keeper **out, struct err *e) MUST_USE;
 void keeper_stop(struct keeper *k);              /* finishes what it was sent, then joins; NULL is fine */
-void keeper_settle(struct keeper *k);            /* after that: runs the messages that came since, in the caller's thread */
+void keeper_settle(struct keeper *k); /* after that: runs the messages that came since, in the caller's thread */
 void keeper_free(struct keeper *k);
 void keeper_reload_certificates(struct keeper *k); /* from any thread */
 
@@ -21,7 +21,8 @@ struct port_request {              /* embedded in its sender, which keeps it unt
   uint64_t serial;                 /* the holder: its tunnel's */
   uint32_t max_tunnels;            /* the owner's */
   uint16_t port;                   /* 0: a new one, given here; else that one back */
-  int result;                      /* ERR_LIMIT: exhausted; ERR_CONFLICT: not yours; ERR_NOT_NOW: the label's next tunnel has it; ERR_IO: the state cannot be written */
+  int result; /* ERR_LIMIT: exhausted; ERR_CONFLICT: not yours; ERR_NOT_NOW: the label's next tunnel has it; ERR_IO: the
+                 state cannot be written */
   void (*done)(struct port_request *q);          /* in the sender's thread; by then the lease is on disk */
 };
 void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q);

@@ -1,5 +1,5 @@
-/* Small files of a state folder. The hard thing is that several processes and a crash may come at any time: every file is
-   written under a temporary name, made durable, and renamed over its place, under the folder's lock. */
+/* Small files of a state folder. The hard thing is that several processes and a crash may come at any time: every file
+   is written under a temporary name, made durable, and renamed over its place, under the folder's lock. */
 #include "relay/key_file.h"
 
 #include <errno.h>
@@ -19,21 +19,18 @@ enum { NAME_CAP = 128 };
 /* mkdir -p, with 0700 for what is missing. */
 static int make_folders(const char *path, struct err *e) {
   char *part = strdup(path);
-  if (part == NULL)
-    return err_set(e, ERR_NOMEM, "state folder %s: out of memory", path);
+  if (part == NULL) return err_set(e, ERR_NOMEM, "state folder %s: out of memory", path);
   int rc = 0;
   for (char *at = part + 1;; at++) {
-    if (*at != '/' && *at != '\0')
-      continue;
+    if (*at != '/' && *at != '\0') continue;
     char was = *at;
     *at = '\0';
     if (mkdir(part, 0700) != 0 && errno != EEXIST && errno != EISDIR && !(errno == EROFS && access(part, F_OK) == 0)) {
-      rc = err_set(e, ERR_IO, "state folder %s: cannot make %s: %s (choose another with --state, or make it yourself)", path, part,
-                   strerror(errno));
+      rc = err_set(e, ERR_IO, "state folder %s: cannot make %s: %s (choose another with --state, or make it yourself)",
+                   path, part, strerror(errno));
       break;
     }
-    if (was == '\0')
-      break;
+    if (was == '\0') break;
     *at = was;
   }
   free(part);
@@ -42,43 +39,43 @@ static int make_folders(const char *path, struct err *e) {
 
 static int folder_check(const struct folder *f, struct err *e) {
   struct stat st;
-  if (fstat(f->fd, &st) != 0)
-    return err_set_errno(e, "state folder %s", f->path);
+  if (fstat(f->fd, &st) != 0) return err_set_errno(e, "state folder %s", f->path);
   uid_t me = geteuid();
   if (st.st_uid != me && me != 0)
-    return err_set(e, ERR_AUTH, "state folder %s: it belongs to another user (choose another with --state, or run as its owner)",
+    return err_set(e, ERR_AUTH,
+                   "state folder %s: it belongs to another user (choose another with --state, or run as its owner)",
                    f->path);
   if ((st.st_mode & 022) != 0)
-    return err_set(e, ERR_AUTH, "state folder %s: other users may write to it, so its keys could be replaced (chmod 700 %s)",
+    return err_set(e, ERR_AUTH,
+                   "state folder %s: other users may write to it, so its keys could be replaced (chmod 700 %s)",
                    f->path, f->path);
   if (faccessat(f->fd, ".", W_OK | X_OK, AT_EACCESS) != 0)
-    return err_set(e, ERR_IO, "state folder %s: not writable: %s (chmod 700 it, or choose another with --state)", f->path,
-                   strerror(errno));
+    return err_set(e, ERR_IO, "state folder %s: not writable: %s (chmod 700 it, or choose another with --state)",
+                   f->path, strerror(errno));
   return 0;
 }
 
 int folder_open(const char *path, struct folder *f, struct err *e) {
   f->fd = -1;
   f->path = NULL;
-  if (path[0] == '\0')
-    return err_set(e, ERR_USAGE, "state folder: its name is empty (give one with --state)");
+  if (path[0] == '\0') return err_set(e, ERR_USAGE, "state folder: its name is empty (give one with --state)");
   int rc = make_folders(path, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   /* Absolute, so that a later chdir of the process changes nothing. */
   f->path = realpath(path, NULL);
-  if (f->path == NULL)
-    return err_set_errno(e, "state folder %s", path);
+  if (f->path == NULL) return err_set_errno(e, "state folder %s", path);
   f->fd = open(f->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (f->fd < 0) {
-    rc = errno == ENOTDIR ? err_set(e, ERR_IO, "state folder %s: it is not a folder (choose another with --state)", path)
-                          : err_set(e, ERR_IO, "state folder %s: cannot be opened: %s (choose another with --state, or run as its owner)",
-                                    path, strerror(errno));
+    if (errno == ENOTDIR)
+      rc = err_set(e, ERR_IO, "state folder %s: it is not a folder (choose another with --state)", path);
+    else
+      rc = err_set(e, ERR_IO,
+                   "state folder %s: cannot be opened: %s (choose another with --state, or run as its owner)", path,
+                   strerror(errno));
     goto fail;
   }
   rc = folder_check(f, e);
-  if (rc != 0)
-    goto fail;
+  if (rc != 0) goto fail;
   struct stat st;
   if (fstat(f->fd, &st) != 0) {
     rc = err_set_errno(e, "state folder %s", path);
@@ -93,8 +90,7 @@ fail:
 }
 
 void folder_close(struct folder *f) {
-  if (f->fd >= 0)
-    close(f->fd);
+  if (f->fd >= 0) close(f->fd);
   free(f->path);
   f->fd = -1;
   f->path = NULL;
@@ -113,12 +109,10 @@ static int lock_file(const struct folder *f, const char *name, int limit_ms, str
     return err_set(e, ERR_IO, "%s/%s: %s (the folder must be writable by this user)", f->path, name, strerror(errno));
   int rc = folder_adopt(f, fd, name, e);
   for (int waited_ms = 0; rc == 0; waited_ms += STATE_LOCK_RETRY_MS) {
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-      return fd;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
     if (errno != EWOULDBLOCK && errno != EINTR)
       rc = err_set_errno(e, "%s/%s", f->path, name);
-    else if (waited_ms >= limit_ms)
-      rc = ERR_TIMEOUT;
+    else if (waited_ms >= limit_ms) rc = ERR_TIMEOUT;
     else
       nanosleep(&(struct timespec){.tv_nsec = STATE_LOCK_RETRY_MS * 1000000L}, NULL);
   }
@@ -128,16 +122,18 @@ static int lock_file(const struct folder *f, const char *name, int limit_ms, str
 
 int folder_lock(const struct folder *f, struct err *e) {
   int rc = lock_file(f, "lock", STATE_BUSY_MS, e);
-  return rc != ERR_TIMEOUT ? rc
-         : err_set(e, ERR_TIMEOUT, "state folder %s: another adit has held its lock for %d s (end that program, or try again)",
-                   f->path, STATE_BUSY_MS / 1000);
+  if (rc != ERR_TIMEOUT) return rc;
+  return err_set(e, ERR_TIMEOUT,
+                 "state folder %s: another adit has held its lock for %d s (end that program, or try again)", f->path,
+                 STATE_BUSY_MS / 1000);
 }
 
 int folder_lock_relay(const struct folder *f, struct err *e) {
   int rc = lock_file(f, "relay.lock", STATE_CLAIM_MS, e);
-  return rc != ERR_TIMEOUT ? rc
-         : err_set(e, ERR_CONFLICT, "state folder %s: another relay serves from it (end that one, or give each a --state of its own)",
-                   f->path);
+  if (rc != ERR_TIMEOUT) return rc;
+  return err_set(e, ERR_CONFLICT,
+                 "state folder %s: another relay serves from it (end that one, or give each a --state of its own)",
+                 f->path);
 }
 
 void folder_unlock(int lock) { close(lock); }
@@ -147,25 +143,21 @@ static int read_all(int fd, char *out, size_t cap, size_t *n) {
   *n = 0;
   for (;;) {
     ssize_t got = read(fd, out + *n, cap - *n);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got < 0)
-      return ERR_IO;
-    if (got == 0)
-      break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return ERR_IO;
+    if (got == 0) break;
     *n += (size_t)got;
-    if (*n == cap)
-      return ERR_LIMIT;
+    if (*n == cap) return ERR_LIMIT;
   }
   out[*n] = '\0';
   return 0;
 }
 
-int key_file_read(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n, struct err *e) {
+int key_file_read(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n,
+                  struct err *e) {
   /* NONBLOCK, so that a FIFO of that name cannot hold us up before it is found out. */
   int fd = openat(f->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (fd < 0 && errno == ENOENT)
-    return ERR_NOT_NOW;
+  if (fd < 0 && errno == ENOENT) return ERR_NOT_NOW;
   if (fd < 0)
     return err_set(e, ERR_IO, "%s/%s: cannot be read: %s (run as the folder's owner)", f->path, name, strerror(errno));
   struct stat st;
@@ -175,7 +167,8 @@ int key_file_read(const struct folder *f, const char *name, bool secret, char *o
   else if (!S_ISREG(st.st_mode))
     rc = err_set(e, ERR_SYNTAX, "%s/%s: not a regular file (move it away)", f->path, name);
   else if (secret && (st.st_mode & 077) != 0)
-    rc = err_set(e, ERR_AUTH, "%s/%s: other users may read or write this key (if nobody has: chmod 600 it)", f->path, name);
+    rc = err_set(e, ERR_AUTH, "%s/%s: other users may read or write this key (if nobody has: chmod 600 it)", f->path,
+                 name);
   if (rc == 0) {
     rc = read_all(fd, out, cap, n);
     if (rc == ERR_LIMIT)
@@ -190,10 +183,8 @@ int key_file_read(const struct folder *f, const char *name, bool secret, char *o
 static int write_all(int fd, const char *p, size_t n) {
   while (n > 0) {
     ssize_t put = write(fd, p, n);
-    if (put < 0 && errno == EINTR)
-      continue;
-    if (put < 0)
-      return ERR_IO;
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return ERR_IO;
     p += put;
     n -= (size_t)put;
   }
@@ -210,8 +201,7 @@ int key_file_write(const struct folder *f, const char *name, bool secret, const 
     return err_set(e, ERR_IO, "%s/%s: cannot be written: %s (the folder must be writable and have room)", f->path, name,
                    strerror(errno));
   int rc = folder_adopt(f, fd, name, e);
-  if (rc != 0)
-    goto fail;
+  if (rc != 0) goto fail;
   if (fchmod(fd, secret ? 0600 : 0644) != 0 || write_all(fd, text, n) != 0 || fsync(fd) != 0 ||
       renameat(f->fd, new_name, f->fd, name) != 0) {
     rc = err_set(e, ERR_IO, "%s/%s: cannot be written: %s (the folder must be writable and have room)", f->path, name,
@@ -219,8 +209,7 @@ int key_file_write(const struct folder *f, const char *name, bool secret, const 
     goto fail;
   }
   close(fd);
-  if (fsync(f->fd) != 0)
-    return err_set_errno(e, "%s: cannot be made durable", f->path);
+  if (fsync(f->fd) != 0) return err_set_errno(e, "%s: cannot be made durable", f->path);
   return 0;
 fail:
   close(fd);
@@ -237,8 +226,7 @@ int key_file_set_aside(const struct folder *f, const char *name, int64_t now_s, 
       return err_set(e, ERR_NOT_NOW, "%s/%s: cannot be set aside: the clock is wrong (set it)", f->path, name);
     snprintf(aside, sizeof aside, "%s.%s", name, date);
     struct stat st;
-    if (fstatat(f->fd, aside, &st, AT_SYMLINK_NOFOLLOW) == 0)
-      continue;
+    if (fstatat(f->fd, aside, &st, AT_SYMLINK_NOFOLLOW) == 0) continue;
     if (renameat(f->fd, name, f->fd, aside) != 0 && errno != ENOENT)
       return err_set_errno(e, "%s/%s: cannot be set aside", f->path, name);
     return 0;

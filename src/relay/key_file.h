@@ -1,5 +1,5 @@
-/* Small files of a state folder: read whole and bounded, and replaced at once: a crash or another process sees the old or the
-   new one, never a part. Writers hold the folder's lock. */
+/* Small files of a state folder: read whole and bounded, and replaced at once: a crash or another process sees the old
+   or the new one, never a part. Writers hold the folder's lock. */
 #ifndef RELAY_KEY_FILE_H
 #define RELAY_KEY_FILE_H
 
@@ -23,8 +23,10 @@ void folder_unlock(int lock);
 int folder_adopt(const struct folder *f, int fd, const char *name, struct err *e) MUST_USE;
 
 /* Reads all into out, NUL-terminated. ERR_NOT_NOW: not there (e untouched); ERR_AUTH: a secret that others may read. */
-int key_file_read(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n, struct err *e) MUST_USE;
-int key_file_write(const struct folder *f, const char *name, bool secret, const char *text, size_t n, struct err *e) MUST_USE;
+int key_file_read(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n,
+                  struct err *e) MUST_USE;
+int key_file_write(const struct folder *f, const char *name, bool secret, const char *text, size_t n,
+                   struct err *e) MUST_USE;
 /* Renames name to name.YYYYMMDD-HHMMSS, never over another; fine when there is no such file. */
 int key_file_set_aside(const struct folder *f, const char *name, int64_t now_s, struct err *e) MUST_USE;
 

@@ -1,5 +1,5 @@
-/* Control links. The hard thing is that nearly every call may end the link: link_down leaves the struct in place until the end of
-   the turn and the last job, and whoever called out looks at `state` again. */
+/* Control links. The hard thing is that nearly every call may end the link: link_down leaves the struct in place until
+   the end of the turn and the last job, and whoever called out looks at `state` again. */
 #include "relay/link.h"
 
 #include <stdio.h>
@@ -127,7 +127,8 @@ static void link_end_saying(struct link *l, enum refusal why, const char *text) 
   if (l->state == LINK_HELLO) METRIC_ADD(&l->worker->metrics, links_refused_total, 1);
   /* What strangers do is no news. */
   bool proven = l->owner != NULL || why == REFUSE_TOKEN_REVOKED || why == REFUSE_TOKEN_EXPIRED;
-  log_event(proven ? LOG_INFO : LOG_DEBUG, "link_ended", "owner", l->owner != NULL ? l->owner->name : "", "reason", refusal_name(why), NULL);
+  log_event(proven ? LOG_INFO : LOG_DEBUG, "link_ended", "owner", l->owner != NULL ? l->owner->name : "", "reason",
+            refusal_name(why), NULL);
   frame_goodbye_encode(&w, &f);
   l->in_turn = true;
   link_send(l, &w);
@@ -198,7 +199,8 @@ static int link_enter(struct link *l) {
 static void on_hello(struct link *l, struct reader body) {
   struct relay *r = l->worker->relay;
   struct frame_hello f;
-  struct frame_welcome welcome = {.version = WIRE_VERSION, .instance = r->instance, .heartbeat_ms = HEARTBEAT_MS, .warm = WARM_QUIET};
+  struct frame_welcome welcome = {
+      .version = WIRE_VERSION, .instance = r->instance, .heartbeat_ms = HEARTBEAT_MS, .warm = WARM_QUIET};
   uint8_t frame[FRAME_HEADER_BYTES + 512];
   struct writer w = writer_of(frame, sizeof frame);
   enum refusal why = frame_hello_decode(body, &f) == 0 ? hello_check(l, &f) : REFUSE_MALFORMED;
@@ -206,10 +208,13 @@ static void on_hello(struct link *l, struct reader body) {
   if (why == REFUSE_NONE) {
     rc = link_make_keys(l, f.share, welcome.share);
     if (rc == 0) rc = link_enter(l);
-    if (rc != 0) why = REFUSE_INTERNAL;    /* passing, also for ERR_LIMIT: lost links are among those that are counted */
+    if (rc != 0) why = REFUSE_INTERNAL; /* passing, also for ERR_LIMIT: lost links are among those that are counted */
   }
   if (why != REFUSE_NONE) {
-    link_end_saying(l, why, rc == ERR_LIMIT ? "the token has too many control links (run fewer agents with it, or try again in a minute)" : "");
+    link_end_saying(l, why,
+                    rc == ERR_LIMIT
+                        ? "the token has too many control links (run fewer agents with it, or try again in a minute)"
+                        : "");
     return;
   }
   memcpy(l->software, f.software, sizeof l->software);
@@ -341,7 +346,8 @@ static void link_tick(struct loop_timer *t) {
   uint64_t now_ms = loop_now_ms(l->worker->loop);
   bool lost = l->state == LINK_HELLO ? now_ms >= l->hello_by_ms : now_ms - l->heard_ms > LINK_SILENCE_MAX_MS;
   if (lost) {
-    log_event(l->owner != NULL ? LOG_INFO : LOG_DEBUG, "link_lost", "owner", l->owner != NULL ? l->owner->name : "", NULL);
+    log_event(l->owner != NULL ? LOG_INFO : LOG_DEBUG, "link_lost", "owner", l->owner != NULL ? l->owner->name : "",
+              NULL);
     link_down(l);
     return;
   }
@@ -369,8 +375,12 @@ static void link_tick(struct loop_timer *t) {
 static int link_take_over(struct link *l) {
   struct tls_takeover t;
   if (tls_conn_take_over(l->handshake.conn, &t) != 0) return ERR_NOT_NOW;
-  struct sealed_params p = {.suite = tls_suite_find(t.suite), .read_secret = t.client_secret, .write_secret = t.server_secret,
-                            .read_sequence = t.client_sequence, .write_sequence = t.server_sequence, .fragment_max = t.fragment_max};
+  struct sealed_params p = {.suite = tls_suite_find(t.suite),
+                            .read_secret = t.client_secret,
+                            .write_secret = t.server_secret,
+                            .read_sequence = t.client_sequence,
+                            .write_sequence = t.server_sequence,
+                            .fragment_max = t.fragment_max};
   memcpy(l->exporter, t.exporter, sizeof l->exporter);
   l->sealed = sealed_new(&p);
   wipe(&t, sizeof t);
@@ -402,9 +412,11 @@ static void link_shaken(struct handshake *h, bool ok) {
   link_ready(&l->io, EPOLLIN);     /* HELLO came in the same flight as Finished */
 }
 
-void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source, const struct client_hello *hello) {
+void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source,
+                 const struct client_hello *hello) {
   static const uint8_t alpn[] = "\x06" WIRE_ALPN;
-  struct tls_server_policy policy = {.host = hello->sni, .alpn = alpn, .alpn_n = sizeof alpn - 1, .tls13_only = true, .wants_exporter = true};
+  struct tls_server_policy policy = {
+      .host = hello->sni, .alpn = alpn, .alpn_n = sizeof alpn - 1, .tls13_only = true, .wants_exporter = true};
   struct link *l = calloc(1, sizeof *l);
   if (l == NULL) {
     sources_leave(w->relay->sources, source);

@@ -53,7 +53,8 @@ struct link {
 };
 
 /* Takes fd and the count of source. */
-void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source, const struct client_hello *hello);
+void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source,
+                 const struct client_hello *hello);
 struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]);
 /* A frame is written into the writer that this gives and sent with link_send; false when the link is down. */
 enum { LINK_FRAME_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES };

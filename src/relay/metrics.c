@@ -1,5 +1,5 @@
-/* The relay's numbers as text: Prometheus' exposition format and JSON. The hard thing is that tunnels carry texts that agents
-   chose: all of them pass through json_string, whose output is valid JSON and valid UTF-8 whatever the input. */
+/* The relay's numbers as text: Prometheus' exposition format and JSON. The hard thing is that tunnels carry texts that
+   agents chose: all of them pass through json_string, whose output is valid JSON and valid UTF-8 whatever the input. */
 #include "relay/metrics.h"
 
 #include <inttypes.h>
@@ -31,12 +31,9 @@ static void gauge(FILE *f, const char *name, const char *help, uint64_t value) {
 /* A label's value in the exposition format: backslash, quote and newline are escaped. */
 static void label_value(FILE *f, const char *text) {
   for (; *text != '\0'; text++) {
-    if (*text == '\\' || *text == '"')
-      fputc('\\', f);
-    if (*text == '\n')
-      fputs("\\n", f);
-    else
-      fputc(*text, f);
+    if (*text == '\\' || *text == '"') fputc('\\', f);
+    if (*text == '\n') fputs("\\n", f);
+    else fputc(*text, f);
   }
 }
 
@@ -44,13 +41,14 @@ char *metrics_text(const struct status *s) {
   char *text = NULL;
   size_t n = 0;
   FILE *f = open_memstream(&text, &n);
-  if (f == NULL)
-    return NULL;
+  if (f == NULL) return NULL;
 #define X(name, type, help) \
-  fprintf(f, "# HELP adit_%s %s\n# TYPE adit_%s %s\nadit_%s %" PRIu64 "\n", #name, help, #name, #type, #name, s->sum.name);
+  fprintf(f, "# HELP adit_%s %s\n# TYPE adit_%s %s\nadit_%s %" PRIu64 "\n", #name, help, #name, #type, #name, \
+          s->sum.name);
   METRIC_ROWS(X)
 #undef X
-  fputs("# HELP adit_streams_closed_total Streams that have ended, by reason\n# TYPE adit_streams_closed_total counter\n", f);
+  fputs("# HELP adit_streams_closed_total Streams that have ended, by reason\n"
+        "# TYPE adit_streams_closed_total counter\n", f);
   for (int i = 0; i < CLOSE_REASONS; i++)
     fprintf(f, "adit_streams_closed_total{reason=\"%s\"} %" PRIu64 "\n", close_reason_name((enum close_reason)i),
             s->sum.streams_closed[i]);
@@ -60,25 +58,23 @@ char *metrics_text(const struct status *s) {
   gauge(f, "certificate_expires_timestamp_seconds", "When the relay's certificate expires, seconds since 1970",
         (uint64_t)s->certificate_expires_s);
   gauge(f, "draining", "1 while the relay accepts nothing new and lets streams finish", s->draining ? 1 : 0);
-  fputs("# HELP adit_build_info Version of the running program\n# TYPE adit_build_info gauge\nadit_build_info{version=\"", f);
+  fputs("# HELP adit_build_info Version of the running program\n"
+        "# TYPE adit_build_info gauge\nadit_build_info{version=\"", f);
   label_value(f, s->version);
   fputs("\"} 1\n", f);
   return stream_finish(f, &text);
 }
 
-/* Length of the well-formed UTF-8 sequence (RFC 3629 section 4) at p, or 0. The text ends with a NUL, which is no continuation
-   byte, so nothing behind it is read. */
+/* Length of the well-formed UTF-8 sequence (RFC 3629 section 4) at p, or 0. The text ends with a NUL, which is no
+   continuation byte, so nothing behind it is read. */
 static size_t utf8_sequence(const unsigned char *p) {
   size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-  if (p[0] < 0xc2 || p[0] > 0xf4)
-    return 0;
+  if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
   unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;        /* no overlong forms */
-  unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;       /* no surrogates, nothing above U+10FFFF */
-  if (p[1] < low || p[1] > high)
-    return 0;
+  unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf; /* no surrogates, nothing above U+10FFFF */
+  if (p[1] < low || p[1] > high) return 0;
   for (size_t i = 2; i < n; i++)
-    if ((p[i] & 0xc0) != 0x80)
-      return 0;
+    if ((p[i] & 0xc0) != 0x80) return 0;
   return n;
 }
 
@@ -113,20 +109,17 @@ static void json_tunnel(FILE *f, const struct status_tunnel *t) {
   json_string(f, t->agent);
   fputs(",\"agent_address\":", f);
   json_string(f, t->agent_address);
-  if (t->tcp_port != 0)
-    fprintf(f, ",\"tcp_port\":%u", (unsigned)t->tcp_port);
-  else
-    fputs(",\"tcp_port\":null", f);
-  fprintf(f, ",\"streams_now\":%" PRIu64 ",\"streams_total\":%" PRIu64 ",\"age_s\":%" PRIu64 "}", t->streams_now, t->streams_total,
-          t->age_s);
+  if (t->tcp_port != 0) fprintf(f, ",\"tcp_port\":%u", (unsigned)t->tcp_port);
+  else fputs(",\"tcp_port\":null", f);
+  fprintf(f, ",\"streams_now\":%" PRIu64 ",\"streams_total\":%" PRIu64 ",\"age_s\":%" PRIu64 "}", t->streams_now,
+          t->streams_total, t->age_s);
 }
 
 char *status_json(const struct status *s) {
   char *text = NULL;
   size_t n = 0;
   FILE *f = open_memstream(&text, &n);
-  if (f == NULL)
-    return NULL;
+  if (f == NULL) return NULL;
   fputs("{\"version\":", f);
   json_string(f, s->version);
   fputs(",\"domain\":", f);
@@ -140,11 +133,11 @@ char *status_json(const struct status *s) {
 #undef X
   fputs("\"streams_closed_total\":{", f);
   for (int i = 0; i < CLOSE_REASONS; i++)
-    fprintf(f, "%s\"%s\":%" PRIu64, i == 0 ? "" : ",", close_reason_name((enum close_reason)i), s->sum.streams_closed[i]);
+    fprintf(f, "%s\"%s\":%" PRIu64, i == 0 ? "" : ",", close_reason_name((enum close_reason)i),
+            s->sum.streams_closed[i]);
   fputs("}},\"tunnels\":[", f);
   for (size_t i = 0; i < s->tunnels_n; i++) {
-    if (i != 0)
-      fputc(',', f);
+    if (i != 0) fputc(',', f);
     json_tunnel(f, &s->tunnels[i]);
   }
   fputs("]}\n", f);

@@ -1,5 +1,5 @@
-/* The relay's counters: one struct per worker, written by that worker only (relaxed atomics), summed when read. A row each in
-   METRIC_ROWS gives name, type and help, from which /metrics, /status and the struct are made. */
+/* The relay's counters: one struct per worker, written by that worker only (relaxed atomics), summed when read. A row
+   each in METRIC_ROWS gives name, type and help, from which /metrics, /status and the struct are made. */
 #ifndef RELAY_METRICS_H
 #define RELAY_METRICS_H
 

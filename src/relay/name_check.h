@@ -4,8 +4,8 @@
 
 #include "relay/context.h"
 
-/* Looks up a random label under the domain and makes a TLS handshake with what it finds, in a detached thread; logs a warning that
-   says what to do. Touches nothing of the relay after this call returns. */
+/* Looks up a random label under the domain and makes a TLS handshake with what it finds, in a detached thread; logs a
+   warning that says what to do. Touches nothing of the relay after this call returns. */
 void name_check_start(struct relay *r);
 
 #endif

@@ -1,7 +1,7 @@
-/* Raw ports in memory. Free ports stand in an array in no order: a random one is taken by swapping it with the last, so that
-   the cost is the same with ten thousand free or with one. The hard thing is the clock: it may step back, and ports restored
-   at start do not know the time yet; so quarantine is a list sorted by time, and those ports join it at the first call that
-   tells the time. */
+/* Raw ports in memory. Free ports stand in an array in no order: a random one is taken by swapping it with the last, so
+   that the cost is the same with ten thousand free or with one. The hard thing is the clock: it may step back, and
+   ports restored at start do not know the time yet; so quarantine is a list sorted by time, and those ports join it at
+   the first call that tells the time. */
 #include "relay/ports.h"
 
 #include <stdlib.h>
@@ -66,8 +66,7 @@ static void own_add(struct ports *p, struct port *port) {
   struct port_owner *o = map_get(p->owners, port->owner);
   if (o == NULL) {
     o = calloc(1, sizeof *o);
-    if (o == NULL)
-      return;
+    if (o == NULL) return;
     list_init(&o->quarantine);
     memcpy(o->id, port->owner, sizeof o->id);
     if (map_put(p->owners, o->id, o) != 0) {
@@ -80,12 +79,10 @@ static void own_add(struct ports *p, struct port *port) {
 }
 
 static void own_remove(struct ports *p, struct port *port) {
-  if (list_empty(&port->own))
-    return;
+  if (list_empty(&port->own)) return;
   struct port_owner *o = map_get(p->owners, port->owner);
   list_remove(&port->own);
-  if (--o->n > 0)
-    return;
+  if (--o->n > 0) return;
   (void)map_remove(p->owners, o->id);
   free(o);
 }
@@ -109,8 +106,7 @@ struct ports *ports_new(uint16_t from, uint16_t to, void (*random)(void *user, v
   ASSERT(from >= RAW_PORT_MIN && from <= to);
   size_t n = (size_t)(to - from) + 1;
   struct ports *p = calloc(1, sizeof *p);
-  if (p == NULL)
-    return NULL;
+  if (p == NULL) return NULL;
   p->table = calloc(n, sizeof *p->table);
   p->free = calloc(n, sizeof *p->free);
   p->owners = map_new(TOKEN_ID_BYTES);
@@ -133,13 +129,11 @@ struct ports *ports_new(uint16_t from, uint16_t to, void (*random)(void *user, v
 }
 
 void ports_free(struct ports *p) {
-  if (p == NULL)
-    return;
+  if (p == NULL) return;
   size_t at = 0;
   const void *key;
   void *o;
-  while (p->owners != NULL && map_next(p->owners, &at, &key, &o))
-    free(o);
+  while (p->owners != NULL && map_next(p->owners, &at, &key, &o)) free(o);
   map_free(p->owners);
   free(p->table);
   free(p->free);
@@ -151,8 +145,7 @@ static void quarantine_insert(struct ports *p, struct port *port, int64_t free_a
   port->state = PORT_QUARANTINED;
   port->free_at_s = free_at_s;
   struct list *after = p->quarantine.prev;
-  while (after != &p->quarantine && CONTAINER_OF(after, struct port, node)->free_at_s > free_at_s)
-    after = after->prev;
+  while (after != &p->quarantine && CONTAINER_OF(after, struct port, node)->free_at_s > free_at_s) after = after->prev;
   list_push_head(after, &port->node);
   own_add(p, port);
 }
@@ -165,8 +158,7 @@ static void quarantine_advance(struct ports *p, int64_t now_s) {
   }
   while (!list_empty(&p->quarantine)) {
     struct port *port = CONTAINER_OF(p->quarantine.next, struct port, node);
-    if (port->free_at_s > now_s)
-      return;
+    if (port->free_at_s > now_s) return;
     quarantine_remove(p, port);
     free_push(p, port);
   }
@@ -186,11 +178,11 @@ static void hold(struct ports *p, struct port *port, const uint8_t owner[TOKEN_I
   set_owner(port, owner, label);
 }
 
-void ports_restore(struct ports *p, uint16_t number, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t free_at_s) {
+void ports_restore(struct ports *p, uint16_t number, const uint8_t owner[TOKEN_ID_BYTES], const char *label,
+                   int64_t free_at_s) {
   struct port *port = port_of(p, number);
   /* The range may have been made smaller since the lease was written. */
-  if (port == NULL || port->state == PORT_HELD || port->state == PORT_EXCLUDED)
-    return;
+  if (port == NULL || port->state == PORT_HELD || port->state == PORT_EXCLUDED) return;
   detach(p, port);
   set_owner(port, owner, label);
   if (free_at_s != 0) {
@@ -210,33 +202,32 @@ static uint32_t random_below(struct ports *p, uint32_t n) {
   return v % n;
 }
 
-int ports_take(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s, uint16_t *number) {
+int ports_take(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s,
+               uint16_t *number) {
   quarantine_advance(p, now_s);
-  if (p->free_n == 0)
-    return ERR_LIMIT;
+  if (p->free_n == 0) return ERR_LIMIT;
   *number = p->free[random_below(p, p->free_n)];
   hold(p, port_of(p, *number), owner, label);
   return 0;
 }
 
-int ports_take_own(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, size_t own_max, int64_t now_s, uint16_t *number) {
+int ports_take_own(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, size_t own_max,
+                   int64_t now_s, uint16_t *number) {
   quarantine_advance(p, now_s);
   const struct port_owner *o = map_get(p->owners, owner);
-  if (o == NULL || o->n <= own_max)
-    return ERR_NOT_NOW;
+  if (o == NULL || o->n <= own_max) return ERR_NOT_NOW;
   struct port *port = CONTAINER_OF(o->quarantine.next, struct port, own);
   *number = number_of(p, port);
   hold(p, port, owner, label);
   return 0;
 }
 
-int ports_take_back(struct ports *p, uint16_t number, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s) {
+int ports_take_back(struct ports *p, uint16_t number, const uint8_t owner[TOKEN_ID_BYTES], const char *label,
+                    int64_t now_s) {
   struct port *port = port_of(p, number);
-  if (port == NULL)
-    return ERR_USAGE;
+  if (port == NULL) return ERR_USAGE;
   quarantine_advance(p, now_s);
-  if (port->state == PORT_HELD || port->state == PORT_EXCLUDED)
-    return ERR_CONFLICT;
+  if (port->state == PORT_HELD || port->state == PORT_EXCLUDED) return ERR_CONFLICT;
   if (port->state == PORT_QUARANTINED &&
       (memcmp(port->owner, owner, TOKEN_ID_BYTES) != 0 || strcmp(port->label, label) != 0))
     return ERR_CONFLICT;
@@ -246,16 +237,14 @@ int ports_take_back(struct ports *p, uint16_t number, const uint8_t owner[TOKEN_
 
 void ports_release(struct ports *p, uint16_t number, int64_t now_s) {
   struct port *port = port_of(p, number);
-  if (port == NULL || port->state != PORT_HELD)
-    return;
+  if (port == NULL || port->state != PORT_HELD) return;
   detach(p, port);
   quarantine_insert(p, port, now_s + PORT_QUARANTINE_S);
 }
 
 void ports_exclude(struct ports *p, uint16_t number) {
   struct port *port = port_of(p, number);
-  if (port == NULL)
-    return;
+  if (port == NULL) return;
   detach(p, port);
   port->state = PORT_EXCLUDED;
 }

@@ -1,5 +1,5 @@
-/* Which raw port is whose: random, O(1) also when nearly exhausted (a shuffled free list), quarantine after release. In memory,
-   no I/O: the state database is written by the caller before a port is announced. Not thread-safe. */
+/* Which raw port is whose: random, O(1) also when nearly exhausted (a shuffled free list), quarantine after release. In
+   memory, no I/O: the state database is written by the caller before a port is announced. Not thread-safe. */
 #ifndef RELAY_PORTS_H
 #define RELAY_PORTS_H
 
@@ -9,15 +9,21 @@ struct ports;
 /* from..to inclusive, from >= RAW_PORT_MIN. random(p, n) fills p. */
 struct ports *ports_new(uint16_t from, uint16_t to, void (*random)(void *user, void *p, size_t n), void *user) MUST_USE;
 void ports_free(struct ports *p);
-/* A lease read from the state at start: held by or quarantined for its owner's label until free_at_s (0: PORT_QUARANTINE_S from now). */
-void ports_restore(struct ports *p, uint16_t port, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t free_at_s);
+/* A lease read from the state at start: held by or quarantined for its owner's label until free_at_s (0:
+   PORT_QUARANTINE_S from now). */
+void ports_restore(struct ports *p, uint16_t port, const uint8_t owner[TOKEN_ID_BYTES], const char *label,
+                   int64_t free_at_s);
 /* A free port at random: ERR_LIMIT when exhausted. Taken (by owner, label) from then on. */
-int ports_take(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s, uint16_t *port) MUST_USE;
-/* The owner's own port that is longest in quarantine, if it has more than own_max of those: or else whoever opens and closes
-   tunnels would soon have the whole range in quarantine. ERR_NOT_NOW: it has not. */
-int ports_take_own(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, size_t own_max, int64_t now_s, uint16_t *port) MUST_USE;
-/* That very port: fine when free, or quarantined for the same owner and label; ERR_CONFLICT otherwise; ERR_USAGE outside the range. */
-int ports_take_back(struct ports *p, uint16_t port, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s) MUST_USE;
+int ports_take(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s,
+               uint16_t *port) MUST_USE;
+/* The owner's own port that is longest in quarantine, if it has more than own_max of those: or else whoever opens and
+   closes tunnels would soon have the whole range in quarantine. ERR_NOT_NOW: it has not. */
+int ports_take_own(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, size_t own_max,
+                   int64_t now_s, uint16_t *port) MUST_USE;
+/* That very port: fine when free, or quarantined for the same owner and label; ERR_CONFLICT otherwise; ERR_USAGE
+   outside the range. */
+int ports_take_back(struct ports *p, uint16_t port, const uint8_t owner[TOKEN_ID_BYTES], const char *label,
+                    int64_t now_s) MUST_USE;
 void ports_release(struct ports *p, uint16_t port, int64_t now_s);   /* into quarantine */
 /* This port cannot be bound on this host: never offered again. */
 void ports_exclude(struct ports *p, uint16_t port);

@@ -1,5 +1,5 @@
-/* Raw ports. The listener belongs to the port and not to a link: an agent that takes its port back while the old listener is still
-   open has it turned to the new tunnel. */
+/* Raw ports. The listener belongs to the port and not to a link: an agent that takes its port back while the old
+   listener is still open has it turned to the new tunnel. */
 #include "relay/raw.h"
 
 #include <stdlib.h>
@@ -101,7 +101,8 @@ static void attach_here(struct loop *l, struct loop_msg *m) {
   struct raw_request *q = CONTAINER_OF(m, struct raw_request, msg);
   if (l == NULL) return;
   struct raw_port *p = map_get(q->to->raw_ports, &q->port);
-  if (p != NULL && p->tunnel->serial > q->tunnel->serial) {  /* the requests of two tunnels of one label have overtaken each other */
+  if (p != NULL && p->tunnel->serial > q->tunnel->serial) {
+    /* The requests of two tunnels of one label have overtaken each other. */
     q->result = ERR_NOT_NOW;
     tunnel_unref(q->to->relay->registry, q->tunnel);
   } else if (p != NULL) {
@@ -116,7 +117,8 @@ static void attach_here(struct loop *l, struct loop_msg *m) {
   loop_post(q->from->loop, &q->msg);
 }
 
-void raw_attach(struct raw_request *q, struct worker *from, uint16_t port, struct tunnel *t, void (*done)(struct raw_request *q)) {
+void raw_attach(struct raw_request *q, struct worker *from, uint16_t port, struct tunnel *t,
+                void (*done)(struct raw_request *q)) {
   q->from = from;
   q->to = raw_worker(from->relay, port);
   q->tunnel = tunnel_ref(t);

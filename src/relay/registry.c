@@ -1,5 +1,6 @@
-/* Owners, tunnels and links of a relay. The hard thing is lifetime: a visitor on another worker may hold a tunnel after it has
-   been closed or replaced, so tunnels and owners go when their last reference goes, while the maps say what is current. */
+/* Owners, tunnels and links of a relay. The hard thing is lifetime: a visitor on another worker may hold a tunnel after
+   it has been closed or replaced, so tunnels and owners go when their last reference goes, while the maps say what is
+   current. */
 #include "relay/registry.h"
 
 #include <stdio.h>
@@ -187,7 +188,9 @@ struct tunnel *registry_find(struct registry *g, const char *label) {
 
 int registry_link_put(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES], struct worker *w) {
   pthread_mutex_lock(&g->lock);
-  int rc = map_get(g->links, id) != NULL ? ERR_CONFLICT : o->links >= o->max_tunnels + LINKS_SPARE_PER_TOKEN ? ERR_LIMIT : 0;
+  int rc = 0;
+  if (map_get(g->links, id) != NULL) rc = ERR_CONFLICT;
+  else if (o->links >= o->max_tunnels + LINKS_SPARE_PER_TOKEN) rc = ERR_LIMIT;
   if (rc == 0) rc = map_put(g->links, id, w);
   if (rc == 0) o->links++;
   pthread_mutex_unlock(&g->lock);

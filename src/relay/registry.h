@@ -1,5 +1,5 @@
-/* Who is here: owners (tokens), tunnels by label, and which worker serves which control link. The only state that all workers
-   share; one mutex, held for a look-up and never across I/O. Tunnels and owners are counted by references. */
+/* Who is here: owners (tokens), tunnels by label, and which worker serves which control link. The only state that all
+   workers share; one mutex, held for a look-up and never across I/O. Tunnels and owners are counted by references. */
 #ifndef RELAY_REGISTRY_H
 #define RELAY_REGISTRY_H
 
@@ -58,8 +58,9 @@ int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) MUST_U
 bool registry_mark_ended(struct registry *g, int64_t now_s);
 static inline bool owner_has_ended(const struct owner *o) { return __atomic_load_n(&o->ended, __ATOMIC_RELAXED); }
 
-/* Puts a tunnel in its place. *replaced is a reference to the one it takes over from, or NULL. ERR_LIMIT: the owner has too many;
-   ERR_CONFLICT: the one that is there has a higher incarnation. On success the registry holds a reference of its own. */
+/* Puts a tunnel in its place. *replaced is a reference to the one it takes over from, or NULL. ERR_LIMIT: the owner has
+   too many; ERR_CONFLICT: the one that is there has a higher incarnation. On success the registry holds a reference of
+   its own. */
 int registry_put(struct registry *g, struct tunnel *t, struct tunnel **replaced) MUST_USE;
 /* Takes it out, unless another has replaced it already. */
 void registry_remove(struct registry *g, struct tunnel *t);
@@ -67,7 +68,8 @@ struct tunnel *registry_find(struct registry *g, const char *label);  /* a new r
 struct tunnel *tunnel_ref(struct tunnel *t);
 void tunnel_unref(struct registry *g, struct tunnel *t);
 
-/* ERR_CONFLICT: that id is there; ERR_LIMIT: the owner has LINKS_SPARE_PER_TOKEN more links than it may have tunnels. */
+/* ERR_CONFLICT: that id is there; ERR_LIMIT: the owner has LINKS_SPARE_PER_TOKEN more links than it may have
+   tunnels. */
 int registry_link_put(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES], struct worker *w) MUST_USE;
 struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_BYTES]);
 void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES]);

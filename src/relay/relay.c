@@ -1,5 +1,5 @@
-/* The relay's life: open the state, bind, run the workers, wait for a signal, drain, stop. The main thread does nothing else but
-   wait for signals on a loop of its own. */
+/* The relay's life: open the state, bind, run the workers, wait for a signal, drain, stop. The main thread does nothing
+   else but wait for signals on a loop of its own. */
 #include "relay/relay.h"
 
 #include <dirent.h>
@@ -27,8 +27,8 @@
 #include "relay/registry.h"
 #include "relay/worker.h"
 
-/* The longest way of a message and its answers is that of a raw port which is being bound while all ends: to the keeper and back, to
-   the port's worker and back, and the port's release. */
+/* The longest way of a message and its answers is that of a raw port which is being bound while all ends: to the keeper
+   and back, to the port's worker and back, and the port's release. */
 enum { DRAIN_POLL_MS = 10, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8 };
 
 /* The main thread's part. */
@@ -50,8 +50,9 @@ static uint64_t monotonic_ms(void) {
 
 /* Preparation */
 
-/* SO_REUSEPORT would let a second relay of the same user share our port silently, so each address is first taken without it: that
-   finds a busy one, and turns port 0 into a number. The socket is held until the workers' own are bound, so that nobody comes between. */
+/* SO_REUSEPORT would let a second relay of the same user share our port silently, so each address is first taken
+   without it: that finds a busy one, and turns port 0 into a number. The socket is held until the workers' own are
+   bound, so that nobody comes between. */
 static int hold_listen(struct addr *a, int *held, struct err *e) {
   uint16_t port = 0;
   int fd = net_listen_tcp(a, 1, false, e);
@@ -77,7 +78,8 @@ static int settle_listens(struct relay *r, struct err *e) {
     char text[64];
     struct addr a = o->listens[i];
     int rc = hold_listen(&a, &r->held[r->held_n], e);
-    if (rc != 0 && a.u.any.sa_family == AF_INET6 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) && o->listens_n > 1) {
+    if (rc != 0 && a.u.any.sa_family == AF_INET6 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) &&
+        o->listens_n > 1) {
       addr_format(&a, text, sizeof text);
       log_event(LOG_WARN, "no_ipv6", "listen", text, "what_to_do", "this host has no IPv6: serving IPv4 only", NULL);
       continue;
@@ -87,7 +89,9 @@ static int settle_listens(struct relay *r, struct err *e) {
     r->held_n++;
   }
   o->listens_n = kept;
-  return kept > 0 ? 0 : err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
+  return kept > 0
+             ? 0
+             : err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
 }
 
 /* Agents would be told of a wrong one long after the start. */
@@ -100,7 +104,8 @@ static int check_tcp_listen(const struct relay_options *o, struct err *e) {
 }
 
 static bool addr_is_any(const struct addr *a) {
-  return a->u.any.sa_family == AF_INET ? a->u.v4.sin_addr.s_addr == INADDR_ANY : IN6_IS_ADDR_UNSPECIFIED(&a->u.v6.sin6_addr);
+  return a->u.any.sa_family == AF_INET ? a->u.v4.sin_addr.s_addr == INADDR_ANY
+                                       : IN6_IS_ADDR_UNSPECIFIED(&a->u.v6.sin6_addr);
 }
 
 /* How the world reaches us: --public, else the address that we listen on, else our name. */
@@ -119,11 +124,15 @@ static int operator_read(const char *path, uint8_t key[ED25519_KEY_BYTES], struc
   char text[OPERATOR_FILE_MAX_BYTES];
   FILE *f = fopen(path, "re");
   if (f == NULL)
-    return err_set(e, ERR_IO, "operator key %.200s: %s (it must be readable by the relay's user)", path, strerror(errno));
+    return err_set(e, ERR_IO, "operator key %.200s: %s (it must be readable by the relay's user)", path,
+                   strerror(errno));
   size_t n = fread(text, 1, sizeof text, f);
   (void)fclose(f);
   if (operator_key_decode(text, n, key) != 0)
-    return err_set(e, ERR_SYNTAX, "operator key %.200s: not an operator's public key (copy operator.pub from the state folder of the other relay)", path);
+    return err_set(e, ERR_SYNTAX,
+                   "operator key %.200s: not an operator's public key (copy operator.pub from the state folder of the "
+                   "other relay)",
+                   path);
   return 0;
 }
 
@@ -133,7 +142,8 @@ static int read_operators(struct relay *r, struct err *e) {
   if (r->operators == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   int rc = state_operator_public(r->state, r->operators[0], e);
   r->operators_n = 1;
-  for (size_t i = 0; rc == 0 && i < o->operators_n; i++) rc = operator_read(o->operator_files[i], r->operators[r->operators_n++], e);
+  for (size_t i = 0; rc == 0 && i < o->operators_n; i++)
+    rc = operator_read(o->operator_files[i], r->operators[r->operators_n++], e);
   return rc;
 }
 
@@ -164,8 +174,10 @@ static int relay_open(struct relay *r, struct err *e) {
   if (rc == 0) rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, &r->certs, e);
   if (rc == 0) rc = read_operators(r, e);
   if (rc == 0) rc = remember_settings(r, e);
-  if (rc == 0 && ((r->sources = sources_new()) == NULL || registry_new(r, &r->registry) != 0)) rc = err_set(e, ERR_NOMEM, "relay: out of memory");
-  if (rc == 0 && random_bytes(&r->instance, sizeof r->instance) != 0) rc = err_set(e, ERR_CRYPTO, "relay: no randomness");
+  if (rc == 0 && ((r->sources = sources_new()) == NULL || registry_new(r, &r->registry) != 0))
+    rc = err_set(e, ERR_NOMEM, "relay: out of memory");
+  if (rc == 0 && random_bytes(&r->instance, sizeof r->instance) != 0)
+    rc = err_set(e, ERR_CRYPTO, "relay: no randomness");
   return rc;
 }
 
@@ -180,7 +192,8 @@ static int announce_embedded(struct relay *r, struct err *e) {
   int rc = describe_self(r, &self, e);
   if (rc == 0) rc = issue_token(r->state, &q, time(NULL), token, e);
   if (rc != 0) return rc;
-  if (dprintf(o->ready_fd, "TOKEN %s\nCA %s/authority.pem\n", token, o->state_dir) < 0) rc = err_set_errno(e, "relay: cannot answer the program that started it");
+  if (dprintf(o->ready_fd, "TOKEN %s\nCA %s/authority.pem\n", token, o->state_dir) < 0)
+    rc = err_set_errno(e, "relay: cannot answer the program that started it");
   wipe(token, sizeof token);
   return rc;
 }
@@ -207,8 +220,8 @@ static int workers_run(struct relay *r, struct err *e) {
   return rc;
 }
 
-/* Ends all threads but this one, and then lets what was still on its way between them arrive: a port that was being taken goes
-   into quarantine, a data connection that was being passed on is closed. */
+/* Ends all threads but this one, and then lets what was still on its way between them arrive: a port that was being
+   taken goes into quarantine, a data connection that was being passed on is closed. */
 static void serve_end(struct relay *r) {
   for (unsigned i = 0; i < r->workers_n; i++) {
     if (r->workers[i].running) worker_order(&r->workers[i], ORDER_STOP);
@@ -225,7 +238,8 @@ static void serve_end(struct relay *r) {
 
 static uint64_t streams_now(struct relay *r) {
   uint64_t n = 0;
-  for (unsigned i = 0; i < r->workers_n; i++) n += __atomic_load_n(&r->workers[i].metrics.streams_now, __ATOMIC_RELAXED);
+  for (unsigned i = 0; i < r->workers_n; i++)
+    n += __atomic_load_n(&r->workers[i].metrics.streams_now, __ATOMIC_RELAXED);
   return n;
 }
 
@@ -271,7 +285,8 @@ static int relay_snapshot(void *user, struct status *s) {
   return registry_list(r->registry, monotonic_ms(), &s->tunnels, &s->tunnels_n);
 }
 
-/* Links end once the visitors that were already here have their streams, which need the links' data connections and outlive them. */
+/* Links end once the visitors that were already here have their streams, which need the links' data connections and
+   outlive them. */
 static void on_drain(struct loop_timer *t) {
   struct life *life = CONTAINER_OF(t, struct life, drain);
   struct relay *r = life->relay;
@@ -298,7 +313,8 @@ static void begin_drain(struct life *life) {
   state_unclaim(r->state);         /* what it gave out ends here: a successor may start */
   for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_CLOSE_DOORS);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
-  life->goodbye_by_ms = loop_now_ms(life->loop) + (r->options->drain_ms < DRAIN_VISITORS_MS ? r->options->drain_ms : DRAIN_VISITORS_MS);
+  life->goodbye_by_ms =
+      loop_now_ms(life->loop) + (r->options->drain_ms < DRAIN_VISITORS_MS ? r->options->drain_ms : DRAIN_VISITORS_MS);
   on_drain(&life->drain);
 }
 
@@ -337,7 +353,8 @@ static int life_begin(struct life *life, struct relay *r, struct err *e) {
   life->loop = loop_new(e);
   if (life->loop == NULL) return ERR_NOMEM;
   int rc = loop_io_add(life->loop, &life->signals, life->signal_fd, EPOLLIN, on_signal);
-  if (rc == 0 && r->options->alive_fd >= 0) rc = loop_io_add(life->loop, &life->alive, r->options->alive_fd, EPOLLIN, on_alive);
+  if (rc == 0 && r->options->alive_fd >= 0)
+    rc = loop_io_add(life->loop, &life->alive, r->options->alive_fd, EPOLLIN, on_alive);
   return rc == 0 ? 0 : err_set(e, rc, "relay: cannot wait for signals");
 }
 
@@ -353,7 +370,8 @@ static void announce(struct relay *r, uint16_t admin_port) {
     addr_format(&r->options->listens[i], listen + n, sizeof listen - n);
     n += strlen(listen + n);
   }
-  log_event(LOG_INFO, "relay_ready", "domain", r->options->domain, "listen", listen, "workers", LOG_U64(r->workers_n), NULL);
+  log_event(LOG_INFO, "relay_ready", "domain", r->options->domain, "listen", listen, "workers", LOG_U64(r->workers_n),
+            NULL);
   (void)snprintf(text, sizeof text, "READY=1\nSTATUS=listening on %s\nX_ADIT_PORT=%u\nX_ADIT_ADMIN=%u", listen,
                  addr_port(&r->options->listens[0]), admin_port);
   notify_systemd(text);
@@ -369,7 +387,9 @@ static void warn_of_open_admin(const struct addr *at) {
   if (addr_is_loopback(at)) return;
   addr_format(at, text, sizeof text);
   log_event(LOG_WARN, "admin_not_loopback", "listen", text, "what_to_do",
-            "/metrics and /status have no password: listen on 127.0.0.1, or let a firewall admit only those who may read them", NULL);
+            "/metrics and /status have no password: listen on 127.0.0.1, or let a firewall admit only those who may "
+            "read them",
+            NULL);
 }
 
 static int serve(struct relay *r, struct life *life, struct err *e) {
@@ -400,7 +420,8 @@ int relay_run(const struct relay_options *options, struct err *e) {
   memset(&r, 0, sizeof r);
   r.options = &copy;
   r.started_ms = monotonic_ms();
-  if (descriptors_raise_limit() != 0) log_event(LOG_WARN, "descriptor_limit", "what_to_do", "cannot be raised: set LimitNOFILE or ulimit -n", NULL);
+  if (descriptors_raise_limit() != 0)
+    log_event(LOG_WARN, "descriptor_limit", "what_to_do", "cannot be raised: set LimitNOFILE or ulimit -n", NULL);
   pthread_mutex_init(&r.ticket_lock, NULL);
   int rc = life_begin(&life, &r, e);
   if (rc == 0) rc = relay_open(&r, e);

@@ -1,5 +1,5 @@
-/* The table of sources. Every connection enters and leaves it once, so it is in parts, each with a lock of its own: workers rarely meet
-   in one, and hold it for a look-up only. */
+/* The table of sources. Every connection enters and leaves it once, so it is in parts, each with a lock of its own:
+   workers rarely meet in one, and hold it for a look-up only. */
 #include "relay/sources.h"
 
 #include <pthread.h>

@@ -1,6 +1,7 @@
-/* A relay's database: issued tokens, revocations, port leases and settings. The hard thing is that a relay and `adit token` use
-   it at the same time: every change is one transaction, waiting for another process is bounded, and the database is made under
-   the folder's lock, before SQLite opens it (closing a descriptor of our own later would drop SQLite's POSIX locks). */
+/* A relay's database: issued tokens, revocations, port leases and settings. The hard thing is that a relay and `adit
+   token` use it at the same time: every change is one transaction, waiting for another process is bounded, and the
+   database is made under the folder's lock, before SQLite opens it (closing a descriptor of our own later would drop
+   SQLite's POSIX locks). */
 #include "relay/state.h"
 
 #include <errno.h>
@@ -18,36 +19,37 @@ enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x61646974 /* "adit" */ };
 
 /* A revocation is kept apart from the tokens: a token that another operator issued is known here by its id only. */
 static const char schema[] =
-  "CREATE TABLE token(id BLOB PRIMARY KEY, name TEXT NOT NULL, max_tunnels INTEGER NOT NULL, issued_s INTEGER NOT NULL,"
-  " expires_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-  "CREATE INDEX token_name ON token(name);"
-  "CREATE TABLE revocation(id BLOB PRIMARY KEY, revoked_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-  "CREATE TABLE port_lease(port INTEGER PRIMARY KEY, owner BLOB NOT NULL, label TEXT NOT NULL, free_at_s INTEGER NOT NULL) STRICT;"
-  "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
-  "PRAGMA application_id = 1633970548;"
-  "PRAGMA user_version = 1;";
+    "CREATE TABLE token(id BLOB PRIMARY KEY, name TEXT NOT NULL, max_tunnels INTEGER NOT NULL,"
+    " issued_s INTEGER NOT NULL, expires_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX token_name ON token(name);"
+    "CREATE TABLE revocation(id BLOB PRIMARY KEY, revoked_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE port_lease(port INTEGER PRIMARY KEY, owner BLOB NOT NULL, label TEXT NOT NULL,"
+    " free_at_s INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+    "PRAGMA application_id = 1633970548;"
+    "PRAGMA user_version = 1;";
 
 static const char *const statement_text[STATE_STATEMENTS] = {
-  [STATE_BEGIN] = "BEGIN IMMEDIATE",
-  [STATE_COMMIT] = "COMMIT",
-  [STATE_ROLLBACK] = "ROLLBACK",
-  [STATE_DATA_VERSION] = "PRAGMA data_version",
-  [STATE_SETTING_PUT] = "INSERT INTO setting VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2 WHERE value <> ?2",
-  [STATE_SETTING_GET] = "SELECT value FROM setting WHERE key = ?1",
-  [STATE_TOKEN_LIVE] = "SELECT 1 FROM token WHERE name = ?1 AND (expires_s = 0 OR expires_s > ?2)"
-                       " AND id NOT IN (SELECT id FROM revocation)",
-  [STATE_TOKEN_ADD] = "INSERT INTO token VALUES(?1, ?2, ?3, ?4, ?5)",
-  [STATE_TOKEN_LIST] = "SELECT t.id, t.name, t.max_tunnels, t.issued_s, t.expires_s, coalesce(r.revoked_s, 0)"
-                       " FROM token t LEFT JOIN revocation r ON r.id = t.id ORDER BY t.issued_s, t.name, t.id",
-  [STATE_TOKEN_KNOWN] = "SELECT 1 FROM token WHERE name = ?1",
-  [STATE_REVOKE_NAME] = "INSERT OR IGNORE INTO revocation SELECT id, ?2 FROM token WHERE name = ?1",
-  [STATE_REVOKE_ID] = "INSERT OR IGNORE INTO revocation VALUES(?1, ?2)",
-  [STATE_REVOKED] = "SELECT id FROM revocation",
-  [STATE_LEASE_PUT] = "INSERT OR REPLACE INTO port_lease VALUES(?1, ?2, ?3, ?4)",
-  [STATE_LEASE_DROP] = "DELETE FROM port_lease WHERE port = ?1",
-  /* In the order of time, which is the order that the quarantine takes cheaply. */
-  [STATE_LEASE_EACH] = "SELECT port, owner, label, free_at_s FROM port_lease ORDER BY free_at_s, port"
-};
+    [STATE_BEGIN] = "BEGIN IMMEDIATE",
+    [STATE_COMMIT] = "COMMIT",
+    [STATE_ROLLBACK] = "ROLLBACK",
+    [STATE_DATA_VERSION] = "PRAGMA data_version",
+    [STATE_SETTING_PUT] =
+        "INSERT INTO setting VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2 WHERE value <> ?2",
+    [STATE_SETTING_GET] = "SELECT value FROM setting WHERE key = ?1",
+    [STATE_TOKEN_LIVE] = "SELECT 1 FROM token WHERE name = ?1 AND (expires_s = 0 OR expires_s > ?2)"
+                         " AND id NOT IN (SELECT id FROM revocation)",
+    [STATE_TOKEN_ADD] = "INSERT INTO token VALUES(?1, ?2, ?3, ?4, ?5)",
+    [STATE_TOKEN_LIST] = "SELECT t.id, t.name, t.max_tunnels, t.issued_s, t.expires_s, coalesce(r.revoked_s, 0)"
+                         " FROM token t LEFT JOIN revocation r ON r.id = t.id ORDER BY t.issued_s, t.name, t.id",
+    [STATE_TOKEN_KNOWN] = "SELECT 1 FROM token WHERE name = ?1",
+    [STATE_REVOKE_NAME] = "INSERT OR IGNORE INTO revocation SELECT id, ?2 FROM token WHERE name = ?1",
+    [STATE_REVOKE_ID] = "INSERT OR IGNORE INTO revocation VALUES(?1, ?2)",
+    [STATE_REVOKED] = "SELECT id FROM revocation",
+    [STATE_LEASE_PUT] = "INSERT OR REPLACE INTO port_lease VALUES(?1, ?2, ?3, ?4)",
+    [STATE_LEASE_DROP] = "DELETE FROM port_lease WHERE port = ?1",
+    /* In the order of time, which is the order that the quarantine takes cheaply. */
+    [STATE_LEASE_EACH] = "SELECT port, owner, label, free_at_s FROM port_lease ORDER BY free_at_s, port"};
 
 /* Errors. */
 
@@ -56,20 +58,22 @@ static int db_error(const struct state *s, int rc, struct err *e) {
   const char *why = s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc);
   int system_errno = s->db != NULL ? sqlite3_system_errno(s->db) : 0;
   int kind = rc & 0xff;
-  if (kind == SQLITE_FULL || (kind != SQLITE_OK && system_errno == ENOSPC && (kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN)))
+  if (kind == SQLITE_FULL ||
+      (kind != SQLITE_OK && system_errno == ENOSPC && (kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN)))
     return err_set(e, ERR_IO, "%s/state.db: no space left on its file system (make room)", dir);
   switch (kind) {
   case SQLITE_BUSY:
   case SQLITE_LOCKED:
-    return err_set(e, ERR_TIMEOUT, "%s/state.db: another program has held it for %d s (end that program, or try again)", dir,
-                   STATE_BUSY_MS / 1000);
+    return err_set(e, ERR_TIMEOUT, "%s/state.db: another program has held it for %d s (end that program, or try again)",
+                   dir, STATE_BUSY_MS / 1000);
   case SQLITE_READONLY:
   case SQLITE_CANTOPEN:
   case SQLITE_PERM:
     return err_set(e, ERR_IO, "%s/state.db: not writable: %s (it and its folder must belong to this user)", dir,
                    system_errno != 0 ? strerror(system_errno) : why);
   case SQLITE_NOTADB:
-    return err_set(e, ERR_NOT_NOW, "%s/state.db: not a state database of adit (choose another folder with --state, or move it away)",
+    return err_set(e, ERR_NOT_NOW,
+                   "%s/state.db: not a state database of adit (choose another folder with --state, or move it away)",
                    dir);
   case SQLITE_CORRUPT:
     return err_set(e, ERR_NOT_NOW, "%s/state.db: damaged: %s (restore it from a backup)", dir, why);
@@ -82,7 +86,8 @@ static int db_error(const struct state *s, int rc, struct err *e) {
 }
 
 static int row_error(const struct state *s, struct err *e) {
-  return err_set(e, ERR_NOT_NOW, "%s/state.db: damaged: a row has an impossible value (restore it from a backup)", s->folder.path);
+  return err_set(e, ERR_NOT_NOW, "%s/state.db: damaged: a row has an impossible value (restore it from a backup)",
+                 s->folder.path);
 }
 
 /* Statements: each is prepared when first used, and reset as soon as it is done. */
@@ -102,23 +107,19 @@ static struct query query_begin(struct state *s, enum state_statement which) {
 }
 
 static void query_bind_int(struct query *q, int at, int64_t v) {
-  if (q->rc == SQLITE_OK)
-    q->rc = sqlite3_bind_int64(q->statement, at, v);
+  if (q->rc == SQLITE_OK) q->rc = sqlite3_bind_int64(q->statement, at, v);
 }
 
 static void query_bind_text(struct query *q, int at, const char *text) {
-  if (q->rc == SQLITE_OK)
-    q->rc = sqlite3_bind_text(q->statement, at, text, -1, SQLITE_STATIC);
+  if (q->rc == SQLITE_OK) q->rc = sqlite3_bind_text(q->statement, at, text, -1, SQLITE_STATIC);
 }
 
 static void query_bind_bytes(struct query *q, int at, const void *p, int n) {
-  if (q->rc == SQLITE_OK)
-    q->rc = sqlite3_bind_blob(q->statement, at, p, n, SQLITE_STATIC);
+  if (q->rc == SQLITE_OK) q->rc = sqlite3_bind_blob(q->statement, at, p, n, SQLITE_STATIC);
 }
 
 static bool query_row(struct query *q) {
-  if (q->rc != SQLITE_OK && q->rc != SQLITE_ROW)
-    return false;
+  if (q->rc != SQLITE_OK && q->rc != SQLITE_ROW) return false;
   q->rc = sqlite3_step(q->statement);
   return q->rc == SQLITE_ROW;
 }
@@ -145,19 +146,15 @@ static int run(struct state *s, enum state_statement which, struct err *e) {
 
 /* Ends a transaction: commits when rc is 0, else takes everything back and returns rc. */
 static int finish(struct state *s, int rc, struct err *e) {
-  if (rc == 0)
-    rc = run(s, STATE_COMMIT, e);
-  if (rc != 0 && sqlite3_get_autocommit(s->db) == 0)
-    (void)run(s, STATE_ROLLBACK, NULL);
+  if (rc == 0) rc = run(s, STATE_COMMIT, e);
+  if (rc != 0 && sqlite3_get_autocommit(s->db) == 0) (void)run(s, STATE_ROLLBACK, NULL);
   return rc;
 }
 
 static bool column_bytes(sqlite3_stmt *row, int at, void *out, size_t n) {
-  if (sqlite3_column_type(row, at) != SQLITE_BLOB || sqlite3_column_bytes(row, at) != (int)n)
-    return false;
+  if (sqlite3_column_type(row, at) != SQLITE_BLOB || sqlite3_column_bytes(row, at) != (int)n) return false;
   const void *p = sqlite3_column_blob(row, at);
-  if (p == NULL)
-    return false;
+  if (p == NULL) return false;
   memcpy(out, p, n);
   return true;
 }
@@ -165,8 +162,7 @@ static bool column_bytes(sqlite3_stmt *row, int at, void *out, size_t n) {
 static bool column_text(sqlite3_stmt *row, int at, char *out, size_t cap) {
   const unsigned char *text = sqlite3_column_text(row, at);
   size_t n = text == NULL ? cap : (size_t)sqlite3_column_bytes(row, at);
-  if (n >= cap || memchr(text, '\0', n) != NULL)
-    return false;
+  if (n >= cap || memchr(text, '\0', n) != NULL) return false;
   memcpy(out, text, n + 1);
   return true;
 }
@@ -181,10 +177,8 @@ static int exec(struct state *s, const char *sql, struct err *e) {
 static int select_int(struct state *s, const char *sql, int64_t *out, struct err *e) {
   sqlite3_stmt *statement = NULL;
   int rc = sqlite3_prepare_v2(s->db, sql, -1, &statement, NULL);
-  if (rc == SQLITE_OK)
-    rc = sqlite3_step(statement);
-  if (rc == SQLITE_ROW)
-    *out = sqlite3_column_int64(statement, 0);
+  if (rc == SQLITE_OK) rc = sqlite3_step(statement);
+  if (rc == SQLITE_ROW) *out = sqlite3_column_int64(statement, 0);
   int result = rc == SQLITE_ROW ? 0 : db_error(s, rc, e);
   (void)sqlite3_finalize(statement);
   return result;
@@ -193,11 +187,10 @@ static int select_int(struct state *s, const char *sql, int64_t *out, struct err
 /* The file itself, so that its mode and owner do not depend on the umask or on who comes first. */
 static int make_file(struct state *s, struct err *e) {
   int fd = openat(s->folder.fd, "state.db", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0 && errno == EEXIST)
-    return 0;
+  if (fd < 0 && errno == EEXIST) return 0;
   if (fd < 0)
-    return err_set(e, ERR_IO, "%s/state.db: cannot be made: %s (the folder must be writable and have room)", s->folder.path,
-                   strerror(errno));
+    return err_set(e, ERR_IO, "%s/state.db: cannot be made: %s (the folder must be writable and have room)",
+                   s->folder.path, strerror(errno));
   int rc = folder_adopt(&s->folder, fd, "state.db", e);
   if (rc == 0 && fchmod(fd, 0600) != 0)
     rc = err_set_errno(e, "%s/state.db", s->folder.path);
@@ -208,41 +201,37 @@ static int make_file(struct state *s, struct err *e) {
 static int check_schema(struct state *s, struct err *e) {
   int64_t application = 0, version = 0, tables = 0;
   int rc = select_int(s, "PRAGMA application_id", &application, e);
-  if (rc == 0)
-    rc = select_int(s, "PRAGMA user_version", &version, e);
-  if (rc == 0)
-    rc = select_int(s, "SELECT count(*) FROM sqlite_schema", &tables, e);
-  if (rc != 0)
-    return rc;
+  if (rc == 0) rc = select_int(s, "PRAGMA user_version", &version, e);
+  if (rc == 0) rc = select_int(s, "SELECT count(*) FROM sqlite_schema", &tables, e);
+  if (rc != 0) return rc;
   if (application == 0 && version == 0 && tables == 0) {
     rc = exec(s, "BEGIN IMMEDIATE", e);
     return rc != 0 ? rc : finish(s, exec(s, schema, e), e);
   }
-  if (application != APPLICATION_ID)
-    return db_error(s, SQLITE_NOTADB, e);
+  if (application != APPLICATION_ID) return db_error(s, SQLITE_NOTADB, e);
   if (version > SCHEMA_VERSION)
-    return err_set(e, ERR_UNSUPPORTED, "%s/state.db: made by a newer adit: its version is %lld, this program knows %d (upgrade this program)",
+    return err_set(e, ERR_UNSUPPORTED,
+                   "%s/state.db: made by a newer adit: its version is %lld, this program knows %d (upgrade this "
+                   "program)",
                    s->folder.path, (long long)version, SCHEMA_VERSION);
-  if (version < SCHEMA_VERSION)
-    return db_error(s, SQLITE_NOTADB, e);
+  if (version < SCHEMA_VERSION) return db_error(s, SQLITE_NOTADB, e);
   return 0;
 }
 
 static int open_database(struct state *s, struct err *e) {
   int rc = make_file(s, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   char *path = NULL;
   if (asprintf(&path, "%s/state.db", s->folder.path) < 0)
     return err_set(e, ERR_NOMEM, "%s/state.db: out of memory", s->folder.path);
-  int opened = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_NOFOLLOW, NULL);
+  int opened =
+      sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_NOFOLLOW, NULL);
   free(path);
-  if (opened != SQLITE_OK)
-    return db_error(s, opened, e);
+  if (opened != SQLITE_OK) return db_error(s, opened, e);
   (void)sqlite3_extended_result_codes(s->db, 1);
   (void)sqlite3_busy_timeout(s->db, STATE_BUSY_MS);
-  /* FULL: a lease must not be forgotten by a power failure after its port was announced. A file system without shared memory
-     keeps its rollback journal, which is as safe. */
+  /* FULL: a lease must not be forgotten by a power failure after its port was announced. A file system without shared
+     memory keeps its rollback journal, which is as safe. */
   rc = exec(s, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF", e);
   return rc != 0 ? rc : check_schema(s, e);
 }
@@ -250,13 +239,11 @@ static int open_database(struct state *s, struct err *e) {
 int state_open(const char *dir, struct state **out, struct err *e) {
   *out = NULL;
   struct state *s = calloc(1, sizeof *s);
-  if (s == NULL)
-    return err_set(e, ERR_NOMEM, "state folder %s: out of memory", dir);
+  if (s == NULL) return err_set(e, ERR_NOMEM, "state folder %s: out of memory", dir);
   s->magic = STATE_MAGIC;
   s->claim = -1;
   int rc = folder_open(dir, &s->folder, e);
-  if (rc != 0)
-    goto fail;
+  if (rc != 0) goto fail;
   int lock = folder_lock(&s->folder, e);
   if (lock < 0) {
     rc = lock;
@@ -264,11 +251,9 @@ int state_open(const char *dir, struct state **out, struct err *e) {
   }
   /* The database first: a folder that is not ours gets no keys. */
   rc = open_database(s, e);
-  if (rc == 0)
-    rc = state_keys_prepare(s, e);
+  if (rc == 0) rc = state_keys_prepare(s, e);
   folder_unlock(lock);
-  if (rc != 0)
-    goto fail;
+  if (rc != 0) goto fail;
   *out = s;
   return 0;
 fail:
@@ -277,11 +262,9 @@ fail:
 }
 
 void state_close(struct state *s) {
-  if (s == NULL)
-    return;
+  if (s == NULL) return;
   CHECK_MAGIC(s, STATE_MAGIC);
-  for (size_t i = 0; i < STATE_STATEMENTS; i++)
-    (void)sqlite3_finalize(s->statements[i]);
+  for (size_t i = 0; i < STATE_STATEMENTS; i++) (void)sqlite3_finalize(s->statements[i]);
   (void)sqlite3_close(s->db);
   state_unclaim(s);
   folder_close(&s->folder);
@@ -291,15 +274,13 @@ void state_close(struct state *s) {
 
 int state_claim(struct state *s, struct err *e) {
   int lock = folder_lock_relay(&s->folder, e);
-  if (lock < 0)
-    return lock;
+  if (lock < 0) return lock;
   s->claim = lock;
   return 0;
 }
 
 void state_unclaim(struct state *s) {
-  if (s->claim >= 0)
-    folder_unlock(s->claim);
+  if (s->claim >= 0) folder_unlock(s->claim);
   s->claim = -1;
 }
 
@@ -318,10 +299,10 @@ int state_get(struct state *s, const char *key, char *value, size_t cap, struct 
   bool found = query_row(&q);
   bool good = found && column_text(q.statement, 0, value, cap);
   int rc = query_end(&q, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   if (!found)
-    return err_set(e, ERR_NOT_NOW, "state folder %s: it has no setting \"%s\" (start the relay with it once)", s->folder.path, key);
+    return err_set(e, ERR_NOT_NOW, "state folder %s: it has no setting \"%s\" (start the relay with it once)",
+                   s->folder.path, key);
   return good ? 0 : row_error(s, e);
 }
 
@@ -329,15 +310,15 @@ int state_get(struct state *s, const char *key, char *value, size_t cap, struct 
 
 int state_token_add(struct state *s, const struct certificate *c, struct err *e) {
   int rc = run(s, STATE_BEGIN, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   struct query live = query_begin(s, STATE_TOKEN_LIVE);
   query_bind_text(&live, 1, c->name);
   query_bind_int(&live, 2, c->issued_s);
   bool taken = query_row(&live);
   rc = query_end(&live, e);
   if (rc == 0 && taken)
-    rc = err_set(e, ERR_CONFLICT, "token %s: a live token has this name (choose another name, or revoke that one first)", c->name);
+    rc = err_set(e, ERR_CONFLICT,
+                 "token %s: a live token has this name (choose another name, or revoke that one first)", c->name);
   if (rc == 0) {
     struct query add = query_begin(s, STATE_TOKEN_ADD);
     query_bind_bytes(&add, 1, c->id, TOKEN_ID_BYTES);
@@ -363,8 +344,7 @@ int state_token_list(struct state *s, int (*each)(void *user, const struct state
     if (!column_bytes(q.statement, 0, t.id, sizeof t.id) || !column_text(q.statement, 1, t.name, sizeof t.name) ||
         max_tunnels < 0 || max_tunnels > UINT32_MAX)
       rc = row_error(s, e);
-    else
-      rc = each(user, &t);
+    else rc = each(user, &t);
   }
   int ended = query_end(&q, e);
   return rc != 0 ? rc : ended;
@@ -376,16 +356,14 @@ static int token_revoke(struct state *s, const char *name_or_id_hex, int64_t now
   query_bind_text(&known, 1, name_or_id_hex);
   bool is_name = query_row(&known);
   int rc = query_end(&known, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   uint8_t id[TOKEN_ID_BYTES];
   if (!is_name && hex_decode(name_or_id_hex, id, sizeof id) != 0)
-    return err_set(e, ERR_NOT_NOW, "token %s: this state has issued none of that name (see: adit token list)", name_or_id_hex);
+    return err_set(e, ERR_NOT_NOW, "token %s: this state has issued none of that name (see: adit token list)",
+                   name_or_id_hex);
   struct query q = query_begin(s, is_name ? STATE_REVOKE_NAME : STATE_REVOKE_ID);
-  if (is_name)
-    query_bind_text(&q, 1, name_or_id_hex);
-  else
-    query_bind_bytes(&q, 1, id, sizeof id);
+  if (is_name) query_bind_text(&q, 1, name_or_id_hex);
+  else query_bind_bytes(&q, 1, id, sizeof id);
   query_bind_int(&q, 2, now_s);
   return query_run(&q, e);
 }
@@ -395,7 +373,8 @@ int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_
   return rc != 0 ? rc : finish(s, token_revoke(s, name_or_id_hex, now_s, e), e);
 }
 
-int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user, struct err *e) {
+int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user,
+                  struct err *e) {
   struct query q = query_begin(s, STATE_REVOKED);
   int rc = 0;
   while (rc == 0 && query_row(&q)) {
@@ -432,7 +411,8 @@ int state_lease_drop(struct state *s, uint16_t port, struct err *e) {
   return query_run(&q, e);
 }
 
-int state_lease_each(struct state *s, int (*each)(void *user, const struct port_lease *lease), void *user, struct err *e) {
+int state_lease_each(struct state *s, int (*each)(void *user, const struct port_lease *lease), void *user,
+                     struct err *e) {
   struct query q = query_begin(s, STATE_LEASE_EACH);
   int rc = 0;
   while (rc == 0 && query_row(&q)) {
@@ -443,8 +423,7 @@ int state_lease_each(struct state *s, int (*each)(void *user, const struct port_
     if (port < 1 || port > UINT16_MAX || !column_bytes(q.statement, 1, lease.owner, sizeof lease.owner) ||
         !column_text(q.statement, 2, lease.label, sizeof lease.label))
       rc = row_error(s, e);
-    else
-      rc = each(user, &lease);
+    else rc = each(user, &lease);
   }
   int ended = query_end(&q, e);
   return rc != 0 ? rc : ended;

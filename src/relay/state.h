@@ -1,7 +1,7 @@
-/* What a relay keeps on disk, behind a small interface: issued tokens, revocations, port leases (SQLite, state.db) and key
-   files (0600): operator.key, operator.pub, ticket.key, authority.pem, authority.key. Opening makes what is missing.
-   Calls block: the relay makes them from one thread of its own, never from an event loop; a visitor's path never waits for it.
-   `adit token` uses the same calls while a relay runs (WAL, busy timeout). */
+/* What a relay keeps on disk, behind a small interface: issued tokens, revocations, port leases (SQLite, state.db) and
+   key files (0600): operator.key, operator.pub, ticket.key, authority.pem, authority.key. Opening makes what is
+   missing. Calls block: the relay makes them from one thread of its own, never from an event loop; a visitor's path
+   never waits for it. `adit token` uses the same calls while a relay runs (WAL, busy timeout). */
 #ifndef RELAY_STATE_H
 #define RELAY_STATE_H
 
@@ -12,8 +12,8 @@
 struct state;
 int state_open(const char *dir, struct state **out, struct err *e) MUST_USE;   /* makes dir (0700) and keys */
 void state_close(struct state *s);
-/* A relay serves from the folder: from now until state_unclaim or state_close no other may (leases and the authority are one
-   relay's). ERR_CONFLICT: another does. */
+/* A relay serves from the folder: from now until state_unclaim or state_close no other may (leases and the authority
+   are one relay's). ERR_CONFLICT: another does. */
 int state_claim(struct state *s, struct err *e) MUST_USE;
 void state_unclaim(struct state *s);
 
@@ -22,24 +22,43 @@ int state_operator_seed(struct state *s, uint8_t seed[ED25519_KEY_BYTES], struct
 int state_operator_public(struct state *s, uint8_t key[ED25519_KEY_BYTES], struct err *e) MUST_USE;
 /* Ticket keys, current first, then the previous; replaced when older than TICKET_LIFE_S. */
 int state_ticket_keys(struct state *s, int64_t now_s, struct ticket_key keys[2], size_t *n, struct err *e) MUST_USE;
-/* The authority for domain, made when missing (or when the domain has changed: the old one is kept aside under a dated name). */
+/* The authority for domain, made when missing (or when the domain has changed: the old one is kept aside under a dated
+   name). */
 int state_authority(struct state *s, const char *domain, struct authority **out, struct err *e) MUST_USE;
-/* The relay's settings that `adit token create` needs, remembered by the relay at its start, or by token create with defaults. */
+/* The relay's settings that `adit token create` needs, remembered by the relay at its start, or by token create with
+   defaults. */
 int state_set(struct state *s, const char *key, const char *value, struct err *e) MUST_USE;
-int state_get(struct state *s, const char *key, char *value, size_t cap, struct err *e) MUST_USE;  /* ERR_NOT_NOW: not there */
+/* ERR_NOT_NOW: it is not there. */
+int state_get(struct state *s, const char *key, char *value, size_t cap, struct err *e) MUST_USE;
 
-struct state_token { uint8_t id[TOKEN_ID_BYTES]; char name[TOKEN_NAME_MAX_CHARS + 1]; uint32_t max_tunnels; int64_t issued_s, expires_s, revoked_s; };
-int state_token_add(struct state *s, const struct certificate *c, struct err *e) MUST_USE; /* ERR_CONFLICT: a live one has that name */
-int state_token_list(struct state *s, int (*each)(void *user, const struct state_token *t), void *user, struct err *e) MUST_USE;
-int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_s, struct err *e) MUST_USE; /* ERR_NOT_NOW: no such */
-/* Revoked ids; calls each for every one. *version changes when the database has changed (PRAGMA data_version): cheap to poll. */
-int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user, struct err *e) MUST_USE;
+struct state_token {
+  uint8_t id[TOKEN_ID_BYTES];
+  char name[TOKEN_NAME_MAX_CHARS + 1];
+  uint32_t max_tunnels;
+  int64_t issued_s, expires_s, revoked_s;
+};
+/* ERR_CONFLICT: a live one has that name. */
+int state_token_add(struct state *s, const struct certificate *c, struct err *e) MUST_USE;
+int state_token_list(struct state *s, int (*each)(void *user, const struct state_token *t), void *user,
+                     struct err *e) MUST_USE;
+/* ERR_NOT_NOW: there is none of that name or id. */
+int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_s, struct err *e) MUST_USE;
+/* Revoked ids; calls each for every one. *version changes when the database has changed (PRAGMA data_version): cheap to
+   poll. */
+int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user,
+                  struct err *e) MUST_USE;
 int state_version(struct state *s, uint64_t *version) MUST_USE;
 
 /* Port leases: committed before the port is announced. */
-struct port_lease { uint16_t port; uint8_t owner[TOKEN_ID_BYTES]; char label[LABEL_CHARS + 1]; int64_t free_at_s; /* 0: held; else quarantined until then, for its owner only */ };
+struct port_lease {
+  uint16_t port;
+  uint8_t owner[TOKEN_ID_BYTES];
+  char label[LABEL_CHARS + 1];
+  int64_t free_at_s; /* 0: held; else quarantined until then, for its owner only */
+};
 int state_lease_put(struct state *s, const struct port_lease *lease, struct err *e) MUST_USE;
 int state_lease_drop(struct state *s, uint16_t port, struct err *e) MUST_USE;
-int state_lease_each(struct state *s, int (*each)(void *user, const struct port_lease *lease), void *user, struct err *e) MUST_USE;
+int state_lease_each(struct state *s, int (*each)(void *user, const struct port_lease *lease), void *user,
+                     struct err *e) MUST_USE;
 
 #endif

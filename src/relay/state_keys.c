@@ -1,6 +1,7 @@
-/* The key files of a state folder: operator.key, operator.pub, ticket.key, authority.pem, authority.key. The hard thing is that
-   an authority is two files: the key is written before the certificate and taken away after it, so that a certificate without
-   its key never stands there, whenever a crash comes. Secrets are read when asked for and kept nowhere. */
+/* The key files of a state folder: operator.key, operator.pub, ticket.key, authority.pem, authority.key. The hard thing
+   is that an authority is two files: the key is written before the certificate and taken away after it, so that a
+   certificate without its key never stands there, whenever a crash comes. Secrets are read when asked for and kept
+   nowhere. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,11 +18,14 @@
 enum { KEY_TEXT_CHARS = 43, SMALL_FILE_CAP = 1024 };  /* 32 bytes in base64url */
 
 static int malformed(const struct state *s, const char *name, struct err *e) {
-  return err_set(e, ERR_SYNTAX, "%s/%s: not what adit wrote there (restore it from a backup, or move it away to get a new one)",
+  return err_set(e, ERR_SYNTAX,
+                 "%s/%s: not what adit wrote there (restore it from a backup, or move it away to get a new one)",
                  s->folder.path, name);
 }
 
-static int no_random(struct err *e) { return err_set(e, ERR_CRYPTO, "keys: the system gave no random bytes (check its crypto library)"); }
+static int no_random(struct err *e) {
+  return err_set(e, ERR_CRYPTO, "keys: the system gave no random bytes (check its crypto library)");
+}
 
 /* Operator. */
 
@@ -29,8 +33,7 @@ static int operator_make(struct state *s, uint8_t seed[ED25519_KEY_BYTES], struc
   uint8_t public_key[ED25519_KEY_BYTES];
   char text[SMALL_FILE_CAP] = OPERATOR_KEY_PREFIX;
   size_t n = strlen(text);
-  if (ed25519_keypair(seed, public_key) != 0)
-    return no_random(e);
+  if (ed25519_keypair(seed, public_key) != 0) return no_random(e);
   n += base64url_encode(seed, ED25519_KEY_BYTES, text + n);
   text[n++] = '\n';
   int rc = key_file_write(&s->folder, "operator.key", true, text, n, e);
@@ -44,10 +47,10 @@ static int operator_read(struct state *s, uint8_t seed[ED25519_KEY_BYTES], struc
   const size_t prefix_n = strlen(OPERATOR_KEY_PREFIX);
   size_t n, seed_n = 0;
   int rc = key_file_read(&s->folder, "operator.key", true, text, sizeof text, &n, e);
-  if (rc != 0)
-    return rc;
+  if (rc != 0) return rc;
   if (n != prefix_n + KEY_TEXT_CHARS + 1 || memcmp(text, OPERATOR_KEY_PREFIX, prefix_n) != 0 || text[n - 1] != '\n' ||
-      base64url_decode(text + prefix_n, KEY_TEXT_CHARS, seed, ED25519_KEY_BYTES, &seed_n) != 0 || seed_n != ED25519_KEY_BYTES)
+      base64url_decode(text + prefix_n, KEY_TEXT_CHARS, seed, ED25519_KEY_BYTES, &seed_n) != 0 ||
+      seed_n != ED25519_KEY_BYTES)
     rc = malformed(s, "operator.key", e);
   wipe(text, sizeof text);
   return rc;
@@ -59,20 +62,18 @@ static int operator_public_prepare(struct state *s, struct err *e) {
   size_t n = 0;
   operator_key_encode(s->operator_public, want);
   int rc = key_file_read(&s->folder, "operator.pub", false, have, sizeof have, &n, e);
-  if (rc == 0 && strcmp(have, want) == 0)
-    return 0;
-  if (rc != 0 && rc != ERR_NOT_NOW)
-    return rc;
+  if (rc == 0 && strcmp(have, want) == 0) return 0;
+  if (rc != 0 && rc != ERR_NOT_NOW) return rc;
   return key_file_write(&s->folder, "operator.pub", false, want, strlen(want), e);
 }
 
 int state_keys_prepare(struct state *s, struct err *e) {
   uint8_t seed[ED25519_KEY_BYTES];
   int rc = operator_read(s, seed, e);
-  if (rc == ERR_NOT_NOW)
-    rc = operator_make(s, seed, e);
+  if (rc == ERR_NOT_NOW) rc = operator_make(s, seed, e);
   if (rc == 0 && ed25519_public(seed, s->operator_public) != 0)
-    rc = err_set(e, ERR_CRYPTO, "%s/operator.key: the crypto library refuses it (restore it from a backup)", s->folder.path);
+    rc = err_set(e, ERR_CRYPTO, "%s/operator.key: the crypto library refuses it (restore it from a backup)",
+                 s->folder.path);
   wipe(seed, sizeof seed);
   return rc != 0 ? rc : operator_public_prepare(s, e);
 }
@@ -100,8 +101,7 @@ struct kept_ticket_key {
 /* Cuts the word that ends with `end` off *at; NULL when there is none. */
 static char *word_cut(char **at, char end) {
   char *word = *at, *stop = strchr(word, end);
-  if (stop == NULL)
-    return NULL;
+  if (stop == NULL) return NULL;
   *stop = '\0';
   *at = stop + 1;
   return word;
@@ -109,15 +109,15 @@ static char *word_cut(char **at, char end) {
 
 static bool ticket_line_parse(char **at, struct kept_ticket_key *k) {
   const size_t prefix_n = strlen(TICKET_KEY_PREFIX);
-  if (strncmp(*at, TICKET_KEY_PREFIX, prefix_n) != 0)
-    return false;
+  if (strncmp(*at, TICKET_KEY_PREFIX, prefix_n) != 0) return false;
   *at += prefix_n;
   const char *id = word_cut(at, ' ');
   const char *created = id == NULL ? NULL : word_cut(at, ' ');
   const char *key = created == NULL ? NULL : word_cut(at, '\n');
   uint64_t id_value, created_value;
   size_t key_n = 0;
-  if (key == NULL || text_to_u64(id, UINT32_MAX, &id_value) != 0 || text_to_u64(created, INT64_MAX, &created_value) != 0 ||
+  if (key == NULL || text_to_u64(id, UINT32_MAX, &id_value) != 0 ||
+      text_to_u64(created, INT64_MAX, &created_value) != 0 ||
       base64url_decode(key, strlen(key), k->key.key, TICKET_KEY_BYTES, &key_n) != 0 || key_n != TICKET_KEY_BYTES)
     return false;
   k->key.id = (uint32_t)id_value;
@@ -130,15 +130,11 @@ static int tickets_read(struct state *s, struct kept_ticket_key keys[2], size_t 
   size_t text_n;
   *n = 0;
   int rc = key_file_read(&s->folder, "ticket.key", true, text, sizeof text, &text_n, e);
-  if (rc == ERR_NOT_NOW)
-    return 0;
-  if (rc != 0)
-    return rc;
+  if (rc == ERR_NOT_NOW) return 0;
+  if (rc != 0) return rc;
   char *at = text;
-  while (*n < 2 && *at != '\0' && ticket_line_parse(&at, &keys[*n]))
-    ++*n;
-  if (*n == 0 || at != text + text_n)
-    rc = malformed(s, "ticket.key", e);
+  while (*n < 2 && *at != '\0' && ticket_line_parse(&at, &keys[*n])) ++*n;
+  if (*n == 0 || at != text + text_n) rc = malformed(s, "ticket.key", e);
   wipe(text, sizeof text);
   return rc;
 }
@@ -148,8 +144,8 @@ static int tickets_write(struct state *s, const struct kept_ticket_key *keys, si
   size_t at = 0;
   for (size_t i = 0; i < n; i++) {
     (void)base64url_encode(keys[i].key.key, TICKET_KEY_BYTES, key);
-    at += (size_t)snprintf(text + at, sizeof text - at, TICKET_KEY_PREFIX "%" PRIu32 " %" PRId64 " %s\n", keys[i].key.id,
-                           keys[i].created_s, key);
+    at += (size_t)snprintf(text + at, sizeof text - at, TICKET_KEY_PREFIX "%" PRIu32 " %" PRId64 " %s\n",
+                           keys[i].key.id, keys[i].created_s, key);
   }
   int rc = key_file_write(&s->folder, "ticket.key", true, text, at, e);
   wipe(text, sizeof text);
@@ -159,12 +155,10 @@ static int tickets_write(struct state *s, const struct kept_ticket_key *keys, si
 
 /* The current key becomes the previous one, which verifies every ticket made under it until that has expired. */
 static int tickets_rotate(struct state *s, int64_t now_s, struct kept_ticket_key keys[2], size_t *n, struct err *e) {
-  if (*n > 0)
-    keys[1] = keys[0];
+  if (*n > 0) keys[1] = keys[0];
   keys[0].key.id = *n > 0 ? keys[1].key.id + 1 : 1;
   keys[0].created_s = now_s;
-  if (random_bytes(keys[0].key.key, TICKET_KEY_BYTES) != 0)
-    return no_random(e);
+  if (random_bytes(keys[0].key.key, TICKET_KEY_BYTES) != 0) return no_random(e);
   *n = *n > 0 ? 2 : 1;
   return tickets_write(s, keys, *n, e);
 }
@@ -172,8 +166,7 @@ static int tickets_rotate(struct state *s, int64_t now_s, struct kept_ticket_key
 int state_ticket_keys(struct state *s, int64_t now_s, struct ticket_key keys[2], size_t *n, struct err *e) {
   *n = 0;
   int lock = folder_lock(&s->folder, e);
-  if (lock < 0)
-    return lock;
+  if (lock < 0) return lock;
   struct kept_ticket_key kept[2];
   size_t kept_n = 0;
   int rc = tickets_read(s, kept, &kept_n, e);
@@ -181,8 +174,7 @@ int state_ticket_keys(struct state *s, int64_t now_s, struct ticket_key keys[2],
     rc = tickets_rotate(s, now_s, kept, &kept_n, e);
   folder_unlock(lock);
   if (rc == 0)
-    for (; *n < kept_n; ++*n)
-      keys[*n] = kept[*n].key;
+    for (; *n < kept_n; ++*n) keys[*n] = kept[*n].key;
   wipe(kept, sizeof kept);
   return rc;
 }
@@ -192,12 +184,9 @@ int state_ticket_keys(struct state *s, int64_t now_s, struct ticket_key keys[2],
 static int authority_write(struct state *s, const struct authority *a, struct err *e) {
   char *cert = NULL, *key = NULL;
   int rc = authority_cert_pem(a, &cert, e);
-  if (rc == 0)
-    rc = authority_key_pem(a, &key, e);
-  if (rc == 0)
-    rc = key_file_write(&s->folder, "authority.key", true, key, strlen(key), e);
-  if (rc == 0)
-    rc = key_file_write(&s->folder, "authority.pem", false, cert, strlen(cert), e);
+  if (rc == 0) rc = authority_key_pem(a, &key, e);
+  if (rc == 0) rc = key_file_write(&s->folder, "authority.key", true, key, strlen(key), e);
+  if (rc == 0) rc = key_file_write(&s->folder, "authority.pem", false, cert, strlen(cert), e);
   authority_pem_free(key);
   authority_pem_free(cert);
   return rc;
@@ -218,22 +207,21 @@ static int authority_read(struct state *s, struct authority **out, struct err *e
     rc = 0;
     goto done;
   }
-  if (rc != 0)
-    goto done;
+  if (rc != 0) goto done;
   rc = key_file_read(&s->folder, "authority.key", true, key, STATE_FILE_MAX_BYTES, &key_n, e);
   if (rc == ERR_NOT_NOW)
-    (void)err_set(e, rc, "%s/authority.key: missing, though authority.pem is there (restore it, or move authority.pem away for a new authority)",
+    (void)err_set(e, rc,
+                  "%s/authority.key: missing, though authority.pem is there (restore it, or move authority.pem away "
+                  "for a new authority)",
                   s->folder.path);
-  if (rc != 0)
-    goto done;
+  if (rc != 0) goto done;
   *out = authority_from_pem(cert, cert_n, key, key_n, e);
   if (*out == NULL) {
     rc = e != NULL && e->code != 0 ? e->code : ERR_SYNTAX;
     (void)err_prefix(e, "%s/authority.pem", s->folder.path);
   }
 done:
-  if (key != NULL)
-    wipe(key, STATE_FILE_MAX_BYTES);
+  if (key != NULL) wipe(key, STATE_FILE_MAX_BYTES);
   free(key);
   free(cert);
   return rc;
@@ -242,13 +230,10 @@ done:
 static int authority_replace(struct state *s, const char *domain, struct authority **out, struct err *e) {
   int64_t now_s = (int64_t)time(NULL);
   int rc = key_file_set_aside(&s->folder, "authority.pem", now_s, e);
-  if (rc == 0)
-    rc = key_file_set_aside(&s->folder, "authority.key", now_s, e);
-  if (rc != 0)
-    return rc;
+  if (rc == 0) rc = key_file_set_aside(&s->folder, "authority.key", now_s, e);
+  if (rc != 0) return rc;
   struct authority *a = authority_make(domain, e);
-  if (a == NULL)
-    return e != NULL && e->code != 0 ? e->code : ERR_CRYPTO;
+  if (a == NULL) return e != NULL && e->code != 0 ? e->code : ERR_CRYPTO;
   rc = authority_write(s, a, e);
   if (rc != 0) {
     authority_free(a);
@@ -261,16 +246,14 @@ static int authority_replace(struct state *s, const char *domain, struct authori
 int state_authority(struct state *s, const char *domain, struct authority **out, struct err *e) {
   *out = NULL;
   int lock = folder_lock(&s->folder, e);
-  if (lock < 0)
-    return lock;
+  if (lock < 0) return lock;
   struct authority *a = NULL;
   int rc = authority_read(s, &a, e);
   if (rc == 0 && a != NULL && !authority_covers(a, domain)) {
     authority_free(a);
     a = NULL;
   }
-  if (rc == 0 && a == NULL)
-    rc = authority_replace(s, domain, &a, e);
+  if (rc == 0 && a == NULL) rc = authority_replace(s, domain, &a, e);
   folder_unlock(lock);
   *out = a;
   return rc;

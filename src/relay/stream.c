@@ -1,5 +1,5 @@
-/* The handoff itself. At most once is a matter of order: everything that can fail is done before OPEN is written, the write is one
-   call on an empty socket buffer, and after it every failure is a reset of the visitor. */
+/* The handoff itself. At most once is a matter of order: everything that can fail is done before OPEN is written, the
+   write is one call on an empty socket buffer, and after it every failure is a reset of the visitor. */
 #include "relay/stream.h"
 
 #include <stdlib.h>
@@ -32,7 +32,8 @@ static int handoff_fresh(struct handoff *h, struct worker *w) {
   h->open.secret_n = hash_bytes(suite->hash);
   loop_random(w->loop, h->open.client_secret, h->open.secret_n);
   loop_random(w->loop, h->open.server_secret, h->open.secret_n);
-  struct sealed_params p = {.suite = suite, .read_secret = h->open.server_secret, .write_secret = h->open.client_secret};
+  struct sealed_params p = {
+      .suite = suite, .read_secret = h->open.server_secret, .write_secret = h->open.client_secret};
   h->sealed = sealed_new(&p);
   return h->sealed != NULL ? 0 : ERR_NOMEM;
 }
@@ -100,8 +101,8 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
   METRIC_SUB(&s->worker->metrics, streams_now, 1);
   (void)__atomic_sub_fetch(&s->tunnel->streams_now, 1, __ATOMIC_RELAXED);
   /* After the counts, so that who has read the line finds them true. */
-  log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor", LOG_U64(to_peer),
-            "from_visitor", LOG_U64(to_wire), NULL);
+  log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor",
+            LOG_U64(to_peer), "from_visitor", LOG_U64(to_wire), NULL);
   list_remove(&s->node);
   stream_forget_keys(s);
   tunnel_unref(s->worker->relay->registry, s->tunnel);
@@ -129,10 +130,16 @@ static void count_kind(struct worker *w, uint8_t kind) {
   if (kind == STREAM_TLS12) METRIC_ADD(&w->metrics, handshakes_terminated_total, 1);
 }
 
-/* After the handoff was prepared: from here on a TLS 1.3 visitor cannot be told anything any more, so failures are resets. */
+/* After the handoff was prepared: from here on a TLS 1.3 visitor cannot be told anything any more, so failures are
+   resets. */
 static void stream_run(const struct stream_params *p, struct handoff *h, const uint8_t *open, size_t open_n) {
-  struct pump_params params = {.wire_fd = p->wire_fd, .peer_fd = p->peer_fd, .sealed = h->sealed, .wire_prefix_n = ACCEPT_BYTES,
-                               .tls = h->open.kind == STREAM_TLS12 ? p->conn : NULL, .on_prefix = stream_accepted, .on_end = stream_ended,
+  struct pump_params params = {.wire_fd = p->wire_fd,
+                               .peer_fd = p->peer_fd,
+                               .sealed = h->sealed,
+                               .wire_prefix_n = ACCEPT_BYTES,
+                               .tls = h->open.kind == STREAM_TLS12 ? p->conn : NULL,
+                               .on_prefix = stream_accepted,
+                               .on_end = stream_ended,
                                .to_peer_counter = &p->worker->metrics.bytes_to_visitors_total,
                                .to_wire_counter = &p->worker->metrics.bytes_from_visitors_total};
   if (params.tls == NULL) tls_conn_free(p->conn);  /* TLS 1.3: the secrets are wiped here; raw: NULL */
@@ -140,7 +147,8 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
   struct err e;
   if (s != NULL) {
     params.user = s;
-    if (net_send(p->wire_fd, open, open_n) == (ssize_t)open_n && pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
+    if (net_send(p->wire_fd, open, open_n) == (ssize_t)open_n &&
+        pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
       count_kind(p->worker, h->open.kind);
       return;
     }

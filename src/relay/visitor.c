@@ -1,6 +1,7 @@
-/* A visitor's way to its stream. The handoff happens only when a data connection is at hand: until then the TLS object is kept, so
-   that a visitor who waited in vain can be told so (docs/protocol.md 6). And until then nothing of the visitor's has left this
-   process, so that one whose tunnel lost its link may seek the tunnel that has the label now: the agent is mostly back at once. */
+/* A visitor's way to its stream. The handoff happens only when a data connection is at hand: until then the TLS object
+   is kept, so that a visitor who waited in vain can be told so (docs/protocol.md 6). And until then nothing of the
+   visitor's has left this process, so that one whose tunnel lost its link may seek the tunnel that has the label now:
+   the agent is mostly back at once. */
 #include "relay/visitor.h"
 
 #include <stdlib.h>
@@ -147,7 +148,8 @@ static void visitor_seek(struct loop_timer *timer) {
 
 static void visitor_begin_seek(struct visitor *v) {
   if (v->seek_until_ms == 0) v->seek_until_ms = loop_now_ms(v->worker->loop) + VISITOR_SEEK_MS;
-  if (relay_draining(v->worker->relay) || loop_timer_set(v->worker->loop, &v->seek, 0, visitor_seek) != 0) visitor_refuse(v);
+  if (relay_draining(v->worker->relay) || loop_timer_set(v->worker->loop, &v->seek, 0, visitor_seek) != 0)
+    visitor_refuse(v);
 }
 
 static void visitor_answered(struct ask *a) {
@@ -167,8 +169,14 @@ static void visitor_answered(struct ask *a) {
     return;
   }
   loop_io_del(&v->io);
-  struct stream_params p = {.worker = v->worker, .tunnel = v->tunnel, .wire_fd = a->fd, .keys = a->keys, .peer_fd = v->fd,
-                            .conn = v->conn, .peer = v->peer, .local = v->local};
+  struct stream_params p = {.worker = v->worker,
+                            .tunnel = v->tunnel,
+                            .wire_fd = a->fd,
+                            .keys = a->keys,
+                            .peer_fd = v->fd,
+                            .conn = v->conn,
+                            .peer = v->peer,
+                            .local = v->local};
   if (stream_hand_off(&p) != 0) {
     visitor_refuse(v);
     return;
@@ -181,7 +189,8 @@ static void visitor_answered(struct ask *a) {
 static void visitor_ask(struct visitor *v) {
   METRIC_ADD(&v->worker->metrics, visitors_waiting_now, 1);
   v->state = VISITOR_WAITING;
-  if (!waiting_enter(v->tunnel) || loop_timer_set(v->worker->loop, &v->patience, VISITOR_WAIT_MS, visitor_impatient) != 0) {
+  if (!waiting_enter(v->tunnel) ||
+      loop_timer_set(v->worker->loop, &v->patience, VISITOR_WAIT_MS, visitor_impatient) != 0) {
     visitor_refuse(v);
     return;
   }
@@ -220,7 +229,8 @@ struct tunnel *visitor_tunnel(struct relay *r, const char *name, const struct ad
   return t;
 }
 
-static struct visitor *visitor_new(struct worker *w, const struct addr *peer, const struct addr *local, struct tunnel *t) {
+static struct visitor *visitor_new(struct worker *w, const struct addr *peer, const struct addr *local,
+                                   struct tunnel *t) {
   struct visitor *v = calloc(1, sizeof *v);
   if (v == NULL) return NULL;
   v->magic = VISITOR_MAGIC;
@@ -234,8 +244,8 @@ static struct visitor *visitor_new(struct worker *w, const struct addr *peer, co
   return v;
 }
 
-void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local, const struct source_key *source,
-                    const struct client_hello *hello, struct tunnel *t) {
+void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
+                    const struct source_key *source, const struct client_hello *hello, struct tunnel *t) {
   struct visitor *v = visitor_new(w, peer, local, t);
   if (v == NULL) {
     sources_leave(w->relay->sources, source);

@@ -1,5 +1,5 @@
-/* The pool of warm data connections. Few when quiet, doubling in a burst, decaying afterwards; first come, first served. A warm
-   connection that says anything, or ends, before OPEN is dead (docs/protocol.md 6). */
+/* The pool of warm data connections. Few when quiet, doubling in a burst, decaying afterwards; first come, first
+   served. A warm connection that says anything, or ends, before OPEN is dead (docs/protocol.md 6). */
 #include "relay/warm.h"
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Warm data connections of a link, and the visitors that want one. The pool belongs to the link's worker; visitors of other workers
-   ask by message, and the connection moves to them with its keys. */
+/* Warm data connections of a link, and the visitors that want one. The pool belongs to the link's worker; visitors of
+   other workers ask by message, and the connection moves to them with its keys. */
 #ifndef RELAY_WARM_H
 #define RELAY_WARM_H
 

@@ -25,7 +25,8 @@ static void listener_resume(struct loop_timer *t) {
 static void listener_pause(struct listener *l) {
   METRIC_ADD(&l->worker->metrics, connections_paused_total, 1);
   loop_io_set(&l->io, 0);
-  if (loop_timer_set(l->worker->loop, &l->resume, LISTENER_PAUSE_MS, listener_resume) != 0) loop_io_set(&l->io, EPOLLIN);
+  if (loop_timer_set(l->worker->loop, &l->resume, LISTENER_PAUSE_MS, listener_resume) != 0)
+    loop_io_set(&l->io, EPOLLIN);
 }
 
 static void listener_ready(struct loop_io *io, uint32_t events) {
@@ -46,7 +47,8 @@ static void listener_ready(struct loop_io *io, uint32_t events) {
   }
 }
 
-int listener_add(struct listener *l, struct worker *w, int fd, void (*accepted)(struct listener *, int, const struct addr *)) {
+int listener_add(struct listener *l, struct worker *w, int fd,
+                 void (*accepted)(struct listener *, int, const struct addr *)) {
   memset(l, 0, sizeof *l);
   l->worker = w;
   l->fd = fd;
@@ -109,8 +111,9 @@ static void act_stop(struct worker *w) {
 }
 
 static void orders_run(struct loop *l, struct loop_msg *m) {
-  static void (*const act[WORKER_ORDERS])(struct worker *w) = {
-    [ORDER_CLOSE_DOORS] = act_close_doors, [ORDER_END_OWNERS] = act_end_owners, [ORDER_GOODBYE] = act_goodbye, [ORDER_STOP] = act_stop};
+  static void (*const act[WORKER_ORDERS])(struct worker *) = {
+      [ORDER_CLOSE_DOORS] = act_close_doors, [ORDER_END_OWNERS] = act_end_owners, [ORDER_GOODBYE] = act_goodbye,
+      [ORDER_STOP] = act_stop};
   struct worker *w = CONTAINER_OF(m, struct worker, order_msg);
   unsigned orders = __atomic_exchange_n(&w->orders, 0, __ATOMIC_ACQ_REL);
   for (int i = 0; l != NULL && i < WORKER_ORDERS; i++) {

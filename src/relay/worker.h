@@ -1,5 +1,5 @@
-/* A worker: one event loop in one thread, with its own listening sockets (SO_REUSEPORT), buffers, streams and control links.
-   Everything inside is touched by its own thread only; others reach it by messages. */
+/* A worker: one event loop in one thread, with its own listening sockets (SO_REUSEPORT), buffers, streams and control
+   links. Everything inside is touched by its own thread only; others reach it by messages. */
 #ifndef RELAY_WORKER_H
 #define RELAY_WORKER_H
 
@@ -17,8 +17,8 @@ struct listener {
   void (*accepted)(struct listener *l, int fd, const struct addr *peer);
 };
 
-/* What other threads may ask of a worker. They are flags and one message that is part of the worker, so that none can be lost for want
-   of memory; given at once they run in this order. */
+/* What other threads may ask of a worker. They are flags and one message that is part of the worker, so that none can
+   be lost for want of memory; given at once they run in this order. */
 enum worker_order {
   ORDER_CLOSE_DOORS,               /* nobody new comes in, by raw ports neither */
   ORDER_END_OWNERS,                /* reset all that is of owners that have ended */
@@ -51,14 +51,15 @@ struct worker {
 /* Binds. All workers of a relay are opened before the first of them runs, since any may post to any other. */
 int worker_open(struct worker *w, struct relay *r, struct err *e) MUST_USE;
 int worker_run(struct worker *w, struct err *e) MUST_USE; /* starts its thread */
-/* From any thread. After ORDER_STOP worker_wait for all workers, then worker_settle in turns with the keeper's until the messages
-   between them have arrived, and after that worker_free for all. */
+/* From any thread. After ORDER_STOP worker_wait for all workers, then worker_settle in turns with the keeper's until
+   the messages between them have arrived, and after that worker_free for all. */
 void worker_order(struct worker *w, enum worker_order order);
 void worker_wait(struct worker *w);
 void worker_settle(struct worker *w);            /* runs the messages that came after the end, in the caller's thread */
 void worker_free(struct worker *w);
 
-int listener_add(struct listener *l, struct worker *w, int fd, void (*accepted)(struct listener *, int, const struct addr *)) MUST_USE;
+int listener_add(struct listener *l, struct worker *w, int fd,
+                 void (*accepted)(struct listener *, int, const struct addr *)) MUST_USE;
 void listener_remove(struct listener *l);        /* closes fd */
 
 #endif
