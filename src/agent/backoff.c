@@ -1,4 +1,5 @@
-/* Retry delays. The hard thing: thousands of agents lose a restarted relay in the same instant, and must not come back in one. */
+/* Retry delays. The hard thing: thousands of agents lose a restarted relay in the same instant, and must not come back
+   in one. */
 #include "agent/backoff.h"
 
 void backoff_reset(struct backoff *b) {
@@ -6,7 +7,9 @@ void backoff_reset(struct backoff *b) {
   b->ceiling_ms = 0;
 }
 
-static uint64_t upper_half(uint64_t ceiling_ms, uint32_t random) { return ceiling_ms / 2 + random % (ceiling_ms / 2 + 1); }
+static uint64_t upper_half(uint64_t ceiling_ms, uint32_t random) {
+  return ceiling_ms / 2 + random % (ceiling_ms / 2 + 1);
+}
 
 uint64_t backoff_next_ms(struct backoff *b, uint64_t now_ms, uint32_t random) {
   if (b->since_ms == 0) b->since_ms = now_ms == 0 ? 1 : now_ms;

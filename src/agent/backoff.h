@@ -1,5 +1,5 @@
-/* When to try again. A link: 50 to 400 ms at random for the first seconds, then exponentially with jitter. Data connections, of
-   which the link says that the relay is there: exponentially with jitter to a few seconds. */
+/* When to try again. A link: 50 to 400 ms at random for the first seconds, then exponentially with jitter. Data
+   connections, of which the link says that the relay is there: exponentially with jitter to a few seconds. */
 #ifndef AGENT_BACKOFF_H
 #define AGENT_BACKOFF_H
 

@@ -1,5 +1,5 @@
-/* Trying a relay. The hard thing: bytes are read exactly, record by record, so that what the relay sends after its Finished is
-   still in the kernel when our own record layer takes over. */
+/* Trying a relay. The hard thing: bytes are read exactly, record by record, so that what the relay sends after its
+   Finished is still in the kernel when our own record layer takes over. */
 #include "agent/candidate.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* An agent's phases: choose a relay, linked, wait to retry, close. The hard thing is who may be tried when: a fresh agent races all
-   its relays, and a refusal moves on to the next; one whose addresses belong to a relay has only that one, and returns for ever. */
+/* An agent's phases: choose a relay, linked, wait to retry, close. The hard thing is who may be tried when: a fresh
+   agent races all its relays, and a refusal moves on to the next; one whose addresses belong to a relay has only that
+   one, and returns for ever. */
 #include "agent/client.h"
 
 #include <errno.h>
@@ -18,7 +19,8 @@
 
 /* ---- telling the host ---- */
 
-void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error, const char *reason, const char *format, ...) {
+void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error,
+                  const char *reason, const char *format, ...) {
   struct adit_event event = {.kind = kind, .tunnel = t, .error = error, .reason = reason};
   va_list args;
   va_start(args, format);
@@ -29,10 +31,13 @@ void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_
 
 int client_errno_of_refusal(enum refusal r) {
   switch (r) {
-  case REFUSE_TOKEN_UNKNOWN: case REFUSE_TOKEN_EXPIRED: case REFUSE_TOKEN_REVOKED: case REFUSE_TOKEN_PROOF: return ADIT_EAUTH;
-  case REFUSE_SUPERSEDED: return ADIT_ECONFLICT;
-  case REFUSE_CLOSED: return ADIT_ECLOSED;
-  default: return ADIT_EREFUSED;
+    case REFUSE_TOKEN_UNKNOWN:
+    case REFUSE_TOKEN_EXPIRED:
+    case REFUSE_TOKEN_REVOKED:
+    case REFUSE_TOKEN_PROOF: return ADIT_EAUTH;
+    case REFUSE_SUPERSEDED: return ADIT_ECONFLICT;
+    case REFUSE_CLOSED: return ADIT_ECLOSED;
+    default: return ADIT_EREFUSED;
   }
 }
 
@@ -70,11 +75,14 @@ static void client_retry_later(struct adit_client *c) {
   for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
   uint32_t random;
   loop_random(c->loop, &random, sizeof random);
-  (void)loop_timer_set(c->loop, &c->retry, backoff_next_ms(&c->backoff, loop_now_ms(c->loop), random), client_retry_due);
+  (void)loop_timer_set(c->loop, &c->retry, backoff_next_ms(&c->backoff, loop_now_ms(c->loop), random),
+                       client_retry_due);
 }
 
 void client_connect(struct adit_client *c) {
-  if (c->closing || c->failed || c->choices_n == 0 || c->link != NULL || c->race != NULL || loop_timer_is_set(&c->retry)) return;
+  if (c->closing || c->failed || c->choices_n == 0 || c->link != NULL || c->race != NULL ||
+      loop_timer_is_set(&c->retry))
+    return;
   c->race = race_start(c);
   if (c->race == NULL) client_retry_later(c);
 }
@@ -96,7 +104,8 @@ static void client_choices_ready(struct adit_client *c) {
   if (c->setup.eager || client_one_relay(c) || !list_empty(&c->tunnels)) client_connect(c);
 }
 
-void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls, const struct addr *address) {
+void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
+                     const struct addr *address) {
   struct err e = {0};
   c->link = link_start(c, choice, fd, tls, address, &e);
   if (c->link != NULL) return;
@@ -110,7 +119,9 @@ void client_race_lost(struct adit_client *c, const struct err *e) {
   bool certificate = e->code == ERR_AUTH;
   /* RECONNECTING has said so; that a stranger answers in its place is news. */
   if (c->interrupted && !certificate) client_set_trouble(c, ADIT_EUNREACHABLE, e->text);
-  else client_warn(c, certificate ? ADIT_EAUTH : ADIT_EUNREACHABLE, certificate ? "relay_certificate" : "relay_unreachable", e->text);
+  else
+    client_warn(c, certificate ? ADIT_EAUTH : ADIT_EUNREACHABLE,
+                certificate ? "relay_certificate" : "relay_unreachable", e->text);
   client_retry_later(c);
 }
 
@@ -129,7 +140,8 @@ void client_link_welcomed(struct adit_client *c, const char *relay) {
 static bool client_has_untried(const struct adit_client *c) {
   for (size_t i = 0; i < c->choices_n; i++) {
     const struct relay_choice *choice = &c->choices[i];
-    if (!choice->refused && !choice->tried && (c->home[0] == '\0' || strcasecmp(choice->name, c->home) == 0)) return true;
+    if (!choice->refused && !choice->tried && (c->home[0] == '\0' || strcasecmp(choice->name, c->home) == 0))
+      return true;
   }
   return false;
 }
@@ -140,7 +152,8 @@ static bool client_all_refused(const struct adit_client *c) {
   return true;
 }
 
-void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool was_welcomed, enum refusal reason, const struct err *e) {
+void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool was_welcomed, enum refusal reason,
+                      const struct err *e) {
   bool was_open = false;
   /* A link that held is a fresh start for the delays; one that is dropped at once each time is not. */
   if (loop_now_ms(c->loop) - c->link->since_ms >= RECONNECT_EARLY_FOR_MS) backoff_reset(&c->backoff);
@@ -163,7 +176,8 @@ void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool w
   if (was_open && !c->interrupted) {
     c->interrupted = true;
     client_set_trouble(c, ADIT_EUNREACHABLE, text);
-    client_event(c, ADIT_EVENT_RECONNECTING, NULL, ADIT_EUNREACHABLE, reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), "%s", text);
+    client_event(c, ADIT_EVENT_RECONNECTING, NULL, ADIT_EUNREACHABLE,
+                 reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), "%s", text);
   } else if (!was_welcomed || !was_open) {
     client_warn(c, refusal_is_final(reason) ? client_errno_of_refusal(reason) : ADIT_EUNREACHABLE,
                 reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), text);
@@ -302,7 +316,8 @@ static void client_init(struct adit_client *c, struct setup *setup) {
 static int client_check_ca(const char *path, struct err *e) {
   char reason[128];
   if (path == NULL || access(path, R_OK) == 0) return 0;
-  return err_set(e, ERR_IO, "authorities %.200s: %s (check the path, and who may read it)", path, strerror_r(errno, reason, sizeof reason));
+  return err_set(e, ERR_IO, "authorities %.200s: %s (check the path, and who may read it)", path,
+                 strerror_r(errno, reason, sizeof reason));
 }
 
 int client_start(struct setup *setup, struct adit_client **out, struct err *e) {

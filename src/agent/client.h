@@ -1,5 +1,5 @@
-/* An agent: one thread, one loop, one link to one relay, and the tunnels that it serves. Its own file keeps the phases (choosing a
-   relay, linked, waiting to retry, closing); race, link, tunnel and stream do the rest and report here.
+/* An agent: one thread, one loop, one link to one relay, and the tunnels that it serves. Its own file keeps the phases
+   (choosing a relay, linked, waiting to retry, closing); race, link, tunnel and stream do the rest and report here.
 
    Fields are the loop thread's alone unless said otherwise. */
 #ifndef AGENT_CLIENT_H
@@ -78,14 +78,17 @@ bool client_one_relay(const struct adit_client *c);         /* all choices are a
 void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path);
 void client_embedded_failed(struct adit_client *c, const struct err *e);
-void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls, const struct addr *address);
+void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
+                     const struct addr *address);
 void client_race_lost(struct adit_client *c, const struct err *e);
 void client_link_welcomed(struct adit_client *c, const char *relay);
 /* reason: what the relay said, REFUSE_NONE when it said nothing. The link is being freed. */
-void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool was_welcomed, enum refusal reason, const struct err *e);
+void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool was_welcomed, enum refusal reason,
+                      const struct err *e);
 void client_tunnel_bound(struct adit_client *c);
 void client_tunnel_gone(struct adit_client *c);
-void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error, const char *reason, const char *format, ...) PRINTF_LIKE(6, 7);
+void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error,
+                  const char *reason, const char *format, ...) PRINTF_LIKE(6, 7);
 int client_errno_of_refusal(enum refusal r);
 
 #endif

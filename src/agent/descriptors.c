@@ -1,4 +1,5 @@
-/* Descriptors by number. The hard thing: in a child the number may meanwhile mean something of its own, so the inode is compared. */
+/* Descriptors by number. The hard thing: in a child the number may meanwhile mean something of its own, so the inode is
+   compared. */
 #include "agent/descriptors.h"
 
 #include <pthread.h>

@@ -1,5 +1,6 @@
-/* The descriptors that an agent holds, so that a forked child closes its copies. A copy in a child suppresses FIN and reset, so it
-   must go as the child begins; and it must go by close() alone, since anything more would end the parent's stream. */
+/* The descriptors that an agent holds, so that a forked child closes its copies. A copy in a child suppresses FIN and
+   reset, so it must go as the child begins; and it must go by close() alone, since anything more would end the parent's
+   stream. */
 #ifndef AGENT_DESCRIPTORS_H
 #define AGENT_DESCRIPTORS_H
 
@@ -10,8 +11,8 @@
 
 enum { DESCRIPTOR_CHUNK = 1024, DESCRIPTOR_CHUNKS = 1024 };
 
-/* Inode number by descriptor; 0: not ours. Written by one thread, read by a forked child at any moment, without a lock: at fork
-   the writer stops between any two instructions. */
+/* Inode number by descriptor; 0: not ours. Written by one thread, read by a forked child at any moment, without a lock:
+   at fork the writer stops between any two instructions. */
 struct descriptors {
   _Atomic(_Atomic uint64_t *) chunks[DESCRIPTOR_CHUNKS];
   struct list watched;

@@ -1,4 +1,5 @@
-/* Short-lived threads. The hard thing is to be invisible: the mask must be set before the thread can take the host's first signal. */
+/* Short-lived threads. The hard thing is to be invisible: the mask must be set before the thread can take the host's
+   first signal. */
 #include "agent/detached.h"
 
 #include <pthread.h>

@@ -129,8 +129,8 @@ static void dial_try(struct dial *d) {
   if (d->live == 0) (void)loop_timer_set(d->loop, &d->deadline, 0, dial_deadline_due);
 }
 
-struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n, uint64_t deadline_ms,
-                        dial_fn *fn, void *user) {
+struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
+                        uint64_t deadline_ms, dial_fn *fn, void *user) {
   struct dial *d = calloc(1, sizeof *d + n * sizeof d->attempts[0]);
   if (d == NULL) return NULL;
   *d = (struct dial){.magic = DIAL_MAGIC, .loop = l, .descriptors = descriptors, .fn = fn, .user = user, .n = n};

@@ -1,4 +1,5 @@
-/* A TCP connection to the first of several addresses that answers (RFC 8305): the next is tried when one fails or is slow. */
+/* A TCP connection to the first of several addresses that answers (RFC 8305): the next is tried when one fails or is
+   slow. */
 #ifndef AGENT_DIAL_H
 #define AGENT_DIAL_H
 
@@ -7,11 +8,11 @@
 #include "loop/loop.h"
 
 struct dial;
-/* fd >= 0: connected to *to, set up as a stream socket, among the descriptors, now the callee's. Else *e says why none answered. The dial has ended
-   and is freed after the turn. Never called before dial_start has returned. */
+/* fd >= 0: connected to *to, set up as a stream socket, among the descriptors, now the callee's. Else *e says why none
+   answered. The dial has ended and is freed after the turn. Never called before dial_start has returned. */
 typedef void dial_fn(void *user, int fd, const struct addr *to, const struct err *e);
-struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n, uint64_t deadline_ms,
-                        dial_fn *fn, void *user) MUST_USE;
+struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
+                        uint64_t deadline_ms, dial_fn *fn, void *user) MUST_USE;
 void dial_stop(struct dial *d);    /* fn will not be called; NULL is fine */
 
 #endif

@@ -1,5 +1,6 @@
-/* The embedded relay. The hard thing: it is started from a thread with all signals blocked, in somebody else's process: the child
-   must inherit neither that mask, nor the host's descriptors, nor the terminal's Ctrl-C, which is the host's to handle. */
+/* The embedded relay. The hard thing: it is started from a thread with all signals blocked, in somebody else's process:
+   the child must inherit neither that mask, nor the host's descriptors, nor the terminal's Ctrl-C, which is the host's
+   to handle. */
 #include "agent/embedded.h"
 
 #include <errno.h>
@@ -75,11 +76,13 @@ static void embedded_ended(struct embedded *m) {
     embedded_fail(m, "it ended before it listened", " (run `adit relay` by hand to see why)");
   } else {
     text_escape(m->text + 6, (size_t)(end - m->text) - 6, why, sizeof why);
-    embedded_fail(m, why, strchr(why, '(') != NULL ? "" : " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
+    embedded_fail(m, why, strchr(why, '(') != NULL
+                              ? "" : " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
   }
 }
 
-/* Once both lines are there: hands them over. The descriptor stays: its end is what the child lives by, and we see the child's. */
+/* Once both lines are there: hands them over. The descriptor stays: its end is what the child lives by, and we see the
+   child's. */
 static void embedded_parse(struct embedded *m) {
   char *token_end = memchr(m->text, '\n', m->n);
   char *ca = token_end == NULL ? NULL : token_end + 1;
@@ -88,7 +91,8 @@ static void embedded_parse(struct embedded *m) {
   *token_end = *ca_end = '\0';
   m->ready = true;
   loop_timer_stop(&m->deadline);
-  if (strncmp(m->text, "TOKEN ", 6) != 0 || strncmp(ca, "CA ", 3) != 0) embedded_fail(m, "its first words are not understood", " (is the program adit, and of this version?)");
+  if (strncmp(m->text, "TOKEN ", 6) != 0 || strncmp(ca, "CA ", 3) != 0)
+    embedded_fail(m, "its first words are not understood", " (is the program adit, and of this version?)");
   else client_embedded_ready(m->client, m->text + 6, ca + 3);
   wipe(m->text, sizeof m->text);
   m->n = 0;
@@ -109,7 +113,8 @@ static void embedded_readable(struct loop_io *io, uint32_t events) {
 }
 
 static void embedded_late(struct loop_timer *t) {
-  embedded_fail(CONTAINER_OF(t, struct embedded, deadline), "it does not start to listen", " (run `adit relay` by hand to see why)");
+  embedded_fail(CONTAINER_OF(t, struct embedded, deadline), "it does not start to listen",
+                " (run `adit relay` by hand to see why)");
 }
 
 struct embedded *embedded_start(struct adit_client *c, const char *program, struct err *e) {

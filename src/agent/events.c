@@ -1,5 +1,5 @@
-/* The event queue. The hard thing: the descriptor says "not empty" and must be neither readable nor silent by mistake, so it is
-   only written and read under the queue's lock. */
+/* The event queue. The hard thing: the descriptor says "not empty" and must be neither readable nor silent by mistake,
+   so it is only written and read under the queue's lock. */
 #include "agent/events.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* What an agent has to tell its host program: a bounded queue with a descriptor that is readable while it is not empty. */
+/* What an agent has to tell its host program: a bounded queue with a descriptor that is readable while it is not
+   empty. */
 #ifndef AGENT_EVENTS_H
 #define AGENT_EVENTS_H
 
@@ -17,7 +18,8 @@ struct events {
 
 int events_init(struct events *q, struct err *e) MUST_USE;
 void events_free(struct events *q);
-/* From any thread. When the queue is full the oldest event makes room: a host that does not read wants to know the latest. */
+/* From any thread. When the queue is full the oldest event makes room: a host that does not read wants to know the
+   latest. */
 void events_push(struct events *q, const struct adit_event *event);
 /* Removes what concerns a tunnel that is about to be freed. */
 void events_forget(struct events *q, const struct adit_tunnel *tunnel);

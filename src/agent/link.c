@@ -1,5 +1,6 @@
-/* The control link. The hard thing: nothing to URL is one exchange after TLS, so our Finished, HELLO and all BINDs are put
-   together before a byte of them is sent. And its secrets: the exporter and the X25519 key live from here to WELCOME only. */
+/* The control link. The hard thing: nothing to URL is one exchange after TLS, so our Finished, HELLO and all BINDs are
+   put together before a byte of them is sent. And its secrets: the exporter and the X25519 key live from here to
+   WELCOME only. */
 #include "agent/link.h"
 
 #include <stdlib.h>
@@ -117,7 +118,8 @@ static int link_send(struct link *l) {
   return 0;
 }
 
-/* BINDs take half of the queue at most: hundreds of tunnels with long lists would fill it, and other frames must find room. */
+/* BINDs take half of the queue at most: hundreds of tunnels with long lists would fill it, and other frames must find
+   room. */
 static bool link_has_room_for_binds(const struct link *l) {
   return l->pending.len + l->out.len <= LINK_OUT_MAX_BYTES / 2;
 }
@@ -132,7 +134,8 @@ static void link_bind_waiting(struct link *l) {
 
 void link_flush(struct link *l) {
   while (!l->dead) {
-    if (l->overflow || link_seal_pending(l) != 0) link_lose_text(l, ERR_LIMIT, "the relay does not read the control link");
+    if (l->overflow || link_seal_pending(l) != 0)
+      link_lose_text(l, ERR_LIMIT, "the relay does not read the control link");
     else if (link_send(l) != 0) link_lose_text(l, ERR_CLOSED, "the connection to the relay was reset");
     else if (l->binds_waiting && link_has_room_for_binds(l)) link_bind_waiting(l);
     else return;
@@ -190,8 +193,8 @@ void link_stop(struct link *l, bool goodbye) {
 
 /* ---- heartbeats ---- */
 
-/* Also while the relay is heard: a busy relay has much to say to an agent that would otherwise never speak, and each side believes
-   only what it hears. */
+/* Also while the relay is heard: a busy relay has much to say to an agent that would otherwise never speak, and each
+   side believes only what it hears. */
 static void link_tick(struct loop_timer *t) {
   struct link *l = CONTAINER_OF(t, struct link, tick);
   CHECK_MAGIC(l, LINK_MAGIC);
@@ -249,7 +252,8 @@ static void link_goodbye(struct link *l, struct reader body) {
     return;
   }
   enum refusal reason = f.reason > REFUSE_LAST ? REFUSE_INTERNAL : (enum refusal)f.reason;
-  err_set(&e, refusal_is_final(reason) ? ERR_AUTH : ERR_CLOSED, "%s", f.text[0] != '\0' ? f.text : refusal_text(reason));
+  err_set(&e, refusal_is_final(reason) ? ERR_AUTH : ERR_CLOSED, "%s",
+          f.text[0] != '\0' ? f.text : refusal_text(reason));
   link_lose(l, reason, &e);
 }
 
@@ -315,7 +319,8 @@ static void link_frame(struct link *l, const struct frame *f) {
 static void link_frames(struct link *l) {
   while (!l->dead) {
     struct frame f;
-    int r = frame_next(l->frames.len > 0 ? buf_data(&l->frames) : (const uint8_t *)"", l->frames.len, FRAME_BODY_MAX_BYTES, &f);
+    int r = frame_next(l->frames.len > 0 ? buf_data(&l->frames) : (const uint8_t *)"", l->frames.len,
+                       FRAME_BODY_MAX_BYTES, &f);
     if (r == 0) return;
     if (r < 0) {
       link_lose_text(l, r, "the relay sent a malformed frame");
@@ -386,7 +391,8 @@ static void link_ready(struct loop_io *io, uint32_t events) {
 
 static int link_hello(struct link *l, struct err *e) {
   const struct setup_token *token = l->choice->token;
-  struct frame_hello f = {.version = WIRE_VERSION, .certificate = token->certificate, .certificate_n = token->certificate_n};
+  struct frame_hello f = {
+      .version = WIRE_VERSION, .certificate = token->certificate, .certificate_n = token->certificate_n};
   memcpy(f.software, "adit/" ADIT_VERSION, sizeof "adit/" ADIT_VERSION);
   uint8_t signed_part[HELLO_SIGNED_MAX_BYTES], bytes[FRAME_BEFORE_AUTH_MAX_BYTES];
   if (x25519_keypair(l->secrets->private_key, f.share) != 0) return err_set(e, ERR_CRYPTO, "no key could be made");
@@ -420,7 +426,8 @@ static int link_take_over(struct link *l, struct tls_conn *tls, struct err *e) {
   return l->sealed == NULL ? err_set(e, ERR_NOMEM, "out of memory") : 0;
 }
 
-struct link *link_start(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls, const struct addr *address, struct err *e) {
+struct link *link_start(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
+                        const struct addr *address, struct err *e) {
   struct link *l = calloc(1, sizeof *l);
   if (l == NULL) {
     tls_conn_free(tls);
@@ -429,7 +436,8 @@ struct link *link_start(struct adit_client *c, struct relay_choice *choice, int 
     err_set(e, ERR_NOMEM, "out of memory");
     return NULL;
   }
-  *l = (struct link){.magic = LINK_MAGIC, .client = c, .choice = choice, .address = *address, .fd = fd, .heartbeat_ms = HEARTBEAT_MS};
+  *l = (struct link){
+      .magic = LINK_MAGIC, .client = c, .choice = choice, .address = *address, .fd = fd, .heartbeat_ms = HEARTBEAT_MS};
   list_init(&l->warm);
   buf_init(&l->in, LINK_IN_MAX);
   buf_init(&l->frames, FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX);

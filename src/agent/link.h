@@ -1,4 +1,5 @@
-/* The control link after its TLS handshake: our own record layer, frames, heartbeats, and the keys of its data connections. */
+/* The control link after its TLS handshake: our own record layer, frames, heartbeats, and the keys of its data
+   connections. */
 #ifndef AGENT_LINK_H
 #define AGENT_LINK_H
 
@@ -43,7 +44,8 @@ struct link {
 };
 
 /* Takes fd and tls, also on failure. HELLO and the BINDs of all tunnels leave with our Finished. */
-struct link *link_start(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls, const struct addr *address, struct err *e) MUST_USE;
+struct link *link_start(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
+                        const struct addr *address, struct err *e) MUST_USE;
 /* Ends it without a word to the client; with goodbye, the relay is told as far as the socket takes it. NULL is fine. */
 void link_stop(struct link *l, bool goodbye);
 bool link_is_up(const struct link *l);           /* welcomed; NULL: no */

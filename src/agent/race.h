@@ -4,8 +4,8 @@
 
 #include "agent/client.h"
 
-/* Tries every choice that is eligible and untried. Reports by client_race_won or client_race_lost, never before it returns. NULL:
-   there is none, or no memory. */
+/* Tries every choice that is eligible and untried. Reports by client_race_won or client_race_lost, never before it
+   returns. NULL: there is none, or no memory. */
 struct race *race_start(struct adit_client *c) MUST_USE;
 void race_stop(struct race *r);    /* NULL is fine */
 

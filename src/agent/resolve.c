@@ -1,5 +1,5 @@
-/* Looking up names. The hard thing: getaddrinfo cannot be interrupted, so a cancelled lookup goes on in its thread and must find
-   nothing of ours but its own request. Whoever comes second, the thread or the canceller, frees that. */
+/* Looking up names. The hard thing: getaddrinfo cannot be interrupted, so a cancelled lookup goes on in its thread and
+   must find nothing of ours but its own request. Whoever comes second, the thread or the canceller, frees that. */
 #include "agent/resolve.h"
 
 #include <netdb.h>

@@ -1,4 +1,5 @@
-/* What an agent starts from. The hard thing: a token's private key leaves the stack and the text it came in only for secret memory. */
+/* What an agent starts from. The hard thing: a token's private key leaves the stack and the text it came in only for
+   secret memory. */
 #include "agent/setup.h"
 
 #include <stdlib.h>
@@ -56,8 +57,7 @@ nomem:
 }
 
 int setup_add_token(struct setup *s, const char *text, struct err *e) {
-  if (s->tokens_n == AGENT_TOKENS_MAX)
-    return err_set(e, ERR_LIMIT, "token: too many (at most %d)", AGENT_TOKENS_MAX);
+  if (s->tokens_n == AGENT_TOKENS_MAX) return err_set(e, ERR_LIMIT, "token: too many (at most %d)", AGENT_TOKENS_MAX);
   struct token *decoded = malloc(sizeof *decoded);
   struct setup_token *blank = calloc(1, sizeof *blank);
   int r = ERR_NOMEM;
@@ -90,8 +90,7 @@ out:
 }
 
 int setup_add_relay(struct setup *s, const char *host_port, struct err *e) {
-  if (s->dials_n == AGENT_RELAYS_MAX)
-    return err_set(e, ERR_LIMIT, "relay: too many (at most %d)", AGENT_RELAYS_MAX);
+  if (s->dials_n == AGENT_RELAYS_MAX) return err_set(e, ERR_LIMIT, "relay: too many (at most %d)", AGENT_RELAYS_MAX);
   int r = host_port_parse(host_port, 443, &s->dials[s->dials_n], e);
   if (r == 0) s->dials_n++;
   return r;
@@ -118,11 +117,13 @@ static void choice_for_dial(struct relay_choice *c, const struct setup *s, const
     }
   c->dial = *dial;
   /* A public authority vouches for any name, so the one that the user dialled is the one to insist on. */
-  if (!found && c->pin.kind == PIN_PUBLIC_AUTHORITIES && !host_is_ip(dial->host)) memcpy(c->name, dial->host, sizeof c->name);
+  if (!found && c->pin.kind == PIN_PUBLIC_AUTHORITIES && !host_is_ip(dial->host))
+    memcpy(c->name, dial->host, sizeof c->name);
 }
 
 int setup_choices(const struct setup *s, struct relay_choice **out, size_t *n, struct err *e) {
-  if (s->tokens_n == 0) return err_set(e, ERR_USAGE, "no token: a relay is only reached with one (set ADIT_TOKEN or give a token)");
+  if (s->tokens_n == 0)
+    return err_set(e, ERR_USAGE, "no token: a relay is only reached with one (set ADIT_TOKEN or give a token)");
   size_t count = s->dials_n;
   if (count == 0)
     for (size_t i = 0; i < s->tokens_n; i++) count += s->tokens[i]->relays_n;
@@ -133,7 +134,8 @@ int setup_choices(const struct setup *s, struct relay_choice **out, size_t *n, s
     for (; at < count; at++) choice_for_dial(&list[at], s, &s->dials[at]);
   } else {
     for (size_t i = 0; i < s->tokens_n; i++)
-      for (size_t k = 0; k < s->tokens[i]->relays_n; k++) choice_fill(&list[at++], s->tokens[i], &s->tokens[i]->relays[k]);
+      for (size_t k = 0; k < s->tokens[i]->relays_n; k++)
+        choice_fill(&list[at++], s->tokens[i], &s->tokens[i]->relays[k]);
   }
   *out = list;
   *n = count;

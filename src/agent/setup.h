@@ -38,8 +38,8 @@ void setup_free(struct setup *s);
 int setup_copy(struct setup *to, const struct setup *from) MUST_USE;
 int setup_add_token(struct setup *s, const char *text, struct err *e) MUST_USE;
 int setup_add_relay(struct setup *s, const char *host_port, struct err *e) MUST_USE;
-/* The relays to choose from: those of all tokens, or those given besides with the name and pin of the token's relay of the same
-   host, else of the first token's first relay. Malloced; the tokens stay the setup's. */
+/* The relays to choose from: those of all tokens, or those given besides with the name and pin of the token's relay of
+   the same host, else of the first token's first relay. Malloced; the tokens stay the setup's. */
 int setup_choices(const struct setup *s, struct relay_choice **out, size_t *n, struct err *e) MUST_USE;
 
 #endif

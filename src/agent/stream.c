@@ -1,5 +1,5 @@
-/* A visitor's stream before and around its pump. The hard thing: until the app has answered, the visitor must be told in its own
-   protocol: a TLS visitor by a fatal alert, a raw one by a reset. */
+/* A visitor's stream before and around its pump. The hard thing: until the app has answered, the visitor must be told
+   in its own protocol: a TLS visitor by a fatal alert, a raw one by a reset. */
 #include "agent/stream.h"
 
 #include <stdlib.h>
@@ -89,8 +89,15 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
     return;
   }
   s->app_fd = fd;
-  struct pump_params p = {.wire_fd = s->wire_fd, .peer_fd = fd, .sealed = s->sealed, .peer_first = s->proxy, .peer_first_n = s->proxy_n,
-    .on_end = stream_pump_ended, .user = s, .to_peer_counter = &t->stats.to_app, .to_wire_counter = &t->stats.from_app};
+  struct pump_params p = {.wire_fd = s->wire_fd,
+                          .peer_fd = fd,
+                          .sealed = s->sealed,
+                          .peer_first = s->proxy,
+                          .peer_first_n = s->proxy_n,
+                          .on_end = stream_pump_ended,
+                          .user = s,
+                          .to_peer_counter = &t->stats.to_app,
+                          .to_wire_counter = &t->stats.from_app};
   if (pump_start(t->client->pool, &p, &s->pump, NULL) != 0) {
     descriptors_remove(&t->client->descriptors, fd);
     net_reset(fd);
@@ -107,7 +114,8 @@ static void stream_dial(struct stream *s) {
   struct adit_tunnel *t = s->tunnel;
   loop_timer_stop(&s->deadline);
   struct adit_client *c = t->client;
-  s->dial = dial_start(c->loop, &c->descriptors, t->app_addrs, t->app_addrs_n, APP_CONNECT_DEADLINE_MS, stream_connected, s);
+  s->dial =
+      dial_start(c->loop, &c->descriptors, t->app_addrs, t->app_addrs_n, APP_CONNECT_DEADLINE_MS, stream_connected, s);
   if (s->dial == NULL) stream_refuse(s);
 }
 
@@ -139,8 +147,12 @@ static int stream_prepare(struct stream *s, const struct open_message *open) {
   if (open->kind != STREAM_RAW_PLAIN) {
     const struct tls_suite *suite = tls_suite_find(open->suite);
     if (suite == NULL || open->secret_n != hash_bytes(suite->hash)) return ERR_SYNTAX;
-    s->sealed = sealed_new(&(struct sealed_params){.suite = suite, .read_secret = open->client_secret, .write_secret = open->server_secret,
-      .read_sequence = open->client_sequence, .write_sequence = open->server_sequence, .fragment_max = open->fragment_max});
+    s->sealed = sealed_new(&(struct sealed_params){.suite = suite,
+                                                   .read_secret = open->client_secret,
+                                                   .write_secret = open->server_secret,
+                                                   .read_sequence = open->client_sequence,
+                                                   .write_sequence = open->server_sequence,
+                                                   .fragment_max = open->fragment_max});
     if (s->sealed == NULL) return ERR_NOMEM;
   }
   if (!s->tunnel->request.proxy_protocol) return 0;

@@ -1,4 +1,5 @@
-/* One visitor: from OPEN on, a data connection, a connection to the app, and the record layer between them. It outlives its link. */
+/* One visitor: from OPEN on, a data connection, a connection to the app, and the record layer between them. It outlives
+   its link. */
 #ifndef AGENT_STREAM_H
 #define AGENT_STREAM_H
 

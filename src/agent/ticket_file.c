@@ -6,8 +6,8 @@
      incarnation 3
      ticket <base64url>
 
-   The hard thing: a ticket lost is an address lost, so a file that we do not understand is never overwritten, and a write
-   replaces the old file only when the new one is whole and on disk. */
+   The hard thing: a ticket lost is an address lost, so a file that we do not understand is never overwritten, and a
+   write replaces the old file only when the new one is whole and on disk. */
 #include "agent/ticket_file.h"
 
 #include <errno.h>
@@ -68,7 +68,8 @@ int ticket_file_encode(const struct ticket_file *f, char *out, size_t cap, size_
   char text[TICKET_MAX_BYTES * 4 / 3 + 8];
   if (f->ticket_n > sizeof f->ticket) return ERR_LIMIT;
   base64url_encode(f->ticket, f->ticket_n, text);
-  int r = snprintf(out, cap, "adit ticket 1\nrelay %s\nhost %s\nincarnation %u\nticket %s\n", f->relay, f->host, f->incarnation, text);
+  int r = snprintf(out, cap, "adit ticket 1\nrelay %s\nhost %s\nincarnation %u\nticket %s\n", f->relay, f->host,
+                   f->incarnation, text);
   if (r < 0 || (size_t)r >= cap) return ERR_LIMIT;
   *n = (size_t)r;
   return 0;
@@ -162,14 +163,17 @@ int ticket_file_set_aside(const char *path, char **to, struct err *e) {
     if (errno == ENOENT) return 0;
     if (errno != EEXIST) return ticket_file_fail(e, path, "its old ticket cannot be set aside: ");
   }
-  return err_set(e, ERR_LIMIT, "keep file %s: its old ticket cannot be set aside: %d are already (delete the .old files that you do not want back)",
+  return err_set(e, ERR_LIMIT,
+                 "keep file %s: its old ticket cannot be set aside: %d are already (delete the .old files that you do "
+                 "not want back)",
                  path, TICKET_FILES_OLD_MAX);
 }
 
 int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) {
   char text[TICKET_FILE_MAX_BYTES], *temp = NULL;
   size_t n;
-  if (ticket_file_encode(f, text, sizeof text, &n) != 0) return err_set(e, ERR_LIMIT, "keep file %s: the ticket is too large", path);
+  if (ticket_file_encode(f, text, sizeof text, &n) != 0)
+    return err_set(e, ERR_LIMIT, "keep file %s: the ticket is too large", path);
   if (asprintf(&temp, "%s.XXXXXX", path) < 0) return err_set(e, ERR_NOMEM, "keep file %s: out of memory", path);
   int r = 0, fd = mkostemp(temp, O_CLOEXEC);    /* mode 0600 */
   if (fd < 0) {

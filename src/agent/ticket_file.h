@@ -20,8 +20,8 @@ int ticket_file_encode(const struct ticket_file *f, char *out, size_t cap, size_
 int ticket_file_read(const char *path, struct ticket_file *f, bool *found, struct err *e) MUST_USE;
 /* Whether a file could be written there; leaves nothing behind. */
 int ticket_file_probe(const char *path, struct err *e) MUST_USE;
-/* Gives the file, if there is one, a second name that no write replaces: path.old, or path.old.2 and so on. *to is that name,
-   malloced, or NULL when there was nothing. ERR_LIMIT: all these names are taken. */
+/* Gives the file, if there is one, a second name that no write replaces: path.old, or path.old.2 and so on. *to is that
+   name, malloced, or NULL when there was nothing. ERR_LIMIT: all these names are taken. */
 int ticket_file_set_aside(const char *path, char **to, struct err *e) MUST_USE;
 /* All or nothing, on disk when it returns, mode 0600. */
 int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) MUST_USE;

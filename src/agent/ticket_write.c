@@ -1,5 +1,5 @@
-/* The thread that writes a kept ticket. The hard thing: its end is posted to a loop that may be freed right after it has run the
-   message, so the message waits until the thread is out of the loop. */
+/* The thread that writes a kept ticket. The hard thing: its end is posted to a loop that may be freed right after it
+   has run the message, so the message waits until the thread is out of the loop. */
 #include "agent/ticket_write.h"
 
 #include <pthread.h>
@@ -60,8 +60,8 @@ static void *write_thread(void *arg) {
   return NULL;
 }
 
-struct ticket_write *ticket_write_start(struct loop *l, const char *path, const struct ticket_file *f, bool set_aside, ticket_write_fn *fn,
-                                        void *user) {
+struct ticket_write *ticket_write_start(struct loop *l, const char *path, const struct ticket_file *f, bool set_aside,
+                                        ticket_write_fn *fn, void *user) {
   struct ticket_write *w = calloc(1, sizeof *w);
   if (w == NULL) return NULL;
   w->msg.fn = write_ended;

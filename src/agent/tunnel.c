@@ -1,5 +1,6 @@
-/* A tunnel's life: asked for, bound, bound again after each loss of the link, ended. The hard thing: two threads know it. What the
-   host reads is either immutable once published (the address) or under the client's lock; all else is the loop thread's. */
+/* A tunnel's life: asked for, bound, bound again after each loss of the link, ended. The hard thing: two threads know
+   it. What the host reads is either immutable once published (the address) or under the client's lock; all else is the
+   loop thread's. */
 #include "agent/tunnel.h"
 
 #include <stdio.h>
@@ -75,7 +76,8 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
   LIST_FOREACH(&c->handles, it) {
     const struct adit_tunnel *other = CONTAINER_OF(it, struct adit_tunnel, handle);
     if (app_same(&other->request.app, &t->request.app))
-      r = err_set(e, ERR_CONFLICT, "port %u: this client forwards it already (close that tunnel first)", t->request.app.port);
+      r = err_set(e, ERR_CONFLICT, "port %u: this client forwards it already (close that tunnel first)",
+                  t->request.app.port);
     else if (keep_same(other->request.keep_file, t->request.keep_file))
       r = err_set(e, ERR_CONFLICT, "keep file %s: another tunnel uses it (give each its own)", t->request.keep_file);
   }
@@ -142,10 +144,12 @@ void tunnel_choose_home(struct adit_tunnel *t) {
     return;
   }
   if (known) {
-    tunnel_fail(t, ADIT_ECONFLICT, "other_relay", "the kept ticket is of another relay than this client's other tunnels (use a client of its own)");
+    tunnel_fail(t, ADIT_ECONFLICT, "other_relay",
+                "the kept ticket is of another relay than this client's other tunnels (use a client of its own)");
     return;
   }
-  client_event(c, ADIT_EVENT_WARNING, t, 0, "ticket_relay", "the kept ticket is of relay %s, which is not among those given: the address will be a new one",
+  client_event(c, ADIT_EVENT_WARNING, t, 0, "ticket_relay",
+               "the kept ticket is of relay %s, which is not among those given: the address will be a new one",
                t->ticket_relay);
   t->ticket_n = 0;
   t->incarnation = 0;
@@ -196,11 +200,13 @@ void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char
   strncpy(t->end.text, text, sizeof t->end.text - 1);
   pthread_cond_broadcast(&c->changed);
   pthread_mutex_unlock(&c->lock);
-  client_event(c, strcmp(reason, "superseded") == 0 ? ADIT_EVENT_SUPERSEDED : ADIT_EVENT_CLOSED, t, code, reason, "%s", text);
+  client_event(c, strcmp(reason, "superseded") == 0 ? ADIT_EVENT_SUPERSEDED : ADIT_EVENT_CLOSED, t, code, reason, "%s",
+               text);
 }
 
 static bool address_same(const struct tunnel_address *a, const struct frame_bound *f) {
-  return a != NULL && a->port == f->port && a->tcp_port == f->tcp_port && strcmp(a->host, f->host) == 0 && strcmp(a->tcp_host, f->tcp_host) == 0;
+  return a != NULL && a->port == f->port && a->tcp_port == f->tcp_port && strcmp(a->host, f->host) == 0 &&
+         strcmp(a->tcp_host, f->tcp_host) == 0;
 }
 
 static struct tunnel_address *address_new(const struct frame_bound *f) {
@@ -226,8 +232,10 @@ static void tunnel_tell_kept(void *user, const struct err *e, const char *old) {
   if (e->code == 0 || old != NULL) t->set_aside = false;
   if (e->code != 0) client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e->text);
   if (old != NULL)
-    client_event(t->client, ADIT_EVENT_WARNING, t, 0, "keep_file", "keep file %s: the ticket of the old address is now in %s (move it back and "
-                 "start again once the relay may know it, or delete it)", t->request.keep_file, old);
+    client_event(t->client, ADIT_EVENT_WARNING, t, 0, "keep_file",
+                 "keep file %s: the ticket of the old address is now in %s (move it back and "
+                 "start again once the relay may know it, or delete it)",
+                 t->request.keep_file, old);
 }
 
 static void tunnel_kept(void *user, const struct err *e, const char *old) {
@@ -283,7 +291,8 @@ static void tunnel_tell(struct adit_tunnel *t) {
   pthread_mutex_unlock(&c->lock);
   if (is_new) client_event(c, ADIT_EVENT_OPEN, t, 0, "open", "%s", atomic_load(&t->address)->url);
   if (is_new && t->sealed_instead)
-    client_event(c, ADIT_EVENT_WARNING, t, 0, "sealed", "the relay does not allow plain raw ports: their bytes are sealed between it and here");
+    client_event(c, ADIT_EVENT_WARNING, t, 0, "sealed",
+                 "the relay does not allow plain raw ports: their bytes are sealed between it and here");
   client_tunnel_bound(c);
 }
 
@@ -296,7 +305,8 @@ void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
     struct tunnel_address *a = NULL;
     if (t->addresses_n == TUNNEL_ADDRESSES_MAX) {
       link_unbind(c->link, t->id);
-      tunnel_fail(t, ADIT_EREFUSED, "address_changes", "the relay gives it another address again and again (tell its operator)");
+      tunnel_fail(t, ADIT_EREFUSED, "address_changes",
+                  "the relay gives it another address again and again (tell its operator)");
       return;
     }
     if ((a = address_new(f)) == NULL) {
@@ -362,7 +372,8 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text
     tunnel_fail(t, client_errno_of_refusal(reason), refusal_name(reason), text);
     return;
   }
-  client_event(t->client, ADIT_EVENT_WARNING, t, client_errno_of_refusal(reason), refusal_name(reason), "%s; trying again", text);
+  client_event(t->client, ADIT_EVENT_WARNING, t, client_errno_of_refusal(reason), refusal_name(reason),
+               "%s; trying again", text);
   tunnel_rebind_later(t);
 }
 
@@ -385,7 +396,7 @@ void tunnel_app_failed(struct adit_tunnel *t, const char *why) {
   struct adit_client *c = t->client;
   atomic_fetch_add_explicit(&t->stats.app_failures, 1, memory_order_relaxed);
   struct addr numeric[RESOLVED_MAX];
-  if (resolve_now(&t->request.app, numeric) == 0) t->app_addrs_n = 0;   /* a name may lead elsewhere by now: ask again */
+  if (resolve_now(&t->request.app, numeric) == 0) t->app_addrs_n = 0; /* a name may lead elsewhere by now: ask again */
   uint64_t now = loop_now_ms(c->loop);
   if (t->app_warned_ms != 0 && now - t->app_warned_ms < APP_WARNING_MS) return;
   t->app_warned_ms = now == 0 ? 1 : now;

@@ -62,7 +62,7 @@ struct adit_tunnel {
   size_t addresses_n;
   struct ticket_write *keeping;    /* a write of the keep file under way */
   bool keep_again;                 /* there is something newer to write */
-  bool set_aside;                  /* the keep file has the ticket of an address that was refused: it must not be lost */
+  bool set_aside; /* the keep file has the ticket of an address that was refused: it must not be lost */
   bool told;                       /* the host was told the address */
   bool sealed_instead;             /* of plain, which was asked for */
   struct addr app_addrs[RESOLVED_MAX];
@@ -78,7 +78,8 @@ struct adit_tunnel {
 int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adit_tunnel **out, struct err *e) MUST_USE;
 void tunnel_free(struct adit_tunnel *t);
 
-/* Puts it among the client's handles, ERR_CONFLICT when its app is forwarded already, and hands it to the loop thread. */
+/* Puts it among the client's handles, ERR_CONFLICT when its app is forwarded already, and hands it to the loop
+   thread. */
 int tunnel_publish(struct adit_tunnel *t, struct err *e) MUST_USE;
 /* Waits until it is gone, then frees it. */
 void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms);

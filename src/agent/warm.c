@@ -1,5 +1,6 @@
-/* Warm data connections. The hard thing: OPEN is read exactly, header first, then the body, because the visitor's bytes follow it
-   at once and belong to the record layer. Whatever else comes, or an end, kills the connection, and its keys with it. */
+/* Warm data connections. The hard thing: OPEN is read exactly, header first, then the body, because the visitor's bytes
+   follow it at once and belong to the record layer. Whatever else comes, or an end, kills the connection, and its keys
+   with it. */
 #include "agent/warm.h"
 
 #include <stdlib.h>
@@ -64,7 +65,8 @@ static void warm_redial_due(struct loop_timer *t) {
   warm_dial(l, n);
 }
 
-/* The relay knows when a connection that it had ends, and asks for another; of one that never reached it only we know. */
+/* The relay knows when a connection that it had ends, and asks for another; of one that never reached it only we
+   know. */
 static void warm_redial_later(struct link *l) {
   uint32_t random;
   l->redials++;
@@ -86,7 +88,7 @@ static void warm_opened(struct warm *w) {
   struct adit_tunnel *t = tunnel_find(c, s->open.tunnel_id);
   bool serves = t != NULL && !t->closing && stream_kind_allowed(t, s->open.kind);
   if (accept_encode(serves ? ACCEPT_OK : ACCEPT_NO_TUNNEL, &s->keys, accept) != 0 ||
-      net_send(w->fd, accept, sizeof accept) != (ssize_t)sizeof accept) {  /* nothing was sent before but the preface: it fits */
+      net_send(w->fd, accept, sizeof accept) != (ssize_t)sizeof accept) { /* so far only the preface: it fits */
     warm_free(w);
     return;
   }
@@ -201,8 +203,9 @@ static void warm_warn(struct link *l, const char *why) {
   l->data_warned = true;
   addr_format(&l->address, relay, sizeof relay);
   client_event(l->client, ADIT_EVENT_WARNING, NULL, ADIT_EUNREACHABLE, "data_connections",
-               "data connections to %s do not get through, though the control link does: %s (a firewall or proxy between here and "
-               "the relay lets only TLS out: allow plain TCP to that address)", relay, why);
+               "data connections to %s do not get through, though the control link does: %s (a firewall or proxy "
+               "between here and the relay lets only TLS out: allow plain TCP to that address)",
+               relay, why);
 }
 
 static void warm_check_due(struct loop_timer *t) {
@@ -211,8 +214,9 @@ static void warm_check_due(struct loop_timer *t) {
   warm_warn(l, l->data_err.code != 0 ? l->data_err.text : "no answer");
 }
 
-/* A relay that has our connections closes those that it does not need, so few are ever left unused for long. One that asks for more
-   while many are has not seen them: something on the way accepts them and keeps what they say to itself. */
+/* A relay that has our connections closes those that it does not need, so few are ever left unused for long. One that
+   asks for more while many are has not seen them: something on the way accepts them and keeps what they say to
+   itself. */
 static bool warm_are_swallowed(const struct link *l) {
   size_t unused = 0;
   uint64_t now_ms = loop_now_ms(l->client->loop);
@@ -225,7 +229,8 @@ static bool warm_are_swallowed(const struct link *l) {
 
 void warm_wanted(struct link *l, size_t n) {
   if (warm_are_swallowed(l)) warm_warn(l, "they are accepted but the relay does not see them");
-  /* The relay asks anew for what it misses, so these stand for those that failed: their number must not grow with every question. */
+  /* The relay asks anew for what it misses, so these stand for those that failed: their number must not grow with every
+     question. */
   l->redials -= size_min(l->redials, n);
   if (l->redials == 0) loop_timer_stop(&l->redial);
   warm_dial(l, n);

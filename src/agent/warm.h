@@ -1,5 +1,5 @@
-/* Warm data connections: dialled ahead of need, each waiting for the OPEN that turns it into a stream. They live and die with
-   their link. */
+/* Warm data connections: dialled ahead of need, each waiting for the OPEN that turns it into a stream. They live and
+   die with their link. */
 #ifndef AGENT_WARM_H
 #define AGENT_WARM_H
 

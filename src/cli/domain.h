@@ -4,8 +4,8 @@
 
 #include "base/err.h"
 
-/* 0, or ERR_USAGE and why not: it has at least two labels and no capital letters, since names on the wire are compared in
-   lower case, and the name is stored, signed into tokens and pinned as it is written. */
+/* 0, or ERR_USAGE and why not: it has at least two labels and no capital letters, since names on the wire are compared
+   in lower case, and the name is stored, signed into tokens and pinned as it is written. */
 int domain_check(const char *name, struct err *e) MUST_USE;
 
 #endif

@@ -36,7 +36,8 @@ struct forward_arguments {
 
 static int take_token(void *target, const char *value, struct err *e) {
   struct forward_arguments *a = target;
-  if (a->tokens_n == OPTION_LIST_MAX) return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", OPTION_LIST_MAX);
+  if (a->tokens_n == OPTION_LIST_MAX)
+    return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", OPTION_LIST_MAX);
   a->tokens[a->tokens_n] = strdup(value);
   if (a->tokens[a->tokens_n] == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   a->tokens_n++;
@@ -240,8 +241,8 @@ static void set_up_tell(struct forward *f, uint64_t start_us) {
   f->tell.mode = f->a.json ? TELL_JSON : terminal && f->command == NULL ? TELL_TERMINAL : TELL_PLAIN;
 }
 
-/* Blocked before the library starts its thread, so that they come to us only. A signal that was ignored stays ignored.
-   */
+/* Blocked before the library starts its thread, so that they come to us only. A signal that was ignored stays
+   ignored. */
 static int take_signals(struct forward *f, struct err *e) {
   static const int always[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD};
   static const int for_command[] = {SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
@@ -359,7 +360,8 @@ static void on_open(struct forward *f, struct app *app) {
   tell_open(&f->tell, &open, now_us());
   if (open.again || f->open_n != f->apps_n) return;
   if (f->command != NULL && f->child == 0) start_command(f);
-  (void)descriptors_raise_limit(); /* only now: the command keeps the limit that we were given. Without it fewer visitors fit */
+  (void)descriptors_raise_limit(); /* only now: the command keeps the limit that we were given. Without it fewer
+                                      visitors fit */
 }
 
 /* What the relay says of one tunnel need not name it: "what" of "what: why (what to do)" is then the app. */

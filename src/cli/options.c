@@ -190,7 +190,8 @@ int options_parse(const struct command *c, void *target, int argc, char **argv, 
     } else if (argument[0] == '-' && argument[1] != 0) {
       return fail_unknown(c, argument, strlen(argument), e);
     } else {
-      if (out->words_n == OPTIONS_WORDS_MAX) return err_set(e, ERR_USAGE, "arguments: more than %d (give fewer)", OPTIONS_WORDS_MAX);
+      if (out->words_n == OPTIONS_WORDS_MAX)
+        return err_set(e, ERR_USAGE, "arguments: more than %d (give fewer)", OPTIONS_WORDS_MAX);
       out->words[out->words_n++] = argument;
     }
   }

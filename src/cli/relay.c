@@ -48,7 +48,8 @@ static int parse_listen(const char *value, struct addr *out) {
 
 static int set_listen(void *target, const char *value, struct err *e) {
   struct relay_options *o = &((struct relay_arguments *)target)->options;
-  if (o->listens_n == RELAY_LISTENS_MAX) return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", RELAY_LISTENS_MAX);
+  if (o->listens_n == RELAY_LISTENS_MAX)
+    return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", RELAY_LISTENS_MAX);
   if (parse_listen(value, &o->listens[o->listens_n]) != 0)
     return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 0.0.0.0:443 or [::]:443)",
                    value);

@@ -168,8 +168,8 @@ static void put_tunnels(FILE *to, struct json tunnels) {
                     "AGENT");
     first = false;
     (void)fprintf(to, "%-44s %-20s %-6s %8" PRIu64 " %8" PRIu64 "  %-8s %s %s\n", host, owner, port,
-                  json_u64(json_member(tunnel, "streams_now")), json_u64(json_member(tunnel, "streams_total")), age, agent,
-                  from);
+                  json_u64(json_member(tunnel, "streams_now")), json_u64(json_member(tunnel, "streams_total")), age,
+                  agent, from);
   }
   if (first) (void)fputs("\nno tunnels\n", to);
 }

@@ -128,9 +128,9 @@ void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char 
   (void)fprintf(stderr, "adit: %s\n", text);
 }
 
-/* The cursor rests where the line begins, and all below it is ours. A terminal that becomes narrower either cuts the line
-   or wraps it onto rows below; either way the cursor stays with the line's first character, so that one erasure from
-   there on takes it all away, without our knowing how many rows it has. */
+/* The cursor rests where the line begins, and all below it is ours. A terminal that becomes narrower either cuts the
+   line or wraps it onto rows below; either way the cursor stays with the line's first character, so that one erasure
+   from there on takes it all away, without our knowing how many rows it has. */
 static const char live_erase[] = "\r\033[J";
 
 void tell_live(struct tell *t, unsigned columns) {

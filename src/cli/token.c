@@ -198,7 +198,8 @@ void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
 static int put_each(void *user, const struct state_token *t) {
   size_t *count = user;
   if ((*count)++ == 0)
-    (void)printf("%-24s %-32s %7s  %-16s  %-16s  %s\n", "NAME", "ID", "TUNNELS", "ISSUED (UTC)", "EXPIRES (UTC)", "STATE");
+    (void)printf("%-24s %-32s %7s  %-16s  %-16s  %s\n", "NAME", "ID", "TUNNELS", "ISSUED (UTC)", "EXPIRES (UTC)",
+                 "STATE");
   token_put_row(stdout, t, now_s());
   return 0;
 }

@@ -1,5 +1,6 @@
-/* adit_client_*, events and errors: the public face of src/agent/client.c. The hard thing is fork: the child has no thread of ours
-   and must not touch a loop whose epoll set it shares with its parent, so it only closes its copies, by close() alone. */
+/* adit_client_*, events and errors: the public face of src/agent/client.c. The hard thing is fork: the child has no
+   thread of ours and must not touch a loop whose epoll set it shares with its parent, so it only closes its copies, by
+   close() alone. */
 #include <unistd.h>
 
 #include "lib/config.h"
@@ -26,7 +27,8 @@ struct adit_client *adit_client_new(struct adit_config *config) {
   struct adit_client *c = NULL;
   int r = setup_copy(&setup, &config->setup);
   if (r != 0) err_set(&config->err, r, "out of memory");
-  else if ((r = client_start(&setup, &c, &config->err)) != 0 && config->err.code == 0) err_set(&config->err, r, "the client could not be started");
+  else if ((r = client_start(&setup, &c, &config->err)) != 0 && config->err.code == 0)
+    err_set(&config->err, r, "the client could not be started");
   if (r == 0) return c;
   if (error_from(&config->err) == ADIT_EINVAL) error_set(ADIT_ECONFIG, "%s", config->err.text);
   return NULL;

@@ -84,11 +84,14 @@ static int config_apply_file(struct adit_config *config, const struct user_file 
   if (config->setup.ca_file == NULL && f->ca != NULL) r = set_text(config, &config->setup.ca_file, f->ca);
   if (r != 0 || config->setup.tokens_n > 0) return r;
   if (f->token == NULL)
-    return f->relays_n == 0 ? 0 : err_set(&config->err, ERR_NOT_NOW, "the user's configuration: a relay is given but no token "
-                                          "(store one with adit login TOKEN, or remove the relay)");
+    return f->relays_n == 0 ? 0
+                            : err_set(&config->err, ERR_NOT_NOW,
+                                      "the user's configuration: a relay is given but no token "
+                                      "(store one with adit login TOKEN, or remove the relay)");
   r = setup_add_token(&config->setup, f->token, &config->err);
   bool has_dials = config->setup.dials_n > 0;
-  for (size_t i = 0; r == 0 && !has_dials && i < f->relays_n; i++) r = setup_add_relay(&config->setup, f->relays[i], &config->err);
+  for (size_t i = 0; r == 0 && !has_dials && i < f->relays_n; i++)
+    r = setup_add_relay(&config->setup, f->relays[i], &config->err);
   if (r != 0) err_prefix(&config->err, "the user's configuration");
   return r;
 }

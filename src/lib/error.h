@@ -1,4 +1,5 @@
-/* The calling thread's last failure, behind adit_error and adit_errno_last. The only state that the library has outside its objects. */
+/* The calling thread's last failure, behind adit_error and adit_errno_last. The only state that the library has outside
+   its objects. */
 #ifndef LIB_ERROR_H
 #define LIB_ERROR_H
 

@@ -30,17 +30,21 @@ static int parse_app(const char *app, struct host_port *out, struct err *e) {
 static int parse_alpn(const struct adit_options *o, struct tunnel_request *r, struct err *e) {
   const char *list = o->alpn != NULL ? o->alpn : "http/1.1";
   char text[ALPN_LIST_MAX_BYTES + 8];
-  if (strlen(list) > ALPN_LIST_MAX_BYTES) return err_set(e, ERR_USAGE, "ALPN list: too long (at most %d bytes; name fewer protocols)", ALPN_LIST_MAX_BYTES);
+  if (strlen(list) > ALPN_LIST_MAX_BYTES)
+    return err_set(e, ERR_USAGE, "ALPN list: too long (at most %d bytes; name fewer protocols)", ALPN_LIST_MAX_BYTES);
   (void)snprintf(text, sizeof text, "%s%s%s", o->h2 ? "h2" : "", o->h2 && list[0] != '\0' ? "," : "", list);
   int code = alpn_parse(text, r->alpn, sizeof r->alpn, &r->alpn_n, e);
-  if (code != 0 && o->h2 && alpn_parse(list, r->alpn, sizeof r->alpn, &r->alpn_n, NULL) == 0 && alpn_contains(r->alpn, r->alpn_n, "h2"))
+  if (code != 0 && o->h2 && alpn_parse(list, r->alpn, sizeof r->alpn, &r->alpn_n, NULL) == 0 &&
+      alpn_contains(r->alpn, r->alpn_n, "h2"))
     return 0;                      /* named in the list already */
   return code;
 }
 
 static int parse_options(const struct adit_options *o, struct tunnel_request *r, struct err *e) {
-  if (o->plain && !o->unencrypted) return err_set(e, ERR_USAGE, "plain: is for the raw port only (ask for unencrypted, too)");
-  r->flags = (o->unencrypted ? (uint32_t)TUNNEL_TCP : 0) | (o->plain ? (uint32_t)TUNNEL_PLAIN : 0) | (o->h2 ? (uint32_t)TUNNEL_H2 : 0);
+  if (o->plain && !o->unencrypted)
+    return err_set(e, ERR_USAGE, "plain: is for the raw port only (ask for unencrypted, too)");
+  r->flags = (o->unencrypted ? (uint32_t)TUNNEL_TCP : 0) | (o->plain ? (uint32_t)TUNNEL_PLAIN : 0) |
+             (o->h2 ? (uint32_t)TUNNEL_H2 : 0);
   r->proxy_protocol = o->proxy_protocol != 0;
   if (parse_alpn(o, r, e) != 0) {
     if (e->code == 0) err_set(e, ERR_USAGE, "alpn: not a list of protocols (write it as http/1.1,h2)");
@@ -51,9 +55,11 @@ static int parse_options(const struct adit_options *o, struct tunnel_request *r,
   for (; r->allow_n < o->allow_n; r->allow_n++) {
     const char *block = o->allow[r->allow_n];
     if (block == NULL || cidr_parse(block, &r->allow[r->allow_n], NULL) != 0)
-      return err_set(e, ERR_USAGE, "allow %.60s: not an address or block (such as 192.0.2.0/24)", block == NULL ? "NULL" : block);
+      return err_set(e, ERR_USAGE, "allow %.60s: not an address or block (such as 192.0.2.0/24)",
+                     block == NULL ? "NULL" : block);
   }
-  if (o->keep_file != NULL && (r->keep_file = strdup(o->keep_file)) == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  if (o->keep_file != NULL && (r->keep_file = strdup(o->keep_file)) == NULL)
+    return err_set(e, ERR_NOMEM, "out of memory");
   return 0;
 }
 
@@ -114,7 +120,8 @@ int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
   int waited = 0;
   pthread_mutex_lock(&c->lock);
   while (!tunnel->open && !tunnel->ended && waited != ETIMEDOUT && c->trouble.code != ADIT_EAUTH)
-    waited = timeout_ms < 0 ? pthread_cond_wait(&c->changed, &c->lock) : pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
+    waited = timeout_ms < 0 ? pthread_cond_wait(&c->changed, &c->lock)
+                            : pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
   if (tunnel->open) r = 0;
   else if (tunnel->ended) r = error_set(tunnel->end.code, "%s", tunnel->end.text);
   else if (c->trouble.code != 0) r = error_set(c->trouble.code, "%s", c->trouble.text);

@@ -1,4 +1,5 @@
-/* Reading ~/.config/adit/config. The hard thing: it holds a token, so it is wiped on the way out, and others must not read it. */
+/* Reading ~/.config/adit/config. The hard thing: it holds a token, so it is wiped on the way out, and others must not
+   read it. */
 #include "lib/user_file.h"
 
 #include <errno.h>
@@ -50,7 +51,8 @@ static int parse_line(const char *from, const char *to, struct user_file *out) {
   if (from == key_end || value == to) return ERR_SYNTAX;
   if (key_is(from, key_end, "token")) return set_value(&out->token, value, to);
   if (key_is(from, key_end, "ca")) return set_value(&out->ca, value, to);
-  if (!key_is(from, key_end, "relay")) return ERR_USAGE;   /* a setting that does nothing, such as allow, must not look as if it did */
+  if (!key_is(from, key_end, "relay"))
+    return ERR_USAGE; /* a setting that does nothing, such as allow, must not look as if it did */
   if (out->relays_n == ARRAY_LEN(out->relays)) return ERR_LIMIT;
   return set_value(&out->relays[out->relays_n++], value, to);
 }
@@ -64,8 +66,13 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
     int r = parse_line(at, stop, out);
     if (r != 0) {
       user_file_free(out);
-      return err_set(e, r, r == ERR_LIMIT ? "line %u: too many relays" : r == ERR_NOMEM ? "line %u: out of memory"
-                     : r == ERR_USAGE ? "line %u: no such setting here (there are token, relay and ca; give others as options)" : "line %u: not of the form key = value (correct it, or run `adit login` again)", line);
+      return err_set(e, r,
+                     r == ERR_LIMIT   ? "line %u: too many relays"
+                     : r == ERR_NOMEM ? "line %u: out of memory"
+                     : r == ERR_USAGE
+                         ? "line %u: no such setting here (there are token, relay and ca; give others as options)"
+                         : "line %u: not of the form key = value (correct it, or run `adit login` again)",
+                     line);
     }
     at = newline == NULL ? end : newline + 1;
   }
@@ -74,7 +81,8 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
 
 static int file_fail(struct err *e, const char *path) {
   char reason[128];
-  return err_set(e, ERR_IO, "%.200s: %s (it must be a file that you may read)", path, strerror_r(errno, reason, sizeof reason));
+  return err_set(e, ERR_IO, "%.200s: %s (it must be a file that you may read)", path,
+                 strerror_r(errno, reason, sizeof reason));
 }
 
 int user_file_load(struct user_file *out, struct err *e) {
@@ -86,11 +94,13 @@ int user_file_load(struct user_file *out, struct err *e) {
   char *text = malloc(USER_FILE_MAX_BYTES + 1);
   size_t n = 0;
   ssize_t got = 0;
-  while (text != NULL && n <= USER_FILE_MAX_BYTES && (got = read(fd, text + n, USER_FILE_MAX_BYTES + 1 - n)) > 0) n += (size_t)got;
+  while (text != NULL && n <= USER_FILE_MAX_BYTES && (got = read(fd, text + n, USER_FILE_MAX_BYTES + 1 - n)) > 0)
+    n += (size_t)got;
   int r;
   if (text == NULL) r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
   else if (got < 0) r = file_fail(e, path);
-  else if (n > USER_FILE_MAX_BYTES) r = err_set(e, ERR_LIMIT, "%s: larger than %d bytes (is it a configuration file?)", path, USER_FILE_MAX_BYTES);
+  else if (n > USER_FILE_MAX_BYTES)
+    r = err_set(e, ERR_LIMIT, "%s: larger than %d bytes (is it a configuration file?)", path, USER_FILE_MAX_BYTES);
   else if ((r = user_file_parse(text, n, out, e)) != 0) err_prefix(e, "%s", path);
   if (text != NULL) wipe(text, n);
   free(text);

@@ -1,10 +1,11 @@
-/* The user's configuration file, "key = value" a line: token, relay, ca. Keys that the library does not know are left to others. */
+/* The user's configuration file, "key = value" a line: token, relay, ca. Keys that the library does not know are left
+   to others. */
 #ifndef LIB_USER_FILE_H
 #define LIB_USER_FILE_H
 
 #include "base/err.h"
 
-struct user_file {                 /* malloced strings or NULL; of several lines of one key the last counts, relays all */
+struct user_file { /* malloced strings or NULL; of several lines of one key the last counts, relays all */
   char *token, *ca;
   char *relays[16];
   size_t relays_n;
