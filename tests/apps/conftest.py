@@ -6,6 +6,7 @@ pictures of its pages in ADIT_APPS_CACHE/failures and tells what the browser, th
 import os
 import re
 import signal
+import subprocess
 import sys
 import types
 import urllib.parse
@@ -92,15 +93,27 @@ def curl(relay):
     return visitor
 
 
+class Elsewhere:
+    """elsewhere(command, host, ...) runs a line of shell as on the machine of a person who trusts the relay: there these names lead to it."""
+
+    def __init__(self, box, relay):
+        self.box, self.env = box, {"SSL_CERT_FILE": relay.authority, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": relay.authority,
+                                   "PATH": os.pathsep.join([VENV_BIN, box.env["PATH"]])}
+
+    def __call__(self, command, *hosts, **options):
+        return self.box.run(*self._argv(command, hosts), env=self.env, **options)
+
+    def start(self, command, *hosts):
+        return self.box.start(self._argv(command, hosts), env=self.env, stdin=subprocess.PIPE)
+
+    def _argv(self, command, hosts):
+        names = self.box.file(self.box.unique("hosts"), f"127.0.0.1 localhost {' '.join(hosts)}\n", mode=0o644)
+        return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && eval "$1"', names, command]
+
+
 @pytest.fixture
 def elsewhere(box, relay):
-    """elsewhere(command, host, ...) runs a line of shell as on the machine of a person who trusts the relay: there these names lead to it."""
-    def run(command, *hosts, **options):
-        names = box.file("hosts", f"127.0.0.1 localhost {' '.join(hosts)}\n", mode=0o644)
-        trust = {"SSL_CERT_FILE": relay.authority, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": relay.authority}
-        return box.run("unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && eval "$1"', names, command,
-                       env={**trust, "PATH": os.pathsep.join([VENV_BIN, box.env["PATH"]])}, **options)
-    return run
+    return Elsewhere(box, relay)
 
 
 @pytest.fixture

@@ -90,6 +90,11 @@ class Wire:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.data) >= n, DEADLINE_S), f"{len(self.data)} data connections, not {n}"
 
+    def wait_links(self, n):
+        """Waits for that many control links, of those that were not cut."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.links) >= n, DEADLINE_S), f"{len(self.links)} control links, not {n}"
+
     def close(self):
         self.open = False
         _end(self.listener)
