@@ -69,9 +69,9 @@ ADIT_EXPORT const char *adit_config_error(const struct adit_config *config);
 
 /* Starts connecting in the background. NULL: out of memory, or the config is bad (adit_config_error says why). */
 ADIT_EXPORT struct adit_client *adit_client_new(struct adit_config *config);
-/* Closes all its tunnels: new visitors stop at once, bytes already accepted are delivered within drain_ms, then streams are
-   reset. Waits for its thread, then frees the client and its tunnels. In a forked child: closes the child's copies of its
-   descriptors, without a word to their peers. */
+/* Closes all its tunnels: new visitors stop at once, those that are there have drain_ms to finish; then what they and the app have
+   sent is delivered, for which there is a second, and their streams are reset. Waits for its thread, then frees the client and
+   its tunnels. In a forked child: closes the child's copies of its descriptors, without a word to their peers. */
 ADIT_EXPORT void adit_client_close(struct adit_client *client, uint32_t drain_ms);
 /* The last failure in words, with the remedy. Valid until the next call from the same thread. client may be NULL. */
 ADIT_EXPORT const char *adit_error(const struct adit_client *client);
@@ -100,6 +100,9 @@ ADIT_EXPORT int adit_errno_last(void);   /* of the calling thread's last failed 
 /* Waits until visitors can reach it. timeout_ms < 0: no limit. Ends early when the tunnel was refused for good, or the relay's
    certificate does not match; what the client itself cannot mend. */
 ADIT_EXPORT int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms);
+/* Lets no new visitor in and waits until the last one has left: 0, or ADIT_ETIMEDOUT after timeout_ms (< 0: no limit). The tunnel
+   may wait again, and is to be closed: for programs that want to do something else meanwhile, such as to look for Ctrl-C. */
+ADIT_EXPORT int adit_tunnel_finish(struct adit_tunnel *tunnel, int timeout_ms);
 /* Closes and frees; drain_ms as above. */
 ADIT_EXPORT void adit_tunnel_close(struct adit_tunnel *tunnel, uint32_t drain_ms);
 

@@ -134,10 +134,10 @@ void stream_app_resolved(struct adit_tunnel *t) {
   }
 }
 
-void stream_abort_all(struct adit_tunnel *t) {
+void stream_stop_all(struct adit_tunnel *t) {
   LIST_FOREACH(&t->streams, it) {
     struct stream *s = CONTAINER_OF(it, struct stream, node);
-    if (s->pump != NULL) pump_abort(s->pump, CLOSE_LOCAL);
+    if (s->pump != NULL) pump_stop(s->pump, CLOSE_LOCAL);
     else stream_refuse(s);
   }
 }

@@ -61,6 +61,13 @@ static void tunnel_close_run(struct loop *l, struct loop_msg *m) {
   if (l != NULL) tunnel_close_begin(t, t->close_drain_ms);
 }
 
+static void tunnel_finish_run(struct loop *l, struct loop_msg *m) {
+  struct adit_tunnel *t = CONTAINER_OF(m, struct adit_tunnel, finish_msg);
+  if (l == NULL || t->closing) return;
+  t->finishing = true;
+  tunnel_close_begin(t, DRAIN_FOREVER_MS);
+}
+
 static bool app_same(const struct host_port *a, const struct host_port *b) {
   return a->port == b->port && strcasecmp(a->host, b->host) == 0;
 }
@@ -98,6 +105,25 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
   list_remove(&t->handle);
   pthread_mutex_unlock(&c->lock);
   return r;
+}
+
+int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) {
+  struct adit_client *c = t->client;
+  pthread_mutex_lock(&c->lock);
+  bool post = !t->finish_posted;
+  t->finish_posted = true;
+  pthread_mutex_unlock(&c->lock);
+  if (post) {
+    t->finish_msg.fn = tunnel_finish_run;
+    loop_post(c->loop, &t->finish_msg);
+  }
+  pthread_mutex_lock(&c->lock);
+  int waited = 0;
+  while (!t->finished && waited == 0)
+    waited = deadline == NULL ? pthread_cond_wait(&c->changed, &c->lock) : pthread_cond_timedwait(&c->changed, &c->lock, deadline);
+  bool finished = t->finished;
+  pthread_mutex_unlock(&c->lock);
+  return finished ? 0 : ERR_TIMEOUT;
 }
 
 void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms) {
@@ -424,8 +450,21 @@ static void tunnel_leave(struct loop_deferred *f) {
   client_tunnel_gone(c);
 }
 
+/* The last stream has ended, and the ticket is on the disk. Who waits in tunnel_finish still holds it. */
+static void tunnel_tell_finished(struct adit_tunnel *t) {
+  struct adit_client *c = t->client;
+  pthread_mutex_lock(&c->lock);
+  t->finished = true;
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
+}
+
 void tunnel_stream_ended(struct adit_tunnel *t) {
   if (!t->closing || t->leaving || !list_empty(&t->streams) || t->keeping != NULL) return;
+  if (t->finishing) {
+    tunnel_tell_finished(t);
+    return;
+  }
   t->leaving = true;
   loop_timer_stop(&t->drain);
   loop_timer_stop(&t->retry);
@@ -437,20 +476,28 @@ void tunnel_stream_ended(struct adit_tunnel *t) {
 
 static void tunnel_drained(struct loop_timer *timer) {
   struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, drain);
-  stream_abort_all(t);
+  stream_stop_all(t);
 }
 
-void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms) {
-  if (t->closing) return;
-  t->closing = true;
+static void tunnel_turn_away(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
+  t->closing = true;
   if (link_is_up(c->link) && (t->state == TUNNEL_OPEN || t->state == TUNNEL_BINDING)) {
     link_unbind(c->link, t->id);
     link_flush(c->link);
   }
+}
+
+void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms) {
+  if (drain_ms != DRAIN_FOREVER_MS) {
+    if (t->closing && !t->finishing) return;
+    t->finishing = false;
+  }
+  if (!t->closing) tunnel_turn_away(t);
   if (!list_empty(&t->streams)) {
-    if (drain_ms > 0 && loop_timer_set(c->loop, &t->drain, drain_ms, tunnel_drained) == 0) return;
-    stream_abort_all(t);
+    if (drain_ms == DRAIN_FOREVER_MS) return;
+    if (drain_ms > 0 && loop_timer_set(t->client->loop, &t->drain, drain_ms, tunnel_drained) == 0) return;
+    stream_stop_all(t);
   }
   tunnel_stream_ended(t);
 }

@@ -35,6 +35,8 @@ struct tunnel_request {            /* what the host asked for, checked */
   char *keep_file;
 };
 
+#define DRAIN_FOREVER_MS UINT64_MAX
+
 struct adit_tunnel {
   unsigned magic;
   struct adit_client *client;
@@ -43,12 +45,13 @@ struct adit_tunnel {
   _Atomic(struct tunnel_address *) address;
   struct { _Atomic uint64_t now, total, app_failures; uint64_t to_app, from_app; } stats;
 
-  struct loop_msg attach_msg, close_msg;           /* from the host's thread to the loop's */
+  struct loop_msg attach_msg, finish_msg, close_msg;   /* from the host's thread to the loop's */
   uint64_t close_drain_ms;
 
   /* Under client->lock. */
   struct list handle;
   bool open, ended, gone;
+  bool finish_posted, finished;    /* tunnel_finish was called; and the last stream has ended */
   struct trouble end;
 
   struct list node;
@@ -72,6 +75,7 @@ struct adit_tunnel {
   struct loop_timer retry, drain;
   struct loop_deferred defer;
   bool closing, leaving;           /* leaving: gone at the end of this turn */
+  bool finishing;                  /* closing, and it stays when its last stream ends, until tunnel_close */
 };
 
 /* Host's thread. tunnel_new takes request->keep_file and reads the file; fails with a text. */
@@ -81,6 +85,8 @@ void tunnel_free(struct adit_tunnel *t);
 /* Puts it among the client's handles, ERR_CONFLICT when its app is forwarded already, and hands it to the loop
    thread. */
 int tunnel_publish(struct adit_tunnel *t, struct err *e) MUST_USE;
+/* Lets no new visitor in and waits until the last has left: 0, or ERR_TIMEOUT. May be called again; tunnel_close follows. */
+int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) MUST_USE;
 /* Waits until it is gone, then frees it. */
 void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms);
 

@@ -130,6 +130,14 @@ int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
   return r;
 }
 
+int adit_tunnel_finish(struct adit_tunnel *tunnel, int timeout_ms) {
+  int r = handle_check_tunnel(tunnel);
+  if (r != 0) return r;
+  struct timespec deadline = deadline_of(timeout_ms < 0 ? 0 : timeout_ms);
+  if (tunnel_finish(tunnel, timeout_ms < 0 ? NULL : &deadline) == 0) return 0;
+  return error_set(ADIT_ETIMEDOUT, "visitors are still there after %d ms", timeout_ms);
+}
+
 void adit_tunnel_close(struct adit_tunnel *tunnel, uint32_t drain_ms) {
   if (handle_check_tunnel(tunnel) == 0) tunnel_close(tunnel, drain_ms);
 }

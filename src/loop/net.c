@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -154,6 +156,11 @@ uint32_t net_unacked_ms(int fd) {
   uint32_t rto_ms = info.tcpi_rto / 1000, first_ms = info.tcpi_backoff < 32 ? rto_ms >> info.tcpi_backoff : 0;
   uint32_t sent_ms = rto_ms - first_ms + info.tcpi_last_data_sent;
   return sent_ms < info.tcpi_last_ack_recv ? sent_ms : info.tcpi_last_ack_recv;
+}
+
+size_t net_unread(int fd) {
+  int n = 0;
+  return ioctl(fd, SIOCINQ, &n) == 0 && n > 0 ? (size_t)n : 0;
 }
 
 uint32_t net_rtt_us(int fd) {

@@ -33,6 +33,7 @@ int net_socket_error(int fd);                    /* SO_ERROR: 0 or the errno, wh
 /* For how many milliseconds data has been waiting for an acknowledgement while none came; 0 when nothing is unacknowledged. */
 uint32_t net_unacked_ms(int fd);
 uint32_t net_rtt_us(int fd);
+size_t net_unread(int fd);                       /* bytes that came and were not read yet */
 
 /* >0 bytes; 0 end of stream, made sure of (SO_ERROR); NET_AGAIN; NET_RESET. */
 ssize_t net_recv(int fd, void *p, size_t n) MUST_USE;

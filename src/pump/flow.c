@@ -131,16 +131,28 @@ static enum flow_result flow_fill(struct flow *f) {
   return r;
 }
 
+/* The stream is to stop, and what its source had sent by then was read. */
+static bool flow_read_enough(struct flow *f) {
+  f->source_done = true;
+  f->state = FLOW_LAST;
+  return true;
+}
+
 static bool flow_read(struct flow *f) {
-  if (!f->more && (f->dry || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
+  struct pump *p = f->pump;
+  if (p->stopping && f->last_left == 0 && !f->more) return flow_read_enough(f);
+  if (!f->more && ((f->dry && !p->stopping) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
     f->wants_read = true;
     return false;
   }
-  struct pump *p = f->pump;
-  switch (flow_fill(f)) {
+  size_t spent = f->spent;
+  enum flow_result r = flow_fill(f);
+  f->last_left -= size_min(f->last_left, f->spent - spent);
+  switch (r) {
   case FLOW_MOVED:
     return true;
   case FLOW_BLOCKED:
+    if (p->stopping) return flow_read_enough(f);
     f->wants_read = true;
     return false;
   case FLOW_CLEAN_END:

@@ -58,6 +58,7 @@ struct flow {
   bool dry;                                      /* the last read took all there was, as far as one can tell */
   bool more;                                     /* there is more to move before the source is read again */
   bool source_done;                              /* FLOW_LAST: nothing more is read */
+  size_t last_left;                              /* stopping: of what its source had sent by then, and its end, not yet read */
   enum flow_result verdict;                      /* what the next fill is to return, unless MOVED */
   struct buffer *buffer;
   struct pipe_pair *pipe;
@@ -83,7 +84,7 @@ struct pump {
   struct flow to_peer, to_wire;
   struct sealed *sealed;
   struct tls_conn *tls;
-  bool broken, over;
+  bool broken, stopping, over;
   enum close_reason why;
   uint64_t give_up_ms;                           /* broken: when delivery is given up */
   uint64_t grace_until_ms;                       /* broken: until when the visitor may read its answer undisturbed */

@@ -66,6 +66,8 @@ void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
     p->give_up_ms = loop_now_ms(p->pool->loop) + RESET_DELIVERY_MS;
     flow_break(from, at->reset);
     if (at == &p->peer && at->reset && p->sealed != NULL) p->grace_until_ms = p->to_wire.progress_ms + RESET_GRACE_MS;
+  } else if (from->state != FLOW_LAST) {
+    flow_break(from, at->reset);                 /* in the midst of stopping */
   }
   if (why == CLOSE_PROTOCOL) flow_break(to, false);   /* our alert goes there */
   else if (!flow_is_at_rest(to)) flow_stop(to);
@@ -95,7 +97,7 @@ static bool pump_tell_peer(struct pump *p) {
 /* Ends the pump when nothing is left to do. */
 static void pump_settle(struct pump *p) {
   if (!flow_is_at_rest(&p->to_peer) || !flow_is_at_rest(&p->to_wire)) return;
-  if (!p->broken) {
+  if (!p->broken || (p->stopping && p->to_peer.state == FLOW_ENDED && p->to_wire.state == FLOW_ENDED)) {
     pump_end(p, CLOSE_CLEAN, false, false);
     return;
   }
@@ -224,6 +226,20 @@ void pump_abort(struct pump *p, enum close_reason why) {
   p->broken = true;
   bool wire_alerted = pump_alert_wire(p), peer_alerted = pump_alert_peer(p);
   pump_end(p, why, wire_alerted, peer_alerted);
+}
+
+void pump_stop(struct pump *p, enum close_reason why) {
+  CHECK_MAGIC(p, PUMP_MAGIC);
+  ASSERT(why != CLOSE_CLEAN);
+  if (p->over || p->broken) return;              /* one that breaks is over as soon */
+  p->broken = p->stopping = true;
+  p->why = why;
+  p->give_up_ms = loop_now_ms(p->pool->loop) + RESET_DELIVERY_MS;
+  p->to_peer.last_left = net_unread(p->wire.fd) + 1;   /* 1 for its end: one that has ended goes on to a clean end */
+  p->to_wire.last_left = net_unread(p->peer.fd) + 1;
+  if (p->to_peer.state == FLOW_PREFIX) flow_break(&p->to_peer, false);
+  pump_run(p, true, true);
+  pump_after(p);
 }
 
 static bool side_is_unacked(struct side *s) {

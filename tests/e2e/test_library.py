@@ -2,8 +2,10 @@
 at what must stay its own."""
 import os
 import re
+import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -127,6 +129,26 @@ def test_two_clients_and_two_tunnels_work_at_once(relay, library_host, app):
         TlsVisitor(relay.address, host.names[0], context(relay.authority))
     v = TlsVisitor(relay.address, host.names[3], context(relay.authority))
     assert read_exactly(v, 1) == b"c"
+    assert host.end() == 0
+
+
+def test_a_tunnel_that_finishes_lets_nobody_in_and_waits_for_its_visitors(relay, library_host, app):
+    host = library_host([app(echo)])
+    v = visit(relay.address, host.names[0], relay.authority)
+    host.tell("finish 0", "waiting 0")
+    refused = False
+    deadline = time.monotonic() + DEADLINE_S
+    while not refused and time.monotonic() < deadline:       # the relay hears of it a moment later
+        try:
+            TlsVisitor(relay.address, host.names[0], context(relay.authority)).close()
+        except ssl.SSLError:
+            refused = True
+    assert refused
+    v.sendall(b"not yet")
+    assert read_exactly(v, 7) == b"not yet"
+    assert "finished" not in host.program.out.text()
+    v.close()
+    host.program.out.wait(lambda line: line == "finished 0")
     assert host.end() == 0
 
 

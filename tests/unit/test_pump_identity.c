@@ -448,6 +448,47 @@ static void every_close_reason_has_a_name_and_a_text(void **state) {
 #define IN_BOTH_MODES(f) \
   {#f " (splice)", f, set_up, tear_down, &splice_mode}, {#f " (copy)", f, set_up, tear_down, &copy_mode}
 
+static void stop_delivers_what_was_sent_and_resets(void **state) {
+  struct rig *r = *state;
+  size_t up = 0, down = 0, got_up = 0, got_down = 0;
+  start_plain(r);
+  rig_settle(r);
+  rig_send_pattern(r->visitor, &up, 30000);
+  rig_send_pattern(r->agent, &down, 30000);
+  pump_stop(r->pump, CLOSE_LOCAL);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_LOCAL);
+  assert_int_equal(rig_expect_pattern(r->agent, &got_up, SIZE_MAX), RIG_RESET);
+  assert_int_equal(rig_expect_pattern(r->visitor, &got_down, SIZE_MAX), RIG_RESET);
+  assert_int_equal(got_up, up);
+  assert_int_equal(got_down, down);
+}
+
+/* What its source goes on to send is not waited for. */
+static void stop_ends_a_source_that_never_pauses(void **state) {
+  struct rig *r = *state;
+  size_t sent = 0, got = 0;
+  start_plain(r);
+  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &sent, SIZE_MAX), rig_expect_pattern(r->agent, &got, SIZE_MAX), got > 100000));
+  pump_stop(r->pump, CLOSE_LOCAL);
+  uint64_t limit = r->ended ? 0 : r->pump->give_up_ms;
+  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &sent, SIZE_MAX), rig_expect_pattern(r->agent, &got, SIZE_MAX), r->ended));
+  assert_true(limit == 0 || loop_now_ms(r->loop) < limit);
+}
+
+static void stop_gives_up_one_who_does_not_read(void **state) {
+  struct rig *r = *state;
+  size_t sent = 0;
+  start_plain(r);
+  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &sent, SIZE_MAX), r->pump->to_wire.wants_write));
+  pump_stop(r->pump, CLOSE_LOCAL);
+  assert_false(r->ended);
+  uint64_t limit = r->pump->give_up_ms;
+  RIG_UNTIL(r, r->ended);
+  assert_true(loop_now_ms(r->loop) >= limit);
+  assert_int_equal(r->why, CLOSE_LOCAL);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     IN_BOTH_MODES(bytes_pass_both_ways_and_are_counted),
@@ -476,6 +517,9 @@ int main(void) {
     IN_BOTH_MODES(a_missing_prefix_resets_the_visitor_at_its_deadline),
     IN_BOTH_MODES(a_half_open_stream_ends_after_its_idle_time_only),
     IN_BOTH_MODES(abort_resets_both_and_is_told_once),
+    IN_BOTH_MODES(stop_delivers_what_was_sent_and_resets),
+    IN_BOTH_MODES(stop_ends_a_source_that_never_pauses),
+    IN_BOTH_MODES(stop_gives_up_one_who_does_not_read),
     IN_BOTH_MODES(a_socket_closed_with_linger_delivers_although_input_is_unread),
     IN_BOTH_MODES(beyond_their_limit_the_oldest_lingering_socket_is_closed),
     IN_BOTH_MODES(every_close_reason_has_a_name_and_a_text),

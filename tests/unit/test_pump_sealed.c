@@ -429,6 +429,54 @@ static void abort_tells_the_visitor_by_a_fatal_alert(void **state) {
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+static void stop_delivers_what_both_sides_had_sent(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  size_t sent = 0, got = 0;
+  start_sealed(f, 0);
+  rig_settle(r);
+  rig_send_pattern(r->visitor, &sent, 30000);
+  far_send_pattern(f, 30000);
+  pump_stop(r->pump, CLOSE_LOCAL);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_LOCAL);
+  RIG_UNTIL(r, (far_read(f, SIZE_MAX), f->far.reset));
+  assert_int_equal(f->far.got, sent);
+  assert_false(f->far.eof || f->far.alerted);
+  assert_int_equal(rig_expect_pattern(r->visitor, &got, SIZE_MAX), RIG_RESET);
+  assert_int_equal(got, f->far.sent);
+}
+
+/* The app is done; only its end was not read yet. Its visitor must not take the answer for a broken one. */
+static void stop_lets_an_answer_that_is_complete_end_cleanly(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  size_t sent = 0;
+  start_sealed(f, 0);
+  rig_settle(r);
+  rig_send_pattern(r->visitor, &sent, 30000);
+  shutdown(r->visitor, SHUT_WR);
+  pump_stop(r->pump, CLOSE_LOCAL);
+  RIG_UNTIL(r, (far_read(f, SIZE_MAX), r->ended && (f->far.fin || f->far.reset)));
+  assert_int_equal(f->far.got, sent);
+  assert_true(f->far.eof);
+  assert_false(f->far.alerted);
+}
+
+static void stop_of_a_stream_whose_app_resets_meanwhile_ends_it(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  start_sealed(f, 0);
+  rig_settle(r);
+  rig_send_text(r->visitor, "answer");
+  rig_reset(&r->visitor);
+  pump_stop(r->pump, CLOSE_LOCAL);
+  RIG_UNTIL(r, (far_read(f, 0), r->ended));
+  f->far.keep_text = true;
+  RIG_UNTIL(r, (far_read(f, SIZE_MAX), f->far.reset));
+  assert_true(f->far.text_n == 0 || f->far.text_n == 6);   /* a reset may overtake what it follows */
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     TEST(plaintext_passes_both_ways),
@@ -456,6 +504,9 @@ int main(void) {
     TEST(an_app_that_answers_in_mid_upload_leaves_the_visitor_time_to_read),
     TEST(a_reset_of_the_wire_resets_the_app),
     TEST(abort_tells_the_visitor_by_a_fatal_alert),
+    TEST(stop_delivers_what_both_sides_had_sent),
+    TEST(stop_lets_an_answer_that_is_complete_end_cleanly),
+    TEST(stop_of_a_stream_whose_app_resets_meanwhile_ends_it),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

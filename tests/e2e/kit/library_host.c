@@ -3,7 +3,8 @@
  *     library-host [allow=N] CLIENT...        CLIENT: the app ports of its tunnels, joined by commas; each allows N blocks
  *
  * Opens them all, then obeys a word a line: `fork` makes a child that tries every call, `silent` one that makes none and lives
- * until `gone`, `close I` closes a client, `exit` ends the program without closing any. At end of input it closes what is left. What a library must leave alone is compared
+ * until `gone`, `finish I` waits until
+ * the visitors of its first tunnel have left and closes that, `close I` closes a client, `exit` ends the program without closing any. At end of input it closes what is left. What a library must leave alone is compared
  * with how it was before the first call. */
 #include <poll.h>
 #include <signal.h>
@@ -125,6 +126,7 @@ static int try_all(void) {
       wrong += adit_tunnel_url(t) != NULL || adit_tunnel_port(t) != 0;
       adit_tunnel_stats(t, &stats);
       wrong += stats.visitors_total != 0;
+      wrong += adit_tunnel_finish(t, -1) != ADIT_EFORKED;
       adit_tunnel_close(t, 1000);
     }
     adit_client_close(c, 1000);
@@ -175,11 +177,25 @@ static void close_client(int h) {
   printf("closed %d\n", h);
 }
 
+/* Looks up now and then, as a program does that takes signals. */
+static void finish_tunnel(int h) {
+  unsigned looks = 0;
+  while (adit_tunnel_finish(hosts[h].tunnels[0], 10) == ADIT_ETIMEDOUT) {
+    if (looks++ > 0) continue;
+    printf("waiting %d\n", h);
+    fflush(stdout);
+  }
+  adit_tunnel_close(hosts[h].tunnels[0], 0);
+  hosts[h].tunnels[0] = hosts[h].tunnels[--hosts[h].n];
+  printf("finished %d\n", h);
+}
+
 static void obey(const char *word) {
   if (strcmp(word, "fork\n") == 0) fork_and_try();
   else if (strcmp(word, "silent\n") == 0) fork_silent();
   else if (strcmp(word, "gone\n") == 0) end_silent();
   else if (strcmp(word, "exit\n") == 0) exit(3);
+  else if (strncmp(word, "finish ", 7) == 0) finish_tunnel(atoi(word + 7));
   else if (strncmp(word, "close ", 6) == 0) close_client(atoi(word + 6));
   fflush(stdout);
 }
