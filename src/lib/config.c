@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "agent/setup.h"
+#include "base/home.h"
 #include "lib/config.h"
 #include "lib/error.h"
 #include "lib/user_file.h"
@@ -83,17 +84,21 @@ static int config_apply_file(struct adit_config *config, const struct user_file 
   int r = 0;
   if (config->setup.ca_file == NULL && f->ca != NULL) r = set_text(config, &config->setup.ca_file, f->ca);
   if (r != 0 || config->setup.tokens_n > 0) return r;
+  if (f->token == NULL && f->relays_n == 0) return 0;
   if (f->token == NULL)
-    return f->relays_n == 0 ? 0
-                            : err_set(&config->err, ERR_NOT_NOW,
-                                      "the user's configuration: a relay is given but no token "
-                                      "(store one with adit login TOKEN, or remove the relay)");
+    return err_set(&config->err, ERR_NOT_NOW,
+                   "a relay is given but no token (store one with adit login TOKEN, or remove the relay)");
   r = setup_add_token(&config->setup, f->token, &config->err);
   bool has_dials = config->setup.dials_n > 0;
   for (size_t i = 0; r == 0 && !has_dials && i < f->relays_n; i++)
     r = setup_add_relay(&config->setup, f->relays[i], &config->err);
-  if (r != 0) err_prefix(&config->err, "the user's configuration");
   return r;
+}
+
+/* Whoever has not written the file by hand must be told where it is. */
+static void config_name_file(struct adit_config *config) {
+  char path[4096];
+  if (home_config_file(path, sizeof path, NULL) == 0) err_prefix(&config->err, "%.200s", path);
 }
 
 int adit_config_load(struct adit_config *config, int *found) {
@@ -101,7 +106,7 @@ int adit_config_load(struct adit_config *config, int *found) {
   int r = config_load_environment(config);
   struct user_file f = {0};
   if (r == 0) r = user_file_load(&f, &config->err);
-  if (r == 0) r = config_apply_file(config, &f);
+  if (r == 0 && (r = config_apply_file(config, &f)) != 0) config_name_file(config);
   user_file_free(&f);
   if (found != NULL) *found = config->setup.tokens_n > 0;
   return config_result(config, r, ADIT_ECONFIG);

@@ -157,6 +157,13 @@ def test_authorities_that_cannot_be_read(relay, box):
     expect_error(box.adit("forward", "8000"), 1, file, "No such file")
 
 
+@pytest.mark.parametrize("content", ["token = nonsense", "relay = r1.test:443", "frob = 1", "token"], ids=["token", "relay", "setting", "syntax"])
+def test_a_mistake_in_the_users_configuration_names_the_file(box, content):
+    os.makedirs(os.path.join(box.home, ".config", "adit"))
+    file = box.file("home/.config/adit/config", content + "\n")
+    expect_error(box.adit("forward", "8000"), 1, file)
+
+
 def test_data_connections_that_cannot_get_through(relay, agent, app, visitor, wire):
     """The control link works, so the tunnel opens; the user is told why no visitor will get in."""
     cable = wire(relay, pass_data=False)
