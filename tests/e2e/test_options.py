@@ -1,5 +1,4 @@
 """Options of `adit forward` and `adit relay` that change what a visitor or an app sees."""
-import os
 import signal
 import socket
 import ssl
@@ -203,9 +202,10 @@ class TestCommand:
         assert done.stdout == "mine\n"
 
     def test_signals_are_forwarded_to_it(self, relay, agent, app, box):
-        script = "trap 'echo caught; exit 5' TERM; echo ready; while :; do read x < fifo; done"
-        os.mkfifo(box.file("fifo"))
-        program = box.start([ADIT, "forward", app(echo).port, "--", "sh", "-c", script], env={"ADIT_TOKEN": relay.token()}, cwd=box.path)
+        # A shell's trap would wait for the end of what the shell is blocked in, were the signal to come just before.
+        script = ("import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [15]); print('ready', flush=True); "
+                  "signal.sigwait([15]); print('caught'); sys.exit(5)")
+        program = box.start([ADIT, "forward", app(echo).port, "--", "python3", "-c", script], env={"ADIT_TOKEN": relay.token()})
         program.out.wait(lambda line: line == "ready")
         program.kill(signal.SIGTERM)
         assert program.wait() == 5 and "caught" in program.out.text()
