@@ -255,7 +255,8 @@ static void tunnel_keep(struct adit_tunnel *t, const char *host);
 
 static void tunnel_tell_kept(void *user, const struct err *e, const char *old) {
   struct adit_tunnel *t = user;
-  if (e->code == 0 || old != NULL) t->set_aside = false;
+  if (e->code != 0 && old == NULL && t->setting_aside) t->set_aside = true;
+  t->setting_aside = false;
   if (e->code != 0) client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e->text);
   if (old != NULL)
     client_event(t->client, ADIT_EVENT_WARNING, t, 0, "keep_file",
@@ -287,8 +288,10 @@ static void tunnel_keep(struct adit_tunnel *t, const char *host) {
   memcpy(f.relay, t->client->home, sizeof f.relay);
   strncpy(f.host, host, sizeof f.host - 1);
   memcpy(f.ticket, t->ticket, t->ticket_n);
-  t->keeping = ticket_write_start(t->client->loop, t->request.keep_file, &f, t->set_aside, tunnel_kept, t);
-  if (t->keeping == NULL) ticket_write_now(t->request.keep_file, &f, t->set_aside, tunnel_tell_kept, t);
+  t->setting_aside = t->set_aside;
+  t->set_aside = false;            /* a refusal meanwhile is of what this very write leaves there */
+  t->keeping = ticket_write_start(t->client->loop, t->request.keep_file, &f, t->setting_aside, tunnel_kept, t);
+  if (t->keeping == NULL) ticket_write_now(t->request.keep_file, &f, t->setting_aside, tunnel_tell_kept, t);
 }
 
 static bool tunnel_set_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {

@@ -66,6 +66,7 @@ struct adit_tunnel {
   struct ticket_write *keeping;    /* a write of the keep file under way */
   bool keep_again;                 /* there is something newer to write */
   bool set_aside; /* the keep file has the ticket of an address that was refused: it must not be lost */
+  bool setting_aside;              /* the write under way sees to it */
   bool told;                       /* the host was told the address */
   bool sealed_instead;             /* of plain, which was asked for */
   struct addr app_addrs[RESOLVED_MAX];
