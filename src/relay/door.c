@@ -35,8 +35,10 @@ struct door {
   struct client_hello hello;
 };
 
+/* By the end of the turn whoever took the connection over has been counted for itself. */
 static void door_free(struct loop_deferred *d) {
   struct door *door = CONTAINER_OF(d, struct door, deferred);
+  if (door->state == DOOR_HELLO) (void)__atomic_sub_fetch(&door->worker->visitors_n, 1, __ATOMIC_RELEASE);
   client_hello_free(&door->hello);
   free(door);
 }
@@ -161,6 +163,7 @@ static bool door_read_first(struct door *d) {
     return false;
   }
   d->state = DOOR_HELLO;
+  (void)__atomic_add_fetch(&d->worker->visitors_n, 1, __ATOMIC_RELAXED);
   (void)loop_timer_set(d->worker->loop, &d->deadline, HANDSHAKE_DEADLINE_MS, door_deadline); /* only moves it */
   METRIC_ADD(&d->worker->metrics, handshakes_started_total, 1);
   if (client_hello_feed(&d->hello, first, (size_t)n, &alert) != 0) {

@@ -41,7 +41,7 @@ struct worker {
   struct list doors;               /* struct door: connections whose kind is not known yet */
   bool accepting;                  /* atomic: until its listeners are closed */
   struct list visitors;            /* struct visitor: in handshake or waiting for a data connection */
-  uint64_t visitors_n;             /* atomic */
+  uint64_t visitors_n;             /* atomic: these, and doors that have begun to read a ClientHello */
   struct list streams;             /* struct stream */
   struct list links;               /* struct link */
   struct map *links_by_id;         /* link id -> struct link */

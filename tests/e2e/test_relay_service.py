@@ -71,6 +71,22 @@ def test_sigterm_lets_a_handshake_finish(relay, agent, app, visitor):
 
 
 @pytest.mark.relay_options("--drain", "600s")
+def test_sigterm_lets_a_client_hello_of_which_a_part_is_there_arrive(relay, agent, app):
+    running = agent(app(echo))
+    before = relay.metric("handshakes_started_total")
+    message = hello.records(hello.client_hello(running.host))
+    with socket.create_connection(relay.address, DEADLINE_S) as v:
+        v.sendall(message[:50])
+        while relay.metric("handshakes_started_total") == before:
+            assert not select.select([v], [], [], 0.01)[0]
+        relay.process.kill(signal.SIGTERM)
+        relay.process.err.wait(lambda line: " draining " in line)
+        assert not select.select([v], [], [], 0.2)[0] and not running.events.seen("reconnecting")
+        v.sendall(message[50:])
+        assert hello.read_record(v)[0] == 22, "ServerHello; an alert would be 21"
+
+
+@pytest.mark.relay_options("--drain", "600s")
 def test_a_handshake_that_does_not_go_on_keeps_no_agent_from_leaving(relay, agent, app, visitor):
     running = agent(app(echo))
     stays = visitor(running)
