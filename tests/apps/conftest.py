@@ -40,7 +40,7 @@ def pytest_runtest_protocol(item):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    if call.when == "call" and report.failed:
+    if call.when != "teardown" and report.failed:
         folder = os.path.join(CACHE, "failures", re.sub(r"\W+", "-", item.name))
         for browser in getattr(item.funcargs.get("browser"), "browsers", []):
             report.sections.append(("browser", browser.report(folder)))

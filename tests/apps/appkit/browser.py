@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from kit.process import DEADLINE_S
 
 CHROMIUM = "/usr/bin/chromium"
-PAGE_S = 60                     # for what an application's page does: JupyterLab and VS Code load megabytes of script on two busy cores
+PAGE_S = 60                     # for what a page does: JupyterLab and VS Code load megabytes of script, here on two busy cores
 QUIET = ("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
 
 expect.set_options(timeout=PAGE_S * 1000)
