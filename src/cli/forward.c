@@ -486,8 +486,8 @@ static int serve(struct forward *f, struct err *e) {
   return 0;
 }
 
-/* Closes the client, which takes at most FORWARD_DRAIN_MS. Signals stay blocked: a second one (timeout(1) sends one to
-   us and one to our group) must not turn a clean end into a death. */
+/* Closes the client, which takes FORWARD_DRAIN_MS and RESET_DELIVERY_MS at most. Signals stay blocked: a second one
+   (timeout(1) sends one to us and one to our group) must not turn a clean end into a death. */
 static void finish(struct forward *f) {
   tell_live_clear(&f->tell);
   if (f->client != NULL) adit_client_close(f->client, FORWARD_DRAIN_MS);

@@ -7,8 +7,8 @@
 
 /* 0 and the thread runs; the relay's state and certs are the keeper's from then on. */
 int keeper_start(struct relay *r, struct keeper **out, struct err *e) MUST_USE;
-void keeper_stop(struct keeper *k);              /* finishes what it was sent, then joins; NULL is fine */
-void keeper_settle(struct keeper *k); /* after that: runs the messages that came since, in the caller's thread */
+void keeper_stop(struct keeper *k);              /* ends its thread; NULL is fine */
+void keeper_settle(struct keeper *k); /* after that: runs the messages that are left, in the caller's thread */
 void keeper_free(struct keeper *k);
 void keeper_reload_certificates(struct keeper *k); /* from any thread */
 
