@@ -4,6 +4,8 @@
 
     with forward(8000) as tunnel:
         print(tunnel.url)
+
+See :func:`forward`, and :mod:`adit.exception` for what can go wrong.
 """
 
 from . import exception

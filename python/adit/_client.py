@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Union
 
@@ -29,26 +32,29 @@ _LEVELS = {
     _adit.EVENT_SUPERSEDED: logging.ERROR,
     _adit.EVENT_CLOSED: logging.ERROR,
 }
-_CLOSED_HERE = {_adit.ECLOSED}
 
 
-def _tell_events(core: _adit.Client) -> None:
+class _State:
+    """What a client's threads share, its event thread among them, which must not keep the client itself alive."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.was_open = self.warned = False
+        self.tunnels: set[_adit.Tunnel] = set()
+
+
+def _tell_events(core: _adit.Client, state: _State) -> None:
     """What happens to an open tunnel goes to the log ``adit``. Ends when the client closes."""
     try:
         while (event := core.next_event()) is not None:
-            kind, _, error, _, text = event
-            if kind == _adit.EVENT_CLOSED and error in _CLOSED_HERE:
+            kind, error, _, text = event
+            if kind == _adit.EVENT_CLOSED and error == _adit.ECLOSED:
                 continue
-            if text:
-                log.log(_LEVELS[kind], "%s", text)
+            # Before anything was open, an exception tells the same.
+            level = _LEVELS.get(kind, logging.WARNING) if state.was_open else logging.DEBUG
+            log.log(level, "%s", text)
     except _adit.Failure:
         pass
-
-
-def _shut(core: _adit.Client, teller: threading.Thread, pid: int, drain_ms: int = 0) -> None:
-    core.close(drain_ms)
-    if os.getpid() == pid and teller is not threading.current_thread():
-        teller.join()
 
 
 def to_ms(name: str, seconds: float) -> int:
@@ -61,10 +67,11 @@ def to_ms(name: str, seconds: float) -> int:
 class Client:
     """A link to a relay. Most programs need none of their own: :func:`forward` makes one when it is first called.
 
-    ``token`` is what ``adit token create`` printed, or several of them. Without one it comes from the environment variable
-    ``ADIT_TOKEN`` or from ``adit login``; and if there is none at all, a relay is started on this machine, whose addresses work here
-    only (``ADIT_EMBEDDED=0`` makes that an error). ``relays`` are addresses to dial instead of those in the token, ``ca_file`` a PEM
-    file of authorities to trust for relays with a public certificate, instead of the system's.
+    ``token`` is what ``adit token create`` printed, or several of them. Without one it comes from the environment
+    variable ``ADIT_TOKEN`` or from ``adit login``; and if there is none at all, a relay is started on this machine,
+    whose addresses work here only (``ADIT_EMBEDDED=0`` makes that an error). ``relays`` are addresses to dial instead
+    of those in the token, ``ca_file`` a PEM file of authorities to trust for relays with a public certificate, instead
+    of the system's.
 
     Connecting goes on in the background; errors of it show when a tunnel is opened.
     """
@@ -82,11 +89,14 @@ class Client:
             core = _adit.Client(
                 tokens, list(relays), ca_file, not tokens, _program.PATH if allowed and not relays else None
             )
-        teller = threading.Thread(target=_tell_events, args=(core,), name="adit-events", daemon=True)
-        teller.start()
-        self._core = core
-        self._was_open = self._warned = False
-        self._end = weakref.finalize(self, _shut, core, teller, os.getpid())
+        self._core, self._state, self._pid = core, _State(), os.getpid()
+        self._teller = threading.Thread(target=_tell_events, args=(core, self._state), name="adit-events", daemon=True)
+        self._teller.start()
+        # Not at exit, where close() waits for the thread, too; a collector may run with locks held that the thread
+        # needs.
+        self._end = weakref.finalize(self, core.close)
+        self._end.atexit = False
+        _clients.add(self)
 
     @property
     def relay(self) -> str | None:
@@ -114,10 +124,23 @@ class Client:
     def close(self, drain: float = 0.0) -> None:
         """Closes it with all its tunnels; their live visitors have ``drain`` seconds to finish."""
         drain_ms = to_ms("drain", drain)
-        end = self._end.detach()
-        if end is not None:
-            _, shut, args, _ = end
-            shut(*args, drain_ms)
+        try:
+            if drain_ms and self._end.alive:
+                self._finish(drain_ms)
+        finally:
+            if self._end.detach() is not None:
+                self._core.close()
+                if os.getpid() == self._pid and self._teller is not threading.current_thread():
+                    self._teller.join()
+
+    def _finish(self, drain_ms: int) -> None:
+        with self._state.lock:
+            tunnels = list(self._state.tunnels)
+        end = time.monotonic() + drain_ms / 1000
+        for wait in (False, True):  # all of them let nobody in before one is waited for
+            for tunnel in tunnels:
+                with contextlib.suppress(_adit.Failure):
+                    tunnel.finish(max(0, round((end - time.monotonic()) * 1000)) if wait else 0)
 
     def __enter__(self) -> Client:
         return self
@@ -126,3 +149,12 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for client in list(_clients):
+        client.close()

@@ -1,5 +1,5 @@
-"""The client that a process's tunnels share unless they name one. Made when first needed; lives until the process ends, so that
-the next tunnel finds the link up. A forked child makes its own."""
+"""The client that a process's tunnels share unless they name one. Made when first needed; lives until the process ends,
+so that the next tunnel finds the link up. A forked child makes its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def default_client() -> Client:
 
 
 def release(client: Client, *, failed: bool) -> None:
-    """A client that never opened anything is given up with its last user: the next try starts from the configuration as it is then."""
+    """A client that never opened anything, or was refused, is given up with its last user: the next one is made from
+    the configuration as it is then."""
     with _shared.lock:
         if client is not _shared.client:
             return

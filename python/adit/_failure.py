@@ -24,9 +24,12 @@ _CLASSES: "dict[int, type[Exception]]" = {
 
 @contextmanager
 def translated(conflict: "type[Error]" = InvalidError) -> "Iterator[None]":
-    """Failures of the library leave the block as exceptions of this package. ``conflict`` is what a port that is taken means there."""
+    """Failures of the library leave the block as exceptions of this package. ``conflict`` is what a port that is taken
+    means there."""
     try:
         yield
     except _adit.Failure as failure:
         code, text = failure.args
         raise (conflict if code == _adit.ECONFLICT else _CLASSES.get(code, Error))(text) from None
+    except (TypeError, ValueError) as error:
+        raise InvalidError(f"{error} (see help(adit.forward) and help(adit.Client))") from None

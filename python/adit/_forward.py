@@ -7,23 +7,24 @@ import contextlib
 import os
 import threading
 import warnings
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, TypeVar, Union
 
 from . import _adit
 from ._client import Client, Path, to_ms
 from ._default import default_client, release
 from ._failure import translated
 from ._tunnel import Tunnel
-from .exception import ClosedError, EmbeddedRelayWarning, InvalidError
+from .exception import AuthError, ClosedError, EmbeddedRelayWarning, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     Words = Union[str, Sequence[str]]
 
 PORT_MAX = 65535
 TIMEOUT_S = 10.0
+_T = TypeVar("_T")
 
 
 def _check_port(port: object) -> int:
@@ -35,14 +36,18 @@ def _check_port(port: object) -> int:
 
 
 def _words(name: str, given: Words) -> list[str]:
-    words = [given] if isinstance(given, str) else list(given)
+    try:
+        words = [given] if isinstance(given, str) else list(given)
+    except TypeError:
+        words = [None]  # type: ignore[list-item]
     if not all(isinstance(word, str) for word in words):
         raise InvalidError(f"{name}: {given!r} is neither a string nor a list of strings")
     return words
 
 
 class Forward:
-    """What :func:`forward` returns. Entering it opens the tunnel; leaving it closes the tunnel. It may be used again then."""
+    """What :func:`forward` returns. Entering it opens the tunnel; leaving it closes the tunnel. It may be used again
+    then."""
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class Forward:
         self._port = _check_port(port)
         if h2_enabled and unencrypted:
             raise InvalidError(
-                "h2_enabled: it goes with TLS only, and unencrypted=True asks for a raw port, too (leave out one of the two)"
+                "h2_enabled: it goes with TLS only, and unencrypted=True asks for a raw port (leave out one of them)"
             )
         if client is not None and not isinstance(client, Client):
             raise InvalidError(f"client: {client!r} is no adit.Client")
@@ -72,7 +77,7 @@ class Forward:
         self._lock = threading.Lock()
         self._core: _adit.Tunnel | None = None
         self._client: Client | None = None
-        self._entered = self._cancelled = False
+        self._entered = self._opened = self._cancelled = False
 
     # --- opening and closing, in whatever thread ---
 
@@ -80,16 +85,15 @@ class Forward:
         with self._lock:
             if self._entered:
                 raise InvalidError(f"port {self._port}: this tunnel is open already (call forward() again for another)")
-            self._entered, self._cancelled = True, False
+            self._entered, self._opened, self._cancelled = True, False, False
 
-    def _open(self) -> Tunnel:
-        """Between _begin() and _close()."""
-        client = self._given if self._given is not None else default_client()
-        self._client = client
-        opened = False
+    def _open(self) -> tuple[Tunnel, str | None]:
+        """Between _begin() and _close(): the tunnel, and a warning for whoever opens it. Leaves nothing open when it
+        fails."""
         try:
+            client = self._client = self._given if self._given is not None else default_client()
             with translated():
-                core = client._core.forward(
+                core = self._core = client._core.forward(
                     str(self._port),
                     self._unencrypted,
                     self._h2,
@@ -98,79 +102,150 @@ class Forward:
                     self._allow,
                     self._keep,
                 )
-            self._core = core
+            with client._state.lock:
+                client._state.tunnels.add(core)
             if self._cancelled:
                 raise ClosedError(f"port {self._port}: closed before it was open")
             with translated(conflict=ClosedError):
-                core.wait_open(self._timeout_ms, client._was_open)
+                core.wait_open(self._timeout_ms, client._state.was_open)
                 host, port, tcp_host, tcp_port = core.addresses()
-            client._was_open = opened = True
-            ca_file = client.ca_file
-        finally:
-            if not opened:
-                self._close(0)
+                ca_file = client._core.ca_file()
+            client._state.was_open = True
+            with self._lock:
+                if self._cancelled:
+                    raise ClosedError(f"port {self._port}: closed before it was open")
+                self._opened = True
+        except BaseException as error:
+            self._close(0, refused=isinstance(error, AuthError))
+            raise
         if ca_file is None:
-            return Tunnel(host, port, tcp_host or "", tcp_port)
-        self._warn_of_embedded(client, ca_file)
-        return Tunnel(host, port, "127.0.0.1" if tcp_host else "", tcp_port)
+            return Tunnel(host, port, tcp_host or "", tcp_port), None
+        # The embedded relay listens on loopback; its name means nothing to programs that do not know .localhost.
+        return Tunnel(host, port, "127.0.0.1" if tcp_host else "", tcp_port), self._warning(client, ca_file)
 
     @staticmethod
-    def _warn_of_embedded(client: Client, ca_file: str) -> None:
-        if client._warned:
-            return
-        client._warned = True
-        warnings.warn(
-            "no token is configured, so this tunnel's addresses work on this machine only, through a relay that is part of this "
-            f"process (set ADIT_TOKEN for public addresses; to trust the relay: curl --cacert {ca_file})",
-            EmbeddedRelayWarning,
-            stacklevel=4,
+    def _warning(client: Client, ca_file: str) -> str | None:
+        with client._state.lock:
+            if client._state.warned:
+                return None
+            client._state.warned = True
+        return (
+            "no token is configured, so this URL works on this machine only, through a relay that is part of this "
+            f"process (set ADIT_TOKEN for public addresses; to trust the relay: curl --cacert {ca_file})"
         )
 
-    def _close(self, drain_ms: int) -> None:
-        core, client = self._core, self._client
-        self._core = self._client = None
+    def _close(self, drain_ms: int, refused: bool = False) -> None:
+        with self._lock:
+            core, client, opened = self._core, self._client, self._opened
+            self._core = self._client = None
+            self._opened = False
         try:
             if core is not None:
-                core.close(drain_ms)
+                _end(core, client, drain_ms)
         finally:
             self._entered = False
             if client is not None and self._given is None:
-                release(client, failed=not client._was_open)
+                release(client, failed=refused or not (opened or client._state.was_open))
+
+    def _cancel(self) -> bool:
+        """Calls _open() back, which then closes by itself. True when that was too late: the tunnel is open."""
+        with self._lock:
+            self._cancelled = True
+            if self._core is not None and not self._opened:
+                self._core.stop_waiting()
+            return self._opened
 
     # --- with ---
 
     def __enter__(self) -> Tunnel:
         self._begin()
+        tunnel, warning = self._open()
         try:
-            return self._open()
-        except BaseException:
-            self._entered = False
+            if warning is not None:
+                warnings.warn(warning, EmbeddedRelayWarning, stacklevel=2)
+        except BaseException:  # warnings may be errors
+            self._close(0)
             raise
+        return tunnel
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close(self._drain_ms)
 
-    # --- async with: what waits does so in a thread of the event loop's executor ---
+    # --- async with: what waits does so in a thread of its own, since the event loop's may all be busy with what uses
+    # the tunnel ---
 
     async def __aenter__(self) -> Tunnel:
-        opening = asyncio.get_running_loop().run_in_executor(None, self.__enter__)
+        self._begin()
+        opening = _in_thread(self._open)
         try:
-            return await asyncio.shield(opening)
+            tunnel, warning = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            self._cancelled = True
-            if (core := self._core) is not None:
-                core.stop_waiting()
+            closing = _in_thread(self._close, 0) if self._cancel() else opening
             with contextlib.suppress(Exception):
-                await opening
-                await self.__aexit__(None, None, None)
+                await asyncio.shield(closing)  # cancelled again, it closes without being waited for
             raise
+        try:
+            if warning is not None:
+                warnings.warn(warning, EmbeddedRelayWarning, stacklevel=2)
+        except BaseException:
+            await _in_thread(self._close, 0)
+            raise
+        return tunnel
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._close, self._drain_ms)
+        core = self._core
+        closing = _in_thread(self._close, self._drain_ms)
+        try:
+            await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            if core is not None:
+                core.stop_waiting()
+            await asyncio.shield(closing)
+            raise
+
+
+def _end(core: _adit.Tunnel, client: Client | None, drain_ms: int) -> None:
+    try:
+        if drain_ms:
+            with contextlib.suppress(_adit.Failure):
+                core.finish(drain_ms)
+    finally:
+        core.close()
+        if client is not None:
+            with client._state.lock:
+                client._state.tunnels.discard(core)
+
+
+def _in_thread(call: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
+    """What the call returns or raises, once it has. The interpreter does not wait for it at exit: the client closes."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+    done.add_done_callback(lambda f: f.cancelled() or f.exception())  # nobody may be left to ask for it
+
+    def settle(result: _T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result: _T | None = None
+        error: BaseException | None = None
+        try:
+            result = call(*args)
+        except BaseException as e:
+            error = e
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="adit-waits", daemon=True).start()
+    return done
 
 
 def forward(
@@ -191,14 +266,16 @@ def forward(
         with forward(8000) as tunnel:
             print(tunnel.url)
 
-    ``unencrypted=True`` adds a raw TCP port at the relay, without TLS (``tunnel.tcp_socket``). ``h2_enabled=True`` offers HTTP/2 to
-    visitors; the program at ``port`` then gets it in clear (h2c), as gRPC servers expect. ``client`` is the link to use instead of
-    the process's own. ``allow`` lets in only visitors from these address blocks (``"192.0.2.0/24"``). ``proxy_protocol=True`` gives the
-    program a PROXY v2 header with each visitor's address. ``keep`` is a file in which the address is kept, so that the program gets it
-    again when it is restarted. ``alpn`` are the protocols offered to visitors, instead of ``http/1.1``.
+    ``unencrypted=True`` adds a raw TCP port at the relay, without TLS (``tunnel.tcp_socket``). ``h2_enabled=True``
+    offers HTTP/2 to visitors; the program at ``port`` then gets it in clear (h2c), as gRPC servers expect. ``client``
+    is the link to use instead of the process's own. ``allow`` lets in only visitors from these address blocks
+    (``"192.0.2.0/24"``). ``proxy_protocol=True`` gives the program a PROXY v2 header with each visitor's address.
+    ``keep`` is a file in which the address is kept, so that the program gets it again when it is restarted. ``alpn``
+    are the protocols offered to visitors, instead of ``http/1.1``.
 
-    Leaving the block lets no new visitor in and closes the streams of those who are there, after what they and the program have
-    sent was delivered; with ``drain=seconds`` they may finish first, for at most so long. ``timeout`` is how many seconds opening may take.
+    Leaving the block lets no new visitor in and closes the streams of those who are there, after what they and the
+    program have sent was delivered; with ``drain=seconds`` they may finish first, for at most so long. ``timeout`` is
+    how many seconds opening may take.
 
     Works with ``async with``, too. Raises :class:`~adit.exception.InvalidError` for wrong arguments and
     :class:`~adit.exception.RemoteError` when no relay can be reached; see :mod:`adit.exception` for the rest.

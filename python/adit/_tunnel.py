@@ -37,6 +37,6 @@ class Tunnel:
         """Host and port for clients that speak plain TCP, such as ``nc`` and ``ssh``."""
         if not self.unencrypted_host:
             raise InvalidError(
-                "tcp_socket: this tunnel has no raw TCP port, since it was not asked for (use forward(port, unencrypted=True))"
+                "tcp_socket: this tunnel has no raw TCP port, not asked for (use forward(port, unencrypted=True))"
             )
         return self.unencrypted_host, self.unencrypted_port

@@ -14,7 +14,8 @@ class ConfigError(Error):
 
 
 class AuthError(Error):
-    """The relay refused the token (unknown, expired, revoked), or its certificate is not the one that the token names."""
+    """The relay refused the token (unknown, expired, revoked), or its certificate is not the one that the token
+    names."""
 
 
 class RemoteError(Error):
@@ -22,7 +23,8 @@ class RemoteError(Error):
 
 
 class ClosedError(Error):
-    """The tunnel or client was closed, superseded by a newer one with the same ``keep`` file, or belongs to the parent process."""
+    """The tunnel or client was closed, superseded by a newer one with the same ``keep`` file, or belongs to the parent
+    process."""
 
 
 class EmbeddedRelayWarning(UserWarning):

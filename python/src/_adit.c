@@ -3,7 +3,8 @@
  * The hard thing is the end of an object: the library forbids to free one while another thread uses it, and Python programs do
  * just that. So each object counts the calls that are inside the library; close() turns new ones away, calls back those that
  * wait, and frees only when the last has left. The counts are touched under the GIL and the mutex, which is held for no wait
- * but that one. After fork() the child frees at once: its copies of the counts tell of threads that it does not have. */
+ * but that one. After fork() the child touches neither: its copies tell of threads that it does not have, one of which may have
+ * held the mutex. */
 #include <Python.h>
 #include <errno.h>
 #include <limits.h>
@@ -14,6 +15,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+#include <openssl/crypto.h>
 
 #include "adit.h"
 
@@ -49,13 +52,19 @@ static void guard_init(struct guard *g) {
   g->owner = getpid();
 }
 
+static bool guard_is_foreign(const struct guard *g) {
+  return g->owner != getpid();
+}
+
 static void guard_enter(struct guard *g) {
+  if (guard_is_foreign(g)) return;
   pthread_mutex_lock(&g->lock);
   g->users++;
   pthread_mutex_unlock(&g->lock);
 }
 
 static void guard_leave(struct guard *g) {
+  if (guard_is_foreign(g)) return;
   pthread_mutex_lock(&g->lock);
   if (--g->users == 0) pthread_cond_broadcast(&g->left);
   pthread_mutex_unlock(&g->lock);
@@ -63,7 +72,7 @@ static void guard_leave(struct guard *g) {
 
 /* Without the GIL, after closing was set. */
 static void guard_wait(struct guard *g) {
-  if (g->owner != getpid()) return;
+  if (guard_is_foreign(g)) return;
   pthread_mutex_lock(&g->lock);
   while (g->users > 0) pthread_cond_wait(&g->left, &g->lock);
   pthread_mutex_unlock(&g->lock);
@@ -88,12 +97,20 @@ struct tunnel {
 static PyObject *client_type, *tunnel_type;
 
 static bool client_enter(struct client *self) {
+  if (guard_is_foreign(&self->guard)) {
+    fail(ADIT_EFORKED, "this client belongs to the process that made it (call forward() or adit.Client() anew after fork)");
+    return false;
+  }
   if (self->handle == NULL || self->guard.closing) {
     fail(ADIT_ECLOSED, "the client was closed");
     return false;
   }
   guard_enter(&self->guard);
   return true;
+}
+
+static bool tunnel_is_closing(const struct tunnel *self) {
+  return self->guard.closing || self->client->guard.closing;
 }
 
 static bool tunnel_enter(struct tunnel *self) {
@@ -152,8 +169,12 @@ static bool configure(struct adit_config *config, PyObject *tokens, PyObject *re
   return code == 0;
 }
 
-static struct adit_client *start(struct adit_config *config) {
+static struct adit_client *start(struct adit_config *config, int wake_fd) {
   struct adit_client *handle;
+  if (wake_fd < 0) {               /* without it close() could not call back who waits for events */
+    fail(ADIT_ESYSTEM, "no descriptor is free (close files, or raise the limit: ulimit -n)");
+    return NULL;
+  }
   Py_BEGIN_ALLOW_THREADS
   handle = adit_client_new(config);
   Py_END_ALLOW_THREADS
@@ -179,50 +200,49 @@ static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
   if (!PyArg_ParseTuple(args, "OOO&pO&", &tokens, &relays, take_path, &ca_file, &load, take_path, &program)) return NULL;
   struct adit_config *config = adit_config_new();
   struct adit_client *handle = NULL;
+  int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (config == NULL) PyErr_NoMemory();
-  else if (configure(config, tokens, relays, path_of(ca_file), load != 0, path_of(program), &embedded)) handle = start(config);
+  else if (configure(config, tokens, relays, path_of(ca_file), load != 0, path_of(program), &embedded)) handle = start(config, wake_fd);
   if (handle != NULL) {
     struct client *self = (struct client *)PyType_GenericAlloc(type, 0);
     if (self != NULL) {
       self->handle = handle;
       guard_init(&self->guard);
-      self->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+      self->wake_fd = wake_fd;
       made = (PyObject *)self;
     } else {
       adit_client_close(handle, 0);
     }
   }
+  if (made == NULL && wake_fd >= 0) close(wake_fd);
   if (config != NULL) adit_config_free(config);
   Py_XDECREF(ca_file);
   Py_XDECREF(program);
   return made;
 }
 
-static uint32_t drain_of(unsigned long ms) { return ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms; }
-
-static void client_end(struct client *self, uint32_t drain_ms) {
+static void client_end(struct client *self) {
   if (self->handle == NULL || self->guard.closing) return;
   self->guard.closing = true;
-  if (self->wake_fd >= 0 && self->guard.owner == getpid()) (void)!eventfd_write(self->wake_fd, 1);
+  if (!guard_is_foreign(&self->guard)) (void)!eventfd_write(self->wake_fd, 1);
   Py_BEGIN_ALLOW_THREADS
   guard_wait(&self->guard);
-  adit_client_close(self->handle, drain_ms);
+  adit_client_close(self->handle, 0);
   Py_END_ALLOW_THREADS
   self->handle = NULL;
 }
 
-static PyObject *client_close(PyObject *object, PyObject *args) {
-  unsigned long drain_ms;
-  if (!PyArg_ParseTuple(args, "k", &drain_ms)) return NULL;
-  client_end((struct client *)object, drain_of(drain_ms));
+static PyObject *client_close(PyObject *object, PyObject *none) {
+  (void)none;
+  client_end((struct client *)object);
   Py_RETURN_NONE;
 }
 
 static void client_dealloc(PyObject *object) {
   struct client *self = (struct client *)object;
   PyTypeObject *type = Py_TYPE(object);
-  client_end(self, 0);
-  if (self->wake_fd >= 0) close(self->wake_fd);
+  client_end(self);
+  close(self->wake_fd);
   freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
   release(object);
   Py_DECREF(type);
@@ -251,7 +271,7 @@ static PyObject *client_ca_file(PyObject *object, PyObject *none) {
   return text;
 }
 
-/* next_event() -> (kind, id of the tunnel or 0, error, reason, text), or None when the client closes. */
+/* next_event() -> (kind, error, reason, text), or None when the client closes. */
 static PyObject *client_next_event(PyObject *object, PyObject *none) {
   (void)none;
   struct client *self = (struct client *)object;
@@ -269,7 +289,7 @@ static PyObject *client_next_event(PyObject *object, PyObject *none) {
   if (PyErr_Occurred()) return NULL;
   if (r < 0) return fail(r, adit_error(NULL));
   if (r == 0) Py_RETURN_NONE;
-  return Py_BuildValue("(iNizN)", (int)event.kind, PyLong_FromVoidPtr(event.tunnel), event.error, event.reason,
+  return Py_BuildValue("(iizN)", (int)event.kind, event.error, event.reason,
                        PyUnicode_DecodeUTF8(event.text, (Py_ssize_t)strlen(event.text), "replace"));
 }
 
@@ -330,25 +350,46 @@ out:
   return (PyObject *)made;
 }
 
+typedef int (*wait_fn)(struct adit_tunnel *tunnel, int timeout_ms);
+
+/* Waits in slices, and looks for signals between them: the result, or ADIT_ETIMEDOUT at the end of time or when the tunnel closes, or
+ * a Python error. What `ignored` says is no reason to give up before the end of time. */
+static int tunnel_wait(struct tunnel *self, wait_fn wait, unsigned long timeout_ms, int ignored) {
+  int code = ADIT_ETIMEDOUT;
+  for (unsigned long waited = 0;; waited += WAIT_SLICE_MS) {
+    unsigned long left = timeout_ms > waited ? timeout_ms - waited : 0;
+    Py_BEGIN_ALLOW_THREADS
+    code = wait(self->handle, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
+    Py_END_ALLOW_THREADS
+    if (code != ADIT_ETIMEDOUT && (code == 0 || code != ignored)) return code;
+    if (left <= WAIT_SLICE_MS || tunnel_is_closing(self) || PyErr_CheckSignals() != 0) return code;
+  }
+}
+
 /* wait_open(timeout_ms, patient): a relay that cannot be reached fails it, but for the patient only when the time is over. */
 static PyObject *tunnel_wait_open(PyObject *object, PyObject *args) {
   struct tunnel *self = (struct tunnel *)object;
   unsigned long timeout_ms;
-  int patient, code = ADIT_ETIMEDOUT;
+  int patient;
   if (!PyArg_ParseTuple(args, "kp", &timeout_ms, &patient) || !tunnel_enter(self)) return NULL;
-  for (unsigned long waited = 0;; waited += WAIT_SLICE_MS) {
-    unsigned long left = timeout_ms > waited ? timeout_ms - waited : 0;
-    Py_BEGIN_ALLOW_THREADS
-    code = adit_wait_open(self->handle, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
-    Py_END_ALLOW_THREADS
-    bool goes_on = code == ADIT_ETIMEDOUT || (patient && code == ADIT_EUNREACHABLE);
-    if (!goes_on || left <= WAIT_SLICE_MS || self->guard.closing || PyErr_CheckSignals() != 0) break;
-  }
-  if (code == ADIT_ETIMEDOUT && self->guard.closing) fail(ADIT_ECLOSED, "the tunnel was closed");
-  else if (code != 0 && !PyErr_Occurred()) fail(code, adit_error(NULL));
+  int code = tunnel_wait(self, adit_wait_open, timeout_ms, patient ? ADIT_EUNREACHABLE : 0);
+  if (PyErr_Occurred()) code = 0;
+  else if (code != 0 && tunnel_is_closing(self)) fail(ADIT_ECLOSED, "the tunnel was closed before it was open");
+  else if (code == ADIT_ETIMEDOUT) fail(code, "the relay has not answered in time (is it an adit relay? timeout= gives it more time)");
+  else if (code != 0) fail(code, adit_error(NULL));
   tunnel_leave(self);
   if (PyErr_Occurred()) return NULL;
   Py_RETURN_NONE;
+}
+
+/* finish(timeout_ms) -> whether all visitors have left */
+static PyObject *tunnel_finish(PyObject *object, PyObject *args) {
+  struct tunnel *self = (struct tunnel *)object;
+  unsigned long timeout_ms;
+  if (!PyArg_ParseTuple(args, "k", &timeout_ms) || !tunnel_enter(self)) return NULL;
+  int code = tunnel_wait(self, adit_tunnel_finish, timeout_ms, 0);
+  tunnel_leave(self);
+  return PyErr_Occurred() ? NULL : PyBool_FromLong(code == 0);
 }
 
 /* addresses() -> (host, port, tcp_host or None, tcp_port) */
@@ -362,19 +403,14 @@ static PyObject *tunnel_addresses(PyObject *object, PyObject *none) {
   return made;
 }
 
-static PyObject *tunnel_id(PyObject *object, PyObject *none) {
-  (void)none;
-  return PyLong_FromVoidPtr(((struct tunnel *)object)->handle);
-}
-
-/* stop_waiting(): calls wait_open() back, in whatever thread it is. */
+/* stop_waiting(): calls wait_open() and finish() back, in whatever thread they are. */
 static PyObject *tunnel_stop_waiting(PyObject *object, PyObject *none) {
   (void)none;
   ((struct tunnel *)object)->guard.closing = true;
   Py_RETURN_NONE;
 }
 
-static void tunnel_end(struct tunnel *self, uint32_t drain_ms) {
+static void tunnel_end(struct tunnel *self) {
   struct adit_tunnel *handle = self->handle;
   self->handle = NULL;
   self->guard.closing = true;
@@ -384,22 +420,21 @@ static void tunnel_end(struct tunnel *self, uint32_t drain_ms) {
   if (alive) guard_enter(&self->client->guard);
   Py_BEGIN_ALLOW_THREADS
   guard_wait(&self->guard);
-  if (alive) adit_tunnel_close(handle, drain_ms);
+  if (alive) adit_tunnel_close(handle, 0);
   Py_END_ALLOW_THREADS
   if (alive) guard_leave(&self->client->guard);
 }
 
-static PyObject *tunnel_close(PyObject *object, PyObject *args) {
-  unsigned long drain_ms;
-  if (!PyArg_ParseTuple(args, "k", &drain_ms)) return NULL;
-  tunnel_end((struct tunnel *)object, drain_of(drain_ms));
+static PyObject *tunnel_close(PyObject *object, PyObject *none) {
+  (void)none;
+  tunnel_end((struct tunnel *)object);
   Py_RETURN_NONE;
 }
 
 static void tunnel_dealloc(PyObject *object) {
   struct tunnel *self = (struct tunnel *)object;
   PyTypeObject *type = Py_TYPE(object);
-  if (self->client != NULL) tunnel_end(self, 0);
+  if (self->client != NULL) tunnel_end(self);
   Py_CLEAR(self->client);
   freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
   release(object);
@@ -410,18 +445,18 @@ static void tunnel_dealloc(PyObject *object) {
 
 static PyMethodDef client_methods[] = {
   {"forward", client_forward, METH_VARARGS, "forward(app, unencrypted, h2, proxy_protocol, alpn, allow, keep) -> Tunnel"},
-  {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, tunnel id, error, reason, text), or None when the client closes."},
+  {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, error, reason, text), or None when the client closes."},
   {"relay", client_relay, METH_NOARGS, "The name of the relay that was chosen, or None before."},
   {"ca_file", client_ca_file, METH_NOARGS, "The embedded relay's authority, or None."},
-  {"close", client_close, METH_VARARGS, "close(drain_ms): with all its tunnels."},
+  {"close", client_close, METH_NOARGS, "With all its tunnels."},
   {NULL, NULL, 0, NULL}};
 
 static PyMethodDef tunnel_methods[] = {
   {"wait_open", tunnel_wait_open, METH_VARARGS, "wait_open(timeout_ms, patient)"},
   {"addresses", tunnel_addresses, METH_NOARGS, "(host, port, tcp_host or None, tcp_port)"},
-  {"id", tunnel_id, METH_NOARGS, "What events call this tunnel."},
-  {"stop_waiting", tunnel_stop_waiting, METH_NOARGS, "Ends wait_open() in other threads; only close() may follow."},
-  {"close", tunnel_close, METH_VARARGS, "close(drain_ms)"},
+  {"finish", tunnel_finish, METH_VARARGS, "finish(timeout_ms) -> whether all visitors have left; lets no new one in."},
+  {"stop_waiting", tunnel_stop_waiting, METH_NOARGS, "Ends wait_open() and finish() in other threads; only close() may follow."},
+  {"close", tunnel_close, METH_NOARGS, "Delivers what was accepted, resets the streams that are left."},
   {NULL, NULL, 0, NULL}};
 
 /* The docstring's slot and the functions' are of type void *, for want of a better one in Python's own interface. */
@@ -463,6 +498,12 @@ static int add_constants(PyObject *module) {
 
 PyMODINIT_FUNC PyInit__adit(void);
 PyMODINIT_FUNC PyInit__adit(void) {
+  /* The OpenSSL in here is ours alone. It must not clean up at exit, when a daemon thread may still use it, nor read an openssl.cnf that
+   * was written for the system's, and may name modules that were built against that one. */
+  if (OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1) {
+    PyErr_SetString(PyExc_ImportError, "OpenSSL could not be initialised");
+    return NULL;
+  }
   PyObject *module = PyModule_Create(&module_definition);
   if (module == NULL) return NULL;
   failure = PyErr_NewException("adit._adit.Failure", NULL, NULL);
