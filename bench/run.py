@@ -6,6 +6,8 @@ of the rounds. CPU seconds are user + system time of the named processes' thread
 scratch folder and ends with this program."""
 import argparse
 import contextlib
+import glob
+import hashlib
 import json
 import os
 import shutil
@@ -21,6 +23,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ADIT = os.environ.get("ADIT", os.path.join(ROOT, "build/adit"))
 LOAD = os.environ.get("ADIT_LOAD", os.path.join(ROOT, "build/bench/load"))
 UNPACKED = os.path.join(ROOT, ".cache/root")
+VENV = os.path.join(ROOT, ".cache/bench/venv")
+FORWARD = os.path.join(ROOT, "bench/forward.py")
 NGINX_MODULE = "usr/lib/nginx/modules/ngx_stream_module.so"
 NAME, DOMAIN = "direct.bench.test", "relay.bench.test"
 READY_S, TICKS = 10, os.sysconf("SC_CLK_TCK")
@@ -83,8 +87,8 @@ class Box:
             process.kill()
             process.wait()
 
-    def run(self, *argv):
-        done = subprocess.run(argv, env=self.env, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    def run(self, *argv, env=None):
+        done = subprocess.run(argv, env={**self.env, **(env or {})}, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             raise Failed(f"{' '.join(argv[:3])}: {done.stderr.strip()}")
         return done.stdout.strip()
@@ -195,14 +199,37 @@ def start_nginx(box, app, cert, key, ca):
         return None, f"nginx with its stream module does not start (package libnginx-mod-stream): {log.read().strip()}"
 
 
-def start_tunnel(box, app, pump):
-    relay = Relay(box, f"relay-{pump}", "--pump", pump)
-    agent = box.start(f"agent-{pump}", [ADIT, "forward", str(app), "--json", "--token", relay.token], stdout=subprocess.PIPE)
-    line = box.first_line(agent, f"agent-{pump}")
+def start_tunnel(box, app, pump, title, *agent):
+    relay = Relay(box, f"relay-{title}", "--pump", pump)
+    agent = box.start(f"agent-{title}", [*agent, str(app)], env={"ADIT_TOKEN": relay.token}, stdout=subprocess.PIPE)
+    line = box.first_line(agent, f"agent-{title}")
     host = line["url"].split("://", 1)[1].split(":")[0].strip("/")
     port = int(relay.dial.rsplit(":", 1)[1])
-    return Subject(f"tunnel, {pump}", ("127.0.0.1", port), host, os.path.join(relay.state, "authority.pem"),
+    return Subject(f"tunnel, {title}", ("127.0.0.1", port), host, os.path.join(relay.state, "authority.pem"),
                    {"front": [relay.process.pid], "agent": [agent.pid]}), relay
+
+
+def install_package():
+    """The package as it is in this tree, in an environment of its own. Installed anew when its sources have changed: the path of a
+    Python that has it, or why there is none."""
+    python, stamp = os.path.join(VENV, "bin/python"), os.path.join(VENV, "stamp")
+    digest = hashlib.sha256(sys.version.encode())
+    for folder in ("python", "src", "include"):
+        for path in sorted(glob.glob(os.path.join(ROOT, folder, "**/*.*"), recursive=True)):
+            if os.path.isfile(path) and not path.endswith(".pyc") and "/subprojects/" not in path:
+                with open(path, "rb") as f:
+                    digest.update(f.read())
+    with contextlib.suppress(OSError), open(stamp, encoding="ascii") as f:
+        if f.read() == digest.hexdigest():
+            return python, None
+    for argv in ([sys.executable, "-m", "venv", "--clear", VENV],
+                 [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", os.path.join(ROOT, "python")]):
+        done = subprocess.run(argv, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode != 0:
+            return None, f"the Python package cannot be installed: {(done.stderr or done.stdout).strip()[-400:]}"
+    with open(stamp, "w", encoding="ascii") as f:
+        f.write(digest.hexdigest())
+    return python, None
 
 
 def start_public_relay(box):
@@ -279,6 +306,15 @@ def print_opening(box, app, pinned, public, authorities, count):
     print_table([f"process start to open line ({count} runs)", "median ms (expected <= 10)", "p99 ms"], rows)
 
 
+def print_forward(box, python, app, relay, processes, count):
+    runs = [json.loads(box.run(python, FORWARD, "time", str(app), str(count), env={"ADIT_TOKEN": relay.token})) for _ in range(processes)]
+    rows = []
+    for title, times in (("first of a process, which connects", [r["first_us"] for r in runs]),
+                         (f"next {count}, over its link", [us for r in runs for us in r["next_us"]])):
+        rows.append([title, cell(statistics.median(times) / 1e3, 2), cell(statistics.quantiles(times, n=100, method="inclusive")[98] / 1e3, 2)])
+    print_table([f"forward() to tunnel ({processes} processes)", "median ms (expected <= 5)", "p99 ms"], rows)
+
+
 def progress_printer():
     start, terminal = time.monotonic(), sys.stderr.isatty()
 
@@ -290,14 +326,18 @@ def progress_printer():
 
 def bench(box, quick):
     progress, load = progress_printer(), os.getloadavg()[0]
+    progress("installing the Python package")
+    python, why_no_python = install_package()
     progress("starting")
     ca = certificate(box, "authority", EC, "bench authority")
     cert, key = certificate(box, "direct", EC, NAME, ca, f"subjectAltName=DNS:{NAME}\n")
     app = start_app(box, "app")
     direct = Subject("direct TLS", ("127.0.0.1", start_app(box, "app-tls", "--cert", cert, "--key", key)), NAME, ca[0], {})
     nginx, why_not = start_nginx(box, app, cert, key, ca[0])
-    (splice, relay), (copy, _) = start_tunnel(box, app, "splice"), start_tunnel(box, app, "copy")
-    subjects = [s for s in (direct, nginx, splice, copy) if s is not None]
+    agent = [ADIT, "forward", "--json"]
+    (splice, relay), (copy, _) = start_tunnel(box, app, "splice", "splice", *agent), start_tunnel(box, app, "copy", "copy", *agent)
+    forward = start_tunnel(box, app, "splice", "splice, Python", python, FORWARD, "hold")[0] if python else None
+    subjects = [s for s in (direct, nginx, splice, copy, forward) if s is not None]
     measure_rounds(box, subjects, 1 if quick else 3, (256 << 20) if quick else (1 << 30), (1000, 400, 100) if quick else (5000, 1600, 300), progress)
     public, authorities = start_public_relay(box)
     progress("opening")
@@ -312,6 +352,10 @@ def bench(box, quick):
     else:
         print(f"{why_not}\n")
     print_opening(box, app, relay, public, authorities, 10 if quick else 50)
+    if python:
+        print_forward(box, python, app, relay, 10 if quick else 50, 10)
+    else:
+        print(why_no_python)
 
 
 def main():
