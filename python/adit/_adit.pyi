@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from os import PathLike
+from typing import final
 
 EINVAL: int
 ENOMEM: int
@@ -23,6 +24,7 @@ _Path = str | bytes | PathLike[str] | PathLike[bytes] | None
 
 class Failure(Exception): ...
 
+@final
 class Tunnel:
     def wait_open(self, timeout_ms: int, patient: bool, /) -> None: ...
     def addresses(self) -> tuple[str, int, str | None, int]: ...
@@ -30,6 +32,7 @@ class Tunnel:
     def stop_waiting(self) -> None: ...
     def close(self) -> None: ...
 
+@final
 class Client:
     def __new__(
         cls, tokens: Sequence[str], relays: Sequence[str], ca_file: _Path, load: bool, program: _Path, /

@@ -27,7 +27,7 @@ log = logging.getLogger("adit")
 _LEVELS = {
     _adit.EVENT_OPEN: logging.DEBUG,
     _adit.EVENT_RECONNECTING: logging.WARNING,
-    _adit.EVENT_RESTORED: logging.INFO,
+    _adit.EVENT_RESTORED: logging.WARNING,  # like what it ends, so that whoever saw that sees this
     _adit.EVENT_WARNING: logging.WARNING,
     _adit.EVENT_SUPERSEDED: logging.ERROR,
     _adit.EVENT_CLOSED: logging.ERROR,
@@ -95,7 +95,7 @@ class Client:
         # Not at exit, where close() waits for the thread, too; a collector may run with locks held that the thread
         # needs.
         self._end = weakref.finalize(self, core.close)
-        self._end.atexit = False
+        self._end.atexit = False  # type: ignore[misc]  # a property, which the stubs do not know
         _clients.add(self)
 
     @property
