@@ -14,7 +14,7 @@ import pytest
 from kit import hello, tls
 from kit.app import echo, read_exactly, read_until_end
 from kit.errors import expect_error
-from kit.process import DEADLINE_S, descriptors
+from kit.process import ADIT, DEADLINE_S, descriptors
 from kit.tls import BROKEN, how_it_ends
 
 
@@ -152,6 +152,23 @@ def relay_with_own(own, start_relay):
     return start_relay(options=["--cert", own.cert, "--key", own.key])
 
 
+@pytest.fixture
+def unpinned(own, start_relay, box):
+    """A relay whose chain does not bring its authority, as public ones do not: its tokens have no pin."""
+    box.file("cert.pem", open(own.cert).read().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
+    return start_relay(options=["--cert", own.cert, "--key", own.key])
+
+
+PLACES_OF_AUTHORITIES = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+                         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"]
+
+
+def on_another_distribution(ca, place):
+    """Runs a program where /etc holds that file of authorities and nothing else."""
+    script = 'mount -t tmpfs none /etc && mkdir -p "${1%/*}" && cp "$0" "$1" && shift && exec "$@"'
+    return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script, ca, place]
+
+
 def serial(visitor, tunnel, own):
     v = visitor(tunnel, context=tls.context(own.ca))
     talk(v)
@@ -164,11 +181,17 @@ class TestOwnCertificate:
         want = box.run("openssl", "x509", "-in", own.cert, "-noout", "-serial").stdout.strip().split("=")[1]
         assert serial(visitor, tunnel, own) == int(want, 16)
 
-    def test_without_a_pin_the_agent_verifies_by_ca(self, own, start_relay, agent, app, visitor, box):
-        box.file("cert.pem", open(own.cert).read().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
-        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
-        expect_error(box.adit("forward", "8000", env={"ADIT_TOKEN": relay.token()}), 1, "certificate")
-        assert serial(visitor, agent(app(echo), "--ca", own.ca, relay=relay), own)
+    def test_without_a_pin_the_agent_verifies_by_ca(self, unpinned, own, agent, app, visitor, box):
+        expect_error(box.adit("forward", "8000", env={"ADIT_TOKEN": unpinned.token()}), 1, "certificate")
+        assert serial(visitor, agent(app(echo), "--ca", own.ca, relay=unpinned), own)
+
+    @pytest.mark.parametrize("place", PLACES_OF_AUTHORITIES)
+    def test_without_a_pin_the_authorities_of_any_distribution_are_found(self, unpinned, own, agent, app, visitor, place):
+        assert serial(visitor, agent(app(echo), relay=unpinned, prefix=on_another_distribution(own.ca, place)), own)
+
+    def test_a_machine_without_authorities_is_told_of(self, unpinned, own, box):
+        done = box.run(*on_another_distribution(own.ca, "/etc/elsewhere.pem"), ADIT, "forward", "8000", env={"ADIT_TOKEN": unpinned.token()})
+        expect_error(done, 1, "ca-certificates")
 
     def test_an_rsa_certificate_serves_too(self, own, start_relay, agent, app, visitor):
         own.issue(rsa=True)
