@@ -231,6 +231,7 @@ static void client_end(struct client *self) {
   adit_client_close(self->handle, 0);
   Py_END_ALLOW_THREADS
   self->handle = NULL;
+  close(self->wake_fd);
 }
 
 static PyObject *client_close(PyObject *object, PyObject *none) {
@@ -243,7 +244,6 @@ static void client_dealloc(PyObject *object) {
   struct client *self = (struct client *)object;
   PyTypeObject *type = Py_TYPE(object);
   client_end(self);
-  close(self->wake_fd);
   freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
   release(object);
   Py_DECREF(type);

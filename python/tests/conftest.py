@@ -1,26 +1,35 @@
-"""The installed package against a real relay. ADIT names the relay's program; the package under test brings its own."""
+"""Fixtures for testing the installed package against a real relay, with the kit of tests/e2e. Everything waits for
+events with a deadline.
+
+Run by a Python in whose environment the wheel is installed; ADIT names the relay's program, ADIT_WHEEL the wheel."""
+
 import os
 import signal
-import subprocess
 import sys
+import types
 
 import pytest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tests", "e2e"))
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 
-from kit.app import App, echo, read_exactly
+from kit.app import App
+from kit.http import Curl
+from kit.process import DEADLINE_S
 from kit.roles import Box, Relay
 from kit.tls import TlsVisitor, context
+from kit.wire import Wire
 
 import adit
 
-TEST_DEADLINE_S = 60
+TEST_DEADLINE_S = 120
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
     def late(*_):
         raise TimeoutError(f"the test is not done after {TEST_DEADLINE_S} s")
+
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(TEST_DEADLINE_S)
     yield
@@ -28,14 +37,22 @@ def pytest_runtest_protocol(item):
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(autouse=True)
+def nothing_configured(box, monkeypatch):
+    for name in [n for n in os.environ if n.startswith(("ADIT_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", box.home)
+    yield
+    from adit import _default
+
+    if _default._shared.client is not None:
+        _default._shared.client.close()
+        _default._forget()
+
+
 @pytest.fixture
-def box(monkeypatch):
+def box():
     b = Box()
-    for name in ("ADIT_TOKEN", "ADIT_RELAY", "ADIT_EMBEDDED"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", b.home)
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        monkeypatch.delenv(name, raising=False)
     yield b
     b.close()
 
@@ -46,39 +63,78 @@ def relay(box):
 
 
 @pytest.fixture
-def client(relay):
-    with adit.Client(relay.token()) as c:
+def token(relay):
+    return relay.token()
+
+
+@pytest.fixture
+def client(token):
+    with adit.Client(token) as c:
         yield c
 
 
 @pytest.fixture
 def app(box):
-    made = []
+    """app() is played by the test, app(function) serves each connection by it."""
 
-    def make(serve=echo):
-        made.append(App(serve))
-        return made[-1]
-    yield make
-    for one in made:
-        one.close()
+    def start(serve=None, **options):
+        a = App(serve, **options)
+        box.closers.append(a.close)
+        return a
 
-
-@pytest.fixture
-def script(box, relay):
-    """Runs a program of a user: `python -c`, with the token in its environment. It may wait for the end of its input."""
-    def run(text, *args, env=None):
-        given = {"ADIT_TOKEN": relay.token(), "PYTHONFAULTHANDLER": "1", **(env or {})}
-        return box.start([sys.executable, "-c", text, *map(str, args)], stdin=subprocess.PIPE,
-                         env={k: v for k, v in given.items() if v is not None})
-    return run
+    return start
 
 
 @pytest.fixture
-def visit(relay):
-    """Says something to the echo behind a tunnel, and holds the visitor."""
-    def say(tunnel, text=b"through python"):
-        visitor = TlsVisitor(relay.address, tunnel if isinstance(tunnel, str) else tunnel.host, context(relay.authority))
-        visitor.sendall(text)
-        assert read_exactly(visitor, len(text)) == text
-        return visitor
-    return say
+def silent(app):
+    """A relay that lets itself be dialled and never says a word. Its accept() tells that somebody waits."""
+    return app()
+
+
+@pytest.fixture
+def wire(box, relay):
+    """A cable to the relay that the test can cut."""
+    w = Wire(relay.address, record=False)
+    box.closers.append(w.close)
+    return w
+
+
+def at(relay, tunnel):
+    return types.SimpleNamespace(relay=relay, host=tunnel.host, tls_port=tunnel.port, url=tunnel.url)
+
+
+@pytest.fixture
+def curl(relay):
+    """curl(tunnel)(options) visits it."""
+    return lambda tunnel: Curl(at(relay, tunnel))
+
+
+@pytest.fixture
+def visitor(box, relay):
+    """visitor(tunnel) is a TLS visitor with its handshake done."""
+
+    def visit(tunnel, **options):
+        v = TlsVisitor(relay.address, tunnel.host, context(relay.authority, **options))
+        box.closers.append(v.close)
+        return v
+
+    return visit
+
+
+@pytest.fixture
+def script(box):
+    """script(text, *arguments, token=...) runs a Python program; its lines are awaited as out and err."""
+
+    def start(text, *args, token=None, env=None, **options):
+        given = {"ADIT_TOKEN": token} if token else {}
+        return box.start(
+            [sys.executable, "-u", "-W", "default", "-c", text, *args], env={**given, **(env or {})}, **options
+        )
+
+    return start
+
+
+def ended(program, status=0):
+    got = program.wait(DEADLINE_S)
+    assert got == status, program.report()
+    return program.out.text()

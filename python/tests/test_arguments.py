@@ -1,0 +1,91 @@
+"""Wrong arguments are told in one order, each as an InvalidError that says what to do."""
+
+import dataclasses
+
+import pytest
+
+import adit
+from adit import forward
+from adit.exception import ConfigError, Error, InvalidError
+
+
+@pytest.mark.parametrize("port", ["8000", 8000.0, None, True, False, b"1"], ids=repr)
+def test_a_port_that_is_no_int(port):
+    with pytest.raises(InvalidError, match=r"port: .* not an int \(such as forward\(8000\)\)"):
+        forward(port, h2_enabled=True, unencrypted=True)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 10**30])
+def test_a_port_out_of_range(port):
+    with pytest.raises(InvalidError, match=rf"port: {port} is not within 1\.\.65535"):
+        forward(port, h2_enabled=True, unencrypted=True)
+
+
+def test_h2_with_a_raw_port():
+    with pytest.raises(InvalidError, match=r"h2_enabled: .*unencrypted=True"):
+        forward(8000, h2_enabled=True, unencrypted=True)
+
+
+def test_a_port_that_this_client_forwards_already(client, token):
+    with forward(8000, client=client) as first:
+        with pytest.raises(InvalidError, match=r"port 8000: this client forwards it already"), client.forward(8000):
+            pass
+        with adit.Client(token) as other, forward(8000, client=other) as second:
+            assert second.host != first.host
+    with forward(8000, client=client) as again:
+        assert again.host != first.host
+
+
+def test_a_raw_socket_that_was_not_asked_for(client):
+    with forward(8000, client=client) as tunnel, pytest.raises(InvalidError, match=r"tcp_socket: .*unencrypted=True"):
+        _ = tunnel.tcp_socket
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"allow": ["nowhere"]},
+        {"allow": 5},
+        {"allow": ["10.0.0.0/8\0"]},
+        {"alpn": ["x" * 300]},
+        {"alpn": [1]},
+        {"drain": -1},
+        {"drain": "1"},
+        {"timeout": float("nan")},
+        {"timeout": True},
+        {"client": "token"},
+        {"keep": 5},
+    ],
+    ids=repr,
+)
+def test_other_options(client, options):
+    with pytest.raises(InvalidError), forward(8000, **{"client": client, **options}):
+        pass
+    with forward(8000, client=client):
+        pass
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "adit1_AAAA", [], [5], b"adit1_"], ids=repr)
+def test_a_token_that_is_none(token):
+    with pytest.raises(ConfigError, match="token"):
+        adit.Client(token)
+
+
+def test_every_exception_is_an_error_of_the_package():
+    found = [
+        c for c in vars(adit.exception).values() if isinstance(c, type) and issubclass(c, Exception) and c is not Error
+    ]
+    assert {c.__name__ for c in found if not issubclass(c, Error)} == {"EmbeddedRelayWarning"}
+    assert len(found) == 6
+
+
+def test_a_tunnel_is_frozen(client):
+    with forward(8000, client=client) as tunnel, pytest.raises(dataclasses.FrozenInstanceError):
+        tunnel.host = "other"
+
+
+def test_everything_is_documented():
+    for thing in (adit, forward, adit.Client, adit.Forward, adit.Tunnel, adit.exception):
+        assert thing.__doc__
+    for name in ("url", "tls_socket", "tcp_socket"):
+        assert getattr(adit.Tunnel, name).__doc__

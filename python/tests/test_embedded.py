@@ -1,0 +1,80 @@
+"""With nothing configured: a relay of this machine alone, and one warning that says so."""
+
+import os
+import re
+import subprocess
+
+import pytest
+from conftest import ended
+from kit.http import answer, read_request
+
+import adit
+from adit import forward
+from adit.exception import ConfigError, EmbeddedRelayWarning
+
+TWO_TUNNELS = """
+import sys
+from adit import forward
+for port in (int(sys.argv[1]), int(sys.argv[1]), 1):
+    with forward(port) as tunnel, forward(2):
+        print(tunnel.url)
+"""
+
+
+def page(connection):
+    while read_request(connection):
+        answer(connection, "200 OK", b"the page")
+
+
+def test_one_warning_whose_curl_works(app):
+    with pytest.warns(EmbeddedRelayWarning) as told:
+        with forward(app(page).port) as tunnel, forward(2):
+            option = re.search(r"curl (--cacert \S+)\)", str(told[0].message)).group(1).split()
+            got = subprocess.run(["curl", "-sS", *option, tunnel.url], capture_output=True, timeout=20)
+            assert got.stdout == b"the page", got
+            assert tunnel.host.endswith(".localhost")
+        with forward(2):
+            pass
+    assert len(told) == 1 and "works on this machine only" in str(told[0].message)
+    assert told[0].filename == __file__
+
+
+def test_the_warning_comes_once_per_process_and_names_the_line(script, app):
+    program = script(TWO_TUNNELS, str(app(page).port))
+    assert len(set(ended(program).split())) == 3
+    assert program.err.text().count("EmbeddedRelayWarning") == 1
+    assert program.err.text().startswith("<string>:5: EmbeddedRelayWarning: ")
+
+
+def test_the_warning_as_an_error_leaves_nothing_open(app, recwarn):
+    import warnings
+
+    warnings.simplefilter("error", EmbeddedRelayWarning)
+    with pytest.raises(EmbeddedRelayWarning), forward(2):
+        pass
+    with forward(2):
+        pass
+
+
+def test_a_raw_port_of_it_is_at_loopback():
+    with pytest.warns(EmbeddedRelayWarning), forward(2, unencrypted=True) as tunnel:
+        assert tunnel.tcp_socket == ("127.0.0.1", tunnel.unencrypted_port)
+
+
+def test_it_can_be_forbidden(monkeypatch):
+    monkeypatch.setenv("ADIT_EMBEDDED", "0")
+    with pytest.raises(ConfigError, match="ADIT_TOKEN"), forward(8000):
+        pass
+    with pytest.raises(ConfigError, match="ADIT_TOKEN"):
+        adit.Client()
+
+
+def test_the_program_is_the_packages_own(box, monkeypatch, recwarn):
+    trap = box.file("adit", "#!/bin/sh\ntouch $0.ran\n", mode=0o755)
+    monkeypatch.setenv("PATH", box.path + ":" + os.environ["PATH"])
+    with forward(2):
+        relays = subprocess.run(
+            ["ps", "-ww", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True
+        ).stdout
+        assert os.path.join(os.path.dirname(adit.__file__), "bin", "adit") + " relay" in relays
+    assert not os.path.exists(trap + ".ran")

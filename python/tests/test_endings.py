@@ -1,0 +1,377 @@
+"""Every way in which a tunnel, and the program that has it, comes to an end: nothing hangs, nothing is left open, and
+nothing that was accepted is lost."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+from conftest import ended
+from kit.app import echo, read_exactly, read_until_end
+from kit.tls import BROKEN, how_it_ends
+
+import adit
+from adit import forward
+from adit.exception import ClosedError, InvalidError, RemoteError
+
+BIG = 8 << 20
+
+
+def descriptors():
+    """What this process has open, but for what it opens to look."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[fd] = os.readlink(f"/proc/self/fd/{fd}")
+    return found
+
+
+def is_gone(relay, visitor, tunnel):
+    """Whether the relay has no such tunnel any more."""
+    try:
+        visitor(tunnel).close()
+        return False
+    except OSError:
+        return True
+
+
+def test_with(client, relay, visitor, app):
+    with forward(app(echo).port, client=client) as tunnel:
+        visitor(tunnel).close()
+    assert is_gone(relay, visitor, tunnel)
+
+
+def test_by_hand(client, relay, visitor, app):
+    f = forward(app(echo).port, client=client)
+    for _ in range(2):
+        tunnel = f.__enter__()
+        visitor(tunnel).close()
+        with pytest.raises(InvalidError, match="open already"):
+            f.__enter__()
+        f.__exit__(None, None, None)
+        f.__exit__(None, None, None)
+        assert is_gone(relay, visitor, tunnel)
+
+
+def test_async_with(client, relay, visitor, app):
+    async def run():
+        async with forward(app(echo).port, client=client) as tunnel:
+            (await asyncio.to_thread(visitor, tunnel)).close()
+        return tunnel
+
+    assert is_gone(relay, visitor, asyncio.run(run()))
+
+
+def test_an_exception_in_the_block(client, relay, visitor, app):
+    with pytest.raises(ZeroDivisionError), forward(app(echo).port, client=client) as tunnel:
+        _ = 1 // 0
+    assert is_gone(relay, visitor, tunnel)
+
+
+async def ticks(n):
+    """How many turns of the event loop go by until it is cancelled: n is told by an event."""
+    count = 0
+    reached = n.get("reached")
+    while True:
+        await asyncio.sleep(0.001)
+        count += 1
+        n["count"] = count
+        if count == n["wanted"]:
+            reached.set()
+
+
+@pytest.mark.parametrize("busy_executor", [False, True])
+def test_cancelling_while_it_opens(token, silent, busy_executor):
+    """The event loop goes on meanwhile, even when all its threads are taken; and nothing stays."""
+    release = threading.Event()
+
+    async def run(client):
+        loop = asyncio.get_running_loop()
+        if busy_executor:
+            jobs = [loop.run_in_executor(None, release.wait) for _ in range(64)]
+        n = {"wanted": 50, "reached": asyncio.Event(), "count": 0}
+        ticking = asyncio.create_task(ticks(n))
+        f = forward(8000, client=client, timeout=100)
+        opening = asyncio.create_task(f.__aenter__())
+        await n["reached"].wait()
+        assert not opening.done()
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(opening, 0.05)
+        assert f._core is None and not f._entered and not client._state.tunnels
+        ticking.cancel()
+        release.set()
+        if busy_executor:
+            await asyncio.gather(*jobs)
+
+    with adit.Client(token, relays=[f"127.0.0.1:{silent.port}"]) as client:
+        asyncio.run(run(client))
+    assert not [t for t in threading.enumerate() if t.name.startswith("adit")]
+
+
+def test_cancelling_twice_while_it_opens(token, silent):
+    async def run(client):
+        f = forward(8000, client=client, timeout=100)
+        opening = asyncio.create_task(f.__aenter__())
+        await asyncio.to_thread(silent.accept)
+        opening.cancel()
+        await asyncio.sleep(0)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+
+    with adit.Client(token, relays=[f"127.0.0.1:{silent.port}"]) as client:
+        asyncio.run(run(client))
+
+
+def test_cancelling_an_open_one_closes_it(client, app, relay, visitor):
+    async def run():
+        opened = asyncio.get_running_loop().create_future()
+
+        async def hold():
+            async with forward(app(echo).port, client=client) as tunnel:
+                opened.set_result(tunnel)
+                await asyncio.Event().wait()
+
+        holding = asyncio.create_task(hold())
+        tunnel = await opened
+        holding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await holding
+        return tunnel
+
+    assert is_gone(relay, visitor, asyncio.run(run()))
+
+
+def test_many_at_once_in_one_event_loop(client, app):
+    async def one(port):
+        async with forward(port, client=client) as tunnel:
+            return tunnel.host
+
+    async def run():
+        return await asyncio.gather(*(one(port) for port in range(9000, 9020)))
+
+    assert len(set(asyncio.run(run()))) == 20
+
+
+def test_what_was_accepted_is_delivered(client, app, visitor):
+    """Leaving the block in the middle of a download: what the program had sent arrives."""
+    a = app()
+    with forward(a.port, client=client) as tunnel:
+        v = visitor(tunnel)
+        v.sendall(b"go")
+        connection = a.accept()
+        assert read_exactly(connection, 2) == b"go"
+        connection.sendall(b"x" * 100_000)
+        assert read_exactly(v, 1) == b"x"
+        reading = threading.Thread(target=lambda: got.append(read_exactly(v, 99_999)))
+        got = []
+        reading.start()
+    reading.join(20)
+    assert got == [b"x" * 99_999]
+
+
+def test_drain_lets_a_download_finish_and_nobody_in(client, app, visitor, relay):
+    a = app()
+    f = forward(a.port, client=client, drain=60)
+    tunnel = f.__enter__()
+    v = visitor(tunnel)
+    v.sendall(b"go")
+    connection = a.accept()
+    assert read_exactly(connection, 2) == b"go"
+    leaving = threading.Thread(target=f.__exit__, args=(None, None, None))
+    leaving.start()
+    while not is_gone(relay, visitor, tunnel):
+        pass  # each try is a visitor: the first that is turned away tells that the drain has begun
+    sending = threading.Thread(target=lambda: (connection.sendall(b"x" * BIG), connection.close()))
+    sending.start()
+    assert read_until_end(v) == b"x" * BIG
+    v.close()
+    sending.join()
+    leaving.join(20)
+    assert not leaving.is_alive()
+
+
+def test_a_drain_has_an_end(client, app, visitor):
+    a = app(echo)
+    with forward(a.port, client=client, drain=0.2) as tunnel:
+        v = visitor(tunnel)
+        v.sendall(b"x")
+        assert read_exactly(v, 1) == b"x"
+    assert how_it_ends(v) in BROKEN
+
+
+def test_closing_the_client_calls_back_whoever_opens(token, silent):
+    failures = []
+
+    def open_one(client):
+        try:
+            forward(8000, client=client, timeout=100).__enter__()
+        except ClosedError as e:
+            failures.append(e)
+
+    client = adit.Client(token, relays=[f"127.0.0.1:{silent.port}"])
+    threads = [threading.Thread(target=open_one, args=(client,)) for _ in range(1)]
+    for t in threads:
+        t.start()
+    silent.accept()
+    client.close()
+    for t in threads:
+        t.join(20)
+    assert len(failures) == len(threads)
+
+
+def test_a_client_that_nobody_holds_is_closed(token):
+    before = descriptors()
+    client = adit.Client(token)
+    with forward(8000, client=client):
+        pass
+    teller = client._teller
+    del client
+    teller.join(20)
+    assert not teller.is_alive()
+    assert descriptors() == before
+
+
+OPENING = """
+import sys
+from adit import forward, Client
+client = Client(sys.argv[1], relays=[sys.argv[2]])
+print("now")
+try:
+    forward(8000, client=client, timeout=100).__enter__()
+except KeyboardInterrupt:
+    print("interrupted", client._state.tunnels)
+"""
+
+
+def test_ctrl_c_while_it_opens(script, token, silent):
+    program = script(OPENING, token, f"127.0.0.1:{silent.port}")
+    silent.accept()
+    program.kill(signal.SIGINT)
+    assert ended(program).endswith("interrupted set()")
+
+
+IN_THE_BLOCK = """
+import sys, threading
+from adit import forward
+try:
+    with forward(int(sys.argv[1]), drain=float(sys.argv[2])) as tunnel:
+        print(tunnel.host, tunnel.port)
+        try:
+            threading.Event().wait()
+        finally:
+            print("leaving")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def started(program):
+    import adit as package
+
+    host, port = program.out.wait(lambda line: " " in line).split()
+    return package.Tunnel(host, int(port))
+
+
+def test_ctrl_c_in_the_block(script, token, app, relay, visitor):
+    program = script(IN_THE_BLOCK, str(app(echo).port), "0", token=token)
+    tunnel = started(program)
+    visitor(tunnel).close()
+    program.kill(signal.SIGINT)
+    assert ended(program).endswith("leaving\ninterrupted")
+    assert is_gone(relay, visitor, tunnel)
+
+
+def test_ctrl_c_while_it_drains(script, token, app, relay, visitor):
+    program = script(IN_THE_BLOCK, str(app(echo).port), "1000", token=token)
+    tunnel = started(program)
+    v = visitor(tunnel)
+    v.sendall(b"x")
+    assert read_exactly(v, 1) == b"x"
+    program.kill(signal.SIGINT)
+    program.out.wait(lambda line: line == "leaving")
+    while not is_gone(relay, visitor, tunnel):
+        pass  # as above: until the drain has begun
+    assert program.running
+    program.kill(signal.SIGINT)
+    assert ended(program).endswith("leaving\ninterrupted")
+
+
+ASYNC_BLOCK = """
+import asyncio, sys
+from adit import forward
+async def main():
+    async with forward(int(sys.argv[1]), drain=float(sys.argv[2])) as tunnel:
+        print(tunnel.host, tunnel.port)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("leaving")
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_in_an_event_loop(script, token, app):
+    program = script(ASYNC_BLOCK, str(app(echo).port), "0", token=token)
+    started(program)
+    program.kill(signal.SIGINT)
+    assert ended(program).endswith("leaving\ninterrupted")
+
+
+LEFT_OPEN = {
+    "the end": "",
+    "sys.exit": "sys.exit(0)",
+    "an exception": "1 // 0",
+    "os._exit": "os._exit(0)",
+    "a daemon thread that opens": """
+import threading
+threading.Thread(target=lambda: forward(3, client=Client(TOKEN, relays=[sys.argv[1]]), timeout=100).__enter__(),
+                 daemon=True).start()
+sys.stdin.readline()""",
+    "a daemon thread that drains": """
+import threading
+threading.Thread(target=lambda: Client().close(drain=1), daemon=True).start()""",
+    "an event loop": """
+import asyncio
+async def main():
+    await forward(4).__aenter__()
+asyncio.run(main())""",
+    "an atexit handler that opens": """
+import atexit
+atexit.register(lambda: forward(5).__enter__())""",
+}
+
+
+@pytest.mark.parametrize("how", LEFT_OPEN)
+@pytest.mark.parametrize("embedded", [False, True], ids=["relay", "embedded"])
+def test_the_interpreter_ends_with_a_tunnel_open(script, token, silent, how, embedded):
+    head = "import os, sys\nfrom adit import forward, Client\nTOKEN = os.environ" + (
+        ".pop('ADIT_TOKEN')" if embedded else "['ADIT_TOKEN']"
+    )
+    program = script(
+        f"{head}\nf = forward(2)\nt = f.__enter__()\nprint('open', flush=True)\n{LEFT_OPEN[how]}",
+        f"127.0.0.1:{silent.port}",
+        token=token,
+        stdin=subprocess.PIPE,
+    )
+    program.out.wait(lambda line: line == "open")
+    if "daemon thread that opens" in how:
+        silent.accept()
+    program.popen.stdin.close()
+    ended(program, 1 if how == "an exception" else 0)
+    assert "Fatal" not in program.err.text()
+
+
+def test_a_failure_leaves_nothing(token, silent):
+    before = descriptors()
+    for _ in range(3):
+        with adit.Client(token, relays=[f"127.0.0.1:{silent.port}"]) as client:
+            with pytest.raises(RemoteError), forward(8000, client=client, timeout=0.05):
+                pass
+    assert descriptors() == before

@@ -1,0 +1,129 @@
+"""What is in the wheel, and where it runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from conftest import ROOT, ended
+
+import adit
+
+WHEEL = os.environ.get("ADIT_WHEEL", "")
+PACKAGE = os.path.dirname(adit.__file__)
+EXTENSION = os.path.join(PACKAGE, "_adit.abi3.so")
+PROGRAM = os.path.join(PACKAGE, "bin", "adit")
+COMMAND = os.path.join(os.path.dirname(sys.executable), "adit")
+with_wheel = pytest.mark.skipif(not WHEEL, reason="ADIT_WHEEL does not name the wheel")
+
+
+def run(*argv, **options):
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, **options).stdout
+
+
+def declared_version():
+    with open(os.path.join(ROOT, "meson.build")) as f:
+        return re.search(r"^  version: '(.*)',$", f.read(), re.MULTILINE).group(1)
+
+
+def test_one_version_everywhere():
+    version = declared_version()
+    assert adit.__version__ == version
+    assert version in run(COMMAND, "--version") and version in run(PROGRAM, "--version")
+    from importlib.metadata import version as of_package
+
+    assert of_package("adit") == version
+
+
+def test_the_command_is_the_packages_program(box):
+    trap = box.file("adit", "#!/bin/sh\necho trapped\n", mode=0o755)
+    env = {**box.env, "PATH": os.path.dirname(trap) + ":" + box.env["PATH"]}
+    assert run("adit", env=env) == "trapped\n"
+    assert "trapped" not in run(COMMAND, "--version", env=env)
+    assert run(COMMAND, "relay", "--help", env=env) == run(PROGRAM, "relay", "--help", env=env)
+
+
+def test_the_module_exports_its_entry_alone():
+    names = [line.split()[-1].split("@")[0] for line in run("nm", "-D", "--defined-only", EXTENSION).splitlines()]
+    assert sorted(names) == ["ADIT_PYTHON", "PyInit__adit"]
+
+
+def needed(path):
+    return set(re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", path)))
+
+
+def test_nothing_but_libc_is_needed():
+    assert needed(EXTENSION) <= {"libc.so.6", "ld-linux-x86-64.so.2", "libm.so.6", "ld-linux-aarch64.so.1"}
+    assert needed(PROGRAM) <= {"libc.so.6", "ld-linux-x86-64.so.2", "libm.so.6", "ld-linux-aarch64.so.1"}
+
+
+def glibc_floor(path):
+    versions = re.findall(r"\bGLIBC_(\d+)\.(\d+)", run("readelf", "-V", path))
+    return max((int(major), int(minor)) for major, minor in versions)
+
+
+def test_the_documented_glibc_is_enough():
+    with open(os.path.join(ROOT, "docs", "python.md")) as f:
+        told = re.search(r"glibc (\d+)\.(\d+)", f.read())
+    assert max(glibc_floor(EXTENSION), glibc_floor(PROGRAM)) <= (int(told.group(1)), int(told.group(2)))
+
+
+@with_wheel
+def test_the_wheel_is_for_every_python_from_3_9():
+    assert re.fullmatch(r"adit-.*-cp39-abi3-linux_\w+\.whl", os.path.basename(WHEEL))
+    with zipfile.ZipFile(WHEEL) as z:
+        names = z.namelist()
+        tags = z.read(next(n for n in names if n.endswith(".dist-info/WHEEL"))).decode()
+    assert "Tag: cp39-abi3-linux_" in tags
+    assert {"adit/py.typed", "adit/_adit.pyi", "adit/bin/adit", "adit/_adit.abi3.so"} <= set(names)
+    assert not [n for n in names if n.startswith(("include/", "lib/")) or n.endswith((".a", ".h"))]
+
+
+@with_wheel
+def test_the_extension_uses_the_stable_abi_alone():
+    done = subprocess.run(
+        [sys.executable, "-m", "abi3audit", "--strict", "--report", WHEEL], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_stubs_agree_with_the_extension(box):
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy.stubtest", "adit._adit", "--ignore-disjoint-bases"],
+        capture_output=True,
+        text=True,
+        cwd=box.path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+ANOTHER_MACHINE = r"""
+set -e
+python=$(readlink -f "$1") wheel=$2 work=$3
+mount -t tmpfs none /usr/include
+for tool in cc gcc c99 c89 clang g++ c++ meson ninja pkg-config pkgconf make as ld; do
+  for path in $(which -a "$tool" || true); do mount --bind /dev/null "$(readlink -f "$path")"; done
+done
+for file in /usr/lib/*/libcrypto.so.3 /usr/lib/*/libssl.a /usr/lib/*/libcrypto.a; do
+  case $file in *.a) if [ -e "$file" ]; then mount --bind /dev/null "$file"; fi ;; esac
+done
+if printf 'int main(void){return 0;}' | cc -x c -o "$work/a" - 2>/dev/null; then echo 'there is a compiler'; exit 1; fi
+"$python" -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet --no-index --disable-pip-version-check "$wheel"
+"$work/venv/bin/adit" --version
+exec "$work/venv/bin/python" -W ignore -c 'from adit import forward
+with forward(2) as tunnel: print(tunnel.url)'
+"""
+
+
+@with_wheel
+def test_it_runs_on_a_machine_without_compiler_and_headers(box):
+    """In a mount namespace where compilers are empty files and /usr/include is an empty folder."""
+    unshare = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespace may be made here")
+    program = box.start([*unshare, "sh", "-c", ANOTHER_MACHINE, "sh", sys.executable, WHEEL, box.path])
+    assert re.search(r"^https://\w+\.adit\.localhost:\d+$", ended(program), re.MULTILINE)
