@@ -95,7 +95,7 @@ class Client:
         # Not at exit, where close() waits for the thread, too; a collector may run with locks held that the thread
         # needs.
         self._end = weakref.finalize(self, core.close)
-        self._end.atexit = False  # type: ignore[misc]  # a property, which the stubs do not know
+        self._end.atexit = False
         _clients.add(self)
 
     @property

@@ -155,7 +155,7 @@ def test_a_lost_relay_is_told_to_the_log_and_streams_go_on(relay, token, wire, a
         assert read_exactly(v, 6) == b"before"
         wire.cut_links()
         records.wait(logging.WARNING, "relay")
-        records.wait(logging.INFO, "back")
+        records.wait(logging.WARNING, "back")
         v.sendall(b"after")
         assert read_exactly(v, 5) == b"after"
     assert not [r for r in records.records if r.levelno >= logging.ERROR]
