@@ -239,8 +239,8 @@ OPENING = """
 import sys
 from adit import forward, Client
 client = Client(sys.argv[1], relays=[sys.argv[2]])
-print("now")
 try:
+    print("now")
     forward(8000, client=client, timeout=100).__enter__()
 except KeyboardInterrupt:
     print("interrupted", client._state.tunnels)
@@ -250,6 +250,7 @@ except KeyboardInterrupt:
 def test_ctrl_c_while_it_opens(script, token, silent):
     program = script(OPENING, token, f"127.0.0.1:{silent.port}")
     silent.accept()
+    program.out.wait(lambda line: line == "now")
     program.kill(signal.SIGINT)
     assert ended(program).endswith("interrupted set()")
 
@@ -259,8 +260,8 @@ import sys, threading
 from adit import forward
 try:
     with forward(int(sys.argv[1]), drain=float(sys.argv[2])) as tunnel:
-        print(tunnel.host, tunnel.port)
         try:
+            print(tunnel.host, tunnel.port)
             threading.Event().wait()
         finally:
             print("leaving")
@@ -305,8 +306,8 @@ import asyncio, sys
 from adit import forward
 async def main():
     async with forward(int(sys.argv[1]), drain=float(sys.argv[2])) as tunnel:
-        print(tunnel.host, tunnel.port)
         try:
+            print(tunnel.host, tunnel.port)
             await asyncio.Event().wait()
         finally:
             print("leaving")
