@@ -30,7 +30,8 @@ def descriptors():
 
 
 def is_gone(relay, visitor, tunnel):
-    """Whether the relay has no such tunnel any more."""
+    """Whether the relay lets nobody in any more, as soon as it says that the tunnel is closed."""
+    relay.process.err.wait(lambda line: f" tunnel_closed label={tunnel.host[:8]}" in line)
     try:
         visitor(tunnel).close()
         return False
@@ -183,8 +184,7 @@ def test_drain_lets_a_download_finish_and_nobody_in(client, app, visitor, relay)
     assert read_exactly(connection, 2) == b"go"
     leaving = threading.Thread(target=f.__exit__, args=(None, None, None))
     leaving.start()
-    while not is_gone(relay, visitor, tunnel):
-        pass  # each try is a visitor: the first that is turned away tells that the drain has begun
+    assert is_gone(relay, visitor, tunnel)  # the drain has begun
     sending = threading.Thread(target=lambda: (connection.sendall(b"x" * BIG), connection.close()))
     sending.start()
     assert read_until_end(v) == b"x" * BIG
@@ -294,8 +294,7 @@ def test_ctrl_c_while_it_drains(script, token, app, relay, visitor):
     assert read_exactly(v, 1) == b"x"
     program.kill(signal.SIGINT)
     program.out.wait(lambda line: line == "leaving")
-    while not is_gone(relay, visitor, tunnel):
-        pass  # as above: until the drain has begun
+    assert is_gone(relay, visitor, tunnel)  # the drain has begun
     assert program.running
     program.kill(signal.SIGINT)
     assert ended(program).endswith("leaving\ninterrupted")
