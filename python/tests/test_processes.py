@@ -79,6 +79,25 @@ def test_a_child_that_dies_of_a_signal_takes_nothing_along(script, token, app, v
     ended(program)
 
 
+AT_ONCE = """
+import os, sys
+from adit import Client, forward
+for _ in range(100):
+    client = Client()
+    pid = os.fork()
+    if pid == 0:
+        with forward(int(sys.argv[1])):
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    client.close()
+"""
+
+
+def test_fork_while_a_client_connects(script, token, app):
+    """The child's OpenSSL would find locks taken by a thread that it does not have."""
+    ended(script(AT_ONCE, str(app(echo).port), token=token))
+
+
 WORKERS = """
 import multiprocessing, sys
 from adit import forward, Client

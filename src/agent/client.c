@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/embedded.h"
+#include "agent/fork_gate.h"
 #include "agent/link.h"
 #include "agent/race.h"
 #include "agent/tunnel.h"
@@ -219,6 +220,8 @@ void client_embedded_failed(struct adit_client *c, const struct err *e) {
 static void *client_thread(void *arg) {
   struct adit_client *c = arg;
   struct err e = {0};
+  fork_gate_enter();
+  loop_set_wait_hooks(c->loop, fork_gate_leave, fork_gate_enter);
   if (c->choices_n > 0) {
     client_choices_ready(c);
   } else {
@@ -226,6 +229,7 @@ static void *client_thread(void *arg) {
     if (c->embedded == NULL) client_embedded_failed(c, &e);
   }
   loop_run(c->loop);
+  fork_gate_leave();
   return NULL;
 }
 
@@ -255,6 +259,7 @@ static void client_close_run(struct loop *l, struct loop_msg *m) {
 /* Everything of a client whose thread has ended, or never began. */
 static void client_free(struct adit_client *c) {
   embedded_stop(c->embedded);
+  fork_gate_enter();
   if (c->pool != NULL) pump_pool_free(c->pool);
   if (c->loop != NULL) loop_free(c->loop);
   while (!list_empty(&c->handles)) {
@@ -263,6 +268,7 @@ static void client_free(struct adit_client *c) {
     tunnel_free(t);
   }
   tls_client_free(c->tls);
+  fork_gate_leave();
   if (c->events.fd >= 0) events_free(&c->events);
   free(c->choices);
   setup_free(&c->setup);
@@ -325,6 +331,7 @@ int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
   if (c == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   client_init(c, setup);
   int r = 0;
+  fork_gate_enter();
   if (c->setup.tokens_n > 0 || c->setup.embedded == NULL) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
   if (r == 0) r = events_init(&c->events, e);
   if (r == 0 && (c->loop = loop_new(e)) == NULL) r = ERR_NOMEM;
@@ -336,6 +343,7 @@ int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
     descriptors_add(&c->descriptors, loop_epoll_fd(c->loop));
     r = client_spawn(c, e);
   }
+  fork_gate_leave();
   if (r != 0) {
     client_free(c);
     return r;

@@ -8,21 +8,37 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/fork_gate.h"
+#include "base/secret.h"
+
 /* Of descriptors.watched. Locked while the process forks, so that the child finds it whole. */
 static struct list watched = {&watched, &watched};
 static pthread_mutex_t watched_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t watched_once = PTHREAD_ONCE_INIT;
 
-static void fork_begins(void) { pthread_mutex_lock(&watched_lock); }
-static void fork_ended(void) { pthread_mutex_unlock(&watched_lock); }
+static void fork_begins(void) {
+  fork_gate_shut();                /* first: who is inside may want the lock */
+  pthread_mutex_lock(&watched_lock);
+}
+
+static void fork_ended(void) {
+  pthread_mutex_unlock(&watched_lock);
+  fork_gate_open();
+}
 
 static void fork_ended_in_child(void) {
   LIST_FOREACH(&watched, it) descriptors_close_copies(CONTAINER_OF(it, struct descriptors, watched));
-  fork_ended();
+  pthread_mutex_unlock(&watched_lock);
+  fork_gate_open_in_child();
 }
 
-/* Should there be no memory for it, the child still closes its copies with its first call. */
-static void watch_begin(void) { (void)pthread_atfork(fork_begins, fork_ended, fork_ended_in_child); }
+/* fork() begins with the handlers that were registered last. Secret memory has some, too, which take its lock, and
+   whoever is in the gate may want it: so they are registered before ours, with the first piece of it. Should there be no
+   memory for ours, the child still closes its copies with its first call. */
+static void watch_begin(void) {
+  secret_free(secret_alloc(1), 1);
+  (void)pthread_atfork(fork_begins, fork_ended, fork_ended_in_child);
+}
 
 void descriptors_watch_forks(struct descriptors *d) {
   pthread_once(&watched_once, watch_begin);

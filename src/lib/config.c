@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/fork_gate.h"
 #include "agent/setup.h"
 #include "base/home.h"
 #include "lib/config.h"
@@ -40,7 +41,10 @@ static int config_null(void) {
 
 int adit_config_add_token(struct adit_config *config, const char *token) {
   if (config == NULL || token == NULL) return config_null();
-  return config_result(config, setup_add_token(&config->setup, token, &config->err), ADIT_ECONFIG);
+  fork_gate_enter();
+  int r = setup_add_token(&config->setup, token, &config->err);
+  fork_gate_leave();
+  return config_result(config, r, ADIT_ECONFIG);
 }
 
 int adit_config_add_relay(struct adit_config *config, const char *host_port) {
@@ -103,10 +107,12 @@ static void config_name_file(struct adit_config *config) {
 
 int adit_config_load(struct adit_config *config, int *found) {
   if (config == NULL) return config_null();
-  int r = config_load_environment(config);
   struct user_file f = {0};
+  fork_gate_enter();
+  int r = config_load_environment(config);
   if (r == 0) r = user_file_load(&f, &config->err);
   if (r == 0 && (r = config_apply_file(config, &f)) != 0) config_name_file(config);
+  fork_gate_leave();
   user_file_free(&f);
   if (found != NULL) *found = config->setup.tokens_n > 0;
   return config_result(config, r, ADIT_ECONFIG);

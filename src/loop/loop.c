@@ -32,6 +32,7 @@ struct loop {
   size_t table_len;
   struct timers timers;
   struct loop_deferred *deferred;
+  void (*wait_begins)(void), (*wait_ended)(void);   /* NULL: none */
   pthread_mutex_t lock;            /* guards the message queue and the eventfd's count */
   struct loop_msg *first, **last;
   struct epoll_event events[EVENTS_PER_TURN_MAX];
@@ -111,6 +112,12 @@ void loop_free(struct loop *l) {
 }
 
 uint64_t loop_now_ms(const struct loop *l) { return l->now_ms; }
+
+void loop_set_wait_hooks(struct loop *l, void (*begins)(void), void (*ended)(void)) {
+  l->wait_begins = begins;
+  l->wait_ended = ended;
+}
+
 int loop_epoll_fd(const struct loop *l) { return l->epoll_fd; }
 
 int64_t loop_wall_s(const struct loop *l) {
@@ -272,7 +279,10 @@ static int wait_ms(const struct loop *l, int max_wait_ms) {
 
 bool loop_turn(struct loop *l, int max_wait_ms) {
   /* 1 wait; an interrupted wait is a turn without events */
-  int n = epoll_wait(l->epoll_fd, l->events, EVENTS_PER_TURN_MAX, wait_ms(l, max_wait_ms));
+  int wait = wait_ms(l, max_wait_ms);
+  if (l->wait_begins != NULL) l->wait_begins();
+  int n = epoll_wait(l->epoll_fd, l->events, EVENTS_PER_TURN_MAX, wait);
+  if (l->wait_ended != NULL) l->wait_ended();
   bool woken = false;
   for (int i = 0; i < n; i++) woken = woken || l->events[i].data.u64 == WAKE_EVENT;
 

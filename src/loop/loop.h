@@ -20,6 +20,8 @@ void loop_run(struct loop *l);                   /* until loop_stop */
 /* One turn, waiting at most max_wait_ms (-1: as long as it takes). Returns false after loop_stop. */
 bool loop_turn(struct loop *l, int max_wait_ms);
 void loop_stop(struct loop *l);                  /* from any thread */
+/* Called by the loop's thread before and after each wait: for a lock that is to be held while handlers run. */
+void loop_set_wait_hooks(struct loop *l, void (*begins)(void), void (*ended)(void));
 int loop_epoll_fd(const struct loop *l);         /* readable when a turn has something to do, timers excepted */
 
 uint64_t loop_now_ms(const struct loop *l);      /* monotonic, fixed during a turn */

@@ -1,6 +1,8 @@
 /* The public functions as a host program meets them: misuse, two clients, fork, a relay that is not there. */
 #include "cm.h"
 
+#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +11,7 @@
 #include <unistd.h>
 
 #include "adit.h"
+#include "agent/fork_gate.h"
 #include "loop/net.h"
 #include "wire/token.h"
 
@@ -196,6 +199,40 @@ static void a_forked_child_is_told_and_the_parent_goes_on(void **state) {
   adit_client_close(client, 0);
 }
 
+static void *fork_once(void *arg) {
+  const int *told = arg;
+  int status = -1;
+  pid_t pid = fork();
+  if (pid == 0) {
+    fork_gate_enter();             /* a child may go in */
+    fork_gate_leave();
+    _exit(write(*told, "c", 1) == 1 ? 0 : 1);
+  }
+  if (waitpid(pid, &status, 0) != pid) status = -1;
+  return (void *)(intptr_t)status;
+}
+
+static void a_fork_waits_until_no_thread_is_inside_openssl(void **state) {
+  (void)state;
+  adit_client_close(new_client(), 0);   /* the first client registers what fork() calls */
+  int told[2];
+  pthread_t thread;
+  void *status;
+  assert_int_equal(pipe(told), 0);
+  struct pollfd child = {.fd = told[0], .events = POLLIN};
+  fork_gate_enter();
+  assert_int_equal(pthread_create(&thread, NULL, fork_once, &told[1]), 0);
+  assert_int_equal(poll(&child, 1, 100), 0);
+  fork_gate_leave();
+  assert_int_equal(poll(&child, 1, 10000), 1);
+  assert_int_equal(pthread_join(thread, &status), 0);
+  assert_null(status);
+  fork_gate_enter();
+  fork_gate_leave();
+  close(told[0]);
+  close(told[1]);
+}
+
 static void an_embedded_relay_that_does_not_start_is_told(void **state) {
   (void)state;
   struct adit_config *config = adit_config_new();
@@ -251,6 +288,7 @@ int main(void) {
     cmocka_unit_test(a_relay_that_is_not_there_is_told_and_tried_again),
     cmocka_unit_test(a_corrupt_keep_file_is_an_error_and_stays),
     cmocka_unit_test(a_forked_child_is_told_and_the_parent_goes_on),
+    cmocka_unit_test(a_fork_waits_until_no_thread_is_inside_openssl),
     cmocka_unit_test(an_embedded_relay_that_does_not_start_is_told),
     cmocka_unit_test(the_environment_and_the_users_file_fill_what_is_missing),
   };

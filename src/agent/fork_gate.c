@@ -1,0 +1,16 @@
+/* The hard thing: a program with busy tunnels must still be able to fork, so a fork that waits goes before those who
+   want in. */
+#include "agent/fork_gate.h"
+
+#include <pthread.h>
+
+#define GATE_INITIALIZER PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
+static pthread_rwlock_t gate = GATE_INITIALIZER;
+
+void fork_gate_enter(void) { (void)pthread_rwlock_rdlock(&gate); }
+void fork_gate_leave(void) { (void)pthread_rwlock_unlock(&gate); }
+void fork_gate_shut(void) { (void)pthread_rwlock_wrlock(&gate); }
+void fork_gate_open(void) { (void)pthread_rwlock_unlock(&gate); }
+
+/* The threads that wait at it are the parent's. */
+void fork_gate_open_in_child(void) { gate = (pthread_rwlock_t)GATE_INITIALIZER; }

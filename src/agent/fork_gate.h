@@ -1,0 +1,15 @@
+/* Keeps fork() of the host program out of the moments when a thread of ours is inside OpenSSL. The child would find its
+   locks taken (that of the random generator, of the providers) by a thread that it does not have, and could never open
+   a tunnel of its own. Whoever runs in the gate must not wait for anything but it, and not enter twice. */
+#ifndef AGENT_FORK_GATE_H
+#define AGENT_FORK_GATE_H
+
+void fork_gate_enter(void);
+void fork_gate_leave(void);
+
+/* What pthread_atfork() calls: waits until nobody is inside, lets nobody in meanwhile. */
+void fork_gate_shut(void);
+void fork_gate_open(void);
+void fork_gate_open_in_child(void);
+
+#endif
