@@ -89,14 +89,14 @@ class Client:
             core = _adit.Client(
                 tokens, list(relays), ca_file, not tokens, _program.PATH if allowed and not relays else None
             )
-        self._core, self._state, self._pid = core, _State(), os.getpid()
+        self._core, self._state = core, _State()
         self._teller = threading.Thread(target=_tell_events, args=(core, self._state), name="adit-events", daemon=True)
-        self._teller.start()
         # Not at exit, where close() waits for the thread, too; a collector may run with locks held that the thread
         # needs.
         self._end = weakref.finalize(self, core.close)
         self._end.atexit = False
         _clients.add(self)
+        self._teller.start()  # last: interrupted in here, it ends with what nobody holds any more
 
     @property
     def relay(self) -> str | None:
@@ -130,7 +130,7 @@ class Client:
         finally:
             if self._end.detach() is not None:
                 self._core.close()
-                if os.getpid() == self._pid and self._teller is not threading.current_thread():
+                if self._teller is not threading.current_thread() and self._teller.is_alive():
                     self._teller.join()
 
     def _finish(self, drain_ms: int) -> None:
