@@ -134,7 +134,7 @@ void client_link_welcomed(struct adit_client *c, const char *relay) {
   for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
   LIST_FOREACH(&c->tunnels, it) {
     struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
-    if (tunnel_wants_bind(t)) link_bind(c->link, t);   /* those that came after HELLO had left */
+    if (tunnel_wants_bind(t)) link_bind(c->link, t);   /* whose retry has come due meanwhile */
   }
 }
 

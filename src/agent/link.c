@@ -72,6 +72,10 @@ bool link_is_up(const struct link *l) {
   return l != NULL && l->welcomed && !l->dead;
 }
 
+bool link_takes_binds(const struct link *l) {
+  return l != NULL && !l->dead;
+}
+
 /* ---- writing ---- */
 
 static int link_seal_one(struct link *l, const uint8_t *p, size_t n) {

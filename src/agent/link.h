@@ -49,6 +49,7 @@ struct link *link_start(struct adit_client *c, struct relay_choice *choice, int 
 /* Ends it without a word to the client; with goodbye, the relay is told as far as the socket takes it. NULL is fine. */
 void link_stop(struct link *l, bool goodbye);
 bool link_is_up(const struct link *l);           /* welcomed; NULL: no */
+bool link_takes_binds(const struct link *l);     /* HELLO is on its way, and what is asked for goes behind it; NULL: no */
 /* Or later, when there is room again: the tunnel stays unbound until then. */
 void link_bind(struct link *l, struct adit_tunnel *t);
 void link_unbind(struct link *l, uint32_t id);

@@ -190,7 +190,7 @@ void tunnel_attach(struct adit_tunnel *t) {
   if (t->state == TUNNEL_ENDED) return;
   if (t->app_addrs_n == 0) tunnel_app_lookup(t);   /* ahead of the first visitor */
   client_connect(c);
-  if (link_is_up(c->link)) {
+  if (link_takes_binds(c->link)) {
     link_bind(c->link, t);
     link_flush(c->link);
   }

@@ -31,7 +31,9 @@ def scaled(amount, least=1):
 
 
 def die_with_parent():
+    """Between fork and exec. A shell's background job ignores SIGINT, which its children would inherit."""
     LIBC.prctl(1, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Lines:
