@@ -34,4 +34,5 @@ with grpc.secure_channel(sys.argv[1], grpc.ssl_channel_credentials()) as channel
         total += n
         assert next(answers).value == total
     questions.put(None)
+    assert next(answers, None) is None     # to its end: a program that leaves a stream may hang in gRPC while Python ends
     print(f"{COUNT // 10} questions and answers in turn, {time.monotonic() - began:.2f} s")
