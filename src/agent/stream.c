@@ -22,7 +22,8 @@ struct stream {
   size_t proxy_n;
   struct dial *dial;
   struct pump *pump;
-  struct loop_timer deadline;      /* for the app's name */
+  uint64_t began_ms;
+  struct loop_timer timer;         /* for the app's name, or until the app is tried again */
   struct loop_deferred defer;
 };
 
@@ -41,7 +42,7 @@ static void stream_release(struct loop_deferred *f) {
 static void stream_free(struct stream *s) {
   struct adit_tunnel *t = s->tunnel;
   s->magic = 0;
-  loop_timer_stop(&s->deadline);
+  loop_timer_stop(&s->timer);
   dial_stop(s->dial);
   descriptors_remove(&t->client->descriptors, s->wire_fd);
   descriptors_remove(&t->client->descriptors, s->app_fd);
@@ -77,6 +78,23 @@ static void stream_pump_ended(struct pump *p, void *user, enum close_reason why,
   stream_free(s);
 }
 
+static void stream_reach_app(struct stream *s);
+
+static void stream_retry_due(struct loop_timer *timer) {
+  stream_reach_app(CONTAINER_OF(timer, struct stream, timer));
+}
+
+/* A visitor may be faster than the app, whose address is often told before it listens: then it is tried again. False when it was
+ * reached before, or has had its time to start. */
+static bool stream_waits_for_app(struct stream *s) {
+  struct adit_tunnel *t = s->tunnel;
+  struct loop *l = t->client->loop;
+  if (t->app_reached || loop_now_ms(l) - s->began_ms >= APP_START_MS) return false;
+  if (loop_timer_set(l, &s->timer, APP_RETRY_MS, stream_retry_due) != 0) return false;
+  tunnel_app_awaited(t);
+  return true;
+}
+
 static void stream_connected(void *user, int fd, const struct addr *to, const struct err *e) {
   (void)to;
   struct stream *s = user;
@@ -84,10 +102,12 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
   struct adit_tunnel *t = s->tunnel;
   s->dial = NULL;
   if (fd < 0) {
+    if (e->code != ERR_TIMEOUT && stream_waits_for_app(s)) return;
     tunnel_app_failed(t, e->code == ERR_TIMEOUT ? "does not answer" : "refused the connection");
     stream_refuse(s);
     return;
   }
+  t->app_reached = true;
   s->app_fd = fd;
   struct pump_params p = {.wire_fd = s->wire_fd,
                           .peer_fd = fd,
@@ -112,7 +132,7 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
 
 static void stream_dial(struct stream *s) {
   struct adit_tunnel *t = s->tunnel;
-  loop_timer_stop(&s->deadline);
+  loop_timer_stop(&s->timer);
   struct adit_client *c = t->client;
   s->dial =
       dial_start(c->loop, &c->descriptors, t->app_addrs, t->app_addrs_n, APP_CONNECT_DEADLINE_MS, stream_connected, s);
@@ -120,9 +140,16 @@ static void stream_dial(struct stream *s) {
 }
 
 static void stream_name_deadline(struct loop_timer *timer) {
-  struct stream *s = CONTAINER_OF(timer, struct stream, deadline);
+  struct stream *s = CONTAINER_OF(timer, struct stream, timer);
   tunnel_app_failed(s->tunnel, "has a name that cannot be looked up");
   stream_refuse(s);
+}
+
+static void stream_reach_app(struct stream *s) {
+  struct adit_tunnel *t = s->tunnel;
+  if (t->app_addrs_n > 0) stream_dial(s);
+  else if (loop_timer_set(t->client->loop, &s->timer, APP_CONNECT_DEADLINE_MS, stream_name_deadline) != 0) stream_refuse(s);
+  else tunnel_app_lookup(t);
 }
 
 void stream_app_resolved(struct adit_tunnel *t) {
@@ -170,17 +197,11 @@ void stream_begin(struct adit_tunnel *t, int fd, const struct open_message *open
     net_reset(fd);
     return;
   }
-  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .app_fd = -1, .kind = open->kind};
+  *s = (struct stream){
+      .magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .app_fd = -1, .kind = open->kind, .began_ms = loop_now_ms(c->loop)};
   list_push_tail(&t->streams, &s->node);
   atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);
-  if (stream_prepare(s, open) != 0) {
-    stream_refuse(s);
-  } else if (t->app_addrs_n > 0) {
-    stream_dial(s);
-  } else if (loop_timer_set(c->loop, &s->deadline, APP_CONNECT_DEADLINE_MS, stream_name_deadline) != 0) {
-    stream_refuse(s);
-  } else {
-    tunnel_app_lookup(t);
-  }
+  if (stream_prepare(s, open) != 0) stream_refuse(s);
+  else stream_reach_app(s);
 }

@@ -421,17 +421,32 @@ void tunnel_app_lookup(struct adit_tunnel *t) {
   if (t->app_lookup == NULL) t->app_lookup = resolve_start(t->client->loop, &t->request.app, tunnel_app_resolved, t);
 }
 
-void tunnel_app_failed(struct adit_tunnel *t, const char *why) {
-  struct adit_client *c = t->client;
-  atomic_fetch_add_explicit(&t->stats.app_failures, 1, memory_order_relaxed);
+/* A name may lead elsewhere by now: it is looked up again. */
+static void tunnel_app_forget(struct adit_tunnel *t) {
   struct addr numeric[RESOLVED_MAX];
-  if (resolve_now(&t->request.app, numeric) == 0) t->app_addrs_n = 0; /* a name may lead elsewhere by now: ask again */
-  uint64_t now = loop_now_ms(c->loop);
-  if (t->app_warned_ms != 0 && now - t->app_warned_ms < APP_WARNING_MS) return;
-  t->app_warned_ms = now == 0 ? 1 : now;
+  if (resolve_now(&t->request.app, numeric) == 0) t->app_addrs_n = 0;
+}
+
+static void tunnel_app_warn(struct adit_tunnel *t, const char *why) {
   char app[300];
   host_port_format(&t->request.app, app, sizeof app);
-  client_event(c, ADIT_EVENT_WARNING, t, 0, "app", "app %s %s (start it, or check the port)", app, why);
+  client_event(t->client, ADIT_EVENT_WARNING, t, 0, "app", "app %s %s (start it, or check the port)", app, why);
+}
+
+void tunnel_app_failed(struct adit_tunnel *t, const char *why) {
+  atomic_fetch_add_explicit(&t->stats.app_failures, 1, memory_order_relaxed);
+  tunnel_app_forget(t);
+  uint64_t now = loop_now_ms(t->client->loop);
+  if (t->app_warned_ms != 0 && now - t->app_warned_ms < APP_WARNING_MS) return;
+  t->app_warned_ms = now == 0 ? 1 : now;
+  tunnel_app_warn(t, why);
+}
+
+void tunnel_app_awaited(struct adit_tunnel *t) {
+  tunnel_app_forget(t);
+  if (t->app_awaited) return;
+  t->app_awaited = true;
+  tunnel_app_warn(t, "is not there yet, a visitor waits for it");
 }
 
 /* ---- closing ---- */

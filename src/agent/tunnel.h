@@ -72,6 +72,8 @@ struct adit_tunnel {
   struct addr app_addrs[RESOLVED_MAX];
   size_t app_addrs_n;
   struct resolve *app_lookup;
+  bool app_reached;                /* at least once: since then a refusal is a failure */
+  bool app_awaited;                /* the host was told that visitors wait for it */
   uint64_t app_warned_ms;
   struct loop_timer retry, drain;
   struct loop_deferred defer;
@@ -107,6 +109,7 @@ struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id);
 /* The app's address is asked for; streams that wait for it are told by stream_app_resolved. */
 void tunnel_app_lookup(struct adit_tunnel *t);
 void tunnel_app_failed(struct adit_tunnel *t, const char *why);
+void tunnel_app_awaited(struct adit_tunnel *t);            /* it refuses, as it has not started yet */
 void tunnel_stream_ended(struct adit_tunnel *t);
 
 #endif

@@ -93,6 +93,12 @@ enum {
   KEEPALIVE_INTERVAL_S = 15,
   KEEPALIVE_PROBES = 4,
   APP_CONNECT_DEADLINE_MS = 10000,
+#ifdef ADIT_SMALL_LIMITS
+  APP_START_MS = 1000,
+#else
+  APP_START_MS = 10000,                    /* how long a visitor waits for an app that has never been there */
+#endif
+  APP_RETRY_MS = 100,                      /* and how often it is looked for */
 
   /* agent */
   AGENT_TOKENS_MAX = 16,

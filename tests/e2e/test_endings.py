@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from kit import data
-from kit.app import ends_by_reset, read_exactly, read_until_end, reset
+from kit.app import echo, ends_by_reset, read_exactly, read_until_end, reset
 from kit.process import DEADLINE_S, scaled
 from kit.tls import BROKEN, how_it_ends
 
@@ -28,11 +28,17 @@ def kind(request):
 
 
 @pytest.fixture
-def stream(relay, agent, app, visitor, kind):
+def visit(visitor, kind):
+    """visit(tunnel) is a visitor of the test's kind."""
+    return lambda tunnel: visitor.raw(tunnel) if kind == "raw" else visitor(tunnel, version=VERSIONS[kind])
+
+
+@pytest.fixture
+def stream(relay, agent, app, visit):
     """The visitor's end, the app's end, the agent; a message has passed each way."""
     a = app()
     running = agent(a, "--unencrypted")
-    v = visitor.raw(running) if kind == "raw" else visitor(running, version=VERSIONS[kind])
+    v = visit(running)
     connection = a.accept()
     v.sendall(b"ping")
     assert read_exactly(connection, 4) == b"ping"
@@ -155,15 +161,26 @@ def test_sigterm_of_the_agent_ends_it_with_status_0(stream):
     assert agent.process.stop() == 0
 
 
-def test_an_app_that_refuses_is_a_failure_that_the_visitor_sees(relay, agent, app, visitor, kind):
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    tunnel = agent(port, "--unencrypted")
-    v = visitor.raw(tunnel) if kind == "raw" else visitor(tunnel, version=VERSIONS[kind])
-    end = how_it_ends(v)
-    assert end == "reset" if kind == "raw" else end in BROKEN[1:], end
-    warning = tunnel.events.wait("warning")
-    assert str(port) in str(warning), "the user is told which app does not answer"
+def test_a_visitor_who_is_faster_than_the_app_waits_for_it(relay, agent, app, visit):
+    a = app(echo, started=False)
+    tunnel = agent(a, "--unencrypted")
+    v = visit(tunnel)
+    v.sendall(b"early")
+    assert f":{a.port} is not there yet" in tunnel.events.wait("warning")["text"]
+    a.start()
+    assert read_exactly(v, 5) == b"early"
+    assert not tunnel.events.seen("warning")[1:]
+
+
+def test_an_app_that_has_gone_is_a_failure_that_the_visitor_sees(relay, agent, app, visit, kind):
+    a = app(echo)
+    tunnel = agent(a, "--unencrypted")
+    v = visit(tunnel)
+    v.sendall(b"x")
+    assert read_exactly(v, 1) == b"x"
+    a.close()
+    assert how_it_ends(visit(tunnel)) in (["reset"] if kind == "raw" else BROKEN[1:])
+    assert f":{a.port} refused" in tunnel.events.wait("warning")["text"], "the user is told which app does not answer"
 
 
 def test_streams_leave_nothing_behind(relay, agent, app, visitor):

@@ -257,6 +257,13 @@ def test_an_app_whose_name_leads_nowhere_is_told(relay, agent, visitor):
     assert "nowhere.invalid" in tunnel.events.wait("warning")["text"]
 
 
+def test_an_app_that_never_starts_is_not_waited_for_for_ever(relay, agent, app, visitor):
+    tunnel = agent(app(started=False))
+    assert how_it_ends(visitor(tunnel)) in BROKEN
+    assert "is not there yet" in tunnel.events.wait("warning")["text"]
+    assert "refused the connection" in tunnel.events.wait("warning")["text"]
+
+
 def test_a_raw_port_is_plain_only_when_both_sides_say_so(start_relay, agent, app, visitor, wire):
     """And a TLS visitor's bytes are sealed even then."""
     marker, relay = b"seen by whoever looks at the wire", start_relay(options=["--link", "plain"])

@@ -39,18 +39,22 @@ def ends_by_reset(sock):
 
 
 class App:
-    def __init__(self, serve=None, host="127.0.0.1", receive_buffer=None):
+    def __init__(self, serve=None, host="127.0.0.1", receive_buffer=None, started=True):
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.bind((host, 0))
+        self.host, self.port = self.sock.getsockname()[:2]
+        self.serve, self.connections, self.failures = serve, [], []
+        if started:
+            self.start()
+
+    def start(self):
         self.sock.listen(1024)
         self.sock.settimeout(DEADLINE_S)
-        self.host, self.port = self.sock.getsockname()[:2]
-        self.connections, self.failures = [], []
-        if serve:
+        if self.serve:
             self.sock.settimeout(None)
-            threading.Thread(target=self._accept_all, args=(serve,), daemon=True).start()
+            threading.Thread(target=self._accept_all, daemon=True).start()
 
     def accept(self):
         connection = self.sock.accept()[0]
@@ -58,18 +62,18 @@ class App:
         self.connections.append(connection)
         return connection
 
-    def _accept_all(self, serve):
+    def _accept_all(self):
         while True:
             try:
                 connection = self.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve_one, args=(serve, connection), daemon=True).start()
+            threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
 
-    def _serve_one(self, serve, connection):
+    def _serve_one(self, connection):
         try:
             with connection:
-                serve(connection)
+                self.serve(connection)
         except OSError as e:
             self.failures.append(e)
 
