@@ -4,7 +4,6 @@ events with a deadline.
 Run by a Python in whose environment the wheel is installed; ADIT names the relay's program, ADIT_WHEEL the wheel."""
 
 import os
-import signal
 import sys
 import types
 
@@ -13,28 +12,17 @@ import pytest
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 
-from kit.app import App
+from kit.deadline import ends_after
 from kit.http import Curl
 from kit.process import DEADLINE_S
-from kit.roles import Box, Relay
+from kit.roles import Relay
 from kit.tls import TlsVisitor, context
 from kit.wire import Wire
 
 import adit
 
-TEST_DEADLINE_S = 120
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item):
-    def late(*_):
-        raise TimeoutError(f"the test is not done after {TEST_DEADLINE_S} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(TEST_DEADLINE_S)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+pytest_plugins = ["kit.fixtures"]
+pytest_runtest_protocol = ends_after(120)
 
 
 @pytest.fixture(autouse=True)
@@ -51,13 +39,6 @@ def nothing_configured(box, monkeypatch):
 
 
 @pytest.fixture
-def box():
-    b = Box()
-    yield b
-    b.close()
-
-
-@pytest.fixture
 def relay(box):
     return Relay(box)
 
@@ -71,18 +52,6 @@ def token(relay):
 def client(token):
     with adit.Client(token) as c:
         yield c
-
-
-@pytest.fixture
-def app(box):
-    """app() is played by the test, app(function) serves each connection by it."""
-
-    def start(serve=None, **options):
-        a = App(serve, **options)
-        box.closers.append(a.close)
-        return a
-
-    return start
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ get an ADIT_TOKEN and know nothing more, like any user's program. Everything wai
 pictures of its pages in ADIT_APPS_CACHE/failures and tells what the browser, the example and the relay said."""
 import os
 import re
-import signal
 import subprocess
 import sys
 import types
@@ -18,23 +17,14 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 from appkit.browser import Browser                # noqa: E402: after the path of kit
 from appkit.example import CACHE, ROOT, VENV_BIN, Example   # noqa: E402
+from kit.deadline import ends_after               # noqa: E402
 from kit.http import Curl                         # noqa: E402
 from kit.process import ADIT                      # noqa: E402
-from kit.roles import Box, Relay                  # noqa: E402
+from kit.roles import Relay                       # noqa: E402
 from kit.wire import Wire                         # noqa: E402
 
-TEST_DEADLINE_S = 300
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item):
-    def late(*_):
-        raise TimeoutError(f"the test is not done after {TEST_DEADLINE_S} s")
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(TEST_DEADLINE_S)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+pytest_plugins = ["kit.fixtures"]
+pytest_runtest_protocol = ends_after(300)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -44,13 +34,6 @@ def pytest_runtest_makereport(item, call):
         folder = os.path.join(CACHE, "failures", re.sub(r"\W+", "-", item.name))
         for browser in getattr(item.funcargs.get("browser"), "browsers", []):
             report.sections.append(("browser", browser.report(folder)))
-
-
-@pytest.fixture
-def box():
-    b = Box()
-    yield b
-    b.close()
 
 
 @pytest.fixture

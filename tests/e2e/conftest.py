@@ -2,19 +2,19 @@
 
 Everything waits for events with a deadline; nothing sleeps, nothing is retried. A test marked both_pumps runs in each pump mode.
 ADIT names the program under test, ADIT_E2E_SCALE scales large transfers and counts."""
-import signal
 import socket
 
 import pytest
 
 from kit import hello, tls
-from kit.app import App
+from kit.deadline import ends_after
 from kit.http import Curl
 from kit.process import ADIT, DEADLINE_S, SANITIZED
-from kit.roles import Agent, Box, Relay
+from kit.roles import Agent, Relay
 from kit.wire import Wire
 
-TEST_DEADLINE_S = 1800 if SANITIZED else 600
+pytest_plugins = ["kit.fixtures"]
+pytest_runtest_protocol = ends_after(1800 if SANITIZED else 600)
 
 
 def pytest_configure(config):
@@ -29,27 +29,9 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("pump", ["splice", "copy"], indirect=True)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item):
-    def late(*_):
-        raise TimeoutError(f"the test is not done after {TEST_DEADLINE_S} s")
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(TEST_DEADLINE_S)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 @pytest.fixture
 def pump(request):
     return getattr(request, "param", "splice")
-
-
-@pytest.fixture
-def box():
-    b = Box()
-    yield b
-    b.close()
 
 
 @pytest.fixture
@@ -75,16 +57,6 @@ def agent(box, request):
     def start(apps, *options, relay=None, **more):
         relay = relay or request.getfixturevalue("relay")
         return Agent(box, relay, apps if isinstance(apps, list) else [apps], options, **more)
-    return start
-
-
-@pytest.fixture
-def app(box):
-    """app() is played by the test, app(function) serves each connection by it."""
-    def start(serve=None, **options):
-        a = App(serve, **options)
-        box.closers.append(a.close)
-        return a
     return start
 
 
