@@ -1,6 +1,8 @@
 # Short words over Meson and Ninja. Everything is built below build/; `./try` and `./check` install what is missing first.
 BUILD ?= build
 PREFIX ?= /usr/local
+# Below PREFIX. Meson's own choice depends on what else is installed, and may be a folder where neither ld.so nor pkg-config looks.
+LIBDIR ?= lib
 PYTHON ?= /usr/bin/python3
 
 .PHONY: all deps check bench fuzz lint install clean
@@ -9,7 +11,7 @@ all: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
-	meson setup $(BUILD) --prefix=$(PREFIX)
+	meson setup $(BUILD) --prefix=$(PREFIX) --libdir=$(LIBDIR)
 
 deps:                       # lists, then installs, what building and checking need (Debian and Ubuntu)
 	tools/deps build check
@@ -27,8 +29,8 @@ fuzz:                       # each fuzzer for FUZZ_SECONDS (60)
 lint:
 	tools/lint
 
-install: all                # below PREFIX; DESTDIR, where given, goes before it
-	meson configure $(BUILD) -Dprefix=$(PREFIX)
+install: all                # below PREFIX, libraries in its LIBDIR; DESTDIR, where given, goes before it
+	meson configure $(BUILD) -Dprefix=$(PREFIX) -Dlibdir=$(LIBDIR)
 	ninja -C $(BUILD)
 	meson install -C $(BUILD) --no-rebuild
 	[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
