@@ -1,18 +1,22 @@
 /* `adit token create | list | revoke`: works on a relay's state folder, whether or not the relay runs, and tells it
    nothing: the relay looks. The hard thing is what a token must say of a relay that has never run: then the folder is
-   told its domain here. */
+   told its domain here, and the authority is made with which the relay will make its certificates. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "cli/command.h"
+#include "cli/config_file.h"
 #include "cli/domain.h"
+#include "cli/json.h"
 #include "cli/token.h"
 #include "relay/issue.h"
 
@@ -20,6 +24,7 @@ struct token_arguments {
   const char *state, *domain;
   struct option_list relays;
   uint64_t expires_ms, max_tunnels;
+  bool json;
 };
 
 #define AT(member) .offset = offsetof(struct token_arguments, member)
@@ -30,16 +35,20 @@ static const struct option_row create_rows[] = {
   STATE_ROW,
   {.name = "relay", .value = "[NAME=]HOST:PORT", .kind = OPTION_LIST, AT(relays),
    .help = "The address that agents dial (default: the relay's public address). NAME is the relay's own name where it "
-           "is not the state's, for a token good at several relays with public certificates."},
+           "is not the state's, for a token good at several relays that run with --cert."},
   {.name = "domain", .value = "NAME", .kind = OPTION_TEXT, AT(domain),
-   .help = "The relay's own name, where the relay has never run with this state folder."},
+   .help = "The relay's own name, where it has never run with this state folder, which is then made."},
   {.name = "expires", .value = "DURATION", .kind = OPTION_DURATION, AT(expires_ms), .min = 1000,
    .max = 100ULL * 365 * 24 * 3600 * 1000,
    .help = "How long the token is good: 12h, 30d (default: until it is revoked)."},
   {.name = "max-tunnels", .value = "N", .kind = OPTION_NUMBER, AT(max_tunnels), .min = 1, .max = LINK_TUNNELS_MAX,
    .help = "Tunnels that may be open with it at once (default: 100)."},
 };
-static const struct option_row state_rows[] = {STATE_ROW};
+static const struct option_row list_rows[] = {
+  STATE_ROW,
+  {.name = "json", .kind = OPTION_FLAG, AT(json), .help = "Print each token as a JSON object, one a line."},
+};
+static const struct option_row revoke_rows[] = {STATE_ROW};
 
 static int64_t now_s(void) { return (int64_t)time(NULL); }
 
@@ -48,7 +57,7 @@ static int check_words(const struct command *c, const struct options_parsed *par
   if (parsed->words_n > n || parsed->rest != NULL)
     return err_set(e, ERR_USAGE, "%.60s: unexpected (see adit %s --help)",
                    parsed->words_n > n ? parsed->words[n] : "--", c->name);
-  if (parsed->words_n < n) return err_set(e, ERR_USAGE, "NAME: missing (write adit %s %s)", c->name, c->words);
+  if (parsed->words_n < n) return err_set(e, ERR_USAGE, "%s: missing (write adit %s %s)", c->words, c->name, c->words);
   return 0;
 }
 
@@ -79,26 +88,21 @@ int token_parse_relay(const char *text, struct token_relay *out, struct err *e) 
   return 0;
 }
 
-/* A folder whose relay has never run: its domain is what the user says, and its authority is made now, so that the
-   relay that starts later is the one that the token pins. */
-static int introduce_domain(struct state *s, const struct token_arguments *a, const struct token_relay *relays,
-                            size_t n, char domain[HOST_NAME_MAX_CHARS + 1], struct err *e) {
-  const char *name = a->domain;
-  if (name == NULL && n > 0 && relays[0].name[0] != 0) name = relays[0].name;
-  if (name == NULL && n > 0 && !host_is_ip(relays[0].dial.host) && strchr(relays[0].dial.host, '.') != NULL)
-    name = relays[0].dial.host;
-  if (name == NULL)
-    return err_set(e, ERR_USAGE, "--domain: missing, and the relay has never run with this state folder (give the "
-                                 "relay's own name: --domain r1.example.com)");
-  if (domain_check(name, e) != 0) return err_prefix(e, "%s", a->domain != NULL ? "--domain" : "--relay");
-  (void)snprintf(domain, HOST_NAME_MAX_CHARS + 1, "%s", name);
-  return state_set(s, "domain", domain, e);
+static int no_relay(const char *state, struct err *e) {
+  return err_set(e, ERR_NOT_NOW,
+                 "state folder %.200s: no relay has run with it (give the relay's folder with --state, or, before the "
+                 "relay's first run, its name with --domain r1.example.com)", state);
 }
 
-static int find_domain(struct state *s, const struct token_arguments *a, const struct token_relay *relays, size_t n,
-                       char domain[HOST_NAME_MAX_CHARS + 1], struct err *e) {
+/* Before the relay's first run its domain is what the user says. */
+static int find_domain(struct state *s, const struct token_arguments *a, char domain[HOST_NAME_MAX_CHARS + 1],
+                       struct err *e) {
   int code = state_get(s, "domain", domain, HOST_NAME_MAX_CHARS + 1, e);
-  if (code == ERR_NOT_NOW) return introduce_domain(s, a, relays, n, domain, e);
+  if (code == ERR_NOT_NOW && a->domain == NULL) return no_relay(a->state, e);
+  if (code == ERR_NOT_NOW) {
+    (void)snprintf(domain, HOST_NAME_MAX_CHARS + 1, "%s", a->domain);
+    return state_set(s, "domain", domain, e);
+  }
   if (code != 0) return code;
   if (a->domain != NULL && strcmp(a->domain, domain) != 0)
     return err_set(e, ERR_USAGE, "--domain %.60s: this state folder is that of %s (give the other relay's --state)",
@@ -143,16 +147,49 @@ static int find_public(struct state *s, const char *domain, struct token_relay *
   return code == 0 ? host_port_parse(text, 443, &relay->dial, e) : code;
 }
 
+/* Whether a token that is made now pins the authority that the relay makes its certificates with, and not one that came
+   by --cert. */
+static bool pins_own_authority(const char *state, const struct pin *pin) {
+  char path[PATH_MAX], *pem;
+  uint8_t own[SHA256_BYTES];
+  bool self_signed;
+  size_t n;
+  if (pin->kind != PIN_SPKI_SHA256) return false;
+  if ((size_t)snprintf(path, sizeof path, "%s/authority.pem", state) >= sizeof path) return false;
+  if (config_read(path, STATE_FILE_MAX_BYTES, &pem, &n, NULL) != 0) return false;
+  int code = authority_pin_of_chain(pem, n, own, &self_signed, NULL);
+  free(pem);
+  return code == 0 && memcmp(own, pin->spki_sha256, sizeof own) == 0;
+}
+
+/* That authority vouches for its own domain only, and another relay's has another key. */
+static int check_relay_names(const struct token_relay *relays, size_t n, const char *domain, struct err *e) {
+  for (size_t i = 0; i < n; i++)
+    if (relays[i].name[0] != 0 && strcmp(relays[i].name, domain) != 0)
+      return err_set(e, ERR_USAGE,
+                     "--relay %.60s=...: the token pins the authority that %.60s made for itself, which vouches for no "
+                     "other name (run all relays with --cert: a public certificate each, or one for all names)",
+                     relays[i].name, domain);
+  return 0;
+}
+
+static int parse_relays(const struct token_arguments *a, struct token_relay *relays, struct err *e) {
+  if (a->relays.n > TOKEN_RELAYS_MAX)
+    return err_set(e, ERR_USAGE, "--relay: given more than %d times (leave some out)", TOKEN_RELAYS_MAX);
+  for (size_t i = 0; i < a->relays.n; i++)
+    if (token_parse_relay(a->relays.at[i], &relays[i], e) != 0) return e->code;
+  return 0;
+}
+
 static int find_relays(struct state *s, const struct token_arguments *a, struct token_relay *relays, size_t *n,
                        struct err *e) {
   char domain[HOST_NAME_MAX_CHARS + 1];
   struct pin pin = {0};
-  if (a->relays.n > TOKEN_RELAYS_MAX)
-    return err_set(e, ERR_USAGE, "--relay: given more than %d times", TOKEN_RELAYS_MAX);
-  for (*n = 0; *n < a->relays.n; (*n)++)
-    if (token_parse_relay(a->relays.at[*n], &relays[*n], e) != 0) return e->code;
-  int code = find_domain(s, a, relays, *n, domain, e);
+  *n = a->relays.n;
+  int code = parse_relays(a, relays, e);
+  if (code == 0) code = find_domain(s, a, domain, e);
   if (code == 0) code = find_pin(s, domain, &pin, e);
+  if (code == 0 && pins_own_authority(a->state, &pin)) code = check_relay_names(relays, *n, domain, e);
   if (code == 0 && *n == 0) {
     memset(&relays[0], 0, sizeof relays[0]);
     code = find_public(s, domain, &relays[0], e);
@@ -165,7 +202,7 @@ static int find_relays(struct state *s, const struct token_arguments *a, struct 
   return code;
 }
 
-static int create(struct state *s, const struct token_arguments *a, const char *name, struct err *e) {
+static int create_token(struct state *s, const struct token_arguments *a, const char *name, struct err *e) {
   struct token_relay relays[TOKEN_RELAYS_MAX];
   char word[TOKEN_TEXT_MAX_CHARS + 1];
   int64_t now = now_s();
@@ -186,46 +223,107 @@ static void format_date(int64_t at_s, char *out, size_t cap) {
     (void)snprintf(out, cap, "never");
 }
 
-void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
-  char id[2 * TOKEN_ID_BYTES + 1], issued[32], expires[32];
-  const char *state = t->revoked_s != 0 ? "revoked" : t->expires_s != 0 && t->expires_s <= at_s ? "expired" : "live";
-  hex_encode(t->id, TOKEN_ID_BYTES, id);
-  format_date(t->issued_s, issued, sizeof issued);
-  format_date(t->expires_s, expires, sizeof expires);
-  (void)fprintf(to, "%-24s %s %7" PRIu32 "  %-16s  %-16s  %s\n", t->name, id, t->max_tunnels, issued, expires, state);
+static const char *state_word(const struct state_token *t, int64_t at_s) {
+  return t->revoked_s != 0 ? "revoked" : t->expires_s != 0 && t->expires_s <= at_s ? "expired" : "live";
 }
 
+void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
+  char id[2 * TOKEN_ID_BYTES + 1], issued[32], expires[32];
+  hex_encode(t->id, TOKEN_ID_BYTES, id);
+  if (t->name[0] == 0) {
+    (void)fprintf(to, "%-24s %s %7s  %-16s  %-16s  %s\n", "(not issued here)", id, "-", "-", "-", state_word(t, at_s));
+    return;
+  }
+  format_date(t->issued_s, issued, sizeof issued);
+  format_date(t->expires_s, expires, sizeof expires);
+  (void)fprintf(to, "%-24s %s %7" PRIu32 "  %-16s  %-16s  %s\n", t->name, id, t->max_tunnels, issued, expires,
+                state_word(t, at_s));
+}
+
+static void put_json_time(FILE *to, const char *key, int64_t at_s) {
+  if (at_s == 0) (void)fprintf(to, ",\"%s\":null", key);
+  else (void)fprintf(to, ",\"%s\":%" PRId64, key, at_s);
+}
+
+void token_put_json(FILE *to, const struct state_token *t, int64_t at_s) {
+  char id[2 * TOKEN_ID_BYTES + 1];
+  hex_encode(t->id, TOKEN_ID_BYTES, id);
+  (void)fputs("{\"name\":", to);
+  json_put_text(to, t->name[0] != 0 ? t->name : NULL);
+  (void)fprintf(to, ",\"id\":\"%s\",\"state\":\"%s\"", id, state_word(t, at_s));
+  if (t->name[0] != 0) (void)fprintf(to, ",\"max_tunnels\":%" PRIu32, t->max_tunnels);
+  else (void)fputs(",\"max_tunnels\":null", to);
+  put_json_time(to, "issued_at_s", t->issued_s);
+  put_json_time(to, "expires_at_s", t->expires_s);
+  put_json_time(to, "revoked_at_s", t->revoked_s);
+  (void)fputs("}\n", to);
+}
+
+struct listing { bool json; size_t count; };
+
 static int put_each(void *user, const struct state_token *t) {
-  size_t *count = user;
-  if ((*count)++ == 0)
+  struct listing *l = user;
+  if (l->json) {
+    token_put_json(stdout, t, now_s());
+    return 0;
+  }
+  if (l->count++ == 0)
     (void)printf("%-24s %-32s %7s  %-16s  %-16s  %s\n", "NAME", "ID", "TUNNELS", "ISSUED (UTC)", "EXPIRES (UTC)",
                  "STATE");
   token_put_row(stdout, t, now_s());
   return 0;
 }
 
-static int list(struct state *s, const struct token_arguments *a, const char *name, struct err *e) {
-  (void)a;
+static int list_tokens(struct state *s, const struct token_arguments *a, const char *name, struct err *e) {
   (void)name;
-  size_t count = 0;
-  int code = state_token_list(s, put_each, &count, e);
+  struct listing l = {.json = a->json};
+  int code = state_token_list(s, put_each, &l, e);
   if (code != 0) return code;
-  if (count == 0) (void)fputs("adit: no tokens yet (adit token create NAME makes one)\n", stderr);
+  if (l.count == 0 && !l.json) (void)fputs("adit: no tokens yet (adit token create NAME makes one)\n", stderr);
   return fflush(stdout) == 0 ? 0 : err_set_errno(e, "standard output");
 }
 
-static int revoke(struct state *s, const struct token_arguments *a, const char *name, struct err *e) {
-  (void)a;
-  return state_token_revoke(s, name, now_s(), e);
+/* Of the tokens that were just revoked by this name or id: which they are. Whoever mistypes an id would otherwise take
+   the silence for success. */
+static int tell_revoked(void *user, const struct state_token *t) {
+  const char *name_or_id = user;
+  char id[2 * TOKEN_ID_BYTES + 1];
+  hex_encode(t->id, TOKEN_ID_BYTES, id);
+  if (strcasecmp(name_or_id, id) != 0 && strcmp(name_or_id, t->name) != 0) return 0;
+  if (t->name[0] != 0)
+    (void)fprintf(stderr, "adit: token %s, id %s: revoked\n", t->name, id);
+  else
+    (void)fprintf(stderr, "adit: token id %s: not issued here; refused from now on\n", id);
+  return 0;
 }
 
-/* What is wrong in the arguments themselves is found before a folder is made. */
+static int revoke_token(struct state *s, const struct token_arguments *a, const char *name, struct err *e) {
+  (void)a;
+  char wanted[TOKEN_NAME_MAX_CHARS + 1];
+  (void)snprintf(wanted, sizeof wanted, "%s", name);
+  int code = state_token_revoke(s, name, now_s(), e);
+  return code == 0 ? state_token_list(s, tell_revoked, wanted, e) : code;
+}
+
+/* Whether a relay, or this program, has made the folder's state: nobody else may, or a mistyped --state would look like
+   one without tokens, or give tokens that no relay accepts. What else is wrong with it, state_open tells. */
+static bool state_exists(const char *dir) {
+  char path[PATH_MAX];
+  if ((size_t)snprintf(path, sizeof path, "%s/state.db", dir) >= sizeof path) return true;
+  return access(path, F_OK) == 0 || errno != ENOENT;
+}
+
+/* What is wrong in the arguments is found before anything is made. */
 static int check_create(const struct token_arguments *a, const char *name, struct err *e) {
-  struct token_relay relay;
+  struct token_relay relays[TOKEN_RELAYS_MAX];
+  uint8_t id[TOKEN_ID_BYTES];
   int code = token_check_name(name, e);
+  if (code == 0 && hex_decode(name, id, sizeof id) == 0)
+    code = err_set(e, ERR_USAGE, "NAME: it looks like the id of a token, by which it could be revoked (choose another)");
   if (code == 0 && a->domain != NULL && (code = domain_check(a->domain, e)) != 0) (void)err_prefix(e, "--domain");
-  for (size_t i = 0; code == 0 && i < a->relays.n; i++) code = token_parse_relay(a->relays.at[i], &relay, e);
-  return code;
+  if (code == 0) code = parse_relays(a, relays, e);
+  if (code != 0 || state_exists(a->state)) return code;
+  return a->domain == NULL ? no_relay(a->state, e) : check_relay_names(relays, a->relays.n, a->domain, e);
 }
 
 /* Opens the state folder and does one thing with it. */
@@ -238,11 +336,11 @@ static int with_state(const struct command *self, int argc, char **argv, size_t 
   int status;
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
   int code = check_words(self, &parsed, words_n, &e);
-  if (code == 0 && act == create) code = check_create(&a, parsed.words[0], &e);
-  if (code == 0 && act == revoke) code = token_check_name(parsed.words[0], &e);
-  /* Only creating may make the folder: elsewhere a mistyped --state would look like one without tokens. */
-  if (code == 0 && act != create && stat(a.state, &(struct stat){0}) != 0)
-    code = err_set(&e, ERR_IO, "state folder %.200s: %s (give the relay's with --state)", a.state, strerror(errno));
+  if (code == 0 && act == create_token) code = check_create(&a, parsed.words[0], &e);
+  if (code == 0 && act == revoke_token) code = token_check_name(parsed.words[0], &e);
+  if (code == 0 && act != create_token && !state_exists(a.state))
+    code = err_set(&e, ERR_NOT_NOW, "state folder %.200s: no relay has run with it (give the relay's with --state)",
+                   a.state);
   if (code == 0) {
     code = state_open(a.state, &s, &e);
     if (code == 0) {
@@ -257,17 +355,17 @@ static int with_state(const struct command *self, int argc, char **argv, size_t 
 
 static int create_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
   (void)start_us;
-  return with_state(self, argc, argv, 1, create);
+  return with_state(self, argc, argv, 1, create_token);
 }
 
 static int list_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
   (void)start_us;
-  return with_state(self, argc, argv, 0, list);
+  return with_state(self, argc, argv, 0, list_tokens);
 }
 
 static int revoke_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
   (void)start_us;
-  return with_state(self, argc, argv, 1, revoke);
+  return with_state(self, argc, argv, 1, revoke_token);
 }
 
 const struct command command_token_create = {
@@ -290,20 +388,21 @@ const struct command command_token_list = {
   .brief = "list issued tokens",
   .purpose = "list the tokens that were issued from a state folder,\n"
              "with their limits and whether they are live, expired or revoked.",
-  .examples = "adit token list\nadit token list --state ./state",
-  .options = state_rows,
-  .options_n = ARRAY_LEN(state_rows),
+  .examples = "adit token list\nadit token list --state ./state --json",
+  .options = list_rows,
+  .options_n = ARRAY_LEN(list_rows),
   .run = list_main,
 };
 
 const struct command command_token_revoke = {
   .name = "token revoke",
-  .words = "NAME",
+  .words = "NAME|ID",
   .brief = "revoke a token",
-  .purpose = "revoke a token, by its name or id.\n"
-             "Its tunnels and streams are closed within a second; no restart is needed.",
-  .examples = "adit token revoke laptop",
-  .options = state_rows,
-  .options_n = ARRAY_LEN(state_rows),
+  .purpose = "revoke a token, by its name or id, and tell which.\n"
+             "Its tunnels and streams end within a second. Each relay that takes it must be told.",
+  .examples = "adit token revoke laptop\n"
+              "adit token revoke 2f1c09e5d8b64a7fb3a0c41d9e7765f0   where another relay issued it",
+  .options = revoke_rows,
+  .options_n = ARRAY_LEN(revoke_rows),
   .run = revoke_main,
 };

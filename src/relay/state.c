@@ -40,8 +40,10 @@ static const char *const statement_text[STATE_STATEMENTS] = {
     [STATE_TOKEN_LIVE] = "SELECT 1 FROM token WHERE name = ?1 AND (expires_s = 0 OR expires_s > ?2)"
                          " AND id NOT IN (SELECT id FROM revocation)",
     [STATE_TOKEN_ADD] = "INSERT INTO token VALUES(?1, ?2, ?3, ?4, ?5)",
-    [STATE_TOKEN_LIST] = "SELECT t.id, t.name, t.max_tunnels, t.issued_s, t.expires_s, coalesce(r.revoked_s, 0)"
-                         " FROM token t LEFT JOIN revocation r ON r.id = t.id ORDER BY t.issued_s, t.name, t.id",
+    [STATE_TOKEN_LIST] = "SELECT t.id, t.name, t.max_tunnels, t.issued_s, t.expires_s, coalesce(r.revoked_s, 0), 0"
+                         " FROM token t LEFT JOIN revocation r ON r.id = t.id"
+                         " UNION ALL SELECT id, '', 0, 0, 0, revoked_s, 1 FROM revocation"
+                         " WHERE id NOT IN (SELECT id FROM token) ORDER BY 7, 4, 2, 1",
     [STATE_TOKEN_KNOWN] = "SELECT 1 FROM token WHERE name = ?1",
     [STATE_REVOKE_NAME] = "INSERT OR IGNORE INTO revocation SELECT id, ?2 FROM token WHERE name = ?1",
     [STATE_REVOKE_ID] = "INSERT OR IGNORE INTO revocation VALUES(?1, ?2)",

@@ -33,7 +33,7 @@ int state_get(struct state *s, const char *key, char *value, size_t cap, struct 
 
 struct state_token {
   uint8_t id[TOKEN_ID_BYTES];
-  char name[TOKEN_NAME_MAX_CHARS + 1];
+  char name[TOKEN_NAME_MAX_CHARS + 1];   /* empty: not issued here, and nothing more is known than that it is revoked */
   uint32_t max_tunnels;
   int64_t issued_s, expires_s, revoked_s;
 };

@@ -45,10 +45,57 @@ def test_a_name_is_given_once(relay, box):
     expect_error(box.adit("token", "create", "alice", "--state", relay.state, "--relay", relay.dial), 1, "alice")
 
 
-@pytest.mark.parametrize("words", [["list"], ["revoke", "alice"]], ids=" ".join)
-def test_a_mistyped_state_folder_is_not_made(box, words):
-    expect_error(box.adit("token", *words, "--state", box.file("none")), 1, box.file("none"))
-    assert not os.path.exists(box.file("none"))
+@pytest.mark.parametrize("words", [["create", "laptop"], ["create", "laptop", "--relay", "r1.test:443"], ["list"], ["revoke", "alice"]], ids=" ".join)
+@pytest.mark.parametrize("exists", [False, True], ids=["missing", "empty"])
+def test_in_a_folder_that_is_no_relays_nothing_is_made(box, words, exists):
+    """A state of its own would give tokens that no relay accepts."""
+    folder = box.file("none")
+    if exists:
+        os.mkdir(folder)
+    expect_error(box.adit("token", *words, "--state", folder), 1, folder, "no relay has run with it", "--state")
+    assert os.path.exists(folder) == exists and (not exists or not os.listdir(folder))
+
+
+def test_a_token_that_pins_the_relays_own_authority_names_no_other_relay(relay, box):
+    """Neither before the relay's first run, where nothing is made then, nor after."""
+    early = ("--state", box.file("early"), "--domain", "r1.test")
+    for options in (early, ("--state", relay.state)):
+        done = box.adit("token", "create", "both", *options, "--relay", relay.dial, "--relay", "r2.test=127.0.0.1:1")
+        expect_error(done, 2, "r2.test", "vouches for no other name", "--cert")
+    assert not os.path.exists(box.file("early"))
+    assert box.adit("token", "list", "--state", relay.state).stdout == ""
+
+
+def certificate(box, *domains):
+    """A self-signed one for these relays."""
+    names = ",".join(f"DNS:{prefix}{domain}" for domain in domains for prefix in ("", "*."))
+    cert, key = box.file("cert.pem"), box.file("key.pem")
+    done = box.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert,
+                   "-subj", "/CN=relays", "-addext", f"subjectAltName={names}")
+    assert done.returncode == 0, done.stderr
+    return ["--cert", cert, "--key", key]
+
+
+def test_one_token_opens_tunnels_at_relays_with_one_certificate(start_relay, box, app):
+    """As the README has it: the token of one names the other, too, and each must be told of its revocation."""
+    options = certificate(box, "r1.test", "r2.test")
+    first = start_relay(domain="r1.test", options=options)
+    second = start_relay(domain="r2.test", options=[*options, "--operator", os.path.join(first.state, "operator.pub")])
+    token = first.create_token("both", "--relay", f"r2.test={second.dial}")
+    shown = ("--", "sh", "-c", "echo $ADIT_HOST")
+    for relay in (second, first):
+        other = first if relay is second else second
+        other.process.stop()
+        done = box.adit("forward", app(echo).port, *shown, env={"ADIT_TOKEN": token})
+        assert done.stdout.endswith(f".{relay.domain}\n"), done.stderr
+        other.restart()
+    listed = json.loads(box.adit("token", "list", "--state", first.state, "--json").stdout)
+    assert (listed["name"], listed["state"]) == ("both", "live")
+    for relay, said in ((first, "token both"), (second, "not issued here; refused from now on")):
+        done = box.adit("token", "revoke", listed["id"], "--state", relay.state)
+        assert done.returncode == 0 and listed["id"] in done.stderr and said in done.stderr, done.stderr
+    expect_error(forward(box, token), 1, "revoked")
+    assert "not issued here" in box.adit("token", "list", "--state", second.state).stdout
 
 
 def test_revoking_an_unknown_name_is_an_error(relay, box):

@@ -210,7 +210,7 @@ static void token_refuses_wrong_usage(void **state) {
   assert_refused("token create", 2, "NAME: missing (write adit token create NAME)\n");
   assert_refused("token create a b", 2, "b: unexpected (see adit token create --help)\n");
   assert_refused("token list x", 2, "x: unexpected (see adit token list --help)\n");
-  assert_refused("token revoke", 2, "NAME: missing (write adit token revoke NAME)\n");
+  assert_refused("token revoke", 2, "NAME|ID: missing (write adit token revoke NAME|ID)\n");
   assert_refused("token create a --max-tunnels 0", 2, "--max-tunnels 0: not a number from 1 to 1000 (try "
                                                       "--max-tunnels 1)\n");
   assert_refused("token create a --expires soon", 2, "--expires soon: not a duration (write a number and a unit: "
@@ -219,6 +219,13 @@ static void token_refuses_wrong_usage(void **state) {
   assert_refused("token create a --domain A.test", 2, "--domain: A.test: has capital letters (write it in lower case)\n");
   assert_refused("token list --state /dev/null", 1, "state folder /dev/null: it is not a folder (choose another with "
                                                     "--state)\n");
+  assert_refused("token list --state /nonexistent", 1, "state folder /nonexistent: no relay has run with it (give the "
+                                                       "relay's with --state)\n");
+  assert_refused("token create a --state /nonexistent --relay r1.test:443", 1,
+                 "state folder /nonexistent: no relay has run with it (give the relay's folder with --state, or, before "
+                 "the relay's first run, its name with --domain r1.example.com)\n");
+  assert_refused("token create 000102030405060708090a0b0c0d0e0f", 2,
+                 "NAME: it looks like the id of a token, by which it could be revoked (choose another)\n");
   assert_refused("token list --expires 1d", 2, "--expires: no such option (see adit token list --help)\n");
 }
 

@@ -153,6 +153,26 @@ static void token_rows_say_what_state_a_token_is_in(void **state) {
   }
 }
 
+static void assert_json(struct state_token t, const char *want) {
+  char *text = NULL;
+  size_t n = 0;
+  FILE *f = open_memstream(&text, &n);
+  token_put_json(f, &t, 1000);
+  (void)fclose(f);
+  assert_string_equal(text, want);
+  free(text);
+}
+
+static void programs_get_a_token_as_an_object(void **state) {
+  (void)state;
+  struct state_token t = {.name = "la\"ptop", .id = {0xab}, .max_tunnels = 100, .issued_s = 100, .expires_s = 2000};
+  assert_json(t, "{\"name\":\"la\\\"ptop\",\"id\":\"ab000000000000000000000000000000\",\"state\":\"live\",\"max_tunnels\":100,"
+                 "\"issued_at_s\":100,\"expires_at_s\":2000,\"revoked_at_s\":null}\n");
+  struct state_token foreign = {.id = {0xab}, .revoked_s = 500};
+  assert_json(foreign, "{\"name\":null,\"id\":\"ab000000000000000000000000000000\",\"state\":\"revoked\",\"max_tunnels\":null,"
+                       "\"issued_at_s\":null,\"expires_at_s\":null,\"revoked_at_s\":500}\n");
+}
+
 /* --- status --- */
 
 static void the_body_of_an_answer_is_found(void **state) {
@@ -225,6 +245,7 @@ int main(void) {
     cmocka_unit_test(token_names_are_one_printable_word),
     cmocka_unit_test(pins_are_public_or_a_hash),
     cmocka_unit_test(token_rows_say_what_state_a_token_is_in),
+    cmocka_unit_test(programs_get_a_token_as_an_object),
     cmocka_unit_test(the_body_of_an_answer_is_found),
     cmocka_unit_test(a_relays_status_is_shown_as_tables),
     cmocka_unit_test(what_is_no_relays_status_is_refused),

@@ -592,9 +592,17 @@ static void a_token_of_another_operator_is_revoked_by_its_id(void **in) {
   struct err e;
   struct state *s = opened(f);
   assert_int_equal(state_token_revoke(s, "000102030405060708090a0b0c0d0e0f", NOW, &e), 0);
-  struct seen seen = revoked_in(s);
+  struct seen seen = revoked_in(s), listed = {.n = 0};
   assert_int_equal(seen.n, 1);
   assert_int_equal(seen.ids[0][15], 15);
+  struct certificate own = certificate_named("own", 1);
+  assert_int_equal(state_token_add(s, &own, &e), 0);
+  assert_int_equal(state_token_list(s, see_token, &listed, &e), 0);
+  assert_int_equal(listed.n, 2);
+  assert_string_equal(listed.tokens[0].name, "own");
+  assert_string_equal(listed.tokens[1].name, "");
+  assert_int_equal(listed.tokens[1].id[15], 15);
+  assert_int_equal(listed.tokens[1].revoked_s, NOW);
   state_close(s);
 }
 
