@@ -174,7 +174,11 @@ static int make_config(struct forward *f, struct err *e) {
   const char *relay = getenv("ADIT_RELAY");
   if (a->relays.n > 0 || (relay != NULL && *relay != 0))
     return err_set(e, ERR_NOT_NOW, "token: a relay is given but no token (set ADIT_TOKEN, give --token-file, or store "
-                                   "one with adit login TOKEN)");
+                                   "one with adit login)");
+  const char *embedded = getenv("ADIT_EMBEDDED");
+  if (embedded != NULL && strcmp(embedded, "0") == 0)
+    return err_set(e, ERR_NOT_NOW, "token: there is none, and ADIT_EMBEDDED=0 forbids a relay on this machine (set "
+                                   "ADIT_TOKEN, give --token-file, or store one with adit login)");
   char path[4096];
   if (own_path(path, sizeof path, e) != 0) return e->code;
   if ((code = adit_config_set_embedded(f->config, path)) != 0) return config_failed(f, code, e);

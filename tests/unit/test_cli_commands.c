@@ -246,6 +246,14 @@ static void status_and_login_refuse_wrong_usage(void **state) {
 static int without_a_home(void **state) {
   (void)state;
   (void)unsetenv("ADIT_TOKEN");
+static void a_relay_on_this_machine_can_be_forbidden(void **state) {
+  (void)state;
+  (void)setenv("ADIT_EMBEDDED", "0", 1);
+  assert_refused("forward 1", 1, "token: there is none, and ADIT_EMBEDDED=0 forbids a relay on this machine (set "
+                                 "ADIT_TOKEN, give --token-file, or store one with adit login)\n");
+  (void)unsetenv("ADIT_EMBEDDED");
+}
+
   (void)unsetenv("ADIT_RELAY");
   return setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
 }
@@ -266,3 +274,4 @@ int main(void) {
   };
   return cmocka_run_group_tests(tests, without_a_home, NULL);
 }
+    cmocka_unit_test(a_relay_on_this_machine_can_be_forbidden),
