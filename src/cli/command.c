@@ -5,8 +5,8 @@
 #include <string.h>
 
 const struct command *const commands[] = {
-  &command_forward,     &command_login,        &command_status, &command_relay,
-  &command_token_create, &command_token_list, &command_token_revoke,
+  &command_forward, &command_login,        &command_logout,     &command_status,
+  &command_relay,   &command_token_create, &command_token_list, &command_token_revoke,
 };
 const size_t commands_n = ARRAY_LEN(commands);
 

@@ -11,7 +11,7 @@ struct command {
   const char *name;                /* "forward", "token create" */
   const char *words;               /* what stands behind the name besides options: "PORT|HOST:PORT ..." */
   const char *brief;               /* a few words, for the list of commands */
-  const char *purpose;             /* two lines */
+  const char *purpose;             /* two or three lines */
   const char *examples;            /* lines "command   what it does"; the commonest first */
   const struct option_row *options;
   size_t options_n;
@@ -23,7 +23,7 @@ enum { ADMIN_PORT_DEFAULT = 9090 };
 #define STATE_DIR_DEFAULT "/var/lib/adit"
 
 extern const struct command command_forward, command_relay, command_token_create, command_token_list,
-  command_token_revoke, command_login, command_status;
+  command_token_revoke, command_login, command_logout, command_status;
 extern const struct command *const commands[];
 extern const size_t commands_n;
 

@@ -1,5 +1,6 @@
-/* `adit login TOKEN`: proves that the token opens a link to its relay, then stores it in the user's configuration. The
-   file is replaced as a whole and is its owner's alone from the moment it exists. */
+/* `adit login` and `adit logout`: the first proves that a token opens a link to its relay, then stores it in the user's
+   configuration, from which the second removes it. The file is replaced as a whole and is its owner's alone from the
+   moment it exists. */
 #include "cli/login.h"
 
 #include <errno.h>
@@ -17,13 +18,17 @@
 #include "base/secret.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
+#include "cli/prompt.h"
 
-struct login_arguments { const char *ca; };
+struct login_arguments { const char *ca, *token_file; struct option_list relays; };
 
 #define AT(member) .offset = offsetof(struct login_arguments, member)
 static const struct option_row login_rows[] = {
+  {.name = "token-file", .value = "FILE", .kind = OPTION_TEXT, AT(token_file), .help = "Read the token from FILE."},
+  {.name = "relay", .value = "HOST:PORT", .kind = OPTION_LIST, AT(relays),
+   .help = "Dial this relay instead of those in the token; stored with it (default: ADIT_RELAY, which is not stored)."},
   {.name = "ca", .value = "FILE", .kind = OPTION_TEXT, AT(ca),
-   .help = "PEM authorities to trust, instead of the system's, for relays with a public certificate."},
+   .help = "PEM authorities to trust, instead of the system's, for relays with a public certificate; stored, too."},
 };
 
 static bool is_setting(const char *line, size_t n, const char *key) {
@@ -34,8 +39,12 @@ static bool is_setting(const char *line, size_t n, const char *key) {
   return i < n && line[i] == '=';
 }
 
-char *login_rewrite(const char *old, size_t n, const char *token, const char *ca) {
-  size_t cap = n + strlen(token) + (ca != NULL ? strlen(ca) : 0) + sizeof "\ntoken = \nca = \n", used = 0;
+/* Room for the whole is taken at once: growing would leave copies of the token behind. */
+char *login_rewrite(const char *old, size_t n, const struct login_settings *new) {
+  size_t cap = n + sizeof "\n", used = 0;
+  cap += new->token != NULL ? strlen(new->token) + sizeof "token = \n" : 0;
+  cap += new->ca != NULL ? strlen(new->ca) + sizeof "ca = \n" : 0;
+  for (size_t i = 0; i < new->relays_n; i++) cap += strlen(new->relays[i]) + sizeof "relay = \n";
   char *text = malloc(cap);
   if (text == NULL) return NULL;
   for (size_t at = 0; at < n;) {
@@ -43,23 +52,36 @@ char *login_rewrite(const char *old, size_t n, const char *token, const char *ca
     size_t line_n = stop != NULL ? (size_t)(stop - line) + 1 : n - at;
     at += line_n;
     if (is_setting(line, line_n, "token") || is_setting(line, line_n, "relay")) continue;
-    if (ca != NULL && is_setting(line, line_n, "ca")) continue;
+    if (new->ca != NULL && is_setting(line, line_n, "ca")) continue;
     memcpy(text + used, line, line_n);
     used += line_n;
   }
   if (used > 0 && text[used - 1] != '\n') text[used++] = '\n';
-  int added = snprintf(text + used, cap - used, "token = %s\n", token);
-  if (ca != NULL) (void)snprintf(text + used + added, cap - used - (size_t)added, "ca = %s\n", ca);
+  char *end = text + used;
+  if (new->token != NULL) end += snprintf(end, cap - (size_t)(end - text), "token = %s\n", new->token);
+  for (size_t i = 0; i < new->relays_n; i++) end += snprintf(end, cap - (size_t)(end - text), "relay = %s\n", new->relays[i]);
+  if (new->ca != NULL) end += snprintf(end, cap - (size_t)(end - text), "ca = %s\n", new->ca);
+  *end = 0;
   return text;
 }
 
-static int check_token(const char *token, const char *ca, struct err *e) {
+static int add_relays(struct adit_config *config, const struct login_arguments *a) {
+  const char *relay = getenv("ADIT_RELAY");
+  if (a->relays.n == 0 && relay != NULL && *relay != 0) return adit_config_add_relay(config, relay);
+  int code = 0;
+  for (size_t i = 0; code == 0 && i < a->relays.n; i++) code = adit_config_add_relay(config, a->relays.at[i]);
+  return code;
+}
+
+static int check_token(const char *token, const struct login_arguments *a, struct err *e) {
   struct adit_config *config = adit_config_new();
   if (config == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   int code = adit_config_add_token(config, token);
-  if (code == 0 && ca != NULL) code = adit_config_set_ca_file(config, ca);
+  if (code == 0 && a->ca != NULL) code = adit_config_set_ca_file(config, a->ca);
+  bool relays_are_good = code != 0 || (code = add_relays(config, a)) == 0;
   if (code == 0) code = adit_check(config, LOGIN_DEADLINE_MS);
-  if (code != 0) (void)err_set(e, ERR_AUTH, "%s", adit_config_error(config));
+  if (code != 0) (void)err_set(e, relays_are_good ? ERR_AUTH : ERR_USAGE, "%s", adit_config_error(config));
+  if (!relays_are_good) (void)err_prefix(e, "%s", a->relays.n > 0 ? "--relay" : "ADIT_RELAY");
   adit_config_free(config);
   return code == 0 ? 0 : e->code;
 }
@@ -90,23 +112,72 @@ static int write_private(const char *path, const char *text, struct err *e) {
   return code;
 }
 
-static int store_token(const char *token, const char *ca, struct err *e) {
-  char path[4096], absolute[PATH_MAX], *old = NULL;
-  size_t n = 0;
-  int code = home_config_file(path, sizeof path, e);
+/* The configuration, or nothing where there is none: *old is malloced, or NULL. */
+static int read_configuration(char *path, size_t cap, char **old, size_t *n, struct err *e) {
+  *old = NULL;
+  *n = 0;
+  int code = home_config_file(path, cap, e);
+  return code != 0 || access(path, F_OK) != 0 ? code : config_read(path, CONFIG_FILE_MAX_BYTES, old, n, e);
+}
+
+static int store(const struct login_settings *new, struct err *e) {
+  char path[4096], *old, *text = NULL;
+  size_t n;
+  int code = read_configuration(path, sizeof path, &old, &n, e);
   if (code == 0) code = make_folder_of(path, e);
-  if (code == 0 && access(path, F_OK) == 0) code = config_read(path, CONFIG_FILE_MAX_BYTES, &old, &n, e);
-  if (code == 0 && ca != NULL && realpath(ca, absolute) == NULL) code = err_set_errno(e, "--ca %s", ca);
-  if (code != 0) goto out;
-  char *text = login_rewrite(old != NULL ? old : "", n, token, ca != NULL ? absolute : NULL);
-  code = text == NULL ? err_set(e, ERR_NOMEM, "out of memory") : write_private(path, text, e);
+  if (code == 0 && (text = login_rewrite(old != NULL ? old : "", n, new)) == NULL)
+    code = err_set(e, ERR_NOMEM, "out of memory");
+  if (code == 0) code = write_private(path, text, e);
   if (text != NULL) wipe(text, strlen(text));
   free(text);
-out:
   if (old != NULL) wipe(old, n);
   free(old);
-  if (code == 0) (void)fprintf(stderr, "adit: the relay accepts the token; it is stored in %s\n", path);
+  if (code == 0)
+    (void)fprintf(stderr, "adit: the relay accepts the token; it is stored in %s (adit logout removes it)\n", path);
   return code;
+}
+
+static int read_token(const struct login_arguments *a, char *word, char *text, size_t cap, struct err *e) {
+  if (a->token_file != NULL) {
+    char *file;
+    size_t n;
+    if (config_read(a->token_file, cap - 1, &file, &n, e) != 0) return err_prefix(e, "--token-file");
+    memcpy(text, file, n + 1);
+    wipe(file, n);
+    free(file);
+    return 0;
+  }
+  if (word == NULL || strcmp(word, "-") == 0) return prompt_secret("Token: ", text, cap, e);
+  (void)snprintf(text, cap, "%s", word);           /* one that does not fit is no token, and too long for one still */
+  wipe(word, strlen(word));
+  return 0;
+}
+
+/* The token from where the user has it: one word, without the space around it. */
+static int take_token(const struct login_arguments *a, char *word, char token[TOKEN_TEXT_MAX_CHARS + 1], struct err *e) {
+  static const char space[] = " \t\r\n";
+  char text[TOKEN_TEXT_MAX_CHARS + 64];
+  int code = read_token(a, word, text, sizeof text, e);
+  if (code == 0) {
+    const char *from = text + strspn(text, space);
+    size_t n = strcspn(from, space);
+    if (n == 0 || n > TOKEN_TEXT_MAX_CHARS || from[n + strspn(from + n, space)] != 0)
+      code = err_set(e, ERR_NOT_NOW, "token: not a token (it is the one word that adit token create printed)");
+    else
+      (void)snprintf(token, TOKEN_TEXT_MAX_CHARS + 1, "%.*s", (int)n, from);
+  }
+  wipe(text, sizeof text);
+  return code;
+}
+
+static int check_words(const struct login_arguments *a, const struct options_parsed *parsed, struct err *e) {
+  if (parsed->words_n > 1 || parsed->rest != NULL)
+    return err_set(e, ERR_USAGE, "TOKEN: it is one word (leave out the rest)");
+  if (parsed->words_n == 1 && a->token_file != NULL)
+    return err_set(e, ERR_USAGE, "TOKEN: given, and --token-file as well (leave one out)");
+  if (parsed->words_n == 0 && a->token_file == NULL && isatty(STDIN_FILENO) != 1)
+    return err_set(e, ERR_USAGE, "TOKEN: missing (give --token-file FILE, or - to read it from standard input)");
+  return 0;
 }
 
 static int login_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
@@ -116,33 +187,75 @@ static int login_main(const struct command *self, int argc, char **argv, uint64_
   struct err e = {0};
   int status;
   if (!command_begin(self, &a, argc, argv, &parsed, &status)) return status;
-  if (parsed.words_n != 1 || parsed.rest != NULL) {
-    (void)err_set(&e, ERR_USAGE, "TOKEN: %s", parsed.words_n == 0 ? "missing (write adit login TOKEN)"
-                                                                   : "it is one word (leave out the rest)");
-    return command_fail(&e);
-  }
-  char token[TOKEN_TEXT_MAX_CHARS + 1];
-  size_t n = strlen(parsed.words[0]);
-  int code = 0;
-  if (n > TOKEN_TEXT_MAX_CHARS || strpbrk(parsed.words[0], " \t\r\n") != NULL)
-    code = err_set(&e, ERR_NOT_NOW, "token: not a token (it is the one word that adit token create printed)");
-  else
-    memcpy(token, parsed.words[0], n + 1);
-  wipe(parsed.words[0], n);
-  if (code == 0) code = check_token(token, a.ca, &e);
-  if (code == 0) code = store_token(token, a.ca, &e);
+  char token[TOKEN_TEXT_MAX_CHARS + 1], ca[PATH_MAX];
+  int code = check_words(&a, &parsed, &e);
+  if (code == 0) code = take_token(&a, parsed.words_n > 0 ? parsed.words[0] : NULL, token, &e);
+  if (code == 0) code = check_token(token, &a, &e);
+  if (code == 0 && a.ca != NULL && realpath(a.ca, ca) == NULL) code = err_set_errno(&e, "--ca %s", a.ca);
+  struct login_settings new = {.token = token, .ca = a.ca != NULL ? ca : NULL, .relays = a.relays.at,
+                               .relays_n = a.relays.n};
+  if (code == 0) code = store(&new, &e);
   wipe(token, sizeof token);
   return code == 0 ? EXIT_STATUS_OK : command_fail(&e);
 }
 
+/* What login stored beside the token goes with it, but for the authorities, which may have been there before. */
+static int forget(struct err *e) {
+  static const struct login_settings none = {0};
+  char path[4096], *old, *text = NULL;
+  size_t n;
+  int code = read_configuration(path, sizeof path, &old, &n, e);
+  if (code == 0 && (text = login_rewrite(old != NULL ? old : "", n, &none)) == NULL)
+    code = err_set(e, ERR_NOMEM, "out of memory");
+  bool stored = code == 0 && old != NULL && strlen(text) < n;
+  if (stored && *text != 0) code = write_private(path, text, e);
+  else if (stored && unlink(path) != 0) code = err_set_errno(e, "%s", path);
+  free(text);
+  if (old != NULL) wipe(old, n);
+  free(old);
+  if (code != 0) return code;
+  if (stored)
+    (void)fprintf(stderr, "adit: the token is no longer in %s; it stays good until its operator revokes it\n", path);
+  else
+    (void)fprintf(stderr, "adit: no token is stored in %s\n", path);
+  return 0;
+}
+
+static int logout_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
+  (void)start_us;
+  struct options_parsed parsed;
+  struct err e = {0};
+  int status;
+  if (!command_begin(self, NULL, argc, argv, &parsed, &status)) return status;
+  if (parsed.words_n > 0 || parsed.rest != NULL)
+    (void)err_set(&e, ERR_USAGE, "%.60s: unexpected (adit logout takes nothing)",
+                  parsed.words_n > 0 ? parsed.words[0] : "--");
+  else if (forget(&e) == 0)
+    return EXIT_STATUS_OK;
+  return command_fail(&e);
+}
+
 const struct command command_login = {
   .name = "login",
-  .words = "TOKEN",
+  .words = "[TOKEN|-]",
   .brief = "check a token and store it for adit forward",
   .purpose = "check a token against its relay and store it in your configuration.\n"
-             "adit forward then uses it; a token that was stored before is replaced.",
-  .examples = "adit login adit1_...",
+             "adit forward then uses it; a token that was stored before is replaced.\n"
+             "Without TOKEN it is asked for, and so is in no shell's history; - reads it from stdin.",
+  .examples = "adit login\n"
+              "adit login --token-file token\n"
+              "adit login - < token",
   .options = login_rows,
   .options_n = ARRAY_LEN(login_rows),
   .run = login_main,
+};
+
+const struct command command_logout = {
+  .name = "logout",
+  .words = "",
+  .brief = "remove the stored token",
+  .purpose = "remove the token that adit login stored from your configuration.\n"
+             "It stays good until its operator revokes it (adit token revoke).",
+  .examples = "adit logout",
+  .run = logout_main,
 };

@@ -4,9 +4,15 @@
 
 #include "base/base.h"
 
-/* A configuration with its token replaced by this one and without the relays that went with the old one; with ca (may
-   be NULL) replaced, too. Everything else is kept as it is. Malloced and NUL-terminated, or NULL when out of memory; it
+struct login_settings {            /* what is to stand in a configuration; NULL: no token, the old authorities */
+  const char *token, *ca;
+  const char *const *relays;
+  size_t relays_n;
+};
+
+/* A configuration with its token and the relays that went with it replaced by these, and with its ca replaced, too, if
+   there is a new one. Everything else is kept as it is. Malloced and NUL-terminated, or NULL when out of memory; it
    holds a secret. */
-char *login_rewrite(const char *old, size_t n, const char *token, const char *ca) MUST_USE;
+char *login_rewrite(const char *old, size_t n, const struct login_settings *new) MUST_USE;
 
 #endif

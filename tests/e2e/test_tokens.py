@@ -3,13 +3,15 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 
 import pytest
 
 from kit.app import echo, ends_by_reset, read_exactly
 from kit.errors import expect_error
-from kit.process import SANITIZED
+from kit.process import ADIT, SANITIZED
+from kit.terminal import Terminal
 from kit.tls import BROKEN, how_it_ends
 
 REVOKED_S = 1 * (5 if SANITIZED else 1)
@@ -225,6 +227,48 @@ def test_login_stores_the_token_for_later(relay, box, app, visitor):
     assert len(holding) == 1 and os.stat(holding[0]).st_mode & 0o777 == 0o600
     done = box.adit("forward", app(echo).port, "--", "sh", "-c", "echo $ADIT_HOST")
     assert done.stdout.strip().endswith(".r1.test"), done.stderr
+
+
+@pytest.mark.parametrize("way", ["file", "stdin"])
+def test_login_takes_the_token_from_where_no_history_has_it(relay, box, app, way):
+    token = f" {relay.token()}\n"
+    done = box.adit("login", "--token-file", box.file("token", token)) if way == "file" else box.adit("login", "-", input=token)
+    assert done.returncode == 0, done.stderr
+    assert box.adit("forward", app(echo).port, "--", "true").returncode == 0
+
+
+def test_login_asks_for_the_token_and_does_not_show_it(relay, box, app):
+    for keys, status in ((["C-c"], 130), ([relay.token(), "Enter"], 0)):
+        terminal = Terminal(box, ["sh", "-c", f"trap : INT; {ADIT} login; said=$?; stty -a | grep -o ' echo '; exit $said"])
+        terminal.wait_output("Token: ")
+        for key in keys:
+            terminal.keys(key)
+        terminal.wait_exit(status)
+        assert " echo" in terminal.screen(), "what is typed afterwards is shown again"
+        assert relay.token()[6:30] not in "".join(terminal.lines.lines)
+    assert box.adit("forward", app(echo).port, "--", "true").returncode == 0
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_login_checks_at_the_relay_that_is_given(relay, box, app, given):
+    """And stores that of the option, since the token's own cannot be reached."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        token = relay.create_token("elsewhere", dial="127.0.0.1:%d" % nobody.getsockname()[1])
+    expect_error(box.adit("login", token), 1)
+    options, env = (["--relay", relay.dial], {}) if given == "option" else ([], {"ADIT_RELAY": relay.dial})
+    done = box.adit("login", token, *options, env=env)
+    assert done.returncode == 0, done.stderr
+    assert box.adit("forward", app(echo).port, "--", "true", env=env).returncode == 0
+    if given == "environment":
+        expect_error(forward(box, ""), 1)
+
+
+def test_logout_removes_what_login_stored(relay, box):
+    assert "logout" in box.adit("login", relay.token()).stderr
+    done = box.adit("logout")
+    assert done.returncode == 0 and "no longer" in done.stderr, done.stderr
+    assert not any(os.path.exists(os.path.join(folder, "config")) for folder, _, _ in os.walk(box.home))
+    assert "no token is stored" in box.adit("logout").stderr
 
 
 def test_login_checks_the_token_against_its_relay(relay, agent, app, box):

@@ -149,7 +149,7 @@ static void forward_refuses_tokens_that_are_none(void **state) {
                  "printed)\n");
   assert_refused("forward 1 --relay r1.test:443", 1,
                  "token: a relay is given but no token (set ADIT_TOKEN, give --token-file, or store one with adit "
-                 "login TOKEN)\n");
+                 "login)\n");
   struct said said;
   assert_int_equal(run("forward 1 --token nonsense", &said), 1);
   assert_non_null(strstr(said.err, "adit: token: "));
@@ -236,16 +236,16 @@ static void status_and_login_refuse_wrong_usage(void **state) {
                                                   "127.0.0.1:9090)\n");
   assert_refused("status -- now", 2, "--: adit status takes only options (see adit status --help)\n");
   assert_refused("login a -- b", 2, "TOKEN: it is one word (leave out the rest)\n");
-  assert_refused("login", 2, "TOKEN: missing (write adit login TOKEN)\n");
+  assert_refused("login a --token-file b", 2, "TOKEN: given, and --token-file as well (leave one out)\n");
+  assert_refused("login --token-file /nonexistent", 1, "--token-file: /nonexistent: No such file or directory (check the "
+                                                       "path, and who may read it)\n");
+  assert_refused("logout now", 2, "now: unexpected (adit logout takes nothing)\n");
   assert_refused("login a b", 2, "TOKEN: it is one word (leave out the rest)\n");
   struct said said;
   assert_int_equal(run("login nonsense", &said), 1);
   assert_non_null(strstr(said.err, "adit: token: "));
 }
 
-static int without_a_home(void **state) {
-  (void)state;
-  (void)unsetenv("ADIT_TOKEN");
 static void a_relay_on_this_machine_can_be_forbidden(void **state) {
   (void)state;
   (void)setenv("ADIT_EMBEDDED", "0", 1);
@@ -254,6 +254,9 @@ static void a_relay_on_this_machine_can_be_forbidden(void **state) {
   (void)unsetenv("ADIT_EMBEDDED");
 }
 
+static int without_a_home(void **state) {
+  (void)state;
+  (void)unsetenv("ADIT_TOKEN");
   (void)unsetenv("ADIT_RELAY");
   return setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
 }
@@ -271,7 +274,7 @@ int main(void) {
     cmocka_unit_test(relay_takes_its_settings_from_a_file),
     cmocka_unit_test(token_refuses_wrong_usage),
     cmocka_unit_test(status_and_login_refuse_wrong_usage),
+    cmocka_unit_test(a_relay_on_this_machine_can_be_forbidden),
   };
   return cmocka_run_group_tests(tests, without_a_home, NULL);
 }
-    cmocka_unit_test(a_relay_on_this_machine_can_be_forbidden),

@@ -67,7 +67,8 @@ static void a_command_that_does_not_exist_is_127(void **state) {
 /* --- login --- */
 
 static void assert_rewritten(const char *old, const char *ca, const char *want) {
-  char *text = login_rewrite(old, strlen(old), "NEW", ca);
+  const struct login_settings new = {.token = "NEW", .ca = ca};
+  char *text = login_rewrite(old, strlen(old), &new);
   assert_non_null(text);
   assert_string_equal(text, want);
   free(text);
@@ -80,6 +81,28 @@ static void login_replaces_token_and_relays_and_nothing_else(void **state) {
   assert_rewritten("ca = /x", NULL, "ca = /x\ntoken = NEW\n");
   assert_rewritten("ca = /x\n", "/y", "token = NEW\nca = /y\n");
   assert_rewritten("tokens = 1\n#token = 2\n", NULL, "tokens = 1\n#token = 2\ntoken = NEW\n");
+}
+
+static void login_stores_the_relays_that_were_given(void **state) {
+  (void)state;
+  const char *relays[] = {"r:1", "r:2"};
+  const struct login_settings new = {.token = "NEW", .relays = relays, .relays_n = 2};
+  static const char old[] = "relay = r:0\nca = /x";
+  char *text = login_rewrite(old, strlen(old), &new);
+  assert_string_equal(text, "ca = /x\ntoken = NEW\nrelay = r:1\nrelay = r:2\n");
+  free(text);
+}
+
+static void logout_removes_token_and_relays_and_nothing_else(void **state) {
+  (void)state;
+  static const struct login_settings none;
+  static const char old[] = "# mine\nca = /x\ntoken = OLD\nrelay = r:1";
+  char *text = login_rewrite(old, strlen(old), &none);
+  assert_string_equal(text, "# mine\nca = /x\n");
+  free(text);
+  text = login_rewrite("token = OLD", 11, &none);
+  assert_string_equal(text, "");
+  free(text);
 }
 
 /* --- token --- */
@@ -241,6 +264,8 @@ int main(void) {
     cmocka_unit_test(a_command_learns_the_addresses_and_no_token),
     cmocka_unit_test(a_command_that_does_not_exist_is_127),
     cmocka_unit_test(login_replaces_token_and_relays_and_nothing_else),
+    cmocka_unit_test(login_stores_the_relays_that_were_given),
+    cmocka_unit_test(logout_removes_token_and_relays_and_nothing_else),
     cmocka_unit_test(token_relays_may_carry_a_name),
     cmocka_unit_test(token_names_are_one_printable_word),
     cmocka_unit_test(pins_are_public_or_a_hash),
