@@ -19,7 +19,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import RedirectResponse
 from fastapi.security import HTTPBearer
 
-from adit import forward
+from adit import Client
 
 PORT = 8000
 START_S = 60
@@ -30,13 +30,15 @@ parser.add_argument("--minutes", type=float, default=60)
 options = parser.parse_args()
 tokens = {user: secrets.token_urlsafe(24) for user in options.users}
 running = {}                # user: (task, future URL)
+client = Client()
 
 
 @contextlib.asynccontextmanager
 async def hub(_):
-    async with forward(PORT) as tunnel:
+    async with client.forward(PORT) as tunnel:
+        trust = f"--cacert {client.ca_file} " if client.ca_file else ""         # of the embedded relay
         for user, token in tokens.items():
-            print(f"{user}: curl -sX POST -H 'Authorization: Bearer {token}' -w '%{{redirect_url}}\\n' {tunnel.url}", flush=True)
+            print(f"{user}: curl -sSX POST {trust}-H 'Authorization: Bearer {token}' -w '%{{redirect_url}}\\n' {tunnel.url}", flush=True)
         yield
         tasks = [task for task, _ in running.values()]
         for task in tasks:
@@ -76,7 +78,7 @@ async def serve(user, url):
     environment = {name: value for name, value in os.environ.items() if name != "ADIT_TOKEN"}       # that one is the hub's
     try:
         with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
-            async with forward(port) as tunnel:
+            async with client.forward(port) as tunnel:
                 process = await asyncio.create_subprocess_exec(
                     "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--port-retries=0",
                     "--ServerApp.allow_remote_access=True", f"--ServerApp.root_dir={folder}",

@@ -7,6 +7,7 @@ Needs JupyterLab (pip install jupyterlab). Whoever has the link that it prints, 
 import os
 import secrets
 import subprocess
+import sys
 
 from adit import forward
 
@@ -22,6 +23,6 @@ with forward(8888) as tunnel:
     ]
     with subprocess.Popen(jupyter, env={**os.environ, "JUPYTER_TOKEN": token}) as server:
         try:
-            server.wait()
+            sys.exit(server.wait())
         except KeyboardInterrupt:
             server.wait()                                       # it heard the same Ctrl-C, and ends its kernels first

@@ -13,9 +13,11 @@ import subprocess
 import sys
 import tempfile
 
-from adit import forward
+from adit import Client
 
 PORT = 2222
+sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin") or sys.exit("sshd: not found (apt-get install openssh-server)")
+client = Client()
 
 
 def make_key(path):
@@ -29,7 +31,7 @@ def write(path, text):
         file.write(text)
 
 
-with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, forward(PORT, unencrypted=True) as tunnel:
+with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, client.forward(PORT, unencrypted=True) as tunnel:
     host_key = make_key(f"{folder}/host")
     if len(sys.argv) > 1:
         identity = ""
@@ -44,7 +46,9 @@ with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as fo
     options = f"{identity}-o UserKnownHostsFile={folder}/known_hosts -o HostKeyAlias=adit-ssh"
 
     (host, port), (tls_host, tls_port) = tunnel.tcp_socket, tunnel.tls_socket
-    tls = f"openssl s_client -quiet -verify_return_error -verify_hostname {tls_host} -servername {tls_host} -connect {tls_host}:{tls_port}"
+    # The name of an embedded relay means nothing to openssl, nor does its authority.
+    to, trust = ("127.0.0.1", f"-CAfile {client.ca_file} ") if client.ca_file else (tls_host, "")
+    tls = f"openssl s_client -quiet -verify_return_error {trust}-verify_hostname {tls_host} -servername {tls_host} -connect {to}:{tls_port}"
     user = getpass.getuser()
     print(f"ssh {options} -p {port} {user}@{host}")
     print(f"scp {options} -P {port} FILE {user}@{host}:")
@@ -64,5 +68,4 @@ with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as fo
     """)
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)     # where sshd locks up what it does before a login
-    sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
-    subprocess.run([sshd, "-D", "-e", "-f", f"{folder}/sshd_config"])
+    sys.exit(subprocess.run([sshd, "-D", "-e", "-f", f"{folder}/sshd_config"]).returncode)

@@ -8,6 +8,7 @@ Whoever has the printed URL has a shell here. The tunnel's host name can be seen
 import contextlib
 import secrets
 import subprocess
+import sys
 
 from adit import forward
 
@@ -16,4 +17,5 @@ PORT = 3000
 with contextlib.suppress(KeyboardInterrupt), forward(PORT) as tunnel:
     path = "/" + secrets.token_urlsafe(16)
     print(f"Terminal at {tunnel.url}{path}", flush=True)
-    subprocess.run(["wetty", "--host=127.0.0.1", f"--port={PORT}", f"--base={path}", "--command=bash", "--log-level=info"])
+    wetty = ["wetty", "--host=127.0.0.1", f"--port={PORT}", f"--base={path}", "--command=bash", "--log-level=info"]
+    sys.exit(subprocess.run(wetty).returncode)

@@ -18,4 +18,4 @@ with contextlib.suppress(KeyboardInterrupt), forward(PORT) as tunnel:
     print(f"{tunnel.url} shows {project}", flush=True)
     # Vite answers only to host names that it knows. This variable adds one to those of the project's own server.allowedHosts.
     env = {**os.environ, "__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS": tunnel.host}
-    subprocess.run(["vite", project, "--host=127.0.0.1", f"--port={PORT}", "--strictPort"], env=env)
+    sys.exit(subprocess.run(["vite", project, "--host=127.0.0.1", f"--port={PORT}", "--strictPort"], env=env).returncode)

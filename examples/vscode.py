@@ -7,6 +7,7 @@ Needs code-server on PATH: `npm install --global code-server`, or see examples/R
 import os
 import secrets
 import subprocess
+import sys
 
 from adit import forward
 
@@ -17,6 +18,6 @@ with forward(8080) as tunnel:
     editor = ["code-server", "--bind-addr=127.0.0.1:8080", "--auth=password", "--disable-telemetry", "--disable-update-check", "."]
     with subprocess.Popen(editor, env={**os.environ, "PASSWORD": password}) as server:
         try:
-            server.wait()
+            sys.exit(server.wait())
         except KeyboardInterrupt:
             server.wait()                                       # it heard the same Ctrl-C

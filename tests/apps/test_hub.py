@@ -49,6 +49,16 @@ def test_a_post_with_a_token_redirects_to_a_server_that_answers(example, curl, e
     expect(page.locator("#jp-main-dock-panel")).to_be_visible()
 
 
+def test_the_command_works_as_printed_with_an_embedded_relay(example, box):
+    running = example("hub.py", "alice", embedded=True)
+    command = running.printed("^alice: (.*)$").group(1)
+    running.err.wait(lambda line: "Uvicorn running" in line)
+    done = box.run("sh", "-c", command, seconds=100)
+    assert re.fullmatch(r"https://\w+\.adit\.localhost:\d+/lab\?token=\S+\n", done.stdout), done
+    done = box.run("sh", "-c", re.sub(r"--cacert \S+ ", "", command))
+    assert done.returncode != 0 and "certificate" in done.stderr, "what is wrong is told"
+
+
 def test_without_a_valid_token_it_answers_401(example, curl, elsewhere):
     hub = Hub(example, curl, elsewhere)
     token = re.search(r"Bearer ([^']+)", hub.commands["alice"]).group(1)

@@ -42,6 +42,19 @@ def start(example, box, elsewhere):
     return start
 
 
+def test_without_sshd_it_says_what_to_install(example):
+    if os.path.exists("/usr/sbin/sshd"):
+        pytest.skip("sshd is installed")
+    running = example("ssh.py")
+    assert running.program.wait() == 1 and running.err.text() == "sshd: not found (apt-get install openssh-server)"
+
+
+@pytest.mark.parametrize("way", ["raw", "tls"])
+def test_the_commands_work_as_printed_with_an_embedded_relay(start, box, way):
+    done = start(embedded=True).ssh(way, "echo in", run=lambda command, host: box.run("sh", "-c", command))
+    assert (done.returncode, done.stdout) == (0, "in\n"), done
+
+
 def make_key(box, name):
     """A key pair: the file of the private key."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", box.file(name)], check=True)
