@@ -141,7 +141,7 @@ static void put_summary(FILE *to, struct json status) {
   (void)fprintf(to, "bytes        %s from visitors, %s to visitors\n", in, out);
   (void)fprintf(to, "descriptors  %" PRIu64 " of %" PRIu64 "\n", json_u64(json_member(status, "descriptors_now")),
                 json_u64(json_member(status, "descriptors_max")));
-  int64_t expires_s = (int64_t)json_u64(json_member(status, "certificate_expires_s"));
+  int64_t expires_s = (int64_t)json_u64(json_member(status, "certificate_expires_at_s"));
   time_t expires = (time_t)expires_s;
   struct tm tm;
   char date[32];

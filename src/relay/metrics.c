@@ -124,7 +124,7 @@ char *status_json(const struct status *s) {
   json_string(f, s->version);
   fputs(",\"domain\":", f);
   json_string(f, s->domain);
-  fprintf(f, ",\"uptime_s\":%" PRIu64 ",\"draining\":%s,\"certificate_expires_s\":%" PRId64, s->uptime_s,
+  fprintf(f, ",\"uptime_s\":%" PRIu64 ",\"draining\":%s,\"certificate_expires_at_s\":%" PRId64, s->uptime_s,
           s->draining ? "true" : "false", s->certificate_expires_s);
   fprintf(f, ",\"descriptors_now\":%" PRIu64 ",\"descriptors_max\":%" PRIu64 ",\"metrics\":{", s->descriptors_now,
           s->descriptors_max);

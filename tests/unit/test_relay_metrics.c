@@ -96,7 +96,7 @@ static void the_status_lists_tunnels(void **unused) {
   struct status s = status_of_one(&t);
   char *text = status_json(&s);
   assert_non_null(text);
-  assert_has(text, "\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false");
+  assert_has(text, "\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false,\"certificate_expires_at_s\":2000000000");
   assert_has(text, "\"streams_total\":42");
   assert_has(text, "\"tunnels\":[{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"agent\":\"adit/1\",\"agent_address\":\"192.0.2.7:4711\",\"tcp_port\":20001,"
                    "\"streams_now\":1,\"streams_total\":9,\"age_s\":60}]}");
