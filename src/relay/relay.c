@@ -154,10 +154,19 @@ static int describe_self(struct relay *r, struct token_relay *self, struct err *
   return certs_pin(r->certs, &self->pin, e);
 }
 
+/* A state folder may change its relay's name; whoever changed it by mistake is told what that means. */
+static void warn_of_other_domain(struct relay *r) {
+  char before[HOST_NAME_MAX_CHARS + 1];
+  if (state_get(r->state, "domain", before, sizeof before, NULL) != 0 || strcmp(before, r->options->domain) == 0) return;
+  log_event(LOG_WARN, "domain_changed", "from", before, "to", r->options->domain, "what_to_do",
+            "make new tokens: those from before name the old domain and find no relay here", NULL);
+}
+
 /* For `adit token create`. Embedded relays share a folder and have no such tokens. */
 static int remember_settings(struct relay *r, struct err *e) {
   struct token_relay self;
   if (r->options->ready_fd >= 0) return 0;
+  warn_of_other_domain(r);
   int rc = describe_self(r, &self, e);
   return rc == 0 ? issue_relay_remember(r->state, &self, e) : rc;
 }

@@ -339,3 +339,13 @@ def test_a_refusal_leaves_no_descriptor_behind(relay, agent, app):
 def test_the_relay_warns_when_its_name_does_not_lead_back(start_relay):
     relay = start_relay(domain="r1.invalid")
     relay.process.err.wait(lambda line: "r1.invalid" in line and "warn" in line.lower())
+
+
+def test_the_relay_warns_when_the_domain_of_its_state_folder_has_changed(start_relay):
+    relay = start_relay()
+    relay.process.stop()
+    assert "domain_changed" not in relay.process.err.text()
+    relay.domain = "r2.test"
+    relay.restart()
+    line = relay.process.err.wait(lambda line: "domain_changed" in line)
+    assert " warn " in line and "from=r1.test" in line and "to=r2.test" in line and "make new tokens" in line
