@@ -133,11 +133,15 @@ int text_to_port(const char *text, uint16_t *out) {
 
 int text_to_duration_ms(const char *text, uint64_t *out) {
   static const struct { const char *name; uint64_t ms; } units[] = {
-      {"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 3600 * 1000}, {"d", 24 * 3600 * 1000}};
+      {"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 3600 * 1000}, {"d", 24 * 3600 * 1000}};
   const char *end;
   uint64_t v;
   int r = digits_to_u64(text, UINT64_MAX, &v, &end);
   if (r != 0) return r;
+  if (*end == 0 && v == 0) {
+    *out = 0;
+    return 0;
+  }
   for (size_t i = 0; i < ARRAY_LEN(units); i++) {
     if (strcmp(end, units[i].name) != 0) continue;
     if (v > INT64_MAX / units[i].ms) return ERR_LIMIT;

@@ -14,7 +14,7 @@ int base64url_decode(const char *text, size_t chars, uint8_t *out, size_t cap, s
 
 int text_to_u64(const char *text, uint64_t max, uint64_t *out) MUST_USE;     /* digits only */
 int text_to_port(const char *text, uint16_t *out) MUST_USE;                  /* 1..65535 */
-int text_to_duration_ms(const char *text, uint64_t *out) MUST_USE;           /* 10s 5m 2h 30d 250ms; a bare number is seconds */
+int text_to_duration_ms(const char *text, uint64_t *out) MUST_USE;           /* 10s 5m 2h 30d 250ms; only 0 needs no unit */
 void text_of_bytes(uint64_t bytes, char *out, size_t cap);                   /* 1.5 MB */
 /* Copies text with everything but printable ASCII escaped as \xHH; always terminated. */
 void text_escape(const char *text, size_t n, char *out, size_t cap);

@@ -221,6 +221,8 @@ static void token_refuses_wrong_usage(void **state) {
                                                     "--state)\n");
   assert_refused("token list --state /nonexistent", 1, "state folder /nonexistent: no relay has run with it (give the "
                                                        "relay's with --state)\n");
+  assert_refused("token create a --expires 5", 2, "--expires 5: not a duration (write a number and a unit: 250ms, 10s, "
+                                                  "5m, 2h, 30d)\n");
   assert_refused("token create a --state /nonexistent --relay r1.test:443", 1,
                  "state folder /nonexistent: no relay has run with it (give the relay's folder with --state, or, before "
                  "the relay's first run, its name with --domain r1.example.com)\n");

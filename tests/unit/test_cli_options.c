@@ -148,6 +148,7 @@ static void numbers_out_of_range_are_refused(void **state) {
 static void durations_and_choices_are_checked(void **state) {
   (void)state;
   assert_refused("--drain soon", "--drain soon: not a duration (write a number and a unit: 250ms, 10s, 5m, 2h, 30d)");
+  assert_refused("--drain 5", "--drain 5: not a duration (write a number and a unit: 250ms, 10s, 5m, 2h, 30d)");
   assert_refused("--drain 2m", "--drain 2m: out of range (it may be from 0s to 60s)");
   assert_refused("--pump spli", "--pump spli: no such choice (it is one of splice|copy)");
   assert_refused("--pump splice|copy", "--pump splice|copy: no such choice (it is one of splice|copy)");
