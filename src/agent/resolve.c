@@ -57,7 +57,7 @@ static void resolve_lookup(struct resolve *r) {
   struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list = NULL;
   int g = getaddrinfo(r->host.host, NULL, &hints, &list);
   if (g != 0) {
-    err_set(&r->err, ERR_IO, "%s: %s (check the name, and that DNS works here)", r->host.host, gai_strerror(g));
+    err_set(&r->err, ERR_IO, "%s (check the name, and that DNS works here)", gai_strerror(g));
     return;
   }
   for (const struct addrinfo *a = list; a != NULL && r->n < RESOLVED_MAX; a = a->ai_next) {
@@ -66,7 +66,7 @@ static void resolve_lookup(struct resolve *r) {
     addr_set_port(&r->addrs[r->n++], r->host.port);
   }
   freeaddrinfo(list);
-  if (r->n == 0) err_set(&r->err, ERR_IO, "%s: has no address (check the name)", r->host.host);
+  if (r->n == 0) err_set(&r->err, ERR_IO, "it has no address (check the name)");
 }
 
 static void *resolve_thread(void *arg) {

@@ -103,7 +103,8 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
   s->dial = NULL;
   if (fd < 0) {
     if (e->code != ERR_TIMEOUT && stream_waits_for_app(s)) return;
-    tunnel_app_failed(t, e->code == ERR_TIMEOUT ? "does not answer" : "refused the connection");
+    tunnel_app_failed(t, e->code == ERR_TIMEOUT ? "it does not answer (start it, or check the port)"
+                                                             : "it refused the connection (start it, or check the port)");
     stream_refuse(s);
     return;
   }
@@ -141,7 +142,7 @@ static void stream_dial(struct stream *s) {
 
 static void stream_name_deadline(struct loop_timer *timer) {
   struct stream *s = CONTAINER_OF(timer, struct stream, timer);
-  tunnel_app_failed(s->tunnel, "has a name that cannot be looked up");
+  tunnel_app_failed(s->tunnel, "its name cannot be looked up (check the name, and that DNS works here)");
   stream_refuse(s);
 }
 

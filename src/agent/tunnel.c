@@ -430,7 +430,7 @@ static void tunnel_app_forget(struct adit_tunnel *t) {
 static void tunnel_app_warn(struct adit_tunnel *t, const char *why) {
   char app[300];
   host_port_format(&t->request.app, app, sizeof app);
-  client_event(t->client, ADIT_EVENT_WARNING, t, 0, "app", "app %s %s (start it, or check the port)", app, why);
+  client_event(t->client, ADIT_EVENT_WARNING, t, 0, "app", "app %s: %s", app, why);
 }
 
 void tunnel_app_failed(struct adit_tunnel *t, const char *why) {
@@ -446,7 +446,7 @@ void tunnel_app_awaited(struct adit_tunnel *t) {
   tunnel_app_forget(t);
   if (t->app_awaited) return;
   t->app_awaited = true;
-  tunnel_app_warn(t, "is not there yet, a visitor waits for it");
+  tunnel_app_warn(t, "it is not there yet, a visitor waits for it (start it, or check the port)");
 }
 
 /* ---- closing ---- */

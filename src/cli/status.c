@@ -67,10 +67,12 @@ fail:
   return ERR_IO;
 }
 
+/* Its texts say why and what to do only. */
 static int read_all(int fd, uint64_t deadline_ms, struct buf *b, struct err *e) {
   for (;;) {
     uint8_t *room = buf_reserve(b, 16384);
-    if (room == NULL) return err_set(e, ERR_LIMIT, "status: the answer is longer than %d bytes", STATUS_MAX_BYTES);
+    if (room == NULL) return err_set(e, ERR_LIMIT, "the answer is longer than %d bytes (is that the admin port of a relay?)",
+                                     STATUS_MAX_BYTES);
     ssize_t n = recv(fd, room, 16384, 0);
     if (n == 0) return 0;
     if (n > 0) {
@@ -78,9 +80,9 @@ static int read_all(int fd, uint64_t deadline_ms, struct buf *b, struct err *e) 
       continue;
     }
     if (errno == EINTR) continue;
-    if (errno != EAGAIN) return err_set_errno(e, "status");
+    if (errno != EAGAIN) return err_set(e, ERR_IO, "%s (is that the admin port of a relay?)", strerror(errno));
     if (wait_ready(fd, POLLIN, deadline_ms) != 0)
-      return err_set(e, ERR_TIMEOUT, "status: no complete answer within %d s (is that the admin port?)",
+      return err_set(e, ERR_TIMEOUT, "no complete answer within %d s (is that the admin port of a relay?)",
                      STATUS_DEADLINE_MS / 1000);
   }
 }
@@ -105,11 +107,11 @@ static int fetch(const struct addr *admin, struct buf *b, struct err *e) {
   if (connect_to(admin, deadline_ms, &fd) != 0)
     return err_set(e, ERR_IO, "status: %s: %s (does the relay run, with --admin %s?)", where, strerror(errno), where);
   if (send(fd, request, sizeof request - 1, MSG_NOSIGNAL) != (ssize_t)sizeof request - 1)
-    code = err_set_errno(e, "status: %s", where);
+    code = err_set(e, ERR_IO, "%s (is that the admin port of a relay?)", strerror(errno));
   else
     code = read_all(fd, deadline_ms, b, e);
   close(fd);
-  return code;
+  return code == 0 ? 0 : err_prefix(e, "status: %s", where);
 }
 
 static void format_age(uint64_t s, char *out, size_t cap) {

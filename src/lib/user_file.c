@@ -48,7 +48,8 @@ static int parse_line(const char *from, const char *to, struct user_file *out) {
   const char *key_end = equals, *value = equals + 1;
   trim(&from, &key_end);
   trim(&value, &to);
-  if (from == key_end || value == to) return ERR_SYNTAX;
+  if (from == key_end) return ERR_SYNTAX;
+  if (value == to) return ERR_NOT_NOW;
   if (key_is(from, key_end, "token")) return set_value(&out->token, value, to);
   if (key_is(from, key_end, "ca")) return set_value(&out->ca, value, to);
   if (!key_is(from, key_end, "relay"))
@@ -69,6 +70,7 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
       return err_set(e, r,
                      r == ERR_LIMIT   ? "line %u: too many relays"
                      : r == ERR_NOMEM ? "line %u: out of memory"
+                     : r == ERR_NOT_NOW ? "line %u: its value is empty (write key = value, or remove the line)"
                      : r == ERR_USAGE
                          ? "line %u: no such setting here (there are token, relay and ca; give others as options)"
                          : "line %u: not of the form key = value (correct it, or run `adit login` again)",

@@ -151,27 +151,27 @@ static int describe_verify(const struct tls_conn *t, struct err *e) {
   const char *what;
   switch (t->hooks.verify_error) {
     case TLS_VERIFY_PIN:
-      return err_set(e, ERR_AUTH, "relay %s: its certificate does not match the token's pin "
+      return err_set(e, ERR_AUTH, "its certificate for %s does not match the token's pin "
                                   "(get a new token from the operator, or check the relay's address)", t->host);
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
-      return err_set(e, ERR_AUTH, "relay %s: its certificate is for another name "
+      return err_set(e, ERR_AUTH, "its certificate is for another name than %s "
                                   "(use the relay's own name as the address)", t->host);
     case X509_V_ERR_CERT_HAS_EXPIRED:
-      return err_set(e, ERR_AUTH, "relay %s: its certificate has expired "
+      return err_set(e, ERR_AUTH, "its certificate for %s has expired "
                                   "(the operator must renew it; or this machine's clock is wrong)", t->host);
     case X509_V_ERR_CERT_NOT_YET_VALID:
-      return err_set(e, ERR_AUTH, "relay %s: its certificate is not valid yet (check this machine's clock)", t->host);
+      return err_set(e, ERR_AUTH, "its certificate for %s is not valid yet (check this machine's clock)", t->host);
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-      return err_set(e, ERR_AUTH, "relay %s: its certificate is from an unknown authority (give the authority's file, "
+      return err_set(e, ERR_AUTH, "its certificate for %s is from an unknown authority (give the authority's file, "
                                   "or use a token that carries its pin)", t->host);
     default:
       what = X509_verify_cert_error_string(t->hooks.verify_error);
-      return err_set(e, ERR_AUTH, "relay %s: its certificate cannot be trusted: %s (ask the relay's operator)",
+      return err_set(e, ERR_AUTH, "its certificate for %s cannot be trusted: %s (ask the relay's operator)",
                      t->host, what);
   }
 }
@@ -186,11 +186,12 @@ static enum tls_status fail_handshake(struct tls_conn *t, struct err *e) {
   } else if (reason >= ALERT_REASON_BASE && reason < ALERT_REASON_BASE + 256) {
     const char *alert = SSL_alert_desc_string_long(reason - ALERT_REASON_BASE);
     if (t->server != NULL) err_set(e, ERR_CLOSED, "TLS handshake: the peer refused it: %s", alert);
-    else err_set(e, ERR_CLOSED, "relay %s: the server there refused the TLS handshake: %s (check the address, and that the "
-                 "relay there has this name)", t->host, alert);
+    else err_set(e, ERR_CLOSED, "it refused the TLS handshake for %s: %s (check the address, and that the relay there has "
+                 "this name)", t->host, alert);
     ERR_clear_error();
   } else {
-    err_set(e, ERR_SYNTAX, "TLS handshake: %s", pem_openssl_reason());
+    err_set(e, ERR_SYNTAX, "TLS handshake: %s%s", pem_openssl_reason(),
+            t->server != NULL ? "" : " (check the address and port: what answers there seems not to speak TLS)");
   }
   return TLS_FAILED;
 }
@@ -201,8 +202,7 @@ static enum tls_status check_client_alpn(struct tls_conn *t, struct err *e) {
   if (t->server != NULL || (n == strlen(t->required_alpn) && memcmp(alpn, t->required_alpn, n) == 0)) return TLS_DONE;
   tls_conn_alert(t, ALERT_NO_APPLICATION_PROTOCOL);
   t->state = CONN_FAILED;
-  err_set(e, ERR_CLOSED, "relay %s: it does not speak %s (check the address: this is some other TLS server)", t->host,
-          t->required_alpn);
+  err_set(e, ERR_CLOSED, "it does not speak %s (check the address: this is some other TLS server)", t->required_alpn);
   return TLS_FAILED;
 }
 

@@ -166,7 +166,7 @@ def test_a_visitor_who_is_faster_than_the_app_waits_for_it(relay, agent, app, vi
     tunnel = agent(a, "--unencrypted")
     v = visit(tunnel)
     v.sendall(b"early")
-    assert f":{a.port} is not there yet" in tunnel.events.wait("warning")["text"]
+    assert f":{a.port}: it is not there yet" in tunnel.events.wait("warning")["text"]
     a.start()
     assert read_exactly(v, 5) == b"early"
     assert not tunnel.events.seen("warning")[1:]
@@ -180,7 +180,7 @@ def test_an_app_that_has_gone_is_a_failure_that_the_visitor_sees(relay, agent, a
     assert read_exactly(v, 1) == b"x"
     a.close()
     assert how_it_ends(visit(tunnel)) in (["reset"] if kind == "raw" else BROKEN[1:])
-    assert f":{a.port} refused" in tunnel.events.wait("warning")["text"], "the user is told which app does not answer"
+    assert f":{a.port}: it refused" in tunnel.events.wait("warning")["text"], "the user is told which app does not answer"
 
 
 def test_streams_leave_nothing_behind(relay, agent, app, visitor):

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from kit.app import echo
+from kit.app import echo, read_until_end, reset
 from kit.errors import expect_error
 from kit.process import ADIT, DEADLINE_S
 
@@ -50,12 +50,26 @@ def test_a_relay_whose_certificate_does_not_match(start_relay, box):
     """Another relay of the same name, with an authority of its own."""
     real, impostor = start_relay(), start_relay()
     line = expect_error(box.adit("forward", "8000", "--relay", impostor.dial, env={"ADIT_TOKEN": real.token()}), 1, "certificate")
-    assert "refused" not in line.split(": ", 2)[0]
+    assert "refused" not in line.split(": ", 2)[0] and line.count("relay 127") == 1 and "relay r1.test" not in line
 
 
 def test_a_relay_that_is_no_relay(relay, box, app):
     banner = app(lambda c: c.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n"))
     expect_error(box.adit("forward", "8000", "--relay", f"127.0.0.1:{banner.port}", env={"ADIT_TOKEN": relay.token()}), 1)
+
+
+def test_a_relay_that_speaks_no_tls(relay, box, app):
+    def speak(connection):
+        connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+        read_until_end(connection)
+    web = app(speak)
+    expect_error(box.adit("forward", "8000", "--relay", f"127.0.0.1:{web.port}", env={"ADIT_TOKEN": relay.token()}), 1,
+                 f"127.0.0.1:{web.port}", "check the address and port", "not to speak TLS")
+
+
+def test_a_relay_whose_name_leads_nowhere(relay, box):
+    line = expect_error(box.adit("forward", "8000", "--relay", "nowhere.invalid:443", env={"ADIT_TOKEN": relay.token()}), 1, "check the name")
+    assert line.count("nowhere.invalid") == 1
 
 
 def test_a_token_file_that_is_not_there(box):
@@ -229,6 +243,11 @@ def test_status_without_a_relay(box):
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         admin = "127.0.0.1:%d" % nobody.getsockname()[1]
     expect_error(box.adit("status", "--admin", admin), 1, admin)
+
+
+def test_status_of_something_that_hangs_up(box, app):
+    port = app(reset).port
+    expect_error(box.adit("status", "--admin", port), 1, f"status: 127.0.0.1:{port}: Connection reset by peer", "admin port")
 
 
 def test_a_domain_in_capital_letters(box):

@@ -1,4 +1,5 @@
 """Options of `adit forward` and `adit relay` that change what a visitor or an app sees."""
+import re
 import signal
 import socket
 import ssl
@@ -254,14 +255,15 @@ def test_an_app_whose_name_leads_nowhere_is_told(relay, agent, visitor):
     tunnel = agent("nowhere.invalid:80")
     v = visitor(tunnel)
     assert how_it_ends(v) in BROKEN
-    assert "nowhere.invalid" in tunnel.events.wait("warning")["text"]
+    text = tunnel.events.wait("warning")["text"]
+    assert re.fullmatch(r"app nowhere\.invalid:80: [^:]+ \(check the name, and that DNS works here\)", text), text
 
 
 def test_an_app_that_never_starts_is_not_waited_for_for_ever(relay, agent, app, visitor):
     tunnel = agent(app(started=False))
     assert how_it_ends(visitor(tunnel)) in BROKEN
-    assert "is not there yet" in tunnel.events.wait("warning")["text"]
-    assert "refused the connection" in tunnel.events.wait("warning")["text"]
+    for why in ("it is not there yet, a visitor waits for it", "it refused the connection"):
+        assert tunnel.events.wait("warning")["text"] == f"app 127.0.0.1:{tunnel.tunnel.port}: {why} (start it, or check the port)"
 
 
 def test_a_raw_port_is_plain_only_when_both_sides_say_so(start_relay, agent, app, visitor, wire):
