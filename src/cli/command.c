@@ -115,11 +115,11 @@ int command_main(int argc, char **argv, uint64_t start_us) {
   }
   argc--;
   argv++;
-  if (strcmp(argv[0], "--version") == 0) {
+  if (strcmp(argv[0], "--version") == 0 || (strcmp(argv[0], "version") == 0 && argc == 1)) {
     (void)puts("adit " ADIT_VERSION);
     return finish_output();
   }
-  if (strcmp(argv[0], "help") == 0 && argc > 1) {
+  if (strcmp(argv[0], "help") == 0 && argc > 1 && !asks_for_help(argv[1])) {
     argc--;
     argv++;
     int used;

@@ -70,7 +70,8 @@ static const struct option_row forward_rows[] = {
    .help = "With plain, and a relay that allows it, bytes of the raw port are not sealed between relay and agent "
            "(default: sealed)."},
   {.name = "json", .kind = OPTION_FLAG, AT(json),
-   .help = "Print events as JSON objects, one a line, and nothing else, to stdout."},
+   .help = "Print events as JSON objects, one a line, and nothing else, to stdout; with a command behind --, to "
+           "stderr, which is the command's as well."},
 };
 
 struct app {

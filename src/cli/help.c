@@ -4,7 +4,13 @@
 
 #include "cli/command.h"
 
-enum { HELP_COLUMNS = 80, HELP_INDENT = 26 };
+enum { HELP_COLUMNS = 80, HELP_INDENT = 26, HELP_TEXT_CAP = 1024 };
+
+static const char *help_text(const struct option_row *row, char out[HELP_TEXT_CAP]) {
+  bool many = row->many || row->kind == OPTION_LIST;
+  (void)snprintf(out, HELP_TEXT_CAP, "%s%s", row->help, many ? " May be given several times." : "");
+  return out;
+}
 
 /* Words from text, wrapped behind an indent; `column` is where the cursor stands. */
 static void put_wrapped(FILE *to, const char *text, size_t indent, size_t column) {
@@ -46,10 +52,10 @@ void options_help(const struct command *c, FILE *to) {
   for (size_t i = 0; i < c->options_n; i++) {
     const struct option_row *row = &c->options[i];
     if (row->hidden) continue;
-    bool many = row->many || row->kind == OPTION_LIST;
-    int column = fprintf(to, "  --%s%s%s%s", row->name, row->value != NULL ? " " : "",
-                         row->value != NULL ? row->value : "", many ? " ..." : "");
-    put_wrapped(to, row->help, HELP_INDENT, column > 0 ? (size_t)column + 1 : 0);
+    char text[HELP_TEXT_CAP];
+    int column = fprintf(to, "  --%s%s%s", row->name, row->value != NULL ? " " : "",
+                         row->value != NULL ? row->value : "");
+    put_wrapped(to, help_text(row, text), HELP_INDENT, column > 0 ? (size_t)column + 1 : 0);
   }
   (void)fputs("  --help", to);
   put_wrapped(to, "show this", HELP_INDENT, 9);
@@ -87,9 +93,9 @@ void options_help_mdoc(const struct command *c, FILE *to) {
       (void)fputs(" Ar ", to);
       put_mdoc_text(to, row->value);
     }
-    if (row->many || row->kind == OPTION_LIST) (void)fputs(" No ...", to);
     (void)fputc('\n', to);
-    put_mdoc_text(to, row->help);
+    char text[HELP_TEXT_CAP];
+    put_mdoc_text(to, help_text(row, text));
     (void)fputc('\n', to);
   }
   (void)fputs(".El\n", to);

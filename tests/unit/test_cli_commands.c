@@ -103,8 +103,11 @@ static void the_list_of_commands_contains_all(void **state) {
 static void the_version_is_one_line(void **state) {
   (void)state;
   struct said said;
-  assert_int_equal(run("--version", &said), 0);
-  assert_string_equal(said.out, "adit " ADIT_VERSION "\n");
+  static const char *const lines[] = {"--version", "version"};
+  for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+    assert_int_equal(run(lines[i], &said), 0);
+    assert_string_equal(said.out, "adit " ADIT_VERSION "\n");
+  }
 }
 
 static void help_is_found_by_both_words(void **state) {
@@ -112,6 +115,9 @@ static void help_is_found_by_both_words(void **state) {
   struct said one, other;
   assert_int_equal(run("help forward", &one), 0);
   assert_int_equal(run("forward -h", &other), 0);
+  assert_string_equal(one.out, other.out);
+  assert_int_equal(run("help --help", &one), 0);
+  assert_int_equal(run("help", &other), 0);
   assert_string_equal(one.out, other.out);
   assert_int_equal(run("help token", &one), 0);
   assert_non_null(strstr(one.out, "adit token create NAME"));
@@ -215,14 +221,14 @@ static void token_refuses_wrong_usage(void **state) {
                                                       "--max-tunnels 1)\n");
   assert_refused("token create a --expires soon", 2, "--expires soon: not a duration (write a number and a unit: "
                                                      "250ms, 10s, 5m, 2h, 30d)\n");
+  assert_refused("token create a --expires 5", 2, "--expires 5: not a duration (write a number and a unit: 250ms, 10s, "
+                                                  "5m, 2h, 30d)\n");
   assert_refused("token create a --expires 40000d", 2, "--expires 40000d: out of range (it may be from 1s to 36500d)\n");
   assert_refused("token create a --domain A.test", 2, "--domain: A.test: has capital letters (write it in lower case)\n");
   assert_refused("token list --state /dev/null", 1, "state folder /dev/null: it is not a folder (choose another with "
                                                     "--state)\n");
   assert_refused("token list --state /nonexistent", 1, "state folder /nonexistent: no relay has run with it (give the "
                                                        "relay's with --state)\n");
-  assert_refused("token create a --expires 5", 2, "--expires 5: not a duration (write a number and a unit: 250ms, 10s, "
-                                                  "5m, 2h, 30d)\n");
   assert_refused("token create a --state /nonexistent --relay r1.test:443", 1,
                  "state folder /nonexistent: no relay has run with it (give the relay's folder with --state, or, before "
                  "the relay's first run, its name with --domain r1.example.com)\n");

@@ -197,6 +197,24 @@ static void help_contains_every_option_but_hidden_ones(void **state) {
   free(text);
 }
 
+/* Dots behind a value would read as several values behind one option. */
+static void what_may_be_given_several_times_is_said_in_words(void **state) {
+  (void)state;
+  void (*const put[])(const struct command *c, FILE *to) = {options_help, options_help_mdoc};
+  for (size_t i = 0; i < ARRAY_LEN(put); i++) {
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    put[i](&command, f);
+    (void)fclose(f);
+    const char *said = strstr(text, "May be given several times.");
+    assert_non_null(said);
+    assert_null(strstr(said + 1, "May be given"));
+    assert_null(strstr(text, "..."));
+    free(text);
+  }
+}
+
 static void the_manual_page_list_is_escaped(void **state) {
   (void)state;
   static const struct option_row odd[] = {{.name = "a-b", .value = "X", .kind = OPTION_TEXT,
@@ -292,6 +310,7 @@ int main(void) {
     cmocka_unit_test(lists_and_words_are_bounded),
     cmocka_unit_test(secrets_are_wiped_from_the_argument_list),
     cmocka_unit_test(help_contains_every_option_but_hidden_ones),
+    cmocka_unit_test(what_may_be_given_several_times_is_said_in_words),
     cmocka_unit_test(the_manual_page_list_is_escaped),
     cmocka_unit_test(a_file_sets_what_flags_set),
     cmocka_unit_test(a_flag_wins_over_the_file),
