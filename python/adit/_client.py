@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Path = Union[str, "os.PathLike[str]", None]
 
 log = logging.getLogger("adit")
+JOIN_S = 1.0  # how long close() waits for the event thread: a log handler may want a lock that the closing thread has
 _LEVELS = {
     _adit.EVENT_OPEN: logging.DEBUG,
     _adit.EVENT_RECONNECTING: logging.WARNING,
@@ -35,12 +36,20 @@ _LEVELS = {
 
 
 class _State:
-    """What a client's threads share, its event thread among them, which must not keep the client itself alive."""
+    """What a client's threads share, its event thread among them, which must not keep the client itself alive. Without
+    a lock, which a signal's handler or a forked child could find taken: each step is one of the interpreter's own."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.was_open = self.warned = False
+        self.was_open = False
         self.tunnels: set[_adit.Tunnel] = set()
+        self._warnings = [None]
+
+    def take_warning(self) -> bool:
+        """Whether it is still to be warned of, which whoever asks first does."""
+        try:
+            return self._warnings.pop() is None
+        except IndexError:
+            return False
 
 
 def _tell_events(core: _adit.Client, state: _State) -> None:
@@ -96,7 +105,10 @@ class Client:
         self._end = weakref.finalize(self, core.close)
         self._end.atexit = False
         _clients.add(self)
-        self._teller.start()  # last: interrupted in here, it ends with what nobody holds any more
+        # Last: interrupted in here, it ends with what nobody holds any more. When the interpreter ends the thread cannot
+        # be had: then there is only no log.
+        with contextlib.suppress(RuntimeError):
+            self._teller.start()
 
     @property
     def relay(self) -> str | None:
@@ -131,11 +143,10 @@ class Client:
             if self._end.detach() is not None:
                 self._core.close()
                 if self._teller is not threading.current_thread() and self._teller.is_alive():
-                    self._teller.join()
+                    self._teller.join(JOIN_S)
 
     def _finish(self, drain_ms: int) -> None:
-        with self._state.lock:
-            tunnels = list(self._state.tunnels)
+        tunnels = list(self._state.tunnels)
         end = time.monotonic() + drain_ms / 1000
         for wait in (False, True):  # all of them let nobody in before one is waited for
             for tunnel in tunnels:

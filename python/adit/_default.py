@@ -11,7 +11,7 @@ from ._client import Client
 
 class _Shared:
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal's handler may come here in the thread that has it
         self.client: Client | None = None
         self.users = 0
 
@@ -31,7 +31,9 @@ def default_client() -> Client:
     """The shared client, with one user more: release() it."""
     with _shared.lock:
         if _shared.client is None or _shared.client.closed:
-            _shared.client, _shared.users = Client(), 0
+            made = Client()
+            if _shared.client is None or _shared.client.closed:  # else a handler has made another meanwhile
+                _shared.client, _shared.users = made, 0
         _shared.users += 1
         return _shared.client
 

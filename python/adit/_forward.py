@@ -17,7 +17,7 @@ from ._tunnel import Tunnel
 from .exception import AuthError, ClosedError, EmbeddedRelayWarning, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     Words = Union[str, Sequence[str]]
@@ -43,6 +43,32 @@ def _words(name: str, given: Words) -> list[str]:
     if not all(isinstance(word, str) for word in words):
         raise InvalidError(f"{name}: {given!r} is neither a string nor a list of strings")
     return words
+
+
+class _Opening:
+    """One time that a tunnel is opened and closed, by whatever threads. Each step is one of the interpreter's own, such
+    as a pop: there is no lock that a signal's handler, in the same thread, or a forked child could find taken."""
+
+    def __init__(self) -> None:
+        self.tunnel: list[tuple[_adit.Tunnel, Client]] = []  # closed by whoever pops it
+        self.client: list[Client] = []  # likewise released
+        self._outcome: dict[str, bool] = {}
+
+    def settle(self, opened: bool) -> bool:
+        """Whether it has opened, or was given up before: the first to say so decides."""
+        return self._outcome.setdefault("opened", opened)
+
+    @property
+    def given_up(self) -> bool:
+        return not self._outcome.get("opened", True)
+
+    def give_up(self) -> bool:
+        """Calls whoever opens it back, who then closes it. False when that is too late: it is open."""
+        if self.settle(False):
+            return False
+        for core, _ in list(self.tunnel):
+            core.stop_waiting()
+        return True
 
 
 class Forward:
@@ -74,26 +100,23 @@ class Forward:
         self._allow, self._alpn, self._keep = _words("allow", allow), ",".join(_words("alpn", alpn)) or None, keep
         self._drain_ms, self._timeout_ms = to_ms("drain", drain), to_ms("timeout", timeout)
         self._given = client
-        self._lock = threading.Lock()
-        self._core: _adit.Tunnel | None = None
-        self._client: Client | None = None
-        self._entered = self._opened = self._cancelled = False
+        self._openings: dict[str, _Opening] = {}  # at most one
 
     # --- opening and closing, in whatever thread ---
 
-    def _begin(self) -> None:
-        with self._lock:
-            if self._entered:
-                raise InvalidError(f"port {self._port}: this tunnel is open already (call forward() again for another)")
-            self._entered, self._opened, self._cancelled = True, False, False
+    def _begin(self) -> _Opening:
+        opening = _Opening()
+        if self._openings.setdefault("now", opening) is not opening:
+            raise InvalidError(f"port {self._port}: this tunnel is open already (call forward() again for another)")
+        return opening
 
-    def _open(self) -> tuple[Tunnel, str | None]:
-        """Between _begin() and _close(): the tunnel, and a warning for whoever opens it. Leaves nothing open when it
-        fails."""
+    def _open(self, opening: _Opening) -> tuple[Tunnel, str | None]:
+        """The tunnel, and a warning for whoever opens it. Leaves nothing open when it fails."""
         try:
-            client = self._client = self._given if self._given is not None else default_client()
+            client = self._given if self._given is not None else default_client()
+            opening.client.append(client)
             with translated():
-                core = self._core = client._core.forward(
+                core = client._core.forward(
                     str(self._port),
                     self._unencrypted,
                     self._h2,
@@ -102,21 +125,20 @@ class Forward:
                     self._allow,
                     self._keep,
                 )
-            with client._state.lock:
-                client._state.tunnels.add(core)
-            if self._cancelled:
+            opening.tunnel.append((core, client))
+            client._state.tunnels.add(core)
+            if opening.given_up:  # and closed, it may be, just before the line above
+                client._state.tunnels.discard(core)
+            else:
+                with translated(conflict=ClosedError):
+                    core.wait_open(self._timeout_ms, client._state.was_open)
+                    host, port, tcp_host, tcp_port = core.addresses()
+                    ca_file = client._core.ca_file()
+                client._state.was_open = True
+            if not opening.settle(True):
                 raise ClosedError(f"port {self._port}: closed before it was open")
-            with translated(conflict=ClosedError):
-                core.wait_open(self._timeout_ms, client._state.was_open)
-                host, port, tcp_host, tcp_port = core.addresses()
-                ca_file = client._core.ca_file()
-            client._state.was_open = True
-            with self._lock:
-                if self._cancelled:
-                    raise ClosedError(f"port {self._port}: closed before it was open")
-                self._opened = True
         except BaseException as error:
-            self._close(0, refused=isinstance(error, AuthError))
+            self._close(opening, 0, refused=isinstance(error, AuthError))
             raise
         if ca_file is None:
             return Tunnel(host, port, tcp_host or "", tcp_port), None
@@ -125,64 +147,55 @@ class Forward:
 
     @staticmethod
     def _warning(client: Client, ca_file: str) -> str | None:
-        with client._state.lock:
-            if client._state.warned:
-                return None
-            client._state.warned = True
+        if not client._state.take_warning():
+            return None
         return (
             "no token is configured, so this URL works on this machine only, through a relay that is part of this "
             f"process (set ADIT_TOKEN for public addresses; to trust the relay: curl --cacert {ca_file})"
         )
 
-    def _close(self, drain_ms: int, refused: bool = False) -> None:
-        with self._lock:
-            core, client, opened = self._core, self._client, self._opened
-            self._core = self._client = None
-            self._opened = False
+    def _close(self, opening: _Opening, drain_ms: int, refused: bool = False) -> None:
+        opened = opening.settle(False)
         try:
-            if core is not None:
+            for core, client in _taken(opening.tunnel):
                 _end(core, client, drain_ms)
         finally:
-            self._entered = False
-            if client is not None and self._given is None:
-                release(client, failed=refused or not (opened or client._state.was_open))
-
-    def _cancel(self) -> bool:
-        """Calls _open() back, which then closes by itself. True when that was too late: the tunnel is open."""
-        with self._lock:
-            self._cancelled = True
-            if self._core is not None and not self._opened:
-                self._core.stop_waiting()
-            return self._opened
+            if self._openings.get("now") is opening:
+                self._openings.clear()
+            for client in _taken(opening.client):
+                if self._given is None:
+                    release(client, failed=refused or not (opened or client._state.was_open))
 
     # --- with ---
 
     def __enter__(self) -> Tunnel:
-        self._begin()
-        tunnel, warning = self._open()
+        opening = self._begin()
+        tunnel, warning = self._open(opening)
         try:
             if warning is not None:
                 warnings.warn(warning, EmbeddedRelayWarning, stacklevel=2)
         except BaseException:  # warnings may be errors
-            self._close(0)
+            self._close(opening, 0)
             raise
         return tunnel
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close(self._drain_ms)
+        opening = self._openings.get("now")
+        if opening is not None:
+            self._close(opening, self._drain_ms)
 
     # --- async with: what waits does so in a thread of its own, since the event loop's may all be busy with what uses
     # the tunnel ---
 
     async def __aenter__(self) -> Tunnel:
-        self._begin()
-        opening = _in_thread(self._open)
+        opening = self._begin()
+        opened = _in_thread(self._open, opening)
         try:
-            tunnel, warning = await asyncio.shield(opening)
+            tunnel, warning = await asyncio.shield(opened)
         except asyncio.CancelledError:
-            closing = _in_thread(self._close, 0) if self._cancel() else opening
+            closing = opened if opening.give_up() else _in_thread(self._close, opening, 0)
             with contextlib.suppress(Exception):
                 await asyncio.shield(closing)  # cancelled again, it closes without being waited for
             raise
@@ -190,34 +203,42 @@ class Forward:
             if warning is not None:
                 warnings.warn(warning, EmbeddedRelayWarning, stacklevel=2)
         except BaseException:
-            await _in_thread(self._close, 0)
+            await _in_thread(self._close, opening, 0)
             raise
         return tunnel
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        core = self._core
-        closing = _in_thread(self._close, self._drain_ms)
+        opening = self._openings.get("now")
+        if opening is None:
+            return
+        draining = list(opening.tunnel)
+        closing = _in_thread(self._close, opening, self._drain_ms)
         try:
             await asyncio.shield(closing)
         except asyncio.CancelledError:
-            if core is not None:
+            for core, _ in draining:
                 core.stop_waiting()
             await asyncio.shield(closing)
             raise
 
 
-def _end(core: _adit.Tunnel, client: Client | None, drain_ms: int) -> None:
+def _taken(some: list[_T]) -> Iterator[_T]:
+    """Each of them, for one caller alone."""
+    with contextlib.suppress(IndexError):
+        while True:
+            yield some.pop()
+
+
+def _end(core: _adit.Tunnel, client: Client, drain_ms: int) -> None:
     try:
         if drain_ms:
             with contextlib.suppress(_adit.Failure):
                 core.finish(drain_ms)
     finally:
         core.close()
-        if client is not None:
-            with client._state.lock:
-                client._state.tunnels.discard(core)
+        client._state.tunnels.discard(core)
 
 
 def _in_thread(call: Callable[..., _T], *args: object) -> asyncio.Future[_T]:

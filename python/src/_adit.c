@@ -3,7 +3,8 @@
  * The hard thing is the end of an object: the library forbids to free one while another thread uses it, and Python programs do
  * just that. So each object counts the calls that are inside the library; close() turns new ones away, calls back those that
  * wait, and frees only when the last has left. The counts are touched under the GIL and the mutex, which is held for no wait
- * but that one. After fork() the child touches neither: its copies tell of threads that it does not have, one of which may have
+ * but that one. Whoever runs Python code, a signal's handler above all, is not counted meanwhile: it may close the very object that
+ * its thread waits for. After fork() the child touches neither: its copies tell of threads that it does not have, one of which may have
  * held the mutex. */
 #include <Python.h>
 #include <errno.h>
@@ -97,21 +98,21 @@ struct tunnel {
 
 static PyObject *client_type, *tunnel_type;
 
+static bool client_is_closing(const struct client *self) {
+  return self->handle == NULL || self->guard.closing;
+}
+
 static bool client_enter(struct client *self) {
   if (guard_is_foreign(&self->guard)) {
     fail(ADIT_EFORKED, "this client belongs to the process that made it (call forward() or adit.Client() anew after fork)");
     return false;
   }
-  if (self->handle == NULL || self->guard.closing) {
+  if (client_is_closing(self)) {
     fail(ADIT_ECLOSED, "the client was closed");
     return false;
   }
   guard_enter(&self->guard);
   return true;
-}
-
-static bool tunnel_is_closing(const struct tunnel *self) {
-  return self->guard.closing || self->client->guard.closing;
 }
 
 static bool tunnel_enter(struct tunnel *self) {
@@ -278,18 +279,17 @@ static PyObject *client_next_event(PyObject *object, PyObject *none) {
   struct client *self = (struct client *)object;
   struct adit_event event;
   int r = 0;
-  if (!client_enter(self)) return NULL;
-  struct pollfd fds[] = {{.fd = adit_event_fd(self->handle), .events = POLLIN}, {.fd = self->wake_fd, .events = POLLIN}};
-  while (r == 0 && !self->guard.closing) {
+  while (r == 0) {
+    if (client_is_closing(self)) Py_RETURN_NONE;
+    if (!client_enter(self)) return NULL;
+    struct pollfd fds[] = {{.fd = adit_event_fd(self->handle), .events = POLLIN}, {.fd = self->wake_fd, .events = POLLIN}};
     Py_BEGIN_ALLOW_THREADS
     r = poll(fds, 2, -1) < 0 && errno != EINTR ? ADIT_ESYSTEM : adit_next_event(self->handle, &event, 0);
     Py_END_ALLOW_THREADS
-    if (r == 0 && PyErr_CheckSignals() != 0) break;
+    guard_leave(&self->guard);
+    if (r == 0 && PyErr_CheckSignals() != 0) return NULL;   /* which may also collect garbage, and so close a client */
   }
-  guard_leave(&self->guard);
-  if (PyErr_Occurred()) return NULL;
   if (r < 0) return fail(r, adit_error(NULL));
-  if (r == 0) Py_RETURN_NONE;
   return Py_BuildValue("(iizN)", (int)event.kind, event.error, event.reason,
                        PyUnicode_DecodeUTF8(event.text, (Py_ssize_t)strlen(event.text), "replace"));
 }
@@ -353,17 +353,19 @@ out:
 
 typedef int (*wait_fn)(struct adit_tunnel *tunnel, int timeout_ms);
 
-/* Waits in slices, and looks for signals between them: the result, or ADIT_ETIMEDOUT at the end of time or when the tunnel closes, or
- * a Python error. What `ignored` says is no reason to give up before the end of time. */
-static int tunnel_wait(struct tunnel *self, wait_fn wait, unsigned long timeout_ms, int ignored) {
-  int code = ADIT_ETIMEDOUT;
+/* Waits in slices, and looks for signals between them: true and the result, ADIT_ETIMEDOUT at the end of time; false with a Python
+ * error when a signal raised one, or the tunnel closes. What `ignored` says is no reason to give up before the end of time. */
+static bool tunnel_wait(struct tunnel *self, wait_fn wait, unsigned long timeout_ms, int ignored, int *code) {
   for (unsigned long waited = 0;; waited += WAIT_SLICE_MS) {
     unsigned long left = timeout_ms > waited ? timeout_ms - waited : 0;
+    if (!tunnel_enter(self)) return false;
+    struct adit_tunnel *handle = self->handle;   /* which close() takes as it begins, and frees when we have left */
     Py_BEGIN_ALLOW_THREADS
-    code = wait(self->handle, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
+    *code = wait(handle, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
     Py_END_ALLOW_THREADS
-    if (code != ADIT_ETIMEDOUT && (code == 0 || code != ignored)) return code;
-    if (left <= WAIT_SLICE_MS || tunnel_is_closing(self) || PyErr_CheckSignals() != 0) return code;
+    tunnel_leave(self);
+    if (*code == 0 || (*code != ADIT_ETIMEDOUT && *code != ignored) || left <= WAIT_SLICE_MS) return true;
+    if (PyErr_CheckSignals() != 0) return false;
   }
 }
 
@@ -371,26 +373,21 @@ static int tunnel_wait(struct tunnel *self, wait_fn wait, unsigned long timeout_
 static PyObject *tunnel_wait_open(PyObject *object, PyObject *args) {
   struct tunnel *self = (struct tunnel *)object;
   unsigned long timeout_ms;
-  int patient;
-  if (!PyArg_ParseTuple(args, "kp", &timeout_ms, &patient) || !tunnel_enter(self)) return NULL;
-  int code = tunnel_wait(self, adit_wait_open, timeout_ms, patient ? ADIT_EUNREACHABLE : 0);
-  if (PyErr_Occurred()) code = 0;
-  else if (code != 0 && tunnel_is_closing(self)) fail(ADIT_ECLOSED, "the tunnel was closed before it was open");
-  else if (code == ADIT_ETIMEDOUT) fail(code, "the relay has not answered in time (is it an adit relay? timeout= gives it more time)");
-  else if (code != 0) fail(code, adit_error(NULL));
-  tunnel_leave(self);
-  if (PyErr_Occurred()) return NULL;
-  Py_RETURN_NONE;
+  int patient, code;
+  if (!PyArg_ParseTuple(args, "kp", &timeout_ms, &patient)) return NULL;
+  if (!tunnel_wait(self, adit_wait_open, timeout_ms, patient ? ADIT_EUNREACHABLE : 0, &code)) return NULL;
+  if (code == 0) Py_RETURN_NONE;
+  if (code == ADIT_ETIMEDOUT) return fail(code, "the relay has not answered in time (is it an adit relay? timeout= gives it more time)");
+  return fail(code, adit_error(NULL));
 }
 
 /* finish(timeout_ms) -> whether all visitors have left */
 static PyObject *tunnel_finish(PyObject *object, PyObject *args) {
   struct tunnel *self = (struct tunnel *)object;
   unsigned long timeout_ms;
-  if (!PyArg_ParseTuple(args, "k", &timeout_ms) || !tunnel_enter(self)) return NULL;
-  int code = tunnel_wait(self, adit_tunnel_finish, timeout_ms, 0);
-  tunnel_leave(self);
-  return PyErr_Occurred() ? NULL : PyBool_FromLong(code == 0);
+  int code;
+  if (!PyArg_ParseTuple(args, "k", &timeout_ms) || !tunnel_wait(self, adit_tunnel_finish, timeout_ms, 0, &code)) return NULL;
+  return PyBool_FromLong(code == 0);
 }
 
 /* addresses() -> (host, port, tcp_host or None, tcp_port) */

@@ -101,7 +101,7 @@ def test_cancelling_while_it_opens(token, silent, busy_executor):
         assert not opening.done()
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(opening, 0.05)
-        assert f._core is None and not f._entered and not client._state.tunnels
+        assert not f._openings and not client._state.tunnels
         ticking.cancel()
         release.set()
         if busy_executor:
@@ -253,6 +253,122 @@ def test_ctrl_c_while_it_opens(script, token, silent):
     program.out.wait(lambda line: line == "now")
     program.kill(signal.SIGINT)
     assert ended(program).endswith("interrupted set()")
+
+
+CLOSED_BY_A_HANDLER = """
+import os, signal, sys, threading
+from adit import forward, Client
+from adit.exception import ClosedError
+client = Client(sys.argv[1], relays=[sys.argv[2]])
+opening = forward(8000, client=client, timeout=100)
+signal.signal(signal.SIGTERM, lambda *_: WHAT)
+def send():
+    while not client._state.tunnels:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=send).start()
+try:
+    opening.__enter__()
+except ClosedError as e:
+    print("closed:", e)
+client.close()
+"""
+
+
+@pytest.mark.parametrize("what", ["client.close()", "client.close(drain=5)", "opening.__exit__(None, None, None)"])
+def test_a_signals_handler_that_closes_it_while_it_opens(script, token, silent, what):
+    program = script(CLOSED_BY_A_HANDLER.replace("WHAT", what), token, f"127.0.0.1:{silent.port}")
+    assert "closed: " in ended(program)
+
+
+CLOSED_WHILE_IT_DRAINS = """
+import signal, sys
+from adit import forward, Client
+client = Client()
+signal.signal(signal.SIGTERM, lambda *_: client.close())
+with forward(int(sys.argv[1]), client=client, drain=1000) as tunnel:
+    print(tunnel.host, tunnel.port)
+    sys.stdin.readline()
+print("left")
+"""
+
+
+def test_a_signals_handler_that_closes_the_client_while_it_drains(script, token, app, relay, visitor):
+    program = script(CLOSED_WHILE_IT_DRAINS, str(app(echo).port), token=token, stdin=subprocess.PIPE)
+    tunnel = started(program)
+    v = visitor(tunnel)
+    v.sendall(b"x")
+    assert read_exactly(v, 1) == b"x"
+    program.popen.stdin.close()
+    assert is_gone(relay, visitor, tunnel)  # the drain has begun
+    program.kill(signal.SIGTERM)
+    assert ended(program).endswith("left")
+
+
+AT_EACH_LINE = """
+import os, sys, threading
+import adit
+from adit import forward, Client
+from adit.exception import Error
+folder = os.path.dirname(adit.__file__)
+
+class AtLine:
+    # Calls something between two lines of the package, the nth that come by.
+    def __init__(self, n, call):
+        self.left, self.call = n, call
+    def __call__(self, frame, event, arg):
+        if os.path.dirname(frame.f_code.co_filename) != folder:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                self.call()
+        return self
+
+def closes(client, f):
+    f.__exit__(None, None, None)
+    with forward(8001):
+        pass
+    client.close(drain=0.01)
+
+def forks(client, f):
+    def other_thread():
+        if (pid := os.fork()) == 0:
+            closes(client, f)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    thread = threading.Thread(target=other_thread)
+    thread.start()
+    thread.join()
+
+n, reached = 0, True
+while reached:
+    n += STEP
+    client = Client()
+    f = forward(8000, client=client, drain=0.01)
+    at = AtLine(n, lambda: WHAT(client, f))
+    sys.settrace(at)
+    try:
+        with f:
+            pass
+        with forward(8002):
+            pass
+        client.close()
+    except Error:
+        pass
+    finally:
+        sys.settrace(None)
+    reached = at.left <= 0
+    client.close()
+    assert not f._openings and not client._state.tunnels, n
+print("lines", n)
+"""
+
+
+@pytest.mark.parametrize(("what", "step"), [("closes", 1), ("forks", 3)])
+def test_no_line_of_the_package_is_a_bad_one_for_a_handler_or_a_fork(script, token, what, step):
+    program = script(AT_EACH_LINE.replace("WHAT", what).replace("STEP", str(step)), token=token)
+    assert int(ended(program).split()[-1]) > 60
 
 
 IN_THE_BLOCK = """
