@@ -105,8 +105,8 @@ class Client:
         self._end = weakref.finalize(self, core.close)
         self._end.atexit = False
         _clients.add(self)
-        # Last: interrupted in here, it ends with what nobody holds any more. When the interpreter ends the thread cannot
-        # be had: then there is only no log.
+        # Last: interrupted in here, it ends with what nobody holds any more. The thread cannot be had when the
+        # interpreter ends: then there is only no log.
         with contextlib.suppress(RuntimeError):
             self._teller.start()
 

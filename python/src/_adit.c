@@ -502,8 +502,10 @@ PyMODINIT_FUNC PyInit__adit(void) {
     PyErr_SetString(PyExc_ImportError, "OpenSSL could not be initialised");
     return NULL;
   }
-  /* The first of these finds all algorithms, which takes 2 ms: here, rather than in the first forward(). */
+  /* The first of these finds all algorithms, which takes 2 ms: here, rather than in the first forward(). And this thread may end while
+   * another forks, so it leaves nothing that is to be given back then. */
   SSL_CTX_free(SSL_CTX_new(TLS_client_method()));
+  OPENSSL_thread_stop();
   PyObject *module = PyModule_Create(&module_definition);
   if (module == NULL) return NULL;
   failure = PyErr_NewException("adit._adit.Failure", NULL, NULL);

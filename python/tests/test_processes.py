@@ -98,6 +98,40 @@ def test_fork_while_a_client_connects(script, token, app):
     ended(script(AT_ONCE, str(app(echo).port), token=token))
 
 
+THREADS_THAT_END = """
+import os, sys, threading, time
+from adit import Client, forward
+FORKS, SECONDS = 400, 8
+going = True
+def once(port):
+    with Client() as client, forward(port, client=client):
+        pass
+def work(port):
+    while going:
+        thread = threading.Thread(target=once, args=(port,))
+        thread.start()
+        thread.join()
+workers = [threading.Thread(target=work, args=(8000 + n,)) for n in range(3)]
+for worker in workers:
+    worker.start()
+end = time.monotonic() + SECONDS
+for _ in range(FORKS):
+    if time.monotonic() > end:
+        break
+    if (pid := os.fork()) == 0:
+        with Client() as client, forward(9000, client=client):
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+going = False
+"""
+
+
+def test_fork_while_threads_end_that_had_a_client(script, token):
+    """OpenSSL frees what it has for a thread as that ends, under a lock that the child would find taken. A matter of
+    luck for a single fork."""
+    ended(script(THREADS_THAT_END, token=token))
+
+
 WORKERS = """
 import multiprocessing, sys
 from adit import forward, Client

@@ -229,7 +229,7 @@ static void *client_thread(void *arg) {
     if (c->embedded == NULL) client_embedded_failed(c, &e);
   }
   loop_run(c->loop);
-  fork_gate_leave();
+  fork_gate_leave_at_end();
   return NULL;
 }
 
@@ -268,7 +268,7 @@ static void client_free(struct adit_client *c) {
     tunnel_free(t);
   }
   tls_client_free(c->tls);
-  fork_gate_leave();
+  fork_gate_leave_host();
   if (c->events.fd >= 0) events_free(&c->events);
   free(c->choices);
   setup_free(&c->setup);
@@ -343,7 +343,7 @@ int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
     descriptors_add(&c->descriptors, loop_epoll_fd(c->loop));
     r = client_spawn(c, e);
   }
-  fork_gate_leave();
+  fork_gate_leave_host();
   if (r != 0) {
     client_free(c);
     return r;

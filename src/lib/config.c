@@ -43,7 +43,7 @@ int adit_config_add_token(struct adit_config *config, const char *token) {
   if (config == NULL || token == NULL) return config_null();
   fork_gate_enter();
   int r = setup_add_token(&config->setup, token, &config->err);
-  fork_gate_leave();
+  fork_gate_leave_host();
   return config_result(config, r, ADIT_ECONFIG);
 }
 
@@ -112,7 +112,7 @@ int adit_config_load(struct adit_config *config, int *found) {
   int r = config_load_environment(config);
   if (r == 0) r = user_file_load(&f, &config->err);
   if (r == 0 && (r = config_apply_file(config, &f)) != 0) config_name_file(config);
-  fork_gate_leave();
+  fork_gate_leave_host();
   user_file_free(&f);
   if (found != NULL) *found = config->setup.tokens_n > 0;
   return config_result(config, r, ADIT_ECONFIG);
