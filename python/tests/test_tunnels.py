@@ -68,6 +68,16 @@ def test_a_relay_that_cannot_be_reached(token):
         pass
 
 
+def test_a_relay_that_comes_back_is_found_by_the_next_tunnel(client, relay):
+    relay.process.kill()
+    relay.process.wait()
+    with pytest.raises(RemoteError), forward(8000, client=client):
+        pass
+    relay.restart()
+    with forward(8000, client=client):
+        pass
+
+
 def test_a_relay_that_does_not_answer(token, silent):
     with adit.Client(token, relays=[f"127.0.0.1:{silent.port}"]) as client:
         with (

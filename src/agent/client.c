@@ -45,6 +45,7 @@ int client_errno_of_refusal(enum refusal r) {
 static void client_set_trouble(struct adit_client *c, int code, const char *text) {
   pthread_mutex_lock(&c->lock);
   c->trouble.code = code;
+  c->troubles++;
   snprintf(c->trouble.text, sizeof c->trouble.text, "%s", text);
   pthread_cond_broadcast(&c->changed);
   pthread_mutex_unlock(&c->lock);
@@ -86,6 +87,11 @@ void client_connect(struct adit_client *c) {
     return;
   c->race = race_start(c);
   if (c->race == NULL) client_retry_later(c);
+}
+
+void client_connect_now(struct adit_client *c) {
+  loop_timer_stop(&c->retry);
+  client_connect(c);
 }
 
 void client_race_again(struct adit_client *c) {
@@ -131,6 +137,9 @@ void client_race_lost(struct adit_client *c, const struct err *e) {
 void client_link_welcomed(struct adit_client *c, const char *relay) {
   if (atomic_load(&c->relay_name) == NULL) atomic_store(&c->relay_name, strdup(relay));
   c->warned[0] = '\0';
+  pthread_mutex_lock(&c->lock);
+  c->trouble.code = 0;
+  pthread_mutex_unlock(&c->lock);
   for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
   LIST_FOREACH(&c->tunnels, it) {
     struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);

@@ -47,6 +47,7 @@ struct adit_client {
   pthread_cond_t changed;
   struct list handles;             /* of adit_tunnel.handle: every tunnel that the host has not closed */
   struct trouble trouble;
+  unsigned troubles;               /* how many there have been: whoever asks wants to hear of none older than itself */
   uint32_t next_tunnel_id;
   _Atomic(char *) relay_name, ca_path;   /* set once */
 
@@ -74,6 +75,8 @@ void client_close(struct adit_client *c, uint32_t drain_ms);
 
 /* What the parts report. */
 void client_connect(struct adit_client *c);                /* fine when already connected or connecting */
+/* The same without the pause that follows a failure: somebody asks anew. */
+void client_connect_now(struct adit_client *c);
 bool client_one_relay(const struct adit_client *c);         /* all choices are addresses of one relay */
 void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path);

@@ -90,6 +90,7 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
   }
   if (r == 0) {
     t->id = ++c->next_tunnel_id;
+    t->troubles_before = c->troubles;
     list_push_tail(&c->handles, &t->handle);
   }
   pthread_mutex_unlock(&c->lock);
@@ -189,7 +190,7 @@ void tunnel_attach(struct adit_tunnel *t) {
   if (c->failed) tunnel_fail(t, c->trouble.code, "refused", c->trouble.text);
   if (t->state == TUNNEL_ENDED) return;
   if (t->app_addrs_n == 0) tunnel_app_lookup(t);   /* ahead of the first visitor */
-  client_connect(c);
+  client_connect_now(c);
   if (link_takes_binds(c->link)) {
     link_bind(c->link, t);
     link_flush(c->link);

@@ -51,6 +51,7 @@ struct adit_tunnel {
   /* Under client->lock. */
   struct list handle;
   bool open, ended, gone;
+  unsigned troubles_before;        /* of the client's: they are not this tunnel's */
   bool finish_posted, finished;    /* tunnel_finish was called; and the last stream has ended */
   struct trouble end;
 

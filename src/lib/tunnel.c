@@ -112,6 +112,11 @@ static struct timespec deadline_of(int timeout_ms) {
   return t;
 }
 
+/* Under the client's lock. */
+static int trouble_code(const struct adit_tunnel *t) {
+  return t->client->troubles == t->troubles_before ? 0 : t->client->trouble.code;
+}
+
 int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
   int r = handle_check_tunnel(tunnel);
   if (r != 0) return r;
@@ -119,12 +124,12 @@ int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
   struct timespec deadline = deadline_of(timeout_ms < 0 ? 0 : timeout_ms);
   int waited = 0;
   pthread_mutex_lock(&c->lock);
-  while (!tunnel->open && !tunnel->ended && waited != ETIMEDOUT && c->trouble.code != ADIT_EAUTH)
+  while (!tunnel->open && !tunnel->ended && waited != ETIMEDOUT && trouble_code(tunnel) != ADIT_EAUTH)
     waited = timeout_ms < 0 ? pthread_cond_wait(&c->changed, &c->lock)
                             : pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
   if (tunnel->open) r = 0;
   else if (tunnel->ended) r = error_set(tunnel->end.code, "%s", tunnel->end.text);
-  else if (c->trouble.code != 0) r = error_set(c->trouble.code, "%s", c->trouble.text);
+  else if (trouble_code(tunnel) != 0) r = error_set(c->trouble.code, "%s", c->trouble.text);
   else r = error_set(ADIT_ETIMEDOUT, "the tunnel has not opened within %d ms", timeout_ms);
   pthread_mutex_unlock(&c->lock);
   return r;
