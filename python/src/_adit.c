@@ -43,19 +43,25 @@ struct guard {
   pthread_cond_t left;
   unsigned users;
   bool closing;
-  pid_t owner;
+  unsigned owner;                  /* forks at that time */
 };
+
+/* How many forks lie between the first process and this one. A pid would not do: a parent and its child may both be number 1, each of
+ * a PID namespace. */
+static unsigned forks;
+
+static void count_fork(void) { forks++; }
 
 static void guard_init(struct guard *g) {
   pthread_mutex_init(&g->lock, NULL);
   pthread_cond_init(&g->left, NULL);
   g->users = 0;
   g->closing = false;
-  g->owner = getpid();
+  g->owner = forks;
 }
 
 static bool guard_is_foreign(const struct guard *g) {
-  return g->owner != getpid();
+  return g->owner != forks;
 }
 
 static void guard_enter(struct guard *g) {
@@ -232,7 +238,8 @@ static void client_end(struct client *self) {
   adit_client_close(self->handle, 0);
   Py_END_ALLOW_THREADS
   self->handle = NULL;
-  close(self->wake_fd);
+  /* In a child the number may be another's by now. Its copy wakes nobody: it may stay. */
+  if (!guard_is_foreign(&self->guard)) close(self->wake_fd);
 }
 
 static PyObject *client_close(PyObject *object, PyObject *none) {
@@ -506,6 +513,10 @@ PyMODINIT_FUNC PyInit__adit(void) {
    * another forks, so it leaves nothing that is to be given back then. */
   SSL_CTX_free(SSL_CTX_new(TLS_client_method()));
   OPENSSL_thread_stop();
+  if (pthread_atfork(NULL, NULL, count_fork) != 0) {
+    PyErr_NoMemory();
+    return NULL;
+  }
   PyObject *module = PyModule_Create(&module_definition);
   if (module == NULL) return NULL;
   failure = PyErr_NewException("adit._adit.Failure", NULL, NULL);

@@ -1,7 +1,9 @@
 """Threads, children and what else lives in the process: the parent's tunnels are its own, nobody waits for others."""
 
 import os
+import shutil
 import ssl
+import subprocess
 import sys
 import threading
 
@@ -77,6 +79,58 @@ def test_a_child_that_dies_of_a_signal_takes_nothing_along(script, token, app, v
     serves(visitor, parent)
     program.popen.stdin.close()
     ended(program)
+
+
+BOTH_NUMBER_ONE = """
+import ctypes, os, sys
+from adit import forward, Client
+from adit.exception import ClosedError
+CLONE_NEWPID = 0x20000000
+client = Client()
+with forward(2, client=client):
+    assert ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWPID) == 0, os.strerror(ctypes.get_errno())
+    parent = os.getpid()
+    if (pid := os.fork()) == 0:
+        assert os.getpid() == parent == 1
+        try:
+            forward(3, client=client).__enter__()
+        except ClosedError as e:
+            print("closed:", e)
+        client.close()
+        with forward(4):
+            os._exit(0)
+    print("status", os.waitpid(pid, 0)[1])
+"""
+
+
+def test_a_child_of_the_same_number_in_a_pid_namespace(box, token):
+    unshare = ["unshare", "-pf"] if os.geteuid() == 0 else ["unshare", "-rpf"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no PID namespace may be made here")
+    program = box.start([*unshare, sys.executable, "-u", "-c", BOTH_NUMBER_ONE], env={"ADIT_TOKEN": token})
+    out = ended(program)
+    assert "after fork" in out and out.endswith("status 0")
+
+
+NUMBERS_AGAIN = """
+import os
+from adit import forward, Client
+client = Client()
+with forward(2, client=client):
+    if (pid := os.fork()) == 0:
+        os.closerange(3, 100)
+        mine = [os.open("/dev/null", os.O_RDONLY) for _ in range(100)]
+        client.close()
+        for fd in mine:
+            os.fstat(fd)
+        os._exit(0)
+    print("status", os.waitpid(pid, 0)[1])
+"""
+
+
+def test_a_child_that_closes_what_is_its_parents_keeps_its_own_descriptors(script, token):
+    """Such as a daemon, which closes all descriptors that it finds and opens others."""
+    assert ended(script(NUMBERS_AGAIN, token=token)) == "status 0"
 
 
 AT_ONCE = """

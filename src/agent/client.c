@@ -311,7 +311,7 @@ static int client_spawn(struct adit_client *c, struct err *e) {
 
 static void client_init(struct adit_client *c, struct setup *setup) {
   c->magic = CLIENT_MAGIC;
-  c->pid = getpid();
+  c->process = fork_gate_process();
   c->events.fd = -1;
   c->setup = *setup;
   setup_init(setup);

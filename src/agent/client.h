@@ -7,7 +7,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/types.h>
 
 #include "adit.h"
 #include "agent/backoff.h"
@@ -33,7 +32,7 @@ struct trouble {                   /* why there is no tunnel yet, in the words o
 
 struct adit_client {
   unsigned magic;
-  pid_t pid;                       /* whose thread serves it; a forked child only closes its copies */
+  uint64_t process;                /* fork_gate_process(), whose thread serves it; a forked child only closes its copies */
   struct descriptors descriptors;
 
   struct setup setup;              /* immutable once the thread runs; an embedded relay adds its token first */

@@ -4,9 +4,11 @@
 
 #include <openssl/crypto.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #define GATE_INITIALIZER PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 static pthread_rwlock_t gate = GATE_INITIALIZER;
+static uint32_t forks;             /* between the first process and this one */
 
 void fork_gate_enter(void) { (void)pthread_rwlock_rdlock(&gate); }
 void fork_gate_leave(void) { (void)pthread_rwlock_unlock(&gate); }
@@ -29,4 +31,9 @@ void fork_gate_shut(void) { (void)pthread_rwlock_wrlock(&gate); }
 void fork_gate_open(void) { (void)pthread_rwlock_unlock(&gate); }
 
 /* The threads that wait at it are the parent's. */
-void fork_gate_open_in_child(void) { gate = (pthread_rwlock_t)GATE_INITIALIZER; }
+void fork_gate_open_in_child(void) {
+  gate = (pthread_rwlock_t)GATE_INITIALIZER;
+  forks++;
+}
+
+uint64_t fork_gate_process(void) { return (uint64_t)forks << 32 | (uint32_t)getpid(); }

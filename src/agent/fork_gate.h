@@ -7,6 +7,8 @@
 #ifndef AGENT_FORK_GATE_H
 #define AGENT_FORK_GATE_H
 
+#include <stdint.h>
+
 void fork_gate_enter(void);
 void fork_gate_leave(void);
 /* The same for a thread of ours that is about to end. */
@@ -18,5 +20,9 @@ void fork_gate_leave_host(void);
 void fork_gate_shut(void);
 void fork_gate_open(void);
 void fork_gate_open_in_child(void);
+
+/* Tells this process from those that it forks. Not by the pid alone: a parent and its child may both be number 1, each
+   of a PID namespace. */
+uint64_t fork_gate_process(void);
 
 #endif

@@ -1,8 +1,7 @@
 /* adit_client_*, events and errors: the public face of src/agent/client.c. The hard thing is fork: the child has no
    thread of ours and must not touch a loop whose epoll set it shares with its parent, so it only closes its copies, by
    close() alone. */
-#include <unistd.h>
-
+#include "agent/fork_gate.h"
 #include "lib/config.h"
 #include "lib/error.h"
 #include "lib/handle.h"
@@ -13,7 +12,7 @@ const char *adit_version(void) {
 
 int handle_check_client(const struct adit_client *c) {
   if (c == NULL || c->magic != CLIENT_MAGIC) return error_set(ADIT_EINVAL, "not a client (it is NULL, or was closed)");
-  if (c->pid == getpid()) return 0;
+  if (c->process == fork_gate_process()) return 0;
   descriptors_close_copies((struct descriptors *)(uintptr_t)&c->descriptors);
   return error_set(ADIT_EFORKED, "this client belongs to the process that made it (make a new one after fork)");
 }
