@@ -61,6 +61,18 @@ def test_a_raw_port_of_it_is_at_loopback():
         assert tunnel.tcp_socket == ("127.0.0.1", tunnel.unencrypted_port)
 
 
+KEPT = """
+import sys
+from adit import forward
+with forward(2, keep=sys.argv[1]) as tunnel:
+    print(tunnel.host)
+"""
+
+
+def test_a_kept_name_comes_back(script, box):
+    assert len({ended(script(KEPT, box.file("ticket"))) for _ in range(2)}) == 1
+
+
 def test_it_can_be_forbidden(monkeypatch):
     monkeypatch.setenv("ADIT_EMBEDDED", "0")
     with pytest.raises(ConfigError, match="ADIT_TOKEN"), forward(8000):

@@ -8,6 +8,7 @@ struct issue_request {
   const char *name;                /* 1 to TOKEN_NAME_MAX_CHARS printable ASCII characters without spaces */
   uint32_t max_tunnels;            /* 0: TUNNELS_PER_TOKEN_DEFAULT */
   int64_t expires_s;               /* 0: never */
+  const uint8_t *id;               /* TOKEN_ID_BYTES; NULL: a new one, as each token has that is listed */
   bool unlisted;                   /* leave no record: for the one-off token of an embedded relay */
   /* None: the state's own, as the relay remembered it. One with an empty name gives only the address to dial: name and
      pin come from the state, or, before the relay's first start, from the state's own authority, made now for

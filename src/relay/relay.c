@@ -190,14 +190,15 @@ static int relay_open(struct relay *r, struct err *e) {
   return rc;
 }
 
-/* Embedded: the one-off token for the agent that started us. */
+/* Embedded: the one-off token for the agent that started us. Its id is that of all its like, because kept addresses are
+   the id's: the next run is to get them back. Those of one state folder only, whose keys a ticket is made with. */
 static int announce_embedded(struct relay *r, struct err *e) {
+  static const uint8_t id[TOKEN_ID_BYTES] = "embedded agents";
   const struct relay_options *o = r->options;
-  char token[TOKEN_TEXT_MAX_CHARS + 1], name[TOKEN_NAME_MAX_CHARS + 1];
+  char token[TOKEN_TEXT_MAX_CHARS + 1];
   if (o->ready_fd < 0) return 0;
-  (void)snprintf(name, sizeof name, "embedded-%016llx", (unsigned long long)r->instance);
   struct token_relay self;
-  struct issue_request q = {.name = name, .unlisted = true, .relays = &self, .relays_n = 1};
+  struct issue_request q = {.name = "embedded", .id = id, .unlisted = true, .relays = &self, .relays_n = 1};
   int rc = describe_self(r, &self, e);
   if (rc == 0) rc = issue_token(r->state, &q, time(NULL), token, e);
   if (rc != 0) return rc;

@@ -107,6 +107,19 @@ def test_two_at_once_do_not_disturb_each_other(first_use, app):
     assert [p.stop() for p in programs] == [0, 0]
 
 
+def test_a_kept_name_comes_back(first_use, app, box):
+    """In another run, whose relay listens on a port of its own; and while another program has a kept name, too."""
+    file, other, found = box.file("ticket"), box.file("other"), []
+    neighbour = first_use(app(page), "--json", "--keep", other)
+    Events(neighbour.out).wait("open")
+    for _ in range(3):
+        program = first_use(app(page), "--json", "--keep", file)
+        found.append(Events(program.out).wait("open")["tls_socket"][0])
+        assert program.stop() == 0
+    assert len(set(found)) == 1
+    assert neighbour.stop() == 0
+
+
 def test_the_token_is_in_no_argument_and_no_environment(first_use, app):
     program = first_use(app(page), "--json")
     Events(program.out).wait("open")
