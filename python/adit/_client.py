@@ -41,6 +41,7 @@ class _State:
 
     def __init__(self) -> None:
         self.was_open = False
+        self.failed = False  # for good, as its embedded relay has ended
         self.tunnels: set[_adit.Tunnel] = set()
         self._warnings = [None]
 
@@ -56,7 +57,9 @@ def _tell_events(core: _adit.Client, state: _State) -> None:
     """What happens to an open tunnel goes to the log ``adit``. Ends when the client closes."""
     try:
         while (event := core.next_event()) is not None:
-            kind, error, _, text = event
+            kind, error, reason, text = event
+            if kind == _adit.EVENT_CLOSED and reason == "embedded_relay":
+                state.failed = True
             if kind == _adit.EVENT_CLOSED and error == _adit.ECLOSED:
                 continue
             # Before anything was open, an exception tells the same.

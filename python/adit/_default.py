@@ -27,15 +27,23 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
+def _usable() -> Client | None:
+    client = _shared.client
+    return None if client is None or client.closed or client._state.failed else client
+
+
 def default_client() -> Client:
-    """The shared client, with one user more: release() it."""
+    """The shared client, with one user more: release() it. One that failed for good stays with those who have it."""
     with _shared.lock:
-        if _shared.client is None or _shared.client.closed:
+        client = _usable()
+        if client is None:
             made = Client()
-            if _shared.client is None or _shared.client.closed:  # else a handler has made another meanwhile
-                _shared.client, _shared.users = made, 0
+            client = _usable()  # when a handler has made another meanwhile
+            if client is None:
+                client = _shared.client = made
+                _shared.users = 0
         _shared.users += 1
-        return _shared.client
+        return client
 
 
 def release(client: Client, *, failed: bool) -> None:

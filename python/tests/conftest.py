@@ -3,8 +3,11 @@ events with a deadline.
 
 Run by a Python in whose environment the wheel is installed; ADIT names the relay's program, ADIT_WHEEL the wheel."""
 
+import logging
 import os
+import re
 import sys
+import threading
 import types
 
 import pytest
@@ -52,6 +55,36 @@ def token(relay):
 def client(token):
     with adit.Client(token) as c:
         yield c
+
+
+class Records(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.records, self.changed = [], threading.Condition()
+
+    def emit(self, record):
+        with self.changed:
+            self.records.append(record)
+            self.changed.notify_all()
+
+    def wait(self, level, pattern):
+        def found():
+            return [r for r in self.records if r.levelno == level and re.search(pattern, r.getMessage())]
+
+        with self.changed:
+            assert self.changed.wait_for(found, 20), [r.getMessage() for r in self.records]
+
+
+@pytest.fixture
+def records():
+    handler = Records()
+    log = logging.getLogger("adit")
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    yield handler
+    log.removeHandler(handler)
+    log.setLevel(level)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """With nothing configured: a relay of this machine alone, and one warning that says so."""
 
+import logging
 import os
 import re
+import signal
 import subprocess
 
 import pytest
@@ -10,7 +12,7 @@ from kit.http import answer, read_request
 
 import adit
 from adit import forward
-from adit.exception import ConfigError, EmbeddedRelayWarning
+from adit.exception import ConfigError, EmbeddedRelayWarning, RemoteError
 
 TWO_TUNNELS = """
 import sys
@@ -59,6 +61,43 @@ def test_the_warning_as_an_error_leaves_nothing_open(app, recwarn):
 def test_a_raw_port_of_it_is_at_loopback():
     with pytest.warns(EmbeddedRelayWarning), forward(2, unencrypted=True) as tunnel:
         assert tunnel.tcp_socket == ("127.0.0.1", tunnel.unencrypted_port)
+
+
+def relay_of_this_process():
+    (found,) = subprocess.run(["pgrep", "-P", str(os.getpid()), "adit"], capture_output=True, text=True).stdout.split()
+    return int(found)
+
+
+def test_a_relay_that_died_is_replaced(records, recwarn):
+    """Also while others still hold tunnels that it had."""
+    with forward(2) as dead:
+        os.kill(relay_of_this_process(), signal.SIGKILL)
+        records.wait(logging.ERROR, "embedded relay: it has ended")
+        with forward(2) as alive:
+            assert alive.host != dead.host
+        with forward(3):
+            pass
+
+
+def test_a_client_of_a_relay_that_died_says_so(records, recwarn):
+    with adit.Client() as client:
+        with forward(2, client=client):
+            os.kill(relay_of_this_process(), signal.SIGKILL)
+            records.wait(logging.ERROR, "embedded relay: it has ended")
+        with pytest.raises(RemoteError, match="embedded relay: it has ended"), forward(2, client=client):
+            pass
+
+
+def test_no_home_for_its_state(monkeypatch):
+    monkeypatch.delenv("HOME")
+    with pytest.raises(ConfigError, match=r"^embedded relay: state folder: no home folder \(set HOME or XDG_"):
+        forward(2).__enter__()
+
+
+def test_a_home_that_cannot_be_written(box, monkeypatch):
+    monkeypatch.setenv("HOME", box.file("in-the-way", ""))
+    with pytest.raises(ConfigError, match=r"^embedded relay: .*in-the-way.*\(set XDG_STATE_HOME"):
+        forward(2).__enter__()
 
 
 KEPT = """

@@ -128,36 +128,6 @@ def test_another_relays_token(relay, box):
         pass
 
 
-class Records(logging.Handler):
-    def __init__(self):
-        super().__init__()
-        self.records, self.changed = [], threading.Condition()
-
-    def emit(self, record):
-        with self.changed:
-            self.records.append(record)
-            self.changed.notify_all()
-
-    def wait(self, level, pattern):
-        def found():
-            return [r for r in self.records if r.levelno == level and re.search(pattern, r.getMessage())]
-
-        with self.changed:
-            assert self.changed.wait_for(found, 20), [r.getMessage() for r in self.records]
-
-
-@pytest.fixture
-def records():
-    handler = Records()
-    log = logging.getLogger("adit")
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.DEBUG)
-    yield handler
-    log.removeHandler(handler)
-    log.setLevel(level)
-
-
 def test_a_lost_relay_is_told_to_the_log_and_streams_go_on(relay, token, wire, app, visitor, records):
     with adit.Client(token, relays=[wire.dial]) as client, forward(app(echo).port, client=client) as tunnel:
         v = visitor(tunnel)

@@ -220,8 +220,8 @@ void client_embedded_ready(struct adit_client *c, const char *token, const char 
   client_choices_ready(c);
 }
 
-void client_embedded_failed(struct adit_client *c, const struct err *e) {
-  if (!c->closing) client_fail(c, ADIT_ESYSTEM, "embedded_relay", e->text);
+void client_embedded_failed(struct adit_client *c, int code, const struct err *e) {
+  if (!c->closing) client_fail(c, code, "embedded_relay", e->text);
 }
 
 /* ---- the thread ---- */
@@ -235,7 +235,7 @@ static void *client_thread(void *arg) {
     client_choices_ready(c);
   } else {
     c->embedded = embedded_start(c, c->setup.embedded, &e);
-    if (c->embedded == NULL) client_embedded_failed(c, &e);
+    if (c->embedded == NULL) client_embedded_failed(c, ADIT_ESYSTEM, &e);
   }
   loop_run(c->loop);
   fork_gate_leave_at_end();

@@ -79,7 +79,7 @@ void client_connect_now(struct adit_client *c);
 bool client_one_relay(const struct adit_client *c);         /* all choices are addresses of one relay */
 void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path);
-void client_embedded_failed(struct adit_client *c, const struct err *e);
+void client_embedded_failed(struct adit_client *c, int code, const struct err *e);   /* code: enum adit_errno */
 void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
                      const struct addr *address);
 void client_race_lost(struct adit_client *c, const struct err *e);

@@ -58,12 +58,12 @@ static int embedded_spawn(struct embedded *m, const char *program, int child_fd)
   return r;
 }
 
-static void embedded_fail(struct embedded *m, const char *why, const char *remedy) {
+static void embedded_fail(struct embedded *m, int code, const char *why, const char *remedy) {
   struct err e = {0};
   err_set(&e, ERR_IO, "embedded relay: %.400s%s", why, remedy);
   loop_io_del(&m->io);
   loop_timer_stop(&m->deadline);
-  client_embedded_failed(m->client, &e);
+  client_embedded_failed(m->client, code, &e);
 }
 
 /* What it said before it ended, if it said why; with a remedy where it has none of its own. */
@@ -71,13 +71,14 @@ static void embedded_ended(struct embedded *m) {
   char why[ERR_TEXT_MAX];
   char *end = memchr(m->text, '\n', m->n);
   if (m->ready) {
-    embedded_fail(m, "it has ended", "");
+    embedded_fail(m, ADIT_EUNREACHABLE, "it has ended", " (start again)");
   } else if (end == NULL || strncmp(m->text, "ERROR ", 6) != 0) {
-    embedded_fail(m, "it ended before it listened", " (run `adit relay` by hand to see why)");
+    embedded_fail(m, ADIT_EUNREACHABLE, "it ended before it listened", " (run `adit relay` by hand to see why)");
   } else {
     text_escape(m->text + 6, (size_t)(end - m->text) - 6, why, sizeof why);
-    embedded_fail(m, why, strchr(why, '(') != NULL
-                              ? "" : " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
+    embedded_fail(m, ADIT_ECONFIG, why,
+                  strchr(why, '(') != NULL ? ""
+                                           : " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
   }
 }
 
@@ -92,7 +93,7 @@ static void embedded_parse(struct embedded *m) {
   m->ready = true;
   loop_timer_stop(&m->deadline);
   if (strncmp(m->text, "TOKEN ", 6) != 0 || strncmp(ca, "CA ", 3) != 0)
-    embedded_fail(m, "its first words are not understood", " (is the program adit, and of this version?)");
+    embedded_fail(m, ADIT_ECONFIG, "its first words are not understood", " (is the program adit, and of this version?)");
   else client_embedded_ready(m->client, m->text + 6, ca + 3);
   wipe(m->text, sizeof m->text);
   m->n = 0;
@@ -113,7 +114,7 @@ static void embedded_readable(struct loop_io *io, uint32_t events) {
 }
 
 static void embedded_late(struct loop_timer *t) {
-  embedded_fail(CONTAINER_OF(t, struct embedded, deadline), "it does not start to listen",
+  embedded_fail(CONTAINER_OF(t, struct embedded, deadline), ADIT_EUNREACHABLE, "it does not start to listen",
                 " (run `adit relay` by hand to see why)");
 }
 

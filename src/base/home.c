@@ -19,5 +19,5 @@ int home_config_file(char *out, size_t cap, struct err *e) {
 }
 
 int home_embedded_dir(char *out, size_t cap, struct err *e) {
-  return home_path("XDG_STATE_HOME", ".local/state", "adit/embedded", "embedded relay", out, cap, e);
+  return home_path("XDG_STATE_HOME", ".local/state", "adit/embedded", "state folder", out, cap, e);
 }

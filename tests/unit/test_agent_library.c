@@ -263,7 +263,7 @@ static void an_embedded_relay_that_does_not_start_is_told(void **state) {
   assert_non_null(client);
   adit_config_free(config);
   struct adit_tunnel *tunnel = adit_forward(client, "8000", NULL);
-  assert_int_equal(adit_wait_open(tunnel, 10000), ADIT_ESYSTEM);
+  assert_int_equal(adit_wait_open(tunnel, 10000), ADIT_EUNREACHABLE);
   assert_non_null(strstr(adit_error(client), "embedded relay"));
   adit_client_close(client, 0);
 }

@@ -39,7 +39,7 @@ static void without_a_home_the_error_says_what_to_set(void **state) {
   assert_int_equal(home_config_file(path, sizeof path, &e), ERR_NOT_NOW);
   assert_string_equal(e.text, "configuration: no home folder (set HOME or XDG_CONFIG_HOME)");
   assert_int_equal(home_embedded_dir(path, sizeof path, &e), ERR_NOT_NOW);
-  assert_string_equal(e.text, "embedded relay: no home folder (set HOME or XDG_STATE_HOME)");
+  assert_string_equal(e.text, "state folder: no home folder (set HOME or XDG_STATE_HOME)");
   setenv("HOME", "/a-home-folder-with-a-name-that-is-longer-than-the-caller-has-room-for", 1);
   assert_int_equal(home_config_file(path, sizeof path, &e), ERR_LIMIT);
 }
