@@ -1,6 +1,7 @@
 """What a tunnel gives, and what is said when it cannot be had."""
 
 import logging
+import os
 import re
 import socket
 import threading
@@ -76,6 +77,22 @@ def test_a_relay_that_comes_back_is_found_by_the_next_tunnel(client, relay):
     relay.restart()
     with forward(8000, client=client):
         pass
+
+
+def test_a_kept_address_stays_where_it_was_kept(client, relay, box, records, monkeypatch):
+    """Also when the program goes to another folder meanwhile."""
+    for name in ("here", "elsewhere"):
+        os.mkdir(box.file(name))
+    monkeypatch.chdir(box.file("here"))
+    with forward(8000, client=client, keep="ticket"):
+        monkeypatch.chdir(box.file("elsewhere"))
+        kept = os.stat(box.file("here/ticket"))
+        relay.process.kill()
+        relay.process.wait()
+        relay.restart()
+        records.wait(logging.WARNING, "is back")
+    assert os.stat(box.file("here/ticket")).st_mtime_ns > kept.st_mtime_ns
+    assert os.listdir(box.file("elsewhere")) == []
 
 
 def test_a_relay_that_does_not_answer(token, silent):

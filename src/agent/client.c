@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/embedded.h"
@@ -327,25 +328,35 @@ static void client_init(struct adit_client *c, struct setup *setup) {
   pthread_condattr_destroy(&attr);
 }
 
-/* OpenSSL's own words for it would be "system lib". */
+/* OpenSSL's own words for it would be "system lib"; and it would wait for whoever writes into a pipe, in the gate. */
 static int client_check_ca(const char *path, struct err *e) {
   char reason[128];
-  if (path == NULL || access(path, R_OK) == 0) return 0;
-  return err_set(e, ERR_IO, "authorities %.200s: %s (check the path, and who may read it)", path,
-                 strerror_r(errno, reason, sizeof reason));
+  struct stat st;
+  if (path == NULL) return 0;
+  if (access(path, R_OK) != 0 || stat(path, &st) != 0)
+    return err_set(e, ERR_USAGE, "authorities %.200s: %s (check the path, and who may read it)", path,
+                   strerror_r(errno, reason, sizeof reason));
+  return S_ISREG(st.st_mode)
+             ? 0 : err_set(e, ERR_USAGE, "authorities %.200s: it is not a regular file (give a PEM file)", path);
+}
+
+/* One that brings its own token is not at those addresses. */
+static int client_check_embedded(const struct setup *s, struct err *e) {
+  if (s->tokens_n > 0 || s->dials_n == 0) return 0;
+  return err_set(e, ERR_USAGE, "token: a relay is given but no token (set ADIT_TOKEN, or store one with adit login TOKEN)");
 }
 
 int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
   struct adit_client *c = calloc(1, sizeof *c);
   if (c == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   client_init(c, setup);
-  int r = 0;
+  int r = client_check_ca(c->setup.ca_file, e);
+  if (r == 0) r = client_check_embedded(&c->setup, e);
   fork_gate_enter();
-  if (c->setup.tokens_n > 0 || c->setup.embedded == NULL) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
+  if (r == 0 && (c->setup.tokens_n > 0 || c->setup.embedded == NULL)) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
   if (r == 0) r = events_init(&c->events, e);
   if (r == 0 && (c->loop = loop_new(e)) == NULL) r = ERR_NOMEM;
   if (r == 0 && (c->pool = pump_pool_new(c->loop, PUMP_SPLICE, e)) == NULL) r = ERR_NOMEM;
-  if (r == 0) r = client_check_ca(c->setup.ca_file, e);
   if (r == 0 && (c->tls = tls_client_new(c->setup.ca_file, e)) == NULL) r = e->code;
   if (r == 0) {
     descriptors_add(&c->descriptors, c->events.fd);

@@ -34,7 +34,7 @@ static int tunnel_take_ticket(struct adit_tunnel *t, struct err *e) {
     r = ticket_file_probe(t->request.keep_file, e);   /* now, not once an address is shown that will be lost */
   }
   free(f);
-  return r;
+  return r == ERR_IO ? e->code = ERR_SYNTAX : r;   /* a file that does not do is a wrong setting, whatever is wrong */
 }
 
 int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adit_tunnel **out, struct err *e) {

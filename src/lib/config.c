@@ -108,9 +108,9 @@ static void config_name_file(struct adit_config *config) {
 int adit_config_load(struct adit_config *config, int *found) {
   if (config == NULL) return config_null();
   struct user_file f = {0};
+  int r = user_file_load(&f, &config->err);   /* from a disk that may be slow: not in the gate */
   fork_gate_enter();
-  int r = config_load_environment(config);
-  if (r == 0) r = user_file_load(&f, &config->err);
+  if (r == 0) r = config_load_environment(config);
   if (r == 0 && (r = config_apply_file(config, &f)) != 0) config_name_file(config);
   fork_gate_leave_host();
   user_file_free(&f);

@@ -40,6 +40,30 @@ static int parse_alpn(const struct adit_options *o, struct tunnel_request *r, st
   return code;
 }
 
+static int keep_fail(const char *path, struct err *e) {
+  char reason[128];
+  return err_set(e, ERR_SYNTAX, "keep file %.200s: %s (give a file in a folder that you may write to)", path,
+                 strerror_r(errno, reason, sizeof reason));
+}
+
+/* By the real path of its folder: the program may go to another folder while the tunnel is open, and one file of several
+   paths is to be found out. */
+static int parse_keep_file(const char *path, char **out, struct err *e) {
+  const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+  if (name[0] == '\0')
+    return err_set(e, ERR_USAGE, "keep file: \"%.200s\" names no file (give its path)", path);
+  char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+  if (folder == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  char *real = realpath(folder, NULL);
+  free(folder);
+  if (real == NULL) return errno == ENOMEM ? err_set(e, ERR_NOMEM, "out of memory") : keep_fail(path, e);
+  int n = asprintf(out, "%s/%s", strcmp(real, "/") == 0 ? "" : real, name);
+  free(real);
+  if (n >= 0) return 0;
+  *out = NULL;
+  return err_set(e, ERR_NOMEM, "out of memory");
+}
+
 static int parse_options(const struct adit_options *o, struct tunnel_request *r, struct err *e) {
   if (o->plain && !o->unencrypted)
     return err_set(e, ERR_USAGE, "plain: is for the raw port only (ask for unencrypted, too)");
@@ -58,9 +82,7 @@ static int parse_options(const struct adit_options *o, struct tunnel_request *r,
       return err_set(e, ERR_USAGE, "allow %.60s: not an address or block (such as 192.0.2.0/24)",
                      block == NULL ? "NULL" : block);
   }
-  if (o->keep_file != NULL && (r->keep_file = strdup(o->keep_file)) == NULL)
-    return err_set(e, ERR_NOMEM, "out of memory");
-  return 0;
+  return o->keep_file == NULL ? 0 : parse_keep_file(o->keep_file, &r->keep_file, e);
 }
 
 /* A caller compiled against a later header has a longer struct: what we do not know of it must be zero. */

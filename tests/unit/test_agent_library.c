@@ -221,6 +221,72 @@ static void a_forked_child_is_told_and_the_parent_goes_on(void **state) {
   adit_client_close(client, 0);
 }
 
+static void a_keep_file_is_one_by_whatever_path(void **state) {
+  (void)state;
+  char folder[] = "/tmp/adit-keep-XXXXXX", before[4096], whole[64];
+  assert_non_null(mkdtemp(folder));
+  assert_non_null(getcwd(before, sizeof before));
+  assert_int_equal(chdir(folder), 0);
+  snprintf(whole, sizeof whole, "%s/ticket", folder);
+  const char *const paths[] = {"./ticket", whole, "/proc/self/cwd/ticket"};
+  struct adit_client *client = new_client();
+  struct adit_options options = ADIT_OPTIONS_INIT;
+  options.keep_file = "ticket";
+  assert_non_null(adit_forward(client, "8000", &options));
+  for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+    options.keep_file = paths[i];
+    assert_null(adit_forward(client, "8001", &options));
+    assert_int_equal(adit_errno_last(), ADIT_ECONFLICT);
+  }
+  options.keep_file = "";
+  assert_null(adit_forward(client, "8001", &options));
+  assert_int_equal(adit_errno_last(), ADIT_EINVAL);
+  options.keep_file = "nowhere/ticket";
+  assert_null(adit_forward(client, "8001", &options));
+  assert_int_equal(adit_errno_last(), ADIT_ECONFIG);
+  assert_non_null(strstr(adit_error(client), "keep file nowhere/ticket: No such file or directory ("));
+  adit_client_close(client, 0);
+  assert_int_equal(chdir(before), 0);
+  assert_int_equal(rmdir(folder), 0);
+}
+
+static void authorities_that_are_no_regular_file_are_refused_before_they_are_read(void **state) {
+  (void)state;
+  char token[TOKEN_TEXT_MAX_CHARS + 1], path[64];
+  snprintf(path, sizeof path, "/tmp/adit-pipe-%d", (int)getpid());
+  assert_int_equal(mkfifo(path, 0600), 0);
+  make_token(token);
+  struct adit_config *config = adit_config_new();
+  assert_int_equal(adit_config_add_token(config, token), 0);
+  assert_int_equal(adit_config_set_ca_file(config, path), 0);
+  assert_null(adit_client_new(config));
+  assert_int_equal(adit_errno_last(), ADIT_ECONFIG);
+  assert_non_null(strstr(adit_config_error(config), "not a regular file"));
+  assert_int_equal(adit_config_set_ca_file(config, "/nonexistent"), 0);
+  assert_null(adit_client_new(config));
+  assert_int_equal(adit_errno_last(), ADIT_ECONFIG);
+  adit_config_free(config);
+  unlink(path);
+}
+
+static void a_relay_without_a_token_starts_none_of_ones_own(void **state) {
+  (void)state;
+  unsetenv("ADIT_TOKEN");
+  setenv("XDG_CONFIG_HOME", "/nonexistent", 1);
+  setenv("ADIT_RELAY", "127.0.0.1:1", 1);
+  struct adit_config *config = adit_config_new();
+  int found = 1;
+  assert_int_equal(adit_config_load(config, &found), 0);
+  assert_int_equal(found, 0);
+  assert_int_equal(adit_config_set_embedded(config, "/bin/true"), 0);
+  assert_null(adit_client_new(config));
+  assert_int_equal(adit_errno_last(), ADIT_ECONFIG);
+  assert_non_null(strstr(adit_config_error(config), "a relay is given but no token"));
+  adit_config_free(config);
+  unsetenv("ADIT_RELAY");
+  unsetenv("XDG_CONFIG_HOME");
+}
+
 static void *fork_once(void *arg) {
   const int *told = arg;
   int status = -1;
@@ -310,6 +376,9 @@ int main(void) {
     cmocka_unit_test(a_relay_that_is_not_there_is_told_and_tried_again),
     cmocka_unit_test(a_new_tunnel_hears_nothing_of_what_failed_before_it),
     cmocka_unit_test(a_corrupt_keep_file_is_an_error_and_stays),
+    cmocka_unit_test(a_keep_file_is_one_by_whatever_path),
+    cmocka_unit_test(authorities_that_are_no_regular_file_are_refused_before_they_are_read),
+    cmocka_unit_test(a_relay_without_a_token_starts_none_of_ones_own),
     cmocka_unit_test(a_forked_child_is_told_and_the_parent_goes_on),
     cmocka_unit_test(a_fork_waits_until_no_thread_is_inside_openssl),
     cmocka_unit_test(an_embedded_relay_that_does_not_start_is_told),
