@@ -191,13 +191,21 @@ class Forward:
 
     async def __aenter__(self) -> Tunnel:
         opening = self._begin()
-        opened = _in_thread(self._open, opening)
+        try:
+            opened = _in_thread(self._open, opening)
+        except BaseException:  # no event loop, or no thread
+            self._close(opening, 0)
+            raise
         try:
             tunnel, warning = await asyncio.shield(opened)
         except asyncio.CancelledError:
             closing = opened if opening.give_up() else _in_thread(self._close, opening, 0)
             with contextlib.suppress(Exception):
                 await asyncio.shield(closing)  # cancelled again, it closes without being waited for
+            raise
+        except BaseException:  # it has failed; or the coroutine is dropped, perhaps with its event loop
+            if not opening.give_up():
+                self._close(opening, 0)
             raise
         try:
             if warning is not None:
@@ -214,13 +222,18 @@ class Forward:
         if opening is None:
             return
         draining = list(opening.tunnel)
-        closing = _in_thread(self._close, opening, self._drain_ms)
+        try:
+            closing = _in_thread(self._close, opening, self._drain_ms)
+        except BaseException:  # without a thread it cannot wait for a drain
+            self._close(opening, 0)
+            raise
         try:
             await asyncio.shield(closing)
-        except asyncio.CancelledError:
+        except BaseException as left:
             for core, _ in draining:
                 core.stop_waiting()
-            await asyncio.shield(closing)
+            if isinstance(left, asyncio.CancelledError):
+                await asyncio.shield(closing)
             raise
 
 

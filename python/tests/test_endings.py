@@ -127,6 +127,67 @@ def test_cancelling_twice_while_it_opens(token, silent):
         asyncio.run(run(client))
 
 
+def test_entering_without_an_event_loop(client):
+    f = forward(8000, client=client)
+    with pytest.raises(RuntimeError, match="event loop"):
+        f.__aenter__().send(None)
+    with f:
+        pass
+
+
+def no_thread(*_, **__):
+    raise RuntimeError("can't start new thread")
+
+
+def test_no_thread_to_be_had(client, monkeypatch, relay, visitor, app):
+    """Neither to open nor to close: what is open does not stay so."""
+
+    async def run(f):
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_thread)
+            with pytest.raises(RuntimeError, match="new thread"):
+                await f.__aenter__()
+        tunnel = await f.__aenter__()
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await f.__aexit__(None, None, None)
+        monkeypatch.undo()
+        return tunnel
+
+    assert is_gone(relay, visitor, asyncio.run(run(forward(app(echo).port, client=client, drain=5))))
+    assert not client._state.tunnels
+
+
+def test_no_thread_for_the_log(token, monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with adit.Client(token) as client, forward(8000, client=client):
+        pass
+
+
+@pytest.mark.parametrize("when", ["while it opens", "when it has opened"])
+def test_a_coroutine_that_is_dropped_leaves_nothing_open(token, silent, client, when):
+    """With its event loop, say: nobody will ever leave the block."""
+    opens = when == "while it opens"
+    given = adit.Client(token, relays=[f"127.0.0.1:{silent.port}"]) if opens else client
+    f = forward(8000, client=given, timeout=100)
+    loop = asyncio.new_event_loop()
+
+    async def waiter():
+        coroutine = f.__aenter__()
+        coroutine.send(None)
+        thread = next(t for t in threading.enumerate() if t.name == "adit-waits")
+        if not opens:
+            thread.join(20)
+        coroutine.close()
+        return thread
+
+    thread = loop.run_until_complete(waiter())
+    loop.close()
+    thread.join(20)
+    assert not thread.is_alive() and not given._state.tunnels and not f._openings
+    given.close()
+
+
 def test_cancelling_an_open_one_closes_it(client, app, relay, visitor):
     async def run():
         opened = asyncio.get_running_loop().create_future()
