@@ -9,19 +9,22 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, TypedDict, Union
 
 from . import _adit, _program
 from ._failure import translated
 from .exception import ConfigError, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from types import TracebackType
+
+    from typing_extensions import Unpack
 
     from ._forward import Forward
 
 Path = Union[str, "os.PathLike[str]", None]
+Words = Union[str, "Iterable[str]"]
 
 log = logging.getLogger("adit")
 JOIN_S = 1.0  # how long close() waits for the event thread: a log handler may want a lock that the closing thread has
@@ -76,31 +79,61 @@ def to_ms(name: str, seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def to_words(name: str, given: Words) -> list[str]:
+    """One string or several."""
+    try:
+        words = [given] if isinstance(given, str) else list(given)
+    except TypeError:
+        words = [None]  # type: ignore[list-item]
+    if not all(isinstance(word, str) for word in words):
+        raise InvalidError(f"{name}: {given!r} is neither a string nor a list of strings")
+    return words
+
+
+def _check_token(given: str | Iterable[str] | None) -> list[str]:
+    if given is None:
+        return []
+    try:
+        tokens = to_words("token", given)
+    except InvalidError:
+        tokens = []
+    if not tokens or not all(tokens):
+        raise ConfigError("token: it is empty, or no string (it is the one word that adit token create printed)")
+    return tokens
+
+
+class Options(TypedDict, total=False):
+    """Those of :func:`forward`, but for the client."""
+
+    unencrypted: bool
+    h2_enabled: bool
+    allow: Words
+    proxy_protocol: bool
+    keep: Path
+    alpn: Words
+    drain: float
+    timeout: float
+
+
 class Client:
     """A link to a relay. Most programs need none of their own: :func:`forward` makes one when it is first called.
 
     ``token`` is what ``adit token create`` printed, or several of them. Without one it comes from the environment
     variable ``ADIT_TOKEN`` or from ``adit login``; and if there is none at all, a relay is started on this machine,
     whose addresses work here only (``ADIT_EMBEDDED=0`` makes that an error). ``relays`` are addresses to dial instead
-    of those in the token, ``ca_file`` a PEM file of authorities to trust for relays with a public certificate, instead
-    of the system's.
+    of those in the token (and of that in the environment variable ``ADIT_RELAY``), ``ca_file`` a PEM file of
+    authorities to trust for relays with a public certificate, instead of the system's.
 
     Connecting goes on in the background; errors of it show when a tunnel is opened.
     """
 
-    def __init__(
-        self, token: str | Iterable[str] | None = None, *, relays: Sequence[str] = (), ca_file: Path = None
-    ) -> None:
-        tokens = [] if token is None else [token] if isinstance(token, str) else list(token)
+    def __init__(self, token: str | Iterable[str] | None = None, *, relays: Words = (), ca_file: Path = None) -> None:
+        tokens, dials = _check_token(token), to_words("relays", relays)
+        if tokens and not dials and (dialled := os.environ.get("ADIT_RELAY")):  # else found with the token
+            dials = [dialled]
         allowed = os.environ.get("ADIT_EMBEDDED", "1") != "0"
-        if not all(isinstance(word, str) and word for word in tokens) or (token is not None and not tokens):
-            raise ConfigError("token: it is empty, or no string (it is the one word that adit token create printed)")
-        if token is None and not allowed and relays:
-            raise ConfigError("token: a relay is given but no token (set ADIT_TOKEN, or use Client(token))")
         with translated():
-            core = _adit.Client(
-                tokens, list(relays), ca_file, not tokens, _program.PATH if allowed and not relays else None
-            )
+            core = _adit.Client(tokens, dials, ca_file, not tokens, _program.PATH if allowed else None)
         self._core, self._state = core, _State()
         self._teller = threading.Thread(target=_tell_events, args=(core, self._state), name="adit-events", daemon=True)
         # Not at exit, where close() waits for the thread, too; a collector may run with locks held that the thread
@@ -130,11 +163,11 @@ class Client:
         """Whether it was closed."""
         return not self._end.alive
 
-    def forward(self, port: int, **options: object) -> Forward:
+    def forward(self, port: int, **options: Unpack[Options]) -> Forward:
         """:func:`forward` through this client."""
         from ._forward import Forward  # noqa: PLC0415
 
-        return Forward(port, client=self, **options)  # type: ignore[arg-type]
+        return Forward(port, client=self, **options)
 
     def close(self, drain: float = 0.0) -> None:
         """Closes it with all its tunnels; their live visitors have ``drain`` seconds to finish."""

@@ -7,20 +7,18 @@ import contextlib
 import os
 import threading
 import warnings
-from typing import TYPE_CHECKING, TypeVar, Union
+from typing import TYPE_CHECKING, TypeVar
 
 from . import _adit
-from ._client import Client, Path, to_ms
+from ._client import Client, Path, Words, to_ms, to_words
 from ._default import default_client, release
 from ._failure import translated
 from ._tunnel import Tunnel
 from .exception import AuthError, ClosedError, EmbeddedRelayWarning, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from types import TracebackType
-
-    Words = Union[str, Sequence[str]]
 
 PORT_MAX = 65535
 TIMEOUT_S = 10.0
@@ -32,17 +30,14 @@ def _check_port(port: object) -> int:
         raise InvalidError(f"port: {port!r} is a {type(port).__name__}, not an int (such as forward(8000))")
     if not 1 <= port <= PORT_MAX:
         raise InvalidError(f"port: {port} is not within 1..{PORT_MAX} (give the port that your program listens on)")
-    return port
+    return int(port)  # a subclass may call itself what it likes
 
 
-def _words(name: str, given: Words) -> list[str]:
-    try:
-        words = [given] if isinstance(given, str) else list(given)
-    except TypeError:
-        words = [None]  # type: ignore[list-item]
-    if not all(isinstance(word, str) for word in words):
-        raise InvalidError(f"{name}: {given!r} is neither a string nor a list of strings")
-    return words
+def _check_alpn(given: Words, h2_enabled: bool) -> str | None:
+    protocols = ",".join(to_words("alpn", given))
+    if not h2_enabled and "h2" in [p.strip() for p in protocols.split(",")]:
+        raise InvalidError("alpn: h2 has an option of its own (use h2_enabled=True)")
+    return protocols or None
 
 
 class _Opening:
@@ -97,7 +92,7 @@ class Forward:
         if client is not None and not isinstance(client, Client):
             raise InvalidError(f"client: {client!r} is no adit.Client")
         self._unencrypted, self._h2, self._proxy_protocol = bool(unencrypted), bool(h2_enabled), bool(proxy_protocol)
-        self._allow, self._alpn, self._keep = _words("allow", allow), ",".join(_words("alpn", alpn)) or None, keep
+        self._allow, self._alpn, self._keep = to_words("allow", allow), _check_alpn(alpn, self._h2), keep
         self._drain_ms, self._timeout_ms = to_ms("drain", drain), to_ms("timeout", timeout)
         self._given = client
         self._openings: dict[str, _Opening] = {}  # at most one
@@ -143,15 +138,16 @@ class Forward:
         if ca_file is None:
             return Tunnel(host, port, tcp_host or "", tcp_port), None
         # The embedded relay listens on loopback; its name means nothing to programs that do not know .localhost.
-        return Tunnel(host, port, "127.0.0.1" if tcp_host else "", tcp_port), self._warning(client, ca_file)
+        tunnel = Tunnel(host, port, "127.0.0.1" if tcp_host else "", tcp_port)
+        return tunnel, self._warning(client, ca_file, tunnel.url)
 
     @staticmethod
-    def _warning(client: Client, ca_file: str) -> str | None:
+    def _warning(client: Client, ca_file: str, url: str) -> str | None:
         if not client._state.take_warning():
             return None
         return (
-            "no token is configured, so this URL works on this machine only, through a relay that is part of this "
-            f"process (set ADIT_TOKEN for public addresses; to trust the relay: curl --cacert {ca_file})"
+            "no token is configured, so this URL works on this machine only, through a relay that this program has "
+            f"started (set ADIT_TOKEN for public addresses; to visit: curl --cacert {ca_file} {url})"
         )
 
     def _close(self, opening: _Opening, drain_ms: int, refused: bool = False) -> None:

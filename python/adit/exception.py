@@ -10,7 +10,7 @@ class InvalidError(Error):
 
 
 class ConfigError(Error):
-    """There is no token, or the token or the configuration file is malformed."""
+    """There is no token, or the token, the configuration file, or another file that was named does not do."""
 
 
 class AuthError(Error):

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from kit.app import echo, read_exactly
 
 import adit
 from adit import forward
@@ -55,6 +56,7 @@ def test_a_raw_socket_that_was_not_asked_for(client):
         {"timeout": True},
         {"client": "token"},
         {"keep": 5},
+        {"keep": ""},
     ],
     ids=repr,
 )
@@ -65,7 +67,64 @@ def test_other_options(client, options):
         pass
 
 
-@pytest.mark.parametrize("token", ["", "nonsense", "adit1_AAAA", [], [5], b"adit1_"], ids=repr)
+def test_a_port_by_a_name_of_its_own(client, app, visitor):
+    """Such as of an IntEnum, whose text is another."""
+
+    class Named(int):
+        def __str__(self):
+            return "the port"
+
+    with forward(Named(app(echo).port), client=client) as tunnel:
+        v = visitor(tunnel)
+        v.sendall(b"hello")
+        assert read_exactly(v, 5) == b"hello"
+
+
+@pytest.mark.parametrize("alpn", ["h2", ["h2"], ["http/1.1", "h2"], "http/1.1, h2"], ids=repr)
+def test_h2_among_the_protocols(client, alpn):
+    with pytest.raises(InvalidError, match=r"alpn: h2 has an option of its own \(use h2_enabled=True\)"):
+        client.forward(8000, alpn=alpn)
+
+
+def test_a_keep_file_that_cannot_be(client):
+    for path in ("/nowhere/ticket", "/dev/null"):
+        with pytest.raises(ConfigError, match="keep file"), client.forward(8000, keep=path):
+            pass
+
+
+def test_authorities_that_are_not_there(token):
+    with pytest.raises(ConfigError, match=r"authorities /nowhere: "):
+        adit.Client(token, ca_file="/nowhere")
+
+
+@pytest.mark.parametrize("relays", [5, [5], None, [None]], ids=repr)
+def test_relays_that_are_no_words(token, relays):
+    with pytest.raises(InvalidError, match="relays: "):
+        adit.Client(token, relays=relays)
+
+
+def test_a_relay_without_a_token(monkeypatch):
+    with pytest.raises(ConfigError, match="a relay is given but no token"):
+        adit.Client(relays="127.0.0.1:1")
+    monkeypatch.setenv("ADIT_RELAY", "127.0.0.1:1")
+    with pytest.raises(ConfigError, match="a relay is given but no token"), forward(8000):
+        pass
+
+
+def test_the_relay_to_dial(relay, box, monkeypatch):
+    """One address is no list of letters; the environment's goes before the token's, and what is given before both."""
+    token = relay.token(dial="127.0.0.1:9")
+    with adit.Client(token, relays=relay.dial) as given, forward(8000, client=given):
+        pass
+    monkeypatch.setenv("ADIT_RELAY", relay.dial)
+    with adit.Client(token) as by_environment, forward(8000, client=by_environment):
+        pass
+    monkeypatch.setenv("ADIT_RELAY", "127.0.0.1:9")
+    with adit.Client(token, relays=[relay.dial]) as given, forward(8000, client=given):
+        pass
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "adit1_AAAA", [], [5], b"adit1_", 5], ids=repr)
 def test_a_token_that_is_none(token):
     with pytest.raises(ConfigError, match="token"):
         adit.Client(token)

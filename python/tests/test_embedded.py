@@ -31,8 +31,8 @@ def page(connection):
 def test_one_warning_whose_curl_works(app):
     with pytest.warns(EmbeddedRelayWarning) as told:
         with forward(app(page).port) as tunnel, forward(2):
-            option = re.search(r"curl (--cacert \S+)\)", str(told[0].message)).group(1).split()
-            got = subprocess.run(["curl", "-sS", *option, tunnel.url], capture_output=True, timeout=20)
+            command = re.search(r"(curl --cacert \S+ \S+)\)", str(told[0].message)).group(1).split()
+            got = subprocess.run([*command, "-sS"], capture_output=True, timeout=20)
             assert got.stdout == b"the page", got
             assert tunnel.host.endswith(".localhost")
         with forward(2):

@@ -100,6 +100,19 @@ def test_the_stubs_agree_with_the_extension(box):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_type_checker_finds_a_misspelt_option(box):
+    lines = ["import adit", "c = adit.Client()", "c.forward(1, drain=2, keep='t')", "c.forward(1, dran=2)"]
+    text = "\n".join([*lines, "adit.forward(1, dran=2)"])
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", box.file("program.py", text)],
+        capture_output=True,
+        text=True,
+        cwd=box.path,
+    )
+    errors = [line.split(":") for line in done.stdout.splitlines() if ": error: " in line]
+    assert [line for _, line, *_ in errors] == ["4", "5"] and done.stdout.count("dran") == 2, done.stdout
+
+
 ANOTHER_MACHINE = r"""
 set -e
 python=$(readlink -f "$1") wheel=$2 work=$3
