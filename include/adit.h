@@ -33,8 +33,8 @@ enum adit_errno {
   ADIT_OK = 0,
   ADIT_EINVAL = -1,        /* a wrong argument or option */
   ADIT_ENOMEM = -2,
-  ADIT_ECONFIG = -3,       /* no token, a malformed token, a bad configuration file */
-  ADIT_EUNREACHABLE = -4,  /* no relay could be reached */
+  ADIT_ECONFIG = -3,       /* no token, a malformed token, a bad configuration, authorities or keep file; or an embedded relay cannot start */
+  ADIT_EUNREACHABLE = -4,  /* no relay could be reached, or the embedded one has ended */
   ADIT_EAUTH = -5,         /* the relay's certificate does not match, or the token was refused, revoked or has expired */
   ADIT_EREFUSED = -6,      /* the relay refused the tunnel: limit, ports, options */
   ADIT_ECONFLICT = -7,     /* this client forwards that port already, or the tunnel was superseded */
