@@ -432,6 +432,24 @@ def test_no_line_of_the_package_is_a_bad_one_for_a_handler_or_a_fork(script, tok
     assert int(ended(program).split()[-1]) > 60
 
 
+def test_a_log_handler_that_waits_for_the_closing_thread(client, records, monkeypatch):
+    lock, called = threading.Lock(), threading.Event()
+
+    def emit(record):
+        called.set()
+        with lock:
+            pass
+
+    monkeypatch.setattr(records, "emit", emit)
+    with lock:
+        with forward(8000, client=client):
+            assert called.wait(20)
+        closing = threading.Thread(target=client.close)
+        closing.start()
+        closing.join(20)
+        assert not closing.is_alive()
+
+
 IN_THE_BLOCK = """
 import sys, threading
 from adit import forward
