@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 import warnings
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _adit
 from ._client import Client, Path, Words, to_ms, to_words
@@ -193,11 +193,11 @@ class Forward:
             self._close(opening, 0)
             raise
         try:
-            tunnel, warning = await asyncio.shield(opened)
+            tunnel, warning = await _shielded(opened)
         except asyncio.CancelledError:
-            closing = opened if opening.give_up() else _in_thread(self._close, opening, 0)
+            closing: asyncio.Future[Any] = opened if opening.give_up() else _in_thread(self._close, opening, 0)
             with contextlib.suppress(Exception):
-                await asyncio.shield(closing)  # cancelled again, it closes without being waited for
+                await _shielded(closing)  # cancelled again, it closes without being waited for
             raise
         except BaseException:  # it has failed; or the coroutine is dropped, perhaps with its event loop
             if not opening.give_up():
@@ -224,12 +224,12 @@ class Forward:
             self._close(opening, 0)
             raise
         try:
-            await asyncio.shield(closing)
+            await _shielded(closing)
         except BaseException as left:
             for core, _ in draining:
                 core.stop_waiting()
             if isinstance(left, asyncio.CancelledError):
-                await asyncio.shield(closing)
+                await _shielded(closing)
             raise
 
 
@@ -250,11 +250,22 @@ def _end(core: _adit.Tunnel, client: Client, drain_ms: int) -> None:
         client._state.tunnels.discard(core)
 
 
+def _ask(future: asyncio.Future[_T]) -> None:
+    """Nobody may be left to ask for its exception, which asyncio would complain of."""
+    _ = future.cancelled() or future.exception()
+
+
+def _shielded(future: asyncio.Future[_T]) -> asyncio.Future[_T]:
+    shield = asyncio.shield(future)
+    shield.add_done_callback(_ask)
+    return shield
+
+
 def _in_thread(call: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
     """What the call returns or raises, once it has. The interpreter does not wait for it at exit: the client closes."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
-    done.add_done_callback(lambda f: f.cancelled() or f.exception())  # nobody may be left to ask for it
+    done.add_done_callback(_ask)
 
     def settle(result: _T | None, error: BaseException | None) -> None:
         if done.cancelled():

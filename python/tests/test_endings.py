@@ -3,6 +3,7 @@ nothing that was accepted is lost."""
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -170,7 +171,8 @@ def test_a_coroutine_that_is_dropped_leaves_nothing_open(token, silent, client, 
     opens = when == "while it opens"
     given = adit.Client(token, relays=[f"127.0.0.1:{silent.port}"]) if opens else client
     f = forward(8000, client=given, timeout=100)
-    loop = asyncio.new_event_loop()
+    loop, complaints = asyncio.new_event_loop(), []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
 
     async def waiter():
         coroutine = f.__aenter__()
@@ -179,11 +181,15 @@ def test_a_coroutine_that_is_dropped_leaves_nothing_open(token, silent, client, 
         if not opens:
             thread.join(20)
         coroutine.close()
+        await asyncio.to_thread(thread.join, 20)
+        del coroutine
         return thread
 
     thread = loop.run_until_complete(waiter())
+    loop.run_until_complete(asyncio.sleep(0))
     loop.close()
-    thread.join(20)
+    gc.collect()
+    assert not complaints
     assert not thread.is_alive() and not given._state.tunnels and not f._openings
     given.close()
 
