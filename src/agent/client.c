@@ -43,7 +43,9 @@ int client_errno_of_refusal(enum refusal r) {
   }
 }
 
+/* code 0: it is over. Why the client failed for good is the last word. */
 static void client_set_trouble(struct adit_client *c, int code, const char *text) {
+  if (c->failed) return;
   pthread_mutex_lock(&c->lock);
   c->trouble.code = code;
   c->troubles++;
@@ -61,9 +63,9 @@ static void client_warn(struct adit_client *c, int code, const char *reason, con
 }
 
 static void client_fail(struct adit_client *c, int code, const char *reason, const char *text) {
-  c->failed = true;
   loop_timer_stop(&c->retry);
   client_set_trouble(c, code, text);
+  c->failed = true;
   if (list_empty(&c->tunnels)) client_event(c, ADIT_EVENT_CLOSED, NULL, code, reason, "%s", text);
   LIST_FOREACH(&c->tunnels, it) tunnel_fail(CONTAINER_OF(it, struct adit_tunnel, node), code, reason, text);
 }
@@ -138,9 +140,7 @@ void client_race_lost(struct adit_client *c, const struct err *e) {
 void client_link_welcomed(struct adit_client *c, const char *relay) {
   if (atomic_load(&c->relay_name) == NULL) atomic_store(&c->relay_name, strdup(relay));
   c->warned[0] = '\0';
-  pthread_mutex_lock(&c->lock);
-  c->trouble.code = 0;
-  pthread_mutex_unlock(&c->lock);
+  client_set_trouble(c, 0, "");
   for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
   LIST_FOREACH(&c->tunnels, it) {
     struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);

@@ -61,7 +61,7 @@ struct adit_client {
   struct loop_timer retry;
   char warned[ERR_TEXT_MAX];       /* the last connection failure that was told: each is told once in a row */
   bool interrupted;                /* RECONNECTING was told and RESTORED is due */
-  bool failed;                     /* refused for good */
+  bool failed;                     /* for good: it was refused, or its embedded relay has ended */
   bool closing, finished;
   struct loop_msg close_msg;
   uint64_t close_drain_ms;
