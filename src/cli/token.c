@@ -94,57 +94,14 @@ static int no_relay(const char *state, struct err *e) {
                  "relay's first run, its name with --domain r1.example.com)", state);
 }
 
-/* Before the relay's first run its domain is what the user says. */
-static int find_domain(struct state *s, const struct token_arguments *a, char domain[HOST_NAME_MAX_CHARS + 1],
-                       struct err *e) {
-  int code = state_get(s, "domain", domain, HOST_NAME_MAX_CHARS + 1, e);
-  if (code == ERR_NOT_NOW && a->domain == NULL) return no_relay(a->state, e);
-  if (code == ERR_NOT_NOW) {
-    (void)snprintf(domain, HOST_NAME_MAX_CHARS + 1, "%s", a->domain);
-    return state_set(s, "domain", domain, e);
-  }
-  if (code != 0) return code;
-  if (a->domain != NULL && strcmp(a->domain, domain) != 0)
+/* The relay whose state this is; before its first run the user says its name. */
+static int find_own(struct state *s, const struct token_arguments *a, struct token_relay *own, struct err *e) {
+  int code = issue_relay_recall(s, own, e);
+  if (code == ERR_NOT_NOW) return a->domain == NULL ? no_relay(a->state, e) : issue_relay_foresee(s, a->domain, own, e);
+  if (code == 0 && a->domain != NULL && strcmp(a->domain, own->name) != 0)
     return err_set(e, ERR_USAGE, "--domain %.60s: this state folder is that of %s (give the other relay's --state)",
-                   a->domain, domain);
-  return 0;
-}
-
-/* The pin that the relay left in its state, or that of the authority that it will make its certificates with. */
-static int find_pin(struct state *s, const char *domain, struct pin *pin, struct err *e) {
-  char text[2 * SHA256_BYTES + 16];
-  int code = state_get(s, "pin", text, sizeof text, e);
-  if (code == 0) return token_parse_pin(text, pin, e);
-  if (code != ERR_NOT_NOW) return code;
-  struct authority *authority;
-  code = state_authority(s, domain, &authority, e);
-  if (code != 0) return code;
-  pin->kind = PIN_SPKI_SHA256;
-  if (authority_pin(authority, pin->spki_sha256) != 0)
-    code = err_set(e, ERR_CRYPTO, "authority: its key could not be hashed");
-  authority_free(authority);
+                   a->domain, own->name);
   return code;
-}
-
-int token_parse_pin(const char *text, struct pin *pin, struct err *e) {
-  memset(pin, 0, sizeof *pin);
-  if (strcmp(text, "public") == 0) {
-    pin->kind = PIN_PUBLIC_AUTHORITIES;
-    return 0;
-  }
-  pin->kind = PIN_SPKI_SHA256;
-  if (strncmp(text, "sha256:", 7) == 0) text += 7;
-  if (strlen(text) == 2 * SHA256_BYTES && hex_decode(text, pin->spki_sha256, SHA256_BYTES) == 0) return 0;
-  return err_set(e, ERR_NOT_NOW, "state: the relay's pin in it is malformed (start the relay once with this state "
-                                 "folder)");
-}
-
-/* The address that the relay is reached by: what it announced at its start, else its domain at the usual port. */
-static int find_public(struct state *s, const char *domain, struct token_relay *relay, struct err *e) {
-  char text[HOST_NAME_MAX_CHARS + 16];
-  int code = state_get(s, "public", text, sizeof text, e);
-  if (code == ERR_NOT_NOW) return host_port_parse(domain, 443, &relay->dial, e);
-  return code == 0 ? host_port_parse(text, 443, &relay->dial, e) : code;
 }
 
 /* Whether a token that is made now pins the authority that the relay makes its certificates with, and not one that came
@@ -183,23 +140,18 @@ static int parse_relays(const struct token_arguments *a, struct token_relay *rel
 
 static int find_relays(struct state *s, const struct token_arguments *a, struct token_relay *relays, size_t *n,
                        struct err *e) {
-  char domain[HOST_NAME_MAX_CHARS + 1];
-  struct pin pin = {0};
+  struct token_relay own;
   *n = a->relays.n;
   int code = parse_relays(a, relays, e);
-  if (code == 0) code = find_domain(s, a, domain, e);
-  if (code == 0) code = find_pin(s, domain, &pin, e);
-  if (code == 0 && pins_own_authority(a->state, &pin)) code = check_relay_names(relays, *n, domain, e);
-  if (code == 0 && *n == 0) {
-    memset(&relays[0], 0, sizeof relays[0]);
-    code = find_public(s, domain, &relays[0], e);
-    *n = 1;
+  if (code == 0) code = find_own(s, a, &own, e);
+  if (code == 0 && pins_own_authority(a->state, &own.pin)) code = check_relay_names(relays, *n, own.name, e);
+  if (code != 0) return code;
+  if (*n == 0) relays[(*n)++] = own;
+  for (size_t i = 0; i < *n; i++) {
+    relays[i].pin = own.pin;
+    if (relays[i].name[0] == 0) memcpy(relays[i].name, own.name, sizeof own.name);
   }
-  for (size_t i = 0; code == 0 && i < *n; i++) {
-    relays[i].pin = pin;
-    if (relays[i].name[0] == 0) (void)snprintf(relays[i].name, sizeof relays[i].name, "%s", domain);
-  }
-  return code;
+  return 0;
 }
 
 static int create_token(struct state *s, const struct token_arguments *a, const char *name, struct err *e) {

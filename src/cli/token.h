@@ -9,8 +9,6 @@
 int token_check_name(const char *name, struct err *e) MUST_USE;
 /* "[NAME=]HOST:PORT"; the name is empty when not given, the pin is not set. */
 int token_parse_relay(const char *text, struct token_relay *out, struct err *e) MUST_USE;
-/* "public", or the SHA-256 of an authority's key in hex, as a relay leaves it in its state. */
-int token_parse_pin(const char *text, struct pin *pin, struct err *e) MUST_USE;
 /* One line of `adit token list`, for people and for programs. */
 void token_put_row(FILE *to, const struct state_token *t, int64_t at_s);
 void token_put_json(FILE *to, const struct state_token *t, int64_t at_s);

@@ -36,9 +36,7 @@ int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e
   if (rc == 0) rc = state_get(s, "public", dial, sizeof dial, e);
   if (rc == 0) rc = state_get(s, "pin", pin, sizeof pin, e);
   if (rc == ERR_NOT_NOW)
-    return err_set(e, rc,
-                   "token: this state folder does not know its relay yet (start the relay with it once, or give "
-                   "--relay HOST:PORT)");
+    return err_set(e, rc, "token: this state folder does not know its relay yet (start the relay with it once)");
   if (rc != 0) return rc;
   if (!host_name_is_valid(relay->name) || host_port_parse(dial, 0, &relay->dial, NULL) != 0 ||
       pin_parse(pin, &relay->pin) != 0)
@@ -47,15 +45,11 @@ int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e
   return 0;
 }
 
-/* Before the relay's first start the state's own authority is the only identity that can be known. */
-static int relay_foresee(struct state *s, struct token_relay *relay, struct err *e) {
-  if (host_is_ip(relay->dial.host) || !host_name_is_valid(relay->dial.host))
-    return err_set(e, ERR_USAGE,
-                   "token: %s is not a name, and this state folder does not know its relay's name yet (start the relay "
-                   "with it once, or give the name in --relay)",
-                   relay->dial.host);
+int issue_relay_foresee(struct state *s, const char *domain, struct token_relay *relay, struct err *e) {
   struct authority *a = NULL;
-  int rc = state_authority(s, relay->dial.host, &a, e);
+  memset(relay, 0, sizeof *relay);
+  int rc = host_port_parse(domain, 443, &relay->dial, e);
+  if (rc == 0) rc = state_authority(s, domain, &a, e);
   if (rc != 0) return rc;
   memcpy(relay->name, relay->dial.host, sizeof relay->dial.host);
   relay->pin.kind = PIN_SPKI_SHA256;
@@ -63,26 +57,6 @@ static int relay_foresee(struct state *s, struct token_relay *relay, struct err 
   authority_free(a);
   return rc != 0 ? err_set(e, rc, "token: the relay's authority has no usable key (restore it from a backup)")
                  : issue_relay_remember(s, relay, e);
-}
-
-static int relays_fill(struct state *s, const struct issue_request *r, struct token *t, struct err *e) {
-  if (r->relays_n > TOKEN_RELAYS_MAX)
-    return err_set(e, ERR_LIMIT, "token: too many relays (at most %d)", TOKEN_RELAYS_MAX);
-  t->relays_n = size_max(r->relays_n, 1);
-  if (r->relays_n == 0) return issue_relay_recall(s, &t->relays[0], e);
-  for (size_t i = 0; i < r->relays_n; i++) {
-    struct token_relay *relay = &t->relays[i], own;
-    *relay = r->relays[i];
-    if (relay->name[0] != '\0') continue;
-    int rc = issue_relay_recall(s, &own, e);
-    if (rc == ERR_NOT_NOW) rc = relay_foresee(s, relay, e);
-    else if (rc == 0) {
-      memcpy(relay->name, own.name, sizeof own.name);
-      relay->pin = own.pin;
-    }
-    if (rc != 0) return rc;
-  }
-  return 0;
 }
 
 static int name_check(const char *name, struct err *e) {
@@ -125,10 +99,13 @@ int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, c
   if (rc != 0) return rc;
   if (r->expires_s != 0 && r->expires_s <= now_s)
     return err_set(e, ERR_USAGE, "token: it would have expired already (give a longer --expires)");
+  if (r->relays_n == 0 || r->relays_n > TOKEN_RELAYS_MAX)
+    return err_set(e, ERR_LIMIT, "token: it names %zu relays (1 to %d are possible)", r->relays_n, TOKEN_RELAYS_MAX);
   struct token *t = calloc(1, sizeof *t);
   if (t == NULL) return err_set(e, ERR_NOMEM, "token: out of memory");
-  rc = relays_fill(s, r, t, e);
-  if (rc == 0) rc = certificate_make(s, r, now_s, t, e);
+  t->relays_n = r->relays_n;
+  memcpy(t->relays, r->relays, r->relays_n * sizeof r->relays[0]);
+  rc = certificate_make(s, r, now_s, t, e);
   if (rc == 0 && token_encode(t, out, TOKEN_TEXT_MAX_CHARS + 1) != 0)
     rc = err_set(e, ERR_LIMIT, "token: it would be longer than %d characters (give fewer relays)",
                  TOKEN_TEXT_MAX_CHARS);

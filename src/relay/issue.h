@@ -10,10 +10,7 @@ struct issue_request {
   int64_t expires_s;               /* 0: never */
   const uint8_t *id;               /* TOKEN_ID_BYTES; NULL: a new one, as each token has that is listed */
   bool unlisted;                   /* leave no record: for the one-off token of an embedded relay */
-  /* None: the state's own, as the relay remembered it. One with an empty name gives only the address to dial: name and
-     pin come from the state, or, before the relay's first start, from the state's own authority, made now for
-     dial.host. */
-  const struct token_relay *relays; size_t relays_n;
+  const struct token_relay *relays; size_t relays_n;   /* 1 to TOKEN_RELAYS_MAX, each with its name and pin */
 };
 int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
                 struct err *e) MUST_USE;
@@ -24,5 +21,8 @@ int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, c
 int issue_relay_remember(struct state *s, const struct token_relay *relay, struct err *e) MUST_USE;
 /* ERR_NOT_NOW: the relay has not started yet. */
 int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e) MUST_USE;
+/* Before that: its name is what the user says, it is dialled by that at port 443, and its authority, by which it is known,
+   is made now. Remembered, too, until its start. */
+int issue_relay_foresee(struct state *s, const char *domain, struct token_relay *relay, struct err *e) MUST_USE;
 
 #endif

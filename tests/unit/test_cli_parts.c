@@ -141,23 +141,6 @@ static void token_names_are_one_printable_word(void **state) {
   assert_int_equal(token_check_name("a\x1b[0m", &e), ERR_USAGE);
 }
 
-static void pins_are_public_or_a_hash(void **state) {
-  (void)state;
-  struct pin pin;
-  struct err e;
-  char hex[65];
-  memset(hex, 'a', 64);
-  hex[64] = 0;
-  assert_int_equal(token_parse_pin("public", &pin, &e), 0);
-  assert_int_equal(pin.kind, PIN_PUBLIC_AUTHORITIES);
-  assert_int_equal(token_parse_pin(hex, &pin, &e), 0);
-  assert_int_equal(pin.kind, PIN_SPKI_SHA256);
-  assert_int_equal(pin.spki_sha256[31], 0xaa);
-  hex[63] = 0;
-  assert_int_equal(token_parse_pin(hex, &pin, &e), ERR_NOT_NOW);
-  assert_int_equal(token_parse_pin("", &pin, &e), ERR_NOT_NOW);
-}
-
 static void token_rows_say_what_state_a_token_is_in(void **state) {
   (void)state;
   static const struct { int64_t expires_s, revoked_s; const char *want; } cases[] = {
@@ -268,7 +251,6 @@ int main(void) {
     cmocka_unit_test(logout_removes_token_and_relays_and_nothing_else),
     cmocka_unit_test(token_relays_may_carry_a_name),
     cmocka_unit_test(token_names_are_one_printable_word),
-    cmocka_unit_test(pins_are_public_or_a_hash),
     cmocka_unit_test(token_rows_say_what_state_a_token_is_in),
     cmocka_unit_test(programs_get_a_token_as_an_object),
     cmocka_unit_test(the_body_of_an_answer_is_found),

@@ -49,11 +49,21 @@ static struct token_relay remembered(struct state *s) {
   return own;
 }
 
+/* For the relay that the state remembers, where the request names none. */
+static int issue(struct state *s, struct issue_request r, char text[TOKEN_TEXT_MAX_CHARS + 1], struct err *e) {
+  struct token_relay own;
+  if (r.relays_n > 0) return issue_token(s, &r, NOW, text, e);
+  int rc = issue_relay_recall(s, &own, e);
+  r.relays = &own;
+  r.relays_n = 1;
+  return rc != 0 ? rc : issue_token(s, &r, NOW, text, e);
+}
+
 static struct token issued(struct state *s, const struct issue_request *r) {
   char text[TOKEN_TEXT_MAX_CHARS + 1];
   struct token t = {.relays_n = 0};
   struct err e = {0};
-  if (issue_token(s, r, NOW, text, &e) != 0 || token_decode(text, strlen(text), &t, &e) != 0)
+  if (issue(s, *r, text, &e) != 0 || token_decode(text, strlen(text), &t, &e) != 0)
     fail_msg("%s", e.text);
   return t;
 }
@@ -127,51 +137,50 @@ static void two_tokens_share_neither_key_nor_id(void **in) {
   assert_int_equal(b.info.max_tunnels, 3);
 }
 
-static void given_addresses_take_name_and_pin_from_the_state(void **in) {
+static void a_token_carries_the_relays_that_are_given(void **in) {
   struct fixture *f = *in;
-  struct token_relay own = remembered(f->s);
-  struct token_relay given[] = {relay_named("", "198.51.100.7", 443), relay_named("other.example.com", "192.0.2.1", 444)};
+  struct token_relay given[] = {remembered(f->s), relay_named("other.example.com", "192.0.2.1", 444)};
   struct token t = issued(f->s, &(struct issue_request){.name = "laptop", .relays = given, .relays_n = 2});
   assert_int_equal(t.relays_n, 2);
-  assert_string_equal(t.relays[0].dial.host, "198.51.100.7");
-  assert_string_equal(t.relays[0].name, "r1.example.com");
-  assert_memory_equal(t.relays[0].pin.spki_sha256, own.pin.spki_sha256, SHA256_BYTES);
-  assert_string_equal(t.relays[1].name, "other.example.com");       /* given whole: taken as it is */
+  assert_string_equal(t.relays[1].name, "other.example.com");
+  assert_int_equal(t.relays[1].dial.port, 444);
   assert_int_equal(t.relays[1].pin.kind, PIN_PUBLIC_AUTHORITIES);
 }
 
 static void before_the_first_start_a_name_is_enough_and_its_authority_is_made(void **in) {
   struct fixture *f = *in;
-  struct token_relay given = relay_named("", "r9.example.com", 443);
-  struct token t = issued(f->s, &(struct issue_request){.name = "laptop", .relays = &given, .relays_n = 1});
-  assert_string_equal(t.relays[0].name, "r9.example.com");
-  assert_int_equal(t.relays[0].pin.kind, PIN_SPKI_SHA256);
+  struct token_relay foreseen, recalled;
   struct authority *a = NULL;
   struct err e;
   uint8_t pin[SHA256_BYTES];
+  assert_int_equal(issue_relay_recall(f->s, &recalled, &e), ERR_NOT_NOW);
+  assert_int_equal(issue_relay_foresee(f->s, "r9.example.com", &foreseen, &e), 0);
+  assert_string_equal(foreseen.name, "r9.example.com");
+  assert_string_equal(foreseen.dial.host, "r9.example.com");
+  assert_int_equal(foreseen.dial.port, 443);
+  assert_int_equal(foreseen.pin.kind, PIN_SPKI_SHA256);
   assert_int_equal(state_authority(f->s, "r9.example.com", &a, &e), 0);
   assert_int_equal(authority_pin(a, pin), 0);
   authority_free(a);
-  assert_memory_equal(t.relays[0].pin.spki_sha256, pin, sizeof pin);
-  struct token again = issued(f->s, &(struct issue_request){.name = "second"});
-  assert_string_equal(again.relays[0].dial.host, "r9.example.com");
+  assert_memory_equal(foreseen.pin.spki_sha256, pin, sizeof pin);
+  assert_int_equal(issue_relay_recall(f->s, &recalled, &e), 0);
+  assert_string_equal(recalled.name, "r9.example.com");
+  assert_memory_equal(recalled.pin.spki_sha256, pin, sizeof pin);
 }
 
 static void assert_refused(struct state *s, struct issue_request r, int code, const char *part) {
   char text[TOKEN_TEXT_MAX_CHARS + 1];
   struct err e = {0};
   int before = tokens_in(s);
-  assert_int_equal(issue_token(s, &r, NOW, text, &e), code);
+  assert_int_equal(issue(s, r, text, &e), code);
   if (strstr(e.text, part) == NULL || strchr(e.text, '(') == NULL)
     fail_msg("text without \"%s\" or what to do: %s", part, e.text);
   assert_int_equal(tokens_in(s), before);
 }
 
-static void without_any_relay_it_says_what_is_missing(void **in) {
+static void before_the_first_start_it_says_what_is_missing(void **in) {
   struct fixture *f = *in;
-  struct token_relay ip = relay_named("", "192.0.2.1", 443);
   assert_refused(f->s, (struct issue_request){.name = "x"}, ERR_NOT_NOW, "does not know its relay");
-  assert_refused(f->s, (struct issue_request){.name = "x", .relays = &ip, .relays_n = 1}, ERR_USAGE, "not a name");
 }
 
 static void bad_names_are_refused(void **in) {
@@ -196,7 +205,7 @@ static void too_many_relays_are_refused(void **in) {
   struct token_relay many[TOKEN_RELAYS_MAX + 1];
   for (size_t i = 0; i < ARRAY_LEN(many); i++)
     many[i] = relay_named("r1.example.com", "192.0.2.1", 443);
-  assert_refused(f->s, (struct issue_request){.name = "x", .relays = many, .relays_n = ARRAY_LEN(many)}, ERR_LIMIT, "too many relays");
+  assert_refused(f->s, (struct issue_request){.name = "x", .relays = many, .relays_n = ARRAY_LEN(many)}, ERR_LIMIT, "relays");
 }
 
 static void malformed_settings_are_told(void **in) {
@@ -218,9 +227,9 @@ int main(void) {
     WITH_STATE(the_settings_have_the_forms_that_are_documented),
     WITH_STATE(the_certificate_is_signed_by_this_operator_and_its_id_is_stored),
     WITH_STATE(two_tokens_share_neither_key_nor_id),
-    WITH_STATE(given_addresses_take_name_and_pin_from_the_state),
+    WITH_STATE(a_token_carries_the_relays_that_are_given),
     WITH_STATE(before_the_first_start_a_name_is_enough_and_its_authority_is_made),
-    WITH_STATE(without_any_relay_it_says_what_is_missing),
+    WITH_STATE(before_the_first_start_it_says_what_is_missing),
     WITH_STATE(bad_names_are_refused),
     WITH_STATE(a_live_name_and_a_past_expiry_are_refused),
     WITH_STATE(too_many_relays_are_refused),
