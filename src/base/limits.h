@@ -138,7 +138,9 @@ enum {
   CERT_FILE_MAX_BYTES = 262144,
   CERT_LIFE_DAYS = 397,
   CERT_RETRY_S = 300,                      /* between attempts to renew our own certificate */
-  CERTS_EXACT_MAX = 256,
+  CERTS_EXACT_MAX = 1024,                  /* certificates for one name: beyond it the least used is made anew when needed */
+  CERTS_EXACT_PER_OWNER_MAX = 256,         /* so many are made, in milliseconds each, for the tunnels of one token in ... */
+  CERTS_EXACT_PERIOD_MS = 10000,
   ADMIN_BACKLOG = 16,
   ADMIN_HEADERS_MAX_BYTES = 8192,
   ADMIN_BODY_MAX_BYTES = 1024,

@@ -258,15 +258,14 @@ static void step_port(struct job *j) {
 
 /* check and register */
 
-static enum refusal check_flags(struct relay *r, struct tunnel *t, const struct frame_bind *f) {
+/* The certificate that h2 needs is not made here, but when the first visitor comes: a link asks for tunnels at no cost. */
+static enum refusal check_flags(const struct relay *r, const struct frame_bind *f) {
   const struct relay_options *o = r->options;
-  struct err e;
   if (alpn_check(f->alpn, f->alpn_n) != 0) return REFUSE_ALPN;
   if ((f->flags & TUNNEL_TCP) != 0 && o->tcp_port_from == 0) return REFUSE_NO_RAW_PORTS;
   if ((f->flags & TUNNEL_PLAIN) != 0 && !o->plain_allowed) return REFUSE_PLAIN;
   if ((f->flags & TUNNEL_H2) == 0) return alpn_contains(f->alpn, f->alpn_n, "h2") ? REFUSE_H2 : REFUSE_NONE;
-  if (certs_exact(r->certs, t->host, &t->exact, &e) == 0) return REFUSE_NONE;
-  return o->h2_shared_name ? REFUSE_NONE : REFUSE_H2;
+  return certs_makes_exact(r->certs) || o->h2_shared_name ? REFUSE_NONE : REFUSE_H2;
 }
 
 /* A ticket brings label, port and the right to them; without one the label is new. */
@@ -321,7 +320,7 @@ static enum refusal bind_check(struct link *l, struct tunnel *t, const struct fr
   if (why != REFUSE_NONE) return why;
   int n = snprintf(t->host, sizeof t->host, "%s.%s", t->label, l->worker->relay->options->domain);
   if (n < 0 || (size_t)n >= sizeof t->host) return REFUSE_INTERNAL;
-  why = check_flags(l->worker->relay, t, f);
+  why = check_flags(l->worker->relay, f);
   if (why != REFUSE_NONE) return why;
   memcpy(t->alpn, f->alpn, f->alpn_n);
   t->alpn_n = f->alpn_n;

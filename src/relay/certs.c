@@ -254,7 +254,8 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   pthread_mutex_lock(&c->lock);
   struct tls_server *old = c->current;
   c->current = server;
-  /* Those were made within the life of the old one, so dropping them here keeps every one of them from expiring. */
+  /* Each of them was made after the old one, for as long a life, and that is replaced when a third of it is left: so
+     none expires here, and nobody keeps one. */
   exact_drop_all(c);
   c->pin = pin;
   pthread_mutex_unlock(&c->lock);
@@ -292,7 +293,23 @@ static bool is_under(const char *host, const char *domain) {
   return dot != NULL && dot != host && host_name_is_valid(host) && strcasecmp(dot + 1, domain) == 0;
 }
 
+bool certs_makes_exact(const struct certs *c) {
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  return c->authority != NULL;
+}
+
+struct tls_server *certs_exact_made(struct certs *c, const char *host) {
+  uint8_t key[SHA256_BYTES];
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  if (sha256(host, strlen(host), key) != 0) return NULL;
+  pthread_mutex_lock(&c->lock);
+  struct tls_server *server = exact_find(c, key);
+  pthread_mutex_unlock(&c->lock);
+  return server;
+}
+
 int certs_exact(struct certs *c, const char *host, struct tls_server **out, struct err *e) {
+  uint8_t key[SHA256_BYTES];
   CHECK_MAGIC(c, CERTS_MAGIC);
   *out = NULL;
   if (c->authority == NULL)
@@ -302,12 +319,9 @@ int certs_exact(struct certs *c, const char *host, struct tls_server **out, stru
                    host);
   if (!is_under(host, c->domain))
     return err_set(e, ERR_USAGE, "certificate for %s: not a name directly under %s", host, c->domain);
-  uint8_t key[SHA256_BYTES];
   if (sha256(host, strlen(host), key) != 0)
     return err_set(e, ERR_CRYPTO, "certificate for %s: the crypto library failed", host);
-  pthread_mutex_lock(&c->lock);
-  *out = exact_find(c, key);
-  pthread_mutex_unlock(&c->lock);
+  *out = certs_exact_made(c, host);
   if (*out != NULL) return 0;
   struct tls_server *made = NULL;
   int rc = issue(c, &host, 1, NULL, &made, e);

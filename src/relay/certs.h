@@ -17,7 +17,12 @@ struct tls_server *certs_current(struct certs *c);      /* a new reference; thre
 bool certs_changed(struct certs *c, int64_t now_s);
 /* Reads again. 0: there is a new one; negative: the old one stays and e says why. */
 int certs_reload(struct certs *c, int64_t now_s, struct err *e) MUST_USE;
-/* A certificate for exactly this name, where we own the authority: ERR_NOT_NOW where not. Cached. Thread-safe. */
+/* Whether certs_exact can make any: we own the authority. Thread-safe. */
+bool certs_makes_exact(const struct certs *c);
+/* The one that was made for this name, or NULL. Thread-safe. */
+struct tls_server *certs_exact_made(struct certs *c, const char *host);
+/* A certificate for exactly this name, where we own the authority: ERR_NOT_NOW where not. Cached, and to be asked for
+   anew by each visitor, who so never gets one that has been replaced. Thread-safe. */
 int certs_exact(struct certs *c, const char *host, struct tls_server **out, struct err *e) MUST_USE;
 /* What a token must carry to know this relay. Thread-safe. */
 int certs_pin(struct certs *c, struct pin *pin, struct err *e) MUST_USE;

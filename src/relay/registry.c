@@ -124,6 +124,18 @@ bool registry_mark_ended(struct registry *g, int64_t now_s) {
   return any;
 }
 
+bool registry_owner_certifies(struct registry *g, struct owner *o, uint64_t now_ms) {
+  pthread_mutex_lock(&g->lock);
+  if (now_ms >= o->certificates_since_ms + CERTS_EXACT_PERIOD_MS) {
+    o->certificates_since_ms = now_ms;
+    o->certificates = 0;
+  }
+  bool may = o->certificates < CERTS_EXACT_PER_OWNER_MAX;
+  if (may) o->certificates++;
+  pthread_mutex_unlock(&g->lock);
+  return may;
+}
+
 /* Tunnels */
 
 struct tunnel *tunnel_ref(struct tunnel *t) {
@@ -134,7 +146,6 @@ struct tunnel *tunnel_ref(struct tunnel *t) {
 static void tunnel_unref_locked(struct registry *g, struct tunnel *t) {
   if (__atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL) > 0) return;
   owner_unref_locked(g, t->owner);
-  tls_server_unref(t->exact);
   free(t->allow);
   free(t);
 }

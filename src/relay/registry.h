@@ -16,7 +16,9 @@ struct owner {                     /* one token */
   char name[TOKEN_NAME_MAX_CHARS + 1];
   uint32_t max_tunnels;
   int64_t expires_s;               /* 0: never */
-  uint32_t tunnels, links;         /* under the registry's lock */
+  uint32_t tunnels, links;         /* under the registry's lock, as the next two */
+  uint32_t certificates;           /* made for its tunnels since ... */
+  uint64_t certificates_since_ms;
   uint32_t waiting;                /* visitors waiting for a data connection; atomic */
   bool ended;                      /* revoked or expired; atomic */
 };
@@ -38,7 +40,6 @@ struct tunnel {
   size_t alpn_n;
   struct cidr *allow;
   size_t allow_n;
-  struct tls_server *exact;        /* a certificate for this name alone, or NULL */
   uint16_t tcp_port;               /* 0: none. Written by the link's worker, atomically once the tunnel is registered */
   uint64_t opened_ms;
   uint64_t streams_now, streams_total; /* atomic */
@@ -57,6 +58,9 @@ int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) MUST_U
 /* Marks the owners that have been revoked or have expired; whether there are any that were not marked before. */
 bool registry_mark_ended(struct registry *g, int64_t now_s);
 static inline bool owner_has_ended(const struct owner *o) { return __atomic_load_n(&o->ended, __ATOMIC_RELAXED); }
+
+/* Counts a certificate that is to be made for a tunnel of this owner; false: it has had its share for now. */
+bool registry_owner_certifies(struct registry *g, struct owner *o, uint64_t now_ms);
 
 /* Puts a tunnel in its place. *replaced is a reference to the one it takes over from, or NULL. ERR_LIMIT: the owner has
    too many; ERR_CONFLICT: the one that is there has a higher incarnation. On success the registry holds a reference of

@@ -244,6 +244,17 @@ static struct visitor *visitor_new(struct worker *w, const struct addr *peer, co
   return v;
 }
 
+/* The wildcard's certificate would let a browser take one tunnel's h2 connection for another's: where h2 was not allowed
+   with it, it is no substitute. NULL: none can be made now, or the owner's tunnels have cost this thread enough. */
+static struct tls_server *visitor_server(struct worker *w, const struct tunnel *t) {
+  struct relay *r = w->relay;
+  struct err e;
+  if ((t->flags & TUNNEL_H2) == 0 || !certs_makes_exact(r->certs)) return certs_current(r->certs);
+  struct tls_server *server = certs_exact_made(r->certs, t->host);
+  if (server != NULL || !registry_owner_certifies(r->registry, t->owner, loop_now_ms(w->loop))) return server;
+  return certs_exact(r->certs, t->host, &server, &e) == 0 ? server : NULL;
+}
+
 void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
                     const struct source_key *source, const struct client_hello *hello, struct tunnel *t) {
   struct visitor *v = visitor_new(w, peer, local, t);
@@ -253,7 +264,7 @@ void visitor_accept(struct worker *w, int fd, const struct addr *peer, const str
     tunnel_unref(w->relay->registry, t);
     return;
   }
-  struct tls_server *server = t->exact != NULL ? tls_server_ref(t->exact) : certs_current(w->relay->certs);
+  struct tls_server *server = visitor_server(w, t);
   struct tls_server_policy policy = {.host = hello->sni, .alpn = t->alpn, .alpn_n = t->alpn_n};
   warm_hint(w, t);
   handshake_start(&v->handshake, w, fd, source, hello, server, &policy, visitor_shaken);

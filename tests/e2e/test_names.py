@@ -1,5 +1,6 @@
 """Who gets through the public port: names, ALPN, and everything that is no visitor."""
 import os
+import signal
 import ssl
 
 import pytest
@@ -84,6 +85,17 @@ def test_h2_is_offered_under_a_certificate_of_the_exact_name(relay, agent, app, 
     assert names == [tunnel.host]
     v.sendall(b"hi")
     assert read_exactly(v, 2) == b"hi"
+
+
+def test_a_renewed_certificate_is_that_of_tunnels_that_stand(relay, agent, app, visitor):
+    """A tunnel may be open for longer than a certificate lives."""
+    tunnels = [agent(app(echo), "--h2"), agent(app(echo))]
+    serials = lambda: [visitor(tunnel).tls.getpeercert()["serialNumber"] for tunnel in tunnels]
+    before = serials()
+    assert serials() == before, "they are not made for each visitor"
+    relay.process.kill(signal.SIGHUP)
+    relay.process.err.wait(lambda line: "certificate_reloaded" in line)
+    assert not set(serials()) & set(before)
 
 
 def test_the_certificate_of_other_tunnels_is_the_wildcard(relay, agent, app, visitor):

@@ -186,6 +186,20 @@ static void a_token_has_as_many_links_as_tunnels_and_some_to_spare(void **state)
   registry_owner_unref(g, o);
 }
 
+static void an_owner_has_so_many_certificates_made_in_a_period_and_takes_none_from_others(void **state) {
+  (void)state;
+  static const struct certificate bob = {.id = {2}, .name = "bob", .max_tunnels = 2};
+  const uint64_t start_ms = 1000000;
+  struct owner *a = owner_of(&alice), *b = owner_of(&bob);
+  for (int i = 0; i < CERTS_EXACT_PER_OWNER_MAX; i++) assert_true(registry_owner_certifies(g, a, start_ms));
+  assert_false(registry_owner_certifies(g, a, start_ms + CERTS_EXACT_PERIOD_MS - 1));
+  assert_false(registry_owner_certifies(g, a, start_ms - 1));       /* another worker's clock, a turn behind */
+  assert_true(registry_owner_certifies(g, b, start_ms));
+  assert_true(registry_owner_certifies(g, a, start_ms + CERTS_EXACT_PERIOD_MS));
+  registry_owner_unref(g, a);
+  registry_owner_unref(g, b);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -193,6 +207,7 @@ int main(void) {
     T(the_limit_of_a_token_counts_labels_and_not_takeovers), T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
     T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
     T(all_owners_that_have_ended_are_marked_and_no_others), T(a_link_id_is_given_to_one_worker_only),
-    T(a_token_has_as_many_links_as_tunnels_and_some_to_spare)};
+    T(a_token_has_as_many_links_as_tunnels_and_some_to_spare),
+    T(an_owner_has_so_many_certificates_made_in_a_period_and_takes_none_from_others)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
