@@ -336,6 +336,12 @@ static void link_frames(struct link *l) {
   }
 }
 
+static void link_violated(struct link *l) {
+  (void)link_seal_owed(l);
+  (void)link_send(l);
+  link_lose_text(l, ERR_SYNTAX, "the relay violated the record layer");
+}
+
 /* All full records in l->in. May end the link. */
 static void link_records(struct link *l) {
   while (!l->dead && l->in.len > 0) {
@@ -345,8 +351,12 @@ static void link_records(struct link *l) {
     case SEALED_MORE:
       return;
     case SEALED_NOTHING:
-      break;
+      if (!idle_records_flood(&l->idle_records, loop_now_ms(l->client->loop))) break;
+      sealed_fail(l->sealed, ALERT_UNEXPECTED_MESSAGE);
+      link_violated(l);
+      return;
     case SEALED_DATA:
+      l->idle_records.data++;
       if (buf_append(&l->frames, plain, n) != 0) {
         link_lose_text(l, ERR_NOMEM, "out of memory");
         return;
@@ -359,9 +369,7 @@ static void link_records(struct link *l) {
       link_lose_text(l, ERR_CLOSED, "the relay ended the control link with an alert");
       return;
     case SEALED_FAILED:
-      (void)link_seal_owed(l);
-      (void)link_send(l);
-      link_lose_text(l, ERR_SYNTAX, "the relay violated the record layer");
+      link_violated(l);
       return;
     }
     buf_consume(&l->in, consumed);

@@ -5,6 +5,7 @@
 
 #include "agent/client.h"
 #include "base/buf.h"
+#include "tls/idle_records.h"
 #include "tls/sealed.h"
 #include "wire/link_keys.h"
 
@@ -19,6 +20,7 @@ struct link {
   struct addr address;             /* data connections go to the very address that the link reached */
   int fd;
   struct sealed *sealed;
+  struct idle_records idle_records;
   struct loop_io io;
   struct loop_timer tick;
   struct loop_deferred defer;

@@ -4,6 +4,7 @@
 #define PUMP_FLOW_H
 
 #include "pump/pool.h"
+#include "tls/idle_records.h"
 
 enum {
   PUMP_MAGIC = 0x70756d70,
@@ -69,8 +70,7 @@ struct flow {
   size_t plain_held;                             /* seal: plaintext inside the records held */
   size_t spent;                                  /* bytes read in this step */
   unsigned idle_records;                         /* unseal: without data, opened in this step */
-  uint64_t records_since_ms;                     /* unseal: for so long these are counted */
-  unsigned records_idle, records_data;
+  struct idle_records idle_per_s;                /* unseal */
   uint64_t bytes;
   uint64_t progress_ms;
   uint64_t *total, *counter;

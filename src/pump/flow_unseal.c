@@ -5,17 +5,6 @@
 #include "loop/net.h"
 #include "pump/flow.h"
 
-/* A KeyUpdate is 27 bytes for its sender and several key derivations for us. One in some megabytes is what it is for (RFC 8446
-   5.5); whoever sends thousands in a second wants our time. */
-static bool unseal_is_flooded(struct flow *f) {
-  uint64_t now = loop_now_ms(f->pump->pool->loop);
-  if (now - f->records_since_ms >= 1000) {
-    f->records_since_ms = now;
-    f->records_idle = f->records_data = 0;
-  }
-  return ++f->records_idle > IDLE_RECORDS_PER_S_MAX + f->records_data / DATA_RECORDS_PER_IDLE;
-}
-
 /* Opens records until no full one is left, or no segment. MOVED: wants more bytes, or has segments to write. */
 static enum flow_result unseal_records(struct flow *f, struct buffer *b) {
   while (b->segments < BUFFER_SEGMENTS_MAX) {
@@ -28,11 +17,11 @@ static enum flow_result unseal_records(struct flow *f, struct buffer *b) {
       f->more = false;
       return FLOW_MOVED;
     case SEALED_DATA:
-      f->records_data++;
+      f->idle_per_s.data++;
       buffer_segment_push(b, plain, n);
       break;
     case SEALED_NOTHING:
-      if (unseal_is_flooded(f)) {
+      if (idle_records_flood(&f->idle_per_s, loop_now_ms(f->pump->pool->loop))) {
         sealed_fail(f->pump->sealed, ALERT_UNEXPECTED_MESSAGE);
         f->verdict = FLOW_VIOLATION;
         break;

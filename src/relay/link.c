@@ -286,18 +286,28 @@ static void link_frames(struct link *l) {
 static bool link_record(struct link *l) {
   size_t consumed = 0, n = 0;
   uint8_t *plain = NULL;
+/* A protocol violation: says so and ends. */
+static void link_violated(struct link *l) {
+  if (link_seal_owed(l) == 0) (void)link_flush(l);
+  link_down(l);
+}
+
   switch (sealed_read(l->sealed, buf_data(&l->in), l->in.len, &consumed, &plain, &n)) {
     case SEALED_MORE: return false;
-    case SEALED_NOTHING: break;
+    case SEALED_NOTHING:
+      if (!idle_records_flood(&l->idle_records, loop_now_ms(l->worker->loop))) break;
+      sealed_fail(l->sealed, ALERT_UNEXPECTED_MESSAGE);
+      link_violated(l);
+      return false;
     case SEALED_DATA:
       if (buf_append(&l->frames, plain, n) != 0) {
         link_down(l);
         return false;
       }
+      l->idle_records.data++;
       break;
     case SEALED_FAILED:
-      if (link_seal_owed(l) == 0) (void)link_flush(l);
-      link_down(l);
+      link_violated(l);
       return false;
     case SEALED_EOF:
     case SEALED_PEER_ALERT:

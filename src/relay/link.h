@@ -6,6 +6,7 @@
 #include "relay/handshake.h"
 #include "relay/registry.h"
 #include "relay/worker.h"
+#include "tls/idle_records.h"
 #include "wire/frame.h"
 #include "wire/link_keys.h"
 
@@ -36,6 +37,7 @@ struct link {
   struct sealed *sealed;
   struct buf in;                   /* ciphertext: at most one record */
   struct buf frames;               /* plaintext: at most one frame and what came with it */
+  struct idle_records idle_records;
   struct buf out;                  /* ciphertext */
   uint8_t exporter[TLS_EXPORTER_BYTES]; /* until HELLO */
   uint8_t id[LINK_ID_BYTES];
