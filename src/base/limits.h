@@ -32,6 +32,7 @@ enum {
   LINK_OUT_MAX_BYTES = 262144,
   LINKS_SPARE_PER_TOKEN = 16,              /* so many more links than tunnels: a lost one stands until LINK_SILENCE_MAX_MS */
   LINK_TUNNELS_MAX = 1000,                 /* what one link may ask for, whatever its token allows */
+  LINK_FRAMES_PER_TURN_MAX = 16,           /* of one link; whoever sends more waits for everybody else in between */
 #ifdef ADIT_SMALL_LIMITS
   HEARTBEAT_MS = 1000,
   LINK_SILENCE_MAX_MS = 5000,

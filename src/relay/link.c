@@ -52,6 +52,7 @@ static void link_down(struct link *l) {
   bool was_up = l->state == LINK_UP;
   l->state = LINK_DOWN;
   loop_timer_stop(&l->tick);
+  loop_timer_stop(&l->rest);
   loop_io_del(&l->io);
   link_uncount(l);
   list_remove(&l->node);
@@ -78,7 +79,8 @@ static int link_flush(struct link *l) {
     if (n < 0) return ERR_CLOSED;
     buf_consume(&l->out, (size_t)n);
   }
-  loop_io_set(&l->io, l->out.len > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  uint32_t in = loop_timer_is_set(&l->rest) ? 0 : EPOLLIN, out = l->out.len > 0 ? EPOLLOUT : 0;
+  loop_io_set(&l->io, in | out);
   return 0;
 }
 
@@ -271,27 +273,28 @@ static void link_frame(struct link *l, const struct frame *f) {
 /* Receiving */
 
 static void link_frames(struct link *l) {
-  while (l->state != LINK_DOWN) {
+  while (l->state != LINK_DOWN && l->share > 0) {
     struct frame f;
     size_t max = l->state == LINK_HELLO ? FRAME_BEFORE_AUTH_MAX_BYTES : FRAME_BODY_MAX_BYTES;
     int rc = frame_next(buf_data(&l->frames), l->frames.len, max, &f);
     if (rc < 0) link_end(l, REFUSE_MALFORMED);
     if (rc <= 0) return;
+    l->share--;
     link_frame(l, &f);
     buf_consume(&l->frames, f.total);
   }
 }
 
-/* One record. False when there is none or the link is down. */
-static bool link_record(struct link *l) {
-  size_t consumed = 0, n = 0;
-  uint8_t *plain = NULL;
 /* A protocol violation: says so and ends. */
 static void link_violated(struct link *l) {
   if (link_seal_owed(l) == 0) (void)link_flush(l);
   link_down(l);
 }
 
+/* One record. False when there is none or the link is down. */
+static bool link_record(struct link *l) {
+  size_t consumed = 0, n = 0;
+  uint8_t *plain = NULL;
   switch (sealed_read(l->sealed, buf_data(&l->in), l->in.len, &consumed, &plain, &n)) {
     case SEALED_MORE: return false;
     case SEALED_NOTHING:
@@ -300,11 +303,11 @@ static void link_violated(struct link *l) {
       link_violated(l);
       return false;
     case SEALED_DATA:
+      l->idle_records.data++;
       if (buf_append(&l->frames, plain, n) != 0) {
         link_down(l);
         return false;
       }
-      l->idle_records.data++;
       break;
     case SEALED_FAILED:
       link_violated(l);
@@ -334,19 +337,40 @@ static void link_receive(struct link *l) {
   }
   buf_added(&l->in, (size_t)n);
   l->heard_ms = loop_now_ms(l->worker->loop);
-  while (link_record(l)) {
+}
+
+static void link_rest(struct loop_timer *t);
+
+/* A turn's share of what has come. A record holds hundreds of small frames, and each may cost far more than its bytes. */
+static void link_work(struct link *l) {
+  l->share = LINK_FRAMES_PER_TURN_MAX;
+  link_frames(l);
+  while (l->state != LINK_DOWN && l->share > 0 && link_record(l)) {
   }
+  if (l->state == LINK_DOWN || l->share > 0) return;
+  if (loop_timer_set(l->worker->loop, &l->rest, 0, link_rest) != 0) link_down(l);
+}
+
+static void link_turn(struct link *l, bool readable) {
+  (void)link_ref(l);
+  l->in_turn = true;
+  if (readable && !loop_timer_is_set(&l->rest)) link_receive(l);
+  link_work(l);
+  l->in_turn = false;
+  if (l->state != LINK_DOWN && (link_seal_owed(l) != 0 || link_flush(l) != 0)) link_down(l);
+  link_unref(l);
 }
 
 static void link_ready(struct loop_io *io, uint32_t events) {
   struct link *l = CONTAINER_OF(io, struct link, io);
   CHECK_MAGIC(l, LINK_MAGIC);
-  (void)link_ref(l);
-  l->in_turn = true;
-  if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) link_receive(l);
-  l->in_turn = false;
-  if (l->state != LINK_DOWN && (link_seal_owed(l) != 0 || link_flush(l) != 0)) link_down(l);
-  link_unref(l);
+  link_turn(l, (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0);
+}
+
+static void link_rest(struct loop_timer *t) {
+  struct link *l = CONTAINER_OF(t, struct link, rest);
+  CHECK_MAGIC(l, LINK_MAGIC);
+  link_turn(l, false);
 }
 
 /* Time */

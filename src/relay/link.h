@@ -31,12 +31,14 @@ struct link {
   struct handshake handshake;
   struct loop_io io;
   struct loop_timer tick;
+  struct loop_timer rest;          /* set: frames or records are left for the next turn; until then nothing is read */
   struct loop_deferred deferred;
   int fd;
   struct addr peer;
   struct sealed *sealed;
   struct buf in;                   /* ciphertext: at most one record */
   struct buf frames;               /* plaintext: at most one frame and what came with it */
+  unsigned share;                  /* of this turn: frames that may still be worked on */
   struct idle_records idle_records;
   struct buf out;                  /* ciphertext */
   uint8_t exporter[TLS_EXPORTER_BYTES]; /* until HELLO */
@@ -58,9 +60,8 @@ struct link {
 void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source,
                  const struct client_hello *hello);
 struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]);
-/* A frame is written into the writer that this gives and sent with link_send; false when the link is down. */
 enum { LINK_FRAME_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES };
-void link_send(struct link *l, const struct writer *w);
+void link_send(struct link *l, const struct writer *w); /* whole frames; may end the link */
 void link_end(struct link *l, enum refusal why);  /* GOODBYE, then down */
 void link_end_owners(struct worker *w); /* those that have ended */
 void link_end_all(struct worker *w, enum refusal why);
