@@ -280,6 +280,7 @@ static void link_frames(struct link *l) {
     if (rc < 0) link_end(l, REFUSE_MALFORMED);
     if (rc <= 0) return;
     l->share--;
+    l->heard_ms = loop_now_ms(l->worker->loop);
     link_frame(l, &f);
     buf_consume(&l->frames, f.total);
   }
@@ -336,7 +337,6 @@ static void link_receive(struct link *l) {
     return;
   }
   buf_added(&l->in, (size_t)n);
-  l->heard_ms = loop_now_ms(l->worker->loop);
 }
 
 static void link_rest(struct loop_timer *t);
