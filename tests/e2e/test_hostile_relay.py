@@ -9,23 +9,10 @@ import threading
 import pytest
 
 from kit.app import echo
+from kit.frames import BAD_TICKET, BIND, BOUND, GOODBYE, INTERNAL, PING, TICKET, UNBOUND, WANT, WELCOME, frame, text8, u
 from kit.process import DEADLINE_S, SANITIZED, descriptors, resident_bytes
 
-WELCOME, BIND, BOUND, UNBOUND, WANT, PING, GOODBYE, TICKET = 2, 3, 4, 6, 7, 8, 10, 11
-REFUSE_TICKET, REFUSE_INTERNAL = 11, 17
 WARM_MAX = 256
-
-
-def frame(kind, body):
-    return bytes([kind]) + len(body).to_bytes(3, "big") + body
-
-
-def text8(text):
-    return bytes([len(text)]) + text.encode()
-
-
-def u(value, n):
-    return value.to_bytes(n, "big")
 
 
 def welcome(share=bytes([9]) + bytes(31)):
@@ -128,7 +115,7 @@ def test_frames_for_unknown_tunnels_and_of_unknown_types_are_ignored(liar):
     nobody = u(4711, 4)
 
     def play(stream, tunnel, frames):
-        stream.sendall(welcome() + frame(200, b"x" * 1000) + bound(nobody, "n" * 24) + frame(UNBOUND, nobody + u(REFUSE_INTERNAL, 2) + text8(""))
+        stream.sendall(welcome() + frame(200, b"x" * 1000) + bound(nobody, "n" * 24) + frame(UNBOUND, nobody + u(INTERNAL, 2) + text8(""))
                        + frame(TICKET, nobody + u(3, 2) + b"abc") + bound(tunnel, "a" * 24))
     running, l = liar(play)
     assert running.events.wait("open")["tls_socket"] == ["a" * 24 + ".r1.test", 443]
@@ -164,7 +151,7 @@ def test_addresses_without_end_are_not_taken(liar):
     def play(stream, tunnel, frames):
         stream.sendall(welcome())
         for i in range(1000):
-            stream.sendall(bound(tunnel, f"{i:024d}") + frame(UNBOUND, tunnel + u(REFUSE_TICKET, 2) + text8("")))
+            stream.sendall(bound(tunnel, f"{i:024d}") + frame(UNBOUND, tunnel + u(BAD_TICKET, 2) + text8("")))
     running, l = liar(play)
     running.events.wait("open")
     assert running.events.wait("closed")["reason"] == "ticket"

@@ -1,0 +1,43 @@
+"""An agent that keeps to no rule but the one that it is told: hostile_agent.c, whose commands are the methods' arguments."""
+import os
+import subprocess
+
+from .process import BUILD
+
+
+class HostileAgent:
+    def __init__(self, box, token):
+        file = box.file(box.unique("hostile"), token + "\n")
+        self.program = box.start([os.path.join(BUILD, "tests", "e2e", "hostile-agent"), file], stdin=subprocess.PIPE)
+        self.read, self.skipped = 0, 0
+
+    def tell(self, *words):
+        """Without waiting for the answer."""
+        self.program.popen.stdin.write(" ".join(w.hex() if isinstance(w, bytes) else str(w) for w in words).encode() + b"\n")
+        self.program.popen.stdin.flush()
+
+    def do(self, *words):
+        """Waits until it has been done; what came before that is passed over by no got()."""
+        done = self.program.out.lines.count(words[0])
+        self.tell(*words)
+        self.program.out.wait_count(words[0], done + 1)
+
+    def log_in(self):
+        self.do("link")
+        self.do("hello")
+
+    def got(self, kind):
+        """The body of the next frame of that type."""
+        return bytes.fromhex(self.sees(f"got {kind} ")[len(f"got {kind} "):])
+
+    def sees(self, start):
+        """The next line that begins so; those before it are passed over."""
+        at = 0
+
+        def wanted(line):
+            nonlocal at
+            at += 1
+            return at > self.read and line.startswith(start)
+        line = self.program.out.wait(wanted)
+        self.read = at
+        return line

@@ -1,0 +1,350 @@
+/* An agent that keeps to no rule but the one that it is told, led by a test over stdin and stdout; kit/hostile.py is its other end.
+ *
+ *     hostile-agent TOKEN_FILE
+ *
+ * Each line of stdin is a command, answered by a line when it has been done:
+ *
+ *     link                   a new control link, the TLS handshake done, nothing said
+ *     hello | forged         HELLO, the signature right or not
+ *     repeat                 the last HELLO once more, byte by byte, on whatever link there is now
+ *     frame TYPE HEX         a frame; `header TYPE LENGTH` is one without its body
+ *     flood N                N BINDs for h2, as many to a record as fit
+ *     updates N              N KeyUpdates
+ *     dribble                a record that never ends, a byte every 100 ms
+ *     silent                 PING is not answered any more
+ *     data | again           a data connection with the next number, or with the number of the one before
+ *     byte                   a byte on the last data connection
+ *
+ * What comes meanwhile: `got TYPE HEX` for a frame, `data open` and `data ended` of the last data connection, `link ended`. */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/addr.h"
+#include "base/buf.h"
+#include "base/text.h"
+#include "tls/sealed.h"
+#include "tls/tls_conn.h"
+#include "wire/data.h"
+#include "wire/frame.h"
+#include "wire/token.h"
+
+enum { OUT_MAX = 1 << 20, LINE_MAX = 4 * FRAME_BODY_MAX_BYTES, DRIBBLE_MS = 100, FLOOD_ID = 1000 };
+
+static struct {
+  struct token token;
+  struct addr relay;
+  int fd;                          /* of the link */
+  struct sealed *sealed;
+  uint64_t sealed_n;               /* records that it has written */
+  struct record_keys updating;     /* goes on from there in `updates`, after which it writes no more */
+  struct tls_takeover takeover;
+  uint8_t private_key[X25519_BYTES], id[LINK_ID_BYTES];
+  struct link_keys *number_keys;
+  struct buf in, frames, out;
+  uint8_t hello[FRAME_BEFORE_AUTH_MAX_BYTES];
+  size_t hello_n;
+  bool silent, dribbling;
+  uint32_t flood_left, flood_id, updates_left;
+  int data_fd;
+  uint8_t preface[PREFACE_BYTES];
+} me = {.fd = -1, .data_fd = -1};
+
+static void must(bool ok, const char *what) {
+  if (ok) return;
+  fprintf(stderr, "hostile-agent: %s\n", what);
+  exit(1);
+}
+
+static void say(const char *what) {
+  printf("%s\n", what);
+  fflush(stdout);
+}
+
+static void send_all(int fd, const uint8_t *p, size_t n) {
+  while (n > 0) {
+    ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
+    if (sent <= 0) return;         /* its end is told where it is read */
+    p += sent;
+    n -= (size_t)sent;
+  }
+}
+
+static int dial(void) {
+  int fd = socket(me.relay.u.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+  must(fd >= 0 && connect(fd, &me.relay.u.any, addr_len(&me.relay)) == 0, "the relay cannot be reached");
+  (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  return fd;
+}
+
+/* The link */
+
+static void link_close(void) {
+  if (me.fd >= 0) close(me.fd);
+  me.fd = -1;
+  sealed_free(me.sealed);
+  record_keys_free(&me.updating);
+  me.sealed = NULL;
+  link_keys_free(me.number_keys);
+  me.number_keys = NULL;
+  buf_free(&me.in);
+  buf_free(&me.frames);
+  buf_free(&me.out);
+  buf_init(&me.in, RECORD_HEADER_BYTES + RECORD_CIPHER_MAX);
+  buf_init(&me.frames, FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX);
+  buf_init(&me.out, OUT_MAX);
+  me.flood_left = me.updates_left = 0;
+  me.sealed_n = 0;
+  me.dribbling = false;
+}
+
+static void send_output(struct tls_conn *tls) {
+  size_t n;
+  const uint8_t *p = tls_conn_output(tls, &n);
+  send_all(me.fd, p, n);
+  tls_conn_output_sent(tls, n);
+}
+
+static void link_open(void) {
+  struct err e = {0};
+  const struct token_relay *r = &me.token.relays[0];
+  const char *name = r->name[0] != '\0' ? r->name : r->dial.host;
+  link_close();
+  me.fd = dial();
+  struct tls_client *client = tls_client_new(NULL, &e);
+  must(client != NULL, e.text);
+  struct tls_conn *tls = tls_conn_client(client, name, &r->pin, WIRE_ALPN, &e);
+  must(tls != NULL, e.text);
+  enum tls_status status = tls_conn_feed(tls, NULL, 0, &e);
+  send_output(tls);
+  while (status == TLS_GOING_ON) {
+    uint8_t bytes[4096];
+    ssize_t n = recv(me.fd, bytes, size_min(tls_conn_want(tls), sizeof bytes), 0);
+    must(n > 0, "the relay ended the handshake");
+    status = tls_conn_feed(tls, bytes, (size_t)n, &e);
+    send_output(tls);
+  }
+  must(status == TLS_DONE, e.text);
+  must(tls_conn_take_over(tls, &me.takeover) == 0, "the link cannot be taken over");
+  me.sealed = sealed_new(&(struct sealed_params){.suite = tls_suite_find(me.takeover.suite),
+                                                 .read_secret = me.takeover.server_secret,
+                                                 .write_secret = me.takeover.client_secret});
+  must(me.sealed != NULL, "out of memory");
+  tls_conn_free(tls);
+  tls_client_free(client);
+}
+
+static void link_say(const uint8_t *p, size_t n) {
+  uint8_t owed[SEALED_OWED_MAX];
+  must(buf_append(&me.out, owed, sealed_write_owed(me.sealed, owed)) == 0, "out of memory");
+  uint8_t *record = buf_reserve(&me.out, n + RECORD_OVERHEAD_BYTES);
+  must(record != NULL && n <= RECORD_PLAIN_MAX, "too much to say");
+  memcpy(record + RECORD_HEADER_BYTES, p, n);
+  if (sealed_write(me.sealed, record, n) != 0) return;
+  buf_added(&me.out, n + RECORD_OVERHEAD_BYTES);
+  me.sealed_n++;
+}
+
+static void hello(bool forged) {
+  struct frame_hello f = {
+      .version = WIRE_VERSION, .certificate = me.token.certificate, .certificate_n = me.token.certificate_n, .software = "hostile"};
+  uint8_t covered[HELLO_SIGNED_MAX_BYTES];
+  struct writer w = writer_of(me.hello, sizeof me.hello);
+  must(x25519_keypair(me.private_key, f.share) == 0, "no key could be made");
+  size_t n = frame_hello_signed(&f, me.takeover.exporter, covered);
+  must(ed25519_sign(me.token.seed, covered, n, f.signature) == 0, "the token does not sign");
+  if (forged) f.signature[0] ^= 1;
+  frame_hello_encode(&w, &f);
+  me.hello_n = w.len;
+  link_say(me.hello, me.hello_n);
+}
+
+static void welcomed(struct reader body) {
+  struct frame_welcome f;
+  uint8_t shared[X25519_BYTES];
+  if (frame_welcome_decode(body, &f) != 0 || x25519_shared(me.private_key, f.share, shared) != 0) return;
+  must(link_id_derive(me.takeover.exporter, me.id) == 0, "no id of the link");
+  me.number_keys = link_keys_new(me.takeover.exporter, shared);
+}
+
+static void pinged(struct reader body) {
+  uint8_t bytes[16];
+  uint64_t cookie;
+  struct writer w = writer_of(bytes, sizeof bytes);
+  if (me.silent || frame_ping_decode(body, &cookie) != 0) return;
+  frame_ping_encode(&w, FRAME_PONG, cookie);
+  link_say(bytes, w.len);
+}
+
+static void tell_frames(void) {
+  static char hex[2 * FRAME_BODY_MAX_BYTES + 1];
+  struct frame f;
+  while (frame_next(buf_data(&me.frames), me.frames.len, FRAME_BODY_MAX_BYTES, &f) == 1) {
+    const uint8_t *body = buf_data(&me.frames) + FRAME_HEADER_BYTES;
+    if (f.type == FRAME_WELCOME) welcomed(f.body);
+    if (f.type == FRAME_PING) pinged(f.body);
+    hex_encode(body, f.total - FRAME_HEADER_BYTES, hex);
+    printf("got %d %s\n", f.type, hex);
+    buf_consume(&me.frames, f.total);
+  }
+  fflush(stdout);
+}
+
+/* False: the link has ended. */
+static bool link_read(void) {
+  size_t consumed, n;
+  uint8_t *plain;
+  size_t room = size_max(sealed_want(buf_data(&me.in), me.in.len), RECORD_HEADER_BYTES) - me.in.len;
+  uint8_t *to = buf_reserve(&me.in, room);
+  ssize_t got = to != NULL ? recv(me.fd, to, room, 0) : 0;
+  if (got <= 0) return false;
+  buf_added(&me.in, (size_t)got);
+  switch (sealed_read(me.sealed, buf_data(&me.in), me.in.len, &consumed, &plain, &n)) {
+    case SEALED_MORE: return true;
+    case SEALED_NOTHING: break;
+    case SEALED_DATA:
+      must(buf_append(&me.frames, plain, n) == 0, "the relay says too much");
+      tell_frames();
+      break;
+    case SEALED_EOF: case SEALED_PEER_ALERT: case SEALED_FAILED: return false;
+  }
+  buf_consume(&me.in, consumed);
+  return true;
+}
+
+/* Floods */
+
+static void flood_on(void) {
+  static const uint8_t h2[] = "\x02h2";
+  static uint8_t bytes[RECORD_PLAIN_MAX];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  while (me.flood_left > 0 && w.len + 64 < sizeof bytes) {
+    struct frame_bind f = {.id = FLOOD_ID + me.flood_id++, .flags = TUNNEL_H2, .alpn = h2, .alpn_n = sizeof h2 - 1};
+    frame_bind_encode(&w, &f);
+    me.flood_left--;
+  }
+  link_say(bytes, w.len);
+  if (me.flood_left == 0) say("flood");
+}
+
+static void updates_on(void) {
+  static const uint8_t update[] = {24, 0, 0, 1, 1};
+  const struct tls_suite *suite = tls_suite_find(me.takeover.suite);
+  if (me.updating.aead == NULL)
+    must(record_keys_init(&me.updating, suite, me.takeover.client_secret, me.sealed_n, true) == 0, "out of memory");
+  for (int i = 0; me.updates_left > 0 && i < 512; i++, me.updates_left--) {
+    uint8_t *record = buf_reserve(&me.out, sizeof update + RECORD_OVERHEAD_BYTES);
+    must(record != NULL, "out of memory");
+    memcpy(record + RECORD_HEADER_BYTES, update, sizeof update);
+    must(record_seal(&me.updating, RECORD_HANDSHAKE, record, sizeof update) == 0, "out of memory");
+    must(record_keys_update(&me.updating) == 0, "out of memory");
+    buf_added(&me.out, sizeof update + RECORD_OVERHEAD_BYTES);
+  }
+  if (me.updates_left == 0) say("updates");
+}
+
+static void link_write(void) {
+  if (me.out.len == 0 && me.flood_left > 0) flood_on();
+  if (me.out.len == 0 && me.updates_left > 0) updates_on();
+  ssize_t n = me.out.len > 0 ? send(me.fd, buf_data(&me.out), me.out.len, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+  if (n > 0) buf_consume(&me.out, (size_t)n);
+}
+
+/* Data connections */
+
+static void data_open(bool again) {
+  uint64_t number = 0;
+  struct number_keys keys;
+  if (!again) {
+    must(me.number_keys != NULL && link_keys_next(me.number_keys, &number, &keys) == 0, "there is no link yet");
+    must(preface_encode(me.id, number, &keys, me.preface) == 0, "no preface");
+  }
+  if (me.data_fd >= 0 && !again) close(me.data_fd);   /* again: both stand, and the second is watched */
+  me.data_fd = dial();
+  send_all(me.data_fd, me.preface, sizeof me.preface);
+}
+
+static void data_read(void) {
+  uint8_t bytes[4096];
+  if (recv(me.data_fd, bytes, sizeof bytes, 0) > 0) {
+    say("data open");
+    return;
+  }
+  close(me.data_fd);
+  me.data_fd = -1;
+  say("data ended");
+}
+
+/* Commands */
+
+static void put_frame(unsigned type, size_t length, const char *hex) {
+  static uint8_t bytes[FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES];
+  size_t n = strlen(hex) / 2;
+  must(n <= FRAME_BODY_MAX_BYTES && hex_decode(hex, bytes + FRAME_HEADER_BYTES, n) == 0, "no hexadecimal body");
+  bytes[0] = (uint8_t)type;
+  for (int i = 0; i < 3; i++) bytes[1 + i] = (uint8_t)(length >> 8 * (2 - i));
+  link_say(bytes, FRAME_HEADER_BYTES + n);
+}
+
+static void obey(char *line) {
+  static const uint8_t endless[] = {RECORD_APPLICATION_DATA, 3, 3, 0x40, 0};
+  const char *word = strtok(line, " "), *first = strtok(NULL, " "), *second = strtok(NULL, " ");
+  unsigned long number = first != NULL ? strtoul(first, NULL, 10) : 0;
+  must(word != NULL, "an empty command");
+  if (strcmp(word, "link") == 0) link_open();
+  else if (strcmp(word, "hello") == 0 || strcmp(word, "forged") == 0) hello(word[0] == 'f');
+  else if (strcmp(word, "repeat") == 0) link_say(me.hello, me.hello_n);
+  else if (strcmp(word, "frame") == 0) put_frame((unsigned)number, second != NULL ? strlen(second) / 2 : 0, second != NULL ? second : "");
+  else if (strcmp(word, "header") == 0) put_frame((unsigned)number, second != NULL ? strtoul(second, NULL, 10) : 0, "");
+  else if (strcmp(word, "silent") == 0) me.silent = true;
+  else if (strcmp(word, "data") == 0 || strcmp(word, "again") == 0) data_open(word[0] == 'a');
+  else if (strcmp(word, "byte") == 0) send_all(me.data_fd, (const uint8_t *)"x", 1);
+  else if (strcmp(word, "flood") == 0) me.flood_left = (uint32_t)number;
+  else if (strcmp(word, "updates") == 0) me.updates_left = (uint32_t)number;
+  else if (strcmp(word, "dribble") == 0) me.dribbling = buf_append(&me.out, endless, sizeof endless) == 0;
+  else must(false, "an unknown command");
+  if (me.flood_left == 0 && me.updates_left == 0) say(word);     /* those two are done later */
+}
+
+static bool obey_next(void) {
+  static char line[LINE_MAX];
+  if (fgets(line, sizeof line, stdin) == NULL) return false;
+  line[strcspn(line, "\n")] = '\0';
+  obey(line);
+  return true;
+}
+
+int main(int argc, char **argv) {
+  static char text[TOKEN_TEXT_MAX_CHARS + 2];
+  struct err e = {0};
+  FILE *file = argc == 2 ? fopen(argv[1], "r") : NULL;
+  must(file != NULL, "usage: hostile-agent TOKEN_FILE");
+  size_t n = fread(text, 1, sizeof text - 1, file);
+  fclose(file);
+  must(token_decode(text, n, &me.token, &e) == 0, e.text);
+  host_port_format(&me.token.relays[0].dial, text, sizeof text);
+  must(addr_parse(text, &me.relay, &e) == 0, e.text);
+  setvbuf(stdin, NULL, _IONBF, 0);
+  link_close();
+  for (;;) {
+    bool writes = me.out.len > 0 || me.flood_left > 0 || me.updates_left > 0;
+    struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                           {.fd = me.fd, .events = (short)(POLLIN | (writes ? POLLOUT : 0))},
+                           {.fd = me.data_fd, .events = POLLIN}};
+    int ready = poll(fds, ARRAY_LEN(fds), me.dribbling ? DRIBBLE_MS : -1);
+    if (ready == 0 && me.dribbling) send_all(me.fd, (const uint8_t *)"", 1);
+    if (fds[1].revents & POLLOUT) link_write();
+    if (fds[1].revents & (POLLIN | POLLHUP | POLLERR) && !link_read()) {
+      link_close();
+      say("link ended");
+    }
+    if (fds[2].revents != 0) data_read();
+    if (fds[0].revents != 0 && !obey_next()) break;
+  }
+  link_close();
+  return 0;
+}

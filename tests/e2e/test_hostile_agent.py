@@ -1,0 +1,162 @@
+"""What a relay takes from an agent that lies."""
+import os
+import time
+
+import pytest
+
+from kit.app import echo, read_exactly
+from kit.frames import BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TOKEN_PROOF, TUNNEL_LIMIT, UNBOUND, WELCOME, bind, u
+from kit.hostile import HostileAgent
+from kit.process import DEADLINE_S
+from kit.roles import Tunnel
+from kit.tls import how_it_ends
+
+small = pytest.mark.skipif(not os.environ.get("ADIT_SMALL"),
+                           reason="only a build with small_limits=true (ADIT_SMALL=1) has so short a silence")
+
+
+@pytest.fixture
+def hostile(box, relay):
+    return HostileAgent(box, relay.create_token("hostile", "--max-tunnels", "4"))
+
+
+def ends_saying(hostile, reason):
+    assert hostile.got(GOODBYE)[:2] == u(reason, 2)
+    hostile.sees("link ended")
+
+
+def test_a_forged_signature_proves_nothing(relay, hostile):
+    hostile.do("link")
+    hostile.do("forged")
+    ends_saying(hostile, TOKEN_PROOF)
+    assert relay.metric("links_refused_total") == 1 and relay.metric("links_total") == 0
+
+
+def test_a_hello_that_was_recorded_proves_nothing_on_another_link(relay, hostile):
+    hostile.log_in()
+    hostile.got(WELCOME)
+    hostile.do("link")
+    hostile.do("repeat")
+    ends_saying(hostile, TOKEN_PROOF)
+
+
+def test_nothing_but_hello_is_heard_before_it(relay, hostile):
+    hostile.do("link")
+    hostile.do("frame", BIND, bind(1))
+    ends_saying(hostile, MALFORMED)
+
+
+def test_hello_comes_once(relay, hostile):
+    hostile.log_in()
+    hostile.got(WELCOME)
+    hostile.do("repeat")
+    ends_saying(hostile, MALFORMED)
+
+
+@pytest.mark.parametrize("known,length", [(False, 8193), (True, 16385)])
+def test_a_frame_that_is_too_long_is_refused_by_its_header(relay, hostile, known, length):
+    hostile.do("link")
+    if known:
+        hostile.do("hello")
+        hostile.got(WELCOME)
+    hostile.do("header", HELLO, length)
+    ends_saying(hostile, MALFORMED)
+
+
+def test_one_id_for_two_tunnels_is_malformed(relay, hostile):
+    hostile.log_in()
+    hostile.do("frame", BIND, bind(1))
+    hostile.do("frame", BIND, bind(1))
+    ends_saying(hostile, MALFORMED)
+
+
+def test_a_frame_of_unknown_type_is_skipped(relay, hostile):
+    hostile.log_in()
+    hostile.do("frame", 200, b"x" * 100)
+    hostile.do("frame", BIND, bind(1))
+    assert hostile.got(BOUND)[:4] == u(1, 4)
+
+
+@pytest.mark.relay_options("--workers", "1")      # which so takes them in their order
+def test_a_number_is_good_for_one_data_connection(relay, hostile):
+    hostile.log_in()
+    hostile.got(WELCOME)
+    hostile.do("data")
+    hostile.do("again")
+    hostile.sees("data ended")
+    assert relay.metric("data_connections_refused_total") == 1
+    assert relay.metric("data_connections_total") == 1 and relay.metric("data_connections_warm_now") == 1
+
+
+def test_a_data_connection_that_speaks_before_open_is_dead(relay, hostile):
+    hostile.log_in()
+    hostile.got(WELCOME)
+    hostile.do("data")
+    hostile.do("byte")
+    hostile.sees("data ended")
+    assert relay.metric("data_connections_total") == 1 and relay.metric("data_connections_warm_now") == 0
+
+
+def test_a_visitor_for_whom_there_is_no_data_connection_is_told(relay, hostile, visitor):
+    hostile.log_in()
+    hostile.do("frame", BIND, bind(1))
+    v = visitor(tunnel_of(relay, hostile))
+    assert "internal" in how_it_ends(v)
+    assert relay.metric("visitors_wait_timeout_total") == 1
+
+
+def tunnel_of(relay, hostile):
+    body = hostile.got(BOUND)
+    name = body[5:5 + body[4]].decode()
+    return Tunnel(relay, {"url": f"https://{name}", "port": 0, "tls_socket": [name, relay.port], "tcp_socket": None})
+
+
+@pytest.mark.relay_options("--workers", "1")
+def test_a_flood_of_binds_leaves_others_their_turn(relay, hostile, agent, app, visitor):
+    """Each is refused, the limit being reached, and none is worth a certificate."""
+    tunnel = agent(app(echo), "--h2")
+    hostile.log_in()
+    hostile.tell("flood", 1_000_000)
+    while hostile.got(UNBOUND)[4:6] != u(TUNNEL_LIMIT, 2):
+        pass
+    until = time.monotonic() + DEADLINE_S
+    for _ in range(20):
+        v = visitor(tunnel, alpn=["h2"])
+        v.sendall(b"my turn")
+        assert read_exactly(v, 7) == b"my turn"
+        v.close()
+        assert time.monotonic() < until
+    assert "flood" not in hostile.program.out.lines, "it was still going on"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_flood_of_key_updates_ends_the_link(relay, hostile, known):
+    hostile.do("link")
+    if known:
+        hostile.do("hello")
+        hostile.got(WELCOME)
+    hostile.tell("updates", 200_000)
+    hostile.sees("link ended")
+    assert "updates" not in hostile.program.out.lines, "it was cut short"
+    assert relay.metric("links_now") == 0
+
+
+@small
+@pytest.mark.parametrize("manner", ["silent", "dribble"])
+def test_an_agent_of_which_no_frame_comes_is_lost(relay, hostile, manner):
+    """Also when bytes do. The small limit on silence is 5 s."""
+    hostile.log_in()
+    hostile.got(WELCOME)
+    hostile.do("silent")
+    hostile.do(manner)
+    hostile.sees("link ended")
+    assert relay.metric("links_now") == 0
+
+
+@small
+def test_a_frozen_relay_is_lost_to_its_agent(relay, agent, app):
+    running = agent(app(echo))
+    relay.process.freeze()
+    assert "silent" in running.events.wait("reconnecting")["text"]
+    relay.process.kill(18)
+    running.events.wait("restored")
