@@ -12,7 +12,7 @@
 
 #include "base/limits.h"
 
-enum { ADDR_TEXT_BYTES = 64 };
+enum { ADDR_TEXT_BYTES = 64, RTO_MAX_MS = 120000 /* the kernel's TCP_RTO_MAX */ };
 
 static int set_int(int fd, int level, int name, int value) { return setsockopt(fd, level, name, &value, sizeof value); }
 
@@ -145,17 +145,31 @@ static bool tcp_info_of(int fd, struct tcp_info *info) {
 }
 
 /* The last acknowledgement alone would accuse a connection that was idle for a minute and has just sent something. What
-   bounds it is the age of the oldest unacknowledged transmission: the timeouts that have passed (each doubled the next,
-   so together they are the present one less the first) and the time since the latest transmission. */
-uint32_t net_unacked_ms(int fd) {
-  struct tcp_info info;
-  if (!tcp_info_of(fd, &info)) return 0;
+   counts are the transmissions since then, which nobody has answered: the latest, and before it one for each time that the
+   timeout was doubled. A peer that does not read answers them all and acknowledges nothing, while they come ever more rarely;
+   so the time since its last acknowledgement says nothing against it. The kernel's timers may be late by an eighth, for which
+   the earlier ones allow; and when the timeout has reached its maximum, it no longer tells of them. */
+static uint32_t unanswered_ms(const struct tcp_info *info) {
+  uint32_t rto_ms = info->tcpi_rto / 1000, sent_ms = info->tcpi_last_data_sent, late_ms = 0, unanswered = 0;
+  for (unsigned i = 1; sent_ms + late_ms < info->tcpi_last_ack_recv; i++) {
+    unanswered = sent_ms;
+    if (i > info->tcpi_backoff || i > 31 || rto_ms >= RTO_MAX_MS) break;
+    sent_ms += rto_ms >> i;
+    late_ms = (rto_ms >> i) / 4;
+  }
+  return unanswered;
+}
+
+uint32_t net_unacked_ms_of(const struct tcp_info *info) {
+  if (info->tcpi_unacked > 0) return unanswered_ms(info);
   /* Before a closed window nothing is on its way but probes (RFC 9293 3.8.6.1), which a live peer answers with the window
      still closed; now and then it leaves one out. */
-  if (info.tcpi_unacked == 0) return info.tcpi_probes >= WINDOW_PROBES_MAX ? info.tcpi_last_ack_recv : 0;
-  uint32_t rto_ms = info.tcpi_rto / 1000, first_ms = info.tcpi_backoff < 32 ? rto_ms >> info.tcpi_backoff : 0;
-  uint32_t sent_ms = rto_ms - first_ms + info.tcpi_last_data_sent;
-  return sent_ms < info.tcpi_last_ack_recv ? sent_ms : info.tcpi_last_ack_recv;
+  return info->tcpi_probes >= WINDOW_PROBES_MAX ? info->tcpi_last_ack_recv : 0;
+}
+
+uint32_t net_unacked_ms(int fd) {
+  struct tcp_info info;
+  return tcp_info_of(fd, &info) ? net_unacked_ms_of(&info) : 0;
 }
 
 size_t net_unread(int fd) {

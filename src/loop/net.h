@@ -30,8 +30,10 @@ void net_linger_off(int fd);                     /* only when both directions ha
 int net_local(int fd, struct addr *a) MUST_USE;
 int net_peer(int fd, struct addr *a) MUST_USE;
 int net_socket_error(int fd);                    /* SO_ERROR: 0 or the errno, which it clears */
-/* For how many milliseconds data has been waiting for an acknowledgement while none came; 0 when nothing is unacknowledged. */
+/* For how many milliseconds data has been sent without any answer; 0 when nothing is unacknowledged. */
 uint32_t net_unacked_ms(int fd);
+struct tcp_info;
+uint32_t net_unacked_ms_of(const struct tcp_info *info);   /* the same, of what the kernel says */
 uint32_t net_rtt_us(int fd);
 size_t net_unread(int fd);                       /* bytes that came and were not read yet */
 

@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "loop/net.h"
 
 struct pair { int listener, client, server; };
@@ -235,6 +236,50 @@ static void nothing_unacknowledged_is_zero(void **state) {
   close_pair(&p);
 }
 
+/* Of each the kernel's numbers in milliseconds. A timeout that was doubled n times began as timeout / 2^n. */
+static uint32_t unacked_ms(uint32_t timeout, uint8_t doubled, uint32_t last_sent, uint32_t last_ack) {
+  const struct tcp_info info = {.tcpi_unacked = 1,
+                                .tcpi_rto = timeout * 1000,
+                                .tcpi_backoff = doubled,
+                                .tcpi_last_data_sent = last_sent,
+                                .tcpi_last_ack_recv = last_ack};
+  return net_unacked_ms_of(&info);
+}
+
+/* It answers each of our transmissions and acknowledges nothing; they come a minute apart by then. */
+static void a_peer_that_does_not_read_but_answers_is_not_overdue(void **state) {
+  (void)state;
+  assert_int_equal(unacked_ms(59392, 8, 29384, 29384), 0);       /* as it was seen */
+  assert_int_equal(unacked_ms(59392, 8, 59300, 59300), 0);
+  assert_int_equal(unacked_ms(118784, 9, 4, 59400), 4);          /* sent again: the answer is on its way */
+  assert_int_equal(unacked_ms(118784, 9, 4, 66000), 4);          /* when the kernel's timer was late */
+  assert_int_equal(unacked_ms(120000, 12, 110000, 109996), 0);
+  assert_int_equal(unacked_ms(120000, 12, 4, 120100), 4);
+}
+
+static void a_peer_that_has_gone_is_overdue_since_the_first_transmission(void **state) {
+  (void)state;
+  /* 200 ms at first; sent again after 200, 600, ... 25400 ms, the last time 12 s ago */
+  assert_in_range(unacked_ms(25600, 7, 12000, 37450), UNACKED_MAX_MS + 1, 37400);
+  assert_in_range(unacked_ms(51200, 8, 100, 51150), UNACKED_MAX_MS + 1, 51100);
+  /* it went while it did not read: the last answer was to the transmission before the last */
+  assert_in_range(unacked_ms(118784, 9, 31000, 90400), UNACKED_MAX_MS + 1, 31000);
+}
+
+static void what_was_just_sent_is_not_overdue_for_the_silence_before(void **state) {
+  (void)state;
+  assert_int_equal(unacked_ms(204, 0, 50, 600000), 50);
+  assert_in_range(unacked_ms(408, 1, 50, 600000), 50, 300);
+}
+
+static void window_probes_count_when_several_in_a_row_are_unanswered(void **state) {
+  (void)state;
+  struct tcp_info info = {.tcpi_probes = WINDOW_PROBES_MAX - 1, .tcpi_last_ack_recv = 50000, .tcpi_last_data_sent = 50000};
+  assert_int_equal(net_unacked_ms_of(&info), 0);
+  info.tcpi_probes++;
+  assert_int_equal(net_unacked_ms_of(&info), 50000);
+}
+
 static void stream_setup_refuses_what_is_no_stream(void **state) {
   (void)state;
   int pipe_fds[2];
@@ -263,6 +308,10 @@ int main(void) {
       cmocka_unit_test(a_v6_listener_leaves_the_v4_port_free),
       cmocka_unit_test(descriptors_are_non_blocking_and_close_on_exec),
       cmocka_unit_test(nothing_unacknowledged_is_zero),
+      cmocka_unit_test(a_peer_that_does_not_read_but_answers_is_not_overdue),
+      cmocka_unit_test(a_peer_that_has_gone_is_overdue_since_the_first_transmission),
+      cmocka_unit_test(what_was_just_sent_is_not_overdue_for_the_silence_before),
+      cmocka_unit_test(window_probes_count_when_several_in_a_row_are_unanswered),
       cmocka_unit_test(stream_setup_refuses_what_is_no_stream)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
