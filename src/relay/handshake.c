@@ -29,7 +29,10 @@ static void flush_once(int fd, struct tls_conn *conn) {
 
 static void handshake_fail(struct handshake *h) {
   handshake_leave(h);
-  if (h->conn != NULL) flush_once(h->fd, h->conn);
+  if (h->conn != NULL) {
+    h->alpn_refused = tls_conn_refused_alpn(h->conn);
+    flush_once(h->fd, h->conn);
+  }
   tls_conn_free(h->conn);
   h->conn = NULL;
   pump_linger_close(h->worker->pool, h->fd);

@@ -13,6 +13,7 @@ struct handshake {                 /* embedded in its owner; the fields are for 
   struct tls_conn *conn;
   struct source_key source;
   bool counted;
+  bool alpn_refused;               /* why it failed */
   void (*done)(struct handshake *h, bool ok);
 };
 

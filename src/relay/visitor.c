@@ -200,7 +200,10 @@ static void visitor_ask(struct visitor *v) {
   if (v->state == VISITOR_WAITING) (void)!loop_io_add(v->worker->loop, &v->io, v->fd, EPOLLET, visitor_hung_up);
 }
 
-static void count_failure(struct visitor *v) { METRIC_ADD(&v->worker->metrics, handshakes_failed_total, 1); }
+static void count_failure(struct visitor *v) {
+  if (v->handshake.alpn_refused) METRIC_ADD(&v->worker->metrics, handshakes_no_alpn_total, 1);
+  else METRIC_ADD(&v->worker->metrics, handshakes_failed_total, 1);
+}
 
 static void visitor_shaken(struct handshake *h, bool ok) {
   struct visitor *v = CONTAINER_OF(h, struct visitor, handshake);

@@ -257,6 +257,8 @@ enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, st
   return look ? drive_handshake(t, e) : TLS_GOING_ON;
 }
 
+bool tls_conn_refused_alpn(const struct tls_conn *t) { return t->hooks.alpn_refused; }
+
 size_t tls_conn_want(const struct tls_conn *t) {
   return t->body_left > 0 ? t->body_left : sizeof t->header - t->header_n;
 }

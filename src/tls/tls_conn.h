@@ -30,6 +30,7 @@ void tls_conn_free(struct tls_conn *t);          /* wipes all secrets; NULL is f
 enum tls_status { TLS_GOING_ON, TLS_DONE, TLS_FAILED };
 /* Drives the handshake; call first with n == 0 on a client. After TLS_FAILED an alert may be in the output. */
 enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, struct err *e);
+bool tls_conn_refused_alpn(const struct tls_conn *t); /* TLS_FAILED on a server, with no_application_protocol */
 size_t tls_conn_want(const struct tls_conn *t);  /* bytes that may be fed now: rest of header, or of the record's body */
 /* Bytes to send. */
 const uint8_t *tls_conn_output(struct tls_conn *t, size_t *n);

@@ -63,6 +63,7 @@ static int on_alpn_select(SSL *ssl, const unsigned char **out, unsigned char *ou
       return SSL_TLSEXT_ERR_OK;
     }
   }
+  h->alpn_refused = true;
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 

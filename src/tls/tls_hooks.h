@@ -19,6 +19,7 @@ struct tls_hooks {
   uint8_t alpn[ALPN_LIST_MAX_BYTES];  /* server: selectable, in order of preference */
   size_t alpn_n;
   struct pin pin;                  /* client */
+  bool alpn_refused;               /* server: the client offers protocols, and none that is selectable */
   long verify_error;               /* client: X509_V_ERR_*, or TLS_VERIFY_PIN */
   struct tls_kept_secret client, server;
 };

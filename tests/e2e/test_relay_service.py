@@ -254,9 +254,11 @@ class TestAdmin:
         streams = [visitor(tunnel, version=ssl.TLSVersion.TLSv1_3), visitor(tunnel, version=ssl.TLSVersion.TLSv1_2), visitor.raw(tunnel)]
         for v in streams:
             talk(v, b"x" * 1000)
-        hello.answer_to(relay.address, hello.records(hello.client_hello("nobody.r1.test")))
+        for host, alpn in (("nobody.r1.test", ()), (tunnel.host, ["h2"])):
+            hello.answer_to(relay.address, hello.records(hello.client_hello(host, alpn=alpn)))
         for name, value in {"tunnels_now": 1, "links_now": 1, "streams_now": 3, "streams_total": 3, "handshakes_handed_off_total": 1,
-                            "handshakes_terminated_total": 1, "handshakes_unknown_name_total": 1, "raw_visitors_total": 1}.items():
+                            "handshakes_terminated_total": 1, "handshakes_unknown_name_total": 1, "handshakes_no_alpn_total": 1, "handshakes_failed_total": 0,
+                            "raw_visitors_total": 1}.items():
             assert relay.metric(name) == value, name
         assert relay.metric("bytes_to_visitors_total") >= 3000 and relay.metric("bytes_from_visitors_total") >= 3000
 
