@@ -76,7 +76,7 @@ enum {
   IDLE_RECORDS_PER_S_MAX = 4096,           /* and one more for every DATA_RECORDS_PER_IDLE with data */
   DATA_RECORDS_PER_IDLE = 16,
   PIPE_BYTES = 1 << 18,                    /* never more than a buffer takes; a power of two, as the kernel would make it */
-  PIPES_PER_LOOP_MAX = 64,
+  PIPES_MAX = 256,                         /* of the process, shared out among its loops; a loop has one at least */
   BUFFERS_IDLE_PER_LOOP_MAX = 16,
   BUFFERS_LENT_PER_LOOP_MAX_BYTES = 64 << 20, /* beyond it streams move one record at a time */
   LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */

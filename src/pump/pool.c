@@ -1,8 +1,9 @@
 /* Pipes and buffers, lent while bytes are on their way, and the totals. The hard thing: pipes are a scarce resource of the whole
-   user (pipe-user-pages-soft), so their number is capped and having none is normal. */
+   user (pipe-user-pages-soft), so their number in the process is capped, each pool has its share, and having none is normal. */
 #include "pump/pool.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,6 +13,14 @@
 
 void pool_count(uint64_t *total, int64_t change) {
   __atomic_store_n(total, __atomic_load_n(total, __ATOMIC_RELAXED) + (uint64_t)change, __ATOMIC_RELAXED);
+}
+
+/* Pools that there are in this process. */
+static _Atomic unsigned pools;
+
+static unsigned pipes_share(void) {
+  unsigned n = atomic_load_explicit(&pools, memory_order_relaxed);
+  return n < PIPES_MAX ? PIPES_MAX / n : 1;
 }
 
 static void pipe_destroy(struct pump_pool *pool, struct pipe_pair *pipe) {
@@ -28,7 +37,7 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
     list_remove(&pipe->link);
   } else {
     int fds[2];
-    if (pool->pipes_made >= PIPES_PER_LOOP_MAX) return NULL;
+    if (pool->pipes_made >= pipes_share()) return NULL;
     pipe = malloc(sizeof(*pipe));
     if (pipe == NULL) return NULL;
     if (net_pipe(fds) != 0) {
@@ -47,7 +56,8 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
 }
 
 void pool_pipe_return(struct pump_pool *pool, struct pipe_pair *pipe) {
-  list_push_head(&pool->pipes_idle, &pipe->link);
+  if (pool->pipes_made > pipes_share()) pipe_destroy(pool, pipe);   /* other pools have come */
+  else list_push_head(&pool->pipes_idle, &pipe->link);
   pool_count(&pool->stats.pipes, -1);
 }
 
@@ -155,6 +165,7 @@ struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err 
     err_set(e, ERR_NOMEM, "pump: out of memory");
     return NULL;
   }
+  atomic_fetch_add(&pools, 1);
   pool->loop = l;
   pool->mode = mode;
   list_init(&pool->pumps);
@@ -174,5 +185,6 @@ void pump_pool_free(struct pump_pool *pool) {
   LIST_FOREACH(&pool->pipes_idle, it) pipe_destroy(pool, CONTAINER_OF(it, struct pipe_pair, link));
   LIST_FOREACH(&pool->buffers_idle, it) free(CONTAINER_OF(it, struct buffer, link));
   ASSERT(pool->pipes_made == 0 && pool->stats.buffers == 0 && pool->lent_bytes == 0);
+  atomic_fetch_sub(&pools, 1);
   free(pool);
 }

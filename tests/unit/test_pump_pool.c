@@ -1,0 +1,70 @@
+/* What pools lend. */
+#include "cm.h"
+
+#include "pump/pool.h"
+
+static struct loop *loop;
+
+static int set_up(void **state) {
+  struct err e;
+  (void)state;
+  loop = loop_new(&e);
+  return loop == NULL;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  loop_free(loop);
+  return 0;
+}
+
+static struct pump_pool *pool_new(void) {
+  struct err e;
+  struct pump_pool *pool = pump_pool_new(loop, PUMP_SPLICE, &e);
+  assert_non_null(pool);
+  return pool;
+}
+
+static unsigned take_all(struct pump_pool *pool, struct pipe_pair *taken[PIPES_MAX + 1]) {
+  unsigned n = 0;
+  while (n <= PIPES_MAX && (taken[n] = pool_pipe_take(pool)) != NULL) n++;
+  return n;
+}
+
+static void give_back(struct pump_pool *pool, struct pipe_pair *taken[], unsigned n) {
+  while (n > 0) pool_pipe_return(pool, taken[--n]);
+}
+
+static void the_pools_of_a_process_share_its_pipes(void **state) {
+  (void)state;
+  struct pipe_pair *pipes[2][PIPES_MAX + 1];
+  struct pump_pool *a = pool_new();
+  assert_int_equal(take_all(a, pipes[0]), PIPES_MAX);
+  struct pump_pool *b = pool_new();
+  give_back(a, pipes[0], PIPES_MAX);
+  assert_int_equal(a->pipes_made, PIPES_MAX / 2);                /* more than its share are not kept */
+  assert_int_equal(take_all(a, pipes[0]), PIPES_MAX / 2);
+  assert_int_equal(take_all(b, pipes[1]), PIPES_MAX / 2);
+  give_back(a, pipes[0], PIPES_MAX / 2);
+  give_back(b, pipes[1], PIPES_MAX / 2);
+  pump_pool_free(b);
+  assert_int_equal(take_all(a, pipes[0]), PIPES_MAX);            /* its share is what others leave */
+  give_back(a, pipes[0], PIPES_MAX);
+  pump_pool_free(a);
+}
+
+static void each_of_many_pools_has_one_pipe(void **state) {
+  (void)state;
+  struct pipe_pair *pipes[PIPES_MAX + 1];
+  struct pump_pool *pools[PIPES_MAX + 1];
+  for (size_t i = 0; i < ARRAY_LEN(pools); i++) pools[i] = pool_new();
+  assert_int_equal(take_all(pools[0], pipes), 1);
+  give_back(pools[0], pipes, 1);
+  for (size_t i = 0; i < ARRAY_LEN(pools); i++) pump_pool_free(pools[i]);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+int main(void) {
+  const struct CMUnitTest tests[] = {TEST(the_pools_of_a_process_share_its_pipes), TEST(each_of_many_pools_has_one_pipe)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
