@@ -357,6 +357,7 @@ int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
   if (r == 0) r = events_init(&c->events, e);
   if (r == 0 && (c->loop = loop_new(e)) == NULL) r = ERR_NOMEM;
   if (r == 0 && (c->pool = pump_pool_new(c->loop, PUMP_SPLICE, e)) == NULL) r = ERR_NOMEM;
+  if (r == 0) pump_pool_on_closing(c->pool, descriptors_closing, &c->descriptors);
   if (r == 0 && (c->tls = tls_client_new(c->setup.ca_file, e)) == NULL) r = e->code;
   if (r == 0) {
     descriptors_add(&c->descriptors, c->events.fd);

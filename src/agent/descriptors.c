@@ -85,6 +85,8 @@ void descriptors_remove(struct descriptors *d, int fd) {
   if (slot != NULL) atomic_store(slot, 0);
 }
 
+void descriptors_closing(void *descriptors, int fd) { descriptors_remove(descriptors, fd); }
+
 void descriptors_close_copies(struct descriptors *d) {
   for (size_t c = 0; c < DESCRIPTOR_CHUNKS; c++) {
     _Atomic uint64_t *slots = atomic_load(&d->chunks[c]);

@@ -21,6 +21,7 @@ void descriptors_init(struct descriptors *d);
 void descriptors_free(struct descriptors *d);
 void descriptors_add(struct descriptors *d, int fd);
 void descriptors_remove(struct descriptors *d, int fd);   /* before the close, where possible; -1 is fine */
+void descriptors_closing(void *descriptors, int fd);      /* the same, for the pool that closes it (pump_pool_on_closing) */
 /* From here on until it is freed, each child that this process forks closes its copies at once. */
 void descriptors_watch_forks(struct descriptors *d);
 /* In the child: closes those that are still what they were. */

@@ -15,7 +15,7 @@ struct stream {
   unsigned magic;
   struct adit_tunnel *tunnel;
   struct list node;
-  int wire_fd, app_fd;             /* numbers only, once the pump has them */
+  int wire_fd;                     /* a number only, once the pump has it */
   uint8_t kind;
   struct sealed *sealed;
   uint8_t *proxy;                  /* PROXY header until the pump has it */
@@ -38,14 +38,12 @@ static void stream_release(struct loop_deferred *f) {
   free(CONTAINER_OF(f, struct stream, defer));
 }
 
-/* Both descriptors are closed or somebody else's. */
+/* Both descriptors are closed or the pool's. */
 static void stream_free(struct stream *s) {
   struct adit_tunnel *t = s->tunnel;
   s->magic = 0;
   loop_timer_stop(&s->timer);
   dial_stop(s->dial);
-  descriptors_remove(&t->client->descriptors, s->wire_fd);
-  descriptors_remove(&t->client->descriptors, s->app_fd);
   sealed_free(s->sealed);
   free(s->proxy);
   list_remove(&s->node);
@@ -63,9 +61,12 @@ static void stream_refuse(struct stream *s) {
     sealed_fail(s->sealed, ALERT_INTERNAL_ERROR);
     n = sealed_write_owed(s->sealed, owed);
   }
-  descriptors_remove(&c->descriptors, s->wire_fd);
-  if (n > 0 && net_send(s->wire_fd, owed, n) == (ssize_t)n) pump_linger_close(c->pool, s->wire_fd);
-  else net_reset(s->wire_fd);
+  if (n > 0 && net_send(s->wire_fd, owed, n) == (ssize_t)n) {
+    pump_linger_close(c->pool, s->wire_fd);
+  } else {
+    descriptors_remove(&c->descriptors, s->wire_fd);
+    net_reset(s->wire_fd);
+  }
   s->wire_fd = -1;
   stream_free(s);
 }
@@ -109,7 +110,6 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
     return;
   }
   t->app_reached = true;
-  s->app_fd = fd;
   struct pump_params p = {.wire_fd = s->wire_fd,
                           .peer_fd = fd,
                           .sealed = s->sealed,
@@ -122,7 +122,6 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
   if (pump_start(t->client->pool, &p, &s->pump, NULL) != 0) {
     descriptors_remove(&t->client->descriptors, fd);
     net_reset(fd);
-    s->app_fd = -1;
     stream_refuse(s);
     return;
   }
@@ -199,7 +198,7 @@ void stream_begin(struct adit_tunnel *t, int fd, const struct open_message *open
     return;
   }
   *s = (struct stream){
-      .magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .app_fd = -1, .kind = open->kind, .began_ms = loop_now_ms(c->loop)};
+      .magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .kind = open->kind, .began_ms = loop_now_ms(c->loop)};
   list_push_tail(&t->streams, &s->node);
   atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);

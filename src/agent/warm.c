@@ -99,7 +99,6 @@ static void warm_opened(struct warm *w) {
   if (serves) {
     stream_begin(t, fd, &s->open);
   } else {
-    descriptors_remove(&c->descriptors, fd);
     pump_linger_close(c->pool, fd);
   }
   warm_free(w);

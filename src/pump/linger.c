@@ -31,8 +31,7 @@ static void linger_free(struct loop_deferred *d) {
 static void linger_done(struct linger_socket *s) {
   loop_io_del(&s->io);
   loop_timer_stop(&s->timer);
-  if (s->resets) net_reset(s->fd);
-  else net_close(s->fd);
+  pool_close(s->pool, s->fd, s->resets);
   list_remove(&s->link);
   s->pool->lingers_n--;
   loop_defer(s->pool->loop, &s->deferred, linger_free);
@@ -73,7 +72,7 @@ static void discard_timeout(struct loop_timer *t) {
 void linger_discard(struct pump_pool *pool, int fd) {
   struct linger_socket *s = linger_new(pool, fd, false);
   if (s == NULL) {
-    net_close(fd);
+    pool_close(pool, fd, false);
     return;
   }
   if (loop_timer_set(pool->loop, &s->timer, LINGER_DISCARD_MS, discard_timeout) != 0 ||
@@ -100,7 +99,7 @@ static void reset_check(struct loop_timer *t) {
 void linger_reset(struct pump_pool *pool, int fd) {
   struct linger_socket *s = socket_is_delivered(fd) ? NULL : linger_new(pool, fd, true);
   if (s == NULL) {
-    net_reset(fd);
+    pool_close(pool, fd, true);
     return;
   }
   s->until_ms = loop_now_ms(pool->loop) + RESET_DELIVERY_MS;

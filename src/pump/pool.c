@@ -155,6 +155,17 @@ size_t buffer_segments_sent(struct buffer *b, size_t n) {
   return b->segments - b->segment_at;
 }
 
+void pool_close(struct pump_pool *pool, int fd, bool reset) {
+  if (pool->closing != NULL) pool->closing(pool->closing_user, fd);
+  if (reset) net_reset(fd);
+  else net_close(fd);
+}
+
+void pump_pool_on_closing(struct pump_pool *p, void (*closing)(void *user, int fd), void *user) {
+  p->closing = closing;
+  p->closing_user = user;
+}
+
 const struct pump_stats *pump_pool_stats(const struct pump_pool *p) {
   return &p->stats;
 }

@@ -41,6 +41,8 @@ struct pump_pool {
   struct list pipes_idle, buffers_idle;
   unsigned pipes_made, buffers_idle_n, lingers_n;
   size_t lent_bytes;                             /* size of all buffers that are not idle */
+  void (*closing)(void *user, int fd);           /* NULL: nobody asks */
+  void *closing_user;
   struct list holding;                           /* flows that keep a pipe or a large buffer between turns, longest first */
   struct loop_timer sweep, reclaim;
 };
@@ -58,6 +60,8 @@ void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n); /* joined to t
 size_t buffer_held(const struct buffer *b);       /* bytes in it that are not to be lost */
 void buffer_move(struct buffer *to, const struct buffer *from); /* all of them, as one segment; `to` is new and large enough */
 size_t buffer_segments_sent(struct buffer *b, size_t n); /* n bytes of the segments went out; returns how many are left */
+
+void pool_close(struct pump_pool *pool, int fd, bool reset); /* every descriptor that was taken, and by nothing else */
 
 /* One writer, any reader. */
 void pool_count(uint64_t *total, int64_t change);

@@ -18,11 +18,11 @@ static void pump_free(struct loop_deferred *d) {
 static void side_close(struct side *s, bool clean, bool alerted) {
   if (!clean) {
     if (alerted) linger_reset(s->pump->pool, s->fd);
-    else net_reset(s->fd);
+    else pool_close(s->pump->pool, s->fd, true);
     return;
   }
   net_linger_off(s->fd);
-  if (s->at_end) net_close(s->fd);
+  if (s->at_end) pool_close(s->pump->pool, s->fd, false);
   else linger_discard(s->pump->pool, s->fd);
 }
 

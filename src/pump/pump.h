@@ -45,6 +45,8 @@ struct pump_stats {                /* written by the loop's thread only, with re
 };
 struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err *e) MUST_USE;
 void pump_pool_free(struct pump_pool *p);        /* all pumps must have ended */
+/* closing(user, fd) is called as a descriptor that the pool has taken, of a pump or to linger, is about to be closed. */
+void pump_pool_on_closing(struct pump_pool *p, void (*closing)(void *user, int fd), void *user);
 const struct pump_stats *pump_pool_stats(const struct pump_pool *p);
 
 struct pump;
@@ -58,7 +60,7 @@ struct pump_params {
                                       on_prefix before anything is passed on; its deadline is ACCEPT_DEADLINE_MS */
   int (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes);   /* 0, or negative: reset with CLOSE_PROTOCOL */
   void (*on_end)(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire); /* once; both descriptors
-                                      are closed; p is freed after the turn */
+                                      are closed or linger; p is freed after the turn */
   void *user;
   uint64_t *to_peer_counter, *to_wire_counter;   /* added to as bytes pass (relaxed atomics); may be NULL */
 };

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from kit.app import echo, ends_by_reset, read_exactly
+from kit.app import echo, ends_by_reset, read_exactly, read_until_end
 from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED
 from kit.tls import TlsVisitor, context, how_it_ends
 
@@ -183,6 +183,11 @@ def test_a_fork_with_a_live_stream_disturbs_nothing(relay, library_host, app):
     assert host.end() == 0
 
 
+def sockets_of(pid):
+    held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return [name for name in held if name.startswith("socket:")]
+
+
 def test_a_child_that_never_calls_the_library_hides_no_end(relay, library_host, app):
     """It closed its copies as it was made, so what ends in the parent ends for the visitor and for the app."""
     a = app()
@@ -192,12 +197,28 @@ def test_a_child_that_never_calls_the_library_hides_no_end(relay, library_host, 
     v.sendall(b"x")
     assert read_exactly(connection, 1) == b"x"
     pid = int(host.tell("silent", "silent ").split()[1])
-    held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    assert not [name for name in held if name.startswith("socket:")], held
+    assert sockets_of(pid) == []
     host.program.kill()                 # a reset, if no copy is left
     host.program.popen.wait(DEADLINE_S)
     assert how_it_ends(v) == "reset"
     assert ends_by_reset(connection)
+
+
+def test_a_child_holds_no_socket_that_has_ended_and_only_lingers(relay, library_host, app):
+    """The visitor has said its last word, and keeps its connection: the agent's socket still waits for the end of that."""
+    a = app()
+    host = library_host([a])
+    v = TlsVisitor(relay.address, host.names[0], context(relay.authority))
+    connection = a.accept()
+    v.half_close(flush=False)
+    v.flush()
+    assert read_until_end(connection) == b""
+    connection.close()
+    assert v.recv(1) == b""
+    assert sockets_of(int(host.tell("silent", "silent ").split()[1])) == []
+    host.tell("gone", "gone")
+    v.close()
+    assert host.end() == 0
 
 
 def test_hundreds_of_tunnels_with_long_allow_lists_open(relay, library_host):
