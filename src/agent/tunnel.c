@@ -12,6 +12,7 @@
 #include "agent/stream.h"
 #include "agent/ticket_file.h"
 #include "agent/ticket_write.h"
+#include "base/secret.h"
 
 /* ---- the host's thread ---- */
 
@@ -33,6 +34,7 @@ static int tunnel_take_ticket(struct adit_tunnel *t, struct err *e) {
   } else if (r == 0) {
     r = ticket_file_probe(t->request.keep_file, e);   /* now, not once an address is shown that will be lost */
   }
+  wipe(f, sizeof *f);
   free(f);
   return r == ERR_IO ? e->code = ERR_SYNTAX : r;   /* a file that does not do is a wrong setting, whatever is wrong */
 }
