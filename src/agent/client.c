@@ -102,13 +102,13 @@ void client_race_again(struct adit_client *c) {
   c->race = NULL;
 }
 
-/* With relays to choose from, the first tunnel may bring a ticket that decides: so it is waited for. */
 bool client_one_relay(const struct adit_client *c) {
   for (size_t i = 1; i < c->choices_n; i++)
     if (strcasecmp(c->choices[i].name, c->choices[0].name) != 0) return false;
   return true;
 }
 
+/* With relays to choose from, the first tunnel may bring a ticket that decides: so it is waited for. */
 static void client_choices_ready(struct adit_client *c) {
   LIST_FOREACH(&c->tunnels, it) tunnel_choose_home(CONTAINER_OF(it, struct adit_tunnel, node));
   if (c->setup.eager || client_one_relay(c) || !list_empty(&c->tunnels)) client_connect(c);

@@ -12,7 +12,11 @@
 #include "relay/bind.h"
 #include "relay/warm.h"
 
-enum { LINK_MAGIC = 0x6c696e6b, LINK_TICK_MS = 1000, LINK_FRAMES_MAX_BYTES = LINK_FRAME_MAX_BYTES + RECORD_PLAIN_MAX };
+enum {
+  LINK_MAGIC = 0x6c696e6b,
+  LINK_TICK_MS = 1000,
+  LINK_FRAMES_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX
+};
 
 struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]) { return map_get(w->links_by_id, id); }
 

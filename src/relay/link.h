@@ -60,7 +60,6 @@ struct link {
 void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source,
                  const struct client_hello *hello);
 struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]);
-enum { LINK_FRAME_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES };
 void link_send(struct link *l, const struct writer *w); /* whole frames; may end the link */
 void link_end(struct link *l, enum refusal why);  /* GOODBYE, then down */
 void link_end_owners(struct worker *w); /* those that have ended */
