@@ -101,6 +101,9 @@ enum {
 #endif
   APP_RETRY_MS = 100,                      /* and how often it is looked for */
 
+  /* loop */
+  LOOP_MESSAGES_PER_TURN_MAX = 64,         /* each may write to a disk; timers and descriptors have their turn in between */
+
   /* agent */
   AGENT_TOKENS_MAX = 16,
   AGENT_RELAYS_MAX = 16,

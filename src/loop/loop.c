@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "loop/timers.h"
 
 enum { EVENTS_PER_TURN_MAX = 256, TABLE_FIRST = 64 };
@@ -77,13 +78,16 @@ static void run_deferred(struct loop *l) {
   }
 }
 
-static struct loop_msg *take_messages(struct loop *l, bool woken) {
+/* At most max of them, from the first on. The wake-up stays until none is left. */
+static struct loop_msg *take_messages(struct loop *l, bool woken, size_t max) {
   uint64_t count;
   pthread_mutex_lock(&l->lock);
-  struct loop_msg *batch = l->first;
-  l->first = NULL;
-  l->last = &l->first;
-  if (woken) { /* under the lock: otherwise the wake-up of a message that comes just now would be lost */
+  struct loop_msg *batch = l->first, **end = &batch;
+  for (size_t n = 0; n < max && *end != NULL; n++) end = &(*end)->next;
+  l->first = *end;
+  *end = NULL;
+  if (l->first == NULL) l->last = &l->first;
+  if (woken && l->first == NULL) { /* under the lock: otherwise the wake-up of a message that comes just now would be lost */
     ssize_t ignored = read(l->event_fd, &count, sizeof count);
     (void)ignored;
   }
@@ -91,8 +95,8 @@ static struct loop_msg *take_messages(struct loop *l, bool woken) {
   return batch;
 }
 
-static void run_messages(struct loop *l, struct loop *given, bool woken) {
-  for (struct loop_msg *m = take_messages(l, woken), *next; m != NULL; m = next) {
+static void run_messages(struct loop *l, struct loop *given, bool woken, size_t max) {
+  for (struct loop_msg *m = take_messages(l, woken, max), *next; m != NULL; m = next) {
     next = m->next; /* m is gone once its fn has run */
     m->fn(given, m);
   }
@@ -101,7 +105,7 @@ static void run_messages(struct loop *l, struct loop *given, bool woken) {
 void loop_free(struct loop *l) {
   if (l == NULL) return;
   run_deferred(l);
-  run_messages(l, NULL, false);
+  run_messages(l, NULL, false, SIZE_MAX);
   run_deferred(l);
   timers_free(&l->timers);
   pthread_mutex_destroy(&l->lock);
@@ -293,7 +297,7 @@ bool loop_turn(struct loop *l, int max_wait_ms) {
   run_timers(l);
 
   /* 4 run messages */
-  run_messages(l, l, woken);
+  run_messages(l, l, woken, atomic_load(&l->stopped) ? SIZE_MAX : LOOP_MESSAGES_PER_TURN_MAX);
 
   /* 5 deliver descriptor events */
   deliver_failures(l);

@@ -2,7 +2,8 @@
    freed at the end of the turn. Protocol code reaches sockets (loop/net.h), the clock and randomness only through here, so
    that all of it can run against a simulated world.
 
-   A turn: 1 wait, 2 read the clock, 3 run due timers, 4 run messages, 5 deliver descriptor events, 6 run deferred frees.
+   A turn: 1 wait, 2 read the clock, 3 run due timers, 4 run messages (at most LOOP_MESSAGES_PER_TURN_MAX, but all once it was
+   stopped), 5 deliver descriptor events, 6 run deferred frees.
    Events carry a generation: an event for a descriptor that was removed (and perhaps added again) in the same turn is dropped.
    All calls but loop_post and loop_stop belong to the loop's own thread (or to any one thread while it does not run). */
 #ifndef LOOP_LOOP_H

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "loop/loop.h"
 
 struct end {                     /* one end of a pipe, counting its events */
@@ -275,6 +277,45 @@ static void messages_run_in_order_and_wake_the_loop(void **state) {
   loop_free(l);
 }
 
+static int noted_at_timer;
+
+static void look_at_notes(struct loop_timer *t) {
+  (void)t;
+  noted_at_timer = noted_count;
+}
+
+static void a_flood_of_messages_leaves_timers_and_descriptors_their_turn(void **state) {
+  enum { MANY = 5 * LOOP_MESSAGES_PER_TURN_MAX + 1 };
+  (void)state;
+  struct loop *l = new_loop();
+  struct loop_timer timer = {0};
+  noted_count = 0;
+  for (int i = 0; i < MANY; i++) post_note(l, i);
+  loop_turn(l, -1);
+  assert_int_equal(noted_count, LOOP_MESSAGES_PER_TURN_MAX);
+  assert_int_equal(loop_timer_set(l, &timer, 0, look_at_notes), 0);
+  post_note(l, MANY);              /* behind all that are left */
+  while (noted_count <= MANY) loop_turn(l, -1);
+  assert_int_equal(noted_at_timer, LOOP_MESSAGES_PER_TURN_MAX);
+  for (int i = 0; i <= MANY; i++) assert_int_equal(noted[i], i);
+  loop_turn(l, 0);                 /* and nothing is left to wake it */
+  struct pollfd p = {.fd = loop_epoll_fd(l), .events = POLLIN};
+  assert_int_equal(poll(&p, 1, 0), 0);
+  loop_free(l);
+}
+
+static void all_messages_run_in_the_turn_after_the_stop(void **state) {
+  enum { MANY = 5 * LOOP_MESSAGES_PER_TURN_MAX };
+  (void)state;
+  struct loop *l = new_loop();
+  noted_count = 0;
+  for (int i = 0; i < MANY; i++) post_note(l, i);
+  loop_stop(l);
+  assert_false(loop_turn(l, 0));
+  assert_int_equal(noted_count, MANY);
+  loop_free(l);
+}
+
 static void messages_that_never_ran_are_given_back(void **state) {
   (void)state;
   struct loop *l = new_loop();
@@ -405,6 +446,8 @@ int main(void) {
       cmocka_unit_test(a_timer_that_sets_itself_does_not_hold_the_turn),
       cmocka_unit_test(many_timers_keep_their_order_under_random_removal),
       cmocka_unit_test(messages_run_in_order_and_wake_the_loop),
+      cmocka_unit_test(a_flood_of_messages_leaves_timers_and_descriptors_their_turn),
+      cmocka_unit_test(all_messages_run_in_the_turn_after_the_stop),
       cmocka_unit_test(messages_that_never_ran_are_given_back),
       cmocka_unit_test(messages_of_several_threads_all_arrive_each_in_its_order),
       cmocka_unit_test(stop_from_another_thread_ends_the_run),
