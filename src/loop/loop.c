@@ -261,7 +261,7 @@ void loop_timer_stop(struct loop_timer *t) {
 
 bool loop_timer_is_set(const struct loop_timer *t) { return t->slot != 0; }
 
-/* At most as many as there were at the start: one that sets itself again with no delay waits for the next turn. */
+/* At most as many as there were at the start: those that set themselves again with no delay do not keep it here. */
 static void run_timers(struct loop *l) {
   for (size_t left = l->timers.count; left > 0; left--) {
     struct loop_timer *t = timers_first(&l->timers);

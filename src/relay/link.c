@@ -56,7 +56,6 @@ static void link_down(struct link *l) {
   bool was_up = l->state == LINK_UP;
   l->state = LINK_DOWN;
   loop_timer_stop(&l->tick);
-  loop_timer_stop(&l->rest);
   loop_io_del(&l->io);
   link_uncount(l);
   list_remove(&l->node);
@@ -83,7 +82,7 @@ static int link_flush(struct link *l) {
     if (n < 0) return ERR_CLOSED;
     buf_consume(&l->out, (size_t)n);
   }
-  uint32_t in = loop_timer_is_set(&l->rest) ? 0 : EPOLLIN, out = l->out.len > 0 ? EPOLLOUT : 0;
+  uint32_t in = l->rest ? 0 : EPOLLIN, out = l->out.len > 0 ? EPOLLOUT : 0;
   loop_io_set(&l->io, in | out);
   return 0;
 }
@@ -343,7 +342,7 @@ static void link_receive(struct link *l) {
   buf_added(&l->in, (size_t)n);
 }
 
-static void link_rest(struct loop_timer *t);
+static void link_rest(struct loop *loop, struct loop_msg *m);
 
 /* A turn's share of what has come. A record holds hundreds of small frames, and each may cost far more than its bytes. */
 static void link_work(struct link *l) {
@@ -352,13 +351,16 @@ static void link_work(struct link *l) {
   while (l->state != LINK_DOWN && l->share > 0 && link_record(l)) {
   }
   if (l->state == LINK_DOWN || l->share > 0) return;
-  if (loop_timer_set(l->worker->loop, &l->rest, 0, link_rest) != 0) link_down(l);
+  l->rest = true;
+  l->rest_msg.fn = link_rest;
+  (void)link_ref(l);
+  loop_post(l->worker->loop, &l->rest_msg);
 }
 
 static void link_turn(struct link *l, bool readable) {
   (void)link_ref(l);
   l->in_turn = true;
-  if (readable && !loop_timer_is_set(&l->rest)) link_receive(l);
+  if (readable) link_receive(l);
   link_work(l);
   l->in_turn = false;
   if (l->state != LINK_DOWN && (link_seal_owed(l) != 0 || link_flush(l) != 0)) link_down(l);
@@ -368,13 +370,16 @@ static void link_turn(struct link *l, bool readable) {
 static void link_ready(struct loop_io *io, uint32_t events) {
   struct link *l = CONTAINER_OF(io, struct link, io);
   CHECK_MAGIC(l, LINK_MAGIC);
-  link_turn(l, (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0);
+  if (!l->rest) link_turn(l, (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0);
+  else if (link_flush(l) != 0) link_down(l);
 }
 
-static void link_rest(struct loop_timer *t) {
-  struct link *l = CONTAINER_OF(t, struct link, rest);
+static void link_rest(struct loop *loop, struct loop_msg *m) {
+  struct link *l = CONTAINER_OF(m, struct link, rest_msg);
   CHECK_MAGIC(l, LINK_MAGIC);
-  link_turn(l, false);
+  l->rest = false;
+  if (loop != NULL && l->state != LINK_DOWN) link_turn(l, false);
+  link_unref(l);
 }
 
 /* Time */

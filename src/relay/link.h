@@ -31,7 +31,8 @@ struct link {
   struct handshake handshake;
   struct loop_io io;
   struct loop_timer tick;
-  struct loop_timer rest;          /* set: frames or records are left for the next turn; until then nothing is read */
+  struct loop_msg rest_msg;        /* to ourselves, for the next turn */
+  bool rest;                       /* it is on its way: frames or records are left, and until then nothing is read */
   struct loop_deferred deferred;
   int fd;
   struct addr peer;
