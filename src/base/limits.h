@@ -136,6 +136,7 @@ enum {
 
   /* the relay's state, certificates and admin port */
   STATE_BUSY_MS = 5000,                    /* how long another process may hold the state before we give up */
+  STATE_LEAVE_US = 2000,                   /* after each write of a relay, for others who wait to write, like `adit token revoke` */
   STATE_CLAIM_MS = 1000,                   /* how long a relay waits for one that is ending to leave its state folder */
   STATE_LOCK_RETRY_MS = 10,
   STATE_FILE_MAX_BYTES = 65536,

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/secret.h"
@@ -37,6 +38,13 @@ static struct holder *holder_of(struct keeper *k, uint16_t port) {
 
 static bool port_in_range(const struct keeper *k, uint16_t port) {
   return port >= k->relay->options->tcp_port_from && port <= k->relay->options->tcp_port_to;
+}
+
+/* Who waits for the state looks for a free moment now and then, so there must be some: a tenant who asks for ports without end
+   would otherwise keep the operator from revoking his token. */
+static void leave_the_state_to_others(void) {
+  const struct timespec moment = {.tv_nsec = STATE_LEAVE_US * 1000};
+  (void)nanosleep(&moment, NULL);
 }
 
 /* Ports */
@@ -94,6 +102,7 @@ static void take_here(struct loop *l, struct loop_msg *m) {
   }
   q->msg.fn = take_answer;
   loop_post(q->from->loop, &q->msg);
+  leave_the_state_to_others();
 }
 
 void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q) {
@@ -129,6 +138,7 @@ static void release_here(struct loop *l, struct loop_msg *m) {
     int rc = q->unusable ? state_lease_drop(k->relay->state, q->port, &e)
                          : state_lease_put(k->relay->state, &lease, &e);
     if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
+    leave_the_state_to_others();
   }
   free(q);
 }

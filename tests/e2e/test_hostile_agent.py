@@ -5,7 +5,7 @@ import time
 import pytest
 
 from kit.app import echo, read_exactly
-from kit.frames import BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TOKEN_PROOF, TUNNEL_LIMIT, UNBOUND, WELCOME, bind, u
+from kit.frames import BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBOUND, WELCOME, bind, u
 from kit.hostile import HostileAgent
 from kit.process import DEADLINE_S
 from kit.roles import Tunnel
@@ -127,6 +127,18 @@ def test_a_flood_of_binds_leaves_others_their_turn(relay, hostile, agent, app, v
         v.close()
         assert time.monotonic() < until
     assert "flood" not in hostile.program.out.lines, "it was still going on"
+
+
+def test_a_token_that_asks_for_ports_without_end_can_be_revoked(relay, box):
+    """Each of them is a write to the state, where the revocation has to go, too."""
+    hostile = HostileAgent(box, relay.create_token("greedy", "--max-tunnels", "1000"))
+    hostile.log_in()
+    hostile.tell("ports", 4_000_000_000)
+    for _ in range(5000):
+        hostile.got(UNBOUND)                # it is well under way
+    relay.revoke("greedy")
+    ends_saying(hostile, TOKEN_REVOKED)
+    assert "ports" not in hostile.program.out.lines, "it was still going on"
 
 
 @pytest.mark.parametrize("known", [False, True])

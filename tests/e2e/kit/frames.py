@@ -1,7 +1,7 @@
 """The frames of a control link (docs/protocol.md 4)."""
 HELLO, WELCOME, BIND, BOUND, UNBIND, UNBOUND, WANT, PING, PONG, GOODBYE, TICKET = range(1, 12)
-MALFORMED, TOKEN_PROOF, TUNNEL_LIMIT, BAD_TICKET, INTERNAL = 2, 6, 7, 11, 17        # reasons (4.1)
-H2 = 4                                                                              # a flag of BIND
+MALFORMED, TOKEN_REVOKED, TOKEN_PROOF, TUNNEL_LIMIT, BAD_TICKET, INTERNAL = 2, 5, 6, 7, 11, 17  # reasons (4.1)
+H2 = 4                                                                                          # a flag of BIND
 
 
 def u(value, n):

@@ -9,7 +9,7 @@ class HostileAgent:
     def __init__(self, box, token):
         file = box.file(box.unique("hostile"), token + "\n")
         self.program = box.start([os.path.join(BUILD, "tests", "e2e", "hostile-agent"), file], stdin=subprocess.PIPE)
-        self.read, self.skipped = 0, 0
+        self.read = 0
 
     def tell(self, *words):
         """Without waiting for the answer."""
@@ -32,12 +32,6 @@ class HostileAgent:
 
     def sees(self, start):
         """The next line that begins so; those before it are passed over."""
-        at = 0
-
-        def wanted(line):
-            nonlocal at
-            at += 1
-            return at > self.read and line.startswith(start)
-        line = self.program.out.wait(wanted)
-        self.read = at
+        line = self.program.out.wait(lambda line: line.startswith(start), first=self.read)
+        self.read = self.program.out.lines.index(line, self.read) + 1
         return line

@@ -8,14 +8,14 @@
  *     hello | forged         HELLO, the signature right or not
  *     repeat                 the last HELLO once more, byte by byte, on whatever link there is now
  *     frame TYPE HEX         a frame; `header TYPE LENGTH` is one without its body
- *     flood N                N BINDs for h2, as many to a record as fit
+ *     flood N | ports N      N BINDs for h2, or for a port each that is given back at once; as many to a record as fit
  *     updates N              N KeyUpdates
  *     dribble                a record that never ends, a byte every 100 ms
  *     silent                 PING is not answered any more
  *     data | again           a data connection with the next number, or with the number of the one before
  *     byte                   a byte on the last data connection
  *
- * What comes meanwhile: `got TYPE HEX` for a frame, `data open` and `data ended` of the last data connection, `link ended`. */
+ * What comes meanwhile: `got TYPE HEX` for a frame (of UNBOUNDs the first 5000), `data open` and `data ended` of the last data connection, `link ended`. */
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -33,7 +33,7 @@
 #include "wire/frame.h"
 #include "wire/token.h"
 
-enum { OUT_MAX = 1 << 20, LINE_MAX = 4 * FRAME_BODY_MAX_BYTES, DRIBBLE_MS = 100, FLOOD_ID = 1000 };
+enum { OUT_MAX = 1 << 20, LINE_MAX = 4 * FRAME_BODY_MAX_BYTES, DRIBBLE_MS = 100, FLOOD_ID = 1000, UNBOUND_TOLD = 5000 };
 
 static struct {
   struct token token;
@@ -49,7 +49,8 @@ static struct {
   uint8_t hello[FRAME_BEFORE_AUTH_MAX_BYTES];
   size_t hello_n;
   bool silent, dribbling;
-  uint32_t flood_left, flood_id, updates_left;
+  bool ports;                      /* the flood's kind */
+  uint32_t flood_left, flood_id, updates_left, unbound;
   int data_fd;
   uint8_t preface[PREFACE_BYTES];
 } me = {.fd = -1, .data_fd = -1};
@@ -188,7 +189,7 @@ static void tell_frames(void) {
     if (f.type == FRAME_WELCOME) welcomed(f.body);
     if (f.type == FRAME_PING) pinged(f.body);
     hex_encode(body, f.total - FRAME_HEADER_BYTES, hex);
-    printf("got %d %s\n", f.type, hex);
+    if (f.type != FRAME_UNBOUND || me.unbound++ < UNBOUND_TOLD) printf("got %d %s\n", f.type, hex);
     buf_consume(&me.frames, f.total);
   }
   fflush(stdout);
@@ -196,24 +197,23 @@ static void tell_frames(void) {
 
 /* False: the link has ended. */
 static bool link_read(void) {
-  size_t consumed, n;
-  uint8_t *plain;
-  size_t room = size_max(sealed_want(buf_data(&me.in), me.in.len), RECORD_HEADER_BYTES) - me.in.len;
-  uint8_t *to = buf_reserve(&me.in, room);
+  size_t consumed, n, room = RECORD_HEADER_BYTES + RECORD_CIPHER_MAX - me.in.len;
+  uint8_t *plain, *to = buf_reserve(&me.in, room);
   ssize_t got = to != NULL ? recv(me.fd, to, room, 0) : 0;
   if (got <= 0) return false;
   buf_added(&me.in, (size_t)got);
-  switch (sealed_read(me.sealed, buf_data(&me.in), me.in.len, &consumed, &plain, &n)) {
-    case SEALED_MORE: return true;
-    case SEALED_NOTHING: break;
-    case SEALED_DATA:
-      must(buf_append(&me.frames, plain, n) == 0, "the relay says too much");
-      tell_frames();
-      break;
-    case SEALED_EOF: case SEALED_PEER_ALERT: case SEALED_FAILED: return false;
+  for (;;) {
+    switch (sealed_read(me.sealed, buf_data(&me.in), me.in.len, &consumed, &plain, &n)) {
+      case SEALED_MORE: return true;
+      case SEALED_NOTHING: break;
+      case SEALED_DATA:
+        must(buf_append(&me.frames, plain, n) == 0, "the relay says too much");
+        tell_frames();
+        break;
+      case SEALED_EOF: case SEALED_PEER_ALERT: case SEALED_FAILED: return false;
+    }
+    buf_consume(&me.in, consumed);
   }
-  buf_consume(&me.in, consumed);
-  return true;
 }
 
 /* Floods */
@@ -223,12 +223,14 @@ static void flood_on(void) {
   static uint8_t bytes[RECORD_PLAIN_MAX];
   struct writer w = writer_of(bytes, sizeof bytes);
   while (me.flood_left > 0 && w.len + 64 < sizeof bytes) {
-    struct frame_bind f = {.id = FLOOD_ID + me.flood_id++, .flags = TUNNEL_H2, .alpn = h2, .alpn_n = sizeof h2 - 1};
+    struct frame_bind f = {
+        .id = FLOOD_ID + me.flood_id++, .flags = TUNNEL_H2 | (me.ports ? TUNNEL_TCP : 0), .alpn = h2, .alpn_n = sizeof h2 - 1};
     frame_bind_encode(&w, &f);
+    if (me.ports) frame_unbind_encode(&w, f.id);
     me.flood_left--;
   }
   link_say(bytes, w.len);
-  if (me.flood_left == 0) say("flood");
+  if (me.flood_left == 0) say(me.ports ? "ports" : "flood");
 }
 
 static void updates_on(void) {
@@ -303,7 +305,10 @@ static void obey(char *line) {
   else if (strcmp(word, "silent") == 0) me.silent = true;
   else if (strcmp(word, "data") == 0 || strcmp(word, "again") == 0) data_open(word[0] == 'a');
   else if (strcmp(word, "byte") == 0) send_all(me.data_fd, (const uint8_t *)"x", 1);
-  else if (strcmp(word, "flood") == 0) me.flood_left = (uint32_t)number;
+  else if (strcmp(word, "flood") == 0 || strcmp(word, "ports") == 0) {
+    me.ports = word[0] == 'p';
+    me.flood_left = (uint32_t)number;
+  }
   else if (strcmp(word, "updates") == 0) me.updates_left = (uint32_t)number;
   else if (strcmp(word, "dribble") == 0) me.dribbling = buf_append(&me.out, endless, sizeof endless) == 0;
   else must(false, "an unknown command");
@@ -337,7 +342,8 @@ int main(int argc, char **argv) {
                            {.fd = me.data_fd, .events = POLLIN}};
     int ready = poll(fds, ARRAY_LEN(fds), me.dribbling ? DRIBBLE_MS : -1);
     if (ready == 0 && me.dribbling) send_all(me.fd, (const uint8_t *)"", 1);
-    if (fds[1].revents & POLLOUT) link_write();
+    /* It reads first: a relay gives up a link that does not take its answers. */
+    if ((fds[1].revents & (POLLOUT | POLLIN)) == POLLOUT) link_write();
     if (fds[1].revents & (POLLIN | POLLHUP | POLLERR) && !link_read()) {
       link_close();
       say("link ended");

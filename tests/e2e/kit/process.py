@@ -52,9 +52,9 @@ class Lines:
             self.ended = True
             self.changed.notify_all()
 
-    def wait(self, wanted, seconds=DEADLINE_S):
-        """The first line, of those read and those to come, for which wanted(line) holds."""
-        end, seen = time.monotonic() + seconds, 0
+    def wait(self, wanted, seconds=DEADLINE_S, first=0):
+        """The first line, of those read (the first so many left out) and those to come, for which wanted(line) holds."""
+        end, seen = time.monotonic() + seconds, first
         with self.changed:
             while True:
                 while seen < len(self.lines):
