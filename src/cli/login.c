@@ -112,18 +112,29 @@ static int write_private(const char *path, const char *text, struct err *e) {
   return code;
 }
 
-/* The configuration, or nothing where there is none: *old is malloced, or NULL. */
-static int read_configuration(char *path, size_t cap, char **old, size_t *n, struct err *e) {
+/* The configuration, or nothing where there is none: *old is malloced, or NULL. The path is the file's own, not that of a
+   link to it, since what is replaced or removed must be what holds the token. */
+static int read_configuration(char path[PATH_MAX], char **old, size_t *n, struct err *e) {
+  char given[PATH_MAX];
   *old = NULL;
   *n = 0;
-  int code = home_config_file(path, cap, e);
-  return code != 0 || access(path, F_OK) != 0 ? code : config_read(path, CONFIG_FILE_MAX_BYTES, old, n, e);
+  int code = home_config_file(given, sizeof given, e);
+  if (code != 0) return code;
+  if (realpath(given, path) == NULL) {
+    if (errno != ENOENT) return err_set_errno(e, "%s", given);
+    memcpy(path, given, sizeof given);
+    return 0;
+  }
+  code = config_read(path, CONFIG_FILE_MAX_BYTES, old, n, e);
+  if (code == 0 && memchr(*old, 0, *n) != NULL)
+    code = err_set(e, ERR_NOT_NOW, "%s: it has a NUL byte (correct the file, or remove it)", path);
+  return code;
 }
 
 static int store(const struct login_settings *new, struct err *e) {
-  char path[4096], *old, *text = NULL;
+  char path[PATH_MAX], *old, *text = NULL;
   size_t n;
-  int code = read_configuration(path, sizeof path, &old, &n, e);
+  int code = read_configuration(path, &old, &n, e);
   if (code == 0) code = make_folder_of(path, e);
   if (code == 0 && (text = login_rewrite(old != NULL ? old : "", n, new)) == NULL)
     code = err_set(e, ERR_NOMEM, "out of memory");
@@ -202,9 +213,9 @@ static int login_main(const struct command *self, int argc, char **argv, uint64_
 /* What login stored beside the token goes with it, but for the authorities, which may have been there before. */
 static int forget(struct err *e) {
   static const struct login_settings none = {0};
-  char path[4096], *old, *text = NULL;
+  char path[PATH_MAX], *old, *text = NULL;
   size_t n;
-  int code = read_configuration(path, sizeof path, &old, &n, e);
+  int code = read_configuration(path, &old, &n, e);
   if (code == 0 && (text = login_rewrite(old != NULL ? old : "", n, &none)) == NULL)
     code = err_set(e, ERR_NOMEM, "out of memory");
   bool stored = code == 0 && old != NULL && strlen(text) < n;

@@ -271,6 +271,30 @@ def test_logout_removes_what_login_stored(relay, box):
     assert "no token is stored" in box.adit("logout").stderr
 
 
+def test_a_configuration_behind_a_link_stays_there(relay, box):
+    token, folder = relay.token(), box.file("dotfiles")
+    os.makedirs(os.path.join(box.home, ".config", "adit"))
+    os.mkdir(folder)
+    mine, link = os.path.join(folder, "adit"), os.path.join(box.home, ".config", "adit", "config")
+    with open(mine, "w") as f:
+        f.write("# mine\n")
+    os.symlink(mine, link)
+    assert box.adit("login", token).returncode == 0
+    assert os.path.islink(link) and token in open(mine).read()
+    assert box.adit("logout").returncode == 0
+    assert os.path.islink(link) and open(mine).read() == "# mine\n"
+
+
+def test_a_configuration_with_a_nul_byte_is_left_alone(relay, box):
+    path = os.path.join(box.home, ".config", "adit", "config")
+    os.makedirs(os.path.dirname(path))
+    for command in (["login", relay.token()], ["logout"]):
+        with open(path, "wb") as f:
+            f.write(b"#\0x\nca = /x\ntoken = S\n")
+        expect_error(box.adit(*command), 1, "NUL")
+        assert open(path, "rb").read().endswith(b"token = S\n")
+
+
 def test_login_checks_the_token_against_its_relay(relay, agent, app, box):
     token = relay.create_token("bob")
     live = agent(app(echo), token=token)
