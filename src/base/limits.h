@@ -102,7 +102,7 @@ enum {
   APP_RETRY_MS = 100,                      /* and how often it is looked for */
 
   /* loop */
-  LOOP_MESSAGES_PER_TURN_MAX = 64,         /* each may write to a disk; timers and descriptors have their turn in between */
+  LOOP_MESSAGES_PER_TURN_MAX = 64,         /* a keeper's may each write to the disk; timers and descriptors have their turn in between */
 
   /* agent */
   AGENT_TOKENS_MAX = 16,
@@ -136,7 +136,8 @@ enum {
 
   /* the relay's state, certificates and admin port */
   STATE_BUSY_MS = 5000,                    /* how long another process may hold the state before we give up */
-  STATE_LEAVE_US = 2000,                   /* after each write of a relay, for others who wait to write, like `adit token revoke` */
+  STATE_SPELL_MS = 1000,                   /* a relay that has been writing for so long without a pause leaves the state to others ... */
+  STATE_LEAVE_MS = 120,                    /* for so long: who waits for it (`adit token revoke`) looks every 100 ms at least */
   STATE_CLAIM_MS = 1000,                   /* how long a relay waits for one that is ending to leave its state folder */
   STATE_LOCK_RETRY_MS = 10,
   STATE_FILE_MAX_BYTES = 65536,

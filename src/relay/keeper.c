@@ -28,6 +28,7 @@ struct keeper {
   struct ports *ports;
   struct holder *holders;          /* by port - tcp_port_from */
   uint64_t state_version;
+  uint64_t wrote_ms, spell_ms;     /* the last write, and the first of those without a pause */
   struct loop_msg reload;
   bool reload_posted;              /* atomic: `reload` is on its way */
 };
@@ -40,11 +41,16 @@ static bool port_in_range(const struct keeper *k, uint16_t port) {
   return port >= k->relay->options->tcp_port_from && port <= k->relay->options->tcp_port_to;
 }
 
-/* Who waits for the state looks for a free moment now and then, so there must be some: a tenant who asks for ports without end
-   would otherwise keep the operator from revoking his token. */
-static void leave_the_state_to_others(void) {
-  const struct timespec moment = {.tv_nsec = STATE_LEAVE_US * 1000};
-  (void)nanosleep(&moment, NULL);
+/* After a write. Who waits for the state looks for a free moment now and then, so there must be some: a tenant who asks for ports
+   without end would otherwise keep the operator from revoking his token. */
+static void leave_the_state_to_others(struct keeper *k) {
+  const struct timespec pause = {.tv_nsec = STATE_LEAVE_MS * 1000000L};
+  uint64_t now = loop_now_ms(k->loop);
+  if (now - k->wrote_ms >= STATE_LEAVE_MS) k->spell_ms = now;    /* there was one */
+  k->wrote_ms = now;
+  if (now - k->spell_ms < STATE_SPELL_MS) return;
+  (void)nanosleep(&pause, NULL);
+  k->spell_ms = now;
 }
 
 /* Ports */
@@ -102,7 +108,7 @@ static void take_here(struct loop *l, struct loop_msg *m) {
   }
   q->msg.fn = take_answer;
   loop_post(q->from->loop, &q->msg);
-  leave_the_state_to_others();
+  leave_the_state_to_others(k);
 }
 
 void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q) {
@@ -138,7 +144,7 @@ static void release_here(struct loop *l, struct loop_msg *m) {
     int rc = q->unusable ? state_lease_drop(k->relay->state, q->port, &e)
                          : state_lease_put(k->relay->state, &lease, &e);
     if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
-    leave_the_state_to_others();
+    leave_the_state_to_others(k);
   }
   free(q);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "loop/net.h"
@@ -247,15 +248,19 @@ static struct visitor *visitor_new(struct worker *w, const struct addr *peer, co
   return v;
 }
 
-/* The wildcard's certificate would let a browser take one tunnel's h2 connection for another's: where h2 was not allowed
-   with it, it is no substitute. NULL: none can be made now, or the owner's tunnels have cost this thread enough. */
+/* The wildcard's certificate would let a browser take one tunnel's h2 connection for another's: it is a substitute only where
+   that was allowed. NULL: none can be made, or the owner's tunnels have had enough of them for now. */
 static struct tls_server *visitor_server(struct worker *w, const struct tunnel *t) {
   struct relay *r = w->relay;
   struct err e;
   if ((t->flags & TUNNEL_H2) == 0 || !certs_makes_exact(r->certs)) return certs_current(r->certs);
   struct tls_server *server = certs_exact_made(r->certs, t->host);
-  if (server != NULL || !registry_owner_certifies(r->registry, t->owner, loop_now_ms(w->loop))) return server;
-  return certs_exact(r->certs, t->host, &server, &e) == 0 ? server : NULL;
+  if (server != NULL) return server;
+  if (registry_owner_certifies(r->registry, t->owner, loop_now_ms(w->loop))) {
+    if (certs_exact(r->certs, t->host, &server, &e) == 0) return server;
+    log_event(LOG_ERROR, "certificate_not_made", "error", e.text, NULL);
+  }
+  return r->options->h2_shared_name ? certs_current(r->certs) : NULL;
 }
 
 void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
