@@ -43,7 +43,7 @@ int client_errno_of_refusal(enum refusal r) {
   }
 }
 
-/* code 0: it is over. Why the client failed for good is the last word. */
+/* code 0: the trouble is over. Of a client that has failed for good, why is the last word. */
 static void client_set_trouble(struct adit_client *c, int code, const char *text) {
   if (c->failed) return;
   pthread_mutex_lock(&c->lock);
@@ -340,8 +340,8 @@ static int client_check_ca(const char *path, struct err *e) {
              ? 0 : err_set(e, ERR_USAGE, "authorities %.200s: it is not a regular file (give a PEM file)", path);
 }
 
-/* One that brings its own token is not at those addresses. */
-static int client_check_embedded(const struct setup *s, struct err *e) {
+/* Addresses are dialled with a token of ours; an embedded relay brings one, and is elsewhere. */
+static int client_check_token(const struct setup *s, struct err *e) {
   if (s->tokens_n > 0 || s->dials_n == 0) return 0;
   return err_set(e, ERR_USAGE, "token: a relay is given but no token (set ADIT_TOKEN, or store one with adit login TOKEN)");
 }
@@ -351,7 +351,7 @@ int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
   if (c == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   client_init(c, setup);
   int r = client_check_ca(c->setup.ca_file, e);
-  if (r == 0) r = client_check_embedded(&c->setup, e);
+  if (r == 0) r = client_check_token(&c->setup, e);
   fork_gate_enter();
   if (r == 0 && (c->setup.tokens_n > 0 || c->setup.embedded == NULL)) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
   if (r == 0) r = events_init(&c->events, e);

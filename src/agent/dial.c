@@ -1,6 +1,7 @@
 /* Connecting. The hard thing: several attempts may be under way, and the first event decides for all of them. */
 #include "agent/dial.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static void attempt_end(struct attempt *a) {
   if (a->fd < 0) return;
   loop_io_del(&a->io);
   descriptors_remove(a->dial->descriptors, a->fd);
-  net_close(a->fd);
+  net_reset(a->fd);                /* nothing was said on it, and no TIME_WAIT is to stay behind */
   a->fd = -1;
   a->dial->live--;
 }
@@ -66,11 +67,14 @@ static void dial_finish(struct dial *d, int fd, const struct addr *to) {
   fn(user, fd, &address, &err);
 }
 
+/* Of several addresses, one that refuses says most: there is somebody, who may listen soon. */
 static void dial_failed(struct dial *d, const struct attempt *a, int code) {
   char text[80];
+  int why = code == ECONNREFUSED ? ERR_CLOSED : ERR_IO;
+  if (d->err.code == ERR_CLOSED) return;
   addr_format(&a->to, text, sizeof text);
-  if (d->n == 1) err_set(&d->err, ERR_IO, "%s", strerror(code));   /* the caller has named the only address */
-  else err_set(&d->err, ERR_IO, "%s: %s", text, strerror(code));
+  if (d->n == 1) err_set(&d->err, why, "%s", strerror(code));   /* the caller has named the only address */
+  else err_set(&d->err, why, "%s: %s", text, strerror(code));
 }
 
 static void attempt_ready(struct loop_io *io, uint32_t events) {
@@ -111,8 +115,10 @@ static void dial_deadline_due(struct loop_timer *t) {
 static void dial_try(struct dial *d) {
   while (d->begun < d->n) {
     struct attempt *a = &d->attempts[d->begun++];
-    a->fd = net_connect(&a->to, &d->err);
+    struct err e = {0};
+    a->fd = net_connect(&a->to, &e);
     if (a->fd < 0) {
+      if (d->err.code != ERR_CLOSED) d->err = e;
       a->fd = -1;
       continue;
     }

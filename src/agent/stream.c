@@ -23,7 +23,8 @@ struct stream {
   struct dial *dial;
   struct pump *pump;
   uint64_t began_ms;
-  struct loop_timer timer;         /* for the app's name, or until the app is tried again */
+  struct loop_io io;               /* of wire_fd, while it waits for the app: a visitor may leave meanwhile */
+  struct loop_timer timer;         /* until the app's name must be known; or until the app is tried again */
   struct loop_deferred defer;
 };
 
@@ -42,6 +43,7 @@ static void stream_release(struct loop_deferred *f) {
 static void stream_free(struct stream *s) {
   struct adit_tunnel *t = s->tunnel;
   s->magic = 0;
+  loop_io_del(&s->io);
   loop_timer_stop(&s->timer);
   dial_stop(s->dial);
   sealed_free(s->sealed);
@@ -57,6 +59,7 @@ static void stream_refuse(struct stream *s) {
   struct adit_client *c = s->tunnel->client;
   uint8_t owed[SEALED_OWED_MAX];
   size_t n = 0;
+  loop_io_del(&s->io);
   if (s->sealed != NULL && s->kind != STREAM_RAW_SEALED) {
     sealed_fail(s->sealed, ALERT_INTERNAL_ERROR);
     n = sealed_write_owed(s->sealed, owed);
@@ -85,15 +88,29 @@ static void stream_retry_due(struct loop_timer *timer) {
   stream_reach_app(CONTAINER_OF(timer, struct stream, timer));
 }
 
-/* A visitor may be faster than the app, whose address is often told before it listens: then it is tried again. False when it was
- * reached before, or has had its time to start. */
+static void stream_visitor_left(struct loop_io *io, uint32_t events) {
+  (void)events;
+  stream_refuse(CONTAINER_OF(io, struct stream, io));
+}
+
+/* A visitor may be faster than the app, whose address is often told before it listens: then it is tried again. False when
+   it was reached before, or has had its time to start. */
 static bool stream_waits_for_app(struct stream *s) {
   struct adit_tunnel *t = s->tunnel;
   struct loop *l = t->client->loop;
   if (t->app_reached || loop_now_ms(l) - s->began_ms >= APP_START_MS) return false;
+  if (s->io.loop == NULL && loop_io_add(l, &s->io, s->wire_fd, EPOLLET, stream_visitor_left) != 0) return false;
   if (loop_timer_set(l, &s->timer, APP_RETRY_MS, stream_retry_due) != 0) return false;
   tunnel_app_awaited(t);
   return true;
+}
+
+static const char *stream_app_trouble(const struct err *e) {
+  switch (e->code) {
+    case ERR_CLOSED: return "it refused the connection (start it, or check the port)";
+    case ERR_TIMEOUT: return "it does not answer (start it, or check the port)";
+    default: return e->text;
+  }
 }
 
 static void stream_connected(void *user, int fd, const struct addr *to, const struct err *e) {
@@ -103,13 +120,13 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
   struct adit_tunnel *t = s->tunnel;
   s->dial = NULL;
   if (fd < 0) {
-    if (e->code != ERR_TIMEOUT && stream_waits_for_app(s)) return;
-    tunnel_app_failed(t, e->code == ERR_TIMEOUT ? "it does not answer (start it, or check the port)"
-                                                             : "it refused the connection (start it, or check the port)");
+    if (e->code == ERR_CLOSED && stream_waits_for_app(s)) return;
+    tunnel_app_failed(t, stream_app_trouble(e));
     stream_refuse(s);
     return;
   }
   t->app_reached = true;
+  loop_io_del(&s->io);
   struct pump_params p = {.wire_fd = s->wire_fd,
                           .peer_fd = fd,
                           .sealed = s->sealed,
@@ -197,8 +214,8 @@ void stream_begin(struct adit_tunnel *t, int fd, const struct open_message *open
     net_reset(fd);
     return;
   }
-  *s = (struct stream){
-      .magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .kind = open->kind, .began_ms = loop_now_ms(c->loop)};
+  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .kind = open->kind};
+  s->began_ms = loop_now_ms(c->loop);
   list_push_tail(&t->streams, &s->node);
   atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);

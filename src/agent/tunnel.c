@@ -36,7 +36,8 @@ static int tunnel_take_ticket(struct adit_tunnel *t, struct err *e) {
   }
   wipe(f, sizeof *f);
   free(f);
-  return r == ERR_IO ? e->code = ERR_SYNTAX : r;   /* a file that does not do is a wrong setting, whatever is wrong */
+  if (r == ERR_IO) r = e->code = ERR_SYNTAX;   /* a file that does not do is a wrong setting, whatever is wrong */
+  return r;
 }
 
 int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adit_tunnel **out, struct err *e) {

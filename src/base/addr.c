@@ -115,6 +115,12 @@ size_t addr_encode(const struct addr *a, uint8_t out[19]) {
   return 3 + ip;
 }
 
+bool addr_equal(const struct addr *a, const struct addr *b) {
+  uint8_t x[19], y[19];
+  size_t n = addr_encode(a, x);
+  return n == addr_encode(b, y) && memcmp(x, y, n) == 0;
+}
+
 int addr_decode(const uint8_t *p, size_t n, struct addr *out) {
   if (n == 7 && p[0] == 4) set_v4(out, p + 1, (uint16_t)(p[5] << 8 | p[6]));
   else if (n == 19 && p[0] == 6) set_v6(out, p + 1, (uint16_t)(p[17] << 8 | p[18]));

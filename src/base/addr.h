@@ -35,6 +35,7 @@ int addr_parse(const char *text, struct addr *out, struct err *e) MUST_USE;  /* 
 void addr_format(const struct addr *a, char *out, size_t cap);               /* "1.2.3.4:80", "[::1]:80" */
 void addr_format_ip(const struct addr *a, char *out, size_t cap);
 bool addr_is_loopback(const struct addr *a);
+bool addr_equal(const struct addr *a, const struct addr *b);   /* mapped addresses normalised */
 /* family(1) ip(4|16) port(2); returns bytes written (7 or 19), for the wire. */
 size_t addr_encode(const struct addr *a, uint8_t out[19]);
 int addr_decode(const uint8_t *p, size_t n, struct addr *out) MUST_USE;

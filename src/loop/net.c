@@ -94,10 +94,13 @@ int net_connect(const struct addr *a, struct err *e) {
 }
 
 int net_connect_result(int fd) {
-  struct addr peer;
+  struct addr local, peer;
   int error = net_socket_error(fd);
   if (error != 0) return -error;
-  return net_peer(fd, &peer) == 0 ? 0 : NET_AGAIN;
+  if (net_peer(fd, &peer) != 0) return NET_AGAIN;
+  /* The port that the kernel chose for us may be the one that we dial, where nobody listens: then TCP connects the socket
+     to itself (a simultaneous open, RFC 9293 3.5), and would give us back what we send. */
+  return net_local(fd, &local) == 0 && addr_equal(&local, &peer) ? -ECONNREFUSED : 0;
 }
 
 static int set_linger_reset(int fd) {
@@ -147,17 +150,20 @@ static bool tcp_info_of(int fd, struct tcp_info *info) {
 /* The last acknowledgement alone would accuse a connection that was idle for a minute and has just sent something. What
    counts are the transmissions since then, which nobody has answered: the latest, and before it one for each time that the
    timeout was doubled. A peer that does not read answers them all and acknowledges nothing, while they come ever more rarely;
-   so the time since its last acknowledgement says nothing against it. The kernel's timers may be late by an eighth, for which
-   the earlier ones allow; and when the timeout has reached its maximum, it no longer tells of them. */
+   so the time since its last acknowledgement says nothing against it; nor does one transmission without an answer, as either
+   may be lost on the way. The kernel's timers may be late by an eighth, for which the earlier ones allow; and when the timeout
+   has reached its maximum, it no longer tells of them: then the silence counts that covers two. */
 static uint32_t unanswered_ms(const struct tcp_info *info) {
   uint32_t rto_ms = info->tcpi_rto / 1000, sent_ms = info->tcpi_last_data_sent, late_ms = 0, unanswered = 0;
-  for (unsigned i = 1; sent_ms + late_ms < info->tcpi_last_ack_recv; i++) {
+  if (rto_ms >= RTO_MAX_MS) return info->tcpi_last_ack_recv > 2 * RTO_MAX_MS ? info->tcpi_last_ack_recv : 0;
+  unsigned n = 0;
+  while (n <= info->tcpi_backoff && n < 31 && sent_ms + late_ms < info->tcpi_last_ack_recv) {
     unanswered = sent_ms;
-    if (i > info->tcpi_backoff || i > 31 || rto_ms >= RTO_MAX_MS) break;
-    sent_ms += rto_ms >> i;
-    late_ms = (rto_ms >> i) / 4;
+    n++;
+    sent_ms += rto_ms >> n;
+    late_ms = (rto_ms >> n) / 4;
   }
-  return unanswered;
+  return n < 2 ? 0 : unanswered;
 }
 
 uint32_t net_unacked_ms_of(const struct tcp_info *info) {

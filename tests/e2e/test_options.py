@@ -8,8 +8,8 @@ import struct
 import pytest
 
 from kit import hello
-from kit.app import echo, read_exactly, read_until_end
-from kit.process import ADIT, DEADLINE_S
+from kit.app import echo, read_exactly, read_until_end, reset
+from kit.process import ADIT, DEADLINE_S, descriptors, wait_descriptors
 from kit.tls import BROKEN, TlsVisitor, how_it_ends
 
 PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -257,6 +257,16 @@ def test_an_app_whose_name_leads_nowhere_is_told(relay, agent, visitor):
     assert how_it_ends(v) in BROKEN
     text = tunnel.events.wait("warning")["text"]
     assert re.fullmatch(r"app nowhere\.invalid:80: [^:]+ \(check the name, and that DNS works here\)", text), text
+
+
+def test_visitors_who_leave_while_they_wait_for_the_app_are_forgotten(relay, agent, app, visitor):
+    tunnel = agent(app(started=False), "--unencrypted")
+    before = descriptors(tunnel.process.pid)
+    visitors = [visitor.raw(tunnel) for _ in range(20)]
+    tunnel.events.wait("warning")
+    for v in visitors:
+        reset(v)
+    wait_descriptors(tunnel.process.pid, before + 2, seconds=5)     # 10 s is how long they would have waited
 
 
 def test_an_app_that_never_starts_is_not_waited_for_for_ever(relay, agent, app, visitor):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from kit.app import echo, read_exactly
-from kit.process import descriptors, scaled
+from kit.process import descriptors, scaled, wait_descriptors
 from kit.tls import TlsVisitor
 
 pytestmark = pytest.mark.relay_options("--workers", "4", "--drain", "0")
@@ -73,14 +73,6 @@ class Crowd:
         for t in self.threads:
             t.join(60)
         assert not self.wrong
-
-
-def wait_descriptors(pid, most, seconds=20):
-    """By looking again and again: nothing tells when another process closes one."""
-    end = time.monotonic() + seconds
-    while descriptors(pid) > most:
-        assert time.monotonic() < end, "descriptors stay behind"
-        time.sleep(0.02)
 
 
 def count(lines, event):

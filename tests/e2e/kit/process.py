@@ -158,3 +158,11 @@ def resident_bytes(pid):
 
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def wait_descriptors(pid, most, seconds=DEADLINE_S):
+    """By looking again and again: nothing tells when another process closes one."""
+    end = time.monotonic() + seconds
+    while descriptors(pid) > most:
+        assert time.monotonic() < end, "descriptors stay behind"
+        time.sleep(0.02)
