@@ -27,7 +27,7 @@ Path = Union[str, "os.PathLike[str]", None]
 Words = Union[str, "Iterable[str]"]
 
 log = logging.getLogger("adit")
-JOIN_S = 1.0  # how long close() waits for the event thread: a log handler may want a lock that the closing thread has
+JOIN_S = 1.0  # how long close() waits for the event thread, at most: a log handler may want a lock that the closer has
 _LEVELS = {
     _adit.EVENT_OPEN: logging.DEBUG,
     _adit.EVENT_RECONNECTING: logging.WARNING,
@@ -46,14 +46,12 @@ class _State:
         self.was_open = False
         self.failed = False  # for good, as its embedded relay has ended
         self.tunnels: set[_adit.Tunnel] = set()
-        self._warnings = [None]
+        self._warner: dict[str, object] = {}
 
     def take_warning(self) -> bool:
         """Whether it is still to be warned of, which whoever asks first does."""
-        try:
-            return self._warnings.pop() is None
-        except IndexError:
-            return False
+        asks = object()
+        return self._warner.setdefault("is", asks) is asks
 
 
 def _tell_events(core: _adit.Client, state: _State) -> None:
@@ -129,11 +127,17 @@ class Client:
 
     def __init__(self, token: str | Iterable[str] | None = None, *, relays: Words = (), ca_file: Path = None) -> None:
         tokens, dials = _check_token(token), to_words("relays", relays)
-        if tokens and not dials and (dialled := os.environ.get("ADIT_RELAY")):  # else found with the token
-            dials = [dialled]
+        dialled = os.environ.get("ADIT_RELAY") if tokens and not dials else None  # else the library finds it
         allowed = os.environ.get("ADIT_EMBEDDED", "1") != "0"
         with translated():
-            core = _adit.Client(tokens, dials, ca_file, not tokens, _program.PATH if allowed else None)
+            try:
+                core = _adit.Client(
+                    tokens, [dialled] if dialled else dials, ca_file, not tokens, _program.PATH if allowed else None
+                )
+            except _adit.Failure as failure:
+                if dialled and failure.args[0] == _adit.EINVAL:
+                    raise ConfigError(f"ADIT_RELAY: {failure.args[1]}") from None
+                raise
         self._core, self._state = core, _State()
         self._teller = threading.Thread(target=_tell_events, args=(core, self._state), name="adit-events", daemon=True)
         # Not at exit, where close() waits for the thread, too; a collector may run with locks held that the thread

@@ -17,7 +17,7 @@ from ._tunnel import Tunnel
 from .exception import AuthError, ClosedError, EmbeddedRelayWarning, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
 PORT_MAX = 65535
@@ -41,27 +41,32 @@ def _check_alpn(given: Words, h2_enabled: bool) -> str | None:
 
 
 class _Opening:
-    """One time that a tunnel is opened and closed, by whatever threads. Each step is one of the interpreter's own, such
-    as a pop: there is no lock that a signal's handler, in the same thread, or a forked child could find taken."""
+    """One time that a tunnel is opened and closed, by whatever threads and signal handlers.
 
-    def __init__(self) -> None:
-        self.tunnel: list[tuple[_adit.Tunnel, Client]] = []  # closed by whoever pops it
-        self.client: list[Client] = []  # likewise released
+    There is no lock, which a handler, in the same thread, or a forked child could find taken. What only one of them may
+    do is decided by one step of the interpreter's own: a setdefault, where the first to say so is right, or the pop of
+    a list's only element, by which one takes what is to be done."""
+
+    def __init__(self, openings: dict[str, _Opening]) -> None:
+        self.cores: list[tuple[_adit.Tunnel, Client]] = []  # at most one; it may be closed more than once
+        self.clients: list[Client] = []  # to be released
+        self.drains = [True]  # the first to close it waits for its visitors, and is called back by a second
+        self.places = [openings]  # the Forward's, to be left when it is closed
         self._outcome: dict[str, bool] = {}
 
     def settle(self, opened: bool) -> bool:
-        """Whether it has opened, or was given up before: the first to say so decides."""
+        """Says that it has opened, or that it is given up. Returns what was said first."""
         return self._outcome.setdefault("opened", opened)
 
     @property
     def given_up(self) -> bool:
-        return not self._outcome.get("opened", True)
+        return self._outcome.get("opened") is False
 
     def give_up(self) -> bool:
         """Calls whoever opens it back, who then closes it. False when that is too late: it is open."""
         if self.settle(False):
             return False
-        for core, _ in list(self.tunnel):
+        for core, _ in list(self.cores):
             core.stop_waiting()
         return True
 
@@ -100,7 +105,7 @@ class Forward:
     # --- opening and closing, in whatever thread ---
 
     def _begin(self) -> _Opening:
-        opening = _Opening()
+        opening = _Opening(self._openings)
         if self._openings.setdefault("now", opening) is not opening:
             raise InvalidError(f"port {self._port}: this tunnel is open already (call forward() again for another)")
         return opening
@@ -109,7 +114,7 @@ class Forward:
         """The tunnel, and a warning for whoever opens it. Leaves nothing open when it fails."""
         try:
             client = self._given if self._given is not None else default_client()
-            opening.client.append(client)
+            opening.clients.append(client)
             with translated():
                 core = client._core.forward(
                     str(self._port),
@@ -120,7 +125,7 @@ class Forward:
                     self._allow,
                     self._keep,
                 )
-            opening.tunnel.append((core, client))
+            opening.cores.append((core, client))
             client._state.tunnels.add(core)
             if opening.given_up:  # and closed, it may be, just before the line above
                 client._state.tunnels.discard(core)
@@ -132,14 +137,14 @@ class Forward:
                 client._state.was_open = True
             if not opening.settle(True):
                 raise ClosedError(f"port {self._port}: closed before it was open")
+            if ca_file is None:
+                return Tunnel(host, port, tcp_host or "", tcp_port), None
+            # The embedded relay listens on loopback; its name means nothing to programs that do not know .localhost.
+            tunnel = Tunnel(host, port, "127.0.0.1" if tcp_host else "", tcp_port)
+            return tunnel, self._warning(client, ca_file, tunnel.url)
         except BaseException as error:
             self._close(opening, 0, refused=isinstance(error, AuthError))
             raise
-        if ca_file is None:
-            return Tunnel(host, port, tcp_host or "", tcp_port), None
-        # The embedded relay listens on loopback; its name means nothing to programs that do not know .localhost.
-        tunnel = Tunnel(host, port, "127.0.0.1" if tcp_host else "", tcp_port)
-        return tunnel, self._warning(client, ca_file, tunnel.url)
 
     @staticmethod
     def _warning(client: Client, ca_file: str, url: str) -> str | None:
@@ -153,14 +158,13 @@ class Forward:
     def _close(self, opening: _Opening, drain_ms: int, refused: bool = False) -> None:
         opened = opening.settle(False)
         try:
-            for core, client in _taken(opening.tunnel):
-                _end(core, client, drain_ms)
+            for core, client in list(opening.cores):
+                _end(core, client, drain_ms if _take(opening.drains) else 0)
         finally:
-            if self._openings.get("now") is opening:
-                self._openings.clear()
-            for client in _taken(opening.client):
-                if self._given is None:
-                    release(client, failed=refused or not (opened or client._state.was_open))
+            if (openings := _take(opening.places)) is not None:
+                openings.clear()
+            if (used := _take(opening.clients)) is not None and self._given is None:
+                release(used, failed=refused or not (opened or used._state.was_open))
 
     # --- with ---
 
@@ -195,8 +199,8 @@ class Forward:
         try:
             tunnel, warning = await _shielded(opened)
         except asyncio.CancelledError:
-            closing: asyncio.Future[Any] = opened if opening.give_up() else _in_thread(self._close, opening, 0)
             with contextlib.suppress(Exception):
+                closing: asyncio.Future[Any] = opened if opening.give_up() else self._closing(opening, 0)
                 await _shielded(closing)  # cancelled again, it closes without being waited for
             raise
         except BaseException:  # it has failed; or the coroutine is dropped, perhaps with its event loop
@@ -207,9 +211,16 @@ class Forward:
             if warning is not None:
                 warnings.warn(warning, EmbeddedRelayWarning, stacklevel=2)
         except BaseException:
-            await _in_thread(self._close, opening, 0)
+            await self._closing(opening, 0)
             raise
         return tunnel
+
+    def _closing(self, opening: _Opening, drain_ms: int) -> asyncio.Future[None]:
+        try:
+            return _in_thread(self._close, opening, drain_ms)
+        except BaseException:  # without a thread it cannot wait for a drain
+            self._close(opening, 0)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -217,27 +228,23 @@ class Forward:
         opening = self._openings.get("now")
         if opening is None:
             return
-        draining = list(opening.tunnel)
-        try:
-            closing = _in_thread(self._close, opening, self._drain_ms)
-        except BaseException:  # without a thread it cannot wait for a drain
-            self._close(opening, 0)
-            raise
+        closing = self._closing(opening, self._drain_ms)
         try:
             await _shielded(closing)
         except BaseException as left:
-            for core, _ in draining:
+            for core, _ in list(opening.cores):
                 core.stop_waiting()
             if isinstance(left, asyncio.CancelledError):
                 await _shielded(closing)
             raise
 
 
-def _taken(some: list[_T]) -> Iterator[_T]:
-    """Each of them, for one caller alone."""
-    with contextlib.suppress(IndexError):
-        while True:
-            yield some.pop()
+def _take(some: list[_T]) -> _T | None:
+    """What is in the list, for one caller alone."""
+    try:
+        return some.pop()
+    except IndexError:
+        return None
 
 
 def _end(core: _adit.Tunnel, client: Client, drain_ms: int) -> None:
@@ -246,26 +253,40 @@ def _end(core: _adit.Tunnel, client: Client, drain_ms: int) -> None:
             with contextlib.suppress(_adit.Failure):
                 core.finish(drain_ms)
     finally:
+        client._state.tunnels.discard(core)  # first, as an interrupt may end what follows
         core.close()
-        client._state.tunnels.discard(core)
 
 
-def _ask(future: asyncio.Future[_T]) -> None:
-    """Nobody may be left to ask for its exception, which asyncio would complain of."""
+def _ask_for_exception(future: asyncio.Future[_T]) -> None:
+    """Nobody else may be left to do so, of which asyncio would complain."""
     _ = future.cancelled() or future.exception()
 
 
 def _shielded(future: asyncio.Future[_T]) -> asyncio.Future[_T]:
-    shield = asyncio.shield(future)
-    shield.add_done_callback(_ask)
-    return shield
+    """One with the same outcome, which may be cancelled while that goes on. (Since Python 3.14, asyncio.shield logs an
+    exception that comes after that, whether or not somebody asks for it.)"""
+    outer: asyncio.Future[_T] = future.get_loop().create_future()
+
+    def follow(inner: asyncio.Future[_T]) -> None:
+        if outer.done():
+            return
+        if inner.cancelled():
+            outer.cancel()
+        elif (error := inner.exception()) is not None:
+            outer.set_exception(error)
+        else:
+            outer.set_result(inner.result())
+
+    future.add_done_callback(follow)
+    outer.add_done_callback(_ask_for_exception)
+    return outer
 
 
 def _in_thread(call: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
     """What the call returns or raises, once it has. The interpreter does not wait for it at exit: the client closes."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
-    done.add_done_callback(_ask)
+    done.add_done_callback(_ask_for_exception)
 
     def settle(result: _T | None, error: BaseException | None) -> None:
         if done.cancelled():

@@ -3,8 +3,8 @@
  * The hard thing is the end of an object: the library forbids to free one while another thread uses it, and Python programs do
  * just that. So each object counts the calls that are inside the library; close() turns new ones away, calls back those that
  * wait, and frees only when the last has left. The counts are touched under the GIL and the mutex, which is held for no wait
- * but that one. Whoever runs Python code, a signal's handler above all, is not counted meanwhile: it may close the very object that
- * its thread waits for. After fork() the child touches neither: its copies tell of threads that it does not have, one of which may have
+ * but that one. Whoever may run Python code, a signal's handler above all or by the garbage collector, is not counted meanwhile: it may
+ * close the very object that its thread waits for. After fork() the child touches neither: its copies tell of threads that it does not have, one of which may have
  * held the mutex. */
 #include <Python.h>
 #include <errno.h>
@@ -43,7 +43,7 @@ struct guard {
   pthread_cond_t left;
   unsigned users;
   bool closing;
-  unsigned owner;                  /* forks at that time */
+  unsigned owner;                  /* forks when it was made */
 };
 
 /* How many forks lie between the first process and this one. A pid would not do: a parent and its child may both be number 1, each of
@@ -334,23 +334,21 @@ static PyObject *client_forward(PyObject *object, PyObject *args) {
   PyObject *allow, *held = NULL, *keep = NULL;
   struct tunnel *made = NULL;
   if (!PyArg_ParseTuple(args, "spppzOO&", &app, &o.unencrypted, &o.h2, &o.proxy_protocol, &o.alpn, &allow, take_path, &keep)) return NULL;
-  if (!client_enter(self)) goto out;
+  if (!options_take_allow(allow, &o, &held) || !client_enter(self)) goto out;
   o.keep_file = path_of(keep);
-  if (options_take_allow(allow, &o, &held)) {
-    struct adit_tunnel *handle;
-    Py_BEGIN_ALLOW_THREADS
-    handle = adit_forward(self->handle, app, &o);
-    Py_END_ALLOW_THREADS
-    if (handle == NULL) fail(adit_errno_last(), adit_error(self->handle));
-    else if ((made = (struct tunnel *)PyType_GenericAlloc((PyTypeObject *)tunnel_type, 0)) == NULL) adit_tunnel_close(handle, 0);
-    if (made != NULL) {
-      made->handle = handle;
-      guard_init(&made->guard);
-      Py_INCREF(object);
-      made->client = self;
-    }
+  struct adit_tunnel *handle;
+  Py_BEGIN_ALLOW_THREADS
+  handle = adit_forward(self->handle, app, &o);
+  Py_END_ALLOW_THREADS
+  if (handle != NULL && (made = (struct tunnel *)PyType_GenericAlloc((PyTypeObject *)tunnel_type, 0)) == NULL) adit_tunnel_close(handle, 0);
+  if (made != NULL) {
+    made->handle = handle;
+    guard_init(&made->guard);
+    Py_INCREF(object);
+    made->client = self;
   }
   guard_leave(&self->guard);
+  if (handle == NULL) fail(adit_errno_last(), adit_error(NULL));
 out:
   free((void *)(uintptr_t)o.allow);
   Py_XDECREF(held);
@@ -402,10 +400,11 @@ static PyObject *tunnel_addresses(PyObject *object, PyObject *none) {
   (void)none;
   struct tunnel *self = (struct tunnel *)object;
   if (!tunnel_enter(self)) return NULL;
-  PyObject *made = Py_BuildValue("(zizi)", adit_tunnel_host(self->handle), (int)adit_tunnel_port(self->handle),
-                                 adit_tunnel_tcp_host(self->handle), (int)adit_tunnel_tcp_port(self->handle));
+  /* Strings are no concern of the collector, which a tuple may set off. */
+  PyObject *host = text_or_none(adit_tunnel_host(self->handle)), *tcp_host = text_or_none(adit_tunnel_tcp_host(self->handle));
+  int port = adit_tunnel_port(self->handle), tcp_port = adit_tunnel_tcp_port(self->handle);
   tunnel_leave(self);
-  return made;
+  return Py_BuildValue("(NiNi)", host, port, tcp_host, tcp_port);
 }
 
 /* stop_waiting(): calls wait_open() and finish() back, in whatever thread they are. */

@@ -119,6 +119,9 @@ def test_the_relay_to_dial(relay, box, monkeypatch):
     monkeypatch.setenv("ADIT_RELAY", relay.dial)
     with adit.Client(token) as by_environment, forward(8000, client=by_environment):
         pass
+    monkeypatch.setenv("ADIT_RELAY", "nonsense:x")
+    with pytest.raises(ConfigError, match=r"^ADIT_RELAY: "):
+        adit.Client(token)
     monkeypatch.setenv("ADIT_RELAY", "127.0.0.1:9")
     with adit.Client(token, relays=[relay.dial]) as given, forward(8000, client=given):
         pass

@@ -352,16 +352,23 @@ CLOSED_WHILE_IT_DRAINS = """
 import signal, sys
 from adit import forward, Client
 client = Client()
-signal.signal(signal.SIGTERM, lambda *_: client.close())
-with forward(int(sys.argv[1]), client=client, drain=1000) as tunnel:
+opening = forward(int(sys.argv[1]), client=client, drain=1000)
+signal.signal(signal.SIGTERM, lambda *_: WHAT)
+with opening as tunnel:
     print(tunnel.host, tunnel.port)
     sys.stdin.readline()
+if not client.closed:
+    with opening:  # it has left, so it may be entered again
+        pass
 print("left")
 """
 
 
-def test_a_signals_handler_that_closes_the_client_while_it_drains(script, token, app, relay, visitor):
-    program = script(CLOSED_WHILE_IT_DRAINS, str(app(echo).port), token=token, stdin=subprocess.PIPE)
+@pytest.mark.parametrize("what", ["client.close()", "opening.__exit__(None, None, None)"])
+def test_a_signals_handler_that_closes_it_while_it_drains(script, token, app, relay, visitor, what):
+    program = script(
+        CLOSED_WHILE_IT_DRAINS.replace("WHAT", what), str(app(echo).port), token=token, stdin=subprocess.PIPE
+    )
     tunnel = started(program)
     v = visitor(tunnel)
     v.sendall(b"x")
