@@ -9,7 +9,7 @@ import pytest
 
 from kit import hello
 from kit.app import echo, read_exactly, read_until_end, reset
-from kit.process import ADIT, DEADLINE_S, descriptors, wait_descriptors
+from kit.process import ADIT, DEADLINE_S, descriptors, wait_descriptors, wait_until
 from kit.tls import BROKEN, TlsVisitor, how_it_ends
 
 PROXY_V2 = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -259,14 +259,16 @@ def test_an_app_whose_name_leads_nowhere_is_told(relay, agent, visitor):
     assert re.fullmatch(r"app nowhere\.invalid:80: [^:]+ \(check the name, and that DNS works here\)", text), text
 
 
+@pytest.mark.heavy
 def test_visitors_who_leave_while_they_wait_for_the_app_are_forgotten(relay, agent, app, visitor):
-    tunnel = agent(app(started=False), "--unencrypted")
-    before = descriptors(tunnel.process.pid)
-    visitors = [visitor.raw(tunnel) for _ in range(20)]
-    tunnel.events.wait("warning")
+    tunnel, visitors = agent(app(started=False), "--unencrypted"), []
+    while len(visitors) < 20:       # one by one, so that few data connections are kept warm
+        visitors.append(visitor.raw(tunnel))
+        wait_until(lambda: relay.metric("streams_now") == len(visitors), "a visitor has no stream")
+    waiting = descriptors(tunnel.process.pid)
     for v in visitors:
         reset(v)
-    wait_descriptors(tunnel.process.pid, before + 2, seconds=5)     # 10 s is how long they would have waited
+    wait_descriptors(tunnel.process.pid, waiting - 14, seconds=5)   # 10 s is how long they would have waited
 
 
 def test_an_app_that_never_starts_is_not_waited_for_for_ever(relay, agent, app, visitor):

@@ -160,9 +160,14 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def wait_descriptors(pid, most, seconds=DEADLINE_S):
-    """By looking again and again: nothing tells when another process closes one."""
+def wait_until(condition, what, seconds=DEADLINE_S):
+    """By looking again and again, at what no event tells of."""
     end = time.monotonic() + seconds
-    while descriptors(pid) > most:
-        assert time.monotonic() < end, "descriptors stay behind"
+    while not condition():
+        assert time.monotonic() < end, what
         time.sleep(0.02)
+
+
+def wait_descriptors(pid, most, seconds=DEADLINE_S):
+    """Nothing tells when another process closes one."""
+    wait_until(lambda: descriptors(pid) <= most, "descriptors stay behind", seconds)
