@@ -90,7 +90,9 @@ static void stream_retry_due(struct loop_timer *timer) {
 
 static void stream_visitor_left(struct loop_io *io, uint32_t events) {
   (void)events;
-  stream_refuse(CONTAINER_OF(io, struct stream, io));
+  struct stream *s = CONTAINER_OF(io, struct stream, io);
+  CHECK_MAGIC(s, STREAM_MAGIC);
+  stream_refuse(s);
 }
 
 /* A visitor may be faster than the app, whose address is often told before it listens: then it is tried again. False when

@@ -41,8 +41,8 @@ static bool port_in_range(const struct keeper *k, uint16_t port) {
   return port >= k->relay->options->tcp_port_from && port <= k->relay->options->tcp_port_to;
 }
 
-/* After a write. Who waits for the state looks for a free moment now and then, so there must be some: a tenant who asks for ports
-   without end would otherwise keep the operator from revoking his token. */
+/* After a request for a port, which is mostly a write. Who waits for the state looks for a free moment now and then, so there must be
+   some: a tenant who asks for ports without end would otherwise keep the operator from revoking his token. */
 static void leave_the_state_to_others(struct keeper *k) {
   const struct timespec pause = {.tv_nsec = STATE_LEAVE_MS * 1000000L};
   uint64_t now = loop_now_ms(k->loop);
