@@ -168,7 +168,7 @@ static bool configure(struct adit_config *config, PyObject *tokens, PyObject *re
   *embedded = found == 0;
   if (code == 0 && *embedded) {
     if (program == NULL) {
-      fail(ADIT_ECONFIG, "token: there is none (set ADIT_TOKEN, store one with adit login TOKEN, or use adit.Client(token))");
+      fail(ADIT_ECONFIG, "token: there is none (set ADIT_TOKEN, store one with adit login, or use adit.Client(token))");
       return false;
     }
     code = adit_config_set_embedded(config, program);

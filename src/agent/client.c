@@ -343,7 +343,7 @@ static int client_check_ca(const char *path, struct err *e) {
 /* Addresses are dialled with a token of ours; an embedded relay brings one, and is elsewhere. */
 static int client_check_token(const struct setup *s, struct err *e) {
   if (s->tokens_n > 0 || s->dials_n == 0) return 0;
-  return err_set(e, ERR_USAGE, "token: a relay is given but no token (set ADIT_TOKEN, or store one with adit login TOKEN)");
+  return err_set(e, ERR_USAGE, "token: a relay is given but no token (set ADIT_TOKEN, or store one with adit login)");
 }
 
 int client_start(struct setup *setup, struct adit_client **out, struct err *e) {

@@ -7,7 +7,7 @@
 
 static const char embedded_note[] = "no relay configured: an embedded relay gives an address that works on this "
                                     "machine only "
-                                    "(adit login TOKEN makes it public)";
+                                    "(adit login makes it public)";
 
 void tell_shell_word(FILE *to, const char *text) {
   static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,=";

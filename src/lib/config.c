@@ -91,7 +91,7 @@ static int config_apply_file(struct adit_config *config, const struct user_file 
   if (f->token == NULL && f->relays_n == 0) return 0;
   if (f->token == NULL)
     return err_set(&config->err, ERR_NOT_NOW,
-                   "a relay is given but no token (store one with adit login TOKEN, or remove the relay)");
+                   "a relay is given but no token (store one with adit login, or remove the relay)");
   r = setup_add_token(&config->setup, f->token, &config->err);
   bool has_dials = config->setup.dials_n > 0;
   for (size_t i = 0; r == 0 && !has_dials && i < f->relays_n; i++)
