@@ -4,6 +4,7 @@
 
 #include "agent/client.h"
 #include "agent/resolve.h"
+#include "base/seldom.h"
 #include "wire/ticket.h"
 
 enum { TUNNEL_MAGIC = 0x74756e6e };
@@ -75,7 +76,7 @@ struct adit_tunnel {
   struct resolve *app_lookup;
   bool app_reached;                /* at least once: since then a refusal is a failure */
   bool app_awaited;                /* the host was told that visitors wait for it */
-  uint64_t app_warned_ms;
+  struct seldom app_warned;
   struct loop_timer retry, drain;
   struct loop_deferred defer;
   bool closing, leaving;           /* leaving: gone at the end of this turn */
