@@ -134,7 +134,8 @@ static void candidate_connected(void *user, int fd, const struct addr *to, const
   k->dial = NULL;
   if (fd < 0) {
     struct err e = {0};
-    err_set(&e, why->code, "%.300s (is the relay running, and is this its address?)", why->text);
+    err_set(&e, why->code, why->code == ERR_LIMIT ? "%.300s" : "%.300s (is the relay running, and is this its address?)",
+            why->text);
     candidate_fail(k, &e);
     return;
   }

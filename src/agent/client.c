@@ -18,6 +18,7 @@
 #include "agent/link.h"
 #include "agent/race.h"
 #include "agent/tunnel.h"
+#include "base/shortage.h"
 
 /* ---- telling the host ---- */
 
@@ -68,6 +69,17 @@ static void client_fail(struct adit_client *c, int code, const char *reason, con
   c->failed = true;
   if (list_empty(&c->tunnels)) client_event(c, ADIT_EVENT_CLOSED, NULL, code, reason, "%s", text);
   LIST_FOREACH(&c->tunnels, it) tunnel_fail(CONTAINER_OF(it, struct adit_tunnel, node), code, reason, text);
+}
+
+/* What needed the descriptor fails, or comes later; only here is it said why. */
+static void client_shortage(void *user, int error) {
+  struct adit_client *c = user;
+  uint64_t left_out;
+  char reason[128];
+  CHECK_MAGIC(c, CLIENT_MAGIC);
+  if (!seldom_due(&c->shortage, loop_now_ms(c->loop), WARNING_EVERY_MS, &left_out)) return;
+  client_event(c, ADIT_EVENT_WARNING, NULL, ADIT_ESYSTEM, "shortage", "connections fail: %s (%s)",
+               strerror_r(error, reason, sizeof reason), shortage_remedy(error));
 }
 
 /* ---- choosing a relay ---- */
@@ -231,6 +243,7 @@ static void *client_thread(void *arg) {
   struct adit_client *c = arg;
   struct err e = {0};
   fork_gate_enter();
+  shortage_listen(client_shortage, c);
   loop_set_wait_hooks(c->loop, fork_gate_leave, fork_gate_enter);
   if (c->choices_n > 0) {
     client_choices_ready(c);

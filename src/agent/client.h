@@ -14,6 +14,7 @@
 #include "agent/events.h"
 #include "agent/setup.h"
 #include "base/list.h"
+#include "base/seldom.h"
 #include "loop/loop.h"
 #include "pump/pump.h"
 #include "tls/tls_conn.h"
@@ -60,6 +61,7 @@ struct adit_client {
   struct backoff backoff;
   struct loop_timer retry;
   char warned[ERR_TEXT_MAX];       /* the last connection failure that was told: each is told once in a row */
+  struct seldom shortage;          /* that descriptors have run out */
   bool interrupted;                /* RECONNECTING was told and RESTORED is due */
   bool failed;                     /* for good: it was refused, or its embedded relay has ended */
   bool closing, finished;

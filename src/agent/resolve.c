@@ -2,6 +2,7 @@
    must find nothing of ours but its own request. Whoever comes second, the thread or the canceller, frees that. */
 #include "agent/resolve.h"
 
+#include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <strings.h>
 
 #include "agent/detached.h"
+#include "base/shortage.h"
 
 struct resolve {
   struct loop_msg msg;
@@ -22,6 +24,7 @@ struct resolve {
   struct addr addrs[RESOLVED_MAX];
   size_t n;
   struct err err;
+  int shortage;                    /* errno, when that is why; for the loop's thread to note */
 };
 
 size_t resolve_now(const struct host_port *hp, struct addr out[RESOLVED_MAX]) {
@@ -49,13 +52,20 @@ static void resolve_deliver(struct loop *l, struct loop_msg *m) {
   pthread_mutex_lock(&r->lock);   /* pairs with the thread's unlock: it is done with r */
   bool wanted = r->loop != NULL && l != NULL;
   pthread_mutex_unlock(&r->lock);
+  if (wanted) (void)shortage_note(r->shortage);
   if (wanted) r->fn(r->user, r->addrs, r->n, &r->err);
   resolve_free(r);
 }
 
 static void resolve_lookup(struct resolve *r) {
   struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list = NULL;
+  errno = 0;
   int g = getaddrinfo(r->host.host, NULL, &hints, &list);
+  r->shortage = g == 0 ? 0 : errno;
+  if (g != 0 && shortage_remedy(r->shortage) != NULL) {
+    err_set_errno(&r->err, "it cannot be looked up");
+    return;
+  }
   if (g != 0) {
     err_set(&r->err, ERR_IO, "%s (check the name, and that DNS works here)", gai_strerror(g));
     return;

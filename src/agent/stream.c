@@ -107,8 +107,10 @@ static bool stream_waits_for_app(struct stream *s) {
   return true;
 }
 
+/* NULL: descriptors have run out, which is not the app's fault. */
 static const char *stream_app_trouble(const struct err *e) {
   switch (e->code) {
+    case ERR_LIMIT: return NULL;
     case ERR_CLOSED: return "it refused the connection (start it, or check the port)";
     case ERR_TIMEOUT: return "it does not answer (start it, or check the port)";
     default: return e->text;

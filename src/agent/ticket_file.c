@@ -23,9 +23,7 @@
 #include "base/text.h"
 
 static int ticket_file_fail(struct err *e, const char *path, const char *what) {
-  char reason[128];
-  return err_set(e, ERR_IO, "keep file %.200s: %s%s (give a file in a folder that you may write to)", path, what,
-                 strerror_r(errno, reason, sizeof reason));
+  return err_set_errno_remedy(e, "give a file in a folder that you may write to", "keep file %.200s%s", path, what);
 }
 
 /* Takes the line `key value\n` from the front of *at. */
@@ -140,7 +138,7 @@ int ticket_file_probe(const char *path, struct err *e) {
   if (asprintf(&temp, "%s.XXXXXX", path) < 0) return err_set(e, ERR_NOMEM, "keep file %s: out of memory", path);
   int r = 0, fd = mkostemp(temp, O_CLOEXEC);
   if (fd < 0) {
-    r = ticket_file_fail(e, path, "cannot be written: ");
+    r = ticket_file_fail(e, path, ": cannot be written");
   } else {
     unlink(temp);
     close(fd);
@@ -161,7 +159,7 @@ int ticket_file_set_aside(const char *path, char **to, struct err *e) {
     }
     free(old);
     if (errno == ENOENT) return 0;
-    if (errno != EEXIST) return ticket_file_fail(e, path, "its old ticket cannot be set aside: ");
+    if (errno != EEXIST) return ticket_file_fail(e, path, ": its old ticket cannot be set aside");
   }
   return err_set(e, ERR_LIMIT,
                  "keep file %s: its old ticket cannot be set aside: %d are already (delete the .old files that you do "
@@ -177,7 +175,7 @@ int ticket_file_write(const char *path, const struct ticket_file *f, struct err 
   if (asprintf(&temp, "%s.XXXXXX", path) < 0) return err_set(e, ERR_NOMEM, "keep file %s: out of memory", path);
   int r = 0, fd = mkostemp(temp, O_CLOEXEC);    /* mode 0600 */
   if (fd < 0) {
-    r = ticket_file_fail(e, path, "cannot be written: ");
+    r = ticket_file_fail(e, path, ": cannot be written");
     goto out;
   }
   int failed = write_all(fd, text, n);
@@ -190,7 +188,7 @@ int ticket_file_write(const char *path, const struct ticket_file *f, struct err 
   if (failed != 0) {
     unlink(temp);
     errno = write_errno;
-    r = ticket_file_fail(e, path, "cannot be written: ");
+    r = ticket_file_fail(e, path, ": cannot be written");
     goto out;
   }
   sync_folder(path);

@@ -441,7 +441,7 @@ void tunnel_app_failed(struct adit_tunnel *t, const char *why) {
   atomic_fetch_add_explicit(&t->stats.app_failures, 1, memory_order_relaxed);
   tunnel_app_forget(t);
   uint64_t left_out;
-  if (seldom_due(&t->app_warned, loop_now_ms(t->client->loop), APP_WARNING_MS, &left_out)) tunnel_app_warn(t, why);
+  if (why != NULL && seldom_due(&t->app_warned, loop_now_ms(t->client->loop), APP_WARNING_MS, &left_out)) tunnel_app_warn(t, why);
 }
 
 void tunnel_app_awaited(struct adit_tunnel *t) {

@@ -110,7 +110,7 @@ void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n);
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id);
 /* The app's address is asked for; streams that wait for it are told by stream_app_resolved. */
 void tunnel_app_lookup(struct adit_tunnel *t);
-/* Both warn, and have the app's name looked up anew for the next visitor. */
+/* Both warn, and have the app's name looked up anew for the next visitor. why NULL: it was not the app's fault. */
 void tunnel_app_failed(struct adit_tunnel *t, const char *why);
 void tunnel_app_awaited(struct adit_tunnel *t);            /* it refuses, as it has not started yet */
 void tunnel_stream_ended(struct adit_tunnel *t);

@@ -209,6 +209,7 @@ static void warm_warn(struct link *l, const char *why) {
 
 static void warm_check_due(struct loop_timer *t) {
   struct link *l = CONTAINER_OF(t, struct link, data_check);
+  if (l->data_err.code == ERR_LIMIT) return;     /* descriptors have run out, as was told: nothing of the network */
   if (l->data_stood > 0 || warm_any_stands(l) || (l->warm_n == 0 && l->redials == 0 && l->data_err.code == 0)) return;
   warm_warn(l, l->data_err.code != 0 ? l->data_err.text : "no answer");
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/shortage.h"
+
 int err_set(struct err *e, int code, const char *format, ...) {
   if (e == NULL) return code;
   int saved = errno;
@@ -18,19 +20,38 @@ int err_set(struct err *e, int code, const char *format, ...) {
   return code;
 }
 
-int err_set_errno(struct err *e, const char *format, ...) {
+/* remedy may be NULL. */
+static int set_errno(struct err *e, int error, const char *remedy, const char *format, va_list ap) PRINTF_LIKE(4, 0);
+static int set_errno(struct err *e, int error, const char *remedy, const char *format, va_list ap) {
+  if (shortage_note(error)) remedy = shortage_remedy(error);
   if (e == NULL) return ERR_IO;
-  int saved = errno;
   e->code = ERR_IO;
-  va_list ap;
-  va_start(ap, format);
   vsnprintf(e->text, sizeof e->text, format, ap);
-  va_end(ap);
   size_t n = strlen(e->text);
   char reason[128];
-  snprintf(e->text + n, sizeof e->text - n, ": %s", strerror_r(saved, reason, sizeof reason));
-  errno = saved;
+  snprintf(e->text + n, sizeof e->text - n, remedy != NULL ? ": %s (%s)" : ": %s",
+           strerror_r(error, reason, sizeof reason), remedy);
   return ERR_IO;
+}
+
+int err_set_errno(struct err *e, const char *format, ...) {
+  int saved = errno;
+  va_list ap;
+  va_start(ap, format);
+  int code = set_errno(e, saved, NULL, format, ap);
+  va_end(ap);
+  errno = saved;
+  return code;
+}
+
+int err_set_errno_remedy(struct err *e, const char *remedy, const char *format, ...) {
+  int saved = errno;
+  va_list ap;
+  va_start(ap, format);
+  int code = set_errno(e, saved, remedy, format, ap);
+  va_end(ap);
+  errno = saved;
+  return code;
 }
 
 int err_prefix(struct err *e, const char *format, ...) {

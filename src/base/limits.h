@@ -104,6 +104,9 @@ enum {
   /* loop */
   LOOP_MESSAGES_PER_TURN_MAX = 64,         /* a keeper's may each write to the disk; timers and descriptors have their turn in between */
 
+  /* warnings */
+  WARNING_EVERY_MS = 60000,                /* of one kind at most one in so long: of what has run out, of what strangers do */
+
   /* agent */
   AGENT_TOKENS_MAX = 16,
   AGENT_RELAYS_MAX = 16,

@@ -64,7 +64,7 @@ int config_parse(char *text, size_t n,
 
 int config_read(const char *path, size_t max, char **text, size_t *n, struct err *e) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return err_set(e, ERR_IO, "%s: %s (check the path, and who may read it)", path, strerror(errno));
+  if (fd < 0) return err_set_errno_remedy(e, "check the path, and who may read it", "%s", path);
   int code = 0;
   size_t len = 0;
   char *base = malloc(max + 2);

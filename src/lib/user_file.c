@@ -82,9 +82,7 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
 }
 
 static int file_fail(struct err *e, const char *path) {
-  char reason[128];
-  return err_set(e, ERR_IO, "%.200s: %s (it must be a file that you may read)", path,
-                 strerror_r(errno, reason, sizeof reason));
+  return err_set_errno_remedy(e, "it must be a file that you may read", "%.200s", path);
 }
 
 int user_file_load(struct user_file *out, struct err *e) {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/shortage.h"
 #include "loop/timers.h"
 
 enum { EVENTS_PER_TURN_MAX = 256, TABLE_FIRST = 64 };
@@ -193,6 +194,7 @@ int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loo
   *io = (struct loop_io){.loop = l, .fn = fn, .fd = fd, .events = events, .generation = l->generation};
   if (events != 0 && epoll_change(l, EPOLL_CTL_ADD, io) != 0) {
     io->loop = NULL;
+    (void)shortage_note(errno);
     return errno == ENOMEM ? ERR_NOMEM : errno == ENOSPC ? ERR_LIMIT : ERR_IO;
   }
   l->table[fd] = io;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/shortage.h"
 
 enum { ADDR_TEXT_BYTES = 64, RTO_MAX_MS = 120000 /* the kernel's TCP_RTO_MAX */ };
 
@@ -53,8 +54,6 @@ int net_listen_port(int fd, uint16_t *port) {
 
 int net_listen_share(int fd) { return set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0 ? 0 : ERR_IO; }
 
-static bool is_shortage(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS; }
-
 int net_accept(int listen_fd, struct addr *peer) {
   for (;;) {
     *peer = (struct addr){0};
@@ -71,26 +70,29 @@ int net_accept(int listen_fd, struct addr *peer) {
       case EHOSTUNREACH: case ENONET: case EOPNOTSUPP: case ETIMEDOUT:
         return NET_RESET;
       default: /* a shortage, or something that trying again at once would not mend either */
+        (void)shortage_note(errno);
         return ERR_LIMIT;
     }
   }
 }
 
-int net_connect(const struct addr *a, struct err *e) {
+static int fail_connect(const struct addr *a, struct err *e) {
   char text[ADDR_TEXT_BYTES];
+  int code = shortage_remedy(errno) != NULL ? ERR_LIMIT : ERR_IO;
   addr_format(a, text, sizeof text);
+  (void)err_set_errno(e, "connect to %s", text);
+  if (e != NULL) e->code = code;
+  return code;
+}
+
+int net_connect(const struct addr *a, struct err *e) {
   int fd = socket(a->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) {
-    int code = is_shortage(errno) ? ERR_LIMIT : ERR_IO;
-    (void)err_set_errno(e, "connect to %s", text);
-    if (e != NULL) e->code = code;
-    return code;
-  }
+  if (fd < 0) return fail_connect(a, e);
   if (addr_is_loopback(a)) (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
   if (connect(fd, &a->u.any, addr_len(a)) == 0 || errno == EINPROGRESS || errno == EINTR) return fd;
-  (void)err_set_errno(e, "connect to %s", text);
+  int code = fail_connect(a, e);
   net_close(fd);
-  return ERR_IO;
+  return code;
 }
 
 int net_connect_result(int fd) {
@@ -229,7 +231,7 @@ ssize_t net_splice(int in, int out, size_t n, bool more) {
 
 int net_pipe(int fds[2]) {
   if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) == 0) return 0;
-  return is_shortage(errno) ? ERR_LIMIT : ERR_IO;
+  return shortage_note(errno) ? ERR_LIMIT : ERR_IO;
 }
 
 int net_shutdown_write(int fd) { return shutdown(fd, SHUT_WR) == 0 ? 0 : NET_RESET; }

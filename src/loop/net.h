@@ -19,7 +19,7 @@ int net_listen_port(int fd, uint16_t *port) MUST_USE;
 int net_listen_share(int fd) MUST_USE;
 /* fd, NET_AGAIN, NET_RESET (that connection is gone, try the next), or ERR_LIMIT at EMFILE, ENFILE, ENOMEM, ENOBUFS. */
 int net_accept(int listen_fd, struct addr *peer) MUST_USE;
-/* Starts a connection: fd; ends with EPOLLOUT and then net_connect_result. */
+/* Starts a connection: fd, or ERR_LIMIT at those four; ends with EPOLLOUT and then net_connect_result. */
 int net_connect(const struct addr *a, struct err *e) MUST_USE;
 int net_connect_result(int fd) MUST_USE;         /* 0, NET_AGAIN or -errno */
 

@@ -79,8 +79,7 @@ static int file_read(const char *what, const char *path, char **out, size_t *n, 
   *out = NULL;
   *n = 0;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0)
-    return err_set(e, ERR_IO, "%s %s: %s (it must be readable by the relay's user)", what, path, strerror(errno));
+  if (fd < 0) return err_set_errno_remedy(e, "it must be readable by the relay's user", "%s %s", what, path);
   char *text = malloc(CERT_FILE_MAX_BYTES);
   int rc = text == NULL ? err_set(e, ERR_NOMEM, "%s %s: out of memory", what, path) : 0;
   while (rc == 0) {

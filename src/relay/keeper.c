@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/shortage.h"
 #include "relay/registry.h"
 #include "relay/worker.h"
 
@@ -243,6 +244,7 @@ void keeper_reload_certificates(struct keeper *k) {
 
 static void *keeper_main(void *arg) {
   struct keeper *k = arg;
+  shortage_listen(warning_shortage, &k->relay->warnings);
   loop_run(k->loop);
   return NULL;
 }

@@ -69,9 +69,8 @@ int folder_open(const char *path, struct folder *f, struct err *e) {
     if (errno == ENOTDIR)
       rc = err_set(e, ERR_IO, "state folder %s: it is not a folder (choose another with --state)", path);
     else
-      rc = err_set(e, ERR_IO,
-                   "state folder %s: cannot be opened: %s (choose another with --state, or run as its owner)", path,
-                   strerror(errno));
+      rc = err_set_errno_remedy(e, "choose another with --state, or run as its owner",
+                                "state folder %s: cannot be opened", path);
     goto fail;
   }
   rc = folder_check(f, e);
@@ -106,7 +105,7 @@ int folder_adopt(const struct folder *f, int fd, const char *name, struct err *e
 static int lock_file(const struct folder *f, const char *name, int limit_ms, struct err *e) {
   int fd = openat(f->fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
   if (fd < 0)
-    return err_set(e, ERR_IO, "%s/%s: %s (the folder must be writable by this user)", f->path, name, strerror(errno));
+    return err_set_errno_remedy(e, "the folder must be writable by this user", "%s/%s", f->path, name);
   int rc = folder_adopt(f, fd, name, e);
   for (int waited_ms = 0; rc == 0; waited_ms += STATE_LOCK_RETRY_MS) {
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
@@ -159,7 +158,7 @@ int key_file_read(const struct folder *f, const char *name, bool secret, char *o
   int fd = openat(f->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0 && errno == ENOENT) return ERR_NOT_NOW;
   if (fd < 0)
-    return err_set(e, ERR_IO, "%s/%s: cannot be read: %s (run as the folder's owner)", f->path, name, strerror(errno));
+    return err_set_errno_remedy(e, "run as the folder's owner", "%s/%s: cannot be read", f->path, name);
   struct stat st;
   int rc = 0;
   if (fstat(fd, &st) != 0)
@@ -198,8 +197,7 @@ int key_file_write(const struct folder *f, const char *name, bool secret, const 
     return err_set_errno(e, "%s/%s: cannot be removed", f->path, new_name);
   int fd = openat(f->fd, new_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0)
-    return err_set(e, ERR_IO, "%s/%s: cannot be written: %s (the folder must be writable and have room)", f->path, name,
-                   strerror(errno));
+    return err_set_errno_remedy(e, "the folder must be writable and have room", "%s/%s: cannot be written", f->path, name);
   int rc = folder_adopt(f, fd, name, e);
   if (rc != 0) goto fail;
   if (fchmod(fd, secret ? 0600 : 0644) != 0 || write_all(fd, text, n) != 0 || fsync(fd) != 0 ||

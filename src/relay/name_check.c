@@ -1,6 +1,7 @@
 /* The check blocks on DNS and on a connection, so it has a thread of its own, which owns copies of all it needs. */
 #include "relay/name_check.h"
 
+#include <errno.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/shortage.h"
 #include "base/text.h"
 #include "loop/net.h"
 #include "tls/tls_conn.h"
@@ -76,10 +78,12 @@ static void check(const struct name_check *c) {
   char port[8], where[64] = "";
   struct err e = {0};
   (void)snprintf(port, sizeof port, "%u", c->port);
+  errno = 0;
   int rc = getaddrinfo(c->name, port, &hints, &list);
   if (rc != 0) {
+    const char *remedy = shortage_remedy(errno);
     log_event(LOG_WARN, "name_does_not_resolve", "name", c->name, "error", gai_strerror(rc), "what_to_do",
-              "make a wildcard DNS record (*.DOMAIN) that points to this relay", NULL);
+              remedy != NULL ? remedy : "make a wildcard DNS record (*.DOMAIN) that points to this relay", NULL);
     return;
   }
   for (const struct addrinfo *a = list; a != NULL; a = a->ai_next) {

@@ -1,11 +1,14 @@
 /* sd_notify's protocol is one datagram; it needs no library. */
 #include "relay/notify.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "base/shortage.h"
 
 void notify_systemd(const char *text) {
   const char *path = getenv("NOTIFY_SOCKET");
@@ -14,7 +17,10 @@ void notify_systemd(const char *text) {
   memcpy(to.sun_path, path, strlen(path) + 1);
   if (path[0] == '@') to.sun_path[0] = '\0';       /* abstract */
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return;
+  if (fd < 0) {
+    (void)shortage_note(errno);
+    return;
+  }
   ssize_t sent = sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&to,
                         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
   (void)sent;                                      /* nobody to tell that nobody listens */

@@ -16,6 +16,7 @@
 #include "base/descriptors.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/shortage.h"
 #include "base/text.h"
 #include "loop/net.h"
 #include "relay/admin.h"
@@ -25,6 +26,7 @@
 #include "relay/name_check.h"
 #include "relay/notify.h"
 #include "relay/registry.h"
+#include "relay/warning.h"
 #include "relay/worker.h"
 
 /* The longest way of a message and its answers is that of a raw port which is being bound while all ends: to the keeper
@@ -124,8 +126,7 @@ static int operator_read(const char *path, uint8_t key[ED25519_KEY_BYTES], struc
   char text[OPERATOR_FILE_MAX_BYTES];
   FILE *f = fopen(path, "re");
   if (f == NULL)
-    return err_set(e, ERR_IO, "operator key %.200s: %s (it must be readable by the relay's user)", path,
-                   strerror(errno));
+    return err_set_errno_remedy(e, "it must be readable by the relay's user", "operator key %.200s", path);
   size_t n = fread(text, 1, sizeof text, f);
   (void)fclose(f);
   if (operator_key_decode(text, n, key) != 0)
@@ -266,7 +267,10 @@ static bool visitors_pending(struct relay *r) {
 static uint64_t count_descriptors(void) {
   uint64_t n = 0;
   DIR *d = opendir("/proc/self/fd");
-  if (d == NULL) return 0;
+  if (d == NULL) {
+    (void)shortage_note(errno);
+    return 0;
+  }
   while (readdir(d) != NULL) n++;
   (void)closedir(d);
   return n - 3;                    /* ".", ".." and this one */
@@ -433,6 +437,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   if (descriptors_raise_limit() != 0)
     log_event(LOG_WARN, "descriptor_limit", "what_to_do", "cannot be raised: set LimitNOFILE or ulimit -n", NULL);
   pthread_mutex_init(&r.ticket_lock, NULL);
+  shortage_listen(warning_shortage, &r.warnings);
   int rc = life_begin(&life, &r, e);
   if (rc == 0) rc = relay_open(&r, e);
   if (rc == 0) rc = serve(&r, &life, e);
@@ -446,5 +451,6 @@ int relay_run(const struct relay_options *options, struct err *e) {
   life_end(&life);
   wipe(r.ticket_keys, sizeof r.ticket_keys);
   pthread_mutex_destroy(&r.ticket_lock);
+  shortage_listen(NULL, NULL);
   return rc;
 }

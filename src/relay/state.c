@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/shortage.h"
 #include "base/text.h"
 #include "relay/state_private.h"
 
@@ -60,9 +61,11 @@ static int db_error(const struct state *s, int rc, struct err *e) {
   const char *why = s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc);
   int system_errno = s->db != NULL ? sqlite3_system_errno(s->db) : 0;
   int kind = rc & 0xff;
-  if (kind == SQLITE_FULL ||
-      (kind != SQLITE_OK && system_errno == ENOSPC && (kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN)))
+  bool system_failed = kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN;
+  if (kind == SQLITE_FULL || (system_failed && system_errno == ENOSPC))
     return err_set(e, ERR_IO, "%s/state.db: no space left on its file system (make room)", dir);
+  if (system_failed && shortage_note(system_errno))
+    return err_set(e, ERR_IO, "%s/state.db: %s (%s)", dir, strerror(system_errno), shortage_remedy(system_errno));
   switch (kind) {
   case SQLITE_BUSY:
   case SQLITE_LOCKED:
@@ -191,8 +194,8 @@ static int make_file(struct state *s, struct err *e) {
   int fd = openat(s->folder.fd, "state.db", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0 && errno == EEXIST) return 0;
   if (fd < 0)
-    return err_set(e, ERR_IO, "%s/state.db: cannot be made: %s (the folder must be writable and have room)",
-                   s->folder.path, strerror(errno));
+    return err_set_errno_remedy(e, "the folder must be writable and have room", "%s/state.db: cannot be made",
+                                s->folder.path);
   int rc = folder_adopt(&s->folder, fd, "state.db", e);
   if (rc == 0 && fchmod(fd, 0600) != 0)
     rc = err_set_errno(e, "%s/state.db", s->folder.path);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/shortage.h"
 #include "loop/net.h"
 #include "relay/door.h"
 #include "relay/link.h"
@@ -131,6 +132,7 @@ void worker_order(struct worker *w, enum worker_order order) {
 
 static void *worker_main(void *arg) {
   struct worker *w = arg;
+  shortage_listen(warning_shortage, &w->relay->warnings);
   loop_run(w->loop);
   return NULL;
 }

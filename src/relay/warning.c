@@ -1,0 +1,27 @@
+/* The relay's warnings that somebody could cause without end. */
+#include "relay/warning.h"
+
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/shortage.h"
+
+static bool due(struct seldom *s, uint64_t *left_out) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return seldom_due(s, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000, WARNING_EVERY_MS, left_out);
+}
+
+void warning_shortage(void *warnings, int error) {
+  struct warnings *w = warnings;
+  struct rlimit limit = {0};
+  uint64_t left_out;
+  char reason[128];
+  if (!due(&w->shortage, &left_out)) return;
+  (void)getrlimit(RLIMIT_NOFILE, &limit);
+  log_event(LOG_WARN, "shortage", "error", strerror_r(error, reason, sizeof reason), "descriptors_max",
+            LOG_U64(limit.rlim_cur), "left_out", LOG_U64(left_out), "what_to_do", shortage_remedy(error), NULL);
+}

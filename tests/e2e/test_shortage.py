@@ -1,0 +1,40 @@
+"""Running out of descriptors: the operator, and whoever runs an agent, hear of it once and with the remedy."""
+from kit.app import echo, read_exactly
+from kit.process import descriptors, wait_descriptors, wait_until
+
+RELAY_MAX, AGENT_MAX = 64, 32
+
+
+def limited(most):
+    return ["prlimit", f"--nofile={most}:{most}"]
+
+
+def test_a_relay_without_descriptors_says_so_once_and_what_to_do(start_relay, agent, app, visitor):
+    relay = start_relay(prefix=limited(RELAY_MAX))
+    running = agent(app(echo))
+    strangers = [visitor.connect(relay.address) for _ in range(2 * RELAY_MAX)]
+    line = relay.process.err.wait(lambda line: " shortage " in line)
+    assert " warn " in line and "LimitNOFILE=" in line and "ulimit -n" in line and f"descriptors_max={RELAY_MAX}" in line, line
+    for stranger in strangers:
+        stranger.close()
+    v = visitor(running)
+    v.sendall(b"it goes on")
+    assert read_exactly(v, 10) == b"it goes on"
+    assert sum(" shortage " in line for line in relay.process.err.lines) == 1, "however often there was none"
+
+
+def test_an_agent_without_descriptors_says_so_once_and_what_to_do(relay, agent, app, visitor):
+    running = agent(app(echo), "--unencrypted", prefix=limited(AGENT_MAX))
+    before = descriptors(running.process.pid)
+    streams = [visitor.raw(running) for _ in range(AGENT_MAX)]     # each is worth two descriptors
+    event = running.events.wait("warning", reason="shortage")
+    assert event["port"] is None and "LimitNOFILE=" in event["text"] and "ulimit -n" in event["text"], event
+    running.process.err.wait(lambda line: event["text"] in line)
+    wait_until(lambda: relay.metric("visitors_waiting_now") == 0, "visitors still wait")
+    for stream in streams:
+        stream.close()
+    wait_descriptors(running.process.pid, before + 2)
+    v = visitor.raw(running)
+    v.sendall(b"it goes on")
+    assert read_exactly(v, 10) == b"it goes on"
+    assert [e["reason"] for e in running.events.seen("warning")] == ["shortage"], "nobody else is blamed, and once is enough"
