@@ -1,5 +1,5 @@
 /* Text forms of bytes and numbers. Every decoder accepts one spelling of a value only: what a token or a ticket means
-   must not have two texts. */
+   must not have two texts. What is decoded is mostly a key, so that a decoder that fails takes back what it has written. */
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/limits.h"
+#include "base/secret.h"
 
 static const char base32_alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
 static const char base64_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -48,7 +49,10 @@ int hex_decode(const char *text, uint8_t *out, size_t n) {
   if (strnlen(text, 2 * n + 1) != 2 * n) return ERR_SYNTAX;
   for (size_t i = 0; i < n; i++) {
     int high = hex_digit(text[2 * i]), low = hex_digit(text[2 * i + 1]);
-    if (high < 0 || low < 0) return ERR_SYNTAX;
+    if (high < 0 || low < 0) {
+      wipe(out, i);
+      return ERR_SYNTAX;
+    }
     out[i] = (uint8_t)(high << 4 | low);
   }
   return 0;
@@ -82,19 +86,23 @@ int base64url_decode(const char *text, size_t chars, uint8_t *out, size_t cap, s
   if (bytes > cap) return ERR_LIMIT;
   uint32_t acc = 0;
   unsigned bits = 0;
+  size_t done = 0;
   for (size_t i = 0; i < chars; i++) {
     int digit = base64_digit(text[i]);
-    if (digit < 0) return ERR_SYNTAX;
+    if (digit < 0) goto malformed;
     acc = (acc << 6 | (uint32_t)digit) & 0xffff;
     bits += 6;
     if (bits >= 8) {
       bits -= 8;
-      *out++ = (uint8_t)(acc >> bits);
+      out[done++] = (uint8_t)(acc >> bits);
     }
   }
-  if ((acc & ((1U << bits) - 1)) != 0) return ERR_SYNTAX; /* RFC 4648 3.5: unused bits must be zero */
+  if ((acc & ((1U << bits) - 1)) != 0) goto malformed; /* RFC 4648 3.5: unused bits must be zero */
   *n = bytes;
   return 0;
+malformed:
+  wipe(out, done);
+  return ERR_SYNTAX;
 }
 
 /* Reads leading digits; *end is where they stop. */

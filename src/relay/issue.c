@@ -84,10 +84,10 @@ static int certificate_make(struct state *s, const struct issue_request *r, int6
   c->expires_s = r->expires_s;
   int rc = state_operator_public(s, c->operator_key, e);
   if (rc == 0) rc = state_operator_seed(s, operator_seed, e);
-  if (rc != 0) return rc;
   if (r->id != NULL) memcpy(c->id, r->id, sizeof c->id);
-  if ((r->id == NULL && random_bytes(c->id, sizeof c->id) != 0) || ed25519_keypair(t->seed, c->public_key) != 0 ||
-      certificate_sign(c, operator_seed, t->certificate, sizeof t->certificate, &t->certificate_n) != 0)
+  if (rc == 0 &&
+      ((r->id == NULL && random_bytes(c->id, sizeof c->id) != 0) || ed25519_keypair(t->seed, c->public_key) != 0 ||
+       certificate_sign(c, operator_seed, t->certificate, sizeof t->certificate, &t->certificate_n) != 0))
     rc = err_set(e, ERR_CRYPTO, "token: its key and certificate could not be made (check the system's crypto library)");
   wipe(operator_seed, sizeof operator_seed);
   return rc;

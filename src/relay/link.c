@@ -147,13 +147,6 @@ void link_end(struct link *l, enum refusal why) { link_end_saying(l, why, ""); }
 
 /* Frames */
 
-static int operator_is_trusted(const struct relay *r, const uint8_t key[ED25519_KEY_BYTES]) {
-  for (size_t i = 0; i < r->operators_n; i++) {
-    if (memcmp(r->operators[i], key, ED25519_KEY_BYTES) == 0) return 1;
-  }
-  return 0;
-}
-
 /* Who is it, and may he? The cheap questions first; the owner's record is made only after the proof. */
 static enum refusal hello_check(struct link *l, const struct frame_hello *f) {
   struct relay *r = l->worker->relay;
@@ -161,9 +154,8 @@ static enum refusal hello_check(struct link *l, const struct frame_hello *f) {
   uint8_t covered[HELLO_SIGNED_MAX_BYTES];
   int64_t now_s = loop_wall_s(l->worker->loop);
   if (f->version != WIRE_VERSION) return REFUSE_VERSION;
-  int rc = certificate_verify(f->certificate, f->certificate_n, &c);
-  if (rc == ERR_SYNTAX) return REFUSE_MALFORMED;
-  if (rc != 0 || !operator_is_trusted(r, c.operator_key)) return REFUSE_TOKEN_UNKNOWN;
+  int rc = certificate_verify_by(f->certificate, f->certificate_n, r->operators, r->operators_n, &c);
+  if (rc != 0) return rc == ERR_SYNTAX ? REFUSE_MALFORMED : REFUSE_TOKEN_UNKNOWN;
   size_t n = frame_hello_signed(f, l->exporter, covered);
   if (n == 0 || ed25519_verify(c.public_key, covered, n, f->signature) != 0) return REFUSE_TOKEN_PROOF;
   rc = registry_owner(r->registry, &c, now_s, &l->owner);

@@ -80,6 +80,22 @@ static void base64url_has_one_spelling_only(void **state) {
   assert_int_equal(base64url_decode("Zm9vYmFy", 8, out, 5, &n), ERR_LIMIT);
 }
 
+/* The text may have been a damaged key. */
+static void a_decoder_that_fails_leaves_nothing_of_what_it_read(void **state) {
+  (void)state;
+  static const uint8_t nothing[6];
+  uint8_t out[6] = {0};
+  size_t n;
+  assert_int_equal(base64url_decode("Zm9vYm=y", 8, out, sizeof out, &n), ERR_SYNTAX);
+  assert_memory_equal(out, nothing, sizeof out);
+  assert_int_equal(base64url_decode("Zm9vYmE", 7, out, sizeof out, &n), 0);
+  memset(out, 0, sizeof out);
+  assert_int_equal(base64url_decode("Zm9vYmF", 7, out, sizeof out, &n), ERR_SYNTAX);
+  assert_memory_equal(out, nothing, sizeof out);
+  assert_int_equal(hex_decode("00ff11223z44", out, sizeof out), ERR_SYNTAX);
+  assert_memory_equal(out, nothing, sizeof out);
+}
+
 static void numbers_are_digits_only_and_bounded(void **state) {
   (void)state;
   uint64_t v;
@@ -300,6 +316,7 @@ int main(void) {
       cmocka_unit_test(hex_round_trip_and_refusals),
       cmocka_unit_test(base64url_round_trip),
       cmocka_unit_test(base64url_has_one_spelling_only),
+      cmocka_unit_test(a_decoder_that_fails_leaves_nothing_of_what_it_read),
       cmocka_unit_test(numbers_are_digits_only_and_bounded),
       cmocka_unit_test(ports_are_from_1_to_65535),
       cmocka_unit_test(durations_have_units),

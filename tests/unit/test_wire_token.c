@@ -62,6 +62,25 @@ static void certificate_names_the_key_that_signed(void **state) {
   assert_memory_equal(b.operator_key, key, sizeof key);
 }
 
+/* An unknown signer's is refused as such although its signature is wrong, too: nobody looked at that. */
+static void a_strangers_signature_is_looked_at_only_when_an_operator_of_ours_made_it(void **state) {
+  (void)state;
+  struct certificate a = certificate_sample(), b;
+  uint8_t out[CERTIFICATE_MAX_BYTES], keys[2][ED25519_KEY_BYTES];
+  size_t n;
+  assert_int_equal(ed25519_public(agent_seed, keys[0]), 0);
+  assert_int_equal(ed25519_public(operator_seed, keys[1]), 0);
+  assert_int_equal(certificate_sign(&a, operator_seed, out, sizeof out, &n), 0);
+  assert_int_equal(certificate_verify_by(out, n, keys, 2, &b), 0);
+  assert_memory_equal(&a, &b, sizeof a);
+  assert_int_equal(certificate_verify_by(out, n, keys, 1, &b), ERR_NOT_NOW);
+  assert_int_equal(certificate_verify_by(out, n - 1, keys, 1, &b), ERR_SYNTAX);
+  out[n - 1] ^= 1;
+  assert_int_equal(certificate_verify_by(out, n, keys, 2, &b), ERR_AUTH);
+  assert_int_equal(certificate_verify_by(out, n, keys, 1, &b), ERR_NOT_NOW);
+  assert_int_equal(certificate_verify_by(out, n, keys, 0, &b), ERR_NOT_NOW);
+}
+
 static void certificate_changed_cut_or_longer_is_refused(void **state) {
   (void)state;
   struct certificate a = certificate_sample(), b;
@@ -261,6 +280,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(certificate_round_trips),
     cmocka_unit_test(certificate_names_the_key_that_signed),
+    cmocka_unit_test(a_strangers_signature_is_looked_at_only_when_an_operator_of_ours_made_it),
     cmocka_unit_test(certificate_changed_cut_or_longer_is_refused),
     cmocka_unit_test(certificate_names_that_harm_a_terminal_are_refused),
     cmocka_unit_test(token_round_trips_also_with_space_around),
