@@ -134,6 +134,7 @@ enum {
   TICKET_LIFE_S = 30 * 24 * 3600,
   TICKET_RENEW_S = 24 * 3600,
   PORT_QUARANTINE_S = 3600,
+  PORT_EXCLUDED_S = 600,                   /* so long a raw port is left alone that another program had, or that could not be bound */
   PORTS_QUARANTINED_PER_OWNER_MIN = 8,     /* so many, or twice its tunnels if that is more: then an owner is given its own back */
   RAW_PORT_MIN = 1024,
 

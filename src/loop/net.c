@@ -23,16 +23,19 @@ static int fail_listen(int fd, const struct addr *a, struct err *e) {
   addr_format(a, text, sizeof text);
   net_close(fd);
   errno = saved;
-  if (saved == EADDRINUSE) {
-    return err_set(e, ERR_CONFLICT, "listen on %s: the address is in use (stop the other program or choose another port)", text);
+  if (shortage_note(saved)) return err_set(e, ERR_LIMIT, "listen on %s: %s (%s)", text, strerror(saved), shortage_remedy(saved));
+  switch (saved) {
+    case EADDRINUSE:
+      return err_set(e, ERR_CONFLICT, "listen on %s: the address is in use (stop the other program or choose another port)", text);
+    case EACCES: case EPERM:
+      return err_set(e, ERR_AUTH, "listen on %s: not permitted (use a port from 1024 up, or grant CAP_NET_BIND_SERVICE)", text);
+    case EADDRNOTAVAIL:
+      return err_set(e, ERR_UNSUPPORTED, "listen on %s: this machine does not have the address (choose one that `ip addr` shows)", text);
+    case EAFNOSUPPORT: case EPROTONOSUPPORT:
+      return err_set(e, ERR_UNSUPPORTED, "listen on %s: this machine does not have that family of addresses (choose another)", text);
+    default:
+      return err_set_errno(e, "listen on %s", text);
   }
-  if (saved == EACCES) {
-    return err_set(e, ERR_IO, "listen on %s: not permitted (use a port from 1024 up, or grant CAP_NET_BIND_SERVICE)", text);
-  }
-  if (saved == EADDRNOTAVAIL) {
-    return err_set(e, ERR_IO, "listen on %s: this machine does not have the address (choose one that `ip addr` shows)", text);
-  }
-  return err_set_errno(e, "listen on %s", text);
 }
 
 int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) {

@@ -13,7 +13,9 @@ enum {
   NET_RESET = -101                               /* the connection failed or was reset */
 };
 
-int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE; /* fd; v6 sockets are v6-only */
+/* fd; v6 sockets are v6-only. ERR_CONFLICT: in use; ERR_AUTH: not permitted; ERR_UNSUPPORTED: this machine lacks the address or its
+   family; ERR_LIMIT: short of descriptors or memory for now; ERR_IO. */
+int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE;
 int net_listen_port(int fd, uint16_t *port) MUST_USE;
 /* From now on other sockets of this user that ask for reuse_port may listen on the same address: to reserve it alone first. */
 int net_listen_share(int fd) MUST_USE;

@@ -45,6 +45,13 @@ static void send_unbound(struct link *l, uint32_t id, enum refusal why) {
   link_send(l, &w);
 }
 
+/* A port that was new, and that its agent was never told of, is nobody's. */
+static void port_give_back(struct bound *b, enum port_fate fate) {
+  struct tunnel *t = b->tunnel;
+  if (fate == PORT_KEPT && b->port_is_new && !b->announced) fate = PORT_FORGOTTEN;
+  keeper_release_port(b->link->worker->relay->keeper, t->tcp_port, t->serial, fate);
+}
+
 /* The end of a bound */
 
 static void bound_free(struct bound *b) {
@@ -70,7 +77,7 @@ static void bound_remove(struct bound *b, enum refusal why) {
   }
   if (t->tcp_port != 0 && b->steps == 0) {
     raw_detach(r, t->tcp_port, t);
-    keeper_release_port(r->keeper, t->tcp_port, t->serial, false);
+    port_give_back(b, PORT_KEPT);
   }
   if (b->steps == 0) bound_free(b);
 }
@@ -191,32 +198,41 @@ static bool step_back(struct job *j, bool port_held, bool attached) {
   b->steps--;
   if (!b->gone) return false;
   if (attached) raw_detach(r, b->tunnel->tcp_port, b->tunnel);
-  if (port_held) keeper_release_port(r->keeper, b->tunnel->tcp_port, b->tunnel->serial, false);
+  if (port_held) port_give_back(b, PORT_KEPT);
   free(j);
   bound_free(b);
   return true;
 }
 
+/* Why a port cannot be listened on. What lies in the port is tried with another, or told its owner for good; whatever
+   else is wrong with this host passes, and costs nobody his address. */
+static enum refusal listen_refusal(const struct bound *b, int result) {
+  switch (result) {
+    case ERR_CONFLICT: case ERR_AUTH: return b->port_is_new ? REFUSE_PORTS_EXHAUSTED : REFUSE_TICKET;
+    case ERR_NOT_NOW: return REFUSE_SUPERSEDED;
+    case ERR_LIMIT: case ERR_NOMEM: return REFUSE_SHORTAGE;
+    default: return REFUSE_INTERNAL;
+  }
+}
+
 static void step_listened(struct raw_request *q) {
   struct job *j = CONTAINER_OF(q, struct job, raw);
   struct bound *b = j->bound;
-  struct relay *r = b->link->worker->relay;
   if (step_back(j, true, q->result == 0)) return;
   if (q->result == 0) {
     free(j);
     bound_announce(b);
     return;
   }
-  /* Somebody else on this host has that port, or the tunnel that took over from this one was faster. */
-  bool taken_over = q->result == ERR_NOT_NOW;
-  keeper_release_port(r->keeper, b->tunnel->tcp_port, b->tunnel->serial, b->port_is_new);
+  enum refusal why = listen_refusal(b, q->result);
+  port_give_back(b, why == REFUSE_PORTS_EXHAUSTED ? PORT_AVOIDED : PORT_KEPT);
   __atomic_store_n(&b->tunnel->tcp_port, 0, __ATOMIC_RELAXED);
-  if (b->port_is_new && ++b->tries < PORT_TRIES_MAX) {
+  if (why == REFUSE_PORTS_EXHAUSTED && ++b->tries < PORT_TRIES_MAX) {
     step_port(j);
     return;
   }
   free(j);
-  bound_refuse(b, taken_over ? REFUSE_SUPERSEDED : b->port_is_new ? REFUSE_PORTS_EXHAUSTED : REFUSE_TICKET);
+  bound_refuse(b, why);
 }
 
 static enum refusal port_refusal(int result) {

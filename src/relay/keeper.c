@@ -124,7 +124,7 @@ struct release {
   struct keeper *keeper;
   uint64_t serial;
   uint16_t port;
-  bool unusable;
+  enum port_fate fate;
 };
 
 static void release_here(struct loop *l, struct loop_msg *m) {
@@ -139,25 +139,26 @@ static void release_here(struct loop *l, struct loop_msg *m) {
     memcpy(lease.owner, h->owner, sizeof lease.owner);
     memcpy(lease.label, h->label, sizeof lease.label);
     h->serial = 0;
-    ports_release(k->ports, q->port, now_s);
-    if (q->unusable) ports_exclude(k->ports, q->port);
+    if (q->fate == PORT_KEPT) ports_release(k->ports, q->port, now_s);
+    else if (q->fate == PORT_FORGOTTEN) ports_forget(k->ports, q->port);
+    else ports_exclude(k->ports, q->port, now_s);
     /* A lease that cannot be marked stays "held" on disk, which errs on its owner's side. */
-    int rc = q->unusable ? state_lease_drop(k->relay->state, q->port, &e)
-                         : state_lease_put(k->relay->state, &lease, &e);
+    int rc = q->fate == PORT_KEPT ? state_lease_put(k->relay->state, &lease, &e)
+                                  : state_lease_drop(k->relay->state, q->port, &e);
     if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
     leave_the_state_to_others(k);
   }
   free(q);
 }
 
-void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, bool unusable) {
+void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, enum port_fate fate) {
   struct release *q = calloc(1, sizeof *q);
   if (q == NULL) return;           /* the port stays held until the relay's next start */
   q->msg.fn = release_here;
   q->keeper = k;
   q->port = port;
   q->serial = serial;
-  q->unusable = unusable;
+  q->fate = fate;
   loop_post(k->loop, &q->msg);
 }
 

@@ -26,7 +26,13 @@ struct port_request {              /* embedded in its sender, which keeps it unt
   void (*done)(struct port_request *q);          /* in the sender's thread; by then the lease is on disk */
 };
 void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q);
-/* Into quarantine, if that holder still has it; `unusable`: this host cannot listen on it, never offer it again. */
-void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, bool unusable);
+/* What becomes of a port that is given back. */
+enum port_fate {
+  PORT_KEPT,                       /* in quarantine for its owner */
+  PORT_FORGOTTEN,                  /* free: it was never announced */
+  PORT_AVOIDED                     /* left alone for a while: this host could not listen on it */
+};
+/* Void unless that holder still has it. */
+void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, enum port_fate fate);
 
 #endif

@@ -13,7 +13,7 @@
 enum port_state { PORT_FREE, PORT_HELD, PORT_QUARANTINED, PORT_EXCLUDED };
 
 struct port {
-  struct list node;                /* in quarantine or timeless */
+  struct list node;                /* in quarantine, excluded or timeless */
   struct list own;                 /* in quarantine: in its owner's list */
   enum port_state state;
   uint32_t slot;                   /* place in the free array, when free */
@@ -37,6 +37,7 @@ struct ports {
   uint32_t free_n;
   size_t held_n;
   struct list quarantine;          /* soonest first */
+  struct list excluded;            /* soonest first */
   struct list timeless;            /* quarantined, from the first known time on */
   struct map *owners;              /* id -> struct port_owner */
 };
@@ -87,18 +88,13 @@ static void own_remove(struct ports *p, struct port *port) {
   free(o);
 }
 
-static void quarantine_remove(struct ports *p, struct port *port) {
-  list_remove(&port->node);
-  own_remove(p, port);
-}
-
 /* Takes the port out of whatever it is in; the caller gives it its new state. */
 static void detach(struct ports *p, struct port *port) {
   switch (port->state) {
   case PORT_FREE: free_remove(p, port); break;
   case PORT_HELD: p->held_n--; break;
-  case PORT_QUARANTINED: quarantine_remove(p, port); break;
-  case PORT_EXCLUDED: break;
+  case PORT_QUARANTINED: own_remove(p, port); /* fall through */
+  case PORT_EXCLUDED: list_remove(&port->node); break;
   }
 }
 
@@ -119,6 +115,7 @@ struct ports *ports_new(uint16_t from, uint16_t to, void (*random)(void *user, v
   p->random = random;
   p->user = user;
   list_init(&p->quarantine);
+  list_init(&p->excluded);
   list_init(&p->timeless);
   for (size_t i = 0; i < n; i++) {
     list_init(&p->table[i].node);
@@ -140,14 +137,27 @@ void ports_free(struct ports *p) {
   free(p);
 }
 
-/* Sorted insertion from the end: releases come in the order of time, so this looks at one neighbour. */
+/* Sorted insertion from the end: what is put aside comes in the order of time, so this looks at one neighbour. */
+static void wait_in(struct list *line, struct port *port, int64_t free_at_s) {
+  port->free_at_s = free_at_s;
+  struct list *after = line->prev;
+  while (after != line && CONTAINER_OF(after, struct port, node)->free_at_s > free_at_s) after = after->prev;
+  list_push_head(after, &port->node);
+}
+
 static void quarantine_insert(struct ports *p, struct port *port, int64_t free_at_s) {
   port->state = PORT_QUARANTINED;
-  port->free_at_s = free_at_s;
-  struct list *after = p->quarantine.prev;
-  while (after != &p->quarantine && CONTAINER_OF(after, struct port, node)->free_at_s > free_at_s) after = after->prev;
-  list_push_head(after, &port->node);
+  wait_in(&p->quarantine, port, free_at_s);
   own_add(p, port);
+}
+
+static void free_those_due(struct ports *p, struct list *line, int64_t now_s) {
+  while (!list_empty(line)) {
+    struct port *port = CONTAINER_OF(line->next, struct port, node);
+    if (port->free_at_s > now_s) return;
+    detach(p, port);
+    free_push(p, port);
+  }
 }
 
 static void quarantine_advance(struct ports *p, int64_t now_s) {
@@ -156,12 +166,8 @@ static void quarantine_advance(struct ports *p, int64_t now_s) {
     list_remove(&port->node);
     quarantine_insert(p, port, now_s + PORT_QUARANTINE_S);
   }
-  while (!list_empty(&p->quarantine)) {
-    struct port *port = CONTAINER_OF(p->quarantine.next, struct port, node);
-    if (port->free_at_s > now_s) return;
-    quarantine_remove(p, port);
-    free_push(p, port);
-  }
+  free_those_due(p, &p->quarantine, now_s);
+  free_those_due(p, &p->excluded, now_s);
 }
 
 static void set_owner(struct port *port, const uint8_t owner[TOKEN_ID_BYTES], const char *label) {
@@ -242,11 +248,19 @@ void ports_release(struct ports *p, uint16_t number, int64_t now_s) {
   quarantine_insert(p, port, now_s + PORT_QUARANTINE_S);
 }
 
-void ports_exclude(struct ports *p, uint16_t number) {
+void ports_forget(struct ports *p, uint16_t number) {
+  struct port *port = port_of(p, number);
+  if (port == NULL || port->state != PORT_HELD) return;
+  detach(p, port);
+  free_push(p, port);
+}
+
+void ports_exclude(struct ports *p, uint16_t number, int64_t now_s) {
   struct port *port = port_of(p, number);
   if (port == NULL) return;
   detach(p, port);
   port->state = PORT_EXCLUDED;
+  wait_in(&p->excluded, port, now_s + PORT_EXCLUDED_S);
 }
 
 size_t ports_held(const struct ports *p) { return p->held_n; }

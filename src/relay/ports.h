@@ -25,8 +25,9 @@ int ports_take_own(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const c
 int ports_take_back(struct ports *p, uint16_t port, const uint8_t owner[TOKEN_ID_BYTES], const char *label,
                     int64_t now_s) MUST_USE;
 void ports_release(struct ports *p, uint16_t port, int64_t now_s);   /* into quarantine */
-/* This port cannot be bound on this host: never offered again. */
-void ports_exclude(struct ports *p, uint16_t port);
+void ports_forget(struct ports *p, uint16_t port);   /* held, and nobody was ever told: free at once */
+/* Somebody else on this host has it, or it may not be bound: not given to anybody for PORT_EXCLUDED_S. */
+void ports_exclude(struct ports *p, uint16_t port, int64_t now_s);
 size_t ports_held(const struct ports *p);
 size_t ports_free_count(const struct ports *p);
 

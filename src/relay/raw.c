@@ -65,16 +65,16 @@ static int raw_listen(struct raw_port *p, int i, struct addr at) {
   return rc;
 }
 
-/* Both families unless the operator named an address; a host without one of them serves the other. */
+/* Both families unless the operator named an address; a host without one of them serves the other. Any other failure
+   of one is the port's: half of the visitors would find nobody, or another program that has it. */
 static int raw_open_listeners(struct raw_port *p) {
   const struct addr *chosen = &p->worker->relay->options->tcp_listen;
   struct addr v4 = {.u.v4 = {.sin_family = AF_INET}}, v6 = {.u.v6 = {.sin6_family = AF_INET6}};
   if (chosen->u.any.sa_family != AF_UNSPEC) return raw_listen(p, 0, *chosen);
-  int rc = raw_listen(p, 0, v4);
+  int rc4 = raw_listen(p, 0, v4);
+  if (rc4 != 0 && rc4 != ERR_UNSUPPORTED) return rc4;
   int rc6 = raw_listen(p, 1, v6);
-  /* A port that another program has in one family is no port: half of the visitors would be his. */
-  if (rc == ERR_CONFLICT || rc6 == ERR_CONFLICT) return ERR_CONFLICT;
-  return rc == 0 || rc6 == 0 ? 0 : rc;
+  return rc4 == 0 && rc6 == ERR_UNSUPPORTED ? 0 : rc6;
 }
 
 static int raw_open(struct worker *w, uint16_t port, struct tunnel *t) {

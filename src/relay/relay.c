@@ -80,8 +80,7 @@ static int settle_listens(struct relay *r, struct err *e) {
     char text[64];
     struct addr a = o->listens[i];
     int rc = hold_listen(&a, &r->held[r->held_n], e);
-    if (rc != 0 && a.u.any.sa_family == AF_INET6 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) &&
-        o->listens_n > 1) {
+    if (rc == ERR_UNSUPPORTED && a.u.any.sa_family == AF_INET6 && o->listens_n > 1) {
       addr_format(&a, text, sizeof text);
       log_event(LOG_WARN, "no_ipv6", "listen", text, "what_to_do", "this host has no IPv6: serving IPv4 only", NULL);
       continue;

@@ -31,7 +31,8 @@ enum refusal {
   REFUSE_TOKEN_REVOKED = 5, REFUSE_TOKEN_PROOF = 6, REFUSE_TUNNEL_LIMIT = 7, REFUSE_NO_RAW_PORTS = 8, REFUSE_PORTS_EXHAUSTED = 9,
   REFUSE_SUPERSEDED = 10, REFUSE_TICKET = 11 /* not valid here; a new address can be had without it */, REFUSE_PLAIN = 12, REFUSE_H2 = 13,
   REFUSE_ALPN = 14, REFUSE_DRAINING = 15, REFUSE_STATE = 16 /* relay cannot write its state */, REFUSE_INTERNAL = 17, REFUSE_CLOSED = 18 /* by the agent itself */,
-  REFUSE_LAST = REFUSE_CLOSED
+  REFUSE_SHORTAGE = 19 /* of descriptors or memory, at the relay */,
+  REFUSE_LAST = REFUSE_SHORTAGE
 };
 const char *refusal_name(enum refusal r);          /* "token_revoked", for JSON and metrics */
 const char *refusal_text(enum refusal r);          /* "the token was revoked (ask the operator for a new one)" */

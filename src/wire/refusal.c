@@ -28,6 +28,7 @@ static const struct refusal_row rows[] = {
   [REFUSE_STATE] = {"state", "the relay cannot write its state (tell the operator to look at the disk of its state folder)", false},
   [REFUSE_INTERNAL] = {"internal", "the relay failed (try again; if it lasts, the relay's log says why)", false},
   [REFUSE_CLOSED] = {"closed", "the agent has closed it (open it again if it is still needed)", true},
+  [REFUSE_SHORTAGE] = {"shortage", "the relay is short of descriptors or memory (try again in a moment; if it lasts, tell its operator)", false},
 };
 _Static_assert(ARRAY_LEN(rows) == REFUSE_LAST + 1, "every refusal has its row");
 

@@ -1,5 +1,10 @@
 """Running out of descriptors: the operator, and whoever runs an agent, hear of it once and with the remedy."""
+import resource
+
 from kit.app import echo, read_exactly
+from kit.frames import BIND, BOUND, SHORTAGE, TCP, UNBIND, UNBOUND, Bound, bind, u
+from kit.hostile import HostileAgent
+from kit.ports import free_raw_ports
 from kit.process import descriptors, wait_descriptors, wait_until
 
 RELAY_MAX, AGENT_MAX = 64, 32
@@ -38,3 +43,26 @@ def test_an_agent_without_descriptors_says_so_once_and_what_to_do(relay, agent, 
     v.sendall(b"it goes on")
     assert read_exactly(v, 10) == b"it goes on"
     assert [e["reason"] for e in running.events.seen("warning")] == ["shortage"], "nobody else is blamed, and once is enough"
+
+
+def test_a_lack_of_descriptors_costs_no_raw_port(start_relay, box):
+    """Neither a new one, nor the one that an agent has kept: both are refused for now, and are there again afterwards."""
+    first = free_raw_ports(2)
+    relay = start_relay(options=["--tcp-ports", f"{first}-{first + 1}", "--workers", "1"])
+    hostile = HostileAgent(box, relay.token())
+    hostile.log_in()
+    hostile.do("frame", BIND, bind(1, TCP))
+    ticket = Bound(hostile.got(BOUND)).ticket
+    hostile.do("frame", UNBIND, u(1, 4))
+    hostile.got(UNBOUND)
+    limits = resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE, (0, limits[1]))
+    for asked in (bind(2, TCP), bind(3, TCP), bind(4, TCP), bind(5, TCP, ticket=ticket)):
+        hostile.do("frame", BIND, asked)
+        assert hostile.got(UNBOUND)[:6] == asked[:4] + u(SHORTAGE, 2)
+    resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE, limits)
+    hostile.do("frame", BIND, bind(6, TCP, ticket=ticket))
+    kept = Bound(hostile.got(BOUND))
+    hostile.do("frame", BIND, bind(7, TCP))
+    other = Bound(hostile.got(BOUND))
+    assert (kept.id, other.id) == (u(6, 4), u(7, 4)) and {kept.tcp_port, other.tcp_port} == {first, first + 1}

@@ -8,6 +8,7 @@ import pytest
 
 from kit import hello
 from kit.app import echo, read_exactly, reset
+from kit.ports import free_raw_ports
 from kit.process import BUILD, DEADLINE_S, SANITIZED
 from kit.roles import Tunnel
 from kit.tls import BROKEN, how_it_ends
@@ -64,7 +65,7 @@ def test_a_waiting_visitor_is_served_once_data_connections_get_through_again(rel
 
 def test_a_newcomer_cannot_take_the_port_of_an_agent_that_is_not_back_yet(start_relay, agent, app, wire, box):
     """The range has one port; its lease was committed before it was announced."""
-    port = free_raw_port()
+    port = free_raw_ports()
     relay = start_relay(options=["--tcp-ports", f"{port}-{port}"])
     cable = wire(relay)
     owner = agent(app(echo), "--unencrypted", relay=relay, dial=cable.dial)
@@ -79,17 +80,6 @@ def test_a_newcomer_cannot_take_the_port_of_an_agent_that_is_not_back_yet(start_
     assert "adit: " in newcomer.process.err.text()
     cable.open = True
     owner.events.wait("restored")
-
-
-def free_raw_port():
-    """A port outside the kernel's own range that nobody listens on."""
-    for port in range(12000, 20000):
-        try:
-            socket.create_server(("127.0.0.1", port), reuse_port=False).close()
-            return port
-        except OSError:
-            pass
-    pytest.skip("no port is free")
 
 
 @pytest.mark.both_pumps

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <string.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -208,8 +209,24 @@ static void an_address_of_another_machine_is_refused(void **state) {
   struct addr a;
   struct err e;
   assert_int_equal(addr_parse("192.0.2.1:9", &a, &e), 0);
-  assert_int_equal(net_listen_tcp(&a, 16, false, &e), ERR_IO);
+  assert_int_equal(net_listen_tcp(&a, 16, false, &e), ERR_UNSUPPORTED);
   assert_non_null(strstr(e.text, "192.0.2.1:9"));
+}
+
+static void a_shortage_while_listening_is_told_from_a_busy_address(void **state) {
+  (void)state;
+  struct addr a;
+  struct err e;
+  struct rlimit before, none;
+  assert_int_equal(addr_parse("127.0.0.1:1", &a, &e), 0);
+  addr_set_port(&a, 0);
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+  none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+  int rc = net_listen_tcp(&a, 16, false, &e);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+  assert_int_equal(rc, ERR_LIMIT);
+  assert_non_null(strstr(e.text, "LimitNOFILE"));
 }
 
 static void a_v6_listener_leaves_the_v4_port_free(void **state) {
@@ -324,7 +341,7 @@ int main(void) {
       cmocka_unit_test(a_refused_connection_gives_its_reason),
       cmocka_unit_test(a_socket_that_met_itself_was_refused),
       cmocka_unit_test(a_busy_address_is_a_conflict_with_advice),
-      cmocka_unit_test(an_address_of_another_machine_is_refused),
+      cmocka_unit_test(an_address_of_another_machine_is_refused), cmocka_unit_test(a_shortage_while_listening_is_told_from_a_busy_address),
       cmocka_unit_test(a_v6_listener_leaves_the_v4_port_free),
       cmocka_unit_test(descriptors_are_non_blocking_and_close_on_exec),
       cmocka_unit_test(nothing_unacknowledged_is_zero),

@@ -80,7 +80,7 @@ static int take(struct fixture *f, uint8_t owner, const char *label, uint64_t se
   return r.q.result;
 }
 
-static void release(struct fixture *f, uint16_t port, uint64_t serial) { keeper_release_port(f->relay.keeper, port, serial, false); }
+static void release(struct fixture *f, uint16_t port, uint64_t serial) { keeper_release_port(f->relay.keeper, port, serial, PORT_KEPT); }
 
 static void a_label_takes_its_port_over_from_its_earlier_tunnel(void **state) {
   struct fixture *f = *state;

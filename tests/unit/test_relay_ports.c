@@ -162,7 +162,8 @@ static void a_port_outside_the_range_is_refused(void **unused) {
   assert_int_equal(ports_take_back(p, TO + 1, alice, label_a, NOW), ERR_USAGE);
   ports_restore(p, TO + 1, alice, label_a, 0);
   ports_release(p, TO + 1, NOW);
-  ports_exclude(p, TO + 1);
+  ports_exclude(p, TO + 1, NOW);
+  ports_forget(p, TO + 1);
   assert_int_equal(ports_free_count(p), RANGE);
   ports_free(p);
 }
@@ -232,23 +233,39 @@ static void a_clock_that_steps_back_keeps_the_order_of_quarantines(void **unused
   ports_free(p);
 }
 
-static void an_excluded_port_is_never_offered_again(void **unused) {
+static void an_excluded_port_is_offered_again_after_a_while_only(void **unused) {
   (void)unused;
   struct ports *p = make();
   uint16_t port;
-  ports_exclude(p, FROM);
+  ports_exclude(p, FROM, NOW);
   assert_int_equal(ports_take(p, alice, label_a, NOW, &port), 0);
   assert_int_not_equal(port, FROM);
-  ports_exclude(p, port);                      /* held: its bind failed */
-  ports_exclude(p, port);
+  ports_exclude(p, port, NOW + 1);             /* held: its bind failed */
+  ports_exclude(p, port, NOW + 1);
   ports_release(p, port, NOW);
   assert_int_equal(ports_held(p), 0);
   for (int i = 2; i < RANGE; i++)
     assert_int_equal(ports_take(p, alice, label_a, NOW, &port), 0);
-  assert_int_equal(ports_take(p, alice, label_a, NOW + 2 * PORT_QUARANTINE_S, &port), ERR_LIMIT);
+  assert_int_equal(ports_take(p, alice, label_a, NOW + PORT_EXCLUDED_S - 1, &port), ERR_LIMIT);
   assert_int_equal(ports_take_back(p, FROM, alice, label_a, NOW), ERR_CONFLICT);
   ports_restore(p, FROM, alice, label_a, 1);
   assert_int_equal(ports_take(p, alice, label_a, NOW, &port), ERR_LIMIT);
+  assert_int_equal(ports_take_back(p, FROM, alice, label_a, NOW + PORT_EXCLUDED_S), 0);
+  assert_int_equal(ports_take(p, alice, label_a, NOW + PORT_EXCLUDED_S, &port), ERR_LIMIT);
+  assert_int_equal(ports_take(p, alice, label_a, NOW + PORT_EXCLUDED_S + 1, &port), 0);
+  ports_free(p);
+}
+
+static void a_port_that_nobody_was_told_of_is_free_at_once(void **unused) {
+  (void)unused;
+  struct ports *p = make();
+  assert_int_equal(ports_take_back(p, FROM, alice, label_a, NOW), 0);
+  ports_forget(p, FROM);
+  assert_int_equal(ports_held(p), 0);
+  assert_int_equal(ports_take_back(p, FROM, bob, label_b, NOW), 0);
+  ports_release(p, FROM, NOW);
+  ports_forget(p, FROM);                       /* not held: void */
+  assert_int_equal(ports_take_back(p, FROM, alice, label_a, NOW), ERR_CONFLICT);
   ports_free(p);
 }
 
@@ -280,7 +297,8 @@ int main(void) {
     cmocka_unit_test(restored_quarantines_end_each_at_its_time_in_whatever_order_they_came),
     cmocka_unit_test(a_restored_quarantine_that_is_over_leaves_the_port_free),
     cmocka_unit_test(a_clock_that_steps_back_keeps_the_order_of_quarantines),
-    cmocka_unit_test(an_excluded_port_is_never_offered_again),
+    cmocka_unit_test(an_excluded_port_is_offered_again_after_a_while_only),
+    cmocka_unit_test(a_port_that_nobody_was_told_of_is_free_at_once),
     cmocka_unit_test(releasing_twice_is_as_good_as_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

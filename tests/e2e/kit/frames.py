@@ -1,7 +1,7 @@
 """The frames of a control link (docs/protocol.md 4)."""
 HELLO, WELCOME, BIND, BOUND, UNBIND, UNBOUND, WANT, PING, PONG, GOODBYE, TICKET = range(1, 12)
-MALFORMED, TOKEN_REVOKED, TOKEN_PROOF, TUNNEL_LIMIT, BAD_TICKET, INTERNAL = 2, 5, 6, 7, 11, 17  # reasons (4.1)
-H2 = 4                                                                                          # a flag of BIND
+MALFORMED, TOKEN_REVOKED, TOKEN_PROOF, TUNNEL_LIMIT, BAD_TICKET, INTERNAL, SHORTAGE = 2, 5, 6, 7, 11, 17, 19  # reasons (4.1)
+TCP, H2 = 1, 4                                                                                                # flags of BIND
 
 
 def u(value, n):
@@ -16,7 +16,18 @@ def frame(kind, body):
     return bytes([kind]) + u(len(body), 3) + body
 
 
-def bind(tunnel, flags=0, alpn=("http/1.1",)):
-    """The body of a BIND that asks for a new address."""
+def bind(tunnel, flags=0, alpn=("http/1.1",), ticket=b""):
+    """The body of a BIND: without a ticket it asks for a new address."""
     protocols = b"".join(text8(p) for p in alpn)
-    return u(tunnel, 4) + u(flags, 4) + bytes([len(protocols)]) + protocols + u(0, 1) + u(0, 2) + u(0, 4)
+    return u(tunnel, 4) + u(flags, 4) + bytes([len(protocols)]) + protocols + u(0, 1) + u(len(ticket), 2) + ticket + u(0, 4)
+
+
+class Bound:
+    """What the body of a BOUND says."""
+
+    def __init__(self, body):
+        self.id, rest = body[:4], body[4:]
+        self.host, rest = rest[1:1 + rest[0]].decode(), rest[1 + rest[0]:]
+        rest = rest[2:]                                 # the port of TLS
+        rest = rest[1 + rest[0]:]                       # the host of the raw port
+        self.tcp_port, self.ticket = int.from_bytes(rest[:2], "big"), rest[5:]
