@@ -450,8 +450,12 @@ static void link_shaken(struct handshake *h, bool ok) {
 void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source,
                  const struct client_hello *hello) {
   static const uint8_t alpn[] = "\x06" WIRE_ALPN;
-  struct tls_server_policy policy = {
-      .host = hello->sni, .alpn = alpn, .alpn_n = sizeof alpn - 1, .tls13_only = true, .wants_exporter = true};
+  struct tls_server_policy policy = {.host = hello->sni,
+                                     .alpn = alpn,
+                                     .alpn_n = sizeof alpn - 1,
+                                     .tls13_only = true,
+                                     .wants_exporter = true,
+                                     .whole_chain = true};
   struct link *l = calloc(1, sizeof *l);
   if (l == NULL) {
     sources_leave(w->relay->sources, source);

@@ -90,7 +90,8 @@ struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_p
   if (policy->alpn_n > 0) memcpy(t->hooks.alpn, policy->alpn, policy->alpn_n);
   t->hooks.alpn_n = policy->alpn_n;
   SSL_set_accept_state(t->ssl);
-  if (policy->tls13_only && SSL_set_min_proto_version(t->ssl, TLS1_3_VERSION) != 1) {
+  if ((policy->tls13_only && SSL_set_min_proto_version(t->ssl, TLS1_3_VERSION) != 1) ||
+      (policy->whole_chain && tls_server_send_whole_chain(s, t->ssl) != 0)) {
     err_set(e, ERR_CRYPTO, "TLS: %s", pem_openssl_reason());
     tls_conn_free(t);
     return NULL;

@@ -17,6 +17,7 @@ struct tls_server_policy {
   size_t alpn_n;
   bool tls13_only;
   bool wants_exporter;             /* control link: compute takeover.exporter */
+  bool whole_chain;                /* control link: send the trust anchor, too, of which the agent has only the pin */
 };
 struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_policy *policy, struct err *e) MUST_USE;
 

@@ -1,4 +1,7 @@
-/* A server's identity as an SSL_CTX, shared by all loops and counted; and the allocators that make OpenSSL forget. */
+/* A server's identity as an SSL_CTX, shared by all loops and counted; and the allocators that make OpenSSL forget. The
+   SSL_CTX sends the chain as visitors get it, without trust anchors: whoever has one needs no copy (RFC 8446 4.4.2), and
+   some clients refuse whatever comes with one that they cannot parse. An agent knows an anchor only by its hash, so
+   control links get the whole chain. */
 #include "tls/tls_server.h"
 
 #include <malloc.h>
@@ -18,6 +21,7 @@
 
 struct tls_server {
   SSL_CTX *ctx;
+  STACK_OF(X509) *issuers;         /* the chain as it was given, but for the leaf */
   int64_t not_after_s;
   atomic_uint refs;
 };
@@ -38,6 +42,21 @@ static int check_domain(X509 *cert, const char *domain, struct err *e) {
   return 0;
 }
 
+/* Each is tried, since control links send each; then those stay that visitors get. */
+static int use_issuers(SSL_CTX *ctx, STACK_OF(X509) *chain, struct err *e) {
+  bool good = true;
+  for (int i = 1; good && i < sk_X509_num(chain); i++) good = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
+  if (good) (void)SSL_CTX_clear_chain_certs(ctx);
+  for (int i = 1; good && i < sk_X509_num(chain); i++) {
+    X509 *issuer = sk_X509_value(chain, i);
+    if (X509_self_signed(issuer, 1) != 1) good = SSL_CTX_add1_chain_cert(ctx, issuer) == 1;
+  }
+  if (good) return 0;
+  return err_set(e, ERR_USAGE,
+                 "certificate: its chain cannot be used: %s (check the order: each is followed by its issuer)",
+                 pem_openssl_reason());
+}
+
 static int use_identity(SSL_CTX *ctx, STACK_OF(X509) *chain, EVP_PKEY *key, struct err *e) {
   X509 *leaf = sk_X509_value(chain, 0);
   if (X509_check_private_key(leaf, key) != 1) {
@@ -49,14 +68,7 @@ static int use_identity(SSL_CTX *ctx, STACK_OF(X509) *chain, EVP_PKEY *key, stru
     return err_set(e, ERR_USAGE, "certificate: it cannot be used: %s (use ECDSA P-256, or RSA of 2048 bits and more)",
                    pem_openssl_reason());
   }
-  for (int i = 1; i < sk_X509_num(chain); i++) {
-    if (SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) != 1) {
-      return err_set(e, ERR_USAGE,
-                     "certificate: its chain cannot be used: %s (check the order: each is followed by its issuer)",
-                     pem_openssl_reason());
-    }
-  }
-  return 0;
+  return use_issuers(ctx, chain, e);
 }
 
 struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n,
@@ -83,6 +95,9 @@ struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const cha
   s->ctx = ctx;
   ctx = NULL;
   s->not_after_s = pem_time_s(X509_get0_notAfter(sk_X509_value(chain, 0)));
+  X509_free(sk_X509_shift(chain));
+  s->issuers = chain;
+  chain = NULL;
   atomic_init(&s->refs, 1);
 out_ctx:
   SSL_CTX_free(ctx);
@@ -101,12 +116,17 @@ struct tls_server *tls_server_ref(struct tls_server *s) {
 void tls_server_unref(struct tls_server *s) {
   if (s == NULL || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1) return;
   SSL_CTX_free(s->ctx);
+  sk_X509_pop_free(s->issuers, X509_free);
   free(s);
 }
 
 int64_t tls_server_not_after(const struct tls_server *s) { return s->not_after_s; }
 
 SSL_CTX *tls_server_ctx(struct tls_server *s) { return s->ctx; }
+
+int tls_server_send_whole_chain(const struct tls_server *s, SSL *ssl) {
+  return SSL_set1_chain(ssl, s->issuers) == 1 ? 0 : ERR_CRYPTO;
+}
 
 /* OpenSSL frees traffic secrets and exporters without wiping them; with these nothing that it ever held outlives its
    free. */

@@ -1,6 +1,7 @@
 """The relay as a service: readiness, draining, certificates, the admin port, its logs."""
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -115,6 +116,8 @@ def test_a_draining_relay_accepts_nobody(relay, agent, app, visitor):
 class OwnCertificate:
     """An operator's own authority and a certificate for r1.test in files, as an ACME client leaves them."""
 
+    EC = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+
     def __init__(self, box):
         self.box = box
         self.ca, self.ca_key = box.file("ca.pem"), box.file("ca.key")
@@ -126,17 +129,33 @@ class OwnCertificate:
     def _openssl(self, *args):
         subprocess.run(["openssl", *args], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def issue(self, names="DNS:r1.test,DNS:*.r1.test", rsa=False):
+    def _sign(self, subject, extensions, ca, ca_key, kind, days, *options):
+        """A new key and certificate in new.key and new.pem."""
+        cert, key, request = self.box.file("new.pem"), self.box.file("new.key"), self.box.file("new.csr")
+        self._openssl("req", "-newkey", *kind, "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={subject}")
+        self._openssl("x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-out", cert, "-days", str(days),
+                      "-extfile", self.box.file("extensions", extensions), *options)
+        return cert, key
+
+    def issue(self, names="DNS:r1.test,DNS:*.r1.test", rsa=False, intermediate=False, self_signed=False):
         """Puts a new key and certificate in place, each by rename. Returns the serial number."""
-        new_cert, new_key, request = self.box.file("new.pem"), self.box.file("new.key"), self.box.file("new.csr")
-        kind = ["rsa:2048"] if rsa else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        self._openssl("req", "-newkey", *kind, "-nodes", "-keyout", new_key, "-out", request, "-subj", "/CN=r1.test")
-        extensions = self.box.file("extensions", f"subjectAltName={names}\n")
+        kind = ["rsa:2048"] if rsa else self.EC
+        chain, ca, ca_key = open(self.ca).read(), self.ca, self.ca_key       # tokens pin the authority at the end of the chain
+        if intermediate:
+            cert, key = self._sign("our intermediate", "basicConstraints=critical,CA:TRUE\n", ca, ca_key, self.EC, 20)
+            ca, ca_key = self.box.file("between.pem"), self.box.file("between.key")
+            os.rename(cert, ca)
+            os.rename(key, ca_key)
+            chain = open(ca).read() + chain
         serial = 1000 + int.from_bytes(os.urandom(4), "big")
-        self._openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key, "-out", new_cert, "-days", "20",
-                      "-set_serial", str(serial), "-extfile", extensions)
-        with open(new_cert, "a") as chain, open(self.ca) as ca:
-            chain.write(ca.read())          # tokens pin the authority at the end of the chain
+        if self_signed:
+            new_cert, new_key, chain = self.box.file("new.pem"), self.box.file("new.key"), ""
+            self._openssl("req", "-x509", "-newkey", *kind, "-nodes", "-keyout", new_key, "-out", new_cert, "-subj", "/CN=r1.test", "-days", "20",
+                          "-addext", f"subjectAltName={names}", "-set_serial", str(serial))
+        else:
+            new_cert, new_key = self._sign("r1.test", f"subjectAltName={names}\n", ca, ca_key, kind, 20, "-set_serial", str(serial))
+        with open(new_cert, "a") as file:
+            file.write(chain)
         os.rename(new_key, self.key)
         os.rename(new_cert, self.cert)
         return serial
@@ -173,6 +192,38 @@ def serial(visitor, tunnel, own):
     v = visitor(tunnel, context=tls.context(own.ca))
     talk(v)
     return int(v.tls.getpeercert()["serialNumber"], 16)
+
+
+def presented(relay, name, *options):
+    """The subjects of the certificates that a relay sends for a name, in its order."""
+    done = subprocess.run(["openssl", "s_client", "-connect", relay.dial, "-servername", name, "-showcerts", *options],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=DEADLINE_S)
+    return re.findall(r"^ *\d+ s:.*CN = (.*)", done.stdout, re.MULTILINE)
+
+
+class TestChain:
+    """A trust anchor that comes with the chain proves nothing, and some clients fail at the relay's name-constrained one."""
+
+    @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+    def test_visitors_get_the_relays_own_certificate_alone(self, relay, agent, app, version):
+        assert presented(relay, agent(app(echo)).host, version) == ["r1.test"]
+
+    def test_control_links_get_the_authority_which_is_pinned(self, relay):
+        leaf, authority = presented(relay, "r1.test", "-alpn", "adit/1")
+        assert leaf == "r1.test" and authority.startswith("adit authority")
+
+    def test_of_an_operators_chain_visitors_get_all_but_the_root(self, own, start_relay, agent, app, visitor):
+        own.issue(intermediate=True)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        tunnel = agent(app(echo), relay=relay)
+        assert presented(relay, tunnel.host) == ["r1.test", "our intermediate"]
+        assert presented(relay, "r1.test", "-alpn", "adit/1") == ["r1.test", "our intermediate", "our authority"]
+        assert serial(visitor, tunnel, own)
+
+    def test_a_certificate_that_is_its_own_authority_is_sent(self, own, start_relay, agent, app):
+        own.issue(self_signed=True)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        assert presented(relay, agent(app(echo), relay=relay).host) == ["r1.test"]
 
 
 class TestOwnCertificate:

@@ -65,7 +65,8 @@ struct ends {
 static void shake_hands(struct ends *x, struct tls_server *identity, const char *host, const struct pin *p,
                         const char *ca,
                         const uint8_t *alpn, size_t alpn_n) {
-  const struct tls_server_policy policy = {.alpn = alpn, .alpn_n = alpn_n, .tls13_only = true, .wants_exporter = true};
+  const struct tls_server_policy policy = {.alpn = alpn, .alpn_n = alpn_n, .tls13_only = true, .wants_exporter = true,
+    .whole_chain = true};
   memset(x, 0, sizeof *x);
   x->shared = tls_client_new(ca, &x->agent_error);
   assert_non_null(x->shared);

@@ -42,6 +42,23 @@ static int drop_identity(void **state) {
   return 0;
 }
 
+/* An operator's file of everything: the leaf, its issuer, and an authority of his own that issued nothing here. */
+static struct tls_server *make_identity_of_three(struct authority *other) {
+  const char *const names[] = {"r1.example.com", "*.r1.example.com"};
+  struct err e;
+  char *chain, *key, *root, *all;
+  assert_int_equal(authority_issue(authority, names, 2, 30, &chain, &key, &e), 0);
+  assert_int_equal(authority_cert_pem(other, &root, &e), 0);
+  assert_true(asprintf(&all, "%s%s", chain, root) > 0);
+  struct tls_server *three = tls_server_new(all, strlen(all), key, strlen(key), "r1.example.com", &e);
+  assert_non_null(three);
+  authority_pem_free(all);
+  authority_pem_free(root);
+  authority_pem_free(chain);
+  authority_pem_free(key);
+  return three;
+}
+
 /* A visitor: OpenSSL's client over memory. */
 struct visitor {
   SSL_CTX *ctx;
@@ -305,6 +322,33 @@ static void max_fragment_length_goes_with_the_handoff(void **state) {
   check_both_ways(s, &v);
   sealed_free(s);
   visitor_close(&v);
+}
+
+static void expect_chain(struct tls_server *server, int version, bool whole, int certificates) {
+  struct visitor v;
+  struct err e;
+  visitor_open(&v, version, NULL, "X25519:P-256");
+  struct tls_conn *t = tls_conn_server(server, &(struct tls_server_policy){.host = host, .whole_chain = whole}, &e);
+  assert_non_null(t);
+  finish(&v, t, 20000);
+  assert_int_equal(sk_X509_num(SSL_get_peer_cert_chain(v.ssl)), certificates);
+  tls_conn_free(t);
+  visitor_close(&v);
+}
+
+static void visitors_get_no_trust_anchor_and_control_links_get_all(void **state) {
+  (void)state;
+  struct err e;
+  struct authority *other = authority_make("r2.example.com", &e);
+  struct tls_server *three = make_identity_of_three(other);
+  expect_chain(identity, TLS1_3_VERSION, false, 1);
+  expect_chain(identity, TLS1_2_VERSION, false, 1);
+  expect_chain(identity, TLS1_3_VERSION, true, 2);
+  expect_chain(identity, TLS1_3_VERSION, false, 1);
+  expect_chain(three, TLS1_3_VERSION, false, 1);
+  expect_chain(three, TLS1_3_VERSION, true, 3);
+  tls_server_unref(three);
+  authority_free(other);
 }
 
 static void the_first_hello_may_be_fed_whole_over_several_records(void **state) {
@@ -709,6 +753,7 @@ int main(void) {
     cmocka_unit_test(a_corrupted_record_is_answered_with_bad_record_mac),
     cmocka_unit_test(a_fatal_alert_of_ours_is_understood),
     cmocka_unit_test(max_fragment_length_goes_with_the_handoff),
+    cmocka_unit_test(visitors_get_no_trust_anchor_and_control_links_get_all),
     cmocka_unit_test(the_first_hello_may_be_fed_whole_over_several_records),
     cmocka_unit_test(another_name_than_the_first_is_an_illegal_parameter),
     cmocka_unit_test(another_name_after_hello_retry_request_is_an_illegal_parameter),
