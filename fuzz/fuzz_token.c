@@ -27,13 +27,20 @@ static void decode_bytes(const uint8_t *data, size_t size) {
   decode_text(text, prefix + base64url_encode(bytes, n + 4, text + prefix));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+/* What holds is in range, whatever its version. */
+static void verify_certificate(const uint8_t *data, size_t size) {
   struct certificate c;
+  int r = certificate_verify(data, size, &c);
+  ASSERT(r <= 0);
+  if (r == 0) ASSERT(c.name[0] != 0 && c.issued_s >= 0 && c.expires_s >= 0 && size <= CERTIFICATE_MAX_BYTES);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   uint8_t key[ED25519_KEY_BYTES];
   if (size == 0) return 0;
   if (data[0] == 't') decode_text((const char *)data + 1, size - 1);
   if (data[0] == 'b') decode_bytes(data + 1, size - 1);
-  if (data[0] == 'c') ASSERT(certificate_verify(data + 1, size - 1, &c) <= 0);
+  if (data[0] == 'c') verify_certificate(data + 1, size - 1);
   if (data[0] == 'o') ASSERT(operator_key_decode((const char *)data + 1, size - 1, key) <= 0);
   return 0;
 }

@@ -131,6 +131,9 @@ enum {
   TOKEN_RELAYS_MAX = 16,
   TOKEN_NAME_MAX_CHARS = 64,
   TUNNELS_PER_TOKEN_DEFAULT = 100,
+  TOKEN_STREAMS_MAX = 1000000,             /* what a token's limits may be set to: none lies beyond what a relay can do */
+  TOKEN_VISITORS_PER_S_MAX = 1000000,
+  TOKEN_BYTES_PER_S_MIN = 1000,            /* less is most likely a unit that was left out */
   TICKET_LIFE_S = 30 * 24 * 3600,
   TICKET_RENEW_S = 24 * 3600,
   PORT_QUARANTINE_S = 3600,

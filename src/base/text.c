@@ -159,6 +159,29 @@ int text_to_duration_ms(const char *text, uint64_t *out) {
   return ERR_SYNTAX;
 }
 
+static const struct { const char *name; uint64_t factor; } rate_units[] = {{"G", 1000000000}, {"M", 1000000}, {"k", 1000}, {"", 1}};
+
+int text_to_rate(const char *text, uint64_t *bytes_per_s) {
+  const char *end;
+  uint64_t v;
+  int r = digits_to_u64(text, UINT64_MAX, &v, &end);
+  if (r != 0) return r;
+  size_t i = 0;
+  while (rate_units[i].factor > 1 && *end != rate_units[i].name[0] && !(*end == 'K' && rate_units[i].factor == 1000)) i++;
+  if (rate_units[i].factor > 1) end++;
+  if (*end == 'B') end++;
+  if (*end != 0 && strcmp(end, "/s") != 0) return ERR_SYNTAX;
+  if (v > UINT64_MAX / rate_units[i].factor) return ERR_LIMIT;
+  *bytes_per_s = v * rate_units[i].factor;
+  return 0;
+}
+
+void text_of_rate(uint64_t bytes_per_s, char *out, size_t cap) {
+  size_t i = 0;
+  while (bytes_per_s == 0 ? rate_units[i].factor > 1 : bytes_per_s % rate_units[i].factor != 0) i++;
+  snprintf(out, cap, "%" PRIu64 "%sB/s", bytes_per_s / rate_units[i].factor, rate_units[i].name);
+}
+
 void text_of_bytes(uint64_t bytes, char *out, size_t cap) {
   static const char *const units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
   if (bytes < 1000) {

@@ -15,6 +15,9 @@ int base64url_decode(const char *text, size_t chars, uint8_t *out, size_t cap, s
 int text_to_u64(const char *text, uint64_t max, uint64_t *out) MUST_USE;     /* digits only */
 int text_to_port(const char *text, uint16_t *out) MUST_USE;                  /* 1..65535 */
 int text_to_duration_ms(const char *text, uint64_t *out) MUST_USE;           /* 10s 5m 2h 30d 250ms; only 0 needs no unit */
+/* Bytes per second in decimal units: 500kB/s 10MB/s 1G 4096; "/s" and "B" may be left out. Not in bits. */
+int text_to_rate(const char *text, uint64_t *bytes_per_s) MUST_USE;
+void text_of_rate(uint64_t bytes_per_s, char *out, size_t cap);              /* the same, exactly */
 void text_of_bytes(uint64_t bytes, char *out, size_t cap);                   /* 1.5 MB */
 /* Copies text with everything but printable ASCII escaped as \xHH; always terminated. */
 void text_escape(const char *text, size_t n, char *out, size_t cap);

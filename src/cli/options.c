@@ -58,6 +58,20 @@ static int set_duration(void *to, const struct option_row *row, const char *what
   return 0;
 }
 
+static int set_rate(void *to, const struct option_row *row, const char *what, const char *value, struct err *e) {
+  uint64_t bytes_per_s;
+  if (text_to_rate(value, &bytes_per_s) != 0)
+    return err_set(e, ERR_USAGE, "%s %.60s: not a rate (write bytes per second: 500kB/s, 10MB/s, 1GB/s)", what, value);
+  if (bytes_per_s < row->min || bytes_per_s > row->max) {
+    char least[32], most[32];
+    text_of_rate(row->min, least, sizeof least);
+    text_of_rate(row->max, most, sizeof most);
+    return err_set(e, ERR_USAGE, "%s %.60s: out of range (it may be from %s to %s)", what, value, least, most);
+  }
+  *(uint64_t *)to = bytes_per_s;
+  return 0;
+}
+
 static int set_value(void *target, const struct option_row *row, const char *what, const char *value, struct err *e) {
   void *to = field(target, row);
   switch (row->kind) {
@@ -72,6 +86,7 @@ static int set_value(void *target, const struct option_row *row, const char *wha
     }
     case OPTION_NUMBER: return set_number(to, row, what, value, e);
     case OPTION_DURATION: return set_duration(to, row, what, value, e);
+    case OPTION_RATE: return set_rate(to, row, what, value, e);
     case OPTION_CHOICE:
       if (!choice_is_valid(row->choices, value))
         return err_set(e, ERR_USAGE, "%s %.60s: no such choice (it is one of %s)", what, value, row->choices);

@@ -21,6 +21,7 @@ enum option_kind {
   OPTION_LIST,                     /* struct option_list; may be given several times */
   OPTION_NUMBER,                   /* uint64_t, min..max */
   OPTION_DURATION,                 /* uint64_t in ms, min..max */
+  OPTION_RATE,                     /* uint64_t in bytes per second, min..max */
   OPTION_CHOICE,                   /* const char *, one of `choices` ("splice|copy") */
   OPTION_CALL                      /* set(target, value, e); may be given several times when `many` */
 };

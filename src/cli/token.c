@@ -23,7 +23,7 @@
 struct token_arguments {
   const char *state, *domain;
   struct option_list relays;
-  uint64_t expires_ms, max_tunnels;
+  uint64_t expires_ms, max_tunnels, max_streams, max_visitors_per_s, max_rate;
   bool json;
 };
 
@@ -43,6 +43,15 @@ static const struct option_row create_rows[] = {
    .help = "How long the token is good: 12h, 30d (default: until it is revoked)."},
   {.name = "max-tunnels", .value = "N", .kind = OPTION_NUMBER, AT(max_tunnels), .min = 1, .max = LINK_TUNNELS_MAX,
    .help = "Tunnels that may be open with it at once (default: 100)."},
+  {.name = "max-streams", .value = "N", .kind = OPTION_NUMBER, AT(max_streams), .min = 1, .max = TOKEN_STREAMS_MAX,
+   .help = "Visitors of all its tunnels that may be connected at once (default: what the relay gives everybody)."},
+  {.name = "max-visitors-per-s", .value = "N", .kind = OPTION_NUMBER, AT(max_visitors_per_s), .min = 1,
+   .max = TOKEN_VISITORS_PER_S_MAX,
+   .help = "New visitors of all its tunnels in a second (default: what the relay gives everybody)."},
+  {.name = "max-rate", .value = "RATE", .kind = OPTION_RATE, AT(max_rate), .min = TOKEN_BYTES_PER_S_MIN,
+   .max = 1000ULL * 1000 * 1000 * 1000,
+   .help = "Bytes per second of all its streams together, both directions added: 500kB/s, 10MB/s (default: no limit). "
+           "What is beyond it waits."},
 };
 static const struct option_row list_rows[] = {
   STATE_ROW,
@@ -159,7 +168,9 @@ static int create_token(struct state *s, const struct token_arguments *a, const 
   char word[TOKEN_TEXT_MAX_CHARS + 1];
   int64_t now = now_s();
   struct issue_request request = {.name = name, .max_tunnels = (uint32_t)a->max_tunnels, .relays = relays,
-    .expires_s = a->expires_ms == 0 ? 0 : now + (int64_t)(a->expires_ms / 1000)};
+    .expires_s = a->expires_ms == 0 ? 0 : now + (int64_t)(a->expires_ms / 1000),
+    .limits = {.max_streams = (uint32_t)a->max_streams, .max_visitors_per_s = (uint32_t)a->max_visitors_per_s,
+               .max_bytes_per_s = a->max_rate}};
   int code = find_relays(s, a, relays, &request.relays_n, e);
   if (code == 0) code = issue_token(s, &request, now, word, e);
   if (code != 0) return code;
@@ -179,22 +190,40 @@ static const char *state_word(const struct state_token *t, int64_t at_s) {
   return t->revoked_s != 0 ? "revoked" : t->expires_s != 0 && t->expires_s <= at_s ? "expired" : "live";
 }
 
-void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
-  char id[2 * TOKEN_ID_BYTES + 1], issued[32], expires[32];
-  hex_encode(t->id, TOKEN_ID_BYTES, id);
-  if (t->name[0] == 0) {
-    (void)fprintf(to, "%-24s %s %7s  %-16s  %-16s  %s\n", "(not issued here)", id, "-", "-", "-", state_word(t, at_s));
-    return;
-  }
-  format_date(t->issued_s, issued, sizeof issued);
-  format_date(t->expires_s, expires, sizeof expires);
-  (void)fprintf(to, "%-24s %s %7" PRIu32 "  %-16s  %-16s  %s\n", t->name, id, t->max_tunnels, issued, expires,
-                state_word(t, at_s));
+/* A limit's column; 0, which is none, is a dash. */
+static void format_limit(uint32_t limit, char *out, size_t cap) {
+  if (limit == 0) (void)snprintf(out, cap, "-");
+  else (void)snprintf(out, cap, "%" PRIu32, limit);
 }
 
-static void put_json_time(FILE *to, const char *key, int64_t at_s) {
-  if (at_s == 0) (void)fprintf(to, ",\"%s\":null", key);
-  else (void)fprintf(to, ",\"%s\":%" PRId64, key, at_s);
+static void put_columns(FILE *to, const char *const text[9]) {
+  (void)fprintf(to, "%-24s %-32s %7s %7s %10s %10s  %-16s  %-16s  %s\n", text[0], text[1], text[2], text[3], text[4], text[5],
+                text[6], text[7], text[8]);
+}
+
+static void put_head(void) {
+  put_columns(stdout, (const char *const[9]){"NAME", "ID", "TUNNELS", "STREAMS", "VISITORS/s", "RATE", "ISSUED (UTC)",
+                                         "EXPIRES (UTC)", "STATE"});
+}
+
+void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
+  char id[2 * TOKEN_ID_BYTES + 1], issued[32] = "-", expires[32] = "-", tunnels[16], streams[16], visitors[16], rate[32] = "-";
+  bool ours = t->name[0] != 0;
+  hex_encode(t->id, TOKEN_ID_BYTES, id);
+  format_limit(t->max_tunnels, tunnels, sizeof tunnels);
+  format_limit(t->limits.max_streams, streams, sizeof streams);
+  format_limit(t->limits.max_visitors_per_s, visitors, sizeof visitors);
+  if (t->limits.max_bytes_per_s != 0) text_of_rate(t->limits.max_bytes_per_s, rate, sizeof rate);
+  if (ours) format_date(t->issued_s, issued, sizeof issued);
+  if (ours) format_date(t->expires_s, expires, sizeof expires);
+  put_columns(to, (const char *const[9]){ours ? t->name : "(not issued here)", id, tunnels, streams, visitors, rate, issued,
+                                         expires, state_word(t, at_s)});
+}
+
+/* 0 is none. */
+static void put_json_number(FILE *to, const char *key, int64_t v) {
+  if (v == 0) (void)fprintf(to, ",\"%s\":null", key);
+  else (void)fprintf(to, ",\"%s\":%" PRId64, key, v);
 }
 
 void token_put_json(FILE *to, const struct state_token *t, int64_t at_s) {
@@ -203,11 +232,13 @@ void token_put_json(FILE *to, const struct state_token *t, int64_t at_s) {
   (void)fputs("{\"name\":", to);
   json_put_text(to, t->name[0] != 0 ? t->name : NULL);
   (void)fprintf(to, ",\"id\":\"%s\",\"state\":\"%s\"", id, state_word(t, at_s));
-  if (t->name[0] != 0) (void)fprintf(to, ",\"max_tunnels\":%" PRIu32, t->max_tunnels);
-  else (void)fputs(",\"max_tunnels\":null", to);
-  put_json_time(to, "issued_at_s", t->issued_s);
-  put_json_time(to, "expires_at_s", t->expires_s);
-  put_json_time(to, "revoked_at_s", t->revoked_s);
+  put_json_number(to, "max_tunnels", t->max_tunnels);
+  put_json_number(to, "max_streams", t->limits.max_streams);
+  put_json_number(to, "max_visitors_per_s", t->limits.max_visitors_per_s);
+  put_json_number(to, "max_bytes_per_s", (int64_t)t->limits.max_bytes_per_s);
+  put_json_number(to, "issued_at_s", t->issued_s);
+  put_json_number(to, "expires_at_s", t->expires_s);
+  put_json_number(to, "revoked_at_s", t->revoked_s);
   (void)fputs("}\n", to);
 }
 
@@ -219,9 +250,7 @@ static int put_each(void *user, const struct state_token *t) {
     token_put_json(stdout, t, now_s());
     return 0;
   }
-  if (l->count++ == 0)
-    (void)printf("%-24s %-32s %7s  %-16s  %-16s  %s\n", "NAME", "ID", "TUNNELS", "ISSUED (UTC)", "EXPIRES (UTC)",
-                 "STATE");
+  if (l->count++ == 0) put_head();
   token_put_row(stdout, t, now_s());
   return 0;
 }
@@ -328,6 +357,7 @@ const struct command command_token_create = {
              "It holds a private key and is shown only once; the relay need not run or restart.",
   .examples = "adit token create laptop\n"
               "adit token create ci --expires 30d --max-tunnels 5\n"
+              "adit token create guest --max-streams 100 --max-visitors-per-s 20 --max-rate 10MB/s\n"
               "adit token create laptop --state ./state --relay r1.example.com:8443",
   .options = create_rows,
   .options_n = ARRAY_LEN(create_rows),

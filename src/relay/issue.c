@@ -82,6 +82,7 @@ static int certificate_make(struct state *s, const struct issue_request *r, int6
   c->max_tunnels = r->max_tunnels != 0 ? r->max_tunnels : TUNNELS_PER_TOKEN_DEFAULT;
   c->issued_s = now_s;
   c->expires_s = r->expires_s;
+  c->limits = r->limits;
   int rc = state_operator_public(s, c->operator_key, e);
   if (rc == 0) rc = state_operator_seed(s, operator_seed, e);
   if (r->id != NULL) memcpy(c->id, r->id, sizeof c->id);

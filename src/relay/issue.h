@@ -8,6 +8,7 @@ struct issue_request {
   const char *name;                /* 1 to TOKEN_NAME_MAX_CHARS printable ASCII characters without spaces */
   uint32_t max_tunnels;            /* 0: TUNNELS_PER_TOKEN_DEFAULT */
   int64_t expires_s;               /* 0: never */
+  struct token_limits limits;
   const uint8_t *id;               /* TOKEN_ID_BYTES; NULL: a new one, as each token has that is listed */
   bool unlisted;                   /* leave no record: for the one-off token of an embedded relay */
   const struct token_relay *relays; size_t relays_n;   /* 1 to TOKEN_RELAYS_MAX, each with its name and pin */

@@ -73,6 +73,7 @@ static int owner_add(struct registry *g, const struct certificate *c, struct own
   memcpy(o->name, c->name, sizeof o->name);
   o->max_tunnels = c->max_tunnels;
   o->expires_s = c->expires_s;
+  o->limits = c->limits;
   if (map_put(g->owners, o->id, o) != 0) {
     free(o);
     return ERR_NOMEM;

@@ -10,12 +10,15 @@
 /* A label is what keeps strangers out: the log shows enough of it to tell tunnels apart and not enough to visit one. */
 enum { LABEL_LOG_CHARS = 8 };
 
-struct owner {                     /* one token */
+/* One token. What its certificate says is that of the first one shown while the owner is here: only an operator who signs two of
+   one id could make them differ. */
+struct owner {
   unsigned refs;                   /* atomic */
   uint8_t id[TOKEN_ID_BYTES];
   char name[TOKEN_NAME_MAX_CHARS + 1];
   uint32_t max_tunnels;
   int64_t expires_s;               /* 0: never */
+  struct token_limits limits;
   uint32_t tunnels, links;         /* under the registry's lock, as the next two */
   uint32_t certificates;           /* made for its tunnels since ... */
   uint64_t certificates_since_ms;

@@ -16,10 +16,11 @@
 #include "base/text.h"
 #include "relay/state_private.h"
 
-enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x61646974 /* "adit" */ };
+enum { APPLICATION_ID = 0x61646974 /* "adit" */ };
 
-/* A revocation is kept apart from the tokens: a token that another operator issued is known here by its id only. */
-static const char schema[] =
+/* What makes each version out of the one before, from nothing on. */
+static const char *const schema_steps[] = {
+    /* A revocation is kept apart from the tokens: a token that another operator issued is known here by its id only. */
     "CREATE TABLE token(id BLOB PRIMARY KEY, name TEXT NOT NULL, max_tunnels INTEGER NOT NULL,"
     " issued_s INTEGER NOT NULL, expires_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE INDEX token_name ON token(name);"
@@ -28,7 +29,13 @@ static const char schema[] =
     " free_at_s INTEGER NOT NULL) STRICT;"
     "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
     "PRAGMA application_id = 1633970548;"
-    "PRAGMA user_version = 1;";
+    "PRAGMA user_version = 1;",
+    /* Limits: 0 is none. */
+    "ALTER TABLE token ADD COLUMN max_streams INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE token ADD COLUMN max_visitors_per_s INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE token ADD COLUMN max_bytes_per_s INTEGER NOT NULL DEFAULT 0;"
+    "PRAGMA user_version = 2;"};
+enum { SCHEMA_VERSION = ARRAY_LEN(schema_steps) };
 
 static const char *const statement_text[STATE_STATEMENTS] = {
     [STATE_BEGIN] = "BEGIN IMMEDIATE",
@@ -40,10 +47,12 @@ static const char *const statement_text[STATE_STATEMENTS] = {
     [STATE_SETTING_GET] = "SELECT value FROM setting WHERE key = ?1",
     [STATE_TOKEN_LIVE] = "SELECT 1 FROM token WHERE name = ?1 AND (expires_s = 0 OR expires_s > ?2)"
                          " AND id NOT IN (SELECT id FROM revocation)",
-    [STATE_TOKEN_ADD] = "INSERT INTO token VALUES(?1, ?2, ?3, ?4, ?5)",
-    [STATE_TOKEN_LIST] = "SELECT t.id, t.name, t.max_tunnels, t.issued_s, t.expires_s, coalesce(r.revoked_s, 0), 0"
+    [STATE_TOKEN_ADD] = "INSERT INTO token(id, name, max_tunnels, issued_s, expires_s, max_streams,"
+                        " max_visitors_per_s, max_bytes_per_s) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [STATE_TOKEN_LIST] = "SELECT t.id, t.name, t.max_tunnels, t.issued_s, t.expires_s, coalesce(r.revoked_s, 0), 0,"
+                         " t.max_streams, t.max_visitors_per_s, t.max_bytes_per_s"
                          " FROM token t LEFT JOIN revocation r ON r.id = t.id"
-                         " UNION ALL SELECT id, '', 0, 0, 0, revoked_s, 1 FROM revocation"
+                         " UNION ALL SELECT id, '', 0, 0, 0, revoked_s, 1, 0, 0, 0 FROM revocation"
                          " WHERE id NOT IN (SELECT id FROM token) ORDER BY 7, 4, 2, 1",
     [STATE_TOKEN_KNOWN] = "SELECT 1 FROM token WHERE name = ?1",
     [STATE_REVOKE_NAME] = "INSERT OR IGNORE INTO revocation SELECT id, ?2 FROM token WHERE name = ?1",
@@ -203,24 +212,29 @@ static int make_file(struct state *s, struct err *e) {
   return rc;
 }
 
+/* In one transaction: whoever fails half way has changed nothing. */
+static int bring_up_schema(struct state *s, int64_t version, struct err *e) {
+  int rc = exec(s, "BEGIN IMMEDIATE", e);
+  if (rc != 0) return rc;
+  while (rc == 0 && version < SCHEMA_VERSION) rc = exec(s, schema_steps[version++], e);
+  return finish(s, rc, e);
+}
+
 static int check_schema(struct state *s, struct err *e) {
   int64_t application = 0, version = 0, tables = 0;
   int rc = select_int(s, "PRAGMA application_id", &application, e);
   if (rc == 0) rc = select_int(s, "PRAGMA user_version", &version, e);
   if (rc == 0) rc = select_int(s, "SELECT count(*) FROM sqlite_schema", &tables, e);
   if (rc != 0) return rc;
-  if (application == 0 && version == 0 && tables == 0) {
-    rc = exec(s, "BEGIN IMMEDIATE", e);
-    return rc != 0 ? rc : finish(s, exec(s, schema, e), e);
-  }
+  if (application == 0 && version == 0 && tables == 0) return bring_up_schema(s, 0, e);
   if (application != APPLICATION_ID) return db_error(s, SQLITE_NOTADB, e);
   if (version > SCHEMA_VERSION)
     return err_set(e, ERR_UNSUPPORTED,
                    "%s/state.db: made by a newer adit: its version is %lld, this program knows %d (upgrade this "
                    "program)",
                    s->folder.path, (long long)version, SCHEMA_VERSION);
-  if (version < SCHEMA_VERSION) return db_error(s, SQLITE_NOTADB, e);
-  return 0;
+  if (version < 1) return db_error(s, SQLITE_NOTADB, e);
+  return version < SCHEMA_VERSION ? bring_up_schema(s, version, e) : 0;
 }
 
 static int open_database(struct state *s, struct err *e) {
@@ -331,9 +345,29 @@ int state_token_add(struct state *s, const struct certificate *c, struct err *e)
     query_bind_int(&add, 3, c->max_tunnels);
     query_bind_int(&add, 4, c->issued_s);
     query_bind_int(&add, 5, c->expires_s);
+    query_bind_int(&add, 6, c->limits.max_streams);
+    query_bind_int(&add, 7, c->limits.max_visitors_per_s);
+    query_bind_int(&add, 8, (int64_t)c->limits.max_bytes_per_s);
     rc = query_run(&add, e);
   }
   return finish(s, rc, e);
+}
+
+static bool column_u32(sqlite3_stmt *row, int at, uint32_t *out) {
+  int64_t v = sqlite3_column_int64(row, at);
+  *out = (uint32_t)v;
+  return v >= 0 && v <= UINT32_MAX;
+}
+
+static bool read_token(sqlite3_stmt *row, struct state_token *t) {
+  int64_t max_bytes_per_s = sqlite3_column_int64(row, 9);
+  t->issued_s = sqlite3_column_int64(row, 3);
+  t->expires_s = sqlite3_column_int64(row, 4);
+  t->revoked_s = sqlite3_column_int64(row, 5);
+  t->limits.max_bytes_per_s = (uint64_t)max_bytes_per_s;
+  return column_bytes(row, 0, t->id, sizeof t->id) && column_text(row, 1, t->name, sizeof t->name) &&
+         column_u32(row, 2, &t->max_tunnels) && column_u32(row, 7, &t->limits.max_streams) &&
+         column_u32(row, 8, &t->limits.max_visitors_per_s) && max_bytes_per_s >= 0;
 }
 
 int state_token_list(struct state *s, int (*each)(void *user, const struct state_token *t), void *user, struct err *e) {
@@ -341,15 +375,7 @@ int state_token_list(struct state *s, int (*each)(void *user, const struct state
   int rc = 0;
   while (rc == 0 && query_row(&q)) {
     struct state_token t = {0};
-    int64_t max_tunnels = sqlite3_column_int64(q.statement, 2);
-    t.issued_s = sqlite3_column_int64(q.statement, 3);
-    t.expires_s = sqlite3_column_int64(q.statement, 4);
-    t.revoked_s = sqlite3_column_int64(q.statement, 5);
-    t.max_tunnels = (uint32_t)max_tunnels;
-    if (!column_bytes(q.statement, 0, t.id, sizeof t.id) || !column_text(q.statement, 1, t.name, sizeof t.name) ||
-        max_tunnels < 0 || max_tunnels > UINT32_MAX)
-      rc = row_error(s, e);
-    else rc = each(user, &t);
+    rc = read_token(q.statement, &t) ? each(user, &t) : row_error(s, e);
   }
   int ended = query_end(&q, e);
   return rc != 0 ? rc : ended;

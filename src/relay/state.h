@@ -36,6 +36,7 @@ struct state_token {
   char name[TOKEN_NAME_MAX_CHARS + 1];   /* empty: not issued here, and nothing more is known than that it is revoked */
   uint32_t max_tunnels;
   int64_t issued_s, expires_s, revoked_s;
+  struct token_limits limits;
 };
 /* ERR_CONFLICT: a live one has that name. */
 int state_token_add(struct state *s, const struct certificate *c, struct err *e) MUST_USE;

@@ -7,7 +7,9 @@
 #include "base/secret.h"
 #include "base/text.h"
 
-enum { CERTIFICATE_VERSION = 1, TOKEN_VERSION = 1, CHECKSUM_BYTES = 4, TOKEN_MAX_BYTES = TOKEN_TEXT_MAX_CHARS * 3 / 4 };
+/* A certificate without limits is of the first version, which every relay and agent knows. */
+enum { CERTIFICATE_VERSION = 1, CERTIFICATE_VERSION_LIMITS = 2 };
+enum { TOKEN_VERSION = 1, CHECKSUM_BYTES = 4, TOKEN_MAX_BYTES = TOKEN_TEXT_MAX_CHARS * 3 / 4 };
 static const char certificate_context[] = "adit certificate v1"; /* with its NUL, before the signed bytes */
 
 /* Certificate */
@@ -18,6 +20,22 @@ static bool name_is_valid(const char *name) {
     if (*name < ' ' || *name > '~') return false;
   }
   return true;
+}
+
+static bool has_limits(const struct token_limits *l) {
+  return l->max_streams != 0 || l->max_visitors_per_s != 0 || l->max_bytes_per_s != 0;
+}
+
+static void limits_write(struct writer *w, const struct token_limits *l) {
+  write_u32(w, l->max_streams);
+  write_u32(w, l->max_visitors_per_s);
+  write_u64(w, l->max_bytes_per_s);
+}
+
+static void limits_read(struct reader *r, struct token_limits *l) {
+  l->max_streams = read_u32(r);
+  l->max_visitors_per_s = read_u32(r);
+  l->max_bytes_per_s = read_u64(r);
 }
 
 /* The signed text: context, then the certificate without its signature. Returns its length. */
@@ -34,13 +52,14 @@ int certificate_sign(const struct certificate *c, const uint8_t operator_seed[ED
   int r = ed25519_public(operator_seed, operator_key);
   if (r != 0) return r;
   struct writer w = writer_of(out, size_min(cap, CERTIFICATE_MAX_BYTES));
-  write_u8(&w, CERTIFICATE_VERSION);
+  write_u8(&w, has_limits(&c->limits) ? CERTIFICATE_VERSION_LIMITS : CERTIFICATE_VERSION);
   write_bytes(&w, c->id, sizeof c->id);
   write_text8(&w, c->name);
   write_bytes(&w, c->public_key, sizeof c->public_key);
   write_u32(&w, c->max_tunnels);
   write_u64(&w, (uint64_t)c->issued_s);
   write_u64(&w, (uint64_t)c->expires_s);
+  if (has_limits(&c->limits)) limits_write(&w, &c->limits);
   write_bytes(&w, operator_key, sizeof operator_key);
   if (w.bad) return ERR_LIMIT;
   r = ed25519_sign(operator_seed, text, signed_text(out, w.len, text), sig);
@@ -63,8 +82,11 @@ static int certificate_read(const uint8_t *p, size_t n, struct certificate *c) {
   c->max_tunnels = read_u32(&r);
   c->issued_s = (int64_t)read_u64(&r);
   c->expires_s = (int64_t)read_u64(&r);
+  if (version == CERTIFICATE_VERSION_LIMITS) limits_read(&r, &c->limits);
   read_copy(&r, c->operator_key, sizeof c->operator_key);
-  if (!reader_done(&r) || version != CERTIFICATE_VERSION || !name_is_valid(c->name) || c->issued_s < 0 || c->expires_s < 0) return ERR_SYNTAX;
+  if (!reader_done(&r) || !name_is_valid(c->name) || c->issued_s < 0 || c->expires_s < 0) return ERR_SYNTAX;
+  /* Each certificate has one form: the second version is for those with limits only. */
+  if (version != (has_limits(&c->limits) ? CERTIFICATE_VERSION_LIMITS : CERTIFICATE_VERSION)) return ERR_SYNTAX;
   return 0;
 }
 

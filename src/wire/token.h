@@ -12,12 +12,20 @@
 #define TOKEN_PREFIX "adit1_"
 enum { TOKEN_ID_BYTES = 16, CERTIFICATE_MAX_BYTES = 512 };
 
+/* What an operator grants a token beside tunnels, at each relay. 0: no more than the relay grants everybody. */
+struct token_limits {
+  uint32_t max_streams;                        /* at once */
+  uint32_t max_visitors_per_s;                 /* new ones */
+  uint64_t max_bytes_per_s;                    /* of all its streams together, both directions */
+};
+
 struct certificate {
   uint8_t id[TOKEN_ID_BYTES];
   char name[TOKEN_NAME_MAX_CHARS + 1];
   uint8_t public_key[ED25519_KEY_BYTES];
   uint32_t max_tunnels;
   int64_t issued_s, expires_s;                 /* expires 0: never */
+  struct token_limits limits;
   uint8_t operator_key[ED25519_KEY_BYTES];     /* who signed */
 };
 /* Encodes and signs. */

@@ -29,6 +29,17 @@ def test_a_token_is_one_word_and_shown_in_the_list(relay, box):
     assert token not in listed.stdout, "the list holds nothing that opens a tunnel"
 
 
+def test_a_tokens_limits_are_listed_for_people_and_programs(relay, box, agent, app):
+    token = relay.create_token("guest", "--max-streams", "100", "--max-visitors-per-s", "20", "--max-rate", "10MB/s")
+    listed = box.adit("token", "list", "--state", relay.state).stdout.splitlines()
+    assert listed[0].split()[2:6] == ["TUNNELS", "STREAMS", "VISITORS/s", "RATE"]
+    assert [line.split()[2:6] for line in listed if line.startswith("guest ")] == [["100", "100", "20", "10MB/s"]]
+    rows = [json.loads(line) for line in box.adit("token", "list", "--json", "--state", relay.state).stdout.splitlines()]
+    row = next(row for row in rows if row["name"] == "guest")
+    assert (row["max_streams"], row["max_visitors_per_s"], row["max_bytes_per_s"]) == (100, 20, 10_000_000)
+    agent(app(echo), token=token)
+
+
 def test_a_token_can_be_made_before_the_relays_first_start(start_relay, box, agent, app):
     state = box.file("early")
     made = box.adit("token", "create", "early", "--state", state, "--domain", "r1.test", "--relay", "127.0.0.1:1")

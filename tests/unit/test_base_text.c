@@ -135,6 +135,37 @@ static void durations_have_units(void **state) {
   assert_int_equal(text_to_duration_ms("99999999999999999999", &ms), ERR_LIMIT);
 }
 
+static void rates_are_bytes_per_second_in_decimal_units(void **state) {
+  (void)state;
+  static const struct { const char *text; uint64_t bytes_per_s; } rows[] = {
+    {"4096", 4096}, {"7B/s", 7}, {"500kB/s", 500000}, {"500K", 500000}, {"10MB/s", 10000000}, {"10M", 10000000}, {"10M/s", 10000000},
+    {"2GB", 2000000000}, {"18446744073G", 18446744073000000000ULL}};
+  static const char *const bad[] = {"", "M", "-1M", "1.5M", "10m", "10Mb", "10Mbit", "10MiB", "10 MB", "10MB/", "10MB/m", "10/s/s", "10MBs", "10MM"};
+  uint64_t v;
+  for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+    assert_int_equal(text_to_rate(rows[i].text, &v), 0);
+    assert_true(v == rows[i].bytes_per_s);
+  }
+  for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_int_equal(text_to_rate(bad[i], &v), ERR_SYNTAX);
+  assert_int_equal(text_to_rate("18446744074G", &v), ERR_LIMIT);
+  assert_int_equal(text_to_rate("99999999999999999999", &v), ERR_LIMIT);
+}
+
+static void a_rate_is_written_as_it_can_be_read(void **state) {
+  (void)state;
+  static const struct { uint64_t bytes_per_s; const char *want; } rows[] = {
+    {0, "0B/s"}, {1, "1B/s"}, {999, "999B/s"}, {1000, "1kB/s"}, {1500000, "1500kB/s"}, {10000000, "10MB/s"},
+    {1000000000000, "1000GB/s"}, {UINT64_MAX, "18446744073709551615B/s"}};
+  for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+    char text[32];
+    uint64_t back;
+    text_of_rate(rows[i].bytes_per_s, text, sizeof text);
+    assert_string_equal(text, rows[i].want);
+    assert_int_equal(text_to_rate(text, &back), 0);
+    assert_true(back == rows[i].bytes_per_s);
+  }
+}
+
 static void byte_counts_for_people(void **state) {
   (void)state;
   static const struct { uint64_t bytes; const char *text; } rows[] = {{0, "0 B"}, {999, "999 B"}, {1000, "1.0 kB"},
@@ -320,6 +351,8 @@ int main(void) {
       cmocka_unit_test(numbers_are_digits_only_and_bounded),
       cmocka_unit_test(ports_are_from_1_to_65535),
       cmocka_unit_test(durations_have_units),
+      cmocka_unit_test(rates_are_bytes_per_second_in_decimal_units),
+      cmocka_unit_test(a_rate_is_written_as_it_can_be_read),
       cmocka_unit_test(byte_counts_for_people),
       cmocka_unit_test(escaped_text_is_printable_and_fits),
       cmocka_unit_test(addresses_round_trip),

@@ -219,6 +219,14 @@ static void token_refuses_wrong_usage(void **state) {
   assert_refused("token revoke", 2, "NAME|ID: missing (write adit token revoke NAME|ID)\n");
   assert_refused("token create a --max-tunnels 0", 2, "--max-tunnels 0: not a number from 1 to 1000 (try "
                                                       "--max-tunnels 1)\n");
+  assert_refused("token create a --max-streams 0", 2, "--max-streams 0: not a number from 1 to 1000000 (try "
+                                                      "--max-streams 1)\n");
+  assert_refused("token create a --max-visitors-per-s many", 2, "--max-visitors-per-s many: not a number from 1 to "
+                                                                "1000000 (try --max-visitors-per-s 1)\n");
+  assert_refused("token create a --max-rate 10Mbit", 2, "--max-rate 10Mbit: not a rate (write bytes per second: "
+                                                        "500kB/s, 10MB/s, 1GB/s)\n");
+  assert_refused("token create a --max-rate 10", 2, "--max-rate 10: out of range (it may be from 1kB/s to "
+                                                    "1000GB/s)\n");
   assert_refused("token create a --expires soon", 2, "--expires soon: not a duration (write a number and a unit: "
                                                      "250ms, 10s, 5m, 2h, 30d)\n");
   assert_refused("token create a --expires 5", 2, "--expires 5: not a duration (write a number and a unit: 250ms, 10s, "

@@ -159,6 +159,28 @@ static void token_rows_say_what_state_a_token_is_in(void **state) {
   }
 }
 
+static char *row_of(struct state_token t) {
+  char *text = NULL;
+  size_t n = 0;
+  FILE *f = open_memstream(&text, &n);
+  token_put_row(f, &t, 1000);
+  (void)fclose(f);
+  return text;
+}
+
+static void token_rows_show_limits_or_a_dash(void **state) {
+  (void)state;
+  struct state_token t = {.name = "guest", .max_tunnels = 2, .limits = {.max_streams = 30, .max_visitors_per_s = 4, .max_bytes_per_s = 10000000}};
+  char *limited = row_of(t);
+  t.limits = (struct token_limits){0};
+  char *plain = row_of(t);
+  assert_non_null(strstr(limited, "  2      30          4     10MB/s  "));
+  assert_non_null(strstr(plain, "  2       -          -          -  "));
+  assert_int_equal(strlen(limited), strlen(plain));
+  free(limited);
+  free(plain);
+}
+
 static void assert_json(struct state_token t, const char *want) {
   char *text = NULL;
   size_t n = 0;
@@ -173,10 +195,15 @@ static void programs_get_a_token_as_an_object(void **state) {
   (void)state;
   struct state_token t = {.name = "la\"ptop", .id = {0xab}, .max_tunnels = 100, .issued_s = 100, .expires_s = 2000};
   assert_json(t, "{\"name\":\"la\\\"ptop\",\"id\":\"ab000000000000000000000000000000\",\"state\":\"live\",\"max_tunnels\":100,"
-                 "\"issued_at_s\":100,\"expires_at_s\":2000,\"revoked_at_s\":null}\n");
+                 "\"max_streams\":null,\"max_visitors_per_s\":null,\"max_bytes_per_s\":null,\"issued_at_s\":100,\"expires_at_s\":2000,\"revoked_at_s\":null}\n");
+  t.limits = (struct token_limits){.max_streams = 5, .max_visitors_per_s = 6, .max_bytes_per_s = 10000000};
+  t.expires_s = 0;
+  assert_json(t, "{\"name\":\"la\\\"ptop\",\"id\":\"ab000000000000000000000000000000\",\"state\":\"live\",\"max_tunnels\":100,"
+                 "\"max_streams\":5,\"max_visitors_per_s\":6,\"max_bytes_per_s\":10000000,\"issued_at_s\":100,"
+                 "\"expires_at_s\":null,\"revoked_at_s\":null}\n");
   struct state_token foreign = {.id = {0xab}, .revoked_s = 500};
   assert_json(foreign, "{\"name\":null,\"id\":\"ab000000000000000000000000000000\",\"state\":\"revoked\",\"max_tunnels\":null,"
-                       "\"issued_at_s\":null,\"expires_at_s\":null,\"revoked_at_s\":500}\n");
+                       "\"max_streams\":null,\"max_visitors_per_s\":null,\"max_bytes_per_s\":null,\"issued_at_s\":null,\"expires_at_s\":null,\"revoked_at_s\":500}\n");
 }
 
 /* --- status --- */
@@ -252,6 +279,7 @@ int main(void) {
     cmocka_unit_test(token_relays_may_carry_a_name),
     cmocka_unit_test(token_names_are_one_printable_word),
     cmocka_unit_test(token_rows_say_what_state_a_token_is_in),
+    cmocka_unit_test(token_rows_show_limits_or_a_dash),
     cmocka_unit_test(programs_get_a_token_as_an_object),
     cmocka_unit_test(the_body_of_an_answer_is_found),
     cmocka_unit_test(a_relays_status_is_shown_as_tables),

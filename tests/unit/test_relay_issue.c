@@ -137,6 +137,23 @@ static void two_tokens_share_neither_key_nor_id(void **in) {
   assert_int_equal(b.info.max_tunnels, 3);
 }
 
+static int see_limits(void *user, const struct state_token *t) {
+  *(struct token_limits *)user = t->limits;
+  return 0;
+}
+
+static void a_tokens_limits_are_in_its_certificate_and_in_the_list(void **in) {
+  struct fixture *f = *in;
+  const struct token_limits limits = {.max_streams = 3, .max_visitors_per_s = 4, .max_bytes_per_s = 5000000000};
+  struct token_limits listed;
+  struct err e;
+  remembered(f->s);
+  struct token t = issued(f->s, &(struct issue_request){.name = "laptop", .limits = limits});
+  assert_memory_equal(&t.info.limits, &limits, sizeof limits);
+  assert_int_equal(state_token_list(f->s, see_limits, &listed, &e), 0);
+  assert_memory_equal(&listed, &limits, sizeof limits);
+}
+
 static void a_token_carries_the_relays_that_are_given(void **in) {
   struct fixture *f = *in;
   struct token_relay given[] = {remembered(f->s), relay_named("other.example.com", "192.0.2.1", 444)};
@@ -227,6 +244,7 @@ int main(void) {
     WITH_STATE(the_settings_have_the_forms_that_are_documented),
     WITH_STATE(the_certificate_is_signed_by_this_operator_and_its_id_is_stored),
     WITH_STATE(two_tokens_share_neither_key_nor_id),
+    WITH_STATE(a_tokens_limits_are_in_its_certificate_and_in_the_list),
     WITH_STATE(a_token_carries_the_relays_that_are_given),
     WITH_STATE(before_the_first_start_a_name_is_enough_and_its_authority_is_made),
     WITH_STATE(before_the_first_start_it_says_what_is_missing),

@@ -58,6 +58,17 @@ static struct tunnel *found(char letter) {
   return t;
 }
 
+static void an_owner_has_the_limits_of_its_certificate(void **state) {
+  (void)state;
+  struct certificate limited = alice, other = alice;
+  limited.limits = (struct token_limits){.max_streams = 1, .max_visitors_per_s = 2, .max_bytes_per_s = 3};
+  struct owner *o = owner_of(&limited);
+  assert_memory_equal(&o->limits, &limited.limits, sizeof limited.limits);
+  registry_owner_unref(g, owner_of(&other));       /* another certificate of this id changes nothing while the owner is here */
+  assert_memory_equal(&o->limits, &limited.limits, sizeof limited.limits);
+  registry_owner_unref(g, o);
+}
+
 static void of_equal_incarnations_the_newer_tunnel_has_the_label(void **state) {
   (void)state;
   struct owner *o = owner_of(&alice);
@@ -203,6 +214,7 @@ static void an_owner_has_so_many_certificates_made_in_a_period_and_takes_none_fr
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
+    T(an_owner_has_the_limits_of_its_certificate), T(a_lower_incarnation_never_takes_a_label),
     T(of_equal_incarnations_the_newer_tunnel_has_the_label), T(a_lower_incarnation_never_takes_a_label),
     T(the_limit_of_a_token_counts_labels_and_not_takeovers), T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
     T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),

@@ -521,6 +521,7 @@ static void tokens_are_listed_as_they_were_added(void **in) {
   struct state *s = opened(f);
   struct certificate b = certificate_named("b", 2), a = certificate_named("a", 1);
   a.expires_s = NOW + 5;
+  a.limits = (struct token_limits){.max_streams = UINT32_MAX, .max_visitors_per_s = UINT32_MAX, .max_bytes_per_s = INT64_MAX};
   assert_int_equal(state_token_add(s, &b, &e), 0);
   assert_int_equal(state_token_add(s, &a, &e), 0);
   assert_int_equal(state_token_list(s, see_token, &seen, &e), 0);
@@ -530,6 +531,8 @@ static void tokens_are_listed_as_they_were_added(void **in) {
   assert_int_equal(seen.tokens[0].issued_s, NOW);
   assert_int_equal(seen.tokens[0].max_tunnels, 7);
   assert_int_equal(seen.tokens[0].revoked_s, 0);
+  assert_memory_equal(&seen.tokens[0].limits, &a.limits, sizeof a.limits);
+  assert_memory_equal(&seen.tokens[1].limits, &b.limits, sizeof b.limits);
   assert_memory_equal(seen.tokens[1].id, b.id, TOKEN_ID_BYTES);
   state_close(s);
 }
@@ -699,10 +702,49 @@ static void a_damaged_row_is_told_not_used(void **in) {
   state_close(s);
 }
 
+/* As the first versions of adit made it. */
+static const char first_schema[] =
+  "CREATE TABLE token(id BLOB PRIMARY KEY, name TEXT NOT NULL, max_tunnels INTEGER NOT NULL, issued_s INTEGER NOT NULL,"
+  " expires_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+  "CREATE INDEX token_name ON token(name);"
+  "CREATE TABLE revocation(id BLOB PRIMARY KEY, revoked_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+  "CREATE TABLE port_lease(port INTEGER PRIMARY KEY, owner BLOB NOT NULL, label TEXT NOT NULL, free_at_s INTEGER NOT NULL) STRICT;"
+  "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+  "PRAGMA application_id = 1633970548; PRAGMA user_version = 1;"
+  "INSERT INTO token VALUES(x'000102030405060708090a0b0c0d0e0f', 'old', 7, 1700000000, 0);"
+  "INSERT INTO revocation VALUES(x'000102030405060708090a0b0c0d0e0f', 1700000001);"
+  "INSERT INTO setting VALUES('domain', 'r1.example.com');";
+
+static void a_database_of_the_first_version_is_brought_up_and_keeps_what_it_has(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  char path[PATH_CAP], value[32];
+  state_close(opened(f));
+  path_in(f, "state.db", path);
+  assert_int_equal(unlink(path), 0);
+  execute(f, first_schema);
+  for (int again = 0; again < 2; again++) {
+    struct state *s = opened(f);
+    struct seen seen = {.n = 0};
+    assert_int_equal(state_token_list(s, see_token, &seen, &e), 0);
+    assert_int_equal(seen.n, 1 + (size_t)again);
+    assert_string_equal(seen.tokens[0].name, "old");
+    assert_int_equal(seen.tokens[0].max_tunnels, 7);
+    assert_int_equal(seen.tokens[0].revoked_s, NOW + 1);
+    assert_memory_equal(&seen.tokens[0].limits, &(struct token_limits){0}, sizeof(struct token_limits));
+    assert_int_equal(state_get(s, "domain", value, sizeof value, &e), 0);
+    struct certificate c = certificate_named(again == 0 ? "new" : "newer", (uint8_t)(20 + again));
+    c.issued_s = NOW + 1;
+    c.limits.max_streams = 9;
+    assert_int_equal(state_token_add(s, &c, &e), 0);
+    state_close(s);
+  }
+}
+
 static void a_newer_database_is_refused_with_its_version(void **in) {
   struct fixture *f = *in;
   state_close(opened(f));
-  execute(f, "PRAGMA user_version = 2");
+  execute(f, "PRAGMA user_version = 1000");
   assert_refused(f, ERR_UNSUPPORTED, "newer adit");
 }
 
@@ -810,6 +852,7 @@ int main(void) {
     WITH_DIR(leases_are_put_replaced_and_dropped),
     WITH_DIR(a_callback_that_fails_ends_the_walk),
     WITH_DIR(a_damaged_row_is_told_not_used),
+    WITH_DIR(a_database_of_the_first_version_is_brought_up_and_keeps_what_it_has),
     WITH_DIR(a_newer_database_is_refused_with_its_version),
     WITH_DIR(a_database_of_something_else_is_refused_and_gets_no_keys),
     WITH_DIR(processes_that_open_at_once_agree_on_keys_and_names),
