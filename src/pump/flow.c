@@ -1,5 +1,5 @@
-/* The life of one direction: prefix, open, finishing, ended; or, when the stream breaks, its last bytes. The hard thing is the
-   order of an end: what was read is written, then close_notify where sealed, then FIN, and nothing else may shorten that. */
+/* The life of one direction: open, finishing, ended; or, when the stream breaks, its last bytes. The hard thing is the order of an
+   end: what was read is written, then close_notify where sealed, then FIN, and nothing else may shorten that. */
 #include "pump/flow.h"
 
 #include "loop/net.h"
@@ -94,40 +94,35 @@ static void side_is_reset(struct side *s) {
   pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
 }
 
-/* The first bytes from the wire, exactly; nothing after them is read before they are accepted. False: wait or stop. */
-static bool flow_read_prefix(struct flow *f) {
+/* The first bytes from the wire, exactly; nothing after them is read before they are accepted. That they come first is a matter of
+   reading and no state of its own, so that a stream which breaks before they were read still finds what lies behind them. */
+static enum flow_result flow_fill_prefix(struct flow *f) {
   struct pump *p = f->pump;
   ssize_t n = net_recv(f->source->fd, p->prefix + p->prefix_have, p->prefix_want - p->prefix_have);
-  if (n == NET_AGAIN) {
-    f->wants_read = true;
-    return false;
-  }
-  if (n == 0 && !f->source->reset) {
+  if (n == 0) {
     f->source->at_end = true;
-    pump_break(p, f->source, CLOSE_NOT_ACCEPTED);
-    return false;
+    return FLOW_NOT_ACCEPTED;
   }
-  if (n <= 0) {
-    side_is_reset(f->source);
-    return false;
-  }
+  if (n < 0) return flow_of_net(n);
+  f->spent += (size_t)n;
   p->prefix_have += (size_t)n;
-  if (p->prefix_have < p->prefix_want) return true;
-  if (p->on_prefix != NULL && p->on_prefix(p, p->user, p->prefix) < 0) {
-    pump_abort(p, CLOSE_PROTOCOL);
-    return false;
-  }
-  if (p->over || p->broken) return false;
+  if (p->prefix_have < p->prefix_want) return FLOW_MOVED;
+  p->prefix_want = 0;
   p->accept_by_ms = 0;
-  f->state = FLOW_OPEN;
-  return true;
+  enum close_reason why = p->on_prefix == NULL ? CLOSE_CLEAN : p->on_prefix(p, p->user, p->prefix);
+  if (why != CLOSE_CLEAN) pump_abort(p, why);
+  return FLOW_MOVED;
+}
+
+static bool flow_awaits_prefix(const struct flow *f) {
+  return f == &f->pump->to_peer && f->pump->prefix_want > 0;
 }
 
 static enum flow_result flow_fill(struct flow *f) {
   if (f->verdict != FLOW_MOVED) return f->verdict;
-  enum flow_result r = f->kind->fill(f);
+  enum flow_result r = flow_awaits_prefix(f) ? flow_fill_prefix(f) : f->kind->fill(f);
   /* An end that follows an error is none: whoever saw SO_ERROR first has cleared it. */
-  if (r == FLOW_CLEAN_END && f->source->reset) r = FLOW_RESET;
+  if ((r == FLOW_CLEAN_END || r == FLOW_NOT_ACCEPTED) && f->source->reset) r = FLOW_RESET;
   return r;
 }
 
@@ -157,6 +152,9 @@ static bool flow_read(struct flow *f) {
     return false;
   case FLOW_CLEAN_END:
     f->state = FLOW_FINISHING;
+    return true;
+  case FLOW_NOT_ACCEPTED:
+    pump_break(p, f->source, CLOSE_NOT_ACCEPTED);
     return true;
   case FLOW_RESET:
     side_is_reset(f->source);
@@ -192,8 +190,8 @@ static bool flow_finish(struct flow *f) {
   return false;
 }
 
-/* The stream is broken. What its source still has for us is read (the kernel keeps it) and delivered, then our alert if one is
-   owed. */
+/* The stream is broken. What its source still has for us is read and delivered, then our alert if one is owed. Linux keeps what had
+   arrived before a reset: recv and splice give all of it before they tell of the reset, or of an end when somebody was told. */
 static bool flow_read_last(struct flow *f) {
   if (!f->source_done) {
     if (f->spent >= STREAM_BYTES_PER_TURN_MAX) {
@@ -236,8 +234,7 @@ static void flow_move(struct flow *f) {
                                       makes the next turn ours */
       break;
     }
-    if (f->state == FLOW_PREFIX) going = flow_read_prefix(f);
-    else if (f->state == FLOW_OPEN) going = flow_read(f);
+    if (f->state == FLOW_OPEN) going = flow_read(f);
     else if (f->state == FLOW_FINISHING) going = flow_finish(f);
     else going = flow_read_last(f);
   }

@@ -12,7 +12,6 @@ enum {
 };
 
 enum flow_state {                                /* in protocol order */
-  FLOW_PREFIX,                                   /* the first bytes from the wire are not yet the stream's */
   FLOW_OPEN,
   FLOW_FINISHING,                                /* the source ended cleanly: what is held, close_notify, then FIN */
   FLOW_ENDED,                                    /* FIN is out */
@@ -24,6 +23,7 @@ enum flow_result {
   FLOW_MOVED,                                    /* fill: go on; drain: nothing is held any more */
   FLOW_BLOCKED,
   FLOW_CLEAN_END,
+  FLOW_NOT_ACCEPTED,                             /* an end within the prefix */
   FLOW_RESET,
   FLOW_TRUNCATED,
   FLOW_VIOLATION,                                /* our alert is owed to the source */
@@ -86,14 +86,16 @@ struct pump {
   struct tls_conn *tls;
   bool broken, stopping, over;
   enum close_reason why;
+  const struct side *visitor;                    /* the one of the two beyond which the visitor is */
+  const struct flow *to_visitor;
+  bool grants_grace;                             /* broken, and not by the visitor, who may read its answer undisturbed */
   uint64_t give_up_ms;                           /* broken: when delivery is given up */
-  uint64_t grace_until_ms;                       /* broken: until when the visitor may read its answer undisturbed */
-  uint64_t accept_by_ms;                         /* 0 once the prefix was accepted */
+  uint64_t accept_by_ms;                         /* 0 once the prefix was read */
   struct loop_timer timer;
   uint64_t timer_at_ms;
-  size_t prefix_want, prefix_have;
+  size_t prefix_want, prefix_have;               /* prefix_want: 0 once it was read */
   uint8_t prefix[PREFIX_MAX_BYTES];
-  int (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes);
+  enum close_reason (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes);
   void (*on_end)(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire);
   void *user;
   struct loop_deferred deferred;

@@ -52,7 +52,7 @@ static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted, b
 /* A direction that is at rest stays so; another delivers what it can. */
 static void flow_break(struct flow *f, bool may_read) {
   if (flow_is_at_rest(f)) return;
-  f->source_done = f->source_done || !may_read || f->state == FLOW_FINISHING || f->state == FLOW_PREFIX;
+  f->source_done = f->source_done || !may_read || f->state == FLOW_FINISHING;
   f->state = FLOW_LAST;
 }
 
@@ -65,7 +65,7 @@ void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
     p->why = why;
     p->give_up_ms = loop_now_ms(p->pool->loop) + RESET_DELIVERY_MS;
     flow_break(from, at->reset);
-    if (at == &p->peer && at->reset && p->sealed != NULL) p->grace_until_ms = p->to_wire.progress_ms + RESET_GRACE_MS;
+    p->grants_grace = at != p->visitor;
   } else if (from->state != FLOW_LAST) {
     flow_break(from, at->reset);                 /* in the midst of stopping */
   }
@@ -74,12 +74,14 @@ void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
 }
 
 /* An app that answers in mid-upload and closes makes its kernel reset us. The visitor, still sending, would run into our reset
-   before it looks at the answer that it has; so for a moment its bytes are dropped instead. False: it is done, or time is up. */
-static bool pump_grants_grace(struct pump *p) {
+   before it looks at the answer that it has; so for a moment its bytes are dropped instead. The agent does so, and the relay, too,
+   whose own moment is over already unless it was late in reading. False: it is done, or time is up. */
+static bool pump_gives_grace(struct pump *p) {
   uint8_t scrap[16384];
-  if (p->wire.reset || loop_now_ms(p->pool->loop) >= p->grace_until_ms) return false;
+  if (!p->grants_grace || p->visitor->reset || p->to_visitor->bytes == 0) return false;
+  if (loop_now_ms(p->pool->loop) >= p->to_visitor->progress_ms + RESET_GRACE_MS) return false;
   for (size_t spent = 0; spent < STREAM_BYTES_PER_TURN_MAX;) {
-    ssize_t n = net_recv(p->wire.fd, scrap, sizeof(scrap));
+    ssize_t n = net_recv(p->visitor->fd, scrap, sizeof(scrap));
     if (n == NET_AGAIN) return true;
     if (n <= 0) return false;
     spent += (size_t)n;
@@ -103,7 +105,7 @@ static void pump_settle(struct pump *p) {
   }
   /* A reset empties the send queue: what was written must have arrived before. */
   bool delivered = (p->wire.reset || socket_is_delivered(p->wire.fd)) && (p->peer.reset || socket_is_delivered(p->peer.fd));
-  if (delivered && !pump_grants_grace(p)) pump_end(p, p->why, false, pump_tell_peer(p));
+  if (delivered && !pump_gives_grace(p)) pump_end(p, p->why, false, pump_tell_peer(p));
 }
 
 static uint64_t pump_half_open_until_ms(const struct pump *p) {
@@ -190,17 +192,22 @@ static void side_event(struct loop_io *io, uint32_t events) {
   pump_after(p);
 }
 
+/* CLOSE_CLEAN: no deadline has passed. */
+static enum close_reason pump_overdue(const struct pump *p) {
+  uint64_t now = loop_now_ms(p->pool->loop);
+  if (p->broken) return now >= p->give_up_ms ? p->why : CLOSE_CLEAN;
+  if (p->accept_by_ms != 0 && now >= p->accept_by_ms) return CLOSE_ACCEPT_TIMEOUT;
+  return now >= pump_half_open_until_ms(p) ? CLOSE_HALF_OPEN_IDLE : CLOSE_CLEAN;
+}
+
 static void pump_timeout(struct loop_timer *t) {
   struct pump *p = CONTAINER_OF(t, struct pump, timer);
   CHECK_MAGIC(p, PUMP_MAGIC);
-  uint64_t now = loop_now_ms(p->pool->loop);
-  if (p->broken) {
-    if (now >= p->give_up_ms) pump_end(p, p->why, false, false);
-  } else if (p->accept_by_ms != 0 && now >= p->accept_by_ms) {
-    pump_abort(p, CLOSE_ACCEPT_TIMEOUT);
-  } else if (now >= pump_half_open_until_ms(p)) {
-    pump_abort(p, CLOSE_HALF_OPEN_IDLE);
-  }
+  /* When it was this process that stood still, what the deadline is about lies in the sockets. */
+  if (pump_overdue(p) != CLOSE_CLEAN) pump_run(p, true, true);
+  enum close_reason why = p->over ? CLOSE_CLEAN : pump_overdue(p);
+  if (why != CLOSE_CLEAN && p->broken) pump_end(p, why, false, false);
+  else if (why != CLOSE_CLEAN) pump_abort(p, why);
   pump_after(p);
 }
 
@@ -237,7 +244,6 @@ void pump_stop(struct pump *p, enum close_reason why) {
   p->give_up_ms = loop_now_ms(p->pool->loop) + RESET_DELIVERY_MS;
   p->to_peer.last_left = net_unread(p->wire.fd) + 1;   /* 1 for its end: one that has ended goes on to a clean end */
   p->to_wire.last_left = net_unread(p->peer.fd) + 1;
-  if (p->to_peer.state == FLOW_PREFIX) flow_break(&p->to_peer, false);
   pump_run(p, true, true);
   pump_after(p);
 }
@@ -287,7 +293,8 @@ static void pump_set_flows(struct pump *p, const struct pump_params *params) {
   p->to_wire.counter = params->to_wire_counter;
   /* Plaintext or output may be inside OpenSSL already, of which no event of the socket tells. */
   p->to_wire.more = p->to_peer.wants_write = params->tls != NULL;
-  if (params->wire_prefix_n > 0) p->to_peer.state = FLOW_PREFIX;
+  p->visitor = params->visitor_is_peer ? &p->peer : &p->wire;
+  p->to_visitor = params->visitor_is_peer ? &p->to_peer : &p->to_wire;
 }
 
 static int pump_put_first(struct pump *p, const struct pump_params *params) {

@@ -56,9 +56,10 @@ struct pump_params {
   struct tls_conn *tls;            /* established TLS 1.2 on the peer side; taken; NULL: none. Needs sealed. */
   const uint8_t *peer_first;       /* goes to the peer before anything else (PROXY header); copied */
   size_t peer_first_n;
+  bool visitor_is_peer;            /* who may read its answer undisturbed when the other end breaks; else it is beyond the wire */
   size_t wire_prefix_n;            /* the first bytes from the wire are not the stream's: collected (at most 64) and handed to
                                       on_prefix before anything is passed on; its deadline is ACCEPT_DEADLINE_MS */
-  int (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes);   /* 0, or negative: reset with CLOSE_PROTOCOL */
+  enum close_reason (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes); /* CLOSE_CLEAN: go on; else reset */
   void (*on_end)(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire); /* once; both descriptors
                                       are closed or linger; p is freed after the turn */
   void *user;

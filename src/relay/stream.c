@@ -80,14 +80,14 @@ static void stream_forget_keys(struct stream *s) {
   s->keys = NULL;
 }
 
-static int stream_accepted(struct pump *pump, void *user, const uint8_t *bytes) {
+static enum close_reason stream_accepted(struct pump *pump, void *user, const uint8_t *bytes) {
   struct stream *s = user;
   enum accept_status status;
   (void)pump;
   CHECK_MAGIC(s, STREAM_MAGIC);
   int rc = accept_decode(bytes, s->keys, &status);
   stream_forget_keys(s);
-  return rc == 0 && status == ACCEPT_OK ? 0 : ERR_AUTH;
+  return rc == 0 && status == ACCEPT_OK ? CLOSE_CLEAN : CLOSE_PROTOCOL;
 }
 
 static void stream_ended(struct pump *pump, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire) {
@@ -136,6 +136,7 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
   struct pump_params params = {.wire_fd = p->wire_fd,
                                .peer_fd = p->peer_fd,
                                .sealed = h->sealed,
+                               .visitor_is_peer = true,
                                .wire_prefix_n = ACCEPT_BYTES,
                                .tls = h->open.kind == STREAM_TLS12 ? p->conn : NULL,
                                .on_prefix = stream_accepted,

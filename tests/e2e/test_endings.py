@@ -9,7 +9,7 @@ import pytest
 
 from kit import data
 from kit.app import echo, ends_by_reset, read_exactly, read_until_end, reset
-from kit.process import DEADLINE_S, scaled
+from kit.process import DEADLINE_S, scaled, sockets, wait_until
 from kit.tls import BROKEN, how_it_ends
 
 pytestmark = pytest.mark.both_pumps
@@ -96,6 +96,32 @@ def test_what_the_app_wrote_is_delivered_though_the_visitor_goes_on_sending(stre
     connection.shutdown(socket.SHUT_WR)
     v.sendall(data.body(50_000))
     assert data.digest_stream(v.recv) == (total, data.digest(total))
+
+
+@pytest.mark.parametrize("link", ["sealed", "plain"])
+@pytest.mark.relay_options("--link", "plain")
+def test_an_early_answer_reaches_a_visitor_whose_relay_is_late(relay, agent, app, visit, kind, link):
+    """The app answers and resets in mid-upload; its agent has passed both on before the relay has read that the visitor was accepted,
+    and the first thing that the relay does then is to write more of the upload."""
+    a = app()
+    running = agent(a, "--unencrypted", "--link", link)
+    wait_until(lambda: relay.metric("data_connections_warm_now") > 0, "no data connection is warm")
+    running.process.freeze()
+    v = visit(running)
+    v.sendall(b"upload")
+    wait_until(lambda: relay.metric("bytes_from_visitors_total") > 0, "the upload does not begin")
+    relay.process.freeze()
+    v.sendall(b"more of it")
+    held = sockets(running.process.pid)
+    running.process.kill(signal.SIGCONT)
+    connection = a.accept()
+    assert read_exactly(connection, 6) == b"upload"
+    connection.sendall(b"503 busy")
+    reset(connection)
+    wait_until(lambda: held - sockets(running.process.pid), "the agent keeps the data connection")
+    relay.process.kill(signal.SIGCONT)
+    assert read_exactly(v, 8) == b"503 busy"
+    assert how_it_ends(v) in BROKEN
 
 
 def test_a_reset_by_the_visitor_reaches_the_app(stream):

@@ -1,4 +1,5 @@
 """Records after the handoff that RFC 8446 forbids: the alert that it names, and a reset for the app, never a clean end."""
+import signal
 import ssl
 import threading
 
@@ -6,7 +7,7 @@ import pytest
 
 from kit import data, hello
 from kit.app import ends_by_reset, read_exactly
-from kit.process import DEADLINE_S
+from kit.process import DEADLINE_S, wait_until
 from kit.records import ALERT, DATA, HANDSHAKE, KEY_UPDATE, RecordVisitor
 
 pytestmark = pytest.mark.both_pumps
@@ -74,6 +75,25 @@ def test_a_forbidden_record_is_answered_by_its_alert(stream, name):
     kind, content = v.receive()
     assert kind == ALERT and content[0] == 2 and content[1] in {alert} | ALSO.get(name, set()), (kind, content)
     assert ends_by_reset(connection), "the app must not take this for a clean end"
+
+
+def test_the_alert_reaches_a_visitor_whose_relay_is_late(relay, agent, app, visitor, box):
+    """The first flight is the violation. The agent has sent its alert and reset before the relay has read that the visitor was
+    accepted, and the first thing that the relay does then is to write what else the visitor has sent."""
+    a, keylog = app(), box.file("keys")
+    running = agent(a)
+    wait_until(lambda: relay.metric("data_connections_warm_now") > 0, "no data connection is warm")
+    running.process.freeze()
+    v = RecordVisitor(visitor(running, version=ssl.TLSVersion.TLSv1_3, keylog=keylog), keylog)
+    corrupted(v)
+    wait_until(lambda: relay.metric("bytes_from_visitors_total") > 0, "the first flight does not pass")
+    relay.process.freeze()
+    v.send(DATA, b"more")
+    running.process.kill(signal.SIGCONT)
+    assert ends_by_reset(a.accept())
+    relay.process.kill(signal.SIGCONT)
+    kind, content = v.receive()
+    assert kind == ALERT and content == hello.fatal(hello.BAD_RECORD_MAC)
 
 
 def test_a_fatal_alert_from_the_visitor_resets_the_app(stream):

@@ -314,10 +314,10 @@ static void the_first_bytes_go_to_the_peer_before_anything_else(void **state) {
   assert_int_equal(r->to_peer_counter, 5);
 }
 
-static int prefix_is_right(struct pump *p, void *user, const uint8_t *bytes) {
+static enum close_reason prefix_is_right(struct pump *p, void *user, const uint8_t *bytes) {
   (void)p;
   (void)user;
-  return memcmp(bytes, "accept", 6) == 0 ? 0 : ERR_AUTH;
+  return memcmp(bytes, "accept", 6) == 0 ? CLOSE_CLEAN : CLOSE_PROTOCOL;
 }
 
 static void start_with_prefix(struct rig *r) {
@@ -339,6 +339,78 @@ static void the_prefix_is_verified_and_stripped_while_the_other_direction_flows(
   assert_int_equal(r->pump->accept_by_ms, 0);
 }
 
+/* An agent that sent its answer and reset, while this process did not run and the visitor went on sending. */
+static void what_lies_behind_the_prefix_outlives_a_write_that_fails_first(void **state) {
+  struct rig *r = *state;
+  struct pump_params params = {.wire_prefix_n = 6, .on_prefix = prefix_is_right, .visitor_is_peer = true};
+  rig_start(r, &params);
+  rig_settle(r);
+  rig_send_text(r->agent, "acceptthe answer");
+  rig_reset(&r->agent);
+  rig_send_text(r->visitor, "upload");
+  rig_visitor_first(r);
+  assert_true(r->pump->wire.reset);
+  rig_expect_text(r, r->visitor, "the answer");
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_WIRE_RESET);
+  assert_int_equal(r->to_peer, 10);
+  rig_expect_end(r, r->visitor, -2);
+}
+
+static void a_prefix_is_verified_also_when_the_wire_has_broken(void **state) {
+  struct rig *r = *state;
+  start_with_prefix(r);
+  rig_settle(r);
+  rig_send_text(r->agent, "forged and data");
+  rig_reset(&r->agent);
+  rig_send_text(r->visitor, "upload");
+  rig_visitor_first(r);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_PROTOCOL);
+  assert_int_equal(r->to_peer, 0);
+  rig_expect_end(r, r->visitor, -2);
+}
+
+static void a_visitor_in_mid_upload_has_time_to_read_what_the_broken_wire_had_brought(void **state) {
+  struct rig *r = *state;
+  struct pump_params params = {.wire_prefix_n = 6, .on_prefix = prefix_is_right, .visitor_is_peer = true};
+  size_t sent = 0;
+  rig_start(r, &params);
+  rig_settle(r);
+  rig_send_text(r->agent, "accept503");
+  rig_reset(&r->agent);
+  rig_send_text(r->visitor, "upload");
+  rig_visitor_first(r);
+  assert_false(r->ended);
+  uint64_t limit = r->pump->to_peer.progress_ms + RESET_GRACE_MS;
+  rig_expect_text(r, r->visitor, "503");
+  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &sent, SIZE_MAX), r->ended));
+  assert_true(loop_now_ms(r->loop) >= limit);
+}
+
+static void a_prefix_that_came_in_time_counts_though_it_is_read_after_the_deadline(void **state) {
+  struct rig *r = *state;
+  start_with_prefix(r);
+  rig_settle(r);
+  rig_send_text(r->agent, "acceptthe answer");
+  struct loop_timer *t = &r->pump->timer;
+  r->pump->accept_by_ms = loop_now_ms(r->loop);
+  loop_timer_stop(t);
+  t->fn(t);                        /* the loop's turn runs timers first */
+  assert_false(r->ended);
+  rig_expect_text(r, r->visitor, "the answer");
+}
+
+static void stop_delivers_what_lies_behind_the_prefix(void **state) {
+  struct rig *r = *state;
+  start_with_prefix(r);
+  rig_settle(r);
+  rig_send_text(r->agent, "acceptthe answer");
+  pump_stop(r->pump, CLOSE_LOCAL);
+  rig_expect_text(r, r->visitor, "the answer");
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_LOCAL);
+}
 
 static void a_forged_prefix_resets_both(void **state) {
   struct rig *r = *state;
@@ -512,6 +584,11 @@ int main(void) {
     IN_BOTH_MODES(urgent_data_passes_in_its_place_and_does_not_spin),
     IN_BOTH_MODES(the_first_bytes_go_to_the_peer_before_anything_else),
     IN_BOTH_MODES(the_prefix_is_verified_and_stripped_while_the_other_direction_flows),
+    IN_BOTH_MODES(what_lies_behind_the_prefix_outlives_a_write_that_fails_first),
+    IN_BOTH_MODES(a_prefix_is_verified_also_when_the_wire_has_broken),
+    IN_BOTH_MODES(a_visitor_in_mid_upload_has_time_to_read_what_the_broken_wire_had_brought),
+    IN_BOTH_MODES(a_prefix_that_came_in_time_counts_though_it_is_read_after_the_deadline),
+    IN_BOTH_MODES(stop_delivers_what_lies_behind_the_prefix),
     IN_BOTH_MODES(a_forged_prefix_resets_both),
     IN_BOTH_MODES(an_end_inside_the_prefix_resets_the_visitor),
     IN_BOTH_MODES(a_missing_prefix_resets_the_visitor_at_its_deadline),

@@ -406,6 +406,42 @@ static void an_app_that_answers_in_mid_upload_leaves_the_visitor_time_to_read(vo
   assert_true(rig_now_ms() - began < RESET_DELIVERY_MS);
 }
 
+/* The relay's end of a raw stream, whose agent answered and reset while it did not run. */
+static void what_the_agent_sealed_behind_the_prefix_outlives_a_write_that_fails_first(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  struct pump_params params = {.sealed = make_sealed(false, 0), .wire_prefix_n = 6, .visitor_is_peer = true};
+  rig_start(r, &params);
+  rig_settle(r);
+  rig_send_text(r->agent, "accept");
+  far_send_text(f, "503 ");
+  far_send_text(f, "busy");
+  rig_reset(&r->agent);
+  rig_send_text(r->visitor, "upload");
+  rig_visitor_first(r);
+  assert_true(r->pump->wire.reset);
+  rig_expect_text(r, r->visitor, "503 busy");
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_WIRE_RESET);
+  rig_expect_end(r, r->visitor, -2);
+}
+
+/* The agent's end: its app answered early and reset, and what the visitor sends is what finds out. */
+static void an_answer_outlives_an_upload_that_runs_into_the_reset_of_the_app(void **state) {
+  struct fixture *f = *state;
+  struct rig *r = f->rig;
+  start_sealed(f, 0);
+  rig_settle(r);
+  rig_send_text(r->visitor, "503 busy");
+  rig_reset(&r->visitor);
+  far_send_text(f, "upload");
+  r->pump->wire.io.fn(&r->pump->wire.io, EPOLLIN);
+  assert_true(r->pump->peer.reset);
+  far_expect_text(f, "503 busy");
+  RIG_UNTIL(r, (far_read(f, SIZE_MAX), f->far.reset));
+  assert_int_equal(r->why, CLOSE_PEER_RESET);
+}
+
 static void a_reset_of_the_wire_resets_the_app(void **state) {
   struct fixture *f = *state;
   start_sealed(f, 0);
@@ -502,6 +538,8 @@ int main(void) {
     TEST(a_fatal_alert_of_the_visitor_resets_the_app),
     TEST(an_app_reset_delivers_its_answer_without_close_notify),
     TEST(an_app_that_answers_in_mid_upload_leaves_the_visitor_time_to_read),
+    TEST(what_the_agent_sealed_behind_the_prefix_outlives_a_write_that_fails_first),
+    TEST(an_answer_outlives_an_upload_that_runs_into_the_reset_of_the_app),
     TEST(a_reset_of_the_wire_resets_the_app),
     TEST(abort_tells_the_visitor_by_a_fatal_alert),
     TEST(stop_delivers_what_both_sides_had_sent),

@@ -71,7 +71,7 @@ static void start_tls12(struct tls_fixture *f) {
               done == 1 && status == TLS_DONE;
             }));
   assert_int_equal(tls_conn_version(t), TLS1_2_VERSION);
-  struct pump_params params = {.sealed = make_sealed(false, 0), .tls = t};
+  struct pump_params params = {.sealed = make_sealed(false, 0), .tls = t, .wire_prefix_n = 6, .visitor_is_peer = true};
   rig_start(r, &params);
 }
 
@@ -82,6 +82,13 @@ static int tls_set_up(void **state) {
   start_tls12(f);
   *state = f;
   return 0;
+}
+
+static int tls_set_up_accepted(void **state) {
+  int r = tls_set_up(state);
+  struct tls_fixture *f = *state;
+  rig_send_text(f->base.rig->agent, "accept");
+  return r;
 }
 
 static int tls_tear_down(void **state) {
@@ -268,6 +275,23 @@ static void a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert(void **state)
   assert_int_equal(r->why, CLOSE_WIRE_RESET);
 }
 
+static void what_the_agent_sent_behind_the_prefix_outlives_a_write_that_fails_first(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t sent = 0, got = 0;
+  rig_settle(r);
+  rig_send_text(r->agent, "accept");
+  far_send_pattern(&f->base, 1000);
+  rig_reset(&r->agent);
+  visitor_send_pattern(f, &sent, 1000);
+  rig_visitor_first(r);
+  assert_true(r->pump->wire.reset);
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SSL);   /* our alert comes after it */
+  assert_int_equal(got, f->base.far.sent);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_WIRE_RESET);
+}
+
 static void abort_tells_the_visitor_by_a_fatal_alert(void **state) {
   struct tls_fixture *f = *state;
   struct rig *r = f->base.rig;
@@ -278,7 +302,7 @@ static void abort_tells_the_visitor_by_a_fatal_alert(void **state) {
   RIG_UNTIL(r, list_empty(&r->pool->lingers));
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, tls_set_up, tls_tear_down)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, tls_set_up_accepted, tls_tear_down)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -290,6 +314,8 @@ int main(void) {
     TEST(garbage_in_the_stream_is_answered_with_an_alert_and_resets_the_wire),
     TEST(a_visitor_that_keeps_asking_to_renegotiate_is_ended_by_an_alert),
     TEST(a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert),
+    cmocka_unit_test_setup_teardown(what_the_agent_sent_behind_the_prefix_outlives_a_write_that_fails_first, tls_set_up,
+                                    tls_tear_down),
     TEST(abort_tells_the_visitor_by_a_fatal_alert),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,6 +160,17 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def sockets(pid):
+    """What its descriptors are links to."""
+    links = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            links.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except FileNotFoundError:
+            pass
+    return {link for link in links if link.startswith("socket:")}
+
+
 def wait_until(condition, what, seconds=DEADLINE_S):
     """By looking again and again, at what no event tells of."""
     end = time.monotonic() + seconds
