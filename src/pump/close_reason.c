@@ -12,7 +12,7 @@ static const struct {
   [CLOSE_TRUNCATED] = {"truncated", true, "the TLS stream ended without close_notify"},
   [CLOSE_PROTOCOL] = {"protocol", true, "malformed records, or a data connection that was not accepted as it must be"},
   [CLOSE_PEER_ALERT] = {"peer_alert", true, "the visitor sent a fatal TLS alert"},
-  [CLOSE_NOT_ACCEPTED] = {"not_accepted", true, "the agent closed the data connection instead of accepting the visitor"},
+  [CLOSE_NOT_ACCEPTED] = {"not_accepted", true, "the agent did not accept the visitor, or closed the data connection instead"},
   [CLOSE_ACCEPT_TIMEOUT] = {"accept_timeout", true, "the agent did not accept the visitor in time"},
   [CLOSE_HALF_OPEN_IDLE] = {"half_open_idle", true, "one direction had ended and the other was idle for too long"},
   [CLOSE_UNACKED] = {"unacked", true, "what was sent was not acknowledged: the other end is gone"},

@@ -87,7 +87,8 @@ static enum close_reason stream_accepted(struct pump *pump, void *user, const ui
   CHECK_MAGIC(s, STREAM_MAGIC);
   int rc = accept_decode(bytes, s->keys, &status);
   stream_forget_keys(s);
-  return rc == 0 && status == ACCEPT_OK ? CLOSE_CLEAN : CLOSE_PROTOCOL;
+  if (rc != 0) return CLOSE_PROTOCOL;
+  return status == ACCEPT_OK ? CLOSE_CLEAN : CLOSE_NOT_ACCEPTED; /* a tunnel may end while OPEN is on its way */
 }
 
 static void stream_ended(struct pump *pump, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire) {

@@ -7,7 +7,7 @@ import pytest
 from kit.app import echo, read_exactly
 from kit.frames import BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBOUND, WELCOME, bind, u
 from kit.hostile import HostileAgent
-from kit.process import DEADLINE_S
+from kit.process import DEADLINE_S, wait_until
 from kit.roles import Tunnel
 from kit.tls import how_it_ends
 
@@ -103,6 +103,19 @@ def test_a_visitor_for_whom_there_is_no_data_connection_is_told(relay, hostile, 
     v = visitor(tunnel_of(relay, hostile))
     assert "internal" in how_it_ends(v)
     assert relay.metric("visitors_wait_timeout_total") == 1
+
+
+@pytest.mark.parametrize("status,reason", [(1, "not_accepted"), (2, "protocol")])
+def test_a_visitor_whose_tunnel_has_just_gone_is_no_violation_of_the_protocol(relay, hostile, visitor, status, reason):
+    """The tunnel may end while OPEN is on its way to the agent, which then says that it has none: nobody did anything wrong."""
+    hostile.log_in()
+    hostile.do("frame", BIND, bind(1))
+    v = visitor(tunnel_of(relay, hostile))
+    hostile.do("data")
+    hostile.sees("data open")
+    hostile.do("accept", status)
+    assert how_it_ends(v) == "reset"
+    wait_until(lambda: f'streams_closed_total{{reason="{reason}"}} 1' in relay.get("/metrics"), "another reason is counted")
 
 
 def tunnel_of(relay, hostile):

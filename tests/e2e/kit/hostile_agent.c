@@ -14,6 +14,7 @@
  *     silent                 PING is not answered any more
  *     data | again           a data connection with the next number, or with the number of the one before
  *     byte                   a byte on the last data connection
+ *     accept STATUS          ACCEPT on the last data connection
  *
  * What comes meanwhile: `got TYPE HEX` for a frame (of UNBOUNDs the first 5000), `data open` and `data ended` of the last data connection, `link ended`. */
 #include <errno.h>
@@ -52,6 +53,7 @@ static struct {
   bool ports;                      /* the flood's kind */
   uint32_t flood_left, flood_id, updates_left, unbound;
   int data_fd;
+  struct number_keys data_keys;
   uint8_t preface[PREFACE_BYTES];
 } me = {.fd = -1, .data_fd = -1};
 
@@ -260,14 +262,19 @@ static void link_write(void) {
 
 static void data_open(bool again) {
   uint64_t number = 0;
-  struct number_keys keys;
   if (!again) {
-    must(me.number_keys != NULL && link_keys_next(me.number_keys, &number, &keys) == 0, "there is no link yet");
-    must(preface_encode(me.id, number, &keys, me.preface) == 0, "no preface");
+    must(me.number_keys != NULL && link_keys_next(me.number_keys, &number, &me.data_keys) == 0, "there is no link yet");
+    must(preface_encode(me.id, number, &me.data_keys, me.preface) == 0, "no preface");
   }
   if (me.data_fd >= 0 && !again) close(me.data_fd);   /* again: both stand, and the second is watched */
   me.data_fd = dial();
   send_all(me.data_fd, me.preface, sizeof me.preface);
+}
+
+static void data_accept(enum accept_status status) {
+  uint8_t bytes[ACCEPT_BYTES];
+  must(accept_encode(status, &me.data_keys, bytes) == 0, "no ACCEPT");
+  send_all(me.data_fd, bytes, sizeof bytes);
 }
 
 static void data_read(void) {
@@ -305,6 +312,7 @@ static void obey(char *line) {
   else if (strcmp(word, "silent") == 0) me.silent = true;
   else if (strcmp(word, "data") == 0 || strcmp(word, "again") == 0) data_open(word[0] == 'a');
   else if (strcmp(word, "byte") == 0) send_all(me.data_fd, (const uint8_t *)"x", 1);
+  else if (strcmp(word, "accept") == 0) data_accept((enum accept_status)number);
   else if (strcmp(word, "flood") == 0 || strcmp(word, "ports") == 0) {
     me.ports = word[0] == 'p';
     me.flood_left = (uint32_t)number;
