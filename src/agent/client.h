@@ -48,10 +48,10 @@ struct adit_client {
   struct list handles;             /* of adit_tunnel.handle: every tunnel that the host has not closed */
   struct trouble trouble;
   unsigned troubles;               /* how many there have been: whoever asks wants to hear of none older than itself */
-  uint32_t next_tunnel_id;
   _Atomic(char *) relay_name, ca_path;   /* set once */
 
   struct list tunnels;             /* of adit_tunnel.node */
+  uint32_t last_bind_id;
   struct relay_choice *choices;
   size_t choices_n;
   char home[HOST_NAME_MAX_CHARS + 1];    /* the relay that our addresses belong to; empty: free to choose */

@@ -92,7 +92,6 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
       r = err_set(e, ERR_CONFLICT, "keep file %s: another tunnel uses it (give each its own)", t->request.keep_file);
   }
   if (r == 0) {
-    t->id = ++c->next_tunnel_id;
     t->troubles_before = c->troubles;
     list_push_tail(&c->handles, &t->handle);
   }
@@ -157,7 +156,7 @@ void tunnel_free(struct adit_tunnel *t) {
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id) {
   LIST_FOREACH(&c->tunnels, it) {
     struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
-    if (t->id == id && t->state != TUNNEL_ENDED) return t;
+    if (t->id == id && id != 0 && t->state != TUNNEL_ENDED) return t;
   }
   return NULL;
 }
@@ -206,11 +205,13 @@ bool tunnel_wants_bind(const struct adit_tunnel *t) {
 
 void tunnel_detach_link(struct adit_tunnel *t) {
   loop_timer_stop(&t->retry);
+  t->id = 0;
   if (t->state != TUNNEL_ENDED) t->state = TUNNEL_UNBOUND;
 }
 
 void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w) {
   const struct tunnel_request *r = &t->request;
+  if (t->id == 0) t->id = ++t->client->last_bind_id;
   struct frame_bind f = {.id = t->id, .flags = r->flags, .alpn = r->alpn, .alpn_n = r->alpn_n, .allow_n = r->allow_n,
     .ticket = t->ticket, .ticket_n = t->ticket_n, .incarnation = t->incarnation};
   memcpy(f.allow, r->allow, sizeof f.allow);
@@ -368,6 +369,7 @@ static void tunnel_rebind(struct adit_tunnel *t) {
 static void tunnel_retry_due(struct loop_timer *timer) {
   struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, retry);
   if (t->state != TUNNEL_UNBOUND || t->closing || !link_is_up(t->client->link)) return;
+  t->id = 0;                       /* by now the old one may be too far back for the relay to take it */
   tunnel_rebind(t);
   link_flush(t->client->link);
 }

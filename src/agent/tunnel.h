@@ -42,7 +42,7 @@ struct adit_tunnel {
   unsigned magic;
   struct adit_client *client;
   struct tunnel_request request;
-  uint32_t id;
+  uint32_t id;                     /* of its BIND; 0: the next has a new one */
   _Atomic(struct tunnel_address *) address;
   struct { _Atomic uint64_t now, total, app_failures; uint64_t to_app, from_app; } stats;
 

@@ -37,10 +37,13 @@ static void log_tunnel(const char *event, const struct bound *b, const char *rea
             LOG_U64(__atomic_load_n(&t->streams_total, __ATOMIC_RELAXED)), "reason", reason, NULL);
 }
 
+/* Whom we refuse, or end, may ask again under the same id. One that the agent has given up stays used: an OPEN for it may be under
+   way, and must not meet another tunnel. */
 static void send_unbound(struct link *l, uint32_t id, enum refusal why) {
   uint8_t frame[FRAME_HEADER_BYTES + 64];
   struct writer w = writer_of(frame, sizeof frame);
   struct frame_unbound f = {.id = id, .reason = (uint16_t)why};
+  if (why != REFUSE_CLOSED) window_give_back(&l->bind_ids, id);
   frame_unbound_encode(&w, &f);
   link_send(l, &w);
 }
@@ -367,7 +370,7 @@ static enum refusal bind_register(struct link *l, struct tunnel *t, struct bound
 void bind_request(struct link *l, const struct frame_bind *f) {
   struct relay *r = l->worker->relay;
   struct bound *b;
-  if (bound_of(l, f->id) != NULL) {
+  if (!window_take(&l->bind_ids, f->id)) {
     link_end(l, REFUSE_MALFORMED);
     return;
   }
@@ -396,9 +399,10 @@ void bind_request(struct link *l, const struct frame_bind *f) {
   step_port(j);
 }
 
-void bind_close(struct link *l, uint32_t id, enum refusal why) {
+void bind_close(struct link *l, uint32_t id) {
   struct bound *b = bound_of(l, id);
-  if (b != NULL) bound_refuse(b, why);
+  (void)window_take(&l->bind_ids, id);           /* also when we had refused it meanwhile */
+  if (b != NULL) bound_refuse(b, REFUSE_CLOSED);
 }
 
 void bind_close_all(struct link *l) {

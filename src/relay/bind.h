@@ -19,7 +19,7 @@ struct bound {                     /* one tunnel of a link; in link->bound */
 };
 
 void bind_request(struct link *l, const struct frame_bind *f);
-void bind_close(struct link *l, uint32_t id, enum refusal why);  /* answers UNBOUND */
+void bind_close(struct link *l, uint32_t id);    /* UNBIND; answers UNBOUND */
 void bind_close_all(struct link *l);
 /* New tickets for all that got none since l->renewed_ms. False: the link does not take them all now. */
 bool bind_renew(struct link *l);

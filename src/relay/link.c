@@ -234,7 +234,7 @@ static void on_bind(struct link *l, struct reader body) {
 static void on_unbind(struct link *l, struct reader body) {
   uint32_t id;
   if (frame_unbind_decode(body, &id) != 0) link_end(l, REFUSE_MALFORMED);
-  else bind_close(l, id, REFUSE_CLOSED);
+  else bind_close(l, id);
 }
 
 static void on_ping(struct link *l, struct reader body) {

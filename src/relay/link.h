@@ -3,6 +3,7 @@
 #define RELAY_LINK_H
 
 #include "base/buf.h"
+#include "base/window.h"
 #include "relay/handshake.h"
 #include "relay/registry.h"
 #include "relay/worker.h"
@@ -48,6 +49,7 @@ struct link {
   struct owner *owner;
   char software[AGENT_SOFTWARE_MAX_CHARS + 1];
   struct list bound;               /* struct bound (relay/bind.h) */
+  struct window bind_ids;          /* those that no BIND may have any more */
   size_t bound_n;                  /* with those that are closed and still have a step under way */
   struct warm_pool warm;
   struct source_key source;        /* counted until it has proven who it is */

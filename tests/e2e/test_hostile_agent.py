@@ -5,7 +5,7 @@ import time
 import pytest
 
 from kit.app import echo, read_exactly
-from kit.frames import BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBOUND, WELCOME, bind, u
+from kit.frames import ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBIND, UNBOUND, WELCOME, bind, u
 from kit.hostile import HostileAgent
 from kit.process import DEADLINE_S, wait_until
 from kit.roles import Tunnel
@@ -66,6 +66,37 @@ def test_a_frame_that_is_too_long_is_refused_by_its_header(relay, hostile, known
 def test_one_id_for_two_tunnels_is_malformed(relay, hostile):
     hostile.log_in()
     hostile.do("frame", BIND, bind(1))
+    hostile.do("frame", BIND, bind(1))
+    ends_saying(hostile, MALFORMED)
+
+
+def test_the_id_of_a_tunnel_that_was_given_up_is_used(relay, hostile):
+    hostile.log_in()
+    for tunnel in (2, 1):
+        hostile.do("frame", BIND, bind(tunnel))
+        assert hostile.got(BOUND)[:4] == u(tunnel, 4)
+    hostile.do("frame", UNBIND, u(1, 4))
+    assert hostile.got(UNBOUND)[:4] == u(1, 4)
+    hostile.do("frame", BIND, bind(3))
+    assert hostile.got(BOUND)[:4] == u(3, 4), "a new one is free"
+    hostile.do("frame", BIND, bind(1))
+    ends_saying(hostile, MALFORMED)
+
+
+def test_the_id_of_a_tunnel_that_was_refused_may_ask_again_until_it_is_given_up(relay, hostile):
+    hostile.log_in()
+    for _ in range(3):
+        hostile.do("frame", BIND, bind(1, alpn=["acme-tls/1"]))
+        assert hostile.got(UNBOUND)[:6] == u(1, 4) + u(ALPN, 2)
+    hostile.do("frame", UNBIND, u(1, 4))
+    hostile.do("frame", BIND, bind(1))
+    ends_saying(hostile, MALFORMED)
+
+
+def test_an_id_far_below_the_highest_counts_as_used(relay, hostile):
+    hostile.log_in()
+    hostile.do("frame", BIND, bind(0xffffffff))
+    assert hostile.got(BOUND)[:4] == u(0xffffffff, 4)
     hostile.do("frame", BIND, bind(1))
     ends_saying(hostile, MALFORMED)
 
