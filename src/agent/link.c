@@ -255,9 +255,9 @@ static void link_goodbye(struct link *l, struct reader body) {
     link_lose_text(l, ERR_SYNTAX, "the relay sent a malformed frame");
     return;
   }
-  enum refusal reason = f.reason > REFUSE_LAST ? REFUSE_INTERNAL : (enum refusal)f.reason;
-  err_set(&e, refusal_is_final(reason) ? ERR_AUTH : ERR_CLOSED, "%s",
-          f.text[0] != '\0' ? f.text : refusal_text(reason));
+  enum refusal reason = (enum refusal)f.reason;
+  e.code = refusal_is_final(reason) ? ERR_AUTH : ERR_CLOSED;
+  refusal_explain(reason, f.text, e.text, sizeof e.text);
   link_lose(l, reason, &e);
 }
 
@@ -273,8 +273,7 @@ static int link_unbound(struct link *l, struct reader body) {
   struct frame_unbound f;
   if (frame_unbound_decode(body, &f) != 0) return ERR_SYNTAX;
   struct adit_tunnel *t = tunnel_find(l->client, f.id);
-  enum refusal reason = f.reason > REFUSE_LAST ? REFUSE_INTERNAL : (enum refusal)f.reason;
-  if (t != NULL) tunnel_unbound(t, reason, f.text);
+  if (t != NULL) tunnel_unbound(t, (enum refusal)f.reason, f.text);
   return 0;
 }
 

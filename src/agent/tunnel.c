@@ -379,9 +379,10 @@ static void tunnel_rebind_later(struct adit_tunnel *t) {
   (void)loop_timer_set(t->client->loop, &t->retry, TUNNEL_RETRY_MS, tunnel_retry_due);
 }
 
-void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text) {
+void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came) {
+  char text[ERR_TEXT_MAX];
   if (t->closing || reason == REFUSE_CLOSED) return;
-  if (text == NULL || text[0] == '\0') text = refusal_text(reason);
+  refusal_explain(reason, came, text, sizeof text);
   if (reason == REFUSE_TICKET && t->ticket_n > 0 && atomic_load(&t->address) == NULL) {
     /* A new address would overwrite one that another token, or another relay, may still have a right to. */
     char why[ERR_TEXT_MAX];

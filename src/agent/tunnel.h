@@ -105,7 +105,7 @@ void tunnel_choose_home(struct adit_tunnel *t);
 bool tunnel_wants_bind(const struct adit_tunnel *t);
 void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w);
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f);
-void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *text);
+void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came);
 void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n);
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id);
 /* The app's address is asked for; streams that wait for it are told by stream_app_resolved. */

@@ -32,10 +32,12 @@ enum refusal {
   REFUSE_SUPERSEDED = 10, REFUSE_TICKET = 11 /* not valid here; a new address can be had without it */, REFUSE_PLAIN = 12, REFUSE_H2 = 13,
   REFUSE_ALPN = 14, REFUSE_DRAINING = 15, REFUSE_STATE = 16 /* relay cannot write its state */, REFUSE_INTERNAL = 17, REFUSE_CLOSED = 18 /* by the agent itself */,
   REFUSE_SHORTAGE = 19 /* of descriptors or memory, at the relay */,
-  REFUSE_LAST = REFUSE_SHORTAGE
+  REFUSE_LAST = REFUSE_SHORTAGE    /* a later version may send what is above: "unknown", and never final */
 };
 const char *refusal_name(enum refusal r);          /* "token_revoked", for JSON and metrics */
 const char *refusal_text(enum refusal r);          /* "the token was revoked (ask the operator for a new one)" */
+/* What a person is told: the text that came with it, or if that is empty ours; and the number of a reason that we do not know. */
+void refusal_explain(enum refusal r, const char *came, char *out, size_t cap);
 bool refusal_is_final(enum refusal r);             /* the agent should not try again with the same request */
 
 enum tunnel_flags {

@@ -2,6 +2,8 @@
    "unknown" and taken as passing, because giving up on what one does not understand cannot be undone. */
 #include "wire/frame.h"
 
+#include <stdio.h>
+
 struct refusal_row {
   const char *name;
   const char *text;
@@ -42,3 +44,10 @@ static const struct refusal_row *row_of(enum refusal r) {
 const char *refusal_name(enum refusal r) { return row_of(r)->name; }
 const char *refusal_text(enum refusal r) { return row_of(r)->text; }
 bool refusal_is_final(enum refusal r) { return row_of(r)->final; }
+
+void refusal_explain(enum refusal r, const char *came, char *out, size_t cap) {
+  bool known = row_of(r) != &unknown;
+  if (!known && came[0] != '\0') (void)snprintf(out, cap, "%s (reason %u, which this version does not know)", came, (unsigned)r);
+  else if (!known) (void)snprintf(out, cap, "reason %u: %s", (unsigned)r, unknown.text);
+  else (void)snprintf(out, cap, "%s", came[0] != '\0' ? came : refusal_text(r));
+}

@@ -123,6 +123,24 @@ def test_frames_for_unknown_tunnels_and_of_unknown_types_are_ignored(liar):
     lives(running)
 
 
+@pytest.mark.parametrize("came", ["", "the moon is in the wrong house"])
+def test_a_reason_of_a_later_version_is_shown_with_its_number_and_passes(liar, came):
+    def play(stream, tunnel, frames):
+        stream.sendall(welcome() + (frame(GOODBYE, u(4711, 2) + text8(came)) if l.links == 1 else bound(tunnel, "a" * 24)))
+    running, l = liar(play)
+    warning = running.events.wait("warning")
+    assert warning["reason"] == "unknown" and "4711" in warning["text"] and came in warning["text"], warning
+    assert "the relay failed" not in warning["text"]
+    running.events.wait("open")
+    lives(running)
+
+
+def test_a_refusal_for_a_reason_of_a_later_version_is_shown_with_its_number(liar):
+    running, l = liar(lambda stream, tunnel, frames: stream.sendall(welcome() + frame(UNBOUND, tunnel + u(99, 2) + text8(""))))
+    closed = running.events.wait("closed")
+    assert closed["reason"] == "unknown" and "99" in closed["text"] and "update the agent" in closed["text"], closed
+
+
 def test_a_flood_of_wants_opens_a_bounded_number_of_connections(liar):
     def play(stream, tunnel, frames):
         stream.sendall(welcome() + bound(tunnel, "a" * 24))

@@ -23,6 +23,23 @@ static void a_reason_of_a_later_version_is_not_final(void **state) {
   assert_false(refusal_is_final((enum refusal)65535));
 }
 
+static void what_is_told_is_the_text_that_came_or_ours_with_the_number_of_what_is_unknown(void **state) {
+  (void)state;
+  char text[256];
+  refusal_explain(REFUSE_STATE, "", text, sizeof text);
+  assert_string_equal(text, refusal_text(REFUSE_STATE));
+  refusal_explain(REFUSE_STATE, "the disk is full", text, sizeof text);
+  assert_string_equal(text, "the disk is full");
+  refusal_explain((enum refusal)4711, "", text, sizeof text);
+  assert_non_null(strstr(text, "4711"));
+  assert_non_null(strstr(text, "(update the agent)"));
+  refusal_explain((enum refusal)4711, "no more room", text, sizeof text);
+  assert_non_null(strstr(text, "no more room"));
+  assert_non_null(strstr(text, "4711"));
+  refusal_explain((enum refusal)65535, "no more room", text, 8);
+  assert_string_equal(text, "no more");
+}
+
 static void only_what_passes_by_itself_is_tried_again(void **state) {
   (void)state;
   assert_false(refusal_is_final(REFUSE_DRAINING));
@@ -91,6 +108,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_refusal_has_a_name_and_says_what_to_do),
     cmocka_unit_test(a_reason_of_a_later_version_is_not_final),
+    cmocka_unit_test(what_is_told_is_the_text_that_came_or_ours_with_the_number_of_what_is_unknown),
     cmocka_unit_test(only_what_passes_by_itself_is_tried_again),
     cmocka_unit_test(alpn_text_becomes_a_wire_list),
     cmocka_unit_test(alpn_text_that_cannot_be_is_refused_with_a_reason),
