@@ -35,6 +35,7 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
   if (!list_empty(&pool->pipes_idle)) {
     pipe = CONTAINER_OF(pool->pipes_idle.next, struct pipe_pair, link);
     list_remove(&pipe->link);
+    pool_count(&pool->stats.pipes_pooled, -1);
   } else {
     int fds[2];
     if (pool->pipes_made >= pipes_share()) return NULL;
@@ -56,9 +57,13 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
 }
 
 void pool_pipe_return(struct pump_pool *pool, struct pipe_pair *pipe) {
-  if (pool->pipes_made > pipes_share()) pipe_destroy(pool, pipe);   /* other pools have come */
-  else list_push_head(&pool->pipes_idle, &pipe->link);
   pool_count(&pool->stats.pipes, -1);
+  if (pool->pipes_made > pipes_share()) {        /* other pools have come */
+    pipe_destroy(pool, pipe);
+    return;
+  }
+  list_push_head(&pool->pipes_idle, &pipe->link);
+  pool_count(&pool->stats.pipes_pooled, 1);
 }
 
 void pool_pipe_discard(struct pump_pool *pool, struct pipe_pair *pipe) {
@@ -91,7 +96,7 @@ struct buffer *pool_buffer_take(struct pump_pool *pool) {
   if (list_empty(&pool->buffers_idle)) return pool_buffer_take_fitting(pool, STREAM_BUFFER_BYTES);
   struct buffer *b = CONTAINER_OF(pool->buffers_idle.next, struct buffer, link);
   list_remove(&b->link);
-  pool->buffers_idle_n--;
+  pool_count(&pool->stats.buffers_pooled, -1);
   return buffer_lend(pool, b, STREAM_BUFFER_BYTES);
 }
 
@@ -99,12 +104,12 @@ void pool_buffer_return(struct pump_pool *pool, struct buffer *b) {
   wipe(b->bytes, b->used);
   pool_count(&pool->stats.buffers, -1);
   pool->lent_bytes -= b->size;
-  if (b->size != STREAM_BUFFER_BYTES || pool->buffers_idle_n >= BUFFERS_IDLE_PER_LOOP_MAX) {
+  if (b->size != STREAM_BUFFER_BYTES || pool->stats.buffers_pooled >= BUFFERS_IDLE_PER_LOOP_MAX) {
     free(b);
     return;
   }
   list_push_head(&pool->buffers_idle, &b->link);
-  pool->buffers_idle_n++;
+  pool_count(&pool->stats.buffers_pooled, 1);
 }
 
 void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n) {

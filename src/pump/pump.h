@@ -41,7 +41,8 @@ bool close_reason_is_error(enum close_reason r);
 struct pump_pool;
 struct pump_stats {                /* written by the loop's thread only, with relaxed atomics: may be read by any */
   uint64_t to_peer_bytes, to_wire_bytes;         /* payload as it leaves (plaintext where we have it, else ciphertext) */
-  uint64_t pumps, pipes, buffers;                /* now */
+  uint64_t pumps, pipes, buffers;                /* now: in use */
+  uint64_t pipes_pooled, buffers_pooled;         /* and kept for the next stream */
 };
 struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err *e) MUST_USE;
 void pump_pool_free(struct pump_pool *p);        /* all pumps must have ended */

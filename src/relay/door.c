@@ -59,6 +59,12 @@ static void door_drop(struct door *d) {
   net_close(d->fd);
 }
 
+/* The connection is gone, or its time is over. */
+static void door_lose(struct door *d) {
+  if (d->state == DOOR_HELLO) METRIC_ADD(&d->worker->metrics, client_hellos_failed_total, 1);
+  door_drop(d);
+}
+
 static void door_alert(struct door *d, uint8_t alert) {
   uint8_t record[PLAIN_ALERT_BYTES];
   tls_plain_alert(alert, record);
@@ -71,8 +77,7 @@ static void door_alert(struct door *d, uint8_t alert) {
 
 static void door_deadline(struct loop_timer *t) {
   struct door *d = CONTAINER_OF(t, struct door, deadline);
-  if (d->state == DOOR_HELLO) METRIC_ADD(&d->worker->metrics, handshakes_timeout_total, 1);
-  door_drop(d);
+  door_lose(d);
 }
 
 /* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any
@@ -105,7 +110,7 @@ static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) {
   *got = net_recv(d->fd, to, n);
   if (*got == NET_AGAIN) return false;
   if (*got <= 0) {
-    door_drop(d);
+    door_lose(d);
     return false;
   }
   return true;
@@ -114,16 +119,12 @@ static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) {
 static bool door_read_proxy(struct door *d) {
   struct proxy_header h;
   int want = proxy_read(d->u.proxy, d->got, &h);
-  if (want < 0) {
+  if (want < 0 || (size_t)want > sizeof d->u.proxy) {
     door_drop(d);
     return false;
   }
   if (want > 0) {
     ssize_t n;
-    if ((size_t)want > sizeof d->u.proxy) {
-      door_drop(d);
-      return false;
-    }
     if (!door_recv(d, d->u.proxy + d->got, (size_t)want - d->got, &n)) return false;
     d->got += (size_t)n;
     return true;
@@ -165,9 +166,9 @@ static bool door_read_first(struct door *d) {
   d->state = DOOR_HELLO;
   (void)__atomic_add_fetch(&d->worker->visitors_n, 1, __ATOMIC_RELAXED);
   (void)loop_timer_set(d->worker->loop, &d->deadline, HANDSHAKE_DEADLINE_MS, door_deadline); /* only moves it */
-  METRIC_ADD(&d->worker->metrics, handshakes_started_total, 1);
+  METRIC_ADD(&d->worker->metrics, client_hellos_total, 1);
   if (client_hello_feed(&d->hello, first, (size_t)n, &alert) != 0) {
-    METRIC_ADD(&d->worker->metrics, handshakes_failed_total, 1);
+    METRIC_ADD(&d->worker->metrics, client_hellos_failed_total, 1);
     door_alert(d, alert);
     return false;
   }
@@ -197,7 +198,7 @@ static bool door_read_hello(struct door *d) {
   size_t want = size_min(client_hello_want(&d->hello), sizeof chunk);
   if (!door_recv(d, chunk, want, &n)) return false;
   if (client_hello_feed(&d->hello, chunk, (size_t)n, &alert) != 0) {
-    METRIC_ADD(&d->worker->metrics, handshakes_failed_total, 1);
+    METRIC_ADD(&d->worker->metrics, client_hellos_failed_total, 1);
     door_alert(d, alert);
     return false;
   }

@@ -11,11 +11,10 @@ enum { HANDSHAKE_CHUNK_BYTES = 4096 };
 static void handshake_leave(struct handshake *h) {
   loop_timer_stop(&h->deadline);
   loop_io_del(&h->io);
-  if (h->counted) {
-    sources_leave(h->worker->relay->sources, &h->source);
-    METRIC_SUB(&h->worker->metrics, handshakes_now, 1);
-  }
-  h->counted = false;
+  if (h->now == NULL) return;
+  sources_leave(h->worker->relay->sources, &h->source);
+  (void)__atomic_fetch_sub(h->now, 1, __ATOMIC_RELAXED);
+  h->now = NULL;
 }
 
 /* Writes what can be written at once: for alerts, after which the connection ends anyway. */
@@ -57,7 +56,7 @@ void handshake_abort(struct handshake *h) {
 
 static void handshake_deadline(struct loop_timer *t) {
   struct handshake *h = CONTAINER_OF(t, struct handshake, deadline);
-  METRIC_ADD(&h->worker->metrics, handshakes_timeout_total, 1);
+  h->late = true;
   handshake_fail(h);
 }
 
@@ -119,15 +118,15 @@ static void handshake_ready(struct loop_io *io, uint32_t events) {
 
 void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source,
                      const struct client_hello *hello, struct tls_server *server,
-                     const struct tls_server_policy *policy, void (*done)(struct handshake *h, bool ok)) {
+                     const struct tls_server_policy *policy, uint64_t *now, void (*done)(struct handshake *h, bool ok)) {
   struct err e;
   memset(h, 0, sizeof *h);
   h->worker = w;
   h->fd = fd;
   h->source = *source;
-  h->counted = true;
+  h->now = now;
   h->done = done;
-  METRIC_ADD(&w->metrics, handshakes_now, 1);
+  (void)__atomic_fetch_add(now, 1, __ATOMIC_RELAXED);
   h->conn = server != NULL ? tls_conn_server(server, policy, &e) : NULL;
   if (h->conn == NULL || loop_io_add(w->loop, &h->io, fd, EPOLLIN, handshake_ready) != 0 ||
       loop_timer_set(w->loop, &h->deadline, HANDSHAKE_DEADLINE_MS, handshake_deadline) != 0) {

@@ -12,17 +12,17 @@ struct handshake {                 /* embedded in its owner; the fields are for 
   int fd;
   struct tls_conn *conn;
   struct source_key source;
-  bool counted;
-  bool alpn_refused;               /* why it failed */
+  uint64_t *now;                   /* a gauge of the worker's; NULL: no longer counted */
+  bool alpn_refused, late;         /* why it failed */
   void (*done)(struct handshake *h, bool ok);
 };
 
-/* Takes fd and the count of source; feeds the ClientHello. `done` is called once, perhaps before this returns: with ok,
+/* Takes fd and the count of source; feeds the ClientHello. While it goes on it is counted in *now. `done` is called once, perhaps before this returns: with ok,
    fd and conn are the owner's and the loop no longer watches fd; without, both are gone (an alert was sent where TLS
    has one). */
 void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source,
                      const struct client_hello *hello, struct tls_server *server,
-                     const struct tls_server_policy *policy, void (*done)(struct handshake *h, bool ok));
+                     const struct tls_server_policy *policy, uint64_t *now, void (*done)(struct handshake *h, bool ok));
 /* Before done: ends it without calling done. */
 void handshake_abort(struct handshake *h);
 /* Sends a fatal alert on an established connection that is not handed off after all, and closes; frees conn, takes

@@ -426,6 +426,7 @@ static void link_shaken(struct handshake *h, bool ok) {
   struct link *l = CONTAINER_OF(h, struct link, handshake);
   CHECK_MAGIC(l, LINK_MAGIC);
   if (!ok) {
+    METRIC_ADD(&l->worker->metrics, link_handshakes_failed_total, 1);
     link_down(l);
     return;
   }
@@ -474,7 +475,8 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, const struct
   warm_init(l);
   list_push_tail(&w->links, &l->node);
   struct tls_server *server = certs_current(w->relay->certs);
-  handshake_start(&l->handshake, w, fd, source, hello, server, &policy, link_shaken);
+  METRIC_ADD(&w->metrics, link_handshakes_started_total, 1);
+  handshake_start(&l->handshake, w, fd, source, hello, server, &policy, &w->metrics.link_handshakes_now, link_shaken);
   tls_server_unref(server);
 }
 

@@ -10,15 +10,20 @@
   X(connections_accepted_total, counter, "Connections accepted on the public port and on raw ports") \
   X(connections_unknown_total, counter, "Connections closed because their first byte was no known protocol") \
   X(connections_paused_total, counter, "Times a listener paused for want of descriptors or memory") \
-  X(handshakes_started_total, counter, "Visitor handshakes begun") \
+  X(client_hellos_total, counter, "ClientHellos begun, of visitors, control links and strangers") \
+  X(client_hellos_failed_total, counter, "ClientHellos that were malformed or did not arrive") \
+  X(handshakes_started_total, counter, "Visitor handshakes begun: the ClientHello names a tunnel") \
   X(handshakes_handed_off_total, counter, "Visitor handshakes handed off in TLS 1.3") \
   X(handshakes_terminated_total, counter, "Visitor handshakes terminated here and re-sealed (TLS 1.2)") \
-  X(handshakes_unknown_name_total, counter, "Visitors refused with unrecognized_name") \
+  X(handshakes_unknown_name_total, counter, "ClientHellos refused with unrecognized_name") \
   X(handshakes_no_alpn_total, counter, "Visitors refused with no_application_protocol") \
   X(handshakes_failed_total, counter, "Visitor handshakes that failed otherwise") \
   X(handshakes_timeout_total, counter, "Visitor handshakes that met their deadline") \
   X(handshakes_over_cap_total, counter, "Connections refused by the cap per source") \
   X(handshakes_now, gauge, "Visitor handshakes going on") \
+  X(link_handshakes_started_total, counter, "Control link handshakes begun") \
+  X(link_handshakes_failed_total, counter, "Control link handshakes that failed") \
+  X(link_handshakes_now, gauge, "Control link handshakes going on") \
   X(visitors_waiting_now, gauge, "Visitors waiting for a data connection") \
   X(visitors_wait_timeout_total, counter, "Visitors that waited for a data connection in vain") \
   X(streams_total, counter, "Streams opened towards agents") \
@@ -30,10 +35,10 @@
   X(tunnels_now, gauge, "Tunnels open") \
   X(tunnels_total, counter, "Tunnels opened") \
   X(data_connections_total, counter, "Data connections accepted") \
-  X(data_connections_refused_total, counter, "Data connections refused: unknown link, bad MAC or number used") \
+  X(data_connections_refused_total, counter, "Data connections refused: unknown link, wrong or used preface, or too many") \
   X(data_connections_warm_now, gauge, "Data connections waiting for a visitor") \
-  X(bytes_to_visitors_total, counter, "Bytes sent to visitors") \
-  X(bytes_from_visitors_total, counter, "Bytes received from visitors") \
+  X(bytes_to_visitors_total, counter, "Bytes of streams sent to visitors: ciphertext of TLS 1.3, else plaintext") \
+  X(bytes_from_visitors_total, counter, "Bytes of streams received from visitors: likewise") \
   X(pipes_now, gauge, "Pipes in use or pooled") \
   X(buffers_now, gauge, "Stream buffers in use or pooled")
 

@@ -282,8 +282,9 @@ static int relay_snapshot(void *user, struct status *s) {
   for (unsigned i = 0; i < r->workers_n; i++) {
     const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
     metrics_add(&s->sum, &r->workers[i].metrics);
-    s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED);
-    s->sum.buffers_now += __atomic_load_n(&p->buffers, __ATOMIC_RELAXED);
+    s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) + __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
+    s->sum.buffers_now +=
+        __atomic_load_n(&p->buffers, __ATOMIC_RELAXED) + __atomic_load_n(&p->buffers_pooled, __ATOMIC_RELAXED);
   }
   struct tls_server *server = certs_current(r->certs);
   s->certificate_expires_s = tls_server_not_after(server);

@@ -202,7 +202,8 @@ static void visitor_ask(struct visitor *v) {
 }
 
 static void count_failure(struct visitor *v) {
-  if (v->handshake.alpn_refused) METRIC_ADD(&v->worker->metrics, handshakes_no_alpn_total, 1);
+  if (v->handshake.late) METRIC_ADD(&v->worker->metrics, handshakes_timeout_total, 1);
+  else if (v->handshake.alpn_refused) METRIC_ADD(&v->worker->metrics, handshakes_no_alpn_total, 1);
   else METRIC_ADD(&v->worker->metrics, handshakes_failed_total, 1);
 }
 
@@ -275,7 +276,8 @@ void visitor_accept(struct worker *w, int fd, const struct addr *peer, const str
   struct tls_server *server = visitor_server(w, t);
   struct tls_server_policy policy = {.host = hello->sni, .alpn = t->alpn, .alpn_n = t->alpn_n};
   warm_hint(w, t);
-  handshake_start(&v->handshake, w, fd, source, hello, server, &policy, visitor_shaken);
+  METRIC_ADD(&w->metrics, handshakes_started_total, 1);
+  handshake_start(&v->handshake, w, fd, source, hello, server, &policy, &w->metrics.handshakes_now, visitor_shaken);
   tls_server_unref(server);
 }
 

@@ -74,11 +74,11 @@ def test_sigterm_lets_a_handshake_finish(relay, agent, app, visitor):
 @pytest.mark.relay_options("--drain", "600s")
 def test_sigterm_lets_a_client_hello_of_which_a_part_is_there_arrive(relay, agent, app):
     running = agent(app(echo))
-    before = relay.metric("handshakes_started_total")
+    before = relay.metric("client_hellos_total")
     message = hello.records(hello.client_hello(running.host))
     with socket.create_connection(relay.address, DEADLINE_S) as v:
         v.sendall(message[:50])
-        while relay.metric("handshakes_started_total") == before:
+        while relay.metric("client_hellos_total") == before:
             assert not select.select([v], [], [], 0.01)[0]
         relay.process.kill(signal.SIGTERM)
         relay.process.err.wait(lambda line: " draining " in line)

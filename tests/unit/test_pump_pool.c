@@ -63,8 +63,39 @@ static void each_of_many_pools_has_one_pipe(void **state) {
   for (size_t i = 0; i < ARRAY_LEN(pools); i++) pump_pool_free(pools[i]);
 }
 
+static void what_is_lent_and_what_is_kept_is_counted_each_by_itself(void **state) {
+  (void)state;
+  struct pipe_pair *pipes[3];
+  struct pump_pool *pool = pool_new();
+  const struct pump_stats *s = pump_pool_stats(pool);
+  for (size_t i = 0; i < ARRAY_LEN(pipes); i++) pipes[i] = pool_pipe_take(pool);
+  struct buffer *full = pool_buffer_take(pool), *fitting = pool_buffer_take_fitting(pool, 100);
+  assert_int_equal(s->pipes, 3);
+  assert_int_equal(s->pipes_pooled, 0);
+  assert_int_equal(s->buffers, 2);
+  assert_int_equal(s->buffers_pooled, 0);
+  pool_pipe_return(pool, pipes[0]);
+  pool_pipe_return(pool, pipes[1]);
+  pool_pipe_discard(pool, pipes[2]);
+  pool_buffer_return(pool, full);
+  pool_buffer_return(pool, fitting);           /* of no use to the next */
+  assert_int_equal(s->pipes, 0);
+  assert_int_equal(s->pipes_pooled, 2);
+  assert_int_equal(s->buffers, 0);
+  assert_int_equal(s->buffers_pooled, 1);
+  pipes[0] = pool_pipe_take(pool);
+  full = pool_buffer_take(pool);
+  assert_int_equal(s->pipes + s->pipes_pooled, 2);
+  assert_int_equal(s->buffers, 1);
+  assert_int_equal(s->buffers_pooled, 0);
+  pool_pipe_return(pool, pipes[0]);
+  pool_buffer_return(pool, full);
+  pump_pool_free(pool);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
-  const struct CMUnitTest tests[] = {TEST(the_pools_of_a_process_share_its_pipes), TEST(each_of_many_pools_has_one_pipe)};
+  const struct CMUnitTest tests[] = {TEST(the_pools_of_a_process_share_its_pipes), TEST(what_is_lent_and_what_is_kept_is_counted_each_by_itself),
+                                     TEST(each_of_many_pools_has_one_pipe)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

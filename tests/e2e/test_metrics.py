@@ -1,0 +1,155 @@
+"""Every counter and gauge of /metrics counts what its help says, and nothing besides."""
+import contextlib
+import os
+import re
+import socket
+import ssl
+
+import pytest
+
+from kit import hello
+from kit.app import echo, read_exactly
+from kit.process import DEADLINE_S, wait_until
+
+# What moves by itself: warm data connections come and go, bytes and buffers have tests of their own.
+UNWATCHED = re.compile(r"connections_accepted_total|data_connections_(total|warm_now)|bytes_|pipes_|buffers_|descriptors_|uptime_|build_info")
+
+
+def counts(relay):
+    rows = (line.rsplit(" ", 1) for line in relay.get("/metrics").splitlines() if not line.startswith("#"))
+    return {name.removeprefix("adit_"): float(value) for name, value in rows if not UNWATCHED.match(name.removeprefix("adit_"))}
+
+
+@contextlib.contextmanager
+def counted(relay, **changes):
+    """What happens inside changes these by so much, and no other."""
+    before, after = counts(relay), {}
+    yield
+
+    def changed():
+        after.clear()
+        after.update({name: value - before[name] for name, value in counts(relay).items() if value != before[name]})
+        return after == changes
+    with contextlib.suppress(AssertionError):
+        wait_until(changed, "")
+    assert after == changes
+
+
+def say(relay, data):
+    sock = socket.create_connection(relay.address, DEADLINE_S)
+    sock.sendall(data)
+    return sock
+
+
+def client_hello(host, alpn=()):
+    return hello.records(hello.client_hello(host, alpn=alpn))
+
+
+def test_every_metric_has_a_help_of_its_own(relay):
+    text = relay.get("/metrics")
+    helps = dict(re.findall(r"^# HELP (adit_\w+) (.+)$", text, re.M))
+    assert set(re.findall(r"^(adit_\w+)", text, re.M)) == set(helps)
+    assert len(set(helps.values())) == len(helps)
+    assert all("isitor" in text for name, text in helps.items() if name.startswith("adit_handshakes_") and
+               not name.endswith(("unknown_name_total", "over_cap_total")))
+    assert all("ontrol link" in text for name, text in helps.items() if name.startswith("adit_link"))
+
+
+def test_a_control_link_counts_as_one_and_as_no_visitor(relay, agent, app):
+    with counted(relay, client_hellos_total=1, link_handshakes_started_total=1, links_total=1, links_now=1, tunnels_total=1, tunnels_now=1):
+        running = agent(app(echo))
+    with counted(relay, links_now=-1, tunnels_now=-1):
+        running.process.stop()
+
+
+@pytest.mark.parametrize("version,how", [(ssl.TLSVersion.TLSv1_3, "handed_off"), (ssl.TLSVersion.TLSv1_2, "terminated")], ids=["tls1.3", "tls1.2"])
+def test_a_visitor_counts_once_at_each_step(relay, agent, app, visitor, version, how):
+    running = agent(app(echo))
+    with counted(relay, client_hellos_total=1, handshakes_started_total=1, streams_total=1, streams_now=1, **{f"handshakes_{how}_total": 1}):
+        v = visitor(running, version=version)
+        v.sendall(b"hello")
+        assert read_exactly(v, 5) == b"hello"
+    with counted(relay, **{"streams_now": -1, 'streams_closed_total{reason="clean"}': 1}):
+        v.half_close()
+        assert v.recv(1) == b""
+
+
+def test_a_visitor_of_a_raw_port_makes_no_handshake(relay, agent, app, visitor):
+    running = agent(app(echo), "--unencrypted")
+    with counted(relay, raw_visitors_total=1, streams_total=1, streams_now=1):
+        visitor.raw(running).sendall(b"hello")
+
+
+def test_a_handshake_that_goes_on_is_its_own_kinds(relay, agent, app):
+    running = agent(app(echo))
+    with counted(relay, client_hellos_total=1, handshakes_started_total=1, handshakes_now=1):
+        v = say(relay, client_hello(running.host))
+    with counted(relay, client_hellos_total=1, link_handshakes_started_total=1, link_handshakes_now=1):
+        link = say(relay, client_hello("r1.test", ["adit/1"]))
+    with counted(relay, handshakes_now=-1, handshakes_failed_total=1):
+        v.close()
+    with counted(relay, link_handshakes_now=-1, link_handshakes_failed_total=1):
+        link.close()
+
+
+@pytest.mark.parametrize("host,alpn,changes", [
+    ("nobody.r1.test", [], {"handshakes_unknown_name_total": 1}),
+    ("r1.test", [], {"handshakes_unknown_name_total": 1}),
+    (None, ["adit/1"], {"handshakes_unknown_name_total": 1}),
+    ("THE TUNNEL", ["h2"], {"handshakes_started_total": 1, "handshakes_no_alpn_total": 1})])
+def test_a_refused_client_hello_counts_by_its_reason(relay, agent, app, host, alpn, changes):
+    running = agent(app(echo))
+    with counted(relay, client_hellos_total=1, **changes):
+        hello.answer_to(relay.address, client_hello(running.host if host == "THE TUNNEL" else host, alpn))
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00", b"\x16\x03\x01\x40\x01", b"\x16\x03\x01\x00"],
+                         ids=["no ClientHello", "a record too long", "an end in the middle"])
+def test_a_client_hello_that_is_none_fails_as_such(relay, data):
+    with counted(relay, client_hellos_total=1, client_hellos_failed_total=1):
+        say(relay, data).close()
+
+
+def test_a_handshake_without_an_end_times_out_and_did_not_fail_otherwise(relay, agent, app):
+    running = agent(app(echo))
+    with counted(relay, client_hellos_total=3, handshakes_started_total=1, handshakes_timeout_total=1, link_handshakes_started_total=1,
+                 link_handshakes_failed_total=1, client_hellos_failed_total=1):
+        waiting = [say(relay, data) for data in (client_hello(running.host), client_hello("r1.test", ["adit/1"]), b"\x16")]
+        for sock in waiting:
+            with contextlib.suppress(ConnectionResetError):
+                while sock.recv(65536):
+                    pass
+
+
+def test_what_is_no_protocol_of_ours_is_unknown(relay):
+    for data in (b"GET / HTTP/1.1\r\n\r\n", b"\r\nhello", b"PROPFIND", b"\x80"):
+        with counted(relay, connections_unknown_total=1):
+            hello.answer_to(relay.address, data)
+
+
+def test_a_data_connection_of_nobody_is_refused(relay):
+    for preface in (b"\xadDIT\x01" + os.urandom(40), b"\xad" + os.urandom(44)):
+        with counted(relay, data_connections_refused_total=1):
+            hello.answer_to(relay.address, preface)
+
+
+def open_pipes(pid):
+    links = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            links.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return sum(link.startswith("pipe:") for link in links)
+
+
+def test_pipes_and_buffers_that_are_kept_for_the_next_stream_count_too(start_relay, agent, app, visitor):
+    relay = start_relay(pump="splice", options=["--workers", "1"])
+    running = agent(app(echo), relay=relay)
+    pipes = open_pipes(relay.process.pid)
+    for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):   # spliced, and copied through the record layer
+        v = visitor(running, version=version)
+        v.sendall(b"x" * 100_000)
+        assert read_exactly(v, 100_000) == b"x" * 100_000
+        v.close()
+    wait_until(lambda: relay.metric("streams_now") == 0, "streams stay")
+    assert relay.metric("pipes_now") == open_pipes(relay.process.pid) - pipes > 0
+    assert relay.metric("buffers_now") > 0
