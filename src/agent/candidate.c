@@ -21,6 +21,7 @@ struct candidate {
   struct dial *dial;
   struct tls_conn *tls;
   int fd;
+  bool answered;                   /* some byte of the relay's has come */
   struct addr address;
   struct loop_io io;
   struct loop_timer deadline;
@@ -86,7 +87,12 @@ static bool candidate_flush(struct candidate *k) {
 
 static void candidate_closed(struct candidate *k) {
   struct err e = {0};
-  err_set(&e, ERR_CLOSED, "the connection was closed during the handshake (is that address a relay?)");
+  if (k->answered)
+    err_set(&e, ERR_CLOSED, "the connection was closed during the handshake (is that address a relay?)");
+  else
+    err_set(&e, ERR_CLOSED,
+            "the connection was closed before TLS was answered (is that address a relay? if a load balancer stands before it, "
+            "its PROXY header and the relay's --accept-proxy must go together)");
   candidate_fail(k, &e);
 }
 
@@ -124,6 +130,7 @@ static void candidate_ready(struct loop_io *io, uint32_t events) {
       candidate_closed(k);
       return;
     }
+    k->answered = true;
     if (!candidate_step(k, bytes, (size_t)n)) return;
   }
 }

@@ -203,7 +203,8 @@ static void warm_warn(struct link *l, const char *why) {
   addr_format(&l->address, relay, sizeof relay);
   client_event(l->client, ADIT_EVENT_WARNING, NULL, ADIT_EUNREACHABLE, "data_connections",
                "data connections to %s do not get through, though the control link does: %s (a firewall or proxy "
-               "between here and the relay lets only TLS out: allow plain TCP to that address)",
+               "between here and the relay lets only TLS out: allow plain TCP to that address; or the router in front of the "
+               "relay goes by TLS names: have it pass to the relay what has none)",
                relay, why);
 }
 

@@ -13,8 +13,8 @@
 #include "tls/client_hello.h"
 #include "wire/proxy.h"
 
-enum { DOOR_MAGIC = 0x646f6f72, TLS_FIRST_BYTE = 0x16, DOOR_CHUNK_BYTES = 2048 };
-enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO };
+enum { DOOR_MAGIC = 0x646f6f72, TLS_FIRST_BYTE = 0x16, STRANGE_BYTES = 6 /* "PROXY " */, DOOR_CHUNK_BYTES = 2048 };
+enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO, DOOR_STRANGE };
 
 struct door {
   unsigned magic;
@@ -120,6 +120,8 @@ static bool door_read_proxy(struct door *d) {
   struct proxy_header h;
   int want = proxy_read(d->u.proxy, d->got, &h);
   if (want < 0 || (size_t)want > sizeof d->u.proxy) {
+    METRIC_ADD(&d->worker->metrics, proxy_headers_missing_total, 1);
+    warning_proxy_missing(&d->worker->relay->warnings, &d->peer);
     door_drop(d);
     return false;
   }
@@ -159,9 +161,10 @@ static bool door_read_first(struct door *d) {
   }
   uint8_t alert;
   if (first[0] != TLS_FIRST_BYTE) {
-    METRIC_ADD(&d->worker->metrics, connections_unknown_total, 1);
-    door_drop(d);
-    return false;
+    memcpy(d->u.proxy, first, (size_t)n);
+    d->got = (size_t)n;
+    d->state = DOOR_STRANGE;
+    return true;
   }
   d->state = DOOR_HELLO;
   (void)__atomic_add_fetch(&d->worker->visitors_n, 1, __ATOMIC_RELAXED);
@@ -173,6 +176,26 @@ static bool door_read_first(struct door *d) {
     return false;
   }
   return true;
+}
+
+/* Nobody whom we serve. A PROXY header tells of an operator who has it sent and forgot to have it expected. */
+static bool door_read_strange(struct door *d) {
+  struct proxy_header h;
+  bool like_proxy = proxy_read(d->u.proxy, d->got, &h) >= 0;
+  if (like_proxy && d->got < STRANGE_BYTES) {
+    ssize_t n;
+    if (!door_recv(d, d->u.proxy + d->got, STRANGE_BYTES - d->got, &n)) return false;
+    d->got += (size_t)n;
+    return true;
+  }
+  if (like_proxy) {
+    METRIC_ADD(&d->worker->metrics, proxy_headers_unexpected_total, 1);
+    warning_proxy_unexpected(&d->worker->relay->warnings, &d->peer);
+  } else {
+    METRIC_ADD(&d->worker->metrics, connections_unknown_total, 1);
+  }
+  door_drop(d);
+  return false;
 }
 
 static bool door_read_preface(struct door *d) {
@@ -211,7 +234,8 @@ static void door_ready(struct loop_io *io, uint32_t events) {
   static bool (*const read_state[])(struct door *) = {[DOOR_PROXY] = door_read_proxy,
                                                       [DOOR_FIRST] = door_read_first,
                                                       [DOOR_PREFACE] = door_read_preface,
-                                                      [DOOR_HELLO] = door_read_hello};
+                                                      [DOOR_HELLO] = door_read_hello,
+                                                      [DOOR_STRANGE] = door_read_strange};
   struct door *d = CONTAINER_OF(io, struct door, io);
   (void)events;
   CHECK_MAGIC(d, DOOR_MAGIC);

@@ -10,6 +10,8 @@
   X(connections_accepted_total, counter, "Connections accepted on the public port and on raw ports") \
   X(connections_unknown_total, counter, "Connections closed because their first byte was no known protocol") \
   X(connections_paused_total, counter, "Times a listener paused for want of descriptors or memory") \
+  X(proxy_headers_unexpected_total, counter, "Connections closed for a PROXY header from a peer that is not in --accept-proxy") \
+  X(proxy_headers_missing_total, counter, "Connections closed as a peer in --accept-proxy sent no PROXY header, or a malformed one") \
   X(client_hellos_total, counter, "ClientHellos begun, of visitors, control links and strangers") \
   X(client_hellos_failed_total, counter, "ClientHellos that were malformed or did not arrive") \
   X(handshakes_started_total, counter, "Visitor handshakes begun: the ClientHello names a tunnel") \

@@ -25,3 +25,22 @@ void warning_shortage(void *warnings, int error) {
   log_event(LOG_WARN, "shortage", "error", strerror_r(error, reason, sizeof reason), "descriptors_max",
             LOG_U64(limit.rlim_cur), "left_out", LOG_U64(left_out), "what_to_do", shortage_remedy(error), NULL);
 }
+
+static void warn_of_proxy(struct seldom *s, const char *event, const struct addr *peer, const char *what_to_do) {
+  char from[64];
+  uint64_t left_out;
+  if (!due(s, &left_out)) return;
+  addr_format_ip(peer, from, sizeof from);
+  log_event(LOG_WARN, event, "from", from, "left_out", LOG_U64(left_out), "what_to_do", what_to_do, NULL);
+}
+
+void warning_proxy_unexpected(struct warnings *w, const struct addr *peer) {
+  warn_of_proxy(&w->proxy_unexpected, "proxy_header_unexpected", peer,
+                "if that is your load balancer, name its address in --accept-proxy, or have it send no PROXY header");
+}
+
+void warning_proxy_missing(struct warnings *w, const struct addr *peer) {
+  warn_of_proxy(&w->proxy_missing, "proxy_header_missing", peer,
+                "have that load balancer send a PROXY header (nginx: proxy_protocol on; HAProxy: send-proxy-v2), or take "
+                "its address out of --accept-proxy");
+}

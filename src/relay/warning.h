@@ -3,13 +3,17 @@
 #ifndef RELAY_WARNING_H
 #define RELAY_WARNING_H
 
+#include "base/addr.h"
 #include "base/seldom.h"
 
 struct warnings {                  /* all zero at first; every thread may use it */
-  struct seldom shortage;
+  struct seldom shortage, proxy_unexpected, proxy_missing;
 };
 
 /* Descriptors, or memory for them, have run out: a listener for shortage_listen. */
 void warning_shortage(void *warnings, int error);
+/* A peer sent a PROXY header that it is not expected to send; or none, or a malformed one, where one is expected. */
+void warning_proxy_unexpected(struct warnings *w, const struct addr *peer);
+void warning_proxy_missing(struct warnings *w, const struct addr *peer);
 
 #endif

@@ -98,6 +98,45 @@ class TestAcceptProxy:
             visitor(tunnel, source="127.0.0.2", first=self.V1.replace(b"192.0.2.7", b"192.0.2.9"))
 
 
+def proxy_warnings(relay):
+    return [line for line in relay.process.err.lines if " warn proxy_header_" in line]
+
+
+@pytest.mark.parametrize("header", [TestAcceptProxy.V1, TestAcceptProxy.V2], ids=["v1", "v2"])
+@pytest.mark.parametrize("piece", [1, 1000], ids=["in bytes", "at once"])
+def test_a_header_that_nobody_expects_is_told_to_the_operator_once(relay, header, piece):
+    for n in range(1, 4):
+        with socket.create_connection(relay.address, DEADLINE_S) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for i in range(0, min(len(header), 6), piece):
+                sock.sendall(header[i:i + piece])
+            assert how_it_ends(sock) in ("reset", "clean")
+        assert relay.metric("proxy_headers_unexpected_total") == n and relay.metric("connections_unknown_total") == 0
+    relay.process.err.wait(lambda line: " warn proxy_header_unexpected " in line)
+    line, = proxy_warnings(relay)
+    assert "from=127.0.0.1 " in line and "--accept-proxy" in line, line
+
+
+@pytest.mark.relay_options("--accept-proxy", "127.0.0.2/32")
+@pytest.mark.parametrize("first", [hello.records(hello.client_hello("r1.test")), b"PROXY UDP4 is not known\r\n", TestAcceptProxy.V2[:14] + b"\xff\xff",
+                                   b"\xadDIT\x01" + bytes(40)], ids=["TLS", "bad v1", "bad v2", "data connection"])
+def test_a_header_that_does_not_come_is_told_to_the_operator_once(relay, first):
+    for n in range(1, 4):
+        with socket.create_connection(relay.address, DEADLINE_S, source_address=("127.0.0.2", 0)) as sock:
+            sock.sendall(first)
+            assert how_it_ends(sock) in ("reset", "clean")
+        assert relay.metric("proxy_headers_missing_total") == n
+    relay.process.err.wait(lambda line: " warn proxy_header_missing " in line)
+    line, = proxy_warnings(relay)
+    assert "from=127.0.0.2 " in line and "--accept-proxy" in line and "proxy_protocol on" in line, line
+
+
+@pytest.mark.relay_options("--accept-proxy", "127.0.0.1/32")
+def test_an_agent_without_the_header_that_its_relay_expects_guesses_so(relay, agent, app):
+    text = agent(app(echo), wait=False).events.wait("closed")["text"]
+    assert "PROXY header" in text and "--accept-proxy" in text and len(text) < 400, text
+
+
 def test_several_apps_in_one_agent_have_an_address_each(relay, agent, app, visitor):
     apps = [app(lambda c, i=i: c.sendall(b"app %d" % i)) for i in range(5)]
     running = agent(apps, "--unencrypted")
