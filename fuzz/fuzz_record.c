@@ -22,11 +22,9 @@ static void read_all(struct world *w, size_t len) {
   for (size_t at = 0; at < len;) {
     size_t consumed, n;
     uint8_t *plain;
-    size_t want = sealed_want(w->buf + at, len - at);
-    ASSERT(want >= RECORD_HEADER_BYTES && want <= RECORD_HEADER_BYTES + RECORD_CIPHER_MAX);
     enum sealed_result r = sealed_read(w->ours, w->buf + at, len - at, &consumed, &plain, &n);
     ASSERT(consumed <= len - at);
-    if (r == SEALED_DATA) ASSERT(n > 0 && plain >= w->buf + at && plain + n <= w->buf + at + consumed);
+    if (r == SEALED_DATA) ASSERT(n > 0 && n <= sealed_fragment_max(w->ours) && plain >= w->buf + at && plain + n <= w->buf + at + consumed);
     if (r != SEALED_DATA && r != SEALED_NOTHING) {
       ASSERT(r != SEALED_FAILED || sealed_owes(w->ours) || sealed_write_ended(w->ours));
       return;
@@ -73,8 +71,10 @@ static void step(struct world *w, struct reader *r) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const uint8_t secret[TLS_SECRET_MAX_BYTES] = "a secret that both sides of the fuzzer know...";
   struct reader r = reader_of(data, size);
-  const struct tls_suite *suite = tls_suite_find((uint16_t)(0x1301 + read_u8(&r) % 3));
-  const struct sealed_params p = {.suite = suite, .read_secret = secret, .write_secret = secret};
+  uint8_t first = read_u8(&r);
+  const struct tls_suite *suite = tls_suite_find((uint16_t)(0x1301 + first % 3));
+  const struct sealed_params p = {
+      .suite = suite, .read_secret = secret, .write_secret = secret, .fragment_max = (size_t)first / 3 * 64};
   struct world w;
   memset(&w, 0, sizeof w);
   w.ours = sealed_new(&p);

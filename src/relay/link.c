@@ -98,7 +98,7 @@ static int link_seal_owed(struct link *l) {
 
 static int link_seal(struct link *l, const uint8_t *p, size_t n) {
   while (n > 0) {
-    size_t part = size_min(n, RECORD_PLAIN_MAX);
+    size_t part = size_min(n, sealed_fragment_max(l->sealed));
     if (link_seal_owed(l) != 0) return ERR_LIMIT;
     uint8_t *record = buf_reserve(&l->out, part + RECORD_OVERHEAD_BYTES);
     if (record == NULL) return ERR_LIMIT;
@@ -319,7 +319,7 @@ static bool link_record(struct link *l) {
 }
 
 static void link_receive(struct link *l) {
-  size_t room = size_max(sealed_want(buf_data(&l->in), l->in.len), RECORD_CIPHER_MAX + RECORD_HEADER_BYTES) - l->in.len;
+  size_t room = RECORD_HEADER_BYTES + RECORD_CIPHER_MAX - l->in.len;
   uint8_t *to = buf_reserve(&l->in, room);
   if (to == NULL) {
     link_down(l);

@@ -80,11 +80,11 @@ static enum sealed_result read_alert(struct sealed *s, const uint8_t *p, size_t 
   return SEALED_PEER_ALERT;
 }
 
-/* A header that no legal record has; told before its body is waited for. */
-static uint8_t header_alert(const uint8_t *header) {
+/* A header that no legal record has; told before its body is waited for. RFC 8446 5.4: the limit, also a reduced one, is on the
+   whole inner plaintext with its type and padding; and a tag is all that protection adds. */
+static uint8_t header_alert(const struct sealed *s, const uint8_t *header) {
   if (header[0] != RECORD_APPLICATION_DATA) return ALERT_UNEXPECTED_MESSAGE;
-  size_t body = record_length(header, RECORD_HEADER_BYTES) - RECORD_HEADER_BYTES;
-  if (body > RECORD_CIPHER_MAX) return ALERT_RECORD_OVERFLOW;
+  if (record_length(header, RECORD_HEADER_BYTES) > s->fragment_max + RECORD_OVERHEAD_BYTES) return ALERT_RECORD_OVERFLOW;
   return 0;
 }
 
@@ -97,7 +97,7 @@ enum sealed_result sealed_read(struct sealed *s, uint8_t *buf, size_t len, size_
   if (s->read_state == READ_RESET) return SEALED_PEER_ALERT;
   if (s->read_state == READ_FAILED) return SEALED_FAILED;
   if (len < RECORD_HEADER_BYTES) return SEALED_MORE;
-  uint8_t alert = header_alert(buf);
+  uint8_t alert = header_alert(s, buf);
   if (alert != 0) return fail_read(s, alert);
   size_t full = record_length(buf, len);
   if (len < full) return SEALED_MORE;
@@ -118,12 +118,6 @@ enum sealed_result sealed_read(struct sealed *s, uint8_t *buf, size_t len, size_
     case RECORD_CHANGE_CIPHER_SPEC: break;
   }
   return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
-}
-
-size_t sealed_want(const uint8_t *buf, size_t len) {
-  /* For an illegal header its own length: nobody shall wait for, or make room for, a body that sealed_read refuses. */
-  if (len < RECORD_HEADER_BYTES || header_alert(buf) != 0) return RECORD_HEADER_BYTES;
-  return record_length(buf, len);
 }
 
 static bool owes_update(const struct sealed *s) {

@@ -12,13 +12,13 @@ struct sealed_params {
   const struct tls_suite *suite;
   const uint8_t *read_secret, *write_secret;   /* copied */
   uint64_t read_sequence, write_sequence;
-  size_t fragment_max;             /* most plaintext bytes in one record that we write; 0: RECORD_PLAIN_MAX */
+  size_t fragment_max;             /* most plaintext bytes in one record, either way; 0: RECORD_PLAIN_MAX */
 };
 struct sealed *sealed_new(const struct sealed_params *p) MUST_USE;   /* NULL when out of memory */
 void sealed_free(struct sealed *s);              /* wipes; NULL is fine */
 
 enum sealed_result {
-  SEALED_MORE,                     /* no full record there: needs sealed_want() bytes in all */
+  SEALED_MORE,                     /* no full record there */
   SEALED_DATA,                     /* plain, n: application data inside buf (n > 0) */
   SEALED_NOTHING,                  /* a record without data was consumed (KeyUpdate, empty data): call again */
   SEALED_EOF,                      /* close_notify: the peer's direction has ended cleanly; nothing after it is read */
@@ -27,8 +27,6 @@ enum sealed_result {
 };
 /* Consumes at most one record from buf[0..len), in place; *consumed is how much. */
 enum sealed_result sealed_read(struct sealed *s, uint8_t *buf, size_t len, size_t *consumed, uint8_t **plain, size_t *n);
-/* Total length of the record that begins at buf, RECORD_HEADER_BYTES when not even its header is there. */
-size_t sealed_want(const uint8_t *buf, size_t len);
 
 /* Whether a record is owed before more data may be written: an answer to KeyUpdate (coalesced), our own KeyUpdate, an alert. */
 bool sealed_owes(const struct sealed *s);

@@ -49,7 +49,7 @@ static enum tls_status serve_handshake(struct tls_conn *t, int fd) {
   return status;
 }
 
-static void start_tls12(struct tls_fixture *f) {
+static void start_tls12(struct tls_fixture *f, uint8_t fragment_code) {
   struct rig *r = f->base.rig;
   const struct tls_server_policy policy = {.host = host};
   struct err e = {0};
@@ -63,6 +63,7 @@ static void start_tls12(struct tls_fixture *f) {
   f->visitor = SSL_new(f->ctx);
   SSL_set_tlsext_host_name(f->visitor, (char *)(uintptr_t)host);
   SSL_set_fd(f->visitor, r->visitor);
+  assert_int_equal(SSL_set_tlsext_max_fragment_length(f->visitor, fragment_code), 1);
   SSL_set_connect_state(f->visitor);
   enum tls_status status = TLS_GOING_ON;
   RIG_UNTIL(r, ({
@@ -75,21 +76,26 @@ static void start_tls12(struct tls_fixture *f) {
   rig_start(r, &params);
 }
 
-static int tls_set_up(void **state) {
+static int tls_set_up_limited(void **state, uint8_t fragment_code) {
   struct tls_fixture *f = calloc(1, sizeof(*f));
   f->base.rig = rig_new(PUMP_SPLICE);
   f->base.far.sealed = make_sealed(true, 0);
-  start_tls12(f);
+  start_tls12(f, fragment_code);
   *state = f;
   return 0;
 }
 
-static int tls_set_up_accepted(void **state) {
-  int r = tls_set_up(state);
+static int tls_set_up(void **state) { return tls_set_up_limited(state, TLSEXT_max_fragment_length_DISABLED); }
+static int tls_set_up_for_512(void **state) { return tls_set_up_limited(state, TLSEXT_max_fragment_length_512); }
+
+static int accept_visitor(void **state) {
   struct tls_fixture *f = *state;
   rig_send_text(f->base.rig->agent, "accept");
-  return r;
+  return 0;
 }
+
+static int tls_set_up_accepted(void **state) { return tls_set_up(state) || accept_visitor(state); }
+static int tls_set_up_for_512_accepted(void **state) { return tls_set_up_for_512(state) || accept_visitor(state); }
 
 static int tls_tear_down(void **state) {
   struct tls_fixture *f = *state;
@@ -241,23 +247,51 @@ static struct aead *visitor_key(SSL *ssl, uint8_t salt[4]) {
   return aead_new(long_key ? AEAD_AES_256_GCM : AEAD_AES_128_GCM, block, true);
 }
 
-/* A handshake message that begins like a ClientHello: OpenSSL answers each with a warning and goes on. */
-static void put_renegotiation(struct aead *key, const uint8_t salt[4], uint8_t sequence, uint8_t record[5 + 8 + 4 + 16]) {
-  uint8_t nonce[12] = {salt[0], salt[1], salt[2], salt[3], [11] = sequence};
-  uint8_t ad[13] = {[7] = sequence, RECORD_HANDSHAKE, 3, 3, 0, 4}, hello[4] = {1};
-  const uint8_t header[5] = {RECORD_HANDSHAKE, 3, 3, 0, 8 + 4 + 16};
+enum { TLS12_OVERHEAD_BYTES = 5 + 8 + 16 };
+
+/* The content stands at record + 13. */
+static void put_record(struct aead *key, const uint8_t salt[4], uint8_t sequence, enum record_type type, uint8_t *record, size_t n) {
+  uint8_t nonce[12] = {salt[0], salt[1], salt[2], salt[3], [11] = sequence}, high = (uint8_t)(n >> 8);
+  uint8_t ad[13] = {[7] = sequence, (uint8_t)type, 3, 3, high, (uint8_t)n}, *content = record + 13;
+  const uint8_t header[5] = {(uint8_t)type, 3, 3, (uint8_t)((n + 24) >> 8), (uint8_t)(n + 24)};
   memcpy(record, header, 5);
   memcpy(record + 5, nonce + 4, 8);
-  assert_int_equal(aead_seal(key, nonce, ad, sizeof(ad), hello, 4, record + 13, record + 17), 0);
+  assert_int_equal(aead_seal(key, nonce, ad, sizeof(ad), content, n, content, content + n), 0);
+}
+
+static void visitor_send_record(struct tls_fixture *f, struct aead *key, const uint8_t salt[4], uint8_t sequence, size_t n) {
+  uint8_t record[TLS12_OVERHEAD_BYTES + 1024];
+  for (size_t i = 0; i < n; i++) record[13 + i] = rig_byte(f->base.far.got + i);
+  put_record(key, salt, sequence, RECORD_APPLICATION_DATA, record, n);
+  assert_int_equal(send(f->base.rig->visitor, record, n + TLS12_OVERHEAD_BYTES, MSG_NOSIGNAL), (ssize_t)(n + TLS12_OVERHEAD_BYTES));
+}
+
+static void a_record_beyond_the_fragment_limit_is_a_record_overflow(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  uint8_t salt[4];
+  size_t got = 0;
+  struct aead *key = visitor_key(f->visitor, salt);
+  visitor_send_record(f, key, salt, 1, 512);
+  RIG_UNTIL(r, (far_read(&f->base, SIZE_MAX), f->base.far.got == 512));
+  visitor_send_record(f, key, salt, 2, 513);
+  aead_free(key);
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SSL);
+  assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_AD_REASON_OFFSET + SSL_AD_RECORD_OVERFLOW);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_PROTOCOL);
+  assert_int_equal(f->base.far.got, 512);
 }
 
 /* Else a visitor that does not read would make the answers pile up in our memory. */
 static void a_visitor_that_keeps_asking_to_renegotiate_is_ended_by_an_alert(void **state) {
   struct tls_fixture *f = *state;
-  uint8_t salt[4], record[5 + 8 + 4 + 16];
+  static const uint8_t hello[4] = {1};   /* OpenSSL answers what begins so with a warning and goes on */
+  uint8_t salt[4], record[TLS12_OVERHEAD_BYTES + sizeof(hello)];
   struct aead *key = visitor_key(f->visitor, salt);
   for (uint8_t sequence = 1; sequence <= 20; sequence++) {
-    put_renegotiation(key, salt, sequence, record);
+    memcpy(record + 13, hello, sizeof(hello));
+    put_record(key, salt, sequence, RECORD_HANDSHAKE, record, sizeof(hello));
     assert_int_equal(send(f->base.rig->visitor, record, sizeof(record), MSG_NOSIGNAL), sizeof(record));
   }
   aead_free(key);
@@ -313,6 +347,8 @@ int main(void) {
     TEST(fin_without_close_notify_is_a_truncation_and_resets_the_wire),
     TEST(garbage_in_the_stream_is_answered_with_an_alert_and_resets_the_wire),
     TEST(a_visitor_that_keeps_asking_to_renegotiate_is_ended_by_an_alert),
+    cmocka_unit_test_setup_teardown(a_record_beyond_the_fragment_limit_is_a_record_overflow, tls_set_up_for_512_accepted,
+                                    tls_tear_down),
     TEST(a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert),
     cmocka_unit_test_setup_teardown(what_the_agent_sent_behind_the_prefix_outlives_a_write_that_fails_first, tls_set_up,
                                     tls_tear_down),
