@@ -77,6 +77,16 @@ static void dial_failed(struct dial *d, const struct attempt *a, int code) {
   else err_set(&d->err, why, "%s: %s", text, strerror(code));
 }
 
+static void dial_connected(struct dial *d, struct attempt *a, bool was_reset) {
+  int fd = a->fd;
+  loop_io_del(&a->io);
+  a->fd = -1;
+  d->live--;
+  d->err = (struct err){0};        /* of the others */
+  if (was_reset) err_set(&d->err, ERR_CLOSED, "it was reset at once");
+  dial_finish(d, fd, &a->to);
+}
+
 static void attempt_ready(struct loop_io *io, uint32_t events) {
   (void)events;
   struct attempt *a = CONTAINER_OF(io, struct attempt, io);
@@ -84,15 +94,12 @@ static void attempt_ready(struct loop_io *io, uint32_t events) {
   CHECK_MAGIC(d, DIAL_MAGIC);
   int r = net_connect_result(a->fd);
   if (r == NET_AGAIN) return;
-  if (r == 0 && (r = net_stream_setup(a->fd)) == 0) {
-    int fd = a->fd;
-    loop_io_del(&a->io);
-    a->fd = -1;
-    d->live--;
-    dial_finish(d, fd, &a->to);
+  bool connected = r == 0 || r == NET_RESET;
+  if (connected && net_stream_setup(a->fd) == 0) {
+    dial_connected(d, a, r == NET_RESET);
     return;
   }
-  dial_failed(d, a, r < 0 ? -r : 1);
+  dial_failed(d, a, connected ? errno : -r);
   attempt_end(a);
   dial_try(d);
 }

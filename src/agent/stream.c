@@ -133,6 +133,7 @@ static void stream_connected(void *user, int fd, const struct addr *to, const st
   loop_io_del(&s->io);
   struct pump_params p = {.wire_fd = s->wire_fd,
                           .peer_fd = fd,
+                          .peer_reset = e->code != 0,
                           .sealed = s->sealed,
                           .peer_first = s->proxy,
                           .peer_first_n = s->proxy_n,

@@ -151,14 +151,14 @@ static void warm_connected(void *user, int fd, const struct addr *to, const stru
   CHECK_MAGIC(w, WARM_MAGIC);
   struct link *l = w->link;
   w->dial = NULL;
-  if (fd < 0) {
+  w->fd = fd;
+  if (fd < 0 || e->code != 0) {
     l->data_err = *e;
     warm_free(w);
     warm_redial_later(l);
     return;
   }
   l->redial_ceiling_ms = 0;
-  w->fd = fd;
   w->since_ms = loop_now_ms(l->client->loop);
   uint64_t number;
   w->secrets = secret_alloc(sizeof *w->secrets);

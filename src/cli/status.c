@@ -53,10 +53,9 @@ static int connect_to(const struct addr *to, uint64_t deadline_ms, int *out) {
     if (errno != EINPROGRESS) goto fail;
     errno = ETIMEDOUT;
     if (wait_ready(fd, POLLOUT, deadline_ms) != 0) goto fail;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &n) != 0 || failure != 0) {
-      errno = failure;
-      goto fail;
-    }
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &n) != 0) goto fail;
+    errno = failure;
+    if (failure != 0) goto fail;
   }
   *out = fd;
   return 0;

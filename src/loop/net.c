@@ -98,11 +98,17 @@ int net_connect(const struct addr *a, struct err *e) {
   return code;
 }
 
+/* Whoever answers and resets at once may do so before we look. A connection that stood is reset with ECONNRESET, or EPIPE when
+   its end had come already; one that never stood fails with another error (tcp_reset in the kernel). */
+static bool is_of_connected(int error) { return error == ECONNRESET || error == EPIPE; }
+
 int net_connect_result(int fd) {
   struct addr local, peer;
-  int error = net_socket_error(fd);
-  if (error != 0) return -error;
-  if (net_peer(fd, &peer) != 0) return NET_AGAIN;
+  if (net_peer(fd, &peer) != 0) {
+    int error = net_socket_error(fd);
+    if (error == 0) return NET_AGAIN;
+    return is_of_connected(error) ? NET_RESET : -error;
+  }
   /* The port that the kernel chose for us may be the one that we dial, where nobody listens: then TCP connects the socket
      to itself (a simultaneous open, RFC 9293 3.5), and would give us back what we send. */
   return net_local(fd, &local) == 0 && addr_equal(&local, &peer) ? -ECONNREFUSED : 0;

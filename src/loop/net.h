@@ -8,9 +8,9 @@
 
 #include "base/addr.h"
 
-enum {
-  NET_AGAIN = -100,                              /* would block */
-  NET_RESET = -101                               /* the connection failed or was reset */
+enum {                                           /* beyond every -errno, which net_connect_result gives, too */
+  NET_AGAIN = -10000,                            /* would block */
+  NET_RESET = -10001                             /* the connection failed or was reset */
 };
 
 /* fd; v6 sockets are v6-only. ERR_CONFLICT: in use; ERR_AUTH: not permitted; ERR_UNSUPPORTED: this machine lacks the address or its
@@ -23,10 +23,12 @@ int net_listen_share(int fd) MUST_USE;
 int net_accept(int listen_fd, struct addr *peer) MUST_USE;
 /* Starts a connection: fd, or ERR_LIMIT at those four; ends with EPOLLOUT and then net_connect_result. */
 int net_connect(const struct addr *a, struct err *e) MUST_USE;
-int net_connect_result(int fd) MUST_USE;         /* 0, NET_AGAIN or -errno */
+/* 0, NET_AGAIN, or -errno; or NET_RESET: it was connected, and the other end has reset it since. What that had sent before can
+   still be read, but the end behind it looks clean: the error has been taken out. */
+int net_connect_result(int fd) MUST_USE;
 
 /* A stream socket: TCP_NODELAY, keepalive, urgent data in its place among the rest, and SO_LINGER {1,0}, so that death of the
-   process is a reset. */
+   process is a reset. 0, or ERR_IO with errno. */
 int net_stream_setup(int fd) MUST_USE;
 void net_linger_off(int fd);                     /* only when both directions have ended cleanly */
 int net_local(int fd, struct addr *a) MUST_USE;

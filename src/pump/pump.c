@@ -337,6 +337,7 @@ int pump_start(struct pump_pool *pool, const struct pump_params *params, struct 
   p->wire.pump = p->peer.pump = p;
   p->wire.fd = params->wire_fd;
   p->peer.fd = params->peer_fd;
+  p->peer.reset = params->peer_reset;
   p->prefix_want = params->wire_prefix_n;
   if (p->prefix_want > 0) p->accept_by_ms = loop_now_ms(pool->loop) + ACCEPT_DEADLINE_MS;
   p->on_prefix = params->on_prefix;

@@ -53,6 +53,7 @@ const struct pump_stats *pump_pool_stats(const struct pump_pool *p);
 struct pump;
 struct pump_params {
   int wire_fd, peer_fd;
+  bool peer_reset;                 /* that side was reset already, and only what it had sent before is left to deliver */
   struct sealed *sealed;           /* record layer on the wire side; taken; NULL: bytes pass as they are */
   struct tls_conn *tls;            /* established TLS 1.2 on the peer side; taken; NULL: none. Needs sealed. */
   const uint8_t *peer_first;       /* goes to the peer before anything else (PROXY header); copied */

@@ -209,6 +209,24 @@ def test_an_app_that_has_gone_is_a_failure_that_the_visitor_sees(relay, agent, a
     assert f":{a.port}: it refused" in tunnel.events.wait("warning")["text"], "the user is told which app does not answer"
 
 
+def test_an_app_that_answers_and_resets_at_once_is_heard(relay, agent, app, visit, kind):
+    """However soon the reset comes: often before the agent has looked whether it is connected."""
+    def serve(connection):
+        connection.sendall(b"503 busy")
+        reset(connection)
+    tunnel = agent(app(serve), "--unencrypted")
+    for _ in range(50):
+        assert read_exactly(visit(tunnel), 8) == b"503 busy"
+    assert not tunnel.events.seen("warning")
+
+
+def test_an_app_that_only_resets_was_there(relay, agent, app, visit, kind):
+    tunnel = agent(app(reset), "--unencrypted")
+    for _ in range(20):
+        assert how_it_ends(visit(tunnel)) in (BROKEN if kind == "tls1.2" else ["reset"])
+    assert not tunnel.events.seen("warning")
+
+
 def test_streams_leave_nothing_behind(relay, agent, app, visitor):
     """Descriptors return to where they were, the data connections kept warm aside."""
     a = app(lambda connection: connection.sendall(connection.recv(100)))

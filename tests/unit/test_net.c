@@ -177,6 +177,33 @@ static void a_refused_connection_gives_its_reason(void **state) {
   net_close(fd);
 }
 
+static void what_was_sent_before_a_reset_is_read_although_it_came_before_we_looked(void **state) {
+  (void)state;
+  for (int ended = 0; ended < 2; ended++) {
+    struct addr a, peer;
+    struct err e;
+    char in[8];
+    int listener = listen_on("127.0.0.1:1", &a), fd = net_connect(&a, &e);
+    await(listener, POLLIN);
+    int server = net_accept(listener, &peer);
+    assert_int_equal(net_send(server, "503", 3), 3);
+    if (ended) assert_int_equal(net_shutdown_write(server), 0);
+    net_reset(server);
+    await(fd, POLLERR);
+    assert_int_equal(net_connect_result(fd), NET_RESET);
+    assert_int_equal(net_stream_setup(fd), 0);
+    assert_int_equal(net_recv(fd, in, sizeof in), 3);
+    net_close(fd);
+    net_close(listener);
+  }
+}
+
+static void no_error_of_a_connection_reads_as_would_block_or_reset(void **state) {
+  (void)state;
+  enum { ERRNO_MAX = 4095 };       /* of the kernel */
+  assert_true(NET_AGAIN < -ERRNO_MAX && NET_RESET < -ERRNO_MAX);
+}
+
 /* What happens now and then to those who dial a local port where nobody listens, and most to those who try again and again. */
 static void a_socket_that_met_itself_was_refused(void **state) {
   (void)state;
@@ -339,6 +366,8 @@ int main(void) {
       cmocka_unit_test(closing_a_stream_resets_it_unless_linger_is_off),
       cmocka_unit_test(splice_moves_bytes_through_a_pipe),
       cmocka_unit_test(a_refused_connection_gives_its_reason),
+      cmocka_unit_test(what_was_sent_before_a_reset_is_read_although_it_came_before_we_looked),
+      cmocka_unit_test(no_error_of_a_connection_reads_as_would_block_or_reset),
       cmocka_unit_test(a_socket_that_met_itself_was_refused),
       cmocka_unit_test(a_busy_address_is_a_conflict_with_advice),
       cmocka_unit_test(an_address_of_another_machine_is_refused), cmocka_unit_test(a_shortage_while_listening_is_told_from_a_busy_address),

@@ -150,6 +150,19 @@ static void what_was_sent_before_a_reset_is_delivered_before_it(void **state) {
   assert_int_equal(r->to_peer, got);
 }
 
+static void what_a_side_sent_that_was_reset_before_the_start_is_delivered_and_no_clean_end(void **state) {
+  struct rig *r = *state;
+  struct pump_params params = {.peer_reset = true, .peer_first = (const uint8_t *)"header", .peer_first_n = 6};
+  rig_send_text(r->visitor, "503 busy");
+  rig_reset(&r->visitor);
+  RIG_UNTIL(r, net_socket_error(r->peer_fd) != 0);   /* as a dial does that looks whether it is connected */
+  rig_start(r, &params);
+  rig_expect_text(r, r->agent, "503 busy");
+  rig_expect_end(r, r->agent, -2);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_PEER_RESET);
+}
+
 static void an_answer_in_mid_upload_reaches_the_visitor_before_the_reset(void **state) {
   struct rig *r = *state;
   start_plain(r);
@@ -572,6 +585,7 @@ int main(void) {
     IN_BOTH_MODES(reset_of_the_visitor_resets_the_wire),
     IN_BOTH_MODES(reset_of_the_wire_resets_the_visitor),
     IN_BOTH_MODES(what_was_sent_before_a_reset_is_delivered_before_it),
+    IN_BOTH_MODES(what_a_side_sent_that_was_reset_before_the_start_is_delivered_and_no_clean_end),
     IN_BOTH_MODES(an_answer_in_mid_upload_reaches_the_visitor_before_the_reset),
     IN_BOTH_MODES(a_reset_after_fin_is_no_clean_end),
     IN_BOTH_MODES(an_app_that_closed_fully_resets_a_visitor_that_goes_on),

@@ -1,0 +1,132 @@
+/* Dialling, against listeners of our own on the loopback. */
+#include "cm.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent/dial.h"
+#include "loop/net.h"
+
+enum { DEADLINE_MS = 20000 };
+
+static int refused_option = -1;    /* of IPPROTO_TCP or SOL_SOCKET: fails with EPERM */
+
+/* In the libc's place. */
+int setsockopt(int fd, int level, int name, const void *value, socklen_t n) {
+  if (name == refused_option) {
+    errno = EPERM;
+    return -1;
+  }
+  return (int)syscall(SYS_setsockopt, fd, level, name, value, n);
+}
+
+struct outcome {
+  bool ended;
+  int fd;
+  struct err err;
+};
+
+static void on_end(void *user, int fd, const struct addr *to, const struct err *e) {
+  (void)to;
+  struct outcome *o = user;
+  *o = (struct outcome){.ended = true, .fd = fd, .err = *e};
+}
+
+struct rig {
+  struct loop *loop;
+  struct descriptors descriptors;
+  struct outcome outcome;
+  struct addr at;
+  int listener;
+};
+
+static int set_up(void **state) {
+  struct rig *r = calloc(1, sizeof *r);
+  struct err e = {0};
+  r->loop = loop_new(&e);
+  descriptors_init(&r->descriptors);
+  assert_int_equal(addr_parse("127.0.0.1:1", &r->at, &e), 0);
+  addr_set_port(&r->at, 0);
+  r->listener = net_listen_tcp(&r->at, 16, false, &e);
+  assert_int_equal(net_local(r->listener, &r->at), 0);
+  *state = r;
+  return 0;
+}
+
+static int tear_down(void **state) {
+  struct rig *r = *state;
+  refused_option = -1;
+  net_close(r->listener);
+  loop_free(r->loop);
+  descriptors_free(&r->descriptors);
+  free(r);
+  return 0;
+}
+
+static void dial(struct rig *r) {
+  assert_non_null(dial_start(r->loop, &r->descriptors, &r->at, 1, DEADLINE_MS, on_end, &r->outcome));
+}
+
+static int accept_one(const struct rig *r) {
+  struct pollfd p = {.fd = r->listener, .events = POLLIN};
+  struct addr peer;
+  assert_int_equal(poll(&p, 1, DEADLINE_MS), 1);
+  int fd = net_accept(r->listener, &peer);
+  assert_true(fd >= 0);
+  return fd;
+}
+
+static void until_ended(struct rig *r) {
+  while (!r->outcome.ended) (void)loop_turn(r->loop, DEADLINE_MS);
+}
+
+static void one_who_accepts_answers_and_resets_at_once_was_reached(void **state) {
+  struct rig *r = *state;
+  char in[8];
+  dial(r);
+  int app = accept_one(r);
+  assert_int_equal(net_send(app, "busy", 4), 4);
+  net_reset(app);
+  until_ended(r);
+  assert_true(r->outcome.fd >= 0);
+  assert_int_equal(r->outcome.err.code, ERR_CLOSED);
+  assert_int_equal(net_recv(r->outcome.fd, in, sizeof in), 4);
+  descriptors_remove(&r->descriptors, r->outcome.fd);
+  net_close(r->outcome.fd);
+}
+
+static void a_connection_that_stands_brings_no_error(void **state) {
+  struct rig *r = *state;
+  dial(r);
+  int app = accept_one(r);
+  until_ended(r);
+  assert_true(r->outcome.fd >= 0);
+  assert_int_equal(r->outcome.err.code, 0);
+  descriptors_remove(&r->descriptors, r->outcome.fd);
+  net_close(r->outcome.fd);
+  net_close(app);
+}
+
+static void a_socket_that_takes_no_options_is_told_by_its_own_reason(void **state) {
+  struct rig *r = *state;
+  refused_option = SO_OOBINLINE;
+  dial(r);
+  until_ended(r);
+  assert_int_equal(r->outcome.fd, -1);
+  assert_int_equal(r->outcome.err.code, ERR_IO);
+  assert_string_equal(r->outcome.err.text, strerror(EPERM));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(one_who_accepts_answers_and_resets_at_once_was_reached, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_connection_that_stands_brings_no_error, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_socket_that_takes_no_options_is_told_by_its_own_reason, set_up, tear_down),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
