@@ -105,6 +105,7 @@ static int write_private(const char *path, const char *text, struct err *e) {
   if (fd < 0) return err_set_errno(e, "%s", path);
   size_t n = strlen(text);
   int code = 0;
+  errno = ENOSPC;                  /* what a write says that takes a part only */
   if (write(fd, text, n) != (ssize_t)n || fsync(fd) != 0) code = err_set_errno(e, "%s", path);
   if (close(fd) != 0 && code == 0) code = err_set_errno(e, "%s", path);
   if (code == 0 && rename(temporary, path) != 0) code = err_set_errno(e, "%s", path);

@@ -3,6 +3,7 @@
    release by anyone but the present holder is void, and so is the request of one that came before him. */
 #include "relay/keeper.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -286,7 +287,7 @@ int keeper_start(struct relay *r, struct keeper **out, struct err *e) {
   if (k == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   k->relay = r;
   int rc = keeper_make(k, e);
-  if (rc == 0 && pthread_create(&k->thread, NULL, keeper_main, k) != 0)
+  if (rc == 0 && (errno = pthread_create(&k->thread, NULL, keeper_main, k)) != 0)
     rc = err_set_errno(e, "relay: cannot start a thread");
   if (rc != 0) {
     keeper_free(k);

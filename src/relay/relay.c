@@ -60,8 +60,9 @@ static int hold_listen(struct addr *a, int *held, struct err *e) {
   int fd = net_listen_tcp(a, 1, false, e);
   if (fd < 0) return fd;
   if (net_listen_port(fd, &port) != 0 || net_listen_share(fd) != 0) {
+    (void)err_set_errno(e, "relay: cannot settle its address");
     net_close(fd);
-    return err_set_errno(e, "relay: cannot settle its address");
+    return ERR_IO;
   }
   addr_set_port(a, port);
   *held = fd;

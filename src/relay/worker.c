@@ -1,6 +1,7 @@
 /* Workers: their threads, listeners, and what is done to all of a worker's connections at once. */
 #include "relay/worker.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,7 +176,8 @@ int worker_open(struct worker *w, struct relay *r, struct err *e) {
 }
 
 int worker_run(struct worker *w, struct err *e) {
-  if (pthread_create(&w->thread, NULL, worker_main, w) != 0) return err_set_errno(e, "relay: cannot start a thread");
+  errno = pthread_create(&w->thread, NULL, worker_main, w);
+  if (errno != 0) return err_set_errno(e, "relay: cannot start a thread");
   w->running = true;
   return 0;
 }
