@@ -332,7 +332,6 @@ static void client_init(struct adit_client *c, struct setup *setup) {
   list_init(&c->handles);
   list_init(&c->tunnels);
   descriptors_init(&c->descriptors);
-  descriptors_watch_forks(&c->descriptors);
   pthread_mutex_init(&c->lock, NULL);
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);
@@ -363,7 +362,8 @@ int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
   struct adit_client *c = calloc(1, sizeof *c);
   if (c == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   client_init(c, setup);
-  int r = client_check_ca(c->setup.ca_file, e);
+  int r = descriptors_watch_forks(&c->descriptors) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+  if (r == 0) r = client_check_ca(c->setup.ca_file, e);
   if (r == 0) r = client_check_token(&c->setup, e);
   fork_gate_enter();
   if (r == 0 && (c->setup.tokens_n > 0 || c->setup.embedded == NULL)) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);

@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include "agent/fork_gate.h"
+#include "base/once.h"
 #include "base/secret.h"
 
 /* Of descriptors.watched. Locked while the process forks, so that the child finds it whole. */
 static struct list watched = {&watched, &watched};
 static pthread_mutex_t watched_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t watched_once = PTHREAD_ONCE_INIT;
 
 static void fork_begins(void) {
   fork_gate_shut();                /* first: who is inside may want the lock */
@@ -33,18 +33,22 @@ static void fork_ended_in_child(void) {
 }
 
 /* fork() begins with the handlers that were registered last. Secret memory has some, too, which take its lock, and
-   whoever is in the gate may want it: so they are registered before ours, with the first piece of it. Should there be no
-   memory for ours, the child still closes its copies with its first call. */
-static void watch_begin(void) {
-  secret_free(secret_alloc(1), 1);
-  (void)pthread_atfork(fork_begins, fork_ended, fork_ended_in_child);
+   whoever is in the gate may want it: so they are registered before ours, with the first piece of it. */
+static int watch_begin(void) {
+  void *first = secret_alloc(1);
+  if (first == NULL) return ERR_NOMEM;
+  secret_free(first, 1);
+  return pthread_atfork(fork_begins, fork_ended, fork_ended_in_child) == 0 ? 0 : ERR_NOMEM;
 }
 
-void descriptors_watch_forks(struct descriptors *d) {
-  pthread_once(&watched_once, watch_begin);
+int descriptors_watch_forks(struct descriptors *d) {
+  static struct once begun;
+  int r = once_run(&begun, watch_begin);
+  if (r != 0) return r;
   pthread_mutex_lock(&watched_lock);
   list_push_tail(&watched, &d->watched);
   pthread_mutex_unlock(&watched_lock);
+  return 0;
 }
 
 void descriptors_init(struct descriptors *d) {

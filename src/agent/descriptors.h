@@ -6,7 +6,7 @@
 
 #include <stdatomic.h>
 
-#include "base/base.h"
+#include "base/err.h"
 #include "base/list.h"
 
 enum { DESCRIPTOR_CHUNK = 1024, DESCRIPTOR_CHUNKS = 1024 };
@@ -22,8 +22,8 @@ void descriptors_free(struct descriptors *d);
 void descriptors_add(struct descriptors *d, int fd);
 void descriptors_remove(struct descriptors *d, int fd);   /* before the close, where possible; -1 is fine */
 void descriptors_closing(void *descriptors, int fd);      /* the same, for the pool that closes it (pump_pool_on_closing) */
-/* From here on until it is freed, each child that this process forks closes its copies at once. */
-void descriptors_watch_forks(struct descriptors *d);
+/* From here on until it is freed, each child that this process forks closes its copies at once. 0 or ERR_NOMEM. */
+int descriptors_watch_forks(struct descriptors *d) MUST_USE;
 /* In the child: closes those that are still what they were. */
 void descriptors_close_copies(struct descriptors *d);
 

@@ -8,12 +8,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/once.h"
+
 enum { CELL_MIN = 32, CELL_MAX = 4096, CLASSES = 8, SLAB_BYTES = 65536 };
 
 struct cell { struct cell *next; };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct once fork_guarded;
 static struct cell *free_cells[CLASSES];
 
 void wipe(void *p, size_t n) {
@@ -31,7 +33,7 @@ bool equal_ct(const void *a, const void *b, size_t n) {
 
 static void before_fork(void) { pthread_mutex_lock(&lock); }
 static void after_fork(void) { pthread_mutex_unlock(&lock); }
-static void guard_fork(void) { pthread_atfork(before_fork, after_fork, after_fork); }
+static int guard_fork(void) { return pthread_atfork(before_fork, after_fork, after_fork) == 0 ? 0 : ERR_NOMEM; }
 
 static int size_class(size_t size) {
   int c = 0;
@@ -56,8 +58,7 @@ static bool add_slab(int class) {
 }
 
 void *secret_alloc(size_t size) {
-  if (size > CELL_MAX) return NULL;
-  pthread_once(&once, guard_fork);
+  if (size > CELL_MAX || once_run(&fork_guarded, guard_fork) != 0) return NULL;
   int class = size_class(size);
   pthread_mutex_lock(&lock);
   struct cell *cell = NULL;

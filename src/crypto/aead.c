@@ -1,9 +1,9 @@
 /* The AEADs of TLS 1.3. The key schedule is computed once, when the context is made; a record costs one init with its
-   nonce and the passes over its bytes. The ciphers are fetched once, at first use. OpenSSL frees its cipher state with
-   OPENSSL_clear_free, so that freeing the context wipes the key. */
+   nonce and the passes over its bytes. A cipher is fetched at its first use, and again if that failed: the memory that was short
+   then may be there now. OpenSSL frees its cipher state with OPENSSL_clear_free, so that freeing the context wipes the key. */
 #include <limits.h>
 #include <openssl/evp.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/secret.h"
@@ -14,25 +14,29 @@ struct aead {
   bool encrypt;
 };
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static EVP_CIPHER *ciphers[3];
-
-static void fetch_ciphers(void) {
-  ciphers[AEAD_AES_128_GCM] = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
-  ciphers[AEAD_AES_256_GCM] = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-  ciphers[AEAD_CHACHA20_POLY1305] = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
+/* NULL: it cannot be had now. Of two threads that come first, one gives its own back. */
+static const EVP_CIPHER *cipher_of(enum aead_alg a) {
+  static const char *const names[] = {
+    [AEAD_AES_128_GCM] = "AES-128-GCM", [AEAD_AES_256_GCM] = "AES-256-GCM", [AEAD_CHACHA20_POLY1305] = "ChaCha20-Poly1305"};
+  static _Atomic(EVP_CIPHER *) fetched[ARRAY_LEN(names)];
+  EVP_CIPHER *first = atomic_load(&fetched[a]);
+  if (first != NULL) return first;
+  EVP_CIPHER *mine = EVP_CIPHER_fetch(NULL, names[a], NULL);
+  if (mine == NULL || atomic_compare_exchange_strong(&fetched[a], &first, mine)) return mine;
+  EVP_CIPHER_free(mine);
+  return first;
 }
 
 size_t aead_key_bytes(enum aead_alg a) { return a == AEAD_AES_128_GCM ? 16 : 32; }
 
 struct aead *aead_new(enum aead_alg a, const uint8_t *key, bool encrypt) {
-  pthread_once(&once, fetch_ciphers);
-  if (ciphers[a] == NULL) return NULL;
+  const EVP_CIPHER *cipher = cipher_of(a);
+  if (cipher == NULL) return NULL;
   struct aead *aead = malloc(sizeof *aead);
   if (aead == NULL) return NULL;
   aead->encrypt = encrypt;
   aead->ctx = EVP_CIPHER_CTX_new();
-  if (aead->ctx == NULL || EVP_CipherInit_ex2(aead->ctx, ciphers[a], key, NULL, encrypt ? 1 : 0, NULL) != 1) {
+  if (aead->ctx == NULL || EVP_CipherInit_ex2(aead->ctx, cipher, key, NULL, encrypt ? 1 : 0, NULL) != 1) {
     aead_free(aead);
     return NULL;
   }

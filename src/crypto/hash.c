@@ -1,8 +1,8 @@
 /* SHA-256, HMAC and HKDF. HMAC is built here over two digests: OpenSSL's EVP_MAC costs a fetch and several allocations for
-   each call, which is more than the hashing of the short inputs that we have. The digests are fetched once, at first
-   use, so that a process that needs none pays nothing at its start. */
+   each call, which is more than the hashing of the short inputs that we have. A digest is fetched at its first use, so that a
+   process that needs none pays nothing at its start; and again if that failed: the memory that was short then may be there now. */
 #include <openssl/evp.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/secret.h"
@@ -10,17 +10,16 @@
 
 enum { HASH_MAX_BYTES = 48, BLOCK_MAX_BYTES = 128, LABEL_INFO_MAX_BYTES = 2 + 1 + 255 + 1 + 255, INFO_MAX_BYTES = 255 };
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static EVP_MD *digests[2];
-
-static void fetch_digests(void) {
-  digests[HASH_SHA256] = EVP_MD_fetch(NULL, "SHA256", NULL);
-  digests[HASH_SHA384] = EVP_MD_fetch(NULL, "SHA384", NULL);
-}
-
+/* NULL: it cannot be had now. Of two threads that come first, one gives its own back. */
 static const EVP_MD *digest_of(enum hash_alg h) {
-  pthread_once(&once, fetch_digests);
-  return digests[h];
+  static const char *const names[] = {[HASH_SHA256] = "SHA256", [HASH_SHA384] = "SHA384"};
+  static _Atomic(EVP_MD *) fetched[ARRAY_LEN(names)];
+  EVP_MD *first = atomic_load(&fetched[h]);
+  if (first != NULL) return first;
+  EVP_MD *mine = EVP_MD_fetch(NULL, names[h], NULL);
+  if (mine == NULL || atomic_compare_exchange_strong(&fetched[h], &first, mine)) return mine;
+  EVP_MD_free(mine);
+  return first;
 }
 
 size_t hash_bytes(enum hash_alg h) { return h == HASH_SHA256 ? 32 : 48; }
