@@ -15,8 +15,9 @@ enum {
   RECORD_CIPHER_MAX = 16384 + 256,         /* RFC 8446 5.2 */
   RECORD_HEADER_BYTES = 5,
   RECORD_OVERHEAD_BYTES = 5 + 1 + 16,      /* header, inner content type, AEAD tag */
-  CLIENT_HELLO_MAX_BYTES = 32768,
-  CLIENT_HELLO_RECORDS_MAX = 64,
+  CLIENT_HELLO_MAX_BYTES = 32768,          /* with the headers of its records: these, and so their number, are bounded with it */
+  HANDSHAKE_MAX_BYTES = 2 * CLIENT_HELLO_MAX_BYTES + 4096, /* that a client may send: two ClientHellos, and what completes the handshake */
+  HANDSHAKE_READS_PER_TURN_MAX = 64,       /* of one newcomer; a record takes two, however small */
   TLS_SECRET_MAX_BYTES = 48,
   AUTHORITY_RENEW_BEFORE_DAYS = 90,        /* a relay's own authority is replaced when so near its end */
 #ifdef ADIT_SMALL_LIMITS

@@ -239,7 +239,7 @@ static void door_ready(struct loop_io *io, uint32_t events) {
   struct door *d = CONTAINER_OF(io, struct door, io);
   (void)events;
   CHECK_MAGIC(d, DOOR_MAGIC);
-  while (read_state[d->state](d)) {
+  for (int reads = 0; reads < HANDSHAKE_READS_PER_TURN_MAX && read_state[d->state](d); reads++) {
   }
 }
 

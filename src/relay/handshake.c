@@ -104,7 +104,7 @@ static void handshake_ready(struct loop_io *io, uint32_t events) {
   if (events & EPOLLOUT) {
     if (!handshake_advance(h, tls_conn_feed(h->conn, NULL, 0, &e))) return;
   }
-  for (;;) {
+  for (int reads = 0; reads < HANDSHAKE_READS_PER_TURN_MAX; reads++) {
     size_t want = size_min(tls_conn_want(h->conn), sizeof chunk);
     ssize_t n = net_recv(h->fd, chunk, want);
     if (n == NET_AGAIN) return;

@@ -22,7 +22,7 @@ static int refuse(uint8_t *alert, enum tls_alert why) {
 
 void client_hello_init(struct client_hello *ch) {
   memset(ch, 0, sizeof *ch);
-  buf_init(&ch->raw, CLIENT_HELLO_MAX_BYTES + CLIENT_HELLO_RECORDS_MAX * RECORD_HEADER_BYTES);
+  buf_init(&ch->raw, CLIENT_HELLO_MAX_BYTES);
   buf_init(&ch->body, CLIENT_HELLO_MAX_BYTES);
 }
 
@@ -144,8 +144,7 @@ static int begin_record(struct client_hello *ch, uint8_t *alert) {
   size_t length = record_length(h, RECORD_HEADER_BYTES) - RECORD_HEADER_BYTES;
   if (h[0] != RECORD_HANDSHAKE || length == 0) return refuse(alert, ALERT_UNEXPECTED_MESSAGE);
   if (h[1] != 3) return refuse(alert, ALERT_PROTOCOL_VERSION);
-  ch->records++;
-  if (length > RECORD_PLAIN_MAX || ch->records > CLIENT_HELLO_RECORDS_MAX) return refuse(alert, ALERT_RECORD_OVERFLOW);
+  if (length > RECORD_PLAIN_MAX) return refuse(alert, ALERT_RECORD_OVERFLOW);
   ch->record_left = length;
   ch->header_n = 0;
   return 0;

@@ -13,7 +13,6 @@ struct client_hello {
   uint8_t header[5];               /* of the current record, header_n bytes of it */
   size_t header_n;
   size_t record_left;              /* bytes of the current record's body still to come */
-  unsigned records;
   bool complete;
   /* Valid when complete: */
   bool has_sni;

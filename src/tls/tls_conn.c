@@ -35,6 +35,7 @@ struct tls_conn {
   uint64_t tls12_sequence;         /* records written by OpenSSL since its ChangeCipherSpec */
   unsigned renegotiations;         /* that the visitor asked for and OpenSSL refused with a warning */
   uint64_t late_bytes;             /* written by the very call that completed the handshake */
+  size_t fed;                      /* server: in the handshake */
   uint8_t header[RECORD_HEADER_BYTES]; /* of the record that is being fed */
   size_t header_n, body_left;
   char host[HOST_NAME_MAX_CHARS + 1];  /* client: for texts */
@@ -246,10 +247,22 @@ static bool follow_records(struct tls_conn *t, const uint8_t *p, size_t n) {
   return look;
 }
 
+/* OpenSSL bounds the client's messages, generously, and neither their records nor the bytes altogether. */
+static bool says_too_much(struct tls_conn *t, size_t n) {
+  if (t->server == NULL || t->state != CONN_HANDSHAKE) return false;
+  t->fed += n;
+  return t->fed > HANDSHAKE_MAX_BYTES;
+}
+
 enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, struct err *e) {
   ASSERT(t->state != CONN_TAKEN);
   if (t->state == CONN_FAILED) {
     err_set(e, ERR_NOT_NOW, "TLS handshake: it has failed before");
+    return TLS_FAILED;
+  }
+  if (says_too_much(t, n)) {
+    tls_conn_alert(t, ALERT_RECORD_OVERFLOW);
+    err_set(e, ERR_LIMIT, "TLS handshake: the client says too much");
     return TLS_FAILED;
   }
   bool look = n == 0 || follow_records(t, p, n);

@@ -232,7 +232,7 @@ def _copy(a, b):
         pass
 
 
-@pytest.mark.parametrize("piece", [1 << 14, 64, 20], ids=["one", "64-byte", "20-byte"])
+@pytest.mark.parametrize("piece", [1 << 14, 64, 20, 1], ids=["one", "64-byte", "20-byte", "1-byte"])
 def test_a_client_hello_in_several_records_gets_a_server_hello(relay, agent, app, visitor, piece):
     tunnel = agent(app(echo))
     v = visitor.connect(relay.address)
@@ -246,6 +246,19 @@ def test_a_client_hello_of_16_kilobytes_gets_a_server_hello(relay, agent, app, v
     v = visitor.connect(relay.address)
     v.sendall(hello.records(hello.client_hello(tunnel.host, more=hello.extension(21, bytes(16000)))))
     assert hello.read_record(v)[1][0] == 2
+
+
+@pytest.mark.parametrize("piece", [1 << 14, 1], ids=["one", "1-byte"])
+def test_a_second_client_hello_in_several_records_gets_a_server_hello(relay, agent, app, visitor, piece):
+    tunnel = agent(app(echo))
+    v, session, random = visitor.connect(relay.address), os.urandom(32), os.urandom(32)
+    v.sendall(hello.records(hello.client_hello(tunnel.host, share=False, session=session, random=random), 1))
+    assert hello.read_record(v)[1][6:14] == bytes.fromhex("cf21ad74e59a6111"), "a HelloRetryRequest"
+    v.sendall(hello.records(hello.client_hello(tunnel.host, session=session, random=random), piece))
+    kind, content = hello.read_record(v)
+    while kind == 20:       # a change_cipher_spec of middlebox compatibility
+        kind, content = hello.read_record(v)
+    assert (kind, content[0]) == (22, 2) and content[6:14] != bytes.fromhex("cf21ad74e59a6111"), "a ServerHello"
 
 
 def test_a_client_hello_beyond_the_cap_is_refused(relay, agent, app):

@@ -114,7 +114,7 @@ static void refused(const struct hello *h, uint8_t expected) {
 static void a_hello_is_understood_in_any_cut_over_segments_and_records(void **state) {
   (void)state;
   const struct hello h = {.sni = "AbC.Example.COM.", .alpn = "\x02h2\x08http/1.1", .alpn_n = 12, .tls13 = true};
-  const size_t record_pieces[] = {6, 7, 50, RECORD_PLAIN_MAX}, segments[] = {1, 3, 100000};
+  const size_t record_pieces[] = {1, 6, 7, 50, RECORD_PLAIN_MAX}, segments[] = {1, 3, 100000};
   size_t n = build(&h, message, sizeof message);
   for (size_t i = 0; i < ARRAY_LEN(record_pieces); i++) {
     for (size_t j = 0; j < ARRAY_LEN(segments); j++) {
@@ -215,18 +215,24 @@ static void bytes_after_completion_are_refused(void **state) {
   client_hello_free(&ch);
 }
 
-static void size_and_number_of_records_are_bounded(void **state) {
+static void the_bytes_are_bounded_and_not_the_records(void **state) {
   (void)state;
   struct client_hello ch;
   uint8_t alert = 0;
   accepted(&ch, &(struct hello){.sni = "a.example", .padding = 30000});
   client_hello_free(&ch);
   refused(&(struct hello){.sni = "a.example", .padding = 33000}, ALERT_RECORD_OVERFLOW);
-  size_t n = build(&(struct hello){.sni = "a.example"}, message, sizeof message);
-  assert_true(n > CLIENT_HELLO_RECORDS_MAX);
-  assert_int_equal(feed(&ch, frame(message, n, 1), 100000, &alert), ERR_LIMIT);
-  assert_int_equal(alert, ALERT_RECORD_OVERFLOW);
-  client_hello_free(&ch);
+  size_t most = CLIENT_HELLO_MAX_BYTES / (RECORD_HEADER_BYTES + 1);
+  size_t bare = build(&(struct hello){.sni = "a.example"}, message, sizeof message);
+  for (size_t over = 0; over <= 1; over++) {
+    const struct hello h = {.sni = "a.example", .padding = most - bare - 4 + over};
+    size_t n = build(&h, message, sizeof message);
+    assert_int_equal(n, most + over);
+    assert_int_equal(feed(&ch, frame(message, n, 1), 100000, &alert), over ? ERR_LIMIT : 0);
+    assert_int_equal(ch.complete, !over);
+    if (over) assert_int_equal(alert, ALERT_RECORD_OVERFLOW);
+    client_hello_free(&ch);
+  }
 }
 
 static void refused_header(const uint8_t header[5], uint8_t expected) {
@@ -287,7 +293,7 @@ int main(void) {
     cmocka_unit_test(every_truncation_of_the_message_is_a_decode_error),
     cmocka_unit_test(bytes_after_the_message_in_its_record_are_unexpected),
     cmocka_unit_test(bytes_after_completion_are_refused),
-    cmocka_unit_test(size_and_number_of_records_are_bounded),
+    cmocka_unit_test(the_bytes_are_bounded_and_not_the_records),
     cmocka_unit_test(records_that_are_not_a_handshake_are_refused_by_their_header),
     cmocka_unit_test(another_handshake_message_is_unexpected),
     cmocka_unit_test(a_long_alpn_offer_is_cut_at_an_entry),

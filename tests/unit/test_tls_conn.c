@@ -12,6 +12,7 @@
 #include "base/secret.h"
 #include "tls/authority.h"
 #include "tls/client_hello.h"
+#include "tls/record.h"
 #include "tls/sealed.h"
 #include "tls/tls_conn.h"
 
@@ -223,6 +224,75 @@ static void a_handshake_fed_byte_by_byte_is_handed_off(void **state) {
   (void)state;
   hand_off_with(NULL, NULL, 1);
   hand_off_with(NULL, "P-521:P-256", 1);
+}
+
+/* Its first hello is plain, and so is the one after HelloRetryRequest. In records of one byte each. */
+static size_t hello_in_single_bytes(struct visitor *v, uint8_t *to) {
+  uint8_t bytes[4096];
+  size_t n = 0;
+  SSL_do_handshake(v->ssl);
+  int len = BIO_read(v->out, bytes, sizeof bytes);
+  for (int at = 0; at < len; at += (int)record_length(bytes + at, RECORD_HEADER_BYTES)) {
+    bool is_hello = bytes[at] == RECORD_HANDSHAKE;
+    size_t length = record_length(bytes + at, RECORD_HEADER_BYTES), piece = is_hello ? 1 : length - RECORD_HEADER_BYTES;
+    for (size_t i = RECORD_HEADER_BYTES; i < length; i += piece) {
+      const uint8_t header[] = {bytes[at], 3, 1, 0, (uint8_t)piece};
+      memcpy(to + n, header, sizeof header);
+      memcpy(to + n + sizeof header, bytes + at + i, piece);
+      n += sizeof header + piece;
+    }
+  }
+  return n;
+}
+
+static void hellos_in_records_of_one_byte_are_handed_off(void **state) {
+  (void)state;
+  static uint8_t bytes[8192];
+  struct visitor v;
+  struct err e;
+  visitor_open(&v, TLS1_3_VERSION, NULL, "P-521:P-256");
+  struct tls_conn *t = conn_open(false);
+  for (int i = 0; i < 2; i++) {
+    size_t n = hello_in_single_bytes(&v, bytes), out_n;
+    for (size_t at = 0, take; at < n; at += take) {
+      take = size_min(tls_conn_want(t), n - at);
+      assert_int_equal(tls_conn_feed(t, bytes + at, take, &e), TLS_GOING_ON);
+    }
+    const uint8_t *out = tls_conn_output(t, &out_n);
+    BIO_write(v.in, out, (int)out_n);
+    tls_conn_output_sent(t, out_n);
+  }
+  finish(&v, t, 20000);
+  struct sealed *s = seal_up(t);
+  check_both_ways(s, &v);
+  sealed_free(s);
+  visitor_close(&v);
+}
+
+static void a_client_that_says_more_than_a_handshake_takes_is_refused(void **state) {
+  (void)state;
+  static uint8_t bytes[8192];
+  static const uint8_t endless[] = {RECORD_HANDSHAKE, 3, 3, 0, 4, 1, 1, 0xff, 0}, more[] = {RECORD_HANDSHAKE, 3, 3, 0, 1, 0};
+  struct visitor v;
+  struct err e;
+  visitor_open(&v, TLS1_3_VERSION, NULL, "P-521:P-256");
+  struct tls_conn *t = conn_open(false);
+  size_t fed = hello_in_single_bytes(&v, bytes) + sizeof endless;
+  assert_int_equal(tls_conn_feed(t, bytes, fed - sizeof endless, &e), TLS_GOING_ON);
+  size_t n;
+  (void)tls_conn_output(t, &n);
+  tls_conn_output_sent(t, n);      /* HelloRetryRequest */
+  assert_int_equal(tls_conn_feed(t, endless, sizeof endless, &e), TLS_GOING_ON);
+  while (fed + sizeof more <= HANDSHAKE_MAX_BYTES) {
+    assert_int_equal(tls_conn_feed(t, more, sizeof more, &e), TLS_GOING_ON);
+    fed += sizeof more;
+  }
+  assert_int_equal(tls_conn_feed(t, more, sizeof more, &e), TLS_FAILED);
+  const uint8_t *alert = tls_conn_output(t, &n);
+  assert_int_equal(n, PLAIN_ALERT_BYTES);
+  assert_int_equal(alert[6], ALERT_RECORD_OVERFLOW);
+  tls_conn_free(t);
+  visitor_close(&v);
 }
 
 /* Past the handshake and the handoff. */
@@ -748,6 +818,8 @@ int main(void) {
     cmocka_unit_test(a_handshake_with_each_suite_continues_in_our_record_layer),
     cmocka_unit_test(a_handshake_after_hello_retry_request_is_handed_off),
     cmocka_unit_test(a_handshake_fed_byte_by_byte_is_handed_off),
+    cmocka_unit_test(hellos_in_records_of_one_byte_are_handed_off),
+    cmocka_unit_test(a_client_that_says_more_than_a_handshake_takes_is_refused),
     cmocka_unit_test(key_updates_in_both_directions_are_followed),
     cmocka_unit_test(close_notify_is_understood_both_ways),
     cmocka_unit_test(a_corrupted_record_is_answered_with_bad_record_mac),
