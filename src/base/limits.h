@@ -103,7 +103,7 @@ enum {
   APP_RETRY_MS = 100,                      /* and how often it is looked for */
 
   /* loop */
-  LOOP_MESSAGES_PER_TURN_MAX = 64,         /* a keeper's may each write to the disk; timers and descriptors have their turn in between */
+  LOOP_MESSAGES_PER_TURN_MAX = 64,         /* timers and descriptors have their turn in between */
 
   /* warnings */
   WARNING_EVERY_MS = 60000,                /* of one kind at most one in so long: of what has run out, of what strangers do */
@@ -146,6 +146,7 @@ enum {
   STATE_BUSY_MS = 5000,                    /* how long another process may hold the state before we give up */
   STATE_SPELL_MS = 1000,                   /* a relay that has been writing for so long without a pause leaves the state to others ... */
   STATE_LEAVE_MS = 120,                    /* for so long: who waits for it (`adit token revoke`) looks every 100 ms at least */
+  PORTS_PER_COMMIT_MAX = 64,               /* so many raw ports are given, and as many taken back, in one write to the state */
   STATE_CLAIM_MS = 1000,                   /* how long a relay waits for one that is ending to leave its state folder */
   STATE_LOCK_RETRY_MS = 10,
   STATE_FILE_MAX_BYTES = 65536,

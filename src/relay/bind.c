@@ -53,6 +53,7 @@ static void port_give_back(struct bound *b, enum port_fate fate) {
   struct tunnel *t = b->tunnel;
   if (fate == PORT_KEPT && b->port_is_new && !b->announced) fate = PORT_FORGOTTEN;
   keeper_release_port(b->link->worker->relay->keeper, t->tcp_port, t->serial, fate);
+  b->leased = false;
 }
 
 /* The end of a bound */
@@ -78,7 +79,11 @@ static void bound_remove(struct bound *b, enum refusal why) {
     METRIC_SUB(&l->worker->metrics, tunnels_now, 1);
     log_tunnel("tunnel_closed", b, refusal_name(why));
   }
-  if (t->tcp_port != 0 && b->steps == 0) {
+  if (b->job != NULL && keeper_withdraw_port(r->keeper, &b->job->port)) {
+    free(b->job);
+    b->steps--;
+  }
+  if (b->leased && b->steps == 0) {
     raw_detach(r, t->tcp_port, t);
     port_give_back(b, PORT_KEPT);
   }
@@ -195,13 +200,13 @@ bool bind_renew(struct link *l) {
 static void step_port(struct job *j);
 
 /* A step is back. True when the bound was closed meanwhile: then everything is undone here. */
-static bool step_back(struct job *j, bool port_held, bool attached) {
+static bool step_back(struct job *j, bool attached) {
   struct bound *b = j->bound;
   struct relay *r = b->link->worker->relay;
   b->steps--;
   if (!b->gone) return false;
   if (attached) raw_detach(r, b->tunnel->tcp_port, b->tunnel);
-  if (port_held) port_give_back(b, PORT_KEPT);
+  if (b->leased) port_give_back(b, PORT_KEPT);
   free(j);
   bound_free(b);
   return true;
@@ -221,7 +226,7 @@ static enum refusal listen_refusal(const struct bound *b, int result) {
 static void step_listened(struct raw_request *q) {
   struct job *j = CONTAINER_OF(q, struct job, raw);
   struct bound *b = j->bound;
-  if (step_back(j, true, q->result == 0)) return;
+  if (step_back(j, q->result == 0)) return;
   if (q->result == 0) {
     free(j);
     bound_announce(b);
@@ -243,6 +248,7 @@ static enum refusal port_refusal(int result) {
     case ERR_LIMIT: return REFUSE_PORTS_EXHAUSTED;
     case ERR_CONFLICT: return REFUSE_TICKET;
     case ERR_NOT_NOW: return REFUSE_SUPERSEDED;
+    case ERR_CLOSED: return REFUSE_DRAINING;
     default: return REFUSE_STATE;
   }
 }
@@ -250,8 +256,10 @@ static enum refusal port_refusal(int result) {
 static void step_leased(struct port_request *q) {
   struct job *j = CONTAINER_OF(q, struct job, port);
   struct bound *b = j->bound;
-  if (q->result == 0) __atomic_store_n(&b->tunnel->tcp_port, q->port, __ATOMIC_RELAXED);
-  if (step_back(j, q->result == 0, false)) return;
+  b->job = NULL;
+  b->leased = q->result == 0;
+  if (b->leased) __atomic_store_n(&b->tunnel->tcp_port, q->port, __ATOMIC_RELAXED);
+  if (step_back(j, false)) return;
   if (q->result == 0) {
     b->steps++;
     raw_attach(&j->raw, b->link->worker, q->port, b->tunnel, step_listened);
@@ -271,6 +279,7 @@ static void step_port(struct job *j) {
   j->port.max_tunnels = b->tunnel->owner->max_tunnels;
   j->port.port = b->port_is_new ? 0 : b->tunnel->tcp_port;
   j->port.done = step_leased;
+  b->job = j;
   b->steps++;
   keeper_take_port(b->link->worker->relay->keeper, b->link->worker, &j->port);
 }

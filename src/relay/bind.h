@@ -12,6 +12,8 @@ struct bound {                     /* one tunnel of a link; in link->bound */
   struct tunnel *tunnel;           /* one reference */
   bool announced;                  /* BOUND was sent */
   bool gone;                       /* closed while a step was under way */
+  struct job *job;                 /* asks the keeper for a port */
+  bool leased;                     /* it has one, of which it has to be told when it is not needed any more */
   bool port_is_new;                /* another may be tried when this one cannot be listened on */
   unsigned steps;                  /* messages under way: this memory stays until they are back */
   unsigned tries;

@@ -12,12 +12,16 @@
 #include "base/secret.h"
 #include "base/shortage.h"
 #include "relay/registry.h"
+#include "relay/warning.h"
 #include "relay/worker.h"
 
 enum { KEEPER_POLL_MS = 250, CERTIFICATES_POLL_MS = 2000, TICKET_KEYS_POLL_MS = 3600 * 1000 };
 
+enum { NOT_LEASED = -1 };          /* in place of the time at which a lease ends */
+
 struct holder {
   uint64_t serial;                 /* 0: nobody */
+  bool on_disk;                    /* its lease is */
   uint8_t owner[TOKEN_ID_BYTES];
   char label[LABEL_CHARS + 1];
 };
@@ -29,6 +33,12 @@ struct keeper {
   struct loop_timer revocations, certificates, ticket_keys;
   struct ports *ports;
   struct holder *holders;          /* by port - tcp_port_from */
+  struct loop_msg round;
+  bool stopping;                   /* atomic */
+  pthread_mutex_t lock;            /* guards what follows, each for a look-up */
+  bool round_posted;
+  struct lines *lines;             /* struct port_request that wait */
+  struct list releases;            /* struct release that wait */
   uint64_t state_version;
   uint64_t wrote_ms, spell_ms;     /* the last write, and the first of those without a pause */
   struct loop_msg reload;
@@ -43,8 +53,8 @@ static bool port_in_range(const struct keeper *k, uint16_t port) {
   return port >= k->relay->options->tcp_port_from && port <= k->relay->options->tcp_port_to;
 }
 
-/* After a request for a port, which is mostly a write. Who waits for the state looks for a free moment now and then, so there must be
-   some: a tenant who asks for ports without end would otherwise keep the operator from revoking his token. */
+/* After a round that wrote. Who waits for the state looks for a free moment now and then, so there must be some: tenants who
+   ask for ports without end would otherwise keep the operator from revoking their tokens. */
 static void leave_the_state_to_others(struct keeper *k) {
   const struct timespec pause = {.tv_nsec = STATE_LEAVE_MS * 1000000L};
   uint64_t now = loop_now_ms(k->loop);
@@ -55,41 +65,67 @@ static void leave_the_state_to_others(struct keeper *k) {
   k->spell_ms = now;
 }
 
-/* Ports */
+/* Rounds: what is asked for meanwhile waits, and is then done as one transaction, because what costs is the commit. */
 
-static int lease_write(struct keeper *k, const struct port_request *q) {
-  struct port_lease lease = {.port = q->port};
+struct round {
+  struct list releases, takes;
+  bool writes;                     /* a transaction is open */
+  int rc;                          /* of its writes so far */
   struct err e;
-  memcpy(lease.owner, q->owner, sizeof lease.owner);
-  memcpy(lease.label, q->label, sizeof lease.label);
-  int rc = state_lease_put(k->relay->state, &lease, &e);
-  if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
-  return rc == 0 ? 0 : ERR_IO;
+};
+
+/* The transaction begins with the first write. free_at_s 0: held; NOT_LEASED: nobody's. */
+static void lease_write(struct keeper *k, struct round *r, uint16_t port, int64_t free_at_s) {
+  struct state *s = k->relay->state;
+  const struct holder *h = holder_of(k, port);
+  struct port_lease lease = {.port = port, .free_at_s = free_at_s};
+  memcpy(lease.owner, h->owner, sizeof lease.owner);
+  memcpy(lease.label, h->label, sizeof lease.label);
+  if (r->rc == 0 && !r->writes) {
+    r->rc = state_begin(s, &r->e);
+    r->writes = r->rc == 0;
+  }
+  if (r->rc != 0) return;
+  r->rc = free_at_s == NOT_LEASED ? state_lease_drop(s, port, &r->e) : state_lease_put(s, &lease, &r->e);
+}
+
+static void round_commit(struct keeper *k, struct round *r) {
+  if (r->writes) r->rc = state_finish(k->relay->state, r->rc, &r->e);
+  if (r->rc != 0) warning_state(&k->relay->warnings, r->e.text);
+}
+
+/* Taking */
+
+static void hold(struct keeper *k, struct round *r, const struct port_request *q) {
+  struct holder *h = holder_of(k, q->port);
+  bool was_held = h->serial != 0;
+  h->serial = q->serial;
+  memcpy(h->owner, q->owner, sizeof h->owner);
+  memcpy(h->label, q->label, sizeof h->label);
+  if (was_held) return;            /* taken over: the lease says already what we would write */
+  h->on_disk = false;
+  lease_write(k, r, q->port, 0);
 }
 
 static int port_take_back(struct keeper *k, const struct port_request *q) {
   if (!port_in_range(k, q->port)) return ERR_CONFLICT;
   const struct holder *h = holder_of(k, q->port);
-  if (h->serial != 0) {
-    if (strcmp(h->label, q->label) != 0 || memcmp(h->owner, q->owner, TOKEN_ID_BYTES) != 0) return ERR_CONFLICT;
-    /* Still held by the tunnel that this one takes over from: the lease on disk says what we would write. */
-    return h->serial < q->serial ? 0 : ERR_NOT_NOW;
-  }
-  int rc = ports_take_back(k->ports, q->port, q->owner, q->label, loop_wall_s(k->loop));
-  if (rc != 0) return ERR_CONFLICT;
-  rc = lease_write(k, q);
-  if (rc != 0) ports_release(k->ports, q->port, loop_wall_s(k->loop));
-  return rc;
+  if (h->serial == 0)
+    return ports_take_back(k->ports, q->port, q->owner, q->label, loop_wall_s(k->loop)) == 0 ? 0 : ERR_CONFLICT;
+  if (strcmp(h->label, q->label) != 0 || memcmp(h->owner, q->owner, TOKEN_ID_BYTES) != 0) return ERR_CONFLICT;
+  return h->serial < q->serial ? 0 : ERR_NOT_NOW;
 }
 
 static int port_take_new(struct keeper *k, struct port_request *q) {
   size_t own_max = size_max(PORTS_QUARANTINED_PER_OWNER_MIN, 2 * (size_t)q->max_tunnels);
   int rc = ports_take_own(k->ports, q->owner, q->label, own_max, loop_wall_s(k->loop), &q->port);
   if (rc != 0) rc = ports_take(k->ports, q->owner, q->label, loop_wall_s(k->loop), &q->port);
-  if (rc != 0) return ERR_LIMIT;
-  rc = lease_write(k, q);
-  if (rc != 0) ports_release(k->ports, q->port, loop_wall_s(k->loop));
-  return rc;
+  return rc == 0 ? 0 : ERR_LIMIT;
+}
+
+static void take(struct keeper *k, struct round *r, struct port_request *q) {
+  q->result = q->port == 0 ? port_take_new(k, q) : port_take_back(k, q);
+  if (q->result == 0) hold(k, r, q);
 }
 
 static void take_answer(struct loop *l, struct loop_msg *m) {
@@ -97,70 +133,116 @@ static void take_answer(struct loop *l, struct loop_msg *m) {
   if (l != NULL) q->done(q);
 }
 
-static void take_here(struct loop *l, struct loop_msg *m) {
-  struct port_request *q = CONTAINER_OF(m, struct port_request, msg);
-  struct keeper *k = q->keeper;
-  if (l == NULL) return;
-  q->result = q->port == 0 ? port_take_new(k, q) : port_take_back(k, q);
+/* After the commit: a lease that is not on disk is none. */
+static void take_end(struct keeper *k, const struct round *r, struct port_request *q) {
   if (q->result == 0) {
     struct holder *h = holder_of(k, q->port);
-    h->serial = q->serial;
-    memcpy(h->owner, q->owner, sizeof h->owner);
-    memcpy(h->label, q->label, sizeof h->label);
+    h->on_disk = h->on_disk || r->rc == 0;
+    if (!h->on_disk) q->result = ERR_IO;
+    if (!h->on_disk && h->serial == q->serial) {
+      h->serial = 0;
+      ports_release(k->ports, q->port, loop_wall_s(k->loop));
+    }
   }
   q->msg.fn = take_answer;
   loop_post(q->from->loop, &q->msg);
-  leave_the_state_to_others(k);
 }
 
-void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q) {
-  q->keeper = k;
-  q->from = from;
-  q->msg.fn = take_here;
-  loop_post(k->loop, &q->msg);
-}
+/* Giving back */
 
 struct release {
-  struct loop_msg msg;
-  struct keeper *keeper;
+  struct list node;
   uint64_t serial;
   uint16_t port;
   enum port_fate fate;
 };
 
-static void release_here(struct loop *l, struct loop_msg *m) {
-  struct release *q = CONTAINER_OF(m, struct release, msg);
-  struct keeper *k = q->keeper;
+/* A lease that cannot be marked stays "held" on disk, which errs on its owner's side. */
+static void give_back(struct keeper *k, struct round *r, const struct release *q) {
   /* The port may come from a ticket of times when the range was another. */
   struct holder *h = port_in_range(k, q->port) ? holder_of(k, q->port) : NULL;
-  if (l != NULL && h != NULL && h->serial == q->serial) {
-    int64_t now_s = loop_wall_s(k->loop);
-    struct port_lease lease = {.port = q->port, .free_at_s = now_s + PORT_QUARANTINE_S};
-    struct err e;
-    memcpy(lease.owner, h->owner, sizeof lease.owner);
-    memcpy(lease.label, h->label, sizeof lease.label);
-    h->serial = 0;
-    if (q->fate == PORT_KEPT) ports_release(k->ports, q->port, now_s);
-    else if (q->fate == PORT_FORGOTTEN) ports_forget(k->ports, q->port);
-    else ports_exclude(k->ports, q->port, now_s);
-    /* A lease that cannot be marked stays "held" on disk, which errs on its owner's side. */
-    int rc = q->fate == PORT_KEPT ? state_lease_put(k->relay->state, &lease, &e)
-                                  : state_lease_drop(k->relay->state, q->port, &e);
-    if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
-    leave_the_state_to_others(k);
+  if (h == NULL || h->serial != q->serial) return;
+  int64_t now_s = loop_wall_s(k->loop);
+  h->serial = 0;
+  if (q->fate == PORT_KEPT) ports_release(k->ports, q->port, now_s);
+  else if (q->fate == PORT_FORGOTTEN) ports_forget(k->ports, q->port);
+  else ports_exclude(k->ports, q->port, now_s);
+  lease_write(k, r, q->port, q->fate == PORT_KEPT ? now_s + PORT_QUARANTINE_S : NOT_LEASED);
+}
+
+/* Whether more is waiting than this round takes. */
+static bool round_gather(struct keeper *k, struct round *r, size_t max) {
+  struct in_line *who;
+  list_init(&r->releases);
+  list_init(&r->takes);
+  pthread_mutex_lock(&k->lock);
+  for (size_t i = 0; i < max && !list_empty(&k->releases); i++) {
+    struct list *first = k->releases.next;
+    list_remove(first);
+    list_push_tail(&r->releases, first);
   }
-  free(q);
+  for (size_t i = 0; i < max && (who = lines_next(k->lines)) != NULL; i++)
+    list_push_tail(&r->takes, &CONTAINER_OF(who, struct port_request, waits)->node);
+  k->round_posted = !list_empty(&k->releases) || lines_wait(k->lines);
+  bool more = k->round_posted;
+  pthread_mutex_unlock(&k->lock);
+  return more;
+}
+
+static void round_run(struct keeper *k, struct round *r) {
+  LIST_FOREACH(&r->releases, it) {
+    struct release *q = CONTAINER_OF(it, struct release, node);
+    give_back(k, r, q);
+    free(q);
+  }
+  LIST_FOREACH(&r->takes, it) take(k, r, CONTAINER_OF(it, struct port_request, node));
+  round_commit(k, r);
+  LIST_FOREACH(&r->takes, it) take_end(k, r, CONTAINER_OF(it, struct port_request, node));
+}
+
+static void round_here(struct loop *l, struct loop_msg *m) {
+  struct keeper *k = CONTAINER_OF(m, struct keeper, round);
+  struct round r = {.rc = 0};
+  /* What waits at the end is not waited for; keeper_settle has the rest. */
+  if (l == NULL || __atomic_load_n(&k->stopping, __ATOMIC_RELAXED)) return;
+  if (round_gather(k, &r, PORTS_PER_COMMIT_MAX)) loop_post(l, &k->round);
+  round_run(k, &r);
+  if (r.writes) leave_the_state_to_others(k);
+}
+
+/* With the lock. */
+static void round_wanted(struct keeper *k) {
+  if (k->round_posted) return;
+  k->round_posted = true;
+  k->round.fn = round_here;
+  loop_post(k->loop, &k->round);
+}
+
+void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q) {
+  q->from = from;
+  pthread_mutex_lock(&k->lock);
+  lines_join(k->lines, q->owner, &q->waits);
+  round_wanted(k);
+  pthread_mutex_unlock(&k->lock);
+}
+
+bool keeper_withdraw_port(struct keeper *k, struct port_request *q) {
+  pthread_mutex_lock(&k->lock);
+  bool waited = lines_leave(k->lines, &q->waits);
+  pthread_mutex_unlock(&k->lock);
+  return waited;
 }
 
 void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, enum port_fate fate) {
   struct release *q = calloc(1, sizeof *q);
   if (q == NULL) return;           /* the port stays held until the relay's next start */
-  q->msg.fn = release_here;
-  q->keeper = k;
   q->port = port;
   q->serial = serial;
   q->fate = fate;
-  loop_post(k->loop, &q->msg);
+  pthread_mutex_lock(&k->lock);
+  list_push_tail(&k->releases, &q->node);
+  round_wanted(k);
+  pthread_mutex_unlock(&k->lock);
 }
 
 static int restore_lease(void *user, const struct port_lease *lease) {
@@ -256,6 +338,9 @@ static void fill_random(void *user, void *p, size_t n) { loop_random(user, p, n)
 void keeper_free(struct keeper *k) {
   if (k == NULL) return;
   if (k->loop != NULL) loop_free(k->loop);
+  LIST_FOREACH(&k->releases, it) free(CONTAINER_OF(it, struct release, node));
+  lines_free(k->lines);
+  pthread_mutex_destroy(&k->lock);
   ports_free(k->ports);
   free(k->holders);
   free(k);
@@ -267,7 +352,8 @@ static int keeper_make(struct keeper *k, struct err *e) {
   if (k->loop == NULL) return ERR_NOMEM;
   k->ports = ports_new(o->tcp_port_from, o->tcp_port_to, fill_random, k->loop);
   k->holders = calloc((size_t)(o->tcp_port_to - o->tcp_port_from) + 1, sizeof *k->holders);
-  if (k->ports == NULL || k->holders == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  k->lines = lines_new();
+  if (k->ports == NULL || k->holders == NULL || k->lines == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   int rc = state_lease_each(k->relay->state, restore_lease, k, e);
   if (rc != 0) return rc;
   k->state_version = UINT64_MAX;
@@ -286,6 +372,8 @@ int keeper_start(struct relay *r, struct keeper **out, struct err *e) {
   struct keeper *k = calloc(1, sizeof *k);
   if (k == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   k->relay = r;
+  pthread_mutex_init(&k->lock, NULL);
+  list_init(&k->releases);
   int rc = keeper_make(k, e);
   if (rc == 0 && (errno = pthread_create(&k->thread, NULL, keeper_main, k)) != 0)
     rc = err_set_errno(e, "relay: cannot start a thread");
@@ -299,10 +387,16 @@ int keeper_start(struct relay *r, struct keeper **out, struct err *e) {
 
 void keeper_stop(struct keeper *k) {
   if (k == NULL) return;
+  __atomic_store_n(&k->stopping, true, __ATOMIC_RELAXED);
   loop_stop(k->loop);
   (void)pthread_join(k->thread, NULL);
 }
 
+/* Nobody is left to be served, so all that is given back goes into one commit. */
 void keeper_settle(struct keeper *k) {
-  if (k != NULL) (void)loop_turn(k->loop, 0);
+  struct round r = {.rc = 0};
+  if (k == NULL) return;
+  (void)loop_turn(k->loop, 0);
+  (void)round_gather(k, &r, SIZE_MAX);
+  round_run(k, &r);
 }

@@ -4,17 +4,19 @@
 #define RELAY_KEEPER_H
 
 #include "relay/context.h"
+#include "relay/lines.h"
 
 /* 0 and the thread runs; the relay's state and certs are the keeper's from then on. */
 int keeper_start(struct relay *r, struct keeper **out, struct err *e) MUST_USE;
 void keeper_stop(struct keeper *k);              /* ends its thread; NULL is fine */
-void keeper_settle(struct keeper *k); /* after that: runs the messages that are left, in the caller's thread */
+void keeper_settle(struct keeper *k); /* after that: what is left is done, in the caller's thread */
 void keeper_free(struct keeper *k);
 void keeper_reload_certificates(struct keeper *k); /* from any thread */
 
-struct port_request {              /* embedded in its sender, which keeps it until `done` */
-  struct loop_msg msg;
-  struct keeper *keeper;
+struct port_request {              /* embedded in its sender, which keeps it until `done` or its withdrawal */
+  struct in_line waits;
+  struct list node;                /* in its round */
+  struct loop_msg msg;             /* the answer */
   struct worker *from;
   uint8_t owner[TOKEN_ID_BYTES];
   char label[LABEL_CHARS + 1];
@@ -22,10 +24,14 @@ struct port_request {              /* embedded in its sender, which keeps it unt
   uint32_t max_tunnels;            /* the owner's */
   uint16_t port;                   /* 0: a new one, given here; else that one back */
   int result; /* ERR_LIMIT: exhausted; ERR_CONFLICT: not yours; ERR_NOT_NOW: the label's next tunnel has it; ERR_IO: the
-                 state cannot be written */
+                 state cannot be written; ERR_CLOSED: the relay is ending */
   void (*done)(struct port_request *q);          /* in the sender's thread; by then the lease is on disk */
 };
+/* Owners are served in turn, however much one of them asks for, and those that wait share a commit. */
 void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q);
+/* By the sender: whether it still waited. If so it is forgotten, and `done` is never called. */
+bool keeper_withdraw_port(struct keeper *k, struct port_request *q);
+
 /* What becomes of a port that is given back. */
 enum port_fate {
   PORT_KEPT,                       /* in quarantine for its owner */

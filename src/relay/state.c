@@ -158,8 +158,9 @@ static int run(struct state *s, enum state_statement which, struct err *e) {
   return query_run(&q, e);
 }
 
-/* Ends a transaction: commits when rc is 0, else takes everything back and returns rc. */
-static int finish(struct state *s, int rc, struct err *e) {
+int state_begin(struct state *s, struct err *e) { return run(s, STATE_BEGIN, e); }
+
+int state_finish(struct state *s, int rc, struct err *e) {
   if (rc == 0) rc = run(s, STATE_COMMIT, e);
   if (rc != 0 && sqlite3_get_autocommit(s->db) == 0) (void)run(s, STATE_ROLLBACK, NULL);
   return rc;
@@ -217,7 +218,7 @@ static int bring_up_schema(struct state *s, int64_t version, struct err *e) {
   int rc = exec(s, "BEGIN IMMEDIATE", e);
   if (rc != 0) return rc;
   while (rc == 0 && version < SCHEMA_VERSION) rc = exec(s, schema_steps[version++], e);
-  return finish(s, rc, e);
+  return state_finish(s, rc, e);
 }
 
 static int check_schema(struct state *s, struct err *e) {
@@ -328,7 +329,7 @@ int state_get(struct state *s, const char *key, char *value, size_t cap, struct 
 /* Tokens. */
 
 int state_token_add(struct state *s, const struct certificate *c, struct err *e) {
-  int rc = run(s, STATE_BEGIN, e);
+  int rc = state_begin(s, e);
   if (rc != 0) return rc;
   struct query live = query_begin(s, STATE_TOKEN_LIVE);
   query_bind_text(&live, 1, c->name);
@@ -350,7 +351,8 @@ int state_token_add(struct state *s, const struct certificate *c, struct err *e)
     query_bind_int(&add, 8, (int64_t)c->limits.max_bytes_per_s);
     rc = query_run(&add, e);
   }
-  return finish(s, rc, e);
+  s->token_changes++;
+  return state_finish(s, rc, e);
 }
 
 static bool column_u32(sqlite3_stmt *row, int at, uint32_t *out) {
@@ -400,8 +402,10 @@ static int token_revoke(struct state *s, const char *name_or_id_hex, int64_t now
 }
 
 int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_s, struct err *e) {
-  int rc = run(s, STATE_BEGIN, e);
-  return rc != 0 ? rc : finish(s, token_revoke(s, name_or_id_hex, now_s, e), e);
+  int rc = state_begin(s, e);
+  if (rc != 0) return rc;
+  s->token_changes++;
+  return state_finish(s, token_revoke(s, name_or_id_hex, now_s, e), e);
 }
 
 int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user,
@@ -416,13 +420,12 @@ int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKE
   return rc != 0 ? rc : ended;
 }
 
-/* data_version counts the commits of other connections, total_changes the rows changed by this one. */
+/* data_version counts the commits of other connections. */
 int state_version(struct state *s, uint64_t *version) {
   struct query q = query_begin(s, STATE_DATA_VERSION);
   uint64_t others = query_row(&q) ? (uint64_t)sqlite3_column_int64(q.statement, 0) : 0;
-  int rc = query_end(&q, NULL);
-  *version = others << 32 | (uint32_t)sqlite3_total_changes(s->db);
-  return rc;
+  *version = others << 32 | s->token_changes;
+  return query_end(&q, NULL);
 }
 
 /* Port leases. */

@@ -44,10 +44,11 @@ int state_token_list(struct state *s, int (*each)(void *user, const struct state
                      struct err *e) MUST_USE;
 /* ERR_NOT_NOW: there is none of that name or id. */
 int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_s, struct err *e) MUST_USE;
-/* Revoked ids; calls each for every one. *version changes when the database has changed (PRAGMA data_version): cheap to
-   poll. */
+/* Revoked ids; calls each for every one. */
 int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user,
                   struct err *e) MUST_USE;
+/* *version changes when tokens or revocations may have changed, and not with the leases that are written here: cheap to
+   poll. */
 int state_version(struct state *s, uint64_t *version) MUST_USE;
 
 /* Port leases: committed before the port is announced. */
@@ -57,6 +58,9 @@ struct port_lease {
   char label[LABEL_CHARS + 1];
   int64_t free_at_s; /* 0: held; else quarantined until then, for its owner only */
 };
+/* Several changes as one: none of them is on disk before state_finish has returned 0. */
+int state_begin(struct state *s, struct err *e) MUST_USE;
+int state_finish(struct state *s, int rc, struct err *e) MUST_USE;  /* commits when rc is 0; else takes all back, returns rc */
 int state_lease_put(struct state *s, const struct port_lease *lease, struct err *e) MUST_USE;
 int state_lease_drop(struct state *s, uint16_t port, struct err *e) MUST_USE;
 int state_lease_each(struct state *s, int (*each)(void *user, const struct port_lease *lease), void *user,

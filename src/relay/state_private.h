@@ -33,6 +33,7 @@ struct state {
   struct folder folder;
   uint8_t operator_public[ED25519_KEY_BYTES];
   int claim;                       /* the relay's lock, or -1 */
+  uint32_t token_changes;          /* made through this one */
   sqlite3 *db;
   sqlite3_stmt *statements[STATE_STATEMENTS];
 };

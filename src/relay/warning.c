@@ -44,3 +44,9 @@ void warning_proxy_missing(struct warnings *w, const struct addr *peer) {
                 "have that load balancer send a PROXY header (nginx: proxy_protocol on; HAProxy: send-proxy-v2), or take "
                 "its address out of --accept-proxy");
 }
+
+void warning_state(struct warnings *w, const char *error) {
+  uint64_t left_out;
+  if (!due(&w->state, &left_out)) return;
+  log_event(LOG_ERROR, "state_write_failed", "error", error, "left_out", LOG_U64(left_out), NULL);
+}

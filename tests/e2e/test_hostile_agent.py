@@ -5,9 +5,10 @@ import time
 import pytest
 
 from kit.app import echo, read_exactly
-from kit.frames import ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBIND, UNBOUND, WELCOME, bind, u
+from kit.frames import (ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, PING, PONG, TCP, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBIND, UNBOUND,
+                        WELCOME, Bound, bind, u)
 from kit.hostile import HostileAgent
-from kit.process import DEADLINE_S, wait_until
+from kit.process import BUILD, DEADLINE_S, wait_until
 from kit.roles import Tunnel
 from kit.tls import how_it_ends
 
@@ -175,14 +176,70 @@ def test_a_flood_of_binds_leaves_others_their_turn(relay, hostile, agent, app, v
 
 def test_a_token_that_asks_for_ports_without_end_can_be_revoked(relay, box):
     """Each of them is a write to the state, where the revocation has to go, too."""
-    hostile = HostileAgent(box, relay.create_token("greedy", "--max-tunnels", "1000"))
+    hostile = ask_for_ports_without_end(relay, box, "greedy")
+    relay.revoke("greedy")
+    ends_saying(hostile, TOKEN_REVOKED)
+    assert "ports" not in hostile.program.out.lines, "it was still going on"
+
+
+def ask_for_ports_without_end(relay, box, name):
+    hostile = HostileAgent(box, relay.create_token(name, "--max-tunnels", "1000"))
     hostile.log_in()
     hostile.tell("ports", 4_000_000_000)
     for _ in range(5000):
         hostile.got(UNBOUND)                # it is well under way
-    relay.revoke("greedy")
-    ends_saying(hostile, TOKEN_REVOKED)
-    assert "ports" not in hostile.program.out.lines, "it was still going on"
+    return hostile
+
+
+class SlowDisk:
+    """A relay whose state takes as many writes as the test lets it, from `hold` on."""
+
+    def __init__(self, box, start_relay, *options):
+        self.box, self.gate = box, box.file("gate")
+        self.relay = start_relay(options=options, prefix=["env", "LD_PRELOAD=" + os.path.join(BUILD, "tests", "e2e", "libslow-disk.so"),
+                                                          f"SLOW_DISK={self.gate}"])
+
+    def hold(self):
+        os.mkfifo(self.gate)
+        self.writes = os.open(self.gate, os.O_RDWR)
+        self.box.closers.append(lambda: os.close(self.writes))
+
+    def let_through(self, writes):
+        os.write(self.writes, b"x" * writes)
+
+
+def ask_for_ports(hostile, first, n):
+    """Returns once the relay has heard it."""
+    for i in range(n):
+        hostile.tell("frame", BIND, bind(first + i, TCP))
+    hostile.tell("frame", PING, u(first, 8))
+    while hostile.got(PONG) != u(first, 8):
+        pass
+
+
+@pytest.mark.heavy      # not under sanitizers, which want to be loaded first
+def test_a_token_that_asks_for_many_ports_does_not_make_others_wait(start_relay, box):
+    """Each write to the state serves all owners that wait."""
+    disk = SlowDisk(box, start_relay)
+    greedy, other = (HostileAgent(box, disk.relay.create_token(name, "--max-tunnels", "1000")) for name in ("greedy", "other"))
+    greedy.log_in()
+    other.log_in()
+    disk.hold()
+    ask_for_ports(greedy, 1, 500)
+    ask_for_ports(other, 1, 1)
+    disk.let_through(20)
+    assert Bound(other.got(BOUND)).id == u(1, 4)
+
+
+@pytest.mark.heavy
+def test_ports_that_were_asked_for_do_not_keep_the_relay_from_ending(start_relay, box):
+    disk = SlowDisk(box, start_relay, "--drain", "0s")
+    greedy = HostileAgent(box, disk.relay.create_token("greedy", "--max-tunnels", "1000"))
+    greedy.log_in()
+    disk.hold()
+    ask_for_ports(greedy, 1, 500)
+    disk.let_through(20)
+    assert disk.relay.process.stop() == 0
 
 
 @pytest.mark.parametrize("known", [False, True])

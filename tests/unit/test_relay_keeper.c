@@ -1,7 +1,11 @@
 /* Who has a raw port when its takers and givers run in different threads and their messages arrive in any order. */
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <sqlite3.h>
 
 #include "cm.h"
 #include "loop/loop.h"
@@ -9,8 +13,26 @@
 #include "relay/registry.h"
 #include "relay/worker.h"
 
-enum { FROM = 21000, TO = 21001 };
+enum { FROM = 21000, TO = 21001, WIDE_TO = FROM + 299 };
 static const char label_a[] = "aaaaaaaaaaaaaaaaaaaaaaaa", label_b[] = "bbbbbbbbbbbbbbbbbbbbbbbb";
+
+/* Every commit of this process is counted, and waits or fails if told so. */
+static struct { atomic_uint n; atomic_bool held, fails; sem_t reached, go; } commits;
+
+static int on_commit(void *unused) {
+  (void)unused;
+  commits.n++;
+  if (commits.held) {
+    sem_post(&commits.reached);
+    sem_wait(&commits.go);
+  }
+  return commits.fails;            /* not 0: it is taken back */
+}
+
+static int on_open(sqlite3 *db) {
+  (void)sqlite3_commit_hook(db, on_commit, NULL);
+  return SQLITE_OK;
+}
 
 struct fixture {
   char dir[64];
@@ -33,13 +55,13 @@ static void end(struct fixture *f) {
   state_close(f->relay.state);
 }
 
-static int set_up(void **state) {
+static int set_up_range(void **state, uint16_t to) {
   struct fixture *f = calloc(1, sizeof *f);
   if (f == NULL) return -1;
   strcpy(f->dir, "/tmp/adit-test-XXXXXX");
   f->options.domain = "r.test";
   f->options.tcp_port_from = FROM;
-  f->options.tcp_port_to = TO;
+  f->options.tcp_port_to = to;
   f->relay.options = &f->options;
   f->worker.relay = &f->relay;
   f->worker.loop = loop_new(NULL);
@@ -49,6 +71,9 @@ static int set_up(void **state) {
   *state = f;
   return 0;
 }
+
+static int set_up(void **state) { return set_up_range(state, TO); }
+static int set_up_wide(void **state) { return set_up_range(state, WIDE_TO); }
 
 static int tear_down(void **state) {
   struct fixture *f = *state;
@@ -65,19 +90,30 @@ static int tear_down(void **state) {
 
 struct request {
   struct port_request q;
-  bool done;
+  unsigned done;                   /* which of the answers it was */
 };
+static unsigned answers;
 
-static void on_done(struct port_request *q) { CONTAINER_OF(q, struct request, q)->done = true; }
+static void on_done(struct port_request *q) { CONTAINER_OF(q, struct request, q)->done = ++answers; }
+
+static void ask(struct fixture *f, struct request *r, uint8_t owner, const char *label, uint64_t serial, uint16_t port) {
+  *r = (struct request){.q = {.owner = {owner}, .serial = serial, .port = port, .max_tunnels = 1000, .done = on_done}};
+  strcpy(r->q.label, label);
+  keeper_take_port(f->relay.keeper, &f->worker, &r->q);
+}
+
+static int answer_to(struct fixture *f, const struct request *r) {
+  while (r->done == 0) (void)loop_turn(f->worker.loop, -1);
+  return r->q.result;
+}
 
 /* The result of taking the port (0: a new one, which is put there). */
 static int take(struct fixture *f, uint8_t owner, const char *label, uint64_t serial, uint16_t *port) {
-  struct request r = {.q = {.owner = {owner}, .serial = serial, .port = *port, .done = on_done}};
-  strcpy(r.q.label, label);
-  keeper_take_port(f->relay.keeper, &f->worker, &r.q);
-  while (!r.done) (void)loop_turn(f->worker.loop, -1);
+  struct request r;
+  ask(f, &r, owner, label, serial, *port);
+  int rc = answer_to(f, &r);
   *port = r.q.port;
-  return r.q.result;
+  return rc;
 }
 
 static void release(struct fixture *f, uint16_t port, uint64_t serial) { keeper_release_port(f->relay.keeper, port, serial, PORT_KEPT); }
@@ -140,11 +176,115 @@ static void a_port_outside_the_range_is_neither_taken_nor_released(void **state)
   assert_int_equal(take(f, 1, label_a, 4, &port), 0); /* and the keeper still answers */
 }
 
+/* Returns while the keeper is in a commit, that of `r`. */
+static void ask_and_hold(struct fixture *f, struct request *r) {
+  commits.held = true;
+  ask(f, r, 1, label_a, 1, 0);
+  sem_wait(&commits.reached);
+  commits.n = 0;
+}
+
+static void let_go(void) {
+  commits.held = false;
+  sem_post(&commits.go);
+}
+
+static void what_waits_shares_a_commit_and_owners_are_served_in_turn(void **state) {
+  enum { GREEDY = 2 * PORTS_PER_COMMIT_MAX + 9 };
+  struct fixture *f = *state;
+  static struct request greedy[GREEDY];
+  struct request first, other;
+  answers = 0;
+  ask_and_hold(f, &first);
+  for (unsigned i = 0; i < GREEDY; i++) ask(f, &greedy[i], 1, label_a, i + 2, 0);
+  ask(f, &other, 2, label_b, GREEDY + 2, 0);
+  let_go();
+  for (unsigned i = 0; i < GREEDY; i++) assert_int_equal(answer_to(f, &greedy[i]), 0);
+  assert_int_equal(answer_to(f, &other), 0);
+  assert_int_equal(first.done, 1);
+  assert_int_equal(greedy[0].done, 2);
+  assert_int_equal(other.done, 3);
+  assert_int_equal(commits.n, 3);
+}
+
+static void what_is_withdrawn_costs_nothing(void **state) {
+  enum { MANY = 50 };
+  struct fixture *f = *state;
+  struct request first, many[MANY], last;
+  ask_and_hold(f, &first);
+  assert_false(keeper_withdraw_port(f->relay.keeper, &first.q));
+  for (unsigned i = 0; i < MANY; i++) ask(f, &many[i], 1, label_a, i + 2, 0);
+  for (unsigned i = 0; i < MANY; i++) assert_true(keeper_withdraw_port(f->relay.keeper, &many[i].q));
+  assert_false(keeper_withdraw_port(f->relay.keeper, &many[0].q));
+  ask(f, &last, 1, label_a, MANY + 2, 0);
+  let_go();
+  assert_int_equal(answer_to(f, &last), 0);
+  assert_int_equal(commits.n, 1);
+  for (unsigned i = 0; i < MANY; i++) assert_int_equal(many[i].done, 0);
+}
+
+static void what_is_given_back_by_many_shares_a_commit(void **state) {
+  enum { MANY = 40 };
+  struct fixture *f = *state;
+  struct request first, last;
+  uint16_t ports[MANY];
+  for (unsigned i = 0; i < MANY; i++) {
+    ports[i] = 0;
+    assert_int_equal(take(f, 3, label_b, 100 + i, &ports[i]), 0);
+  }
+  ask_and_hold(f, &first);
+  for (unsigned i = 0; i < MANY; i++) release(f, ports[i], 100 + i);
+  ask(f, &last, 3, label_b, 200, ports[0]);
+  let_go();
+  assert_int_equal(answer_to(f, &last), 0);
+  assert_int_equal(commits.n, 1);
+}
+
+static void a_lease_that_cannot_be_written_is_not_promised(void **state) {
+  struct fixture *f = *state;
+  uint16_t held = 0, lost = 0;
+  assert_int_equal(take(f, 1, label_a, 1, &held), 0);
+  commits.fails = true;
+  assert_int_equal(take(f, 2, label_b, 2, &lost), ERR_IO);
+  assert_int_equal(take(f, 1, label_a, 3, &held), 0);  /* taken over: what stands on the disk holds for it, too */
+  commits.fails = false;
+  assert_int_equal(take(f, 2, label_b, 4, &lost), 0);
+  end(f);
+  begin(f);
+  assert_int_equal(take(f, 3, label_b, 1, &held), ERR_CONFLICT);
+  assert_int_equal(take(f, 3, label_b, 2, &lost), ERR_CONFLICT);
+  assert_int_equal(take(f, 2, label_b, 3, &lost), 0);
+}
+
+static void at_the_end_what_was_given_back_is_one_commit(void **state) {
+  enum { MANY = 2 * PORTS_PER_COMMIT_MAX };
+  struct fixture *f = *state;
+  struct request many[MANY];
+  for (unsigned i = 0; i < MANY; i++) ask(f, &many[i], 1, label_a, i + 1, 0);
+  for (unsigned i = 0; i < MANY; i++) assert_int_equal(answer_to(f, &many[i]), 0);
+  keeper_stop(f->relay.keeper);
+  commits.n = 0;
+  for (unsigned i = 0; i < MANY; i++) release(f, many[i].q.port, i + 1);
+  keeper_settle(f->relay.keeper);
+  assert_int_equal(commits.n, 1);
+  keeper_free(f->relay.keeper);
+  certs_close(f->relay.certs);
+  state_close(f->relay.state);
+  begin(f);
+}
+
+#define W(f) cmocka_unit_test_setup_teardown(f, set_up_wide, tear_down)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
     T(a_label_takes_its_port_over_from_its_earlier_tunnel), T(a_request_that_was_overtaken_takes_nothing_back),
     T(a_released_port_waits_for_its_owner_and_for_nobody_else), T(after_a_restart_a_held_port_is_kept_for_its_owner),
-    T(a_port_outside_the_range_is_neither_taken_nor_released)};
+    T(a_port_outside_the_range_is_neither_taken_nor_released),
+    W(what_waits_shares_a_commit_and_owners_are_served_in_turn), W(what_is_withdrawn_costs_nothing),
+    W(what_is_given_back_by_many_shares_a_commit), T(a_lease_that_cannot_be_written_is_not_promised),
+    W(at_the_end_what_was_given_back_is_one_commit)};
+  sem_init(&commits.reached, 0, 0);
+  sem_init(&commits.go, 0, 0);
+  sqlite3_auto_extension((void (*)(void))on_open);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
