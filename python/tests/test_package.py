@@ -46,6 +46,11 @@ def test_the_command_is_the_packages_program(box):
     assert run(COMMAND, "relay", "--help", env=env) == run(PROGRAM, "relay", "--help", env=env)
 
 
+def test_a_command_does_not_inherit_what_the_interpreter_ignores(box):
+    ignored = run(COMMAND, "forward", "8000", "--", "grep", "SigIgn", "/proc/self/status", env=box.env)
+    assert int(ignored.split()[1], 16) == 0
+
+
 def test_the_module_exports_its_entry_alone():
     names = [line.split()[-1].split("@")[0] for line in run("nm", "-D", "--defined-only", EXTENSION).splitlines()]
     assert sorted(names) == ["ADIT_PYTHON", "PyInit__adit"]

@@ -19,6 +19,7 @@
 #include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "base/signals.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
 #include "cli/runner.h"
@@ -92,6 +93,7 @@ struct forward {
   char **command;                  /* argv behind "--"; NULL: none */
   pid_t child;                     /* 0: not running */
   sigset_t mask_before;
+  bool child_ignored;              /* SIGCHLD was, when we began */
   int signal_fd;
   bool failed;                     /* some tunnel never opened, or all have ended */
   bool done;
@@ -246,19 +248,15 @@ static void set_up_tell(struct forward *f, uint64_t start_us) {
   f->tell.mode = f->a.json ? TELL_JSON : terminal && f->command == NULL ? TELL_TERMINAL : TELL_PLAIN;
 }
 
-/* Blocked before the library starts its thread, so that they come to us only. A signal that was ignored stays
-   ignored. */
+/* Blocked before the library starts its thread, so that they come to us only. SIGWINCH also has the live line drawn anew
+   for the new width. */
 static int take_signals(struct forward *f, struct err *e) {
-  static const int always[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD};
-  static const int for_command[] = {SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH};
-  sigset_t set;
-  sigemptyset(&set);
-  for (size_t i = 0; i < ARRAY_LEN(always); i++) sigaddset(&set, always[i]);
-  for (size_t i = 0; f->command != NULL && i < ARRAY_LEN(for_command); i++) sigaddset(&set, for_command[i]);
-  if (f->tell.mode == TELL_TERMINAL) sigaddset(&set, SIGWINCH); /* the live line is drawn anew for the new width */
-  if (sigprocmask(SIG_BLOCK, &set, &f->mask_before) != 0) return err_set_errno(e, "signals");
-  f->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  return f->signal_fd < 0 ? err_set_errno(e, "signals") : 0;
+  static const int numbers[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGWINCH, /* and for a command: */ SIGQUIT, SIGUSR1, SIGUSR2};
+  size_t n = ARRAY_LEN(numbers) - (f->command != NULL ? 0 : 3);
+  f->child_ignored = signals_ignored(SIGCHLD);
+  if (f->child_ignored) (void)signal(SIGCHLD, SIG_DFL);   /* else the kernel would keep the command's status from us */
+  f->signal_fd = signals_take(numbers, n, &f->mask_before, e);
+  return f->signal_fd < 0 ? f->signal_fd : 0;
 }
 
 static int client_failed(const struct forward *f, struct err *e) {
@@ -314,9 +312,10 @@ static void start_command(struct forward *f) {
   }
   struct err e = {0};
   int status = EXIT_STATUS_FAILED;
+  struct runner_signals given = {.mask = f->mask_before, .child_ignored = f->child_ignored};
   char **environment = runner_environment(environ, addresses, f->apps_n);
   if (environment == NULL) (void)err_set(&e, ERR_NOMEM, "out of memory");
-  if (environment == NULL || runner_start(f->command, environment, &f->mask_before, &f->child, &status, &e) != 0) {
+  if (environment == NULL || runner_start(f->command, environment, &given, &f->child, &status, &e) != 0) {
     f->child = 0;
     (void)command_fail(&e);
     stop(f, status);
@@ -329,13 +328,22 @@ static void forward_signal(struct forward *f, const struct signalfd_siginfo *s) 
   if (s->ssi_code != SI_KERNEL && f->child > 0) (void)kill(f->child, (int)s->ssi_signo);
 }
 
+/* One signal may stand for several children. Besides the command there are those that others left to us, as process 1 of a
+   container; and the library's, whose end it sees by itself. */
+static void on_children(struct forward *f) {
+  pid_t pid;
+  int status;
+  while ((pid = runner_reap(&status)) > 0) {
+    if (pid != f->child) continue;
+    f->child = 0;
+    stop(f, status);
+  }
+}
+
 static void on_signal(struct forward *f, const struct signalfd_siginfo *s) {
-  int status, number = (int)s->ssi_signo;
+  int number = (int)s->ssi_signo;
   if (number == SIGCHLD) {
-    if (f->child > 0 && runner_ended(f->child, &status) == 1) {
-      f->child = 0;
-      stop(f, status);
-    }
+    on_children(f);
   } else if (f->child > 0) {
     forward_signal(f, s);
   } else if (number == SIGINT || number == SIGTERM || number == SIGHUP) {
@@ -479,6 +487,7 @@ static void check_start(struct forward *f) {
 /* Until something ends it: f->status. */
 static int serve(struct forward *f, struct err *e) {
   struct pollfd fds[] = {{.fd = adit_event_fd(f->client), .events = POLLIN}, {.fd = f->signal_fd, .events = POLLIN}};
+  on_children(f);                  /* who ended before we took the signal */
   while (!f->done) {
     int code = read_events(f, e);
     if (code != 0) return code;

@@ -8,6 +8,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/signals.h"
+
 static volatile sig_atomic_t caught;
 
 static void on_signal(int number) { caught = number; }
@@ -33,7 +35,8 @@ static int read_unseen(const char *prompt, const struct termios *shown, char *ou
   struct sigaction before[ARRAY_LEN(signals)], catch = {.sa_handler = on_signal};
   struct termios unseen = *shown;
   caught = 0;
-  for (size_t i = 0; i < ARRAY_LEN(signals); i++) (void)sigaction(signals[i], &catch, &before[i]);
+  for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+    (void)sigaction(signals[i], signals_ignored(signals[i]) ? NULL : &catch, &before[i]);
   unseen.c_lflag &= ~(tcflag_t)ECHO;
   unseen.c_lflag |= ECHONL;
   int code = tcsetattr(STDIN_FILENO, TCSAFLUSH, &unseen) != 0 ? err_set_errno(e, "terminal") : 0;

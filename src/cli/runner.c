@@ -1,13 +1,13 @@
-/* See runner.h. The child is spawned, not forked: this process has the library's thread, and a copy of its descriptors
-   must not outlive it (they are CLOEXEC). */
+/* See runner.h. The child is not forked: this process has the library's thread, and a copy of its descriptors must not
+   outlive it (they are CLOEXEC). */
 #include "cli/runner.h"
 
 #include <errno.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 enum { VARIABLES_PER_ADDRESS = 6, NOT_FOUND_STATUS = 127, NOT_EXECUTABLE_STATUS = 126, SIGNAL_STATUS = 128 };
 
@@ -69,32 +69,34 @@ void runner_environment_free(char **environment) {
   free(environment);
 }
 
-int runner_start(char *const *argv, char *const *environment, const sigset_t *mask, pid_t *pid, int *status,
+/* Between vfork and exec: the memory is still the parent's, who waits. posix_spawn does the same, but cannot have a signal
+   ignored. */
+_Noreturn static void become(char *const *argv, char *const *environment, const struct runner_signals *given, volatile int *failure) {
+  if (given->child_ignored) (void)signal(SIGCHLD, SIG_IGN);
+  (void)sigprocmask(SIG_SETMASK, &given->mask, NULL);
+  (void)execvpe(argv[0], argv, environment);
+  *failure = errno;
+  _exit(NOT_EXECUTABLE_STATUS);
+}
+
+int runner_start(char *const *argv, char *const *environment, const struct runner_signals *given, pid_t *pid, int *status,
                  struct err *e) {
-  posix_spawnattr_t attributes;
-  int failure = posix_spawnattr_init(&attributes);
-  if (failure != 0) {
+  volatile int failure = 0;
+  *pid = vfork();
+  if (*pid == 0) become(argv, environment, given, &failure);
+  if (*pid < 0) {
     *status = EXIT_FAILURE;
-    errno = failure;
     return err_set_errno(e, "%s", argv[0]);
   }
-  failure = posix_spawnattr_setsigmask(&attributes, mask);
-  if (failure == 0) failure = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  if (failure == 0) failure = posix_spawnp(pid, argv[0], NULL, &attributes, argv, environment);
-  (void)posix_spawnattr_destroy(&attributes);
   if (failure == 0) return 0;
+  (void)waitpid(*pid, NULL, 0);
   *status = failure == ENOENT ? NOT_FOUND_STATUS : NOT_EXECUTABLE_STATUS;
   return err_set(e, ERR_IO, "%s: %s (is the command behind -- right?)", argv[0], strerror(failure));
 }
 
-int runner_ended(pid_t pid, int *status) {
+pid_t runner_reap(int *status) {
   int how;
-  if (waitpid(pid, &how, WNOHANG) != pid) return 0;
-  if (WIFEXITED(how))
-    *status = WEXITSTATUS(how);
-  else if (WIFSIGNALED(how))
-    *status = SIGNAL_STATUS + WTERMSIG(how);
-  else
-    return 0;
-  return 1;
+  pid_t pid = waitpid(-1, &how, WNOHANG);
+  if (pid > 0) *status = WIFEXITED(how) ? WEXITSTATUS(how) : SIGNAL_STATUS + WTERMSIG(how);
+  return pid > 0 ? pid : 0;
 }

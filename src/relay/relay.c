@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/shortage.h"
+#include "base/signals.h"
 #include "base/text.h"
 #include "loop/net.h"
 #include "relay/admin.h"
@@ -354,17 +356,17 @@ static void on_alive(struct loop_io *io, uint32_t events) {
 }
 
 static int life_begin(struct life *life, struct relay *r, struct err *e) {
-  sigset_t set;
+  static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+  sigset_t before;
   memset(life, 0, sizeof *life);
   life->relay = r;
-  (void)sigemptyset(&set);
-  (void)sigaddset(&set, SIGTERM);
-  (void)sigaddset(&set, SIGINT);
-  (void)sigaddset(&set, SIGHUP);
-  if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) return err_set(e, ERR_IO, "relay: cannot block signals");
+  life->signal_fd = signals_take(numbers, ARRAY_LEN(numbers), &before, e);
+  if (life->signal_fd < 0) return err_prefix(e, "relay");
   (void)signal(SIGPIPE, SIG_IGN);
-  life->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  if (life->signal_fd < 0) return err_set_errno(e, "relay: signalfd");
+  /* A relay starts no programs, but as process 1 of a container it is given the orphans of others: those that end from here on
+     leave no zombie, and those that have ended are taken. */
+  (void)signal(SIGCHLD, SIG_IGN);
+  while (waitpid(-1, NULL, WNOHANG) > 0) {}
   life->loop = loop_new(e);
   if (life->loop == NULL) return ERR_NOMEM;
   int rc = loop_io_add(life->loop, &life->signals, life->signal_fd, EPOLLIN, on_signal);

@@ -31,9 +31,11 @@ def scaled(amount, least=1):
 
 
 def die_with_parent():
-    """Between fork and exec. A shell's background job ignores SIGINT, which its children would inherit."""
+    """Between fork and exec. What runs the tests may ignore signals (a shell's background job SIGINT, nohup SIGHUP), which its
+    children would inherit."""
     LIBC.prctl(1, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Lines:

@@ -1,0 +1,21 @@
+/* See signals.h. */
+#include "base/signals.h"
+
+#include <errno.h>
+#include <sys/signalfd.h>
+
+bool signals_ignored(int number) {
+  struct sigaction given;
+  return sigaction(number, NULL, &given) == 0 && (given.sa_flags & SA_SIGINFO) == 0 && given.sa_handler == SIG_IGN;
+}
+
+int signals_take(const int *numbers, size_t n, sigset_t *before, struct err *e) {
+  sigset_t set;
+  (void)sigemptyset(&set);
+  for (size_t i = 0; i < n; i++)
+    if (!signals_ignored(numbers[i])) (void)sigaddset(&set, numbers[i]);
+  errno = pthread_sigmask(SIG_BLOCK, &set, before);
+  if (errno != 0) return err_set_errno(e, "signals");
+  int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  return fd >= 0 ? fd : err_set_errno(e, "signals");
+}
