@@ -147,7 +147,7 @@ enum {
   STATE_SPELL_MS = 1000,                   /* a relay that has been writing for so long without a pause leaves the state to others ... */
   STATE_LEAVE_MS = 120,                    /* for so long: who waits for it (`adit token revoke`) looks every 100 ms at least */
   PORTS_PER_COMMIT_MAX = 64,               /* so many raw ports are given, and as many taken back, in one write to the state */
-  STATE_CLAIM_MS = 1000,                   /* how long a relay waits for one that is ending to leave its state folder */
+  STATE_CLAIM_MS = 3000,                   /* how long a relay waits for one that drains to leave it the state folder, and its admin port */
   STATE_LOCK_RETRY_MS = 10,
   STATE_FILE_MAX_BYTES = 65536,
   CERT_FILE_MAX_BYTES = 262144,

@@ -33,7 +33,8 @@ struct keeper {
   struct loop_timer revocations, certificates, ticket_keys;
   struct ports *ports;
   struct holder *holders;          /* by port - tcp_port_from */
-  struct loop_msg round;
+  struct loop_msg round, leave;
+  bool left;                       /* atomic: the state is a successor's */
   bool stopping;                   /* atomic */
   pthread_mutex_t lock;            /* guards what follows, each for a look-up */
   bool round_posted;
@@ -133,6 +134,11 @@ static void take_answer(struct loop *l, struct loop_msg *m) {
   if (l != NULL) q->done(q);
 }
 
+static void take_answer_later(struct port_request *q) {
+  q->msg.fn = take_answer;
+  loop_post(q->from->loop, &q->msg);
+}
+
 /* After the commit: a lease that is not on disk is none. */
 static void take_end(struct keeper *k, const struct round *r, struct port_request *q) {
   if (q->result == 0) {
@@ -144,8 +150,7 @@ static void take_end(struct keeper *k, const struct round *r, struct port_reques
       ports_release(k->ports, q->port, loop_wall_s(k->loop));
     }
   }
-  q->msg.fn = take_answer;
-  loop_post(q->from->loop, &q->msg);
+  take_answer_later(q);
 }
 
 /* Giving back */
@@ -189,7 +194,21 @@ static bool round_gather(struct keeper *k, struct round *r, size_t max) {
   return more;
 }
 
+/* The state is not ours any more: on the disk the ports stay their owners', who have a right to them at the successor. */
+static void round_refuse(struct round *r) {
+  LIST_FOREACH(&r->releases, it) free(CONTAINER_OF(it, struct release, node));
+  LIST_FOREACH(&r->takes, it) {
+    struct port_request *q = CONTAINER_OF(it, struct port_request, node);
+    q->result = ERR_CLOSED;
+    take_answer_later(q);
+  }
+}
+
 static void round_run(struct keeper *k, struct round *r) {
+  if (keeper_has_left(k)) {
+    round_refuse(r);
+    return;
+  }
   LIST_FOREACH(&r->releases, it) {
     struct release *q = CONTAINER_OF(it, struct release, node);
     give_back(k, r, q);
@@ -244,6 +263,24 @@ void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, enum 
   round_wanted(k);
   pthread_mutex_unlock(&k->lock);
 }
+
+/* Leaving */
+
+static void leave_here(struct loop *l, struct loop_msg *m) {
+  struct keeper *k = CONTAINER_OF(m, struct keeper, leave);
+  if (l == NULL) return;
+  loop_timer_stop(&k->certificates);
+  loop_timer_stop(&k->ticket_keys);
+  state_unclaim(k->relay->state);
+  __atomic_store_n(&k->left, true, __ATOMIC_RELEASE);
+}
+
+void keeper_leave(struct keeper *k) {
+  k->leave.fn = leave_here;
+  loop_post(k->loop, &k->leave);
+}
+
+bool keeper_has_left(const struct keeper *k) { return __atomic_load_n(&k->left, __ATOMIC_ACQUIRE); }
 
 static int restore_lease(void *user, const struct port_lease *lease) {
   struct keeper *k = user;
@@ -314,7 +351,7 @@ static void on_ticket_keys(struct loop_timer *t) {
 static void reload_here(struct loop *l, struct loop_msg *m) {
   struct keeper *k = CONTAINER_OF(m, struct keeper, reload);
   __atomic_store_n(&k->reload_posted, false, __ATOMIC_RELEASE);  /* what changes from here on needs another look */
-  if (l != NULL) reload(k);
+  if (l != NULL && !keeper_has_left(k)) reload(k);
 }
 
 /* Without an allocation, so that it cannot be lost. */

@@ -8,6 +8,10 @@
 
 /* 0 and the thread runs; the relay's state and certs are the keeper's from then on. */
 int keeper_start(struct relay *r, struct keeper **out, struct err *e) MUST_USE;
+/* From any thread: the state is left to a successor. From then on nothing of it is written, ports are neither given nor
+   taken back, and certificates stay as they are; revocations are read until the end. */
+void keeper_leave(struct keeper *k);
+bool keeper_has_left(const struct keeper *k);
 void keeper_stop(struct keeper *k);              /* ends its thread; NULL is fine */
 void keeper_settle(struct keeper *k); /* after that: what is left is done, in the caller's thread */
 void keeper_free(struct keeper *k);

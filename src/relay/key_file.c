@@ -15,6 +15,7 @@
 #include "base/limits.h"
 
 enum { NAME_CAP = 128 };
+static const char relay_lock[] = "relay.lock";
 
 /* mkdir -p, with 0700 for what is missing. */
 static int make_folders(const char *path, struct err *e) {
@@ -128,7 +129,7 @@ int folder_lock(const struct folder *f, struct err *e) {
 }
 
 int folder_lock_relay(const struct folder *f, struct err *e) {
-  int rc = lock_file(f, "relay.lock", STATE_CLAIM_MS, e);
+  int rc = lock_file(f, relay_lock, STATE_CLAIM_MS, e);
   if (rc != ERR_TIMEOUT) return rc;
   return err_set(e, ERR_CONFLICT,
                  "state folder %s: another relay serves from it (end that one, or give each a --state of its own)",
@@ -136,6 +137,15 @@ int folder_lock_relay(const struct folder *f, struct err *e) {
 }
 
 void folder_unlock(int lock) { close(lock); }
+
+/* By a shared lock for a moment, which whoever tries meanwhile does not fail for: he tries again. */
+bool folder_is_locked_by_relay(const struct folder *f) {
+  int fd = openat(f->fd, relay_lock, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0) return false;
+  bool locked = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  close(fd);
+  return locked;
+}
 
 /* Everything up to cap - 1 bytes; a longer file is an error. */
 static int read_all(int fd, char *out, size_t cap, size_t *n) {

@@ -19,6 +19,7 @@ int folder_lock(const struct folder *f, struct err *e) MUST_USE;
 /* The lock that a relay holds while it serves from the folder; ERR_CONFLICT: another one does. */
 int folder_lock_relay(const struct folder *f, struct err *e) MUST_USE;
 void folder_unlock(int lock);
+bool folder_is_locked_by_relay(const struct folder *f);  /* this process's own lock counts, too */
 /* Gives a new file to the folder's owner, when we are root. */
 int folder_adopt(const struct folder *f, int fd, const char *name, struct err *e) MUST_USE;
 

@@ -40,9 +40,10 @@ struct life {
   struct relay *relay;
   struct loop *loop;
   struct loop_io signals, alive;
+  struct admin *admin;             /* NULL: none, or a successor's */
   struct loop_timer drain;
   uint64_t drain_until_ms, goodbye_by_ms;
-  bool said_goodbye;
+  bool leaving, said_goodbye;
   int signal_fd;
 };
 
@@ -176,14 +177,15 @@ static int remember_settings(struct relay *r, struct err *e) {
 
 static int relay_open(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
-  int rc = settle_listens(r, e);
-  if (rc != 0) return rc;
-  rc = check_tcp_listen(o, e);
+  int rc = state_open(o->state_dir, &r->state, e);
+  /* A predecessor leaves the folder when it has left the addresses: so they are free by then. Embedded relays share
+     their user's folder. */
+  if (rc == 0 && o->ready_fd < 0) rc = state_claim(r->state, e);
+  if (rc == 0) rc = settle_listens(r, e);
+  if (rc == 0) rc = check_tcp_listen(o, e);
   if (rc != 0) return rc;
   settle_public(r);
-  rc = state_open(o->state_dir, &r->state, e);
-  if (rc == 0 && o->ready_fd < 0) rc = state_claim(r->state, e);  /* embedded ones share their user's folder */
-  if (rc == 0) rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, &r->certs, e);
+  rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, &r->certs, e);
   if (rc == 0) rc = read_operators(r, e);
   if (rc == 0) rc = remember_settings(r, e);
   if (rc == 0 && ((r->sources = sources_new()) == NULL || registry_new(r, &r->registry) != 0))
@@ -256,13 +258,19 @@ static uint64_t streams_now(struct relay *r) {
   return n;
 }
 
+/* Whether no address is listened on any more, but the admin port's. */
+static bool doors_closed(struct relay *r) {
+  bool closed = true;
+  for (unsigned i = 0; i < r->workers_n; i++)
+    closed = closed && !__atomic_load_n(&r->workers[i].accepting, __ATOMIC_ACQUIRE);
+  return closed;
+}
+
 /* Whether somebody may still become a stream: in handshake, waiting for a data connection, or about to be accepted. */
 static bool visitors_pending(struct relay *r) {
-  bool pending = false;
-  for (unsigned i = 0; i < r->workers_n; i++) {
-    pending = pending || __atomic_load_n(&r->workers[i].accepting, __ATOMIC_ACQUIRE) ||
-              __atomic_load_n(&r->workers[i].visitors_n, __ATOMIC_ACQUIRE) > 0;
-  }
+  bool pending = !doors_closed(r);
+  for (unsigned i = 0; i < r->workers_n; i++)
+    pending = pending || __atomic_load_n(&r->workers[i].visitors_n, __ATOMIC_ACQUIRE) > 0;
   return pending;
 }
 
@@ -302,12 +310,27 @@ static int relay_snapshot(void *user, struct status *s) {
   return registry_list(r->registry, monotonic_ms(), &s->tunnels, &s->tunnels_n);
 }
 
+/* What only one relay can have is given up: the addresses first, then the state, and the admin port when a successor has come
+   who may want it. Until then it tells how the drain goes on. */
+static void make_room(struct life *life) {
+  struct relay *r = life->relay;
+  if (!life->leaving && doors_closed(r)) {
+    keeper_leave(r->keeper);
+    life->leaving = true;
+  }
+  if (life->admin != NULL && keeper_has_left(r->keeper) && state_has_successor(r->state)) {
+    admin_stop(life->admin);
+    life->admin = NULL;
+  }
+}
+
 /* Links end once the visitors that were already here have their streams, which need the links' data connections and
    outlive them. */
 static void on_drain(struct loop_timer *t) {
   struct life *life = CONTAINER_OF(t, struct life, drain);
   struct relay *r = life->relay;
   uint64_t now_ms = loop_now_ms(life->loop);
+  make_room(life);
   if (!life->said_goodbye && (now_ms >= life->goodbye_by_ms || !visitors_pending(r))) {
     for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_GOODBYE);
     life->said_goodbye = true;
@@ -327,7 +350,6 @@ static void begin_drain(struct life *life) {
   log_event(LOG_INFO, "draining", "streams", LOG_U64(streams_now(r)), NULL);
   notify_systemd("STOPPING=1");
   __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);
-  state_unclaim(r->state);         /* what it gave out ends here: a successor may start */
   for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_CLOSE_DOORS);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
   life->goodbye_by_ms =
@@ -409,23 +431,34 @@ static void warn_of_open_admin(const struct addr *at) {
             NULL);
 }
 
-static int serve(struct relay *r, struct life *life, struct err *e) {
-  struct admin *admin = NULL;
+/* A predecessor notices within DRAIN_POLL_MS that we have come, and leaves us the port. */
+static int start_admin(struct life *life, struct err *e) {
+  const struct timespec pause = {.tv_nsec = DRAIN_POLL_MS * 1000000L};
+  struct relay *r = life->relay;
   const struct addr *at = &r->options->admin;
+  if (at->u.any.sa_family == AF_UNSPEC) return 0;
+  const uint64_t until_ms = monotonic_ms() + STATE_CLAIM_MS;
+  int rc = admin_start(at, relay_snapshot, r, &life->admin, e);
+  while (rc == ERR_CONFLICT && monotonic_ms() < until_ms) {
+    (void)nanosleep(&pause, NULL);
+    rc = admin_start(at, relay_snapshot, r, &life->admin, e);
+  }
+  if (rc == 0) warn_of_open_admin(at);
+  return rc;
+}
+
+static int serve(struct relay *r, struct life *life, struct err *e) {
   int rc = workers_open(r, e);
   release_listens(r);
   if (rc == 0) rc = keeper_start(r, &r->keeper, e);
   if (rc == 0) rc = workers_run(r, e);
-  if (rc == 0 && at->u.any.sa_family != AF_UNSPEC) {
-    rc = admin_start(at, relay_snapshot, r, &admin, e);
-    if (rc == 0) warn_of_open_admin(at);
-  }
+  if (rc == 0) rc = start_admin(life, e);
   if (rc == 0) rc = announce_embedded(r, e);
   if (rc == 0) {
-    announce(r, admin != NULL ? admin_port(admin) : 0);
+    announce(r, life->admin != NULL ? admin_port(life->admin) : 0);
     loop_run(life->loop);
   }
-  admin_stop(admin);
+  admin_stop(life->admin);
   serve_end(r);
   return rc;
 }

@@ -304,6 +304,8 @@ void state_unclaim(struct state *s) {
   s->claim = -1;
 }
 
+bool state_has_successor(const struct state *s) { return folder_is_locked_by_relay(&s->folder); }
+
 /* Settings. */
 
 int state_set(struct state *s, const char *key, const char *value, struct err *e) {

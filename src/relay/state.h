@@ -16,6 +16,7 @@ void state_close(struct state *s);
    are one relay's). ERR_CONFLICT: another does. */
 int state_claim(struct state *s, struct err *e) MUST_USE;
 void state_unclaim(struct state *s);
+bool state_has_successor(const struct state *s); /* after state_unclaim: whether another relay has claimed it */
 
 /* The operator's key of this state. */
 int state_operator_seed(struct state *s, uint8_t seed[ED25519_KEY_BYTES], struct err *e) MUST_USE;
