@@ -1,6 +1,6 @@
 /* One direction of the TLS 1.3 record layer. The hard thing is what must never happen: a nonce used twice. So the
-   sequence number never wraps, a failed seal burns its number, and a key update puts the number back only together with
-   a new key. */
+   sequence number never wraps, a failed seal is the last one (the peer could not count on from it), and a key update puts
+   the number back only together with a new key. */
 #include "tls/record.h"
 
 #include <string.h>
@@ -78,7 +78,6 @@ int record_seal(struct record_keys *k, enum record_type type, uint8_t *record, s
   if (k->sequence == UINT64_MAX) return ERR_NOT_NOW;
   uint8_t nonce[IV_BYTES];
   make_nonce(k, nonce);
-  k->sequence++;
   size_t inner = n + INNER_TYPE_BYTES, body = inner + AEAD_TAG_BYTES;
   uint8_t *plain = record + RECORD_HEADER_BYTES;
   record[0] = RECORD_APPLICATION_DATA;
@@ -87,7 +86,9 @@ int record_seal(struct record_keys *k, enum record_type type, uint8_t *record, s
   record[3] = (uint8_t)(body >> 8);
   record[4] = (uint8_t)body;
   plain[n] = (uint8_t)type;
-  return aead_seal(k->aead, nonce, record, RECORD_HEADER_BYTES, plain, inner, plain, plain + inner);
+  int rc = aead_seal(k->aead, nonce, record, RECORD_HEADER_BYTES, plain, inner, plain, plain + inner);
+  k->sequence = rc == 0 ? k->sequence + 1 : UINT64_MAX;
+  return rc;
 }
 
 static int refuse(uint8_t *alert, enum tls_alert why, int code) {
@@ -107,9 +108,8 @@ int record_open(struct record_keys *k, uint8_t *record, size_t len, enum record_
   make_nonce(k, nonce);
   uint8_t *inner = record + RECORD_HEADER_BYTES;
   size_t inner_n = body - AEAD_TAG_BYTES;
-  if (aead_open(k->aead, nonce, record, RECORD_HEADER_BYTES, inner, inner_n, inner, inner + inner_n) != 0) {
-    return refuse(alert, ALERT_BAD_RECORD_MAC, ERR_AUTH);
-  }
+  int rc = aead_open(k->aead, nonce, record, RECORD_HEADER_BYTES, inner, inner_n, inner, inner + inner_n);
+  if (rc != 0) return refuse(alert, rc == ERR_AUTH ? ALERT_BAD_RECORD_MAC : ALERT_INTERNAL_ERROR, ERR_AUTH);
   k->sequence++;
   /* RFC 8446 5.4: padding does not lift the limit on the whole inner plaintext. */
   if (inner_n > RECORD_PLAIN_MAX + INNER_TYPE_BYTES) return refuse(alert, ALERT_RECORD_OVERFLOW, ERR_SYNTAX);

@@ -32,6 +32,8 @@ struct tls_conn {
   enum conn_state state;
   bool wants_exporter;
   bool app_written;                /* something went out through OpenSSL after the handshake */
+  bool protects;                   /* OpenSSL has written a protected TLS 1.3 record */
+  uint8_t fatal_alert;             /* that OpenSSL has written; 0: none */
   uint64_t tls12_sequence;         /* records written by OpenSSL since its ChangeCipherSpec */
   unsigned renegotiations;         /* that the visitor asked for and OpenSSL refused with a warning */
   uint64_t late_bytes;             /* written by the very call that completed the handshake */
@@ -49,7 +51,9 @@ static void on_message(int writing, int version, int type, const void *bytes, si
   struct tls_conn *t = arg;
   const uint8_t *p = bytes;
   if (writing && type == SSL3_RT_ALERT && n == 2 && p[1] == SSL_AD_NO_RENEGOTIATION) t->renegotiations++;
+  if (writing && type == SSL3_RT_ALERT && n == 2 && p[0] == SSL3_AL_FATAL) t->fatal_alert = p[1];
   if (!writing || type != SSL3_RT_HEADER || n == 0) return;
+  if (p[0] == RECORD_APPLICATION_DATA) t->protects = true;
   t->tls12_sequence = p[0] == RECORD_CHANGE_CIPHER_SPEC ? 0 : t->tls12_sequence + 1;
 }
 
@@ -198,6 +202,49 @@ static enum tls_status fail_handshake(struct tls_conn *t, struct err *e) {
   return TLS_FAILED;
 }
 
+static const struct tls_suite *current_suite(const struct tls_conn *t) {
+  const SSL_CIPHER *cipher = SSL_get_current_cipher(t->ssl);
+  return cipher == NULL ? NULL : tls_suite_find(SSL_CIPHER_get_protocol_id(cipher));
+}
+
+static bool secret_is_good(const struct tls_kept_secret *kept, const struct tls_suite *suite) {
+  return kept->logged == 1 && kept->n == hash_bytes(suite->hash);
+}
+
+static void put_plain_alert(struct tls_conn *t, uint8_t alert) {
+  uint8_t plain[PLAIN_ALERT_BYTES];
+  tls_plain_alert(alert, plain);
+  (void)BIO_write(t->out, plain, sizeof plain);
+}
+
+/* Under the application keys, by our own record layer: nothing else has been written under them. */
+static int seal_tls13_alert(struct tls_conn *t, uint8_t alert) {
+  const struct tls_suite *suite = current_suite(t);
+  const struct tls_kept_secret *kept = t->server != NULL ? &t->hooks.server : &t->hooks.client;
+  uint8_t record[RECORD_OVERHEAD_BYTES + 2];
+  struct record_keys keys;
+  if (t->app_written || suite == NULL || !secret_is_good(kept, suite)) return ERR_NOT_NOW;
+  if (t->server != NULL && t->late_bytes != 0) return ERR_NOT_NOW;
+  if (record_keys_init(&keys, suite, kept->bytes, 0, true) != 0) return ERR_NOT_NOW;
+  record[RECORD_HEADER_BYTES] = 2;
+  record[RECORD_HEADER_BYTES + 1] = alert;
+  int rc = record_seal(&keys, RECORD_ALERT, record, 2);
+  record_keys_free(&keys);
+  if (rc != 0) return rc;
+  return BIO_write(t->out, record, sizeof record) == (int)sizeof record ? 0 : ERR_NOMEM;
+}
+
+/* When the failure is OpenSSL's own (memory), what it has just written cannot be relied upon: its alert comes under the keys
+   before a change that the flight in front of it announced, or under the number after one that a failed record has used up.
+   The visitor could not decrypt it. So that flight is taken back, and we say it under the keys of those before; when part
+   of one was still here, the connection ends in the midst of a record. */
+static void take_back(struct tls_conn *t, bool all_sent, bool protects) {
+  if (t->server == NULL || (t->fatal_alert != 0 && t->fatal_alert != ALERT_INTERNAL_ERROR)) return;
+  (void)BIO_reset(t->out);
+  if (all_sent && !protects) put_plain_alert(t, ALERT_INTERNAL_ERROR);
+  else if (all_sent) (void)seal_tls13_alert(t, ALERT_INTERNAL_ERROR);
+}
+
 static enum tls_status check_client_alpn(struct tls_conn *t, struct err *e) {
   size_t n;
   const uint8_t *alpn = tls_conn_alpn(t, &n);
@@ -211,6 +258,7 @@ static enum tls_status check_client_alpn(struct tls_conn *t, struct err *e) {
 static enum tls_status drive_handshake(struct tls_conn *t, struct err *e) {
   ERR_clear_error();
   uint64_t before = BIO_number_written(t->out);
+  bool all_sent = BIO_ctrl_pending(t->out) == 0, protects = t->protects;
   int rc = SSL_do_handshake(t->ssl);
   if (rc == 1) {
     t->late_bytes = BIO_number_written(t->out) - before;
@@ -218,6 +266,7 @@ static enum tls_status drive_handshake(struct tls_conn *t, struct err *e) {
     return check_client_alpn(t, e);
   }
   if (SSL_get_error(t->ssl, rc) == SSL_ERROR_WANT_READ) return TLS_GOING_ON;
+  take_back(t, all_sent, protects);
   return fail_handshake(t, e);
 }
 
@@ -301,15 +350,6 @@ const uint8_t *tls_conn_alpn(const struct tls_conn *t, size_t *n) {
   SSL_get0_alpn_selected(t->ssl, &p, &length);
   *n = length;
   return p;
-}
-
-static const struct tls_suite *current_suite(const struct tls_conn *t) {
-  const SSL_CIPHER *cipher = SSL_get_current_cipher(t->ssl);
-  return cipher == NULL ? NULL : tls_suite_find(SSL_CIPHER_get_protocol_id(cipher));
-}
-
-static bool secret_is_good(const struct tls_kept_secret *kept, const struct tls_suite *suite) {
-  return kept->logged == 1 && kept->n == hash_bytes(suite->hash);
 }
 
 /* See the header. A client's last call writes its own Finished; a server's must write nothing. */
@@ -398,22 +438,6 @@ void tls_conn_close(struct tls_conn *t) {
   ERR_clear_error();
 }
 
-static int seal_tls13_alert(struct tls_conn *t, uint8_t alert) {
-  const struct tls_suite *suite = current_suite(t);
-  const struct tls_kept_secret *kept = t->server != NULL ? &t->hooks.server : &t->hooks.client;
-  uint8_t record[RECORD_OVERHEAD_BYTES + 2];
-  struct record_keys keys;
-  if (t->app_written || suite == NULL || !secret_is_good(kept, suite)) return ERR_NOT_NOW;
-  if (t->server != NULL && t->late_bytes != 0) return ERR_NOT_NOW;
-  if (record_keys_init(&keys, suite, kept->bytes, 0, true) != 0) return ERR_NOT_NOW;
-  record[RECORD_HEADER_BYTES] = 2;
-  record[RECORD_HEADER_BYTES + 1] = alert;
-  int rc = record_seal(&keys, RECORD_ALERT, record, 2);
-  record_keys_free(&keys);
-  if (rc != 0) return rc;
-  return BIO_write(t->out, record, sizeof record) == (int)sizeof record ? 0 : ERR_NOMEM;
-}
-
 /* After the handshake: OpenSSL has no call that sends an alert of choice, so we protect the record ourselves. */
 static int seal_alert(struct tls_conn *t, uint8_t alert) {
   uint8_t record[TLS12_ALERT_MAX_BYTES];
@@ -439,13 +463,11 @@ static void provoke_alert(struct tls_conn *t) {
 
 void tls_conn_alert(struct tls_conn *t, uint8_t alert) {
   ASSERT(t->state != CONN_TAKEN);
-  uint8_t plain[PLAIN_ALERT_BYTES];
   if (t->state == CONN_FAILED) return; /* OpenSSL has told the peer already */
   if (t->state == CONN_DONE) {
     if (seal_alert(t, alert) != 0) provoke_alert(t);
   } else if (t->server == NULL || BIO_number_written(t->out) == 0) {
-    tls_plain_alert(alert, plain);
-    (void)BIO_write(t->out, plain, sizeof plain);
+    put_plain_alert(t, alert);
   } else {
     provoke_alert(t);
   }
