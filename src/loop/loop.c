@@ -16,17 +16,21 @@
 #include "base/shortage.h"
 #include "loop/timers.h"
 
-enum { EVENTS_PER_TURN_MAX = 256, TABLE_FIRST = 64 };
+enum { EVENTS_PER_TURN_MAX = 256, LATE_EVENTS_PER_WAIT = 8, TABLE_FIRST = 64, NS_PER_US = 1000, NS_PER_MS = 1000000 };
 
 /* Kept in io->events, between the bits that epoll uses: this descriptor could not be put back into the set. */
 static const uint32_t IO_FAILED = 1U << 26;
 
-/* Generations start at 1, so this is no registration's event. */
-static const uint64_t WAKE_EVENT = 0;
+/* Generations start at 1, so these are no registration's events. */
+static const uint64_t WAKE_EVENT = 0, LATE_EVENT = 1;
 
 struct loop {
   int epoll_fd, event_fd;
+  int late_fd;                     /* -1, or an epoll set inside the other: however many late ones are ready, a turn sees the rest */
   uint64_t now_ms;
+  uint64_t turn_ns;                /* when this turn's work began */
+  uint64_t late_until_ns;          /* when its late part is over */
+  int64_t late_credit_ns;          /* what late ones have been left of the time of the others, and not used yet */
   _Atomic bool stopped;
   uint32_t generation;
   bool io_failed;                  /* some io has IO_FAILED */
@@ -34,16 +38,33 @@ struct loop {
   size_t table_len;
   struct timers timers;
   struct loop_deferred *deferred;
+  struct loop_deferred *late_first, **late_last;
   void (*wait_begins)(void), (*wait_ended)(void);   /* NULL: none */
   pthread_mutex_t lock;            /* guards the message queue and the eventfd's count */
   struct loop_msg *first, **last;
   struct epoll_event events[EVENTS_PER_TURN_MAX];
 };
 
-static uint64_t clock_ms(void) {
+static uint64_t clock_ns(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+  return (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t clock_ms(void) { return clock_ns() / NS_PER_MS; }
+
+static int set_open(struct loop *l) {
+  struct epoll_event wake = {.events = EPOLLIN, .data.u64 = WAKE_EVENT};
+  l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  if (l->epoll_fd < 0) return -1;
+  l->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  return l->event_fd < 0 ? -1 : epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, l->event_fd, &wake);
+}
+
+static void set_close(struct loop *l) {
+  if (l->event_fd >= 0) close(l->event_fd);
+  if (l->late_fd >= 0) close(l->late_fd);
+  if (l->epoll_fd >= 0) close(l->epoll_fd);
 }
 
 struct loop *loop_new(struct err *e) {
@@ -53,22 +74,17 @@ struct loop *loop_new(struct err *e) {
     return NULL;
   }
   l->last = &l->first;
+  l->late_last = &l->late_first;
   l->now_ms = clock_ms();
-  l->event_fd = -1;
-  l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-  if (l->epoll_fd < 0) goto fail;
-  l->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (l->event_fd < 0) goto fail;
-  struct epoll_event ev = {.events = EPOLLIN, .data.u64 = WAKE_EVENT};
-  if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, l->event_fd, &ev) != 0) goto fail;
+  l->event_fd = l->late_fd = l->epoll_fd = -1;
+  if (set_open(l) != 0) {
+    (void)err_set_errno(e, "event loop");
+    set_close(l);
+    free(l);
+    return NULL;
+  }
   pthread_mutex_init(&l->lock, NULL);
   return l;
-fail:
-  (void)err_set_errno(e, "event loop");
-  if (l->event_fd >= 0) close(l->event_fd);
-  if (l->epoll_fd >= 0) close(l->epoll_fd);
-  free(l);
-  return NULL;
 }
 
 static void run_deferred(struct loop *l) {
@@ -110,8 +126,7 @@ void loop_free(struct loop *l) {
   run_deferred(l);
   timers_free(&l->timers);
   pthread_mutex_destroy(&l->lock);
-  close(l->event_fd);
-  close(l->epoll_fd);
+  set_close(l);
   free(l->table);
   free(l);
 }
@@ -166,11 +181,18 @@ void loop_defer(struct loop *l, struct loop_deferred *d, void (*fn)(struct loop_
   l->deferred = d;
 }
 
+void loop_call_late(struct loop *l, struct loop_deferred *d, void (*fn)(struct loop_deferred *d)) {
+  d->fn = fn;
+  d->next = NULL;
+  *l->late_last = d;
+  l->late_last = &d->next;
+}
+
 /* descriptors */
 
 static int epoll_change(struct loop *l, int op, struct loop_io *io) {
   struct epoll_event ev = {.events = io->events, .data.u64 = (uint64_t)io->generation << 32 | (uint32_t)io->fd};
-  return epoll_ctl(l->epoll_fd, op, io->fd, &ev);
+  return epoll_ctl(io->late ? l->late_fd : l->epoll_fd, op, io->fd, &ev);
 }
 
 static int table_fit(struct loop *l, int fd) {
@@ -185,13 +207,13 @@ static int table_fit(struct loop *l, int fd) {
   return 0;
 }
 
-int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) {
+static int io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn, bool late) {
   ASSERT(fd >= 0 && io->loop == NULL);
   int r = table_fit(l, fd);
   if (r != 0) return r;
   ASSERT(l->table[fd] == NULL); /* otherwise somebody closed a descriptor that the loop still had */
   if (++l->generation == 0) l->generation = 1;
-  *io = (struct loop_io){.loop = l, .fn = fn, .fd = fd, .events = events, .generation = l->generation};
+  *io = (struct loop_io){.loop = l, .fn = fn, .fd = fd, .events = events, .generation = l->generation, .late = late};
   if (events != 0 && epoll_change(l, EPOLL_CTL_ADD, io) != 0) {
     io->loop = NULL;
     (void)shortage_note(errno);
@@ -199,6 +221,30 @@ int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loo
   }
   l->table[fd] = io;
   return 0;
+}
+
+int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) {
+  return io_add(l, io, fd, events, fn, false);
+}
+
+/* Most loops have nothing that is late, and no descriptor for it. */
+static int late_set_open(struct loop *l) {
+  struct epoll_event late = {.events = EPOLLIN, .data.u64 = LATE_EVENT};
+  if (l->late_fd >= 0) return 0;
+  int fd = epoll_create1(EPOLL_CLOEXEC);
+  if (fd < 0) return ERR_LIMIT;
+  if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &late) != 0) {
+    close(fd);
+    return ERR_NOMEM;
+  }
+  l->late_fd = fd;
+  return 0;
+}
+
+int loop_io_add_late(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) {
+  int r = late_set_open(l);
+  if (r != 0) return r;
+  return io_add(l, io, fd, events, fn, true);
 }
 
 void loop_io_set(struct loop_io *io, uint32_t events) {
@@ -226,7 +272,7 @@ void loop_io_del(struct loop_io *io) {
 /* An interest that was dropped since the event was fetched is honoured: nobody is called for what he no longer wants. */
 static void deliver(struct loop *l, const struct epoll_event *ev) {
   uint32_t fd = (uint32_t)ev->data.u64, generation = (uint32_t)(ev->data.u64 >> 32);
-  if (ev->data.u64 == WAKE_EVENT) return;
+  if (generation == 0) return;
   struct loop_io *io = l->table[fd];
   if (io == NULL || io->generation != generation || io->events == 0) return;
   uint32_t events = ev->events & (io->events | EPOLLERR | EPOLLHUP);
@@ -276,11 +322,54 @@ static void run_timers(struct loop *l) {
 /* The wait is computed from the clock as it is, not from the turn's: the turn itself may have taken long. */
 static int wait_ms(const struct loop *l, int max_wait_ms) {
   const struct loop_timer *t = timers_first(&l->timers);
-  if (l->io_failed || atomic_load(&l->stopped)) return 0;
+  if (l->io_failed || l->late_first != NULL || atomic_load(&l->stopped)) return 0;
   if (t == NULL) return max_wait_ms;
   uint64_t now = clock_ms(), ms = t->at_ms <= now ? 0 : t->at_ms - now;
   if (max_wait_ms >= 0 && ms > (uint64_t)max_wait_ms) return max_wait_ms;
   return ms > INT32_MAX ? INT32_MAX : (int)ms;
+}
+
+/* Late events and calls */
+
+bool loop_late_may_go_on(const struct loop *l) { return clock_ns() < l->late_until_ns; }
+
+static void deliver_late(struct loop *l) {
+  struct epoll_event events[LATE_EVENTS_PER_WAIT];
+  int n;
+  do {
+    n = epoll_wait(l->late_fd, events, LATE_EVENTS_PER_WAIT, 0);
+    for (int i = 0; i < n; i++) deliver(l, &events[i]);
+  } while (n == LATE_EVENTS_PER_WAIT && loop_late_may_go_on(l));
+}
+
+/* Those that are set by one another are of the next turn if time is up, and of this one otherwise. */
+static void run_late_calls(struct loop *l) {
+  while (l->late_first != NULL && loop_late_may_go_on(l)) {
+    struct loop_deferred *d = l->late_first;
+    l->late_first = d->next;
+    if (l->late_first == NULL) l->late_last = &l->late_first;
+    d->fn(d);
+  }
+}
+
+/* Events have at most half of the time if calls wait, too, so that neither of them can take it all. */
+static void run_late(struct loop *l, bool ready, bool contended) {
+  const int64_t turn_ns = (int64_t)LOOP_LATE_TURN_US * NS_PER_US;
+  uint64_t begin_ns = clock_ns();
+  int64_t budget_ns = turn_ns;
+  if (contended) {
+    l->late_credit_ns += (int64_t)(begin_ns - l->turn_ns) / (LOOP_LATE_PART - 1);
+    if (l->late_credit_ns > turn_ns) l->late_credit_ns = turn_ns;
+    budget_ns = l->late_credit_ns;
+  }
+  if (budget_ns <= 0) return;
+  l->late_until_ns = begin_ns + (uint64_t)budget_ns / (l->late_first != NULL ? 2 : 1);
+  if (ready) deliver_late(l);
+  l->late_until_ns = begin_ns + (uint64_t)budget_ns;
+  run_late_calls(l);
+  if (!contended) return;          /* nobody else wanted that time */
+  l->late_credit_ns -= (int64_t)(clock_ns() - begin_ns);
+  if (l->late_credit_ns < -turn_ns * LOOP_LATE_DEBT_TURNS_MAX) l->late_credit_ns = -turn_ns * LOOP_LATE_DEBT_TURNS_MAX;
 }
 
 bool loop_turn(struct loop *l, int max_wait_ms) {
@@ -289,11 +378,15 @@ bool loop_turn(struct loop *l, int max_wait_ms) {
   if (l->wait_begins != NULL) l->wait_begins();
   int n = epoll_wait(l->epoll_fd, l->events, EVENTS_PER_TURN_MAX, wait);
   if (l->wait_ended != NULL) l->wait_ended();
-  bool woken = false;
-  for (int i = 0; i < n; i++) woken = woken || l->events[i].data.u64 == WAKE_EVENT;
+  bool woken = false, late = false;
+  for (int i = 0; i < n; i++) {
+    woken = woken || l->events[i].data.u64 == WAKE_EVENT;
+    late = late || l->events[i].data.u64 == LATE_EVENT;
+  }
 
   /* 2 read the clock */
-  l->now_ms = clock_ms();
+  l->turn_ns = clock_ns();
+  l->now_ms = l->turn_ns / NS_PER_MS;
 
   /* 3 run due timers */
   run_timers(l);
@@ -305,7 +398,10 @@ bool loop_turn(struct loop *l, int max_wait_ms) {
   deliver_failures(l);
   for (int i = 0; i < n; i++) deliver(l, &l->events[i]);
 
-  /* 6 run deferred frees */
+  /* 6 what is late */
+  if (late || l->late_first != NULL) run_late(l, late, n > (woken ? 1 : 0) + (late ? 1 : 0));
+
+  /* 7 run deferred frees */
   run_deferred(l);
   return !atomic_load(&l->stopped);
 }

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -433,6 +434,131 @@ static void randomness_fills_what_it_is_given(void **state) {
   loop_free(l);
 }
 
+/* Late descriptors and calls */
+
+static char order[64];             /* what has run, the last first */
+static int late_calls;
+
+static void say(char c) {
+  memmove(order + 1, order, sizeof order - 2);
+  order[0] = c;
+}
+
+static void say_late(struct end *e) { (void)e; say('l'); }
+static void say_prompt(struct end *e) { (void)e; say('p'); }
+
+static void say_call(struct loop_deferred *d) {
+  (void)d;
+  say('c');
+  late_calls++;
+}
+
+static uint64_t now_us(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static void work_us(uint64_t us) {
+  for (uint64_t end = now_us() + us; now_us() < end;) {
+  }
+}
+
+static void late_events_come_after_all_others_and_calls_after_them(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int late[2], prompt[2];
+  make_pipe(late);
+  make_pipe(prompt);
+  struct end a = {.then = say_late}, b = {.then = say_prompt};
+  struct loop_deferred call;
+  assert_int_equal(loop_io_add_late(l, &a.io, late[0], EPOLLIN, count_event), 0);
+  assert_int_equal(loop_io_add(l, &b.io, prompt[0], EPOLLIN, count_event), 0);
+  memset(order, 0, sizeof order);
+  late_calls = 0;
+  put_byte(late[1]);
+  loop_turn(l, -1);                /* alone it is delivered at once, though it is late */
+  assert_string_equal(order, "l");
+  loop_call_late(l, &call, say_call);
+  loop_turn(l, -1);
+  assert_string_equal(order, "cll");
+  put_byte(prompt[1]);
+  loop_turn(l, -1);
+  assert_non_null(strstr(order, "pcll"));
+  for (int calls = a.calls; a.calls == calls;) loop_turn(l, -1);
+  assert_memory_equal(order, "lp", 2);   /* the turn's last is late, and the other was before it */
+  loop_io_del(&a.io);
+  loop_io_del(&b.io);
+  loop_free(l);
+  close_pipe(late);
+  close_pipe(prompt);
+}
+
+static void late_calls_wait_for_nothing_when_there_is_nothing(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  struct loop_deferred first, second;
+  late_calls = 0;
+  loop_call_late(l, &first, say_call);
+  loop_call_late(l, &second, say_call);
+  while (late_calls < 2) loop_turn(l, -1);
+  loop_free(l);
+}
+
+static void work_late(struct end *e) { (void)e; work_us(LOOP_LATE_TURN_US); }
+static void work_prompt(struct end *e) { (void)e; work_us(LOOP_LATE_TURN_US / 10); }
+
+/* Both always have something to do. What the late one may take, in turns of its own length, is a half of the other's tenths. */
+static void late_ones_have_a_share_of_the_time_of_the_others_and_no_more(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int late[2], prompt[2];
+  make_pipe(late);
+  make_pipe(prompt);
+  struct end a = {.then = work_late}, b = {.then = work_prompt};
+  assert_int_equal(loop_io_add_late(l, &a.io, late[0], EPOLLIN, count_event), 0);
+  assert_int_equal(loop_io_add(l, &b.io, prompt[0], EPOLLIN, count_event), 0);
+  put_byte(late[1]);
+  put_byte(prompt[1]);
+  while (a.calls < 8) loop_turn(l, -1);
+  assert_true(b.calls >= 8 * 2);   /* 160 on a quiet machine; whatever else runs lengthens both alike */
+  loop_io_del(&a.io);
+  loop_io_del(&b.io);
+  loop_free(l);
+  close_pipe(late);
+  close_pipe(prompt);
+}
+
+static void a_crowd_of_late_ones_hides_no_other(void **state) {
+  (void)state;
+  enum { CROWD = 400 };            /* more than one wait brings */
+  struct loop *l = new_loop();
+  static int pipes[CROWD][2];
+  static struct end crowd[CROWD];
+  int prompt[2];
+  make_pipe(prompt);
+  struct end b = {0};
+  memset(crowd, 0, sizeof crowd);
+  for (int i = 0; i < CROWD; i++) {
+    make_pipe(pipes[i]);
+    assert_int_equal(loop_io_add_late(l, &crowd[i].io, pipes[i][0], EPOLLIN, count_event), 0);
+    put_byte(pipes[i][1]);
+  }
+  assert_int_equal(loop_io_add(l, &b.io, prompt[0], EPOLLIN, count_event), 0);
+  put_byte(prompt[1]);
+  for (int turn = 1; turn <= 50; turn++) {
+    loop_turn(l, -1);
+    assert_int_equal(b.calls, turn);
+  }
+  for (int i = 0; i < CROWD; i++) {
+    loop_io_del(&crowd[i].io);
+    close_pipe(pipes[i]);
+  }
+  loop_io_del(&b.io);
+  loop_free(l);
+  close_pipe(prompt);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(an_event_is_delivered_until_it_is_consumed),
@@ -453,6 +579,10 @@ int main(void) {
       cmocka_unit_test(stop_from_another_thread_ends_the_run),
       cmocka_unit_test(memory_is_freed_at_the_end_of_the_turn),
       cmocka_unit_test(the_clock_stands_during_a_turn),
-      cmocka_unit_test(randomness_fills_what_it_is_given)};
+      cmocka_unit_test(randomness_fills_what_it_is_given),
+      cmocka_unit_test(late_events_come_after_all_others_and_calls_after_them),
+      cmocka_unit_test(late_calls_wait_for_nothing_when_there_is_nothing),
+      cmocka_unit_test(late_ones_have_a_share_of_the_time_of_the_others_and_no_more),
+      cmocka_unit_test(a_crowd_of_late_ones_hides_no_other)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
