@@ -18,6 +18,8 @@ struct load_options {
   const char *cert_file, *key_file;            /* the app behind TLS of its own */
   uint64_t bytes;                              /* in all, over all streams */
   unsigned streams, count;
+  unsigned rate;                               /* flood: connections a second; 0: always so many streams */
+  uint32_t source;                             /* flood: IPv4 address that it comes from */
   char **command;                              /* what `open` starts, NULL-terminated */
 };
 
@@ -26,6 +28,7 @@ int load_down(const struct load_options *o);
 int load_up(const struct load_options *o);
 int load_ping(const struct load_options *o);
 int load_connect(const struct load_options *o);
+int load_flood(const struct load_options *o);
 int load_open(const struct load_options *o);
 
 uint64_t load_now_ns(void);

@@ -67,6 +67,10 @@ enum {
   HANDSHAKE_DEADLINE_MS = 10000,
   DRAIN_VISITORS_MS = 2000,                /* so long after SIGTERM links stay up for visitors in handshake, and for nobody else */
   HANDSHAKES_PER_SOURCE_MAX = 512,         /* unfinished, at all workers together */
+  HANDSHAKE_BYTES = 48 << 10,              /* what one takes, OpenSSL's objects for it included */
+  HANDSHAKE_MEMORY_PER_WORKER_BYTES = 32 << 20,  /* for connections that are nobody's yet; `--handshake-memory` sets the sum */
+  HANDSHAKE_MEMORY_MIN_BYTES = 1 << 20,
+  NEWCOMERS_QUEUED_PER_WORKER_MAX = 1024,  /* for their handshake: a second's or two of signatures */
   PROXY_HEADER_MAX_BYTES = 536,
 
   /* streams */

@@ -25,6 +25,7 @@ struct relay {
   struct keeper *keeper;           /* thread-safe */
   struct worker *workers;          /* an array; each runs one loop in one thread */
   unsigned workers_n;
+  size_t newcomers_bytes_max;      /* at each worker */
   uint8_t (*operators)[ED25519_KEY_BYTES];
   size_t operators_n;
   char public_host[HOST_NAME_MAX_CHARS + 1];   /* where raw ports are to be reached */

@@ -14,7 +14,7 @@
 #include "wire/proxy.h"
 
 enum { DOOR_MAGIC = 0x646f6f72, TLS_FIRST_BYTE = 0x16, STRANGE_BYTES = 6 /* "PROXY " */, DOOR_CHUNK_BYTES = 2048 };
-enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO, DOOR_STRANGE };
+enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO, DOOR_STRANGE, DOOR_QUEUED };
 
 struct door {
   unsigned magic;
@@ -26,7 +26,9 @@ struct door {
   struct loop_deferred deferred;
   int fd;
   struct addr peer, local;
-  struct source_key source;        /* counted until the door or the handshake behind it ends */
+  struct newcomer newcomer;
+  struct tunnel *tunnel;           /* while queued: where to; NULL: to a control link */
+  bool is_visitor;                 /* counted in visitors_n */
   size_t got;
   union {
     uint8_t proxy[PROXY_HEADER_MAX_BYTES];
@@ -38,13 +40,13 @@ struct door {
 /* By the end of the turn whoever took the connection over has been counted for itself. */
 static void door_free(struct loop_deferred *d) {
   struct door *door = CONTAINER_OF(d, struct door, deferred);
-  if (door->state == DOOR_HELLO) (void)__atomic_sub_fetch(&door->worker->visitors_n, 1, __ATOMIC_RELEASE);
+  if (door->is_visitor) (void)__atomic_sub_fetch(&door->worker->visitors_n, 1, __ATOMIC_RELEASE);
   client_hello_free(&door->hello);
   free(door);
 }
 
-/* Lets go of the descriptor and the source's count, which are the caller's from then on. The struct can be read until
-   the end of the turn. */
+/* Lets go of all but the newcomer, the descriptor and the tunnel, which are the caller's from then on. The struct can be
+   read until the end of the turn. */
 static void door_leave(struct door *d) {
   loop_timer_stop(&d->deadline);
   loop_io_del(&d->io);
@@ -53,11 +55,17 @@ static void door_leave(struct door *d) {
   loop_defer(d->worker->loop, &d->deferred, door_free);
 }
 
-static void door_drop(struct door *d) {
+/* The connection goes with it, or lingers until its refusal is read. */
+static void door_end(struct door *d, bool linger) {
   door_leave(d);
-  sources_leave(d->worker->relay->sources, &d->source);
-  net_close(d->fd);
+  newcomer_leave(&d->newcomer);
+  tunnel_unref(d->worker->relay->registry, d->tunnel);
+  if (linger) pump_linger_close(d->worker->pool, d->fd);
+  else net_close(d->fd);
 }
+
+static void door_drop(struct door *d) { door_end(d, false); }
+static void door_unwanted(struct newcomer *n) { door_drop(CONTAINER_OF(n, struct door, newcomer)); }
 
 /* The connection is gone, or its time is over. */
 static void door_lose(struct door *d) {
@@ -70,38 +78,45 @@ static void door_alert(struct door *d, uint8_t alert) {
   tls_plain_alert(alert, record);
   ssize_t sent = net_send(d->fd, record, sizeof record); /* best effort: it is a refusal */
   (void)sent;
-  door_leave(d);
-  sources_leave(d->worker->relay->sources, &d->source);
-  pump_linger_close(d->worker->pool, d->fd);
+  door_end(d, true);
 }
 
 static void door_deadline(struct loop_timer *t) {
   struct door *d = CONTAINER_OF(t, struct door, deadline);
+  if (d->state == DOOR_QUEUED) METRIC_ADD(&d->worker->metrics, newcomers_dropped_load_total, 1);
   door_lose(d);
+}
+
+/* Its turn has come. */
+static void door_served(struct newcomer *n) {
+  struct door *d = CONTAINER_OF(n, struct door, newcomer);
+  CHECK_MAGIC(d, DOOR_MAGIC);
+  door_leave(d);
+  if (d->tunnel != NULL)
+    visitor_accept(d->worker, d->fd, &d->peer, &d->local, &d->newcomer, &d->hello, d->tunnel);
+  else
+    link_accept(d->worker, d->fd, &d->peer, &d->newcomer, &d->hello);
 }
 
 /* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any
    public-key work: unknown, closed, malformed, or not for this visitor's address. */
 static void door_route(struct door *d) {
   struct relay *r = d->worker->relay;
-  struct client_hello *hello = &d->hello;
-  bool link = client_hello_offers_alpn(hello, WIRE_ALPN);
+  const struct client_hello *hello = &d->hello;
+  bool link = client_hello_offers_alpn(hello, WIRE_ALPN), found = false;
   if (hello->has_sni && strcmp(hello->sni, r->options->domain) == 0) {
-    if (link && !relay_draining(r)) {
-      door_leave(d);
-      link_accept(d->worker, d->fd, &d->peer, &d->source, hello);
-      return;
-    }
+    found = link && !relay_draining(r);
   } else if (hello->has_sni && !link) {
-    struct tunnel *t = visitor_tunnel(r, hello->sni, &d->peer);
-    if (t != NULL) {
-      door_leave(d);
-      visitor_accept(d->worker, d->fd, &d->peer, &d->local, &d->source, hello, t);
-      return;
-    }
+    d->tunnel = visitor_tunnel(r, hello->sni, &d->peer);
+    found = d->tunnel != NULL;
   }
-  METRIC_ADD(&d->worker->metrics, handshakes_unknown_name_total, 1);
-  door_alert(d, ALERT_UNRECOGNIZED_NAME);
+  if (!found) {
+    METRIC_ADD(&d->worker->metrics, handshakes_unknown_name_total, 1);
+    door_alert(d, ALERT_UNRECOGNIZED_NAME);
+    return;
+  }
+  d->state = DOOR_QUEUED;
+  if (newcomer_queue(&d->newcomer, d->tunnel != NULL ? d->tunnel->owner : NULL, door_served) != 0) door_drop(d);
 }
 
 /* Each reader returns true when it has something new to look at, false when the connection is gone or has nothing more
@@ -134,13 +149,10 @@ static bool door_read_proxy(struct door *d) {
   if (!h.local) {
     struct addr visitor = addr_normalised(&h.source);
     struct source_key key = addr_source(&visitor);
-    if (sources_enter(d->worker->relay->sources, &key) != 0) {
-      METRIC_ADD(&d->worker->metrics, handshakes_over_cap_total, 1);
+    if (newcomer_set_source(&d->newcomer, &key) != 0) {
       door_drop(d);
       return false;
     }
-    sources_leave(d->worker->relay->sources, &d->source);
-    d->source = key;
     d->peer = visitor;
     d->local = h.destination;
   }
@@ -167,6 +179,7 @@ static bool door_read_first(struct door *d) {
     return true;
   }
   d->state = DOOR_HELLO;
+  d->is_visitor = true;
   (void)__atomic_add_fetch(&d->worker->visitors_n, 1, __ATOMIC_RELAXED);
   (void)loop_timer_set(d->worker->loop, &d->deadline, HANDSHAKE_DEADLINE_MS, door_deadline); /* only moves it */
   METRIC_ADD(&d->worker->metrics, client_hellos_total, 1);
@@ -205,7 +218,7 @@ static bool door_read_preface(struct door *d) {
   if (d->got < PREFACE_BYTES) return true;
   struct preface p;
   door_leave(d);
-  sources_leave(d->worker->relay->sources, &d->source);
+  newcomer_leave(&d->newcomer);
   if (preface_decode(d->u.preface, &p) == 0) {
     warm_arrived(d->worker, d->fd, &p);
   } else {
@@ -225,9 +238,17 @@ static bool door_read_hello(struct door *d) {
     door_alert(d, alert);
     return false;
   }
+  newcomer_set_bytes(&d->newcomer, sizeof *d + d->hello.raw.cap + d->hello.body.cap);
   if (!d->hello.complete) return true;
   door_route(d);
   return false;
+}
+
+/* Whoever leaves while he queues costs no signature; and nobody ends his sending before his Finished. What else comes
+   lies in the kernel, and is not asked for again. */
+static void door_stirred(struct door *d, uint32_t events) {
+  if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) door_drop(d);
+  else loop_io_set(&d->io, EPOLLET | EPOLLRDHUP);
 }
 
 static void door_ready(struct loop_io *io, uint32_t events) {
@@ -237,8 +258,11 @@ static void door_ready(struct loop_io *io, uint32_t events) {
                                                       [DOOR_HELLO] = door_read_hello,
                                                       [DOOR_STRANGE] = door_read_strange};
   struct door *d = CONTAINER_OF(io, struct door, io);
-  (void)events;
   CHECK_MAGIC(d, DOOR_MAGIC);
+  if (d->state == DOOR_QUEUED) {
+    door_stirred(d, events);
+    return;
+  }
   for (int reads = 0; reads < HANDSHAKE_READS_PER_TURN_MAX && read_state[d->state](d); reads++) {
   }
 }
@@ -247,24 +271,19 @@ void door_open(struct worker *w, int fd, const struct addr *peer) {
   const struct relay_options *o = w->relay->options;
   struct addr normal = addr_normalised(peer);
   struct source_key source = addr_source(&normal);
-  struct door *d = NULL;
-  if (sources_enter(w->relay->sources, &source) != 0) {
-    METRIC_ADD(&w->metrics, handshakes_over_cap_total, 1);
-    net_close(fd);
-    return;
-  }
-  d = calloc(1, sizeof *d);
-  if (d == NULL || net_stream_setup(fd) != 0) goto fail;
+  struct door *d = calloc(1, sizeof *d);
+  if (d == NULL || newcomer_enter(w->newcomers, &d->newcomer, &source, sizeof *d, door_unwanted) != 0 ||
+      net_stream_setup(fd) != 0)
+    goto fail;
   d->magic = DOOR_MAGIC;
   d->worker = w;
   d->fd = fd;
   d->peer = normal;
-  d->source = source;
   struct addr local;
   if (net_local(fd, &local) == 0) d->local = addr_normalised(&local);
   d->state = cidrs_contain(o->accept_proxy, o->accept_proxy_n, &normal) ? DOOR_PROXY : DOOR_FIRST;
   client_hello_init(&d->hello);
-  if (loop_io_add(w->loop, &d->io, fd, EPOLLIN, door_ready) != 0) goto fail;
+  if (loop_io_add_late(w->loop, &d->io, fd, EPOLLIN, door_ready) != 0) goto fail;
   if (loop_timer_set(w->loop, &d->deadline, PREFACE_DEADLINE_MS, door_deadline) != 0) goto fail_io;
   list_push_tail(&w->doors, &d->node);
   door_ready(&d->io, EPOLLIN);     /* with luck the first flight is already there */
@@ -273,7 +292,7 @@ void door_open(struct worker *w, int fd, const struct addr *peer) {
 fail_io:
   loop_io_del(&d->io);
 fail:
-  sources_leave(w->relay->sources, &source);
+  if (d != NULL) newcomer_leave(&d->newcomer);
   net_close(fd);
   free(d);
 }

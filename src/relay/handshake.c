@@ -12,7 +12,6 @@ static void handshake_leave(struct handshake *h) {
   loop_timer_stop(&h->deadline);
   loop_io_del(&h->io);
   if (h->now == NULL) return;
-  sources_leave(h->worker->relay->sources, &h->source);
   (void)__atomic_fetch_sub(h->now, 1, __ATOMIC_RELAXED);
   h->now = NULL;
 }
@@ -116,19 +115,18 @@ static void handshake_ready(struct loop_io *io, uint32_t events) {
   }
 }
 
-void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source,
-                     const struct client_hello *hello, struct tls_server *server,
-                     const struct tls_server_policy *policy, uint64_t *now, void (*done)(struct handshake *h, bool ok)) {
+void handshake_start(struct handshake *h, struct worker *w, int fd, const struct client_hello *hello,
+                     struct tls_server *server, const struct tls_server_policy *policy, uint64_t *now,
+                     void (*done)(struct handshake *h, bool ok)) {
   struct err e;
   memset(h, 0, sizeof *h);
   h->worker = w;
   h->fd = fd;
-  h->source = *source;
   h->now = now;
   h->done = done;
   (void)__atomic_fetch_add(now, 1, __ATOMIC_RELAXED);
   h->conn = server != NULL ? tls_conn_server(server, policy, &e) : NULL;
-  if (h->conn == NULL || loop_io_add(w->loop, &h->io, fd, EPOLLIN, handshake_ready) != 0 ||
+  if (h->conn == NULL || loop_io_add_late(w->loop, &h->io, fd, EPOLLIN, handshake_ready) != 0 ||
       loop_timer_set(w->loop, &h->deadline, HANDSHAKE_DEADLINE_MS, handshake_deadline) != 0) {
     handshake_fail(h);
     return;

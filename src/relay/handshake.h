@@ -1,5 +1,5 @@
 /* The I/O of a server-side TLS handshake on a worker's loop, for visitors and for control links: exact reads, output,
-   deadline, the source's count. What it means is its owner's. */
+   deadline. What it means is its owner's. */
 #ifndef RELAY_HANDSHAKE_H
 #define RELAY_HANDSHAKE_H
 
@@ -11,18 +11,17 @@ struct handshake {                 /* embedded in its owner; the fields are for 
   struct loop_timer deadline;
   int fd;
   struct tls_conn *conn;
-  struct source_key source;
   uint64_t *now;                   /* a gauge of the worker's; NULL: no longer counted */
   bool alpn_refused, late;         /* why it failed */
   void (*done)(struct handshake *h, bool ok);
 };
 
-/* Takes fd and the count of source; feeds the ClientHello. While it goes on it is counted in *now. `done` is called once, perhaps before this returns: with ok,
-   fd and conn are the owner's and the loop no longer watches fd; without, both are gone (an alert was sent where TLS
-   has one). */
-void handshake_start(struct handshake *h, struct worker *w, int fd, const struct source_key *source,
-                     const struct client_hello *hello, struct tls_server *server,
-                     const struct tls_server_policy *policy, uint64_t *now, void (*done)(struct handshake *h, bool ok));
+/* Takes fd; feeds the ClientHello. While it goes on it is counted in *now. `done` is called once, perhaps before this
+   returns: with ok, fd and conn are the owner's and the loop no longer watches fd; without, both are gone (an alert was
+   sent where TLS has one). */
+void handshake_start(struct handshake *h, struct worker *w, int fd, const struct client_hello *hello,
+                     struct tls_server *server, const struct tls_server_policy *policy, uint64_t *now,
+                     void (*done)(struct handshake *h, bool ok));
 /* Before done: ends it without calling done. */
 void handshake_abort(struct handshake *h);
 /* Sends a fatal alert on an established connection that is not handed off after all, and closes; frees conn, takes

@@ -20,6 +20,8 @@ enum {
 
 struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]) { return map_get(w->links_by_id, id); }
 
+static void link_ready(struct loop_io *io, uint32_t events);
+
 /* Ending */
 
 static void link_free(struct loop_deferred *d) {
@@ -44,11 +46,6 @@ void link_unref(struct link *l) {
   if (--l->refs == 0) loop_defer(l->worker->loop, &l->deferred, link_free);
 }
 
-static void link_uncount(struct link *l) {
-  if (l->counted) sources_leave(l->worker->relay->sources, &l->source);
-  l->counted = false;
-}
-
 /* Its warm connections and tunnels go with it; established streams stay. */
 static void link_down(struct link *l) {
   struct relay *r = l->worker->relay;
@@ -57,7 +54,7 @@ static void link_down(struct link *l) {
   l->state = LINK_DOWN;
   loop_timer_stop(&l->tick);
   loop_io_del(&l->io);
-  link_uncount(l);
+  newcomer_leave(&l->newcomer);
   list_remove(&l->node);
   if (was_up) {
     (void)map_remove(l->worker->links_by_id, l->id);
@@ -179,7 +176,10 @@ static int link_make_keys(struct link *l, const uint8_t peer_share[X25519_BYTES]
   return rc;
 }
 
+/* From now on it goes before newcomers. */
 static int link_enter(struct link *l) {
+  loop_io_del(&l->io);
+  if (loop_io_add(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0) return ERR_NOMEM;
   int rc = registry_link_put(l->worker->relay->registry, l->owner, l->id, l->worker);
   if (rc != 0) return rc;
   if (map_put(l->worker->links_by_id, l->id, l) != 0) {
@@ -187,7 +187,7 @@ static int link_enter(struct link *l) {
     return ERR_NOMEM;
   }
   l->state = LINK_UP;
-  link_uncount(l);
+  newcomer_leave(&l->newcomer);
   METRIC_ADD(&l->worker->metrics, links_now, 1);
   METRIC_ADD(&l->worker->metrics, links_total, 1);
   return 0;
@@ -437,10 +437,7 @@ static void link_shaken(struct handshake *h, bool ok) {
   l->state = LINK_HELLO;
   l->heard_ms = l->spoke_ms = loop_now_ms(l->worker->loop);
   l->hello_by_ms = l->heard_ms + LINK_HELLO_DEADLINE_MS;
-  /* Having made a handshake proves nothing yet, so the source stays counted. */
-  l->source = h->source;
-  l->counted = sources_enter(l->worker->relay->sources, &l->source) == 0;
-  if (!l->counted || rc != 0 || loop_io_add(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
+  if (rc != 0 || loop_io_add_late(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
       loop_timer_set(l->worker->loop, &l->tick, LINK_TICK_MS, link_tick) != 0) {
     link_down(l);
     return;
@@ -448,7 +445,13 @@ static void link_shaken(struct handshake *h, bool ok) {
   link_ready(&l->io, EPOLLIN);     /* HELLO came in the same flight as Finished */
 }
 
-void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source,
+static void link_unwanted(struct newcomer *n) {
+  struct link *l = CONTAINER_OF(n, struct link, newcomer);
+  if (l->state == LINK_HANDSHAKE) handshake_abort(&l->handshake);
+  link_down(l);
+}
+
+void link_accept(struct worker *w, int fd, const struct addr *peer, struct newcomer *newcomer,
                  const struct client_hello *hello) {
   static const uint8_t alpn[] = "\x06" WIRE_ALPN;
   struct tls_server_policy policy = {.host = hello->sni,
@@ -459,7 +462,7 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, const struct
                                      .whole_chain = true};
   struct link *l = calloc(1, sizeof *l);
   if (l == NULL) {
-    sources_leave(w->relay->sources, source);
+    newcomer_leave(newcomer);
     net_close(fd);
     return;
   }
@@ -475,8 +478,10 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, const struct
   warm_init(l);
   list_push_tail(&w->links, &l->node);
   struct tls_server *server = certs_current(w->relay->certs);
+  newcomer_pass(newcomer, &l->newcomer, link_unwanted);
+  newcomer_set_bytes(&l->newcomer, HANDSHAKE_BYTES);
   METRIC_ADD(&w->metrics, link_handshakes_started_total, 1);
-  handshake_start(&l->handshake, w, fd, source, hello, server, &policy, &w->metrics.link_handshakes_now, link_shaken);
+  handshake_start(&l->handshake, w, fd, hello, server, &policy, &w->metrics.link_handshakes_now, link_shaken);
   tls_server_unref(server);
 }
 

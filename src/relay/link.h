@@ -52,15 +52,14 @@ struct link {
   struct window bind_ids;          /* those that no BIND may have any more */
   size_t bound_n;                  /* with those that are closed and still have a step under way */
   struct warm_pool warm;
-  struct source_key source;        /* counted until it has proven who it is */
-  bool counted;
+  struct newcomer newcomer;        /* until it has proven who it is */
   uint64_t hello_by_ms;            /* whatever comes meanwhile */
   uint64_t heard_ms, spoke_ms, renewed_ms;
   bool in_turn;                    /* frames are collected and leave together at the end of the handler */
 };
 
-/* Takes fd and the count of source. */
-void link_accept(struct worker *w, int fd, const struct addr *peer, const struct source_key *source,
+/* Takes fd and the newcomer, who was served. */
+void link_accept(struct worker *w, int fd, const struct addr *peer, struct newcomer *newcomer,
                  const struct client_hello *hello);
 struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]);
 void link_send(struct link *l, const struct writer *w); /* whole frames; may end the link */

@@ -21,7 +21,9 @@
   X(handshakes_no_alpn_total, counter, "Visitors refused with no_application_protocol") \
   X(handshakes_failed_total, counter, "Visitor handshakes that failed otherwise") \
   X(handshakes_timeout_total, counter, "Visitor handshakes that met their deadline") \
-  X(handshakes_over_cap_total, counter, "Connections refused by the cap per source") \
+  X(handshakes_over_cap_total, counter, "Connections dropped because their source had too many unfinished ones") \
+  X(newcomers_dropped_load_total, counter, "Connections dropped because more came than can be served") \
+  X(newcomers_dropped_memory_total, counter, "Connections dropped for want of --handshake-memory") \
   X(handshakes_now, gauge, "Visitor handshakes going on") \
   X(link_handshakes_started_total, counter, "Control link handshakes begun") \
   X(link_handshakes_failed_total, counter, "Control link handshakes that failed") \

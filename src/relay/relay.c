@@ -222,6 +222,8 @@ static int workers_open(struct relay *r, struct err *e) {
   r->workers = calloc(n, sizeof *r->workers);
   if (r->workers == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   r->workers_n = n;
+  r->newcomers_bytes_max = r->options->handshake_memory_bytes != 0 ? (size_t)(r->options->handshake_memory_bytes / n)
+                                                                   : HANDSHAKE_MEMORY_PER_WORKER_BYTES;
   for (unsigned i = 0; i < n; i++) {
     int rc = worker_open(&r->workers[i], r, e);
     if (rc != 0) return rc;

@@ -19,6 +19,7 @@ struct relay_options {             /* strings belong to the caller and outlive t
   struct addr admin;               /* AF_UNSPEC: none */
   struct cidr accept_proxy[RELAY_ACCEPT_PROXY_MAX]; size_t accept_proxy_n;
   unsigned workers;                /* 0: one per core */
+  uint64_t handshake_memory_bytes; /* of all workers; 0: HANDSHAKE_MEMORY_PER_WORKER_BYTES for each */
   enum pump_mode pump;
   bool plain_allowed;              /* --link plain */
   uint64_t drain_ms;

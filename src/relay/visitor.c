@@ -16,21 +16,22 @@
 #include "relay/warm.h"
 
 enum { VISITOR_MAGIC = 0x76697369 };
-enum visitor_state { VISITOR_HANDSHAKE, VISITOR_WAITING, VISITOR_GONE };
+enum visitor_state { VISITOR_HANDSHAKE, VISITOR_QUEUED /* raw */, VISITOR_WAITING, VISITOR_GONE };
 
 struct visitor {
   unsigned magic;
   enum visitor_state state;
   struct worker *worker;
   struct list node;
+  struct newcomer newcomer;
   struct loop_timer patience;
   struct loop_timer seek;          /* the next look for the label's present tunnel */
   uint64_t seek_until_ms;          /* 0: the first tunnel has not failed yet */
-  struct loop_io io;               /* while waiting: has the visitor gone? */
+  struct loop_io io;               /* while it waits or queues: has it gone? */
   struct loop_deferred deferred;
   struct tunnel *tunnel;
   struct addr peer, local;
-  int fd;                          /* ours while waiting; the handshake's before */
+  int fd;                          /* ours while it waits or queues; the handshake's before */
   struct tls_conn *conn;           /* while waiting; NULL on a raw port */
   bool asking;                     /* the ask is out: this memory stays until it is answered */
   struct ask ask;
@@ -59,6 +60,7 @@ static void visitor_leave(struct visitor *v) {
     METRIC_SUB(&v->worker->metrics, visitors_waiting_now, 1);
   }
   v->state = VISITOR_GONE;
+  newcomer_leave(&v->newcomer);
   loop_timer_stop(&v->patience);
   loop_timer_stop(&v->seek);
   list_remove(&v->node);
@@ -187,9 +189,15 @@ static void visitor_answered(struct ask *a) {
   visitor_leave(v);
 }
 
+/* Without the watch (out of memory) a visitor who has left is waited for in vain. */
+static void visitor_watch(struct visitor *v) {
+  if (v->io.loop == NULL) (void)!loop_io_add(v->worker->loop, &v->io, v->fd, EPOLLET, visitor_hung_up);
+}
+
 static void visitor_ask(struct visitor *v) {
   METRIC_ADD(&v->worker->metrics, visitors_waiting_now, 1);
   v->state = VISITOR_WAITING;
+  newcomer_proven(&v->newcomer);
   if (!waiting_enter(v->tunnel) ||
       loop_timer_set(v->worker->loop, &v->patience, VISITOR_WAIT_MS, visitor_impatient) != 0) {
     visitor_refuse(v);
@@ -197,8 +205,7 @@ static void visitor_ask(struct visitor *v) {
   }
   v->asking = true;
   warm_ask(&v->ask, v->worker, v->tunnel, visitor_answered); /* may answer before it returns */
-  /* Without the watch (out of memory) a visitor who has left is waited for in vain. */
-  if (v->state == VISITOR_WAITING) (void)!loop_io_add(v->worker->loop, &v->io, v->fd, EPOLLET, visitor_hung_up);
+  if (v->state == VISITOR_WAITING) visitor_watch(v);
 }
 
 static void count_failure(struct visitor *v) {
@@ -264,36 +271,6 @@ static struct tls_server *visitor_server(struct worker *w, const struct tunnel *
   return r->options->h2_shared_name ? certs_current(r->certs) : NULL;
 }
 
-void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
-                    const struct source_key *source, const struct client_hello *hello, struct tunnel *t) {
-  struct visitor *v = visitor_new(w, peer, local, t);
-  if (v == NULL) {
-    sources_leave(w->relay->sources, source);
-    net_close(fd);
-    tunnel_unref(w->relay->registry, t);
-    return;
-  }
-  struct tls_server *server = visitor_server(w, t);
-  struct tls_server_policy policy = {.host = hello->sni, .alpn = t->alpn, .alpn_n = t->alpn_n};
-  warm_hint(w, t);
-  METRIC_ADD(&w->metrics, handshakes_started_total, 1);
-  handshake_start(&v->handshake, w, fd, source, hello, server, &policy, &w->metrics.handshakes_now, visitor_shaken);
-  tls_server_unref(server);
-}
-
-void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const struct addr *local, struct tunnel *t) {
-  struct visitor *v = visitor_new(w, peer, local, t);
-  METRIC_ADD(&w->metrics, raw_visitors_total, 1);
-  if (v == NULL || net_stream_setup(fd) != 0) {
-    net_close(fd);
-    if (v != NULL) visitor_leave(v);
-    else tunnel_unref(w->relay->registry, t);
-    return;
-  }
-  v->fd = fd;
-  visitor_ask(v);
-}
-
 static void visitor_end(struct visitor *v) {
   if (v->state == VISITOR_HANDSHAKE) {
     handshake_abort(&v->handshake);
@@ -301,6 +278,49 @@ static void visitor_end(struct visitor *v) {
   } else {
     visitor_refuse(v);
   }
+}
+
+static void visitor_unwanted(struct newcomer *n) { visitor_end(CONTAINER_OF(n, struct visitor, newcomer)); }
+
+void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
+                    struct newcomer *newcomer, const struct client_hello *hello, struct tunnel *t) {
+  struct visitor *v = visitor_new(w, peer, local, t);
+  if (v == NULL) {
+    newcomer_leave(newcomer);
+    net_close(fd);
+    tunnel_unref(w->relay->registry, t);
+    return;
+  }
+  struct tls_server *server = visitor_server(w, t);
+  struct tls_server_policy policy = {.host = hello->sni, .alpn = t->alpn, .alpn_n = t->alpn_n};
+  newcomer_pass(newcomer, &v->newcomer, visitor_unwanted);
+  newcomer_set_bytes(&v->newcomer, HANDSHAKE_BYTES);
+  warm_hint(w, t);
+  METRIC_ADD(&w->metrics, handshakes_started_total, 1);
+  handshake_start(&v->handshake, w, fd, hello, server, &policy, &w->metrics.handshakes_now, visitor_shaken);
+  tls_server_unref(server);
+}
+
+static void visitor_served_raw(struct newcomer *n) { visitor_ask(CONTAINER_OF(n, struct visitor, newcomer)); }
+
+void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const struct addr *local, struct tunnel *t) {
+  struct visitor *v = visitor_new(w, peer, local, t);
+  struct source_key source = addr_source(peer);
+  METRIC_ADD(&w->metrics, raw_visitors_total, 1);
+  if (v == NULL) {
+    net_close(fd);
+    tunnel_unref(w->relay->registry, t);
+    return;
+  }
+  v->fd = fd;
+  v->state = VISITOR_QUEUED;
+  if (net_stream_setup(fd) != 0 ||
+      newcomer_enter(w->newcomers, &v->newcomer, &source, sizeof *v, visitor_unwanted) != 0 ||
+      newcomer_queue(&v->newcomer, t->owner, visitor_served_raw) != 0) {
+    visitor_refuse(v);
+    return;
+  }
+  visitor_watch(v);
 }
 
 void visitor_end_owners(struct worker *w) {

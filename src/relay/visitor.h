@@ -7,10 +7,10 @@
 
 /* The tunnel that this name leads to for this visitor, as a new reference; NULL for every kind of no. */
 struct tunnel *visitor_tunnel(struct relay *r, const char *name, const struct addr *peer) MUST_USE;
-/* Takes fd, the count of source and the reference to t; hello is only read. */
+/* Takes fd, the newcomer, who was served, and the reference to t; hello is only read. */
 void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
-                    const struct source_key *source, const struct client_hello *hello, struct tunnel *t);
-/* The same on a raw port: no handshake. Takes fd and t. */
+                    struct newcomer *newcomer, const struct client_hello *hello, struct tunnel *t);
+/* The same on a raw port: no handshake, and it queues here. Takes fd and t. */
 void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const struct addr *local, struct tunnel *t);
 void visitor_end_owners(struct worker *w); /* those that have ended */
 void visitor_close_all(struct worker *w);

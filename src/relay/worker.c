@@ -46,6 +46,7 @@ static void listener_ready(struct loop_io *io, uint32_t events) {
     METRIC_ADD(&l->worker->metrics, connections_accepted_total, 1);
     l->accepted(l, fd, &peer);
     if (l->io.loop == NULL) return;  /* the callback removed us */
+    if (!loop_late_may_go_on(l->worker->loop)) return;
   }
 }
 
@@ -55,7 +56,7 @@ int listener_add(struct listener *l, struct worker *w, int fd,
   l->worker = w;
   l->fd = fd;
   l->accepted = accepted;
-  return loop_io_add(w->loop, &l->io, fd, EPOLLIN, listener_ready);
+  return loop_io_add_late(w->loop, &l->io, fd, EPOLLIN, listener_ready);
 }
 
 void listener_remove(struct listener *l) {
@@ -140,6 +141,7 @@ static void *worker_main(void *arg) {
 
 static void worker_release(struct worker *w) {
   worker_close_listeners(w);
+  newcomers_free(w->newcomers);
   if (w->pool != NULL) pump_pool_free(w->pool);
   if (w->loop != NULL) loop_free(w->loop);
   map_free(w->links_by_id);
@@ -151,9 +153,11 @@ static int worker_make(struct worker *w, struct err *e) {
   if (w->loop == NULL) return ERR_NOMEM;
   w->pool = pump_pool_new(w->loop, w->relay->options->pump, e);
   if (w->pool == NULL) return ERR_NOMEM;
+  w->newcomers = newcomers_new(w->loop, w->relay->sources, &w->metrics, w->relay->newcomers_bytes_max);
   w->links_by_id = map_new(LINK_ID_BYTES);
   w->raw_ports = map_new(sizeof(uint16_t));
-  if (w->links_by_id == NULL || w->raw_ports == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  if (w->newcomers == NULL || w->links_by_id == NULL || w->raw_ports == NULL)
+    return err_set(e, ERR_NOMEM, "relay: out of memory");
   return worker_listen(w, e);
 }
 

@@ -6,7 +6,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "relay/context.h"
-#include "relay/sources.h"
+#include "relay/newcomers.h"
 
 struct listener {
   struct worker *worker;
@@ -38,6 +38,7 @@ struct worker {
   size_t listeners_n;
   struct loop_msg order_msg;
   unsigned orders;                 /* atomic: a bit for each that is to be run */
+  struct newcomers *newcomers;     /* whoever is not a stream, a link or a warm data connection yet */
   struct list doors;               /* struct door: connections whose kind is not known yet */
   bool accepting;                  /* atomic: until its listeners are closed */
   struct list visitors;            /* struct visitor: in handshake or waiting for a data connection */

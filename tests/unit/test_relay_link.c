@@ -77,9 +77,15 @@ static unsigned agent_hears(struct fixture *f, enum frame_type type) {
 }
 
 /* The ClientHello goes to the relay as its door would hand it over. */
+static void not_wanted(struct newcomer *n) {
+  (void)n;
+  fail();
+}
+
 static void connect_link(struct fixture *f, struct tls_conn *tls, int relay_fd) {
   struct client_hello hello;
   struct source_key source = {{1}};
+  struct newcomer newcomer;
   struct addr peer;
   struct err e = {0};
   uint8_t alert;
@@ -93,8 +99,8 @@ static void connect_link(struct fixture *f, struct tls_conn *tls, int relay_fd) 
   }
   tls_conn_output_sent(tls, n);
   assert_int_equal(addr_parse("127.0.0.1:1", &peer, &e), 0);
-  assert_int_equal(sources_enter(f->relay.sources, &source), 0);
-  link_accept(&f->worker, relay_fd, &peer, &source, &hello);
+  assert_int_equal(newcomer_enter(f->worker.newcomers, &newcomer, &source, 1, not_wanted), 0);
+  link_accept(&f->worker, relay_fd, &peer, &newcomer, &hello);
   client_hello_free(&hello);
   f->link = CONTAINER_OF(f->worker.links.next, struct link, node);
 }
