@@ -182,15 +182,19 @@ static int describe_verify(const struct tls_conn *t, struct err *e) {
   }
 }
 
+/* The fatal alert of the peer that has just ended the handshake; negative: it ended otherwise. */
+static int alert_of_peer(void) {
+  int alert = ERR_GET_REASON(ERR_peek_last_error()) - SSL_AD_REASON_OFFSET;
+  return alert < 256 ? alert : -1;
+}
+
 static enum tls_status fail_handshake(struct tls_conn *t, struct err *e) {
-  enum { ALERT_REASON_BASE = 1000 };  /* SSL_AD_REASON_OFFSET: the peer's alert as an OpenSSL reason */
-  int reason = ERR_GET_REASON(ERR_peek_last_error());
   t->state = CONN_FAILED;
   if (t->hooks.verify_error != X509_V_OK) {
     describe_verify(t, e);
     ERR_clear_error();
-  } else if (reason >= ALERT_REASON_BASE && reason < ALERT_REASON_BASE + 256) {
-    const char *alert = SSL_alert_desc_string_long(reason - ALERT_REASON_BASE);
+  } else if (alert_of_peer() >= 0) {
+    const char *alert = SSL_alert_desc_string_long(alert_of_peer());
     if (t->server != NULL) err_set(e, ERR_CLOSED, "TLS handshake: the peer refused it: %s", alert);
     else err_set(e, ERR_CLOSED, "it refused the TLS handshake for %s: %s (check the address, and that the relay there has "
                  "this name)", t->host, alert);
@@ -239,7 +243,7 @@ static int seal_tls13_alert(struct tls_conn *t, uint8_t alert) {
    The visitor could not decrypt it. So that flight is taken back, and we say it under the keys of those before; when part
    of one was still here, the connection ends in the midst of a record. */
 static void take_back(struct tls_conn *t, bool all_sent, bool protects) {
-  if (t->server == NULL || (t->fatal_alert != 0 && t->fatal_alert != ALERT_INTERNAL_ERROR)) return;
+  if (t->server == NULL || alert_of_peer() >= 0 || (t->fatal_alert != 0 && t->fatal_alert != ALERT_INTERNAL_ERROR)) return;
   (void)BIO_reset(t->out);
   if (all_sent && !protects) put_plain_alert(t, ALERT_INTERNAL_ERROR);
   else if (all_sent) (void)seal_tls13_alert(t, ALERT_INTERNAL_ERROR);

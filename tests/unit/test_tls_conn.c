@@ -269,6 +269,29 @@ static void hellos_in_records_of_one_byte_are_handed_off(void **state) {
   visitor_close(&v);
 }
 
+static void an_alert_is_not_answered(void **state) {
+  (void)state;
+  static const uint8_t alert[] = {RECORD_ALERT, 3, 3, 0, 2, 2, SSL_AD_HANDSHAKE_FAILURE};
+  static const struct { int version; const char *groups; } ways[] = {
+      {TLS1_3_VERSION, "P-521:P-256"}, {TLS1_2_VERSION, "X25519:P-256"}};
+  for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+    struct visitor v;
+    struct err e;
+    uint8_t bytes[8192];
+    size_t n;
+    visitor_open(&v, ways[i].version, NULL, ways[i].groups);
+    struct tls_conn *t = conn_open(false);
+    assert_int_equal(tls_conn_feed(t, bytes, hello_in_single_bytes(&v, bytes), &e), TLS_GOING_ON);
+    (void)tls_conn_output(t, &n);
+    tls_conn_output_sent(t, n);
+    assert_int_equal(tls_conn_feed(t, alert, sizeof alert, &e), TLS_FAILED);
+    (void)tls_conn_output(t, &n);
+    assert_int_equal(n, 0);
+    tls_conn_free(t);
+    visitor_close(&v);
+  }
+}
+
 static void a_client_that_says_more_than_a_handshake_takes_is_refused(void **state) {
   (void)state;
   static uint8_t bytes[8192];
@@ -819,6 +842,7 @@ int main(void) {
     cmocka_unit_test(a_handshake_after_hello_retry_request_is_handed_off),
     cmocka_unit_test(a_handshake_fed_byte_by_byte_is_handed_off),
     cmocka_unit_test(hellos_in_records_of_one_byte_are_handed_off),
+    cmocka_unit_test(an_alert_is_not_answered),
     cmocka_unit_test(a_client_that_says_more_than_a_handshake_takes_is_refused),
     cmocka_unit_test(key_updates_in_both_directions_are_followed),
     cmocka_unit_test(close_notify_is_understood_both_ways),
