@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "base/limits.h"
@@ -192,6 +193,13 @@ void text_of_bytes(uint64_t bytes, char *out, size_t cap) {
   size_t unit = 0;
   for (; v >= 999.95 && unit + 1 < ARRAY_LEN(units); unit++) v /= 1000;
   snprintf(out, cap, "%.1f %s", v, units[unit]);
+}
+
+void text_of_time(int64_t at_s, char out[TIME_TEXT_CHARS + 1]) {
+  time_t t = (time_t)at_s;
+  struct tm utc;
+  if (gmtime_r(&t, &utc) == NULL || strftime(out, TIME_TEXT_CHARS + 1, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0)
+    snprintf(out, TIME_TEXT_CHARS + 1, "an impossible time");
 }
 
 void text_escape(const char *text, size_t n, char *out, size_t cap) {

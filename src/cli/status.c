@@ -124,6 +124,21 @@ static void format_age(uint64_t s, char *out, size_t cap) {
     (void)snprintf(out, cap, "%" PRIu64 "s", s);
 }
 
+/* A relay of before tells its end only. */
+static void put_certificate(FILE *to, struct json status) {
+  struct json valid = json_member(status, "certificate_valid");
+  char begins[TIME_TEXT_CHARS + 1], expires[TIME_TEXT_CHARS + 1];
+  int64_t expires_s = (int64_t)json_u64(json_member(status, "certificate_expires_at_s"));
+  if (expires_s <= 0) return;
+  text_of_time(expires_s, expires);
+  (void)fprintf(to, "certificate  until %s", expires);
+  if (valid.at != NULL && !json_is_true(valid)) {
+    text_of_time((int64_t)json_u64(json_member(status, "certificate_begins_at_s")), begins);
+    (void)fprintf(to, ", from %s: NOT VALID NOW", begins);
+  }
+  (void)fputc('\n', to);
+}
+
 static void put_summary(FILE *to, struct json status) {
   struct json metrics = json_member(status, "metrics");
   char domain[HOST_NAME_MAX_CHARS + 1], version[64], in[32], out[32], age[48];
@@ -142,12 +157,7 @@ static void put_summary(FILE *to, struct json status) {
   (void)fprintf(to, "bytes        %s from visitors, %s to visitors\n", in, out);
   (void)fprintf(to, "descriptors  %" PRIu64 " of %" PRIu64 "\n", json_u64(json_member(status, "descriptors_now")),
                 json_u64(json_member(status, "descriptors_max")));
-  int64_t expires_s = (int64_t)json_u64(json_member(status, "certificate_expires_at_s"));
-  time_t expires = (time_t)expires_s;
-  struct tm tm;
-  char date[32];
-  if (expires_s > 0 && gmtime_r(&expires, &tm) != NULL && strftime(date, sizeof date, "%Y-%m-%d", &tm) > 0)
-    (void)fprintf(to, "certificate  until %s\n", date);
+  put_certificate(to, status);
 }
 
 static void put_tunnels(FILE *to, struct json tunnels) {

@@ -1,7 +1,7 @@
 /* The relay's TLS identity. The hard thing is a replacement in two steps: certificate and key are two files, and
-   whoever looks between the two writes sees a pair that does not match. So what was seen (stat) is noted before
-   reading, whether or not the reading succeeds: the second write changes it again and brings the next attempt, while
-   the old identity serves on.
+   whoever looks between the two writes sees a pair that does not match. So files are read when they have been left
+   alone for a while, and what was seen (stat) is noted before reading, whether or not the reading succeeds: a later
+   write changes it again and brings the next attempt, while the old identity serves on.
 
    Two threads meet here: the state thread opens, watches and reloads; loops call certs_current and certs_exact. The
    lock guards only the pointers; keys are made and files are read outside it. */
@@ -19,10 +19,15 @@
 
 #include "base/addr.h"
 #include "base/list.h"
+#include "base/log.h"
 #include "base/map.h"
 #include "base/secret.h"
+#include "base/text.h"
 
-enum { CERTS_MAGIC = 0x63657274, DAY_S = 24 * 3600 };
+enum { CERTS_MAGIC = 0x63657274, DAY_S = 24 * 3600, READ_TRIES_MAX = 10 };
+
+/* The worse first. */
+enum validity { VALIDITY_EXPIRED, VALIDITY_NOT_YET, VALIDITY_NOW };
 
 /* What stat says of the file behind a name: symbolic links, as ACME clients make them, are followed. */
 struct file_mark {
@@ -38,15 +43,20 @@ struct exact {
   struct tls_server *server;
 };
 
+struct pair_mark { struct file_mark cert, key; };
+
 struct certs {
   uint32_t magic;
+  struct state *state;
   char *domain, *cert_file, *key_file;           /* files: NULL with our own authority */
-  struct authority *authority;     /* NULL with files */
-  struct file_mark cert_mark, key_mark;
-  int64_t retry_s;                 /* our own certificate: not tried again before */
+  struct pair_mark read, seen;     /* of the files when they were last read, and last looked at */
+  int64_t refused_from_s, refused_until_s;       /* when the replacement that was refused for its time is valid; or 0 */
+  int64_t tried_s;                 /* our own certificate: the last attempt to make it */
+  enum validity told;              /* what the log says of the present one */
   struct pin pin;
 
   pthread_mutex_t lock;            /* guards what follows */
+  struct authority *authority;     /* NULL with files */
   struct tls_server *current;
   struct map *exact;
   struct list recent;
@@ -72,6 +82,19 @@ static bool time_is_same(const struct timespec *a, const struct timespec *b) {
 static bool mark_is_same(const struct file_mark *a, const struct file_mark *b) {
   return a->dev == b->dev && a->ino == b->ino && a->size == b->size && time_is_same(&a->modified, &b->modified) &&
          time_is_same(&a->changed, &b->changed);
+}
+
+static struct pair_mark marks_of(const struct certs *c) {
+  return (struct pair_mark){.cert = mark_of(c->cert_file), .key = mark_of(c->key_file)};
+}
+
+static bool marks_are_same(const struct pair_mark *a, const struct pair_mark *b) {
+  return mark_is_same(&a->cert, &b->cert) && mark_is_same(&a->key, &b->key);
+}
+
+static enum validity validity_of(const struct tls_server *s, int64_t now_s) {
+  if (now_s > tls_server_not_after(s)) return VALIDITY_EXPIRED;
+  return now_s < tls_server_not_before(s) ? VALIDITY_NOT_YET : VALIDITY_NOW;
 }
 
 /* A malloced, NUL-terminated text of at most CERT_FILE_MAX_BYTES - 1 bytes. */
@@ -116,31 +139,48 @@ static int pin_of_chain(const char *chain, size_t n, struct pin *pin, struct err
   return 0;
 }
 
+struct pair { char *cert, *key; size_t cert_n, key_n; };
+
+/* Both may be one file, which has the key in it. */
+static void pair_drop(struct pair *p) {
+  if (p->cert != NULL) wipe(p->cert, p->cert_n);
+  if (p->key != NULL) wipe(p->key, p->key_n);
+  free(p->cert);
+  free(p->key);
+  *p = (struct pair){NULL, NULL, 0, 0};
+}
+
+/* Both as they stood at one time. */
+static int pair_read(struct certs *c, struct pair *p, struct err *e) {
+  for (int tries = 1;; tries++) {
+    c->read = marks_of(c);
+    int rc = file_read("certificate", c->cert_file, &p->cert, &p->cert_n, e);
+    if (rc == 0) rc = file_read("certificate's key", c->key_file, &p->key, &p->key_n, e);
+    struct pair_mark after = marks_of(c);
+    if (marks_are_same(&c->read, &after) || tries == READ_TRIES_MAX) return rc;
+    pair_drop(p);
+  }
+}
+
 static int load_files(struct certs *c, struct tls_server **out, struct pin *pin, struct err *e) {
-  char *cert = NULL, *key = NULL;
-  size_t cert_n = 0, key_n = 0;
-  c->cert_mark = mark_of(c->cert_file);
-  c->key_mark = mark_of(c->key_file);
-  int rc = file_read("certificate", c->cert_file, &cert, &cert_n, e);
-  if (rc == 0) rc = file_read("certificate's key", c->key_file, &key, &key_n, e);
-  if (rc == 0) rc = pin_of_chain(cert, cert_n, pin, e);
+  struct pair p = {NULL, NULL, 0, 0};
+  int rc = pair_read(c, &p, e);
+  if (rc == 0) rc = pin_of_chain(p.cert, p.cert_n, pin, e);
   if (rc == 0) {
-    *out = tls_server_new(cert, cert_n, key, key_n, c->domain, e);
+    *out = tls_server_new(p.cert, p.cert_n, p.key, p.key_n, c->domain, e);
     if (*out == NULL) rc = failure_code(e, ERR_CRYPTO);
   }
   if (rc != 0 && e != NULL && strstr(e->text, c->cert_file) == NULL && strstr(e->text, c->key_file) == NULL)
     (void)err_prefix(e, "%s", strncmp(e->text, "private key", 11) == 0 ? c->key_file : c->cert_file);
-  if (key != NULL) wipe(key, key_n);
-  free(key);
-  free(cert);
+  pair_drop(&p);
   return rc;
 }
 
 /* A certificate under our own authority. It is kept in memory only: the next start makes another. */
-static int issue(const struct certs *c, const char *const *names, size_t n, const char *domain, struct tls_server **out,
-                 struct err *e) {
+static int issue(const struct authority *a, const char *const *names, size_t n, const char *domain, int64_t now_s,
+                 struct tls_server **out, struct err *e) {
   char *chain = NULL, *key = NULL;
-  int rc = authority_issue(c->authority, names, n, CERT_LIFE_DAYS, &chain, &key, e);
+  int rc = authority_issue(a, names, n, CERT_LIFE_DAYS, now_s, &chain, &key, e);
   if (rc != 0) return rc;
   *out = tls_server_new(chain, strlen(chain), key, strlen(key), domain, e);
   authority_pem_free(key);
@@ -148,25 +188,40 @@ static int issue(const struct certs *c, const char *const *names, size_t n, cons
   return *out != NULL ? 0 : failure_code(e, ERR_CRYPTO);
 }
 
-static int load(struct certs *c, struct tls_server **out, struct pin *pin, struct err *e) {
-  *out = NULL;
-  if (c->authority == NULL) return load_files(c, out, pin, e);
+static int load_own(struct certs *c, const struct authority *a, int64_t now_s, struct tls_server **out, struct pin *pin,
+                    struct err *e) {
   char wildcard[HOST_NAME_MAX_CHARS + 1];
+  c->tried_s = now_s;
   if (snprintf(wildcard, sizeof wildcard, "*.%s", c->domain) >= (int)sizeof wildcard)
     return err_set(e, ERR_USAGE, "domain %s: too long for names under it (choose a shorter one)", c->domain);
   const char *names[] = {c->domain, wildcard};
   memset(pin, 0, sizeof *pin);
   pin->kind = PIN_SPKI_SHA256;
-  int rc = authority_pin(c->authority, pin->spki_sha256);
+  int rc = authority_pin(a, pin->spki_sha256);
   if (rc != 0)
     return err_set(e, rc, "authority of %s: its key cannot be read (restore authority.pem from a backup)", c->domain);
-  return issue(c, names, ARRAY_LEN(names), c->domain, out, e);
+  return issue(a, names, ARRAY_LEN(names), c->domain, now_s, out, e);
 }
 
-static struct certs *certs_new(const char *domain, const char *cert_file, const char *key_file) {
+/* *authority is a reference to the one to use from now on, and NULL with files. */
+static int load(struct certs *c, int64_t now_s, struct tls_server **out, struct authority **authority, struct pin *pin,
+                struct err *e) {
+  *out = NULL;
+  *authority = NULL;
+  if (c->cert_file != NULL) return load_files(c, out, pin, e);
+  int rc = 0;
+  if (c->authority == NULL) rc = state_authority(c->state, c->domain, now_s, authority, e);
+  else if (authority_is_timely(c->authority, now_s)) *authority = authority_ref(c->authority);
+  else rc = state_authority_renew(c->state, c->authority, now_s, authority, e);
+  return rc == 0 ? load_own(c, *authority, now_s, out, pin, e) : rc;
+}
+
+static struct certs *certs_new(struct state *s, const char *domain, const char *cert_file, const char *key_file) {
   struct certs *c = calloc(1, sizeof *c);
   if (c == NULL) return NULL;
   c->magic = CERTS_MAGIC;
+  c->state = s;
+  c->told = VALIDITY_NOW;
   (void)pthread_mutex_init(&c->lock, NULL);
   list_init(&c->recent);
   c->exact = map_new(SHA256_BYTES);
@@ -180,19 +235,19 @@ static struct certs *certs_new(const char *domain, const char *cert_file, const 
   return c;
 }
 
-int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, struct certs **out,
-               struct err *e) {
+int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, int64_t now_s,
+               struct certs **out, struct err *e) {
   *out = NULL;
   if ((cert_file == NULL) != (key_file == NULL))
     return err_set(e, ERR_USAGE, "certificate: --cert and --key go together (give both or none)");
-  struct certs *c = certs_new(domain, cert_file, key_file);
+  struct certs *c = certs_new(s, domain, cert_file, key_file);
   if (c == NULL) return err_set(e, ERR_NOMEM, "certificate: out of memory");
-  int rc = cert_file == NULL ? state_authority(s, domain, &c->authority, e) : 0;
-  if (rc == 0) rc = load(c, &c->current, &c->pin, e);
+  int rc = load(c, now_s, &c->current, &c->authority, &c->pin, e);
   if (rc != 0) {
     certs_close(c);
     return rc;
   }
+  c->seen = c->read;
   *out = c;
   return 0;
 }
@@ -214,7 +269,7 @@ void certs_close(struct certs *c) {
   exact_drop_all(c);
   map_free(c->exact);
   tls_server_unref(c->current);
-  if (c->authority != NULL) authority_free(c->authority);
+  authority_unref(c->authority);
   free(c->domain);
   free(c->cert_file);
   free(c->key_file);
@@ -231,41 +286,100 @@ struct tls_server *certs_current(struct certs *c) {
   return server;
 }
 
+static bool own_is_due(const struct certs *c, int64_t now_s) {
+  int64_t renew_at_s = tls_server_not_after(c->current) - CERT_LIFE_DAYS * (int64_t)DAY_S / 3;
+  bool timely = authority_is_timely(c->authority, now_s) && now_s >= tls_server_not_before(c->current) &&
+                now_s < renew_at_s;
+  /* A clock that was set back since is no reason to wait. */
+  return !timely && (now_s < c->tried_s || now_s >= c->tried_s + CERT_RETRY_S);
+}
+
+static bool files_have_changed(struct certs *c, int64_t now_s) {
+  struct pair_mark now = marks_of(c), before = c->seen;
+  c->seen = now;
+  if (!marks_are_same(&now, &c->read)) return marks_are_same(&now, &before);
+  return c->refused_until_s != 0 && now_s >= c->refused_from_s && now_s <= c->refused_until_s;
+}
+
 bool certs_changed(struct certs *c, int64_t now_s) {
   CHECK_MAGIC(c, CERTS_MAGIC);
-  if (c->authority != NULL) {
-    struct tls_server *server = certs_current(c);
-    int64_t due_s = tls_server_not_after(server) - CERT_LIFE_DAYS * (int64_t)DAY_S / 3;
-    tls_server_unref(server);
-    return now_s >= due_s && now_s >= c->retry_s;
-  }
-  struct file_mark cert = mark_of(c->cert_file), key = mark_of(c->key_file);
-  return !mark_is_same(&cert, &c->cert_mark) || !mark_is_same(&key, &c->key_mark);
+  return c->cert_file == NULL ? own_is_due(c, now_s) : files_have_changed(c, now_s);
+}
+
+/* A valid one is not given up for one that is not. Of two that are not, the later file is what its operator wants, but
+   for an expired one in place of one whose time comes. */
+static int refuse_worse(struct certs *c, const struct tls_server *server, int64_t now_s, struct err *e) {
+  char at[TIME_TEXT_CHARS + 1];
+  enum validity v = validity_of(server, now_s);
+  if (v >= validity_of(c->current, now_s)) return 0;
+  c->refused_from_s = tls_server_not_before(server);
+  c->refused_until_s = tls_server_not_after(server);
+  text_of_time(v == VALIDITY_EXPIRED ? c->refused_until_s : c->refused_from_s, at);
+  return err_set(e, ERR_NOT_NOW, "%s: it %s %s (the one before stays in use; check this machine's clock)", c->cert_file,
+                 v == VALIDITY_EXPIRED ? "has expired at" : "is not valid before", at);
+}
+
+static void warn_of_clock(const struct certs *c, int64_t now_s) {
+  char from[TIME_TEXT_CHARS + 1];
+  if (c->cert_file != NULL || now_s >= tls_server_not_before(c->current)) return;
+  text_of_time(tls_server_not_before(c->current), from);
+  log_event(LOG_WARN, "certificate_from_the_future", "valid_from", from, "reason",
+            "it was made by a clock that has been set back since", "what_to_do",
+            "nothing: one for the present is made now, under the same authority, so that tokens hold", NULL);
 }
 
 int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   CHECK_MAGIC(c, CERTS_MAGIC);
   struct tls_server *server = NULL;
+  struct authority *authority = NULL;
   struct pin pin;
-  c->retry_s = now_s + CERT_RETRY_S;
-  int rc = load(c, &server, &pin, e);
-  if (rc != 0) return rc;
+  c->refused_from_s = c->refused_until_s = 0;
+  warn_of_clock(c, now_s);
+  int rc = load(c, now_s, &server, &authority, &pin, e);
+  if (rc == 0 && c->cert_file != NULL) rc = refuse_worse(c, server, now_s, e);
+  if (rc != 0) {
+    tls_server_unref(server);
+    authority_unref(authority);
+    return rc;
+  }
+  c->told = VALIDITY_NOW;
   pthread_mutex_lock(&c->lock);
   struct tls_server *old = c->current;
+  struct authority *old_authority = c->authority;
   c->current = server;
+  c->authority = authority;
   /* Each of them was made after the old one, for as long a life, and that is replaced when a third of it is left: so
      none expires here, and nobody keeps one. */
   exact_drop_all(c);
   c->pin = pin;
   pthread_mutex_unlock(&c->lock);
   tls_server_unref(old);
+  authority_unref(old_authority);
   return 0;
 }
 
-/* A new reference to the cached one, or NULL. The lock is held. */
-static struct tls_server *exact_find(struct certs *c, const uint8_t key[SHA256_BYTES]) {
+void certs_warn(struct certs *c, int64_t now_s) {
+  CHECK_MAGIC(c, CERTS_MAGIC);
+  char at[TIME_TEXT_CHARS + 1];
+  enum validity v = validity_of(c->current, now_s);
+  if (v == c->told) return;
+  c->told = v;
+  if (v == VALIDITY_NOW) return;
+  bool expired = v == VALIDITY_EXPIRED;
+  text_of_time(expired ? tls_server_not_after(c->current) : tls_server_not_before(c->current), at);
+  log_event(LOG_WARN, expired ? "certificate_expired" : "certificate_not_yet_valid", expired ? "since" : "until", at,
+            "what_to_do", expired ? "renew it, or set this machine's clock" : "set this machine's clock, or wait", NULL);
+}
+
+/* A new reference to the cached one, or NULL. One that is not valid was made by a clock that has been set since. The
+   lock is held. */
+static struct tls_server *exact_find(struct certs *c, const uint8_t key[SHA256_BYTES], int64_t now_s) {
   struct exact *x = map_get(c->exact, key);
   if (x == NULL) return NULL;
+  if (validity_of(x->server, now_s) != VALIDITY_NOW) {
+    exact_drop(c, x);
+    return NULL;
+  }
   list_remove(&x->node);
   list_push_head(&c->recent, &x->node);
   return tls_server_ref(x->server);
@@ -294,24 +408,24 @@ static bool is_under(const char *host, const char *domain) {
 
 bool certs_makes_exact(const struct certs *c) {
   CHECK_MAGIC(c, CERTS_MAGIC);
-  return c->authority != NULL;
+  return c->cert_file == NULL;
 }
 
-struct tls_server *certs_exact_made(struct certs *c, const char *host) {
+struct tls_server *certs_exact_made(struct certs *c, const char *host, int64_t now_s) {
   uint8_t key[SHA256_BYTES];
   CHECK_MAGIC(c, CERTS_MAGIC);
   if (sha256(host, strlen(host), key) != 0) return NULL;
   pthread_mutex_lock(&c->lock);
-  struct tls_server *server = exact_find(c, key);
+  struct tls_server *server = exact_find(c, key, now_s);
   pthread_mutex_unlock(&c->lock);
   return server;
 }
 
-int certs_exact(struct certs *c, const char *host, struct tls_server **out, struct err *e) {
+int certs_exact(struct certs *c, const char *host, int64_t now_s, struct tls_server **out, struct err *e) {
   uint8_t key[SHA256_BYTES];
   CHECK_MAGIC(c, CERTS_MAGIC);
   *out = NULL;
-  if (c->authority == NULL)
+  if (c->cert_file != NULL)
     return err_set(e, ERR_NOT_NOW,
                    "certificate for %s: the relay's certificate is from files, so it cannot make others (h2 then needs "
                    "the operator's --h2-shared-name)",
@@ -320,13 +434,17 @@ int certs_exact(struct certs *c, const char *host, struct tls_server **out, stru
     return err_set(e, ERR_USAGE, "certificate for %s: not a name directly under %s", host, c->domain);
   if (sha256(host, strlen(host), key) != 0)
     return err_set(e, ERR_CRYPTO, "certificate for %s: the crypto library failed", host);
-  *out = certs_exact_made(c, host);
+  *out = certs_exact_made(c, host, now_s);
   if (*out != NULL) return 0;
   struct tls_server *made = NULL;
-  int rc = issue(c, &host, 1, NULL, &made, e);
+  pthread_mutex_lock(&c->lock);
+  struct authority *authority = authority_ref(c->authority);
+  pthread_mutex_unlock(&c->lock);
+  int rc = issue(authority, &host, 1, NULL, now_s, &made, e);
+  authority_unref(authority);
   if (rc != 0) return rc;
   pthread_mutex_lock(&c->lock);
-  *out = exact_find(c, key);       /* another thread may have been faster */
+  *out = exact_find(c, key, now_s);       /* another thread may have been faster */
   if (*out == NULL) {
     exact_keep(c, key, made);
     *out = made;

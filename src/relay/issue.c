@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/secret.h"
 #include "base/text.h"
@@ -49,12 +50,12 @@ int issue_relay_foresee(struct state *s, const char *domain, struct token_relay 
   struct authority *a = NULL;
   memset(relay, 0, sizeof *relay);
   int rc = host_port_parse(domain, 443, &relay->dial, e);
-  if (rc == 0) rc = state_authority(s, domain, &a, e);
+  if (rc == 0) rc = state_authority(s, domain, (int64_t)time(NULL), &a, e);
   if (rc != 0) return rc;
   memcpy(relay->name, relay->dial.host, sizeof relay->dial.host);
   relay->pin.kind = PIN_SPKI_SHA256;
   rc = authority_pin(a, relay->pin.spki_sha256);
-  authority_free(a);
+  authority_unref(a);
   return rc != 0 ? err_set(e, rc, "token: the relay's authority has no usable key (restore it from a backup)")
                  : issue_relay_remember(s, relay, e);
 }

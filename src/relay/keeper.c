@@ -324,6 +324,7 @@ static void reload(struct keeper *k) {
 static void on_certificates(struct loop_timer *t) {
   struct keeper *k = CONTAINER_OF(t, struct keeper, certificates);
   if (certs_changed(k->relay->certs, loop_wall_s(k->loop))) reload(k);
+  certs_warn(k->relay->certs, loop_wall_s(k->loop));
   (void)loop_timer_set(k->loop, t, CERTIFICATES_POLL_MS, on_certificates);
 }
 
@@ -393,6 +394,7 @@ static int keeper_make(struct keeper *k, struct err *e) {
   if (k->ports == NULL || k->holders == NULL || k->lines == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   int rc = state_lease_each(k->relay->state, restore_lease, k, e);
   if (rc != 0) return rc;
+  certs_warn(k->relay->certs, loop_wall_s(k->loop));
   k->state_version = UINT64_MAX;
   if (read_revocations(k) != 0)
     return err_set(e, ERR_IO, "relay: cannot read the revoked tokens from the state database");

@@ -55,8 +55,13 @@ char *metrics_text(const struct status *s) {
   gauge(f, "descriptors_now", "File descriptors in use", s->descriptors_now);
   gauge(f, "descriptors_max", "Limit of file descriptors", s->descriptors_max);
   gauge(f, "uptime_seconds", "Seconds since the relay started", s->uptime_s);
+  gauge(f, "certificate_begins_timestamp_seconds",
+        "When the relay's certificate begins to be valid, seconds since 1970",
+        s->certificate_begins_s > 0 ? (uint64_t)s->certificate_begins_s : 0);
   gauge(f, "certificate_expires_timestamp_seconds", "When the relay's certificate expires, seconds since 1970",
         (uint64_t)s->certificate_expires_s);
+  gauge(f, "certificate_valid", "1 while the relay's clock is within its certificate's time",
+        s->certificate_valid ? 1 : 0);
   gauge(f, "draining", "1 while the relay accepts nothing new and lets streams finish", s->draining ? 1 : 0);
   fputs("# HELP adit_build_info Version of the running program\n"
         "# TYPE adit_build_info gauge\nadit_build_info{version=\"", f);
@@ -126,6 +131,8 @@ char *status_json(const struct status *s) {
   json_string(f, s->domain);
   fprintf(f, ",\"uptime_s\":%" PRIu64 ",\"draining\":%s,\"certificate_expires_at_s\":%" PRId64, s->uptime_s,
           s->draining ? "true" : "false", s->certificate_expires_s);
+  fprintf(f, ",\"certificate_begins_at_s\":%" PRId64 ",\"certificate_valid\":%s", s->certificate_begins_s,
+          s->certificate_valid ? "true" : "false");
   fprintf(f, ",\"descriptors_now\":%" PRIu64 ",\"descriptors_max\":%" PRIu64 ",\"metrics\":{", s->descriptors_now,
           s->descriptors_max);
 #define X(name, type, help) fprintf(f, "\"%s\":%" PRIu64 ",", #name, s->sum.name);

@@ -66,7 +66,8 @@ struct status {                    /* a snapshot, made by the relay for the admi
   struct metrics sum;
   const char *domain, *version;
   uint64_t uptime_s, descriptors_now, descriptors_max;
-  int64_t certificate_expires_s;
+  int64_t certificate_begins_s, certificate_expires_s;
+  bool certificate_valid;          /* by the wall clock of now */
   bool draining;
   struct status_tunnel *tunnels; size_t tunnels_n;    /* malloced */
 };

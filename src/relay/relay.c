@@ -185,7 +185,7 @@ static int relay_open(struct relay *r, struct err *e) {
   if (rc == 0) rc = check_tcp_listen(o, e);
   if (rc != 0) return rc;
   settle_public(r);
-  rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, &r->certs, e);
+  rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, time(NULL), &r->certs, e);
   if (rc == 0) rc = read_operators(r, e);
   if (rc == 0) rc = remember_settings(r, e);
   if (rc == 0 && ((r->sources = sources_new()) == NULL || registry_new(r, &r->registry) != 0))
@@ -300,7 +300,10 @@ static int relay_snapshot(void *user, struct status *s) {
         __atomic_load_n(&p->buffers, __ATOMIC_RELAXED) + __atomic_load_n(&p->buffers_pooled, __ATOMIC_RELAXED);
   }
   struct tls_server *server = certs_current(r->certs);
+  int64_t now_s = time(NULL);
+  s->certificate_begins_s = tls_server_not_before(server);
   s->certificate_expires_s = tls_server_not_after(server);
+  s->certificate_valid = now_s >= s->certificate_begins_s && now_s <= s->certificate_expires_s;
   tls_server_unref(server);
   (void)getrlimit(RLIMIT_NOFILE, &limit);
   s->domain = r->options->domain;

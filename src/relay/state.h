@@ -24,8 +24,11 @@ int state_operator_public(struct state *s, uint8_t key[ED25519_KEY_BYTES], struc
 /* Ticket keys, current first, then the previous; replaced when older than TICKET_LIFE_S. */
 int state_ticket_keys(struct state *s, int64_t now_s, struct ticket_key keys[2], size_t *n, struct err *e) MUST_USE;
 /* The authority for domain, made when missing (or when the domain has changed: the old one is kept aside under a dated
-   name). */
-int state_authority(struct state *s, const char *domain, struct authority **out, struct err *e) MUST_USE;
+   name), and renewed, with its key, when its time is over or has not come. */
+int state_authority(struct state *s, const char *domain, int64_t now_s, struct authority **out, struct err *e) MUST_USE;
+/* A certificate for now for an authority that came from here: its key is never replaced for a clock's sake. */
+int state_authority_renew(struct state *s, const struct authority *a, int64_t now_s, struct authority **out,
+                          struct err *e) MUST_USE;
 /* The relay's settings that `adit token create` needs, remembered by the relay at its start, or by token create with
    defaults. */
 int state_set(struct state *s, const char *key, const char *value, struct err *e) MUST_USE;

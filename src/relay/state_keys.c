@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/log.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "relay/state_private.h"
@@ -192,6 +192,14 @@ static int authority_write(struct state *s, const struct authority *a, struct er
   return rc;
 }
 
+/* Writes what has just been made, or NULL, and passes it on. */
+static int authority_put(struct state *s, struct authority *made, struct authority **out, struct err *e) {
+  int rc = made == NULL ? (e != NULL && e->code != 0 ? e->code : ERR_CRYPTO) : authority_write(s, made, e);
+  if (rc == 0) *out = made;
+  else authority_unref(made);
+  return rc;
+}
+
 /* *out is NULL when there is none (a key alone is what a crash left of making or of replacing one). */
 static int authority_read(struct state *s, struct authority **out, struct err *e) {
   *out = NULL;
@@ -227,34 +235,52 @@ done:
   return rc;
 }
 
-static int authority_replace(struct state *s, const char *domain, struct authority **out, struct err *e) {
-  int64_t now_s = (int64_t)time(NULL);
-  int rc = key_file_set_aside(&s->folder, "authority.pem", now_s, e);
-  if (rc == 0) rc = key_file_set_aside(&s->folder, "authority.key", now_s, e);
+/* The same one for the time that is now. */
+static int authority_renewed(struct state *s, const struct authority *a, int64_t now_s, struct authority **out,
+                             struct err *e) {
+  char from[TIME_TEXT_CHARS + 1];
+  int rc = authority_put(s, authority_renew(a, now_s, e), out, e);
   if (rc != 0) return rc;
-  struct authority *a = authority_make(domain, e);
-  if (a == NULL) return e != NULL && e->code != 0 ? e->code : ERR_CRYPTO;
-  rc = authority_write(s, a, e);
-  if (rc != 0) {
-    authority_free(a);
-    return rc;
-  }
-  *out = a;
+  text_of_time(authority_not_before(a), from);
+  bool future = authority_not_before(a) > now_s;
+  log_event(LOG_WARN, "authority_renewed", "was_valid_from", from, "reason",
+            future ? "it was made by a clock that has been set back since" : "its time is nearly over", "what_to_do",
+            "nothing: its key stays, so tokens hold, and who trusts the authority.pem of before may do so until that ends",
+            NULL);
   return 0;
 }
 
-int state_authority(struct state *s, const char *domain, struct authority **out, struct err *e) {
+static int authority_replace(struct state *s, const char *domain, int64_t now_s, struct authority **out,
+                             struct err *e) {
+  int rc = key_file_set_aside(&s->folder, "authority.pem", now_s, e);
+  if (rc == 0) rc = key_file_set_aside(&s->folder, "authority.key", now_s, e);
+  if (rc != 0) return rc;
+  return authority_put(s, authority_make(domain, now_s, e), out, e);
+}
+
+int state_authority(struct state *s, const char *domain, int64_t now_s, struct authority **out, struct err *e) {
   *out = NULL;
   int lock = folder_lock(&s->folder, e);
   if (lock < 0) return lock;
   struct authority *a = NULL;
   int rc = authority_read(s, &a, e);
-  if (rc == 0 && a != NULL && !authority_covers(a, domain)) {
-    authority_free(a);
-    a = NULL;
-  }
-  if (rc == 0 && a == NULL) rc = authority_replace(s, domain, &a, e);
+  if (rc == 0 && (a == NULL || !authority_covers(a, domain)))
+    rc = authority_replace(s, domain, now_s, out, e);
+  else if (rc == 0 && !authority_is_timely(a, now_s))
+    rc = authority_renewed(s, a, now_s, out, e);
+  else if (rc == 0)
+    *out = authority_ref(a);
+  authority_unref(a);
   folder_unlock(lock);
-  *out = a;
+  return rc;
+}
+
+int state_authority_renew(struct state *s, const struct authority *a, int64_t now_s, struct authority **out,
+                          struct err *e) {
+  *out = NULL;
+  int lock = folder_lock(&s->folder, e);
+  if (lock < 0) return lock;
+  int rc = authority_renewed(s, a, now_s, out, e);
+  folder_unlock(lock);
   return rc;
 }

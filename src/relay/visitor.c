@@ -262,10 +262,11 @@ static struct tls_server *visitor_server(struct worker *w, const struct tunnel *
   struct relay *r = w->relay;
   struct err e;
   if ((t->flags & TUNNEL_H2) == 0 || !certs_makes_exact(r->certs)) return certs_current(r->certs);
-  struct tls_server *server = certs_exact_made(r->certs, t->host);
+  int64_t now_s = loop_wall_s(w->loop);
+  struct tls_server *server = certs_exact_made(r->certs, t->host, now_s);
   if (server != NULL) return server;
   if (registry_owner_certifies(r->registry, t->owner, loop_now_ms(w->loop))) {
-    if (certs_exact(r->certs, t->host, &server, &e) == 0) return server;
+    if (certs_exact(r->certs, t->host, now_s, &server, &e) == 0) return server;
     log_event(LOG_ERROR, "certificate_not_made", "error", e.text, NULL);
   }
   return r->options->h2_shared_name ? certs_current(r->certs) : NULL;

@@ -5,11 +5,11 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
 #include "base/addr.h"
 #include "base/limits.h"
@@ -21,7 +21,15 @@ enum { SERIAL_BITS = 128, CLOCK_SKEW_S = 3600, DAY_S = 24 * 3600, AUTHORITY_DAYS
 struct authority {
   X509 *cert;
   EVP_PKEY *key;
+  atomic_uint refs;
 };
+
+static struct authority *authority_new(struct err *e) {
+  struct authority *a = calloc(1, sizeof *a);
+  if (a == NULL) err_set(e, ERR_NOMEM, "authority: out of memory");
+  else atomic_init(&a->refs, 1);
+  return a;
+}
 
 static int fail(struct err *e, const char *what) {
   return err_set(e, ERR_CRYPTO, "%s: %s", what, pem_openssl_reason());
@@ -46,12 +54,18 @@ static int set_serial(X509 *cert) {
   return ok ? 0 : ERR_CRYPTO;
 }
 
-/* Version, serial, times and key; a little in the past, because clocks differ. */
-static X509 *begin_cert(EVP_PKEY *key, long days) {
+/* Serial and times; a little in the past, because clocks differ. */
+static int begin_life(X509 *cert, int64_t now_s, long days) {
+  time_t begins = (time_t)(now_s - CLOCK_SKEW_S), ends = (time_t)(now_s + days * (int64_t)DAY_S);
+  bool good = set_serial(cert) == 0 && ASN1_TIME_set(X509_getm_notBefore(cert), begins) != NULL &&
+              ASN1_TIME_set(X509_getm_notAfter(cert), ends) != NULL;
+  return good ? 0 : ERR_CRYPTO;
+}
+
+static X509 *begin_cert(EVP_PKEY *key, int64_t now_s, long days) {
   X509 *cert = X509_new();
-  if (cert == NULL || X509_set_version(cert, X509_VERSION_3) != 1 || set_serial(cert) != 0 ||
-      X509_gmtime_adj(X509_getm_notBefore(cert), -CLOCK_SKEW_S) == NULL ||
-      X509_time_adj_ex(X509_getm_notAfter(cert), (int)days, 0, NULL) == NULL || X509_set_pubkey(cert, key) != 1) {
+  if (cert == NULL || X509_set_version(cert, X509_VERSION_3) != 1 || begin_life(cert, now_s, days) != 0 ||
+      X509_set_pubkey(cert, key) != 1) {
     X509_free(cert);
     return NULL;
   }
@@ -83,21 +97,31 @@ static int fill_authority(X509 *cert, EVP_PKEY *key, const char *domain) {
   return X509_sign(cert, key, EVP_sha256()) > 0 ? 0 : ERR_CRYPTO;
 }
 
-struct authority *authority_make(const char *domain, struct err *e) {
+struct authority *authority_make(const char *domain, int64_t now_s, struct err *e) {
   if (!host_name_is_valid(domain)) {
     err_set(e, ERR_USAGE, "%s: not a domain name", domain);
     return NULL;
   }
-  struct authority *a = calloc(1, sizeof *a);
-  if (a == NULL) {
-    err_set(e, ERR_NOMEM, "authority: out of memory");
-    return NULL;
-  }
+  struct authority *a = authority_new(e);
+  if (a == NULL) return NULL;
   a->key = EVP_EC_gen("P-256");
-  a->cert = a->key == NULL ? NULL : begin_cert(a->key, AUTHORITY_DAYS);
+  a->cert = a->key == NULL ? NULL : begin_cert(a->key, now_s, AUTHORITY_DAYS);
   if (a->cert != NULL && fill_authority(a->cert, a->key, domain) == 0) return a;
   fail(e, "authority: it cannot be made");
-  authority_free(a);
+  authority_unref(a);
+  return NULL;
+}
+
+struct authority *authority_renew(const struct authority *old, int64_t now_s, struct err *e) {
+  struct authority *a = authority_new(e);
+  if (a == NULL) return NULL;
+  if (EVP_PKEY_up_ref(old->key) == 1) a->key = old->key;
+  a->cert = a->key == NULL ? NULL : X509_dup(old->cert);
+  if (a->cert != NULL && begin_life(a->cert, now_s, AUTHORITY_DAYS) == 0 &&
+      X509_sign(a->cert, a->key, EVP_sha256()) > 0)
+    return a;
+  fail(e, "authority: it cannot be renewed");
+  authority_unref(a);
   return NULL;
 }
 
@@ -105,10 +129,8 @@ struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const 
                                      struct err *e) {
   STACK_OF(X509) *chain = pem_read_chain(cert_pem, cert_n, e);
   if (chain == NULL) return NULL;
-  struct authority *a = calloc(1, sizeof *a);
-  if (a == NULL) {
-    err_set(e, ERR_NOMEM, "authority: out of memory");
-  } else {
+  struct authority *a = authority_new(e);
+  if (a != NULL) {
     a->cert = sk_X509_shift(chain);
     a->key = pem_read_key(key_pem, key_n, e);
   }
@@ -120,12 +142,17 @@ struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const 
     err_set(e, ERR_USAGE,
             "authority: certificate and key do not belong together (restore both from one backup, or remove both)");
   }
-  authority_free(a);
+  authority_unref(a);
   return NULL;
 }
 
-void authority_free(struct authority *a) {
-  if (a == NULL) return;
+struct authority *authority_ref(struct authority *a) {
+  atomic_fetch_add_explicit(&a->refs, 1, memory_order_relaxed);
+  return a;
+}
+
+void authority_unref(struct authority *a) {
+  if (a == NULL || atomic_fetch_sub_explicit(&a->refs, 1, memory_order_acq_rel) != 1) return;
   X509_free(a->cert);
   EVP_PKEY_free(a->key);
   free(a);
@@ -143,8 +170,14 @@ bool authority_covers(const struct authority *a, const char *domain) {
     }
   }
   NAME_CONSTRAINTS_free(constraints);
-  int64_t left_s = pem_time_s(X509_get0_notAfter(a->cert)) - (int64_t)time(NULL);
-  return found && left_s > (int64_t)AUTHORITY_RENEW_BEFORE_DAYS * DAY_S;
+  return found;
+}
+
+int64_t authority_not_before(const struct authority *a) { return pem_time_s(X509_get0_notBefore(a->cert)); }
+
+bool authority_is_timely(const struct authority *a, int64_t now_s) {
+  int64_t left_s = pem_time_s(X509_get0_notAfter(a->cert)) - now_s;
+  return authority_not_before(a) <= now_s && left_s > (int64_t)AUTHORITY_RENEW_BEFORE_DAYS * DAY_S;
 }
 
 /* The BIO's bytes as a malloced text; the BIO's own copy is wiped, since it may be a key. */
@@ -212,13 +245,13 @@ static int fill_leaf(const struct authority *a, X509 *cert, const char *const *n
   return rc;
 }
 
-int authority_issue(const struct authority *a, const char *const *names, size_t n, int days, char **chain_pem,
-                    char **key_pem, struct err *e) {
+int authority_issue(const struct authority *a, const char *const *names, size_t n, int days, int64_t now_s,
+                    char **chain_pem, char **key_pem, struct err *e) {
   *chain_pem = NULL;
   *key_pem = NULL;
   if (n == 0) return err_set(e, ERR_USAGE, "certificate: no names for it");
   EVP_PKEY *key = EVP_EC_gen("P-256");
-  X509 *cert = key == NULL ? NULL : begin_cert(key, days);
+  X509 *cert = key == NULL ? NULL : begin_cert(key, now_s, days);
   int rc = ERR_CRYPTO;
   if (cert == NULL || fill_leaf(a, cert, names, n) != 0) {
     fail(e, "certificate: it cannot be made");

@@ -167,7 +167,8 @@ static int describe_verify(const struct tls_conn *t, struct err *e) {
       return err_set(e, ERR_AUTH, "its certificate for %s has expired "
                                   "(the operator must renew it; or this machine's clock is wrong)", t->host);
     case X509_V_ERR_CERT_NOT_YET_VALID:
-      return err_set(e, ERR_AUTH, "its certificate for %s is not valid yet (check this machine's clock)", t->host);
+      return err_set(e, ERR_AUTH, "its certificate for %s is not valid yet "
+                                  "(this machine's clock is wrong, or the relay's is)", t->host);
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:

@@ -22,7 +22,7 @@
 struct tls_server {
   SSL_CTX *ctx;
   STACK_OF(X509) *issuers;         /* the chain as it was given, but for the leaf */
-  int64_t not_after_s;
+  int64_t not_before_s, not_after_s;
   atomic_uint refs;
 };
 
@@ -94,6 +94,7 @@ struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const cha
   }
   s->ctx = ctx;
   ctx = NULL;
+  s->not_before_s = pem_time_s(X509_get0_notBefore(sk_X509_value(chain, 0)));
   s->not_after_s = pem_time_s(X509_get0_notAfter(sk_X509_value(chain, 0)));
   X509_free(sk_X509_shift(chain));
   s->issuers = chain;
@@ -120,6 +121,7 @@ void tls_server_unref(struct tls_server *s) {
   free(s);
 }
 
+int64_t tls_server_not_before(const struct tls_server *s) { return s->not_before_s; }
 int64_t tls_server_not_after(const struct tls_server *s) { return s->not_after_s; }
 
 SSL_CTX *tls_server_ctx(struct tls_server *s) { return s->ctx; }

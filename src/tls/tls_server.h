@@ -12,6 +12,7 @@ struct tls_server;
 struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n, const char *domain, struct err *e) MUST_USE;
 struct tls_server *tls_server_ref(struct tls_server *s);
 void tls_server_unref(struct tls_server *s);     /* NULL is fine */
+int64_t tls_server_not_before(const struct tls_server *s); /* seconds since 1970 */
 int64_t tls_server_not_after(const struct tls_server *s); /* seconds since 1970 */
 
 /* Must run before OpenSSL's first allocation: memory that OpenSSL frees is wiped. ERR_NOT_NOW when it is too late. OpenSSL's

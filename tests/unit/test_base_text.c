@@ -96,6 +96,17 @@ static void a_decoder_that_fails_leaves_nothing_of_what_it_read(void **state) {
   assert_memory_equal(out, nothing, sizeof out);
 }
 
+static void times_are_utc_and_always_have_a_text(void **state) {
+  (void)state;
+  static const struct { int64_t at_s; const char *text; } rows[] = {{0, "1970-01-01T00:00:00Z"}, {1795771240, "2026-11-27T09:20:40Z"},
+    {-1, "1969-12-31T23:59:59Z"}, {253402300800, "an impossible time"}, {INT64_MAX, "an impossible time"}};
+  for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+    char text[TIME_TEXT_CHARS + 1];
+    text_of_time(rows[i].at_s, text);
+    assert_string_equal(text, rows[i].text);
+  }
+}
+
 static void numbers_are_digits_only_and_bounded(void **state) {
   (void)state;
   uint64_t v;
@@ -348,6 +359,7 @@ int main(void) {
       cmocka_unit_test(base64url_round_trip),
       cmocka_unit_test(base64url_has_one_spelling_only),
       cmocka_unit_test(a_decoder_that_fails_leaves_nothing_of_what_it_read),
+      cmocka_unit_test(times_are_utc_and_always_have_a_text),
       cmocka_unit_test(numbers_are_digits_only_and_bounded),
       cmocka_unit_test(ports_are_from_1_to_65535),
       cmocka_unit_test(durations_have_units),

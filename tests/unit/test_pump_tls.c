@@ -21,14 +21,14 @@ static struct tls_server *make_identity(void) {
   const char *const names[] = {"r1.example.com", "*.r1.example.com"};
   struct err e = {0};
   char *chain, *key;
-  struct authority *a = authority_make("r1.example.com", &e);
+  struct authority *a = authority_make("r1.example.com", time(NULL), &e);
   assert_non_null(a);
-  assert_int_equal(authority_issue(a, names, 2, 30, &chain, &key, &e), 0);
+  assert_int_equal(authority_issue(a, names, 2, 30, time(NULL), &chain, &key, &e), 0);
   struct tls_server *s = tls_server_new(chain, strlen(chain), key, strlen(key), "r1.example.com", &e);
   assert_non_null(s);
   authority_pem_free(chain);
   authority_pem_free(key);
-  authority_free(a);
+  authority_unref(a);
   return s;
 }
 

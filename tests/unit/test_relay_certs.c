@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -12,6 +11,7 @@
 #include "relay/certs.h"
 
 enum { DAY_S = 24 * 3600, PATH_CAP = 128 };
+static const int64_t NOW = 1800000000;
 static const char domain[] = "r1.example.com", wildcard[] = "*.r1.example.com";
 
 struct fixture { char dir[64], cert[PATH_CAP], key[PATH_CAP]; struct state *s; };
@@ -53,16 +53,26 @@ static void replace(const char *path, const char *text) {
 
 struct pair { char *chain, *key; };
 
-static struct pair pair_for(const char *const *names, size_t n, uint8_t pin[SHA256_BYTES]) {
+/* Valid from an hour before made_s for 90 days. */
+static struct pair pair_made(const char *const *names, size_t n, int64_t made_s, uint8_t pin[SHA256_BYTES]) {
   struct err e = {0};
   struct pair p = {NULL, NULL};
-  struct authority *a = authority_make(domain, &e);
-  if (a == NULL || authority_issue(a, names, n, 90, &p.chain, &p.key, &e) != 0)
+  struct authority *a = authority_make(domain, made_s, &e);
+  if (a == NULL || authority_issue(a, names, n, 90, made_s, &p.chain, &p.key, &e) != 0)
     fail_msg("%s", e.text);
   if (pin != NULL)
     assert_int_equal(authority_pin(a, pin), 0);
-  authority_free(a);
+  authority_unref(a);
   return p;
+}
+
+static struct pair pair_for(const char *const *names, size_t n, uint8_t pin[SHA256_BYTES]) {
+  return pair_made(names, n, NOW, pin);
+}
+
+static struct pair pair_of_time(int64_t made_s) {
+  const char *names[] = {domain, wildcard};
+  return pair_made(names, 2, made_s, NULL);
 }
 
 static struct pair good_pair(uint8_t pin[SHA256_BYTES]) {
@@ -78,17 +88,26 @@ static void pair_free(struct pair p) {
 static struct certs *opened(const struct fixture *f, bool files) {
   struct certs *c = NULL;
   struct err e = {0};
-  if (certs_open(f->s, domain, files ? f->cert : NULL, files ? f->key : NULL, &c, &e) != 0)
+  if (certs_open(f->s, domain, files ? f->cert : NULL, files ? f->key : NULL, NOW, &c, &e) != 0)
     fail_msg("%s", e.text);
   return c;
 }
 
-static struct certs *opened_with_files(const struct fixture *f) {
-  struct pair p = good_pair(NULL);
+static void put_files(const struct fixture *f, struct pair p) {
   replace(f->cert, p.chain);
   replace(f->key, p.key);
   pair_free(p);
+}
+
+static struct certs *opened_with_files(const struct fixture *f) {
+  put_files(f, good_pair(NULL));
   return opened(f, true);
+}
+
+/* At the second of two looks, between which nothing has happened. */
+static bool changed(struct certs *c, int64_t now_s) {
+  (void)certs_changed(c, now_s);
+  return certs_changed(c, now_s);
 }
 
 /* Only for comparing: the reference is given back. */
@@ -111,8 +130,8 @@ static int64_t expiry(struct certs *c) {
 static void files_that_stay_are_not_read_again(void **in) {
   struct fixture *f = *in;
   struct certs *c = opened_with_files(f);
-  assert_false(certs_changed(c, 0));
-  assert_false(certs_changed(c, INT64_MAX / 2));
+  assert_false(changed(c, NOW));
+  assert_false(changed(c, INT64_MAX / 2));
   certs_close(c);
 }
 
@@ -125,9 +144,9 @@ static void a_good_replacement_is_taken_and_connections_keep_the_old_one(void **
   replace(f->cert, p.chain);
   replace(f->key, p.key);
   pair_free(p);
-  assert_true(certs_changed(c, 0));
-  assert_int_equal(certs_reload(c, 0, &e), 0);
-  assert_false(certs_changed(c, 0));
+  assert_true(changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
+  assert_false(changed(c, NOW));
   assert_ptr_not_equal(identity(c), old);
   assert_true(tls_server_not_after(old) > 0);
   tls_server_unref(old);
@@ -141,16 +160,113 @@ static void a_half_done_replacement_keeps_the_old_one_until_it_is_whole(void **i
   const struct tls_server *old = identity(c);
   struct pair p = good_pair(NULL);
   replace(f->cert, p.chain);
-  assert_true(certs_changed(c, 0));
-  assert_true(certs_reload(c, 0, &e) < 0);
+  assert_true(changed(c, NOW));
+  assert_true(certs_reload(c, NOW, &e) < 0);
   assert_true(e.text[0] != '\0');
   assert_ptr_equal(identity(c), old);
-  assert_false(certs_changed(c, 0));           /* told once, not at every look */
+  assert_false(changed(c, NOW));           /* told once, not at every look */
   replace(f->key, p.key);
-  assert_true(certs_changed(c, 0));
-  assert_int_equal(certs_reload(c, 0, &e), 0);
+  assert_true(changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
   assert_ptr_not_equal(identity(c), old);
   pair_free(p);
+  certs_close(c);
+}
+
+static void whoever_replaces_one_file_after_the_other_is_not_caught_in_between(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  struct certs *c = opened_with_files(f);
+  struct pair p = good_pair(NULL);
+  replace(f->cert, p.chain);
+  assert_false(certs_changed(c, NOW));
+  replace(f->key, p.key);
+  assert_false(certs_changed(c, NOW));
+  assert_true(certs_changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
+  pair_free(p);
+  certs_close(c);
+}
+
+static void certificate_and_key_may_be_one_file(void **in) {
+  struct fixture *f = *in;
+  struct certs *c = NULL;
+  struct err e = {0};
+  struct pair p = good_pair(NULL);
+  char *both;
+  for (int key_first = 0; key_first < 2; key_first++) {
+    assert_true(asprintf(&both, "%s%s", key_first ? p.key : p.chain, key_first ? p.chain : p.key) > 0);
+    replace(f->cert, both);
+    free(both);
+    assert_int_equal(certs_open(f->s, domain, f->cert, f->cert, NOW, &c, &e), 0);
+    certs_close(c);
+  }
+  pair_free(p);
+}
+
+static const int64_t expired_s = NOW - 91 * DAY_S, not_yet_s = NOW + DAY_S;
+
+static void a_replacement_whose_time_is_over_or_has_not_come_is_refused(void **in) {
+  struct fixture *f = *in;
+  struct certs *c = opened_with_files(f);
+  const struct tls_server *old = identity(c);
+  struct err e = {0};
+  put_files(f, pair_of_time(expired_s));
+  assert_true(changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), ERR_NOT_NOW);
+  assert_non_null(strstr(e.text, f->cert));
+  assert_non_null(strstr(e.text, "has expired at 2027-01-14T08:00:00Z"));
+  put_files(f, pair_of_time(not_yet_s));
+  assert_true(changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), ERR_NOT_NOW);
+  assert_non_null(strstr(e.text, "is not valid before 2027-01-16T07:00:00Z"));
+  assert_ptr_equal(identity(c), old);
+  assert_false(changed(c, NOW));               /* told once, not at every look */
+  certs_close(c);
+}
+
+static void a_replacement_refused_for_its_time_is_taken_when_that_has_come(void **in) {
+  struct fixture *f = *in;
+  struct certs *c = opened_with_files(f);
+  const struct tls_server *old = identity(c);
+  struct err e = {0};
+  put_files(f, pair_of_time(not_yet_s));
+  assert_true(changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), ERR_NOT_NOW);
+  assert_false(changed(c, not_yet_s - 3600 - 1));
+  assert_true(changed(c, not_yet_s - 3600));
+  assert_int_equal(certs_reload(c, not_yet_s - 3600, &e), 0);
+  assert_ptr_not_equal(identity(c), old);
+  assert_false(changed(c, not_yet_s));
+  /* And one that seemed to have expired, when the clock is set back. */
+  put_files(f, pair_of_time(not_yet_s - DAY_S));
+  int64_t late_s = not_yet_s + 89 * DAY_S + 100;
+  assert_true(changed(c, late_s));
+  assert_int_equal(certs_reload(c, late_s, &e), ERR_NOT_NOW);
+  assert_false(changed(c, late_s));
+  assert_true(changed(c, not_yet_s));
+  assert_int_equal(certs_reload(c, not_yet_s, &e), 0);
+  certs_close(c);
+}
+
+/* Then the file is what its operator wants, and there is nothing to lose. */
+static void of_two_that_are_not_valid_the_one_with_a_future_serves(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  put_files(f, pair_of_time(expired_s));
+  struct certs *c = opened(f, true);
+  const struct tls_server *first = identity(c);
+  put_files(f, pair_of_time(expired_s - 1));
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
+  assert_ptr_not_equal(identity(c), first);
+  put_files(f, pair_of_time(not_yet_s));
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
+  const struct tls_server *next = identity(c);
+  put_files(f, pair_of_time(expired_s));
+  assert_int_equal(certs_reload(c, NOW, &e), ERR_NOT_NOW);
+  assert_ptr_equal(identity(c), next);
+  put_files(f, good_pair(NULL));
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
   certs_close(c);
 }
 
@@ -169,15 +285,15 @@ static void a_bad_replacement_is_refused_and_the_old_one_stays(void **in) {
     struct err e = {0};
     replace(f->cert, bad[i][0]);
     replace(f->key, bad[i][1]);
-    assert_true(certs_changed(c, 0));
-    assert_true(certs_reload(c, 0, &e) < 0);
+    assert_true(changed(c, NOW));
+    assert_true(certs_reload(c, NOW, &e) < 0);
     assert_true(e.text[0] != '\0');
     assert_ptr_equal(identity(c), old);
   }
   struct err e = {0};
   assert_int_equal(unlink(f->cert), 0);
-  assert_true(certs_changed(c, 0));
-  assert_int_equal(certs_reload(c, 0, &e), ERR_IO);
+  assert_true(changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), ERR_IO);
   assert_non_null(strstr(e.text, f->cert));
   assert_ptr_equal(identity(c), old);
   free(long_text);
@@ -201,13 +317,13 @@ static void a_link_that_points_elsewhere_is_a_change(void **in) {
   assert_int_equal(symlink(targets[0], f->cert), 0);
   assert_int_equal(symlink(targets[1], f->key), 0);
   struct certs *c = opened(f, true);
-  assert_false(certs_changed(c, 0));
+  assert_false(changed(c, NOW));
   assert_int_equal(unlink(f->cert), 0);
   assert_int_equal(unlink(f->key), 0);
   assert_int_equal(symlink(targets[2], f->cert), 0);
   assert_int_equal(symlink(targets[3], f->key), 0);
-  assert_true(certs_changed(c, 0));
-  assert_int_equal(certs_reload(c, 0, &e), 0);
+  assert_true(changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
   certs_close(c);
 }
 
@@ -241,14 +357,14 @@ static void files_that_cannot_serve_are_refused_at_the_start(void **in) {
   struct fixture *f = *in;
   struct certs *c = NULL;
   struct err e = {0};
-  assert_int_equal(certs_open(f->s, domain, f->cert, f->key, &c, &e), ERR_IO);
+  assert_int_equal(certs_open(f->s, domain, f->cert, f->key, NOW, &c, &e), ERR_IO);
   assert_non_null(strstr(e.text, f->cert));
-  assert_int_equal(certs_open(f->s, domain, f->cert, NULL, &c, &e), ERR_USAGE);
+  assert_int_equal(certs_open(f->s, domain, f->cert, NULL, NOW, &c, &e), ERR_USAGE);
   struct pair p = good_pair(NULL);
   replace(f->cert, p.chain);
   replace(f->key, p.key);
   pair_free(p);
-  assert_true(certs_open(f->s, "r2.example.com", f->cert, f->key, &c, &e) < 0);
+  assert_true(certs_open(f->s, "r2.example.com", f->cert, f->key, NOW, &c, &e) < 0);
   assert_null(c);
 }
 
@@ -257,7 +373,7 @@ static void files_make_no_other_certificates(void **in) {
   struct tls_server *server;
   struct err e = {0};
   struct certs *c = opened_with_files(f);
-  assert_int_equal(certs_exact(c, "abc.r1.example.com", &server, &e), ERR_NOT_NOW);
+  assert_int_equal(certs_exact(c, "abc.r1.example.com", NOW, &server, &e), ERR_NOT_NOW);
   assert_null(server);
   certs_close(c);
 }
@@ -281,7 +397,7 @@ static void our_own_certificate_is_renewed_when_a_third_of_its_life_is_left(void
 static void our_own_certificate_lives_as_long_as_clients_accept(void **in) {
   struct fixture *f = *in;
   struct certs *c = opened(f, false);
-  int64_t left_s = expiry(c) - (int64_t)time(NULL);
+  int64_t left_s = expiry(c) - NOW;
   assert_true(left_s <= 397 * (int64_t)DAY_S + 60);
   assert_true(left_s > 390 * (int64_t)DAY_S);
   certs_close(c);
@@ -301,14 +417,70 @@ static void our_own_pin_is_that_of_the_authority_and_stays(void **in) {
   certs_close(c);
 }
 
+/* The clock ran ahead for a while, and was set back. */
+static void our_own_certificate_from_the_future_is_made_again_at_once_under_the_same_key(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  struct pin before, after;
+  const int64_t future_s = NOW + 20 * 365 * (int64_t)DAY_S;
+  struct certs *c = NULL;
+  assert_int_equal(certs_open(f->s, domain, NULL, NULL, future_s, &c, &e), 0);
+  assert_int_equal(certs_pin(c, &before, &e), 0);
+  assert_false(certs_changed(c, future_s));
+  assert_true(certs_changed(c, NOW));          /* although an attempt was made "later" */
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
+  struct tls_server *server = certs_current(c);
+  assert_true(tls_server_not_before(server) <= NOW);
+  assert_true(tls_server_not_after(server) > NOW);
+  tls_server_unref(server);
+  assert_false(certs_changed(c, NOW));
+  assert_int_equal(certs_pin(c, &after, &e), 0);
+  assert_memory_equal(before.spki_sha256, after.spki_sha256, SHA256_BYTES);
+  certs_close(c);
+  /* As it stands on the disk now. */
+  assert_int_equal(certs_open(f->s, domain, NULL, NULL, NOW, &c, &e), 0);
+  assert_int_equal(certs_pin(c, &after, &e), 0);
+  assert_memory_equal(before.spki_sha256, after.spki_sha256, SHA256_BYTES);
+  certs_close(c);
+}
+
+static void a_leaf_from_the_future_is_made_again_although_its_authority_holds(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  struct certs *c = opened(f, false);
+  assert_int_equal(certs_reload(c, NOW + 30 * DAY_S, &e), 0);
+  assert_true(certs_changed(c, NOW));
+  assert_int_equal(certs_reload(c, NOW, &e), 0);
+  assert_false(certs_changed(c, NOW));
+  certs_close(c);
+}
+
+static void an_exact_certificate_from_another_time_is_made_again(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  struct tls_server *future, *present, *again;
+  struct certs *c = opened(f, false);
+  assert_int_equal(certs_exact(c, "abc.r1.example.com", NOW + 30 * DAY_S, &future, &e), 0);
+  assert_null(certs_exact_made(c, "abc.r1.example.com", NOW));
+  assert_int_equal(certs_exact(c, "abc.r1.example.com", NOW, &present, &e), 0);
+  assert_ptr_not_equal(future, present);
+  assert_true(tls_server_not_before(present) <= NOW);
+  again = certs_exact_made(c, "abc.r1.example.com", NOW);
+  assert_ptr_equal(again, present);
+  tls_server_unref(again);
+  tls_server_unref(present);
+  tls_server_unref(future);
+  certs_close(c);
+}
+
 static void an_exact_certificate_is_made_once(void **in) {
   struct fixture *f = *in;
   struct err e = {0};
   struct tls_server *first, *again, *other;
   struct certs *c = opened(f, false);
-  assert_int_equal(certs_exact(c, "abc.r1.example.com", &first, &e), 0);
-  assert_int_equal(certs_exact(c, "abc.r1.example.com", &again, &e), 0);
-  assert_int_equal(certs_exact(c, "abd.r1.example.com", &other, &e), 0);
+  assert_int_equal(certs_exact(c, "abc.r1.example.com", NOW, &first, &e), 0);
+  assert_int_equal(certs_exact(c, "abc.r1.example.com", NOW, &again, &e), 0);
+  assert_int_equal(certs_exact(c, "abd.r1.example.com", NOW, &other, &e), 0);
   assert_ptr_equal(first, again);
   assert_ptr_not_equal(first, other);
   assert_ptr_not_equal(first, identity(c));
@@ -327,7 +499,7 @@ static void an_exact_certificate_is_for_a_name_directly_below_the_domain_only(vo
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     struct tls_server *server;
     struct err e = {0};
-    assert_int_equal(certs_exact(c, bad[i], &server, &e), ERR_USAGE);
+    assert_int_equal(certs_exact(c, bad[i], NOW, &server, &e), ERR_USAGE);
     assert_null(server);
   }
   certs_close(c);
@@ -338,18 +510,18 @@ static void the_cache_of_exact_certificates_forgets_the_longest_unused(void **in
   struct err e = {0};
   struct tls_server *first, *second, *server;
   struct certs *c = opened(f, false);
-  assert_int_equal(certs_exact(c, "first.r1.example.com", &first, &e), 0);
-  assert_int_equal(certs_exact(c, "second.r1.example.com", &second, &e), 0);
+  assert_int_equal(certs_exact(c, "first.r1.example.com", NOW, &first, &e), 0);
+  assert_int_equal(certs_exact(c, "second.r1.example.com", NOW, &second, &e), 0);
   for (int i = 2; i <= CERTS_EXACT_MAX; i++) {
     char host[64];
     snprintf(host, sizeof host, "n%d.r1.example.com", i);
-    assert_int_equal(certs_exact(c, host, &server, &e), 0);
+    assert_int_equal(certs_exact(c, host, NOW, &server, &e), 0);
     tls_server_unref(server);
-    assert_int_equal(certs_exact(c, "first.r1.example.com", &server, &e), 0);
+    assert_int_equal(certs_exact(c, "first.r1.example.com", NOW, &server, &e), 0);
     assert_ptr_equal(server, first);
     tls_server_unref(server);
   }
-  assert_int_equal(certs_exact(c, "second.r1.example.com", &server, &e), 0);
+  assert_int_equal(certs_exact(c, "second.r1.example.com", NOW, &server, &e), 0);
   assert_ptr_not_equal(server, second);
   tls_server_unref(server);
   tls_server_unref(first);
@@ -364,7 +536,7 @@ static void *use_from_a_thread(void *user) {
     char host[64];
     struct err e;
     snprintf(host, sizeof host, "n%d.r1.example.com", i % 4);
-    if (certs_exact(c, host, &exact, &e) != 0)
+    if (certs_exact(c, host, NOW, &exact, &e) != 0)
       return c;
     tls_server_unref(exact);
     tls_server_unref(current);
@@ -380,7 +552,7 @@ static void it_may_be_used_from_several_threads_while_it_reloads(void **in) {
   for (size_t i = 0; i < ARRAY_LEN(threads); i++)
     assert_int_equal(pthread_create(&threads[i], NULL, use_from_a_thread, c), 0);
   for (int i = 0; i < 10; i++)
-    assert_int_equal(certs_reload(c, 0, &e), 0);
+    assert_int_equal(certs_reload(c, NOW, &e), 0);
   for (size_t i = 0; i < ARRAY_LEN(threads); i++) {
     void *failed;
     assert_int_equal(pthread_join(threads[i], &failed), 0);
@@ -396,6 +568,11 @@ int main(void) {
     WITH_STATE(files_that_stay_are_not_read_again),
     WITH_STATE(a_good_replacement_is_taken_and_connections_keep_the_old_one),
     WITH_STATE(a_half_done_replacement_keeps_the_old_one_until_it_is_whole),
+    WITH_STATE(whoever_replaces_one_file_after_the_other_is_not_caught_in_between),
+    WITH_STATE(certificate_and_key_may_be_one_file),
+    WITH_STATE(a_replacement_whose_time_is_over_or_has_not_come_is_refused),
+    WITH_STATE(a_replacement_refused_for_its_time_is_taken_when_that_has_come),
+    WITH_STATE(of_two_that_are_not_valid_the_one_with_a_future_serves),
     WITH_STATE(a_bad_replacement_is_refused_and_the_old_one_stays),
     WITH_STATE(a_link_that_points_elsewhere_is_a_change),
     WITH_STATE(a_chain_that_ends_in_its_own_authority_is_pinned_by_it),
@@ -404,6 +581,9 @@ int main(void) {
     WITH_STATE(our_own_certificate_is_renewed_when_a_third_of_its_life_is_left),
     WITH_STATE(our_own_certificate_lives_as_long_as_clients_accept),
     WITH_STATE(our_own_pin_is_that_of_the_authority_and_stays),
+    WITH_STATE(our_own_certificate_from_the_future_is_made_again_at_once_under_the_same_key),
+    WITH_STATE(a_leaf_from_the_future_is_made_again_although_its_authority_holds),
+    WITH_STATE(an_exact_certificate_from_another_time_is_made_again),
     WITH_STATE(an_exact_certificate_is_made_once),
     WITH_STATE(an_exact_certificate_is_for_a_name_directly_below_the_domain_only),
     WITH_STATE(the_cache_of_exact_certificates_forgets_the_longest_unused),

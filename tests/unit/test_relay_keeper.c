@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <sqlite3.h>
 
@@ -43,7 +44,7 @@ struct fixture {
 
 static void begin(struct fixture *f) {
   struct err e = {0};
-  if (state_open(f->dir, &f->relay.state, &e) != 0 || certs_open(f->relay.state, "r.test", NULL, NULL, &f->relay.certs, &e) != 0 ||
+  if (state_open(f->dir, &f->relay.state, &e) != 0 || certs_open(f->relay.state, "r.test", NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 ||
       keeper_start(&f->relay, &f->relay.keeper, &e) != 0)
     fail_msg("%s", e.text);
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -176,7 +177,7 @@ static int set_up(void **state) {
   buf_init(&f->in, 1 << 20);
   buf_init(&f->frames, 1 << 20);
   if (mkdtemp(f->dir) == NULL || registry_new(&f->relay, &f->relay.registry) != 0 || state_open(f->dir, &f->relay.state, &e) != 0 ||
-      certs_open(f->relay.state, domain, NULL, NULL, &f->relay.certs, &e) != 0 || worker_open(&f->worker, &f->relay, &e) != 0)
+      certs_open(f->relay.state, domain, NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 || worker_open(&f->worker, &f->relay, &e) != 0)
     return -1;
   *state = f;
   link_comes_up(f);

@@ -8,7 +8,7 @@
 
 static struct status status_of_one(struct status_tunnel *t) {
   struct status s = {.domain = "r1.example.com", .version = "1.2.3", .uptime_s = 5, .descriptors_now = 10, .descriptors_max = 1024,
-                     .certificate_expires_s = 2000000000, .tunnels = t, .tunnels_n = t == NULL ? 0 : 1};
+                     .certificate_begins_s = 1900000000, .certificate_expires_s = 2000000000, .certificate_valid = true, .tunnels = t, .tunnels_n = t == NULL ? 0 : 1};
   s.sum.streams_total = 42;
   s.sum.streams_closed[CLOSE_TRUNCATED] = 3;
   return s;
@@ -96,7 +96,8 @@ static void the_status_lists_tunnels(void **unused) {
   struct status s = status_of_one(&t);
   char *text = status_json(&s);
   assert_non_null(text);
-  assert_has(text, "\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false,\"certificate_expires_at_s\":2000000000");
+  assert_has(text, "\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false,\"certificate_expires_at_s\":2000000000,"
+                   "\"certificate_begins_at_s\":1900000000,\"certificate_valid\":true");
   assert_has(text, "\"streams_total\":42");
   assert_has(text, "\"tunnels\":[{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"agent\":\"adit/1\",\"agent_address\":\"192.0.2.7:4711\",\"tcp_port\":20001,"
                    "\"streams_now\":1,\"streams_total\":9,\"age_s\":60}]}");

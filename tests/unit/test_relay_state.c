@@ -428,13 +428,30 @@ static size_t files_beginning_with(const struct fixture *f, const char *prefix) 
   return (size_t)atoi(count);
 }
 
-static void pin_of(struct state *s, const char *domain, uint8_t pin[SHA256_BYTES]) {
+static void pin_at(struct state *s, const char *domain, int64_t now_s, uint8_t pin[SHA256_BYTES]) {
   struct authority *a = NULL;
   struct err e = {0};
-  if (state_authority(s, domain, &a, &e) != 0)
+  if (state_authority(s, domain, now_s, &a, &e) != 0)
     fail_msg("%s", e.text);
+  assert_true(authority_is_timely(a, now_s));
   assert_int_equal(authority_pin(a, pin), 0);
-  authority_free(a);
+  authority_unref(a);
+}
+
+static void pin_of(struct state *s, const char *domain, uint8_t pin[SHA256_BYTES]) { pin_at(s, domain, NOW, pin); }
+
+static void the_authoritys_key_stays_whatever_the_clock_says(void **in) {
+  struct fixture *f = *in;
+  static const int64_t at_s[] = {NOW + 30 * 365 * 24 * (int64_t)3600, NOW, 1000000, NOW};
+  uint8_t first[SHA256_BYTES], again[SHA256_BYTES];
+  struct state *s = opened(f);
+  pin_of(s, "r1.example.com", first);
+  for (size_t i = 0; i < ARRAY_LEN(at_s); i++) {
+    pin_at(s, "r1.example.com", at_s[i], again);
+    assert_memory_equal(first, again, sizeof first);
+  }
+  assert_int_equal(files_beginning_with(f, "authority"), 2);
+  state_close(s);
 }
 
 static void the_authority_stays_for_its_domain(void **in) {
@@ -487,11 +504,11 @@ static void an_authority_without_its_key_is_refused_not_replaced(void **in) {
   assert_int_equal(unlink(path), 0);
   struct authority *a;
   struct err e = {0};
-  assert_int_equal(state_authority(s, "r1.example.com", &a, &e), ERR_NOT_NOW);
+  assert_int_equal(state_authority(s, "r1.example.com", NOW, &a, &e), ERR_NOT_NOW);
   assert_null(a);
   assert_non_null(strstr(e.text, "authority.key: missing"));
   write_text(f, "authority.key", "rubbish\n");
-  assert_true(state_authority(s, "r1.example.com", &a, &e) < 0);
+  assert_true(state_authority(s, "r1.example.com", NOW, &a, &e) < 0);
   assert_null(a);
   state_close(s);
 }
@@ -842,6 +859,7 @@ int main(void) {
     WITH_DIR(ticket_keys_rotate_and_the_previous_one_still_verifies),
     WITH_DIR(a_clock_set_back_does_not_rotate_ticket_keys),
     WITH_DIR(malformed_ticket_keys_are_refused),
+    WITH_DIR(the_authoritys_key_stays_whatever_the_clock_says),
     WITH_DIR(the_authority_stays_for_its_domain),
     WITH_DIR(another_domain_gets_another_authority_and_the_old_one_is_kept_aside),
     WITH_DIR(what_a_crash_leaves_of_making_an_authority_is_put_aside),

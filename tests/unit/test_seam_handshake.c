@@ -2,6 +2,7 @@
    of it, the visitor gets no record that it cannot read: it is served, or told by an alert, or the connection just ends. */
 #include <limits.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -27,14 +28,14 @@ static int make_identity(void **state) {
   const char *const names[] = {"r1.example.com", "*.r1.example.com"};
   struct err e;
   char *chain, *key;
-  struct authority *authority = authority_make("r1.example.com", &e);
+  struct authority *authority = authority_make("r1.example.com", time(NULL), &e);
   assert_non_null(authority);
-  assert_int_equal(authority_issue(authority, names, 2, 30, &chain, &key, &e), 0);
+  assert_int_equal(authority_issue(authority, names, 2, 30, time(NULL), &chain, &key, &e), 0);
   identity = tls_server_new(chain, strlen(chain), key, strlen(key), "r1.example.com", &e);
   assert_non_null(identity);
   authority_pem_free(chain);
   authority_pem_free(key);
-  authority_free(authority);
+  authority_unref(authority);
   return 0;
 }
 

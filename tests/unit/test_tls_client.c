@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -21,14 +22,14 @@ static struct pin pin;
 static int make_authority(void **state) {
   (void)state;
   struct err e;
-  authority = authority_make(domain, &e);
+  authority = authority_make(domain, time(NULL), &e);
   pin.kind = PIN_SPKI_SHA256;
   return authority == NULL ? -1 : authority_pin(authority, pin.spki_sha256);
 }
 
 static int drop_authority(void **state) {
   (void)state;
-  authority_free(authority);
+  authority_unref(authority);
   return 0;
 }
 
@@ -36,7 +37,7 @@ static struct tls_server *identity_for(const struct authority *a, int days) {
   const char *const names[] = {"r1.example.com", "*.r1.example.com"};
   struct err e;
   char *chain, *key;
-  assert_int_equal(authority_issue(a, names, 2, days, &chain, &key, &e), 0);
+  assert_int_equal(authority_issue(a, names, 2, days, time(NULL), &chain, &key, &e), 0);
   struct tls_server *s = tls_server_new(chain, strlen(chain), key, strlen(key), NULL, &e);
   assert_non_null(s);
   authority_pem_free(chain);
@@ -149,11 +150,11 @@ static void expect_distrust(struct tls_server *identity, const char *host, const
 static void a_certificate_without_the_pinned_key_is_not_trusted(void **state) {
   (void)state;
   struct err e;
-  struct authority *other = authority_make(domain, &e);
+  struct authority *other = authority_make(domain, time(NULL), &e);
   struct tls_server *identity = identity_for(other, 30);
   expect_distrust(identity, domain, &pin, NULL, "does not match the token's pin");
   tls_server_unref(identity);
-  authority_free(other);
+  authority_unref(other);
 }
 
 static void a_certificate_for_another_name_is_not_trusted(void **state) {
@@ -169,6 +170,19 @@ static void an_expired_certificate_is_not_trusted(void **state) {
   struct tls_server *identity = identity_for(authority, -1);
   expect_distrust(identity, domain, &pin, NULL, "has expired");
   tls_server_unref(identity);
+}
+
+/* Whose clock is wrong, the agent cannot know. */
+static void a_certificate_from_the_future_is_not_trusted(void **state) {
+  (void)state;
+  struct err e;
+  struct pin future_pin = {.kind = PIN_SPKI_SHA256};
+  struct authority *future = authority_make(domain, time(NULL) + 2 * 24 * 3600, &e);
+  assert_int_equal(authority_pin(future, future_pin.spki_sha256), 0);
+  struct tls_server *identity = identity_for(future, 30);
+  expect_distrust(identity, domain, &future_pin, NULL, "not valid yet (this machine's clock is wrong, or the relay's is)");
+  tls_server_unref(identity);
+  authority_unref(future);
 }
 
 static void an_unknown_authority_is_not_trusted(void **state) {
@@ -209,7 +223,7 @@ static void a_pin_of_the_leaf_itself_is_enough(void **state) {
   bool self_signed;
   struct pin leaf_pin = {.kind = PIN_SPKI_SHA256};
   struct ends x;
-  assert_int_equal(authority_issue(authority, names, 1, 30, &chain, &key, &e), 0);
+  assert_int_equal(authority_issue(authority, names, 1, 30, time(NULL), &chain, &key, &e), 0);
   const char *leaf_end = strstr(chain, "-----END CERTIFICATE-----\n") + 26;
   assert_int_equal(authority_pin_of_chain(chain, (size_t)(leaf_end - chain), leaf_pin.spki_sha256, &self_signed, &e),
                    0);
@@ -240,6 +254,7 @@ int main(void) {
     cmocka_unit_test(a_certificate_without_the_pinned_key_is_not_trusted),
     cmocka_unit_test(a_certificate_for_another_name_is_not_trusted),
     cmocka_unit_test(an_expired_certificate_is_not_trusted),
+    cmocka_unit_test(a_certificate_from_the_future_is_not_trusted),
     cmocka_unit_test(an_unknown_authority_is_not_trusted),
     cmocka_unit_test(a_file_of_authorities_takes_the_place_of_the_systems),
     cmocka_unit_test(a_pin_of_the_leaf_itself_is_enough),

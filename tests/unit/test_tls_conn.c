@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -26,9 +27,9 @@ static int make_identity(void **state) {
   const char *const names[] = {"r1.example.com", "*.r1.example.com"};
   struct err e;
   char *chain, *key;
-  authority = authority_make("r1.example.com", &e);
+  authority = authority_make("r1.example.com", time(NULL), &e);
   assert_non_null(authority);
-  assert_int_equal(authority_issue(authority, names, 2, 30, &chain, &key, &e), 0);
+  assert_int_equal(authority_issue(authority, names, 2, 30, time(NULL), &chain, &key, &e), 0);
   identity = tls_server_new(chain, strlen(chain), key, strlen(key), "r1.example.com", &e);
   if (identity == NULL) fail_msg("%s", e.text);
   authority_pem_free(chain);
@@ -39,7 +40,7 @@ static int make_identity(void **state) {
 static int drop_identity(void **state) {
   (void)state;
   tls_server_unref(identity);
-  authority_free(authority);
+  authority_unref(authority);
   return 0;
 }
 
@@ -48,7 +49,7 @@ static struct tls_server *make_identity_of_three(struct authority *other) {
   const char *const names[] = {"r1.example.com", "*.r1.example.com"};
   struct err e;
   char *chain, *key, *root, *all;
-  assert_int_equal(authority_issue(authority, names, 2, 30, &chain, &key, &e), 0);
+  assert_int_equal(authority_issue(authority, names, 2, 30, time(NULL), &chain, &key, &e), 0);
   assert_int_equal(authority_cert_pem(other, &root, &e), 0);
   assert_true(asprintf(&all, "%s%s", chain, root) > 0);
   struct tls_server *three = tls_server_new(all, strlen(all), key, strlen(key), "r1.example.com", &e);
@@ -432,7 +433,7 @@ static void expect_chain(struct tls_server *server, int version, bool whole, int
 static void visitors_get_no_trust_anchor_and_control_links_get_all(void **state) {
   (void)state;
   struct err e;
-  struct authority *other = authority_make("r2.example.com", &e);
+  struct authority *other = authority_make("r2.example.com", time(NULL), &e);
   struct tls_server *three = make_identity_of_three(other);
   expect_chain(identity, TLS1_3_VERSION, false, 1);
   expect_chain(identity, TLS1_2_VERSION, false, 1);
@@ -441,7 +442,7 @@ static void visitors_get_no_trust_anchor_and_control_links_get_all(void **state)
   expect_chain(three, TLS1_3_VERSION, false, 1);
   expect_chain(three, TLS1_3_VERSION, true, 3);
   tls_server_unref(three);
-  authority_free(other);
+  authority_unref(other);
 }
 
 static void the_first_hello_may_be_fed_whole_over_several_records(void **state) {

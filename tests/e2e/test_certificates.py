@@ -1,0 +1,262 @@
+"""The relay's certificates: its own and an operator's, who sees what of them, their replacement, and clocks that are wrong."""
+import json
+import os
+import re
+import signal
+import ssl
+import subprocess
+
+import pytest
+
+from kit import tls
+from kit.app import echo, read_exactly
+from kit.certificate import DAY_S, OwnCertificate
+from kit.errors import expect_error
+from kit.process import ADIT, BUILD, DEADLINE_S
+
+
+def talk(stream, words=b"hello"):
+    stream.sendall(words)
+    assert read_exactly(stream, len(words)) == words
+
+
+@pytest.fixture
+def own(box):
+    return OwnCertificate(box)
+
+
+@pytest.fixture
+def relay_with_own(own, start_relay):
+    return start_relay(options=["--cert", own.cert, "--key", own.key])
+
+
+@pytest.fixture
+def unpinned(own, start_relay, box):
+    """A relay whose chain does not bring its authority, as public ones do not: its tokens have no pin."""
+    own.issue(chain="leaf")
+    return start_relay(options=["--cert", own.cert, "--key", own.key])
+
+
+PLACES_OF_AUTHORITIES = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+                         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"]
+
+
+def on_another_distribution(ca, place):
+    """Runs a program where /etc holds that file of authorities and nothing else."""
+    script = 'mount -t tmpfs none /etc && mkdir -p "${1%/*}" && cp "$0" "$1" && shift && exec "$@"'
+    return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script, ca, place]
+
+
+def serial(visitor, tunnel, own):
+    v = visitor(tunnel, context=tls.context(own.ca))
+    talk(v)
+    return int(v.tls.getpeercert()["serialNumber"], 16)
+
+
+def presented(relay, name, *options):
+    """The subjects of the certificates that a relay sends for a name, in its order."""
+    done = subprocess.run(["openssl", "s_client", "-connect", relay.dial, "-servername", name, "-showcerts", *options],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=DEADLINE_S)
+    return re.findall(r"^ *\d+ s:.*CN = (.*)", done.stdout, re.MULTILINE)
+
+
+class TestChain:
+    """A trust anchor that comes with the chain proves nothing, and some clients fail at the relay's name-constrained one."""
+
+    @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+    def test_visitors_get_the_relays_own_certificate_alone(self, relay, agent, app, version):
+        assert presented(relay, agent(app(echo)).host, version) == ["r1.test"]
+
+    def test_control_links_get_the_authority_which_is_pinned(self, relay):
+        leaf, authority = presented(relay, "r1.test", "-alpn", "adit/1")
+        assert leaf == "r1.test" and authority.startswith("adit authority")
+
+    def test_of_an_operators_chain_visitors_get_all_but_the_root(self, own, start_relay, agent, app, visitor):
+        own.issue(chain="leaf between root")
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        tunnel = agent(app(echo), relay=relay)
+        assert presented(relay, tunnel.host) == ["r1.test", "our intermediate"]
+        assert presented(relay, "r1.test", "-alpn", "adit/1") == ["r1.test", "our intermediate", "our authority"]
+        assert serial(visitor, tunnel, own)
+
+    def test_a_certificate_that_is_its_own_authority_is_sent(self, own, start_relay, agent, app):
+        own.issue(chain="leaf", self_signed=True)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        assert presented(relay, agent(app(echo), relay=relay).host) == ["r1.test"]
+
+
+class TestOwnCertificate:
+    def test_it_is_what_visitors_see(self, relay_with_own, own, agent, app, visitor, box):
+        tunnel = agent(app(echo), relay=relay_with_own)
+        want = box.run("openssl", "x509", "-in", own.cert, "-noout", "-serial").stdout.strip().split("=")[1]
+        assert serial(visitor, tunnel, own) == int(want, 16)
+
+    def test_without_a_pin_the_agent_verifies_by_ca(self, unpinned, own, agent, app, visitor, box):
+        expect_error(box.adit("forward", "8000", env={"ADIT_TOKEN": unpinned.token()}), 1, "certificate")
+        assert serial(visitor, agent(app(echo), "--ca", own.ca, relay=unpinned), own)
+
+    @pytest.mark.parametrize("place", PLACES_OF_AUTHORITIES)
+    def test_without_a_pin_the_authorities_of_any_distribution_are_found(self, unpinned, own, agent, app, visitor, place):
+        assert serial(visitor, agent(app(echo), relay=unpinned, prefix=on_another_distribution(own.ca, place)), own)
+
+    def test_a_machine_without_authorities_is_told_of(self, unpinned, own, box):
+        done = box.run(*on_another_distribution(own.ca, "/etc/elsewhere.pem"), ADIT, "forward", "8000", env={"ADIT_TOKEN": unpinned.token()})
+        expect_error(done, 1, "ca-certificates")
+
+    def test_an_rsa_certificate_serves_too(self, own, start_relay, agent, app, visitor):
+        own.issue(rsa_key=True)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        assert serial(visitor, agent(app(echo), relay=relay), own)
+
+    @pytest.mark.parametrize("how", ["SIGHUP", "files"])
+    def test_a_new_one_is_taken_and_no_connection_dropped(self, relay_with_own, own, agent, app, visitor, how):
+        relay = relay_with_own
+        tunnel = agent(app(echo), relay=relay)
+        v = visitor(tunnel, context=tls.context(own.ca))
+        talk(v)
+        new = own.issue()
+        if how == "SIGHUP":
+            relay.process.kill(signal.SIGHUP)
+        relay.process.err.wait(lambda line: "cert" in line.lower() and "reload" in line.lower())
+        assert serial(visitor, tunnel, own) == new
+        talk(v, b"not dropped")
+        assert not tunnel.events.seen("reconnecting")
+
+    @pytest.mark.parametrize("bad", ["garbage", "other-names", "key-of-another"])
+    def test_a_bad_one_is_refused_and_the_old_one_stays(self, relay_with_own, own, agent, app, visitor, bad, box):
+        relay = relay_with_own
+        tunnel = agent(app(echo), relay=relay)
+        old = serial(visitor, tunnel, own)
+        if bad == "garbage":
+            box.file("cert.pem", "garbage\n")
+        elif bad == "other-names":
+            own.issue(names=["example.com"])
+        else:
+            key = open(own.key).read()
+            own.issue()
+            box.file("cert.key", key)
+        seen = len(relay.process.err.lines)
+        relay.process.kill(signal.SIGHUP)
+        relay.process.err.wait(lambda line: "cert" in line.lower() and ("refus" in line.lower() or "kept" in line.lower() or "fail" in line.lower()))
+        assert serial(visitor, tunnel, own) == old and len(relay.process.err.lines) > seen
+
+    @pytest.mark.parametrize("names", [["r1.test"], ["*.r1.test"], ["example.com", "*.example.com"]])
+    def test_it_must_cover_the_domain_and_its_wildcard(self, own, box, names):
+        own.issue(names=names)
+        done = box.adit("relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--state", box.file("s"), "--cert", own.cert, "--key", own.key)
+        expect_error(done, 1, "r1.test")
+
+    def test_h2_wants_the_operators_consent(self, own, start_relay, agent, app, visitor, box):
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        done = box.adit("forward", "8000", "--h2", env={"ADIT_TOKEN": relay.token()})
+        expect_error(done, 1, "h2")
+        consenting = start_relay(options=["--cert", own.cert, "--key", own.key, "--h2-shared-name"])
+        tunnel = agent(app(echo), "--h2", relay=consenting)
+        assert visitor(tunnel, context=tls.context(own.ca, alpn=["h2"])).tls.selected_alpn_protocol() == "h2"
+
+NOT_VALID = [("has expired", {"begins_s": -10 * DAY_S, "ends_s": -DAY_S}), ("is not valid before", {"begins_s": DAY_S})]
+
+
+class TestTime:
+    """A certificate whose time is over or has not come is better than none, and worse than one that is valid."""
+
+    @pytest.mark.parametrize("how", ["SIGHUP", "files"])
+    @pytest.mark.parametrize("words,times", NOT_VALID)
+    def test_it_does_not_replace_a_valid_one(self, relay_with_own, own, agent, app, visitor, how, words, times):
+        relay = relay_with_own
+        tunnel = agent(app(echo), relay=relay)
+        old = serial(visitor, tunnel, own)
+        own.issue(**times)
+        if how == "SIGHUP":
+            relay.process.kill(signal.SIGHUP)
+        line = relay.process.err.wait(lambda line: " certificate_refused " in line)
+        assert words in line and own.cert in line and "stays" in line
+        assert serial(visitor, tunnel, own) == old
+        assert relay.metric("certificate_valid") == 1
+
+    @pytest.mark.parametrize("event,words,times", [("certificate_expired", "since=", NOT_VALID[0][1]), ("certificate_not_yet_valid", "until=", NOT_VALID[1][1])])
+    def test_a_warning_at_the_start_says_since_or_until_when(self, own, start_relay, box, event, words, times):
+        own.issue(**times)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        line = relay.process.err.wait(lambda line: f" {event} " in line)
+        assert " warn " in line and words in line
+        status = json.loads(relay.get("/status"))
+        assert status["certificate_valid"] is False and relay.metric("certificate_valid") == 0
+        assert status["certificate_expires_at_s"] - status["certificate_begins_at_s"] == times.get("ends_s", 20 * DAY_S) - times["begins_s"]
+        assert "NOT VALID NOW" in box.adit("status", "--admin", f"127.0.0.1:{relay.admin}").stdout
+
+    def test_a_valid_one_takes_its_place(self, own, start_relay, agent, app, visitor, box):
+        own.issue(**NOT_VALID[0][1])
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        expect_error(box.adit("forward", "8000", env={"ADIT_TOKEN": relay.token()}), 1, "has expired")
+        new = own.issue()
+        relay.process.err.wait(lambda line: " certificate_reloaded" in line)
+        assert serial(visitor, agent(app(echo), relay=relay), own) == new
+        assert relay.metric("certificate_valid") == 1
+        assert "NOT VALID" not in box.adit("status", "--admin", f"127.0.0.1:{relay.admin}").stdout
+
+
+class Clock:
+    """The wall clock of a program, which a test sets."""
+
+    def __init__(self, box):
+        self.path = box.file("clock", "0")
+        self.prefix = ["env", f"LD_PRELOAD={os.path.join(BUILD, 'tests', 'e2e', 'libother-clock.so')}", f"OTHER_CLOCK={self.path}"]
+        self.box = box
+
+    def set(self, ahead_s):
+        self.box.file("clock.new", str(ahead_s))
+        os.rename(self.box.file("clock.new"), self.path)
+
+
+@pytest.fixture
+def clock(box):
+    return Clock(box)
+
+
+@pytest.mark.heavy      # not under sanitizers, which want to be loaded first
+class TestClock:
+    """A machine that starts with a wrong clock: whatever the relay made by it is made again, and no token is lost."""
+
+    @pytest.mark.parametrize("ahead_s", [2 * DAY_S, 20 * 365 * DAY_S, -20 * 365 * DAY_S])
+    def test_a_clock_that_is_set_while_the_relay_runs(self, clock, start_relay, agent, app, visitor, ahead_s):
+        relay = start_relay()
+        token = relay.token()
+        relay.process.stop()
+        clock.set(ahead_s)
+        relay.prefix = clock.prefix
+        relay.restart()
+        clock.set(0)
+        relay.process.err.wait(lambda line: " certificate_reloaded" in line)
+        if ahead_s > 0:
+            assert "set back" in relay.process.err.wait(lambda line: " certificate_from_the_future " in line)
+        talk(visitor(agent(app(echo), relay=relay, token=token)))
+
+    @pytest.mark.parametrize("ahead_s", [2 * DAY_S, 20 * 365 * DAY_S])
+    def test_a_clock_that_is_set_between_two_starts(self, clock, start_relay, agent, app, visitor, ahead_s):
+        clock.set(ahead_s)
+        relay = start_relay(prefix=clock.prefix)
+        token = relay.token()
+        relay.process.stop()
+        clock.set(0)
+        relay.restart()
+        assert "set back" in relay.process.err.wait(lambda line: " authority_renewed " in line)
+        talk(visitor(agent(app(echo), relay=relay, token=token)))
+
+    def test_a_replacement_refused_for_its_time_is_taken_once_the_clock_is_right(self, clock, own, start_relay, agent, app, visitor):
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=clock.prefix)
+        clock.set(-DAY_S // 48)
+        new = own.issue(begins_s=-60)
+        relay.process.err.wait(lambda line: " certificate_refused " in line)
+        clock.set(0)
+        relay.process.err.wait(lambda line: " certificate_reloaded" in line)
+        assert serial(visitor, agent(app(echo), relay=relay), own) == new
+
+    def test_a_certificate_that_expires_while_it_serves_is_told_of_once(self, clock, own, start_relay):
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=clock.prefix)
+        clock.set(21 * DAY_S)
+        assert "since=" in relay.process.err.wait(lambda line: " certificate_expired " in line)
+        clock.set(0)
+        own.issue()
+        relay.process.err.wait(lambda line: " certificate_reloaded" in line)
+        assert sum(" certificate_expired " in line for line in relay.process.err.lines) == 1
