@@ -216,6 +216,16 @@ static int load(struct certs *c, int64_t now_s, struct tls_server **out, struct 
   return rc == 0 ? load_own(c, *authority, now_s, out, pin, e) : rc;
 }
 
+/* What is no reason to refuse it, since only its operator knows whom it is for. */
+static void warn_of_chain(const struct certs *c, const struct tls_server *server, int64_t now_s) {
+  struct err e = {0};
+  if (c->cert_file == NULL || tls_server_check_chain(server, now_s, &e) == 0) return;
+  log_event(LOG_WARN, "certificate_chain", "file", c->cert_file, "error", e.text, "what_to_do",
+            "give --cert the whole chain, with the certificates between this one and its authority (certbot's "
+            "fullchain.pem); it is well only if agents and visitors are given an authority of your own",
+            NULL);
+}
+
 static struct certs *certs_new(struct state *s, const char *domain, const char *cert_file, const char *key_file) {
   struct certs *c = calloc(1, sizeof *c);
   if (c == NULL) return NULL;
@@ -248,6 +258,7 @@ int certs_open(struct state *s, const char *domain, const char *cert_file, const
     return rc;
   }
   c->seen = c->read;
+  warn_of_chain(c, c->current, now_s);
   *out = c;
   return 0;
 }
@@ -342,6 +353,7 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
     authority_unref(authority);
     return rc;
   }
+  warn_of_chain(c, server, now_s);
   c->told = VALIDITY_NOW;
   pthread_mutex_lock(&c->lock);
   struct tls_server *old = c->current;

@@ -68,7 +68,7 @@ static bool has_hashed_links(const char *dir) {
   return found;
 }
 
-static int load_system(X509_STORE *store, struct err *e) {
+int tls_system_authorities(X509_STORE *store, struct err *e) {
   const char *file = secure_getenv(X509_get_default_cert_file_env());
   const char *dir = secure_getenv(X509_get_default_cert_dir_env());
   bool any = false;
@@ -104,7 +104,7 @@ SSL_CTX *tls_client_ctx(struct tls_client *c, enum pin_kind kind, struct err *e)
   pthread_mutex_lock(&c->lock);
   if (!c->store_loaded) {
     X509_STORE *store = SSL_CTX_get_cert_store(c->ctx);
-    rc = load_system(store, e);
+    rc = tls_system_authorities(store, e);
     c->store_loaded = rc == 0;
   }
   pthread_mutex_unlock(&c->lock);

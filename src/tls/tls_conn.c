@@ -172,6 +172,9 @@ static int describe_verify(const struct tls_conn *t, struct err *e) {
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+      return err_set(e, ERR_AUTH, "its certificate for %s is from an unknown authority, or comes without the intermediate "
+                                  "one (the operator must give --cert the whole chain; else give the authority's file, or "
+                                  "use a token that carries its pin)", t->host);
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
       return err_set(e, ERR_AUTH, "its certificate for %s is from an unknown authority (give the authority's file, "

@@ -19,6 +19,8 @@
 #include "tls/tls_hooks.h"
 #include "tls/tls_ctx.h"
 
+enum { CHAIN_NAME_CAP = 200 };
+
 struct tls_server {
   SSL_CTX *ctx;
   STACK_OF(X509) *issuers;         /* the chain as it was given, but for the leaf */
@@ -123,6 +125,54 @@ void tls_server_unref(struct tls_server *s) {
 
 int64_t tls_server_not_before(const struct tls_server *s) { return s->not_before_s; }
 int64_t tls_server_not_after(const struct tls_server *s) { return s->not_after_s; }
+
+/* Whom the chain may lead to. A machine that knows no public authorities, as containers do, cannot tell whether the
+   last certificate was issued by one: so it may, unless it is the leaf, under which no public authority stands. */
+static int add_anchors(const struct tls_server *s, X509_STORE *store) {
+  X509 *leaf = SSL_CTX_get0_certificate(s->ctx);
+  int n = sk_X509_num(s->issuers), good = 1;
+  bool knows_public = tls_system_authorities(store, NULL) == 0;
+  ERR_clear_error();
+  if (X509_self_signed(leaf, 1) == 1) good &= X509_STORE_add_cert(store, leaf);
+  for (int i = 0; i < n; i++) {
+    X509 *issuer = sk_X509_value(s->issuers, i);
+    if (X509_self_signed(issuer, 1) == 1 || (i == n - 1 && !knows_public)) good &= X509_STORE_add_cert(store, issuer);
+  }
+  return good == 1 ? 0 : ERR_NOMEM;
+}
+
+static int describe_chain(X509_STORE_CTX *ctx, struct err *e) {
+  char name[CHAIN_NAME_CAP] = "";
+  int error = X509_STORE_CTX_get_error(ctx);
+  X509 *at = X509_STORE_CTX_get_current_cert(ctx);
+  bool alone = error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT || error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+  if (at != NULL)
+    (void)X509_NAME_oneline(alone ? X509_get_issuer_name(at) : X509_get_subject_name(at), name, sizeof name);
+  if (alone)
+    return err_set(e, ERR_AUTH, "certificate: its chain leads to no authority: the certificate of %s is not in it", name);
+  return err_set(e, ERR_AUTH, "certificate: its chain does not hold at %s: %s", name,
+                 X509_verify_cert_error_string(error));
+}
+
+int tls_server_check_chain(const struct tls_server *s, int64_t now_s, struct err *e) {
+  X509_STORE *store = X509_STORE_new();
+  X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+  int rc = ERR_NOMEM;
+  if (store == NULL || ctx == NULL || add_anchors(s, store) != 0 ||
+      X509_STORE_CTX_init(ctx, store, SSL_CTX_get0_certificate(s->ctx), s->issuers) != 1 ||
+      X509_STORE_CTX_set_purpose(ctx, X509_PURPOSE_SSL_SERVER) != 1) {
+    rc = err_set(e, rc, "certificate: its chain could not be checked: %s", pem_openssl_reason());
+  } else {
+    int64_t at_s = now_s > s->not_after_s ? s->not_after_s : now_s < s->not_before_s ? s->not_before_s : now_s;
+    X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN);
+    X509_STORE_CTX_set_time(ctx, 0, (time_t)at_s);
+    rc = X509_verify_cert(ctx) == 1 ? 0 : describe_chain(ctx, e);
+  }
+  ERR_clear_error();
+  X509_STORE_CTX_free(ctx);
+  X509_STORE_free(store);
+  return rc;
+}
 
 SSL_CTX *tls_server_ctx(struct tls_server *s) { return s->ctx; }
 

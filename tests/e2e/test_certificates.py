@@ -10,7 +10,7 @@ import pytest
 
 from kit import tls
 from kit.app import echo, read_exactly
-from kit.certificate import DAY_S, OwnCertificate
+from kit.certificate import DAY_S, Identity, OwnCertificate
 from kit.errors import expect_error
 from kit.process import ADIT, BUILD, DEADLINE_S
 
@@ -85,6 +85,11 @@ class TestChain:
         assert presented(relay, agent(app(echo), relay=relay).host) == ["r1.test"]
 
 
+def other_authority(own):
+    """A file of system's authorities in which own's is not."""
+    return own.box.file("others.pem", Identity("another authority", authority=True).pem)
+
+
 class TestOwnCertificate:
     def test_it_is_what_visitors_see(self, relay_with_own, own, agent, app, visitor, box):
         tunnel = agent(app(echo), relay=relay_with_own)
@@ -154,6 +159,7 @@ class TestOwnCertificate:
         tunnel = agent(app(echo), "--h2", relay=consenting)
         assert visitor(tunnel, context=tls.context(own.ca, alpn=["h2"])).tls.selected_alpn_protocol() == "h2"
 
+
 NOT_VALID = [("has expired", {"begins_s": -10 * DAY_S, "ends_s": -DAY_S}), ("is not valid before", {"begins_s": DAY_S})]
 
 
@@ -194,6 +200,51 @@ class TestTime:
         assert serial(visitor, agent(app(echo), relay=relay), own) == new
         assert relay.metric("certificate_valid") == 1
         assert "NOT VALID" not in box.adit("status", "--admin", f"127.0.0.1:{relay.admin}").stdout
+
+
+class TestMissingIntermediate:
+    """A chain that leads nowhere serves whoever has the rest, and nobody else: the relay's log and the agent name the cause."""
+
+    def told(self, relay):
+        relay.process.err.wait(lambda line: " relay_ready " in line)
+        return [line for line in relay.process.err.lines if " certificate_chain " in line]
+
+    @pytest.mark.parametrize("chain", ["leaf", "leaf root", "leaf between"])
+    def test_the_relay_warns_at_the_start(self, own, start_relay, chain):
+        own.issue(chain=chain, below=True)
+        line, = self.told(start_relay(options=["--cert", own.cert, "--key", own.key], prefix=["env", f"SSL_CERT_FILE={other_authority(own)}"]))
+        missing = "our authority" if chain == "leaf between" else "our intermediate"
+        assert " warn " in line and missing in line and own.cert in line and "whole chain" in line
+
+    def test_and_when_it_reads_again(self, relay_with_own, own):
+        own.issue(chain="leaf", below=True)
+        relay_with_own.process.kill(signal.SIGHUP)
+        assert "our intermediate" in relay_with_own.process.err.wait(lambda line: " certificate_chain " in line)
+
+    @pytest.mark.parametrize("chain", ["leaf root", "leaf between root"])
+    def test_a_chain_to_its_own_authority_is_whole(self, own, start_relay, chain):
+        own.issue(chain=chain)
+        assert self.told(start_relay(options=["--cert", own.cert, "--key", own.key])) == []
+
+    def test_a_chain_to_an_authority_of_the_system_is_whole(self, own, start_relay):
+        own.issue(chain="leaf between")
+        assert self.told(start_relay(options=["--cert", own.cert, "--key", own.key], prefix=["env", f"SSL_CERT_FILE={own.ca}"])) == []
+
+    def test_a_certificate_that_is_its_own_authority_is_whole(self, own, start_relay):
+        own.issue(chain="leaf", self_signed=True)
+        assert self.told(start_relay(options=["--cert", own.cert, "--key", own.key])) == []
+
+    @pytest.mark.parametrize("chain,whole", [("leaf", False), ("leaf between", True)])
+    def test_where_no_authorities_are_known_only_a_leaf_alone_is_doubted(self, own, start_relay, chain, whole):
+        own.issue(chain=chain, below=True)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=["env", "SSL_CERT_FILE=/nonexistent"])
+        assert (self.told(relay) == []) == whole
+
+    def test_an_agent_names_the_possibility(self, own, start_relay, box):
+        own.issue(chain="leaf", below=True)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        line = expect_error(box.adit("forward", "8000", "--ca", own.ca, env={"ADIT_TOKEN": relay.token()}), 1, "without the intermediate", "whole chain")
+        assert "unknown authority" in line
 
 
 class Clock:
