@@ -21,13 +21,18 @@ static int pin_parse(const char *text, struct pin *pin) {
   return hex_decode(text, pin->spki_sha256, SHA256_BYTES);
 }
 
+int issue_pin_remember(struct state *s, const struct pin *pin, struct err *e) {
+  char text[2 * SHA256_BYTES + 1] = "public";
+  if (pin->kind == PIN_SPKI_SHA256) hex_encode(pin->spki_sha256, SHA256_BYTES, text);
+  return state_set(s, "pin", text, e);
+}
+
 int issue_relay_remember(struct state *s, const struct token_relay *relay, struct err *e) {
-  char dial[SETTING_CAP], pin[2 * SHA256_BYTES + 1] = "public";
-  if (relay->pin.kind == PIN_SPKI_SHA256) hex_encode(relay->pin.spki_sha256, SHA256_BYTES, pin);
+  char dial[SETTING_CAP];
   host_port_format(&relay->dial, dial, sizeof dial);
   int rc = state_set(s, "domain", relay->name[0] != '\0' ? relay->name : relay->dial.host, e);
   if (rc == 0) rc = state_set(s, "public", dial, e);
-  return rc != 0 ? rc : state_set(s, "pin", pin, e);
+  return rc != 0 ? rc : issue_pin_remember(s, &relay->pin, e);
 }
 
 int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e) {

@@ -20,6 +20,8 @@ int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, c
    word public or 64 hex digits, the SHA-256 of the authority's SubjectPublicKeyInfo. The relay remembers it at every
    start. */
 int issue_relay_remember(struct state *s, const struct token_relay *relay, struct err *e) MUST_USE;
+/* Of its pin alone, when that changes while it runs. */
+int issue_pin_remember(struct state *s, const struct pin *pin, struct err *e) MUST_USE;
 /* ERR_NOT_NOW: the relay has not started yet. */
 int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e) MUST_USE;
 /* Before that: its name is what the user says, it is dialled by that at port 443, and its authority, by which it is known,

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/shortage.h"
+#include "relay/issue.h"
 #include "relay/registry.h"
 #include "relay/warning.h"
 #include "relay/worker.h"
@@ -315,10 +316,30 @@ static void on_revocations(struct loop_timer *t) {
 
 /* Certificates and ticket keys */
 
+/* A new one may have another key to be pinned: the tokens that are made from now on carry it. */
+static void follow_pin(struct keeper *k, const struct pin *before) {
+  struct err e;
+  struct pin pin;
+  int rc = certs_pin(k->relay->certs, &pin, &e);
+  bool same = pin.kind == before->kind && memcmp(pin.spki_sha256, before->spki_sha256, sizeof pin.spki_sha256) == 0;
+  if (rc == 0 && same) return;
+  if (rc == 0) rc = issue_pin_remember(k->relay->state, &pin, &e);
+  if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
+  log_event(LOG_WARN, "pin_changed", "what_to_do",
+            "make new tokens, or go back to a certificate of the authority before, whose key the present tokens pin", NULL);
+}
+
 static void reload(struct keeper *k) {
   struct err e;
-  if (certs_reload(k->relay->certs, loop_wall_s(k->loop), &e) == 0) log_event(LOG_INFO, "certificate_reloaded", NULL);
-  else log_event(LOG_ERROR, "certificate_refused", "error", e.text, NULL);
+  struct pin before;
+  int rc = certs_pin(k->relay->certs, &before, &e);
+  if (rc == 0) rc = certs_reload(k->relay->certs, loop_wall_s(k->loop), &e);
+  if (rc != 0) {
+    log_event(LOG_ERROR, "certificate_refused", "error", e.text, NULL);
+    return;
+  }
+  log_event(LOG_INFO, "certificate_reloaded", NULL);
+  follow_pin(k, &before);
 }
 
 static void on_certificates(struct loop_timer *t) {

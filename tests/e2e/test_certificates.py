@@ -159,6 +159,14 @@ class TestOwnCertificate:
         tunnel = agent(app(echo), "--h2", relay=consenting)
         assert visitor(tunnel, context=tls.context(own.ca, alpn=["h2"])).tls.selected_alpn_protocol() == "h2"
 
+    def test_a_new_pin_is_told_and_new_tokens_carry_it(self, relay_with_own, own, agent, app, visitor):
+        relay = relay_with_own
+        relay.token()
+        own.issue(chain="leaf", self_signed=True)
+        relay.process.kill(signal.SIGHUP)
+        assert "new tokens" in relay.process.err.wait(lambda line: " pin_changed " in line)
+        agent(app(echo), relay=relay, token=relay.create_token("later"))
+
 
 NOT_VALID = [("has expired", {"begins_s": -10 * DAY_S, "ends_s": -DAY_S}), ("is not valid before", {"begins_s": DAY_S})]
 
