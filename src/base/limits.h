@@ -91,6 +91,12 @@ enum {
   RESET_GRACE_MS = 300,                    /* how long a visitor may take to read an answer before its upload is reset */
   HOLD_MAX_MS = 20,                        /* how long a blocked stream may keep its pipe, or a buffer larger than what is in it */
   HOLD_SLACK_BYTES = 4096,                 /* so much larger does not matter */
+  RATE_BURST_MS = 250,                     /* of a token's byte rate: what was not used for so long may be used at once, ... */
+  RATE_BURST_MIN_BYTES = 16384,            /* and never less than this */
+  RATE_STEP_MS = 10,                       /* a stream that waits for its turn then has so much of the rate, ... */
+  RATE_STEP_MIN_BYTES = 1024,
+  RATE_STEP_MAX_BYTES = 1 << 18,           /* as a pipe */
+  RATE_MAX_GB_PER_S = 100,                 /* of a higher one so much is used: a clock's milliseconds times it fit 64 bits for years */
   HALF_OPEN_IDLE_MS = 2 * 3600 * 1000,
   UNACKED_MAX_MS = 30000,
   WINDOW_PROBES_MAX = 4,                   /* so many in a row without an answer: the other end is gone */

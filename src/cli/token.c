@@ -49,7 +49,7 @@ static const struct option_row create_rows[] = {
    .max = TOKEN_VISITORS_PER_S_MAX,
    .help = "New visitors of all its tunnels in a second (default: what the relay gives everybody)."},
   {.name = "max-rate", .value = "RATE", .kind = OPTION_RATE, AT(max_rate), .min = TOKEN_BYTES_PER_S_MIN,
-   .max = 1000ULL * 1000 * 1000 * 1000,
+   .max = RATE_MAX_GB_PER_S * 1000000000ULL,
    .help = "Bytes per second of all its streams together, both directions added: 500kB/s, 10MB/s (default: no limit). "
            "What is beyond it waits."},
 };

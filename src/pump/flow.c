@@ -30,6 +30,25 @@ struct buffer *flow_room(struct flow *f) {
   return b;
 }
 
+size_t flow_most(const struct flow *f, size_t room) {
+  return f->pump->rate == NULL ? room : size_min(room, f->granted);
+}
+
+void flow_took(struct flow *f, size_t n) {
+  f->spent += n;
+  f->granted -= size_min(f->granted, n);
+}
+
+void flow_give_back(struct flow *f) {
+  if (f->granted > 0) rate_give_back(f->pump->rate, f->granted);
+  f->granted = 0;
+  f->throttled = false;
+}
+
+bool flow_has_waited(const struct flow *f) {
+  return f->throttled && loop_now_ms(f->pump->pool->loop) >= f->granted_at_ms;
+}
+
 void flow_wrote(struct flow *f) {
   f->sink->wrote = true;
   list_remove(&f->holding);
@@ -54,6 +73,7 @@ enum flow_result flow_of_net(ssize_t n) {
 
 void flow_drop(struct flow *f) {
   struct pump_pool *pool = f->pump->pool;
+  flow_give_back(f);
   list_remove(&f->holding);
   if (f->pipe != NULL) {
     if (f->piped > 0) pool_pipe_discard(pool, f->pipe);
@@ -118,6 +138,27 @@ static bool flow_awaits_prefix(const struct flow *f) {
   return f == &f->pump->to_peer && f->pump->prefix_want > 0;
 }
 
+/* Whether the source may be read now, or only later: then the pump's timer makes that turn ours, and until then the source is left
+   to its sender's patience. What lies in this process already was paid for. A look at a source that seems to have nothing, but
+   perhaps its end, waits for nobody. */
+static bool flow_may_read(struct flow *f) {
+  struct pump *p = f->pump;
+  if (p->rate == NULL || f->more || f->verdict != FLOW_MOVED || flow_awaits_prefix(f)) return true;
+  uint64_t now = loop_now_ms(p->pool->loop);
+  if (f->granted == 0) {
+    size_t unread = net_unread(f->source->fd);
+    f->granted = size_max(1, size_min(unread, rate_step_bytes(p->rate)));
+    f->granted_at_ms = rate_reserve(p->rate, now, f->granted);
+    if (unread == 0) f->granted_at_ms = now;
+    else if (now < f->granted_at_ms) pool_count(&p->pool->stats.waits, 1);
+  }
+  f->throttled = now < f->granted_at_ms;
+  /* Last bytes that wait for the rate do not stand still for want of a reader. */
+  uint64_t give_up_ms = f->granted_at_ms + RESET_DELIVERY_MS;
+  if (f->throttled && p->broken && p->give_up_ms < give_up_ms) p->give_up_ms = give_up_ms;
+  return !f->throttled;
+}
+
 static enum flow_result flow_fill(struct flow *f) {
   if (f->verdict != FLOW_MOVED) return f->verdict;
   enum flow_result r = flow_awaits_prefix(f) ? flow_fill_prefix(f) : f->kind->fill(f);
@@ -140,6 +181,7 @@ static bool flow_read(struct flow *f) {
     f->wants_read = true;
     return false;
   }
+  if (!flow_may_read(f)) return false;
   size_t spent = f->spent;
   enum flow_result r = flow_fill(f);
   f->last_left -= size_min(f->last_left, f->spent - spent);
@@ -198,6 +240,7 @@ static bool flow_read_last(struct flow *f) {
       f->wants_read = true;
       return false;
     }
+    if (!flow_may_read(f)) return false;
     enum flow_result r = flow_fill(f);
     if (r == FLOW_MOVED) return true;
     if (r == FLOW_BLOCKED && !f->source->reset) {
@@ -215,7 +258,7 @@ static bool flow_read_last(struct flow *f) {
 
 static void flow_move(struct flow *f) {
   const struct pump *p = f->pump;
-  f->wants_read = f->wants_write = f->dry = false;
+  f->wants_read = f->wants_write = f->dry = f->throttled = false;
   f->spent = 0;
   f->idle_records = 0;
   bool going = true;
@@ -243,6 +286,7 @@ static void flow_move(struct flow *f) {
 void flow_step(struct flow *f) {
   flow_move(f);
   if (f->pump->over) return;
+  if (!f->throttled) flow_give_back(f);
   flow_release(f);
   flow_hold(f);
 }

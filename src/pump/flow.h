@@ -4,6 +4,7 @@
 #define PUMP_FLOW_H
 
 #include "pump/pool.h"
+#include "pump/rate.h"
 #include "tls/idle_records.h"
 
 enum {
@@ -69,6 +70,9 @@ struct flow {
   size_t uncounted;                              /* of what is held next: not the stream's bytes */
   size_t plain_held;                             /* seal: plaintext inside the records held */
   size_t spent;                                  /* bytes read in this step */
+  size_t granted;                                /* with a rate: of what was reserved, not yet read */
+  uint64_t granted_at_ms;                        /* from then on it may be */
+  bool throttled;                                /* it waits for that, after a step, and for no event */
   unsigned idle_records;                         /* unseal: without data, opened in this step */
   struct idle_records idle_per_s;                /* unseal */
   uint64_t bytes;
@@ -84,6 +88,7 @@ struct pump {
   struct flow to_peer, to_wire;
   struct sealed *sealed;
   struct tls_conn *tls;
+  struct rate *rate;                             /* NULL: none */
   bool broken, stopping, over;
   enum close_reason why;
   const struct side *visitor;                    /* the one of the two beyond which the visitor is */
@@ -109,6 +114,10 @@ void flow_drop(struct flow *f);                  /* gives back what it holds, wa
 void flow_stop(struct flow *f);                  /* the same, for good */
 struct buffer *flow_buffer(struct flow *f);      /* its buffer, taken from the pool when it has none; NULL: out of memory */
 struct buffer *flow_room(struct flow *f);        /* the same, with room to read into: at least one record. Without segments only. */
+size_t flow_most(const struct flow *f, size_t room);   /* of room, what may be read at once */
+void flow_took(struct flow *f, size_t n);        /* n bytes were read */
+void flow_give_back(struct flow *f);             /* to the rate, what was reserved and not read */
+bool flow_has_waited(const struct flow *f);      /* it was throttled, and may go on */
 void flow_wrote(struct flow *f);                 /* the sink took something */
 void flow_count(struct flow *f, size_t n);       /* n bytes left */
 enum flow_result flow_of_net(ssize_t n);         /* a net_* result: MOVED, CLEAN_END, BLOCKED or RESET */

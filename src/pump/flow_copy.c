@@ -5,11 +5,12 @@
 enum flow_result flow_copy_fill(struct flow *f) {
   struct buffer *b = flow_room(f);
   if (b == NULL) return FLOW_NO_MEMORY;
-  ssize_t n = net_recv(f->source->fd, b->bytes, b->size);
+  size_t most = flow_most(f, b->size);
+  ssize_t n = net_recv(f->source->fd, b->bytes, most);
   if (n > 0) {
     b->used = size_max(b->used, (size_t)n);
-    f->spent += (size_t)n;
-    f->dry = (size_t)n < b->size;
+    flow_took(f, (size_t)n);
+    f->dry = (size_t)n < most;
     buffer_segment_push(b, b->bytes, (size_t)n);
   }
   if (n == 0) f->source->at_end = true;

@@ -58,15 +58,27 @@ static enum flow_result seal_begin(struct flow *f, struct slots *s) {
   return FLOW_CLEAN_END;
 }
 
+/* Leaves room for no more than `most` bytes; returns for how many there is. */
+static size_t slots_shorten(struct slots *s, size_t most) {
+  size_t room = 0, n = 0;
+  for (; n < s->n && room < most; n++) {
+    s->at[n].iov_len = size_min(s->at[n].iov_len, most - room);
+    room += s->at[n].iov_len;
+  }
+  s->n = n;
+  return room;
+}
+
 static enum flow_result seal_fill(struct flow *f) {
   struct slots slots;
   enum flow_result r = seal_begin(f, &slots);
   if (r != FLOW_CLEAN_END) return r;
+  size_t most = slots_shorten(&slots, flow_most(f, SIZE_MAX));
   ssize_t n = net_readv(f->source->fd, slots.at, (int)slots.n);
   if (n == 0) f->source->at_end = true;
   if (n <= 0) return flow_of_net(n);
-  f->spent += (size_t)n;
-  f->dry = (size_t)n < slots.n * slots.fragment;
+  flow_took(f, (size_t)n);
+  f->dry = (size_t)n < most;
   return seal_slots(f, (size_t)n, slots.fragment);
 }
 
@@ -74,13 +86,13 @@ static enum flow_result seal_fill(struct flow *f) {
 static enum flow_result tls_feed(struct flow *f) {
   struct tls_conn *t = f->pump->tls;
   uint8_t cipher[16384];
-  ssize_t n = net_recv(f->source->fd, cipher, sizeof(cipher));
+  ssize_t n = net_recv(f->source->fd, cipher, flow_most(f, sizeof(cipher)));
   if (n == 0) {
     f->source->at_end = true;
     return f->source->reset ? FLOW_RESET : FLOW_TRUNCATED;
   }
   if (n < 0) return flow_of_net(n);
-  f->spent += (size_t)n;
+  flow_took(f, (size_t)n);
   for (size_t at = 0; at < (size_t)n;) {
     size_t part = size_min((size_t)n - at, tls_conn_want(t));
     if (part == 0 || tls_conn_feed(t, cipher + at, part, NULL) == TLS_FAILED) return FLOW_VIOLATION;

@@ -9,14 +9,14 @@ enum { SPLICE_SHORT_BYTES = 16384 };             /* a read shorter than this too
 static enum flow_result splice_fill(struct flow *f) {
   if (f->pipe == NULL) f->pipe = pool_pipe_take(f->pump->pool);
   if (f->pipe == NULL) return flow_copy_fill(f);
-  size_t most = pool_is_lean(f->pump->pool) ? SPLICE_SHORT_BYTES : PIPE_BYTES;
+  size_t most = flow_most(f, pool_is_lean(f->pump->pool) ? SPLICE_SHORT_BYTES : PIPE_BYTES);
   ssize_t n = net_splice(f->source->fd, f->pipe->write_fd, most, false);
   /* Before a byte of urgent data splice says so for ever, while epoll calls the socket readable. */
   if (n == NET_AGAIN) return flow_copy_fill(f);
   if (n > 0) {
     f->piped = (size_t)n;
-    f->spent += (size_t)n;
-    f->dry = n < SPLICE_SHORT_BYTES;
+    flow_took(f, (size_t)n);
+    f->dry = (size_t)n < size_min(most, SPLICE_SHORT_BYTES);
   }
   if (n == 0) f->source->at_end = true;
   return flow_of_net(n);

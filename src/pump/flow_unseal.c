@@ -56,15 +56,15 @@ static enum flow_result unseal_fill(struct flow *f) {
   memmove(b->bytes, b->bytes + b->start, b->end - b->start);
   b->end -= b->start;
   b->start = 0;
-  size_t room = b->size - b->end;
-  ssize_t n = net_recv(f->source->fd, b->bytes + b->end, room);
+  size_t most = flow_most(f, b->size - b->end);
+  ssize_t n = net_recv(f->source->fd, b->bytes + b->end, most);
   if (n == 0) {
     f->source->at_end = true;
     return f->source->reset ? FLOW_RESET : FLOW_TRUNCATED;
   }
   if (n < 0) return flow_of_net(n);
-  f->spent += (size_t)n;
-  f->dry = (size_t)n < room;
+  flow_took(f, (size_t)n);
+  f->dry = (size_t)n < most;
   b->end += (size_t)n;
   b->used = size_max(b->used, b->end);
   return unseal_records(f, b);

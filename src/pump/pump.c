@@ -109,12 +109,13 @@ static void pump_settle(struct pump *p) {
 }
 
 static uint64_t pump_half_open_until_ms(const struct pump *p) {
+  if (p->to_peer.throttled || p->to_wire.throttled) return UINT64_MAX;   /* whoever waits for its turn does not idle */
   if (p->broken || flow_is_at_rest(&p->to_peer) == flow_is_at_rest(&p->to_wire)) return UINT64_MAX;
   uint64_t a = p->to_peer.progress_ms, b = p->to_wire.progress_ms;
   return (a > b ? a : b) + HALF_OPEN_IDLE_MS;
 }
 
-static uint64_t pump_next_deadline_ms(const struct pump *p) {
+static uint64_t pump_next_end_ms(const struct pump *p) {
   if (p->broken) {
     bool waits_for_acks = flow_is_at_rest(&p->to_peer) && flow_is_at_rest(&p->to_wire);
     uint64_t check = loop_now_ms(p->pool->loop) + RESET_CHECK_MS;
@@ -122,6 +123,13 @@ static uint64_t pump_next_deadline_ms(const struct pump *p) {
   }
   uint64_t next = pump_half_open_until_ms(p);
   return p->accept_by_ms != 0 && p->accept_by_ms < next ? p->accept_by_ms : next;
+}
+
+static uint64_t pump_next_deadline_ms(const struct pump *p) {
+  uint64_t next = pump_next_end_ms(p);
+  if (p->to_peer.throttled && p->to_peer.granted_at_ms < next) next = p->to_peer.granted_at_ms;
+  if (p->to_wire.throttled && p->to_wire.granted_at_ms < next) next = p->to_wire.granted_at_ms;
+  return next;
 }
 
 static void pump_timeout(struct loop_timer *t);
@@ -204,7 +212,8 @@ static void pump_timeout(struct loop_timer *t) {
   struct pump *p = CONTAINER_OF(t, struct pump, timer);
   CHECK_MAGIC(p, PUMP_MAGIC);
   /* When it was this process that stood still, what the deadline is about lies in the sockets. */
-  if (pump_overdue(p) != CLOSE_CLEAN) pump_run(p, true, true);
+  bool overdue = pump_overdue(p) != CLOSE_CLEAN;
+  pump_run(p, overdue || flow_has_waited(&p->to_peer), overdue || flow_has_waited(&p->to_wire));
   enum close_reason why = p->over ? CLOSE_CLEAN : pump_overdue(p);
   if (why != CLOSE_CLEAN && p->broken) pump_end(p, why, false, false);
   else if (why != CLOSE_CLEAN) pump_abort(p, why);
@@ -343,6 +352,7 @@ int pump_start(struct pump_pool *pool, const struct pump_params *params, struct 
   p->on_prefix = params->on_prefix;
   p->on_end = params->on_end;
   p->user = params->user;
+  p->rate = params->rate;
   pump_set_flows(p, params);
   int r = pump_put_first(p, params);
   if (r == 0) r = pump_set_waits(p);

@@ -37,12 +37,15 @@ const char *close_reason_name(enum close_reason r);
 const char *close_reason_text(enum close_reason r);
 bool close_reason_is_error(enum close_reason r);
 
+struct rate;
+
 /* Per loop: pipes, buffers, totals. */
 struct pump_pool;
 struct pump_stats {                /* written by the loop's thread only, with relaxed atomics: may be read by any */
   uint64_t to_peer_bytes, to_wire_bytes;         /* payload as it leaves (plaintext where we have it, else ciphertext) */
   uint64_t pumps, pipes, buffers;                /* now: in use */
   uint64_t pipes_pooled, buffers_pooled;         /* and kept for the next stream */
+  uint64_t waits;                                /* of directions for their rate */
 };
 struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err *e) MUST_USE;
 void pump_pool_free(struct pump_pool *p);        /* all pumps must have ended */
@@ -65,6 +68,8 @@ struct pump_params {
   void (*on_end)(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire); /* once; both descriptors
                                       are closed or linger; p is freed after the turn */
   void *user;
+  struct rate *rate;               /* both directions read no faster, together with whoever else has it; NULL: as fast as they can.
+                                      Outlives the pump. */
   uint64_t *to_peer_counter, *to_wire_counter;   /* added to as bytes pass (relaxed atomics); may be NULL */
 };
 /* On failure nothing was taken. */

@@ -43,6 +43,7 @@
   X(data_connections_warm_now, gauge, "Data connections waiting for a visitor") \
   X(bytes_to_visitors_total, counter, "Bytes of streams sent to visitors: ciphertext of TLS 1.3, else plaintext") \
   X(bytes_from_visitors_total, counter, "Bytes of streams received from visitors: likewise") \
+  X(rate_waits_total, counter, "Times that a stream waited for its token's --max-rate") \
   X(pipes_now, gauge, "Pipes in use or pooled") \
   X(buffers_now, gauge, "Stream buffers in use or pooled")
 

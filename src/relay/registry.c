@@ -74,6 +74,7 @@ static int owner_add(struct registry *g, const struct certificate *c, struct own
   o->max_tunnels = c->max_tunnels;
   o->expires_s = c->expires_s;
   o->limits = c->limits;
+  if (c->limits.max_bytes_per_s != 0) o->rate = rate_of(c->limits.max_bytes_per_s);
   if (map_put(g->owners, o->id, o) != 0) {
     free(o);
     return ERR_NOMEM;

@@ -3,6 +3,7 @@
 #ifndef RELAY_REGISTRY_H
 #define RELAY_REGISTRY_H
 
+#include "pump/rate.h"
 #include "relay/context.h"
 #include "wire/frame.h"
 #include "wire/link_keys.h"
@@ -19,6 +20,7 @@ struct owner {
   uint32_t max_tunnels;
   int64_t expires_s;               /* 0: never */
   struct token_limits limits;
+  struct rate rate;                /* of its streams; only with limits.max_bytes_per_s */
   uint32_t tunnels, links;         /* under the registry's lock, as the next two */
   uint32_t certificates;           /* made for its tunnels since ... */
   uint64_t certificates_since_ms;

@@ -295,6 +295,7 @@ static int relay_snapshot(void *user, struct status *s) {
   for (unsigned i = 0; i < r->workers_n; i++) {
     const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
     metrics_add(&s->sum, &r->workers[i].metrics);
+    s->sum.rate_waits_total += __atomic_load_n(&p->waits, __ATOMIC_RELAXED);
     s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) + __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
     s->sum.buffers_now +=
         __atomic_load_n(&p->buffers, __ATOMIC_RELAXED) + __atomic_load_n(&p->buffers_pooled, __ATOMIC_RELAXED);

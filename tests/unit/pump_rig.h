@@ -215,6 +215,19 @@ static inline void rig_visitor_first(struct rig *r) {
   io->fn(io, EPOLLIN);
 }
 
+/* A rate whose clock stands still: a byte takes a second, and rig_next_turn says when what waits may go on. */
+static inline struct rate rig_still_rate(void) { return rate_of(1); }
+enum { RIG_STILL_BURST_BYTES = RATE_BURST_MIN_BYTES, RIG_STILL_STEP_BYTES = RATE_STEP_MIN_BYTES };
+
+static inline void rig_next_turn(struct rig *r) {
+  struct pump *p = r->pump;
+  if (r->ended || (!p->to_peer.throttled && !p->to_wire.throttled)) return;
+  if (p->to_peer.throttled) p->to_peer.granted_at_ms = 0;
+  if (p->to_wire.throttled) p->to_wire.granted_at_ms = 0;
+  assert_true(loop_timer_is_set(&p->timer));
+  assert_int_equal(loop_timer_set(r->loop, &p->timer, 0, p->timer.fn), 0);
+}
+
 /* The deadline that the pump waits for is now. */
 static inline void rig_fire_timer(struct rig *r) {
   struct loop_timer *t = &r->pump->timer;

@@ -226,7 +226,7 @@ static void token_refuses_wrong_usage(void **state) {
   assert_refused("token create a --max-rate 10Mbit", 2, "--max-rate 10Mbit: not a rate (write bytes per second: "
                                                         "500kB/s, 10MB/s, 1GB/s)\n");
   assert_refused("token create a --max-rate 10", 2, "--max-rate 10: out of range (it may be from 1kB/s to "
-                                                    "1000GB/s)\n");
+                                                    "100GB/s)\n");
   assert_refused("token create a --expires soon", 2, "--expires soon: not a duration (write a number and a unit: "
                                                      "250ms, 10s, 5m, 2h, 30d)\n");
   assert_refused("token create a --expires 5", 2, "--expires 5: not a duration (write a number and a unit: 250ms, 10s, "

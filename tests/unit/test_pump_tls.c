@@ -166,6 +166,30 @@ static void a_visitor_that_does_not_read_stops_the_wire(void **state) {
   RIG_UNTIL(r, (far_flush(&f->base), visitor_expect_pattern(f, &got, SIZE_MAX), got == f->base.far.sent));
 }
 
+static void a_rate_holds_for_what_openssl_opens_and_seals(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  struct rate rate = rig_still_rate();
+  size_t sent = 0, got = 0;
+  enum { WAITS_BYTES = 60000 };
+  r->pump->rate = &rate;
+  visitor_send_pattern(f, &sent, WAITS_BYTES);
+  far_send_pattern(&f->base, WAITS_BYTES);
+  rig_settle(r);
+  assert_true(r->pump->to_wire.throttled && r->pump->to_peer.throttled);
+  assert_true(r->to_wire_counter + r->to_peer_counter <= RIG_STILL_BURST_BYTES);
+  RIG_UNTIL(r, ({
+              rig_next_turn(r);
+              far_read(&f->base, SIZE_MAX);
+              visitor_expect_pattern(f, &got, SIZE_MAX);
+              got == WAITS_BYTES && f->base.far.got == WAITS_BYTES;
+            }));
+  SSL_shutdown(f->visitor);
+  far_close(&f->base);
+  RIG_UNTIL(r, (rig_next_turn(r), far_read(&f->base, SIZE_MAX), r->ended));
+  assert_int_equal(r->why, CLOSE_CLEAN);
+}
+
 static void close_notify_of_the_visitor_is_half_close(void **state) {
   struct tls_fixture *f = *state;
   struct rig *r = f->base.rig;
@@ -342,6 +366,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     TEST(megabytes_pass_both_ways_and_idle_holds_no_buffer),
     TEST(a_visitor_that_does_not_read_stops_the_wire),
+    TEST(a_rate_holds_for_what_openssl_opens_and_seals),
     TEST(close_notify_of_the_visitor_is_half_close),
     TEST(end_of_the_app_is_close_notify_and_the_upload_flows),
     TEST(fin_without_close_notify_is_a_truncation_and_resets_the_wire),
