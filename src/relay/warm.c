@@ -45,6 +45,12 @@ static void warm_drop(struct warm *c) {
   secret_free(keys, sizeof *keys);
 }
 
+/* Its end, or a byte, may be here and its event later in this turn. */
+static bool warm_is_dead(const struct warm *c) {
+  uint8_t byte;
+  return net_recv_peek(c->fd, &byte, sizeof byte) != NET_AGAIN;
+}
+
 static void warm_ready(struct loop_io *io, uint32_t events) {
   struct warm *c = CONTAINER_OF(io, struct warm, io);
   (void)events;
@@ -101,7 +107,12 @@ static void warm_serve(struct link *l) {
     struct number_keys *keys = NULL;
     if (!cancelled) {
       if (list_empty(&l->warm.idle)) return;
-      warm_take(CONTAINER_OF(l->warm.idle.next, struct warm, node), &fd, &keys);
+      struct warm *c = CONTAINER_OF(l->warm.idle.next, struct warm, node);
+      if (warm_is_dead(c)) {
+        warm_drop(c);
+        continue;
+      }
+      warm_take(c, &fd, &keys);
     }
     list_remove(&a->node);
     l->warm.waiting_n--;
@@ -230,6 +241,7 @@ static void arrival_here(struct worker *w, int fd, const struct preface *p) {
   if (l->warm.asked > 0) l->warm.asked--;
   (void)link_ref(l);
   warm_serve(l);
+  warm_want(l);                    /* it may have been dead */
   link_unref(l);
 }
 

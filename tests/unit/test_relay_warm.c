@@ -130,6 +130,29 @@ static void who_finds_none_waits_and_the_first_to_come_is_the_first_served(void 
   assert_int_equal(b.fd, -1);
 }
 
+/* Before the loop has told of it: its event may stand behind the visitor's in the same turn. */
+static void one_that_has_ended_or_spoken_is_given_to_nobody(void **state) {
+  struct fixture *f = *state;
+  struct ask a;
+  int good = arrive(f);
+  (void)arrive(f);
+  close(f->far[--f->far_n]);
+  (void)arrive(f);
+  assert_int_equal(send(f->far[f->far_n - 1], "x", 1, MSG_NOSIGNAL), 1);
+  assert_true(asks(f, &a));
+  assert_int_equal(a.fd, good);
+  assert_int_equal(f->link.warm.idle_n, 0);
+  take_back(&a);
+  (void)arrive(f);
+  close(f->far[--f->far_n]);
+  assert_false(asks(f, &a));
+  assert_true(f->link.warm.asked > 0);
+  int fd = arrive(f);
+  assert_null(a.from);
+  assert_int_equal(a.fd, fd);
+  take_back(&a);
+}
+
 static void each_burst_that_empties_the_pool_doubles_it_up_to_a_limit(void **state) {
   struct fixture *f = *state;
   struct warm_pool *p = &f->link.warm;
@@ -216,7 +239,8 @@ static void a_tunnel_without_its_link_is_answered_at_once(void **state) {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
-    T(the_most_recently_proven_is_used_first), T(who_finds_none_waits_and_the_first_to_come_is_the_first_served),
+    T(the_most_recently_proven_is_used_first), T(one_that_has_ended_or_spoken_is_given_to_nobody),
+    T(who_finds_none_waits_and_the_first_to_come_is_the_first_served),
     T(each_burst_that_empties_the_pool_doubles_it_up_to_a_limit), T(a_pool_that_is_not_emptied_does_not_grow),
     T(after_a_burst_it_decays_and_the_longest_unproven_go), T(no_more_than_the_limit_are_kept),
     T(a_handshake_that_begins_has_one_fetched), T(a_tunnel_without_its_link_is_answered_at_once)};
