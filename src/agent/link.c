@@ -405,12 +405,9 @@ static int link_hello(struct link *l, struct err *e) {
   struct frame_hello f = {
       .version = WIRE_VERSION, .certificate = token->certificate, .certificate_n = token->certificate_n};
   memcpy(f.software, "adit/" ADIT_VERSION, sizeof "adit/" ADIT_VERSION);
-  uint8_t signed_part[HELLO_SIGNED_MAX_BYTES], bytes[FRAME_BEFORE_AUTH_MAX_BYTES];
+  uint8_t bytes[FRAME_BEFORE_AUTH_MAX_BYTES];
   if (x25519_keypair(l->secrets->private_key, f.share) != 0) return err_set(e, ERR_CRYPTO, "no key could be made");
-  size_t n = frame_hello_signed(&f, l->secrets->exporter, signed_part);
-  int r = ed25519_sign(token->seed, signed_part, n, f.signature);
-  wipe(signed_part, sizeof signed_part);
-  if (r != 0) return err_set(e, ERR_CRYPTO, "the token's key does not sign");
+  if (frame_hello_sign(&f, l->secrets->exporter, token->seed) != 0) return err_set(e, ERR_CRYPTO, "the token's key does not sign");
   struct writer w = writer_of(bytes, sizeof bytes);
   frame_hello_encode(&w, &f);
   if (w.bad || buf_append(&l->pending, w.base, w.len) != 0) return err_set(e, ERR_NOMEM, "out of memory");

@@ -148,13 +148,11 @@ void link_end(struct link *l, enum refusal why) { link_end_saying(l, why, ""); }
 static enum refusal hello_check(struct link *l, const struct frame_hello *f) {
   struct relay *r = l->worker->relay;
   struct certificate c;
-  uint8_t covered[HELLO_SIGNED_MAX_BYTES];
   int64_t now_s = loop_wall_s(l->worker->loop);
   if (f->version != WIRE_VERSION) return REFUSE_VERSION;
   int rc = certificate_verify_by(f->certificate, f->certificate_n, r->operators, r->operators_n, &c);
   if (rc != 0) return rc == ERR_SYNTAX ? REFUSE_MALFORMED : REFUSE_TOKEN_UNKNOWN;
-  size_t n = frame_hello_signed(f, l->exporter, covered);
-  if (n == 0 || ed25519_verify(c.public_key, covered, n, f->signature) != 0) return REFUSE_TOKEN_PROOF;
+  if (frame_hello_verify(f, l->exporter, c.public_key) != 0) return REFUSE_TOKEN_PROOF;
   rc = registry_owner(r->registry, &c, now_s, &l->owner);
   if (rc == ERR_AUTH) return REFUSE_TOKEN_REVOKED;
   if (rc == ERR_TIMEOUT) return REFUSE_TOKEN_EXPIRED;

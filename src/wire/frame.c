@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/secret.h"
 #include "wire/ticket.h"
 #include "wire/token.h"
 
@@ -77,18 +78,39 @@ int frame_hello_decode(struct reader body, struct frame_hello *f) {
   return result(&body, f->version != 0 && bounded && is_printable(f->software));
 }
 
-size_t frame_hello_signed(const struct frame_hello *f, const uint8_t exporter[32], uint8_t out[HELLO_SIGNED_MAX_BYTES]) {
-  static const char context[] = "adit hello v1"; /* with its NUL: no other signed thing begins so */
+/* With its NUL: no other signed thing begins so. */
+static const char hello_context[] = "adit hello v1";
+enum { HELLO_COVERED_BYTES = sizeof hello_context + 2 + 32 + X25519_BYTES + SHA256_BYTES };
+
+/* To be wiped: the exporter is in it. */
+static int hello_covered(const struct frame_hello *f, const uint8_t exporter[32], uint8_t out[HELLO_COVERED_BYTES]) {
   uint8_t digest[SHA256_BYTES];
-  if (sha256(f->certificate, f->certificate_n, digest) != 0) return 0;
-  struct writer w = writer_of(out, HELLO_SIGNED_MAX_BYTES);
-  write_bytes(&w, context, sizeof context);
+  int r = sha256(f->certificate, f->certificate_n, digest);
+  if (r != 0) return r;
+  struct writer w = writer_of(out, HELLO_COVERED_BYTES);
+  write_bytes(&w, hello_context, sizeof hello_context);
   write_u16(&w, f->version);
   write_bytes(&w, exporter, 32);
   write_bytes(&w, f->share, sizeof f->share);
   write_bytes(&w, digest, sizeof digest);
-  ASSERT(!w.bad);
-  return w.len;
+  ASSERT(!w.bad && w.len == HELLO_COVERED_BYTES);
+  return 0;
+}
+
+int frame_hello_sign(struct frame_hello *f, const uint8_t exporter[32], const uint8_t seed[ED25519_KEY_BYTES]) {
+  uint8_t covered[HELLO_COVERED_BYTES];
+  int r = hello_covered(f, exporter, covered);
+  if (r == 0) r = ed25519_sign(seed, covered, sizeof covered, f->signature);
+  wipe(covered, sizeof covered);
+  return r;
+}
+
+int frame_hello_verify(const struct frame_hello *f, const uint8_t exporter[32], const uint8_t public_key[ED25519_KEY_BYTES]) {
+  uint8_t covered[HELLO_COVERED_BYTES];
+  int r = hello_covered(f, exporter, covered);
+  if (r == 0) r = ed25519_verify(public_key, covered, sizeof covered, f->signature);
+  wipe(covered, sizeof covered);
+  return r;
 }
 
 /* WELCOME */

@@ -54,7 +54,7 @@ struct frame_hello {
   uint16_t version;
   uint8_t share[X25519_BYTES];
   const uint8_t *certificate; size_t certificate_n;  /* wire/token.h */
-  uint8_t signature[ED25519_SIG_BYTES];              /* over frame_hello_signed() */
+  uint8_t signature[ED25519_SIG_BYTES];              /* frame_hello_sign() */
   char software[AGENT_SOFTWARE_MAX_CHARS + 1];
 };
 struct frame_welcome {
@@ -108,9 +108,10 @@ int frame_goodbye_decode(struct reader body, struct frame_goodbye *f) MUST_USE;
 void frame_ticket_encode(struct writer *w, const struct frame_ticket *f);
 int frame_ticket_decode(struct reader body, struct frame_ticket *f) MUST_USE;
 
-/* What HELLO's signature covers: a context string, version, exporter, share, SHA-256 of the certificate. Returns its length. */
-enum { HELLO_SIGNED_MAX_BYTES = 160 };
-size_t frame_hello_signed(const struct frame_hello *f, const uint8_t exporter[32], uint8_t out[HELLO_SIGNED_MAX_BYTES]) MUST_USE;
+/* HELLO's signature covers a context string, version, exporter, share, SHA-256 of the certificate. Verify: 0, or ERR_AUTH, or what
+   our own failure is. */
+int frame_hello_sign(struct frame_hello *f, const uint8_t exporter[32], const uint8_t seed[ED25519_KEY_BYTES]) MUST_USE;
+int frame_hello_verify(const struct frame_hello *f, const uint8_t exporter[32], const uint8_t public_key[ED25519_KEY_BYTES]) MUST_USE;
 
 /* ALPN lists: "http/1.1,h2" to wire format and the check that every entry is selectable (not acme-tls/1, not adit*). */
 int alpn_parse(const char *text, uint8_t *out, size_t cap, size_t *n, struct err *e) MUST_USE;

@@ -14,6 +14,8 @@ import time
 import pytest
 
 from kit import records
+from kit.frames import GOODBYE, WELCOME
+from kit.hostile import HostileAgent
 from kit.process import DEADLINE_S, scaled
 
 VISITORS = scaled(1000, 20)
@@ -117,6 +119,20 @@ def test_the_relay_knows_nothing_of_handed_off_visitors(relay, agent, app, visit
             assert scan(relay.process.pid, [MARKER]) == set(), "plaintext in the relay"
             assert not scan(relay.process.pid, secrets), "traffic secrets in the relay"
         assert traffic.moved > before, "the streams were busy meanwhile"
+
+
+@pytest.mark.parametrize("hello,answer", [("hello", WELCOME), ("forged", GOODBYE)])
+def test_the_relay_forgets_what_a_link_is_made_from(relay, box, scan, hello, answer):
+    hostile = HostileAgent(box, relay.create_token("hostile"))
+    hostile.do("link")
+    hostile.do(hello)
+    hostile.got(answer)
+    hostile.do("secrets")
+    secrets = [bytes.fromhex(hostile.sees("secret ")[len("secret "):]) for _ in range(2)]
+    if hello == "forged":
+        secrets.pop()                  # nothing was agreed
+    assert scan(hostile.program.pid, secrets) == set(secrets), "the scan finds them where they are"
+    assert not scan(relay.process.pid, secrets), "the exporter, or what X25519 gave"
 
 
 def test_the_scan_finds_the_marker_of_a_tls_1_2_visitor_in_the_relay(relay, agent, app, visitor, scan):

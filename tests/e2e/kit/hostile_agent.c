@@ -15,6 +15,7 @@
  *     data | again           a data connection with the next number, or with the number of the one before
  *     byte                   a byte on the last data connection
  *     accept STATUS          ACCEPT on the last data connection
+ *     secrets                `secret HEX` for each that both ends of the link have had
  *
  * What comes meanwhile: `got TYPE HEX` for a frame (of UNBOUNDs the first 5000), `data open` and `data ended` of the last data connection, `link ended`. */
 #include <errno.h>
@@ -44,7 +45,7 @@ static struct {
   uint64_t sealed_n;               /* records that it has written */
   struct record_keys updating;     /* goes on from there in `updates`, after which it writes no more */
   struct tls_takeover takeover;
-  uint8_t private_key[X25519_BYTES], id[LINK_ID_BYTES];
+  uint8_t private_key[X25519_BYTES], shared[X25519_BYTES], id[LINK_ID_BYTES];
   struct link_keys *number_keys;
   struct buf in, frames, out;
   uint8_t hello[FRAME_BEFORE_AUTH_MAX_BYTES];
@@ -155,11 +156,9 @@ static void link_say(const uint8_t *p, size_t n) {
 static void hello(bool forged) {
   struct frame_hello f = {
       .version = WIRE_VERSION, .certificate = me.token.certificate, .certificate_n = me.token.certificate_n, .software = "hostile"};
-  uint8_t covered[HELLO_SIGNED_MAX_BYTES];
   struct writer w = writer_of(me.hello, sizeof me.hello);
   must(x25519_keypair(me.private_key, f.share) == 0, "no key could be made");
-  size_t n = frame_hello_signed(&f, me.takeover.exporter, covered);
-  must(ed25519_sign(me.token.seed, covered, n, f.signature) == 0, "the token does not sign");
+  must(frame_hello_sign(&f, me.takeover.exporter, me.token.seed) == 0, "the token does not sign");
   if (forged) f.signature[0] ^= 1;
   frame_hello_encode(&w, &f);
   me.hello_n = w.len;
@@ -168,10 +167,20 @@ static void hello(bool forged) {
 
 static void welcomed(struct reader body) {
   struct frame_welcome f;
-  uint8_t shared[X25519_BYTES];
-  if (frame_welcome_decode(body, &f) != 0 || x25519_shared(me.private_key, f.share, shared) != 0) return;
+  if (frame_welcome_decode(body, &f) != 0 || x25519_shared(me.private_key, f.share, me.shared) != 0) return;
   must(link_id_derive(me.takeover.exporter, me.id) == 0, "no id of the link");
-  me.number_keys = link_keys_new(me.takeover.exporter, shared);
+  me.number_keys = link_keys_new(me.takeover.exporter, me.shared);
+}
+
+static void tell_secret(const uint8_t secret[32]) {
+  char hex[65];
+  hex_encode(secret, 32, hex);
+  printf("secret %s\n", hex);
+}
+
+static void tell_secrets(void) {
+  tell_secret(me.takeover.exporter);
+  tell_secret(me.shared);
 }
 
 static void pinged(struct reader body) {
@@ -312,6 +321,7 @@ static void obey(char *line) {
   else if (strcmp(word, "silent") == 0) me.silent = true;
   else if (strcmp(word, "data") == 0 || strcmp(word, "again") == 0) data_open(word[0] == 'a');
   else if (strcmp(word, "byte") == 0) send_all(me.data_fd, (const uint8_t *)"x", 1);
+  else if (strcmp(word, "secrets") == 0) tell_secrets();
   else if (strcmp(word, "accept") == 0) data_accept((enum accept_status)number);
   else if (strcmp(word, "flood") == 0 || strcmp(word, "ports") == 0) {
     me.ports = word[0] == 'p';
