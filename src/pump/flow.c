@@ -208,7 +208,7 @@ static bool flow_read(struct flow *f) {
     pump_break(p, f->source, CLOSE_PROTOCOL);
     return true;
   case FLOW_ALERTED:
-    pump_break(p, f->source, CLOSE_PEER_ALERT);
+    pump_break(p, f->source, f->source == p->visitor ? CLOSE_PEER_ALERT : CLOSE_APP_REFUSED);
     return true;
   case FLOW_NO_MEMORY:
     break;

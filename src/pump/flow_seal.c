@@ -109,6 +109,7 @@ static enum flow_result tls_read_slots(struct tls_conn *t, const struct slots *s
       int got = tls_conn_read(t, (uint8_t *)slots->at[i].iov_base + have, slots->fragment - have);
       if (got == 0) return FLOW_CLEAN_END;
       if (got == TLS_IO_AGAIN) return FLOW_BLOCKED;
+      if (got == TLS_IO_ALERT) return FLOW_ALERTED;
       if (got < 0) return FLOW_VIOLATION;
       have += (size_t)got;
       *n += (size_t)got;
@@ -128,7 +129,7 @@ static enum flow_result seal_from_tls_fill(struct flow *f) {
   size_t n;
   r = tls_read_slots(f->pump->tls, &slots, &n);
   f->more = r == FLOW_MOVED;
-  if (r == FLOW_CLEAN_END || r == FLOW_VIOLATION) {
+  if (r != FLOW_MOVED && r != FLOW_BLOCKED) {
     f->verdict = r;
     f->more = true;
   }

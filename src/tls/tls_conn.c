@@ -402,11 +402,12 @@ int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) {
 
 static int io_failure(struct tls_conn *t, int rc) {
   int error = SSL_get_error(t->ssl, rc);
+  bool alerted = error == SSL_ERROR_SSL && alert_of_peer() >= 0;
   ERR_clear_error();
   if (error == SSL_ERROR_WANT_READ) return TLS_IO_AGAIN;
   if (error == SSL_ERROR_ZERO_RETURN) return 0;
   t->state = CONN_FAILED;
-  return TLS_IO_RESET;
+  return alerted ? TLS_IO_ALERT : TLS_IO_RESET;
 }
 
 int tls_conn_read(struct tls_conn *t, uint8_t *p, size_t n) {

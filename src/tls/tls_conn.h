@@ -56,8 +56,9 @@ struct tls_takeover {              /* wipe after use */
 int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) MUST_USE;
 
 /* The established connection, for a TLS 1.2 visitor. Ciphertext goes through feed/want/output as before. */
-enum { TLS_IO_AGAIN = -100, TLS_IO_RESET = -101 };
-/* >0 bytes; 0 close_notify; TLS_IO_AGAIN: feed more; TLS_IO_RESET: protocol error or fatal alert (ours may be in the output). */
+enum { TLS_IO_AGAIN = -100, TLS_IO_RESET = -101, TLS_IO_ALERT = -102 };
+/* >0 bytes; 0 close_notify; TLS_IO_AGAIN: feed more; TLS_IO_ALERT: the peer's, fatal; TLS_IO_RESET: protocol error (our alert may be in
+   the output). */
 int tls_conn_read(struct tls_conn *t, uint8_t *p, size_t n);
 int tls_conn_write(struct tls_conn *t, const uint8_t *p, size_t n);  /* takes all, into the output; 0, or TLS_IO_RESET */
 void tls_conn_close(struct tls_conn *t);         /* close_notify into the output */

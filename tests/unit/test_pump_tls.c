@@ -323,6 +323,33 @@ static void a_visitor_that_keeps_asking_to_renegotiate_is_ended_by_an_alert(void
   assert_int_equal(f->base.rig->why, CLOSE_PROTOCOL);
 }
 
+static void a_fatal_alert_of_the_visitor_is_no_violation(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  static const uint8_t alert[2] = {2, SSL_AD_INTERNAL_ERROR};
+  uint8_t salt[4], record[TLS12_OVERHEAD_BYTES + sizeof(alert)];
+  struct aead *key = visitor_key(f->visitor, salt);
+  memcpy(record + 13, alert, sizeof(alert));
+  put_record(key, salt, 1, RECORD_ALERT, record, sizeof(alert));
+  aead_free(key);
+  assert_int_equal(send(r->visitor, record, sizeof(record), MSG_NOSIGNAL), sizeof(record));
+  RIG_UNTIL(r, (far_read(&f->base, SIZE_MAX), f->base.far.reset));
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_PEER_ALERT);
+}
+
+static void a_fatal_alert_of_the_agent_is_not_the_visitor_s(void **state) {
+  struct tls_fixture *f = *state;
+  struct rig *r = f->base.rig;
+  size_t got = 0;
+  sealed_fail(f->base.far.sealed, ALERT_INTERNAL_ERROR);
+  assert_true(far_put_owed(&f->base));
+  far_flush(&f->base);
+  RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SSL);
+  RIG_UNTIL(r, r->ended);
+  assert_int_equal(r->why, CLOSE_APP_REFUSED);
+}
+
 static void a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert(void **state) {
   struct tls_fixture *f = *state;
   struct rig *r = f->base.rig;
@@ -374,6 +401,8 @@ int main(void) {
     TEST(a_visitor_that_keeps_asking_to_renegotiate_is_ended_by_an_alert),
     cmocka_unit_test_setup_teardown(a_record_beyond_the_fragment_limit_is_a_record_overflow, tls_set_up_for_512_accepted,
                                     tls_tear_down),
+    TEST(a_fatal_alert_of_the_visitor_is_no_violation),
+    TEST(a_fatal_alert_of_the_agent_is_not_the_visitor_s),
     TEST(a_reset_of_the_wire_tells_the_visitor_by_a_fatal_alert),
     cmocka_unit_test_setup_teardown(what_the_agent_sent_behind_the_prefix_outlives_a_write_that_fails_first, tls_set_up,
                                     tls_tear_down),
