@@ -51,6 +51,10 @@ static struct holder *holder_of(struct keeper *k, uint16_t port) {
   return &k->holders[port - k->relay->options->tcp_port_from];
 }
 
+/* Ports are kept by a clock that nobody sets. The wall clock is for what stands on the disk only: when a relay that booted
+   with a wrong one gets the right one, no quarantine is over for that. */
+static int64_t steady_s(const struct keeper *k) { return (int64_t)(loop_now_ms(k->loop) / 1000); }
+
 static bool port_in_range(const struct keeper *k, uint16_t port) {
   return port >= k->relay->options->tcp_port_from && port <= k->relay->options->tcp_port_to;
 }
@@ -113,15 +117,15 @@ static int port_take_back(struct keeper *k, const struct port_request *q) {
   if (!port_in_range(k, q->port)) return ERR_CONFLICT;
   const struct holder *h = holder_of(k, q->port);
   if (h->serial == 0)
-    return ports_take_back(k->ports, q->port, q->owner, q->label, loop_wall_s(k->loop)) == 0 ? 0 : ERR_CONFLICT;
+    return ports_take_back(k->ports, q->port, q->owner, q->label, steady_s(k)) == 0 ? 0 : ERR_CONFLICT;
   if (strcmp(h->label, q->label) != 0 || memcmp(h->owner, q->owner, TOKEN_ID_BYTES) != 0) return ERR_CONFLICT;
   return h->serial < q->serial ? 0 : ERR_NOT_NOW;
 }
 
 static int port_take_new(struct keeper *k, struct port_request *q) {
   size_t own_max = size_max(PORTS_QUARANTINED_PER_OWNER_MIN, 2 * (size_t)q->max_tunnels);
-  int rc = ports_take_own(k->ports, q->owner, q->label, own_max, loop_wall_s(k->loop), &q->port);
-  if (rc != 0) rc = ports_take(k->ports, q->owner, q->label, loop_wall_s(k->loop), &q->port);
+  int rc = ports_take_own(k->ports, q->owner, q->label, own_max, steady_s(k), &q->port);
+  if (rc != 0) rc = ports_take(k->ports, q->owner, q->label, steady_s(k), &q->port);
   return rc == 0 ? 0 : ERR_LIMIT;
 }
 
@@ -148,7 +152,7 @@ static void take_end(struct keeper *k, const struct round *r, struct port_reques
     if (!h->on_disk) q->result = ERR_IO;
     if (!h->on_disk && h->serial == q->serial) {
       h->serial = 0;
-      ports_release(k->ports, q->port, loop_wall_s(k->loop));
+      ports_release(k->ports, q->port, steady_s(k));
     }
   }
   take_answer_later(q);
@@ -168,12 +172,11 @@ static void give_back(struct keeper *k, struct round *r, const struct release *q
   /* The port may come from a ticket of times when the range was another. */
   struct holder *h = port_in_range(k, q->port) ? holder_of(k, q->port) : NULL;
   if (h == NULL || h->serial != q->serial) return;
-  int64_t now_s = loop_wall_s(k->loop);
   h->serial = 0;
-  if (q->fate == PORT_KEPT) ports_release(k->ports, q->port, now_s);
+  if (q->fate == PORT_KEPT) ports_release(k->ports, q->port, steady_s(k));
   else if (q->fate == PORT_FORGOTTEN) ports_forget(k->ports, q->port);
-  else ports_exclude(k->ports, q->port, now_s);
-  lease_write(k, r, q->port, q->fate == PORT_KEPT ? now_s + PORT_QUARANTINE_S : NOT_LEASED);
+  else ports_exclude(k->ports, q->port, steady_s(k));
+  lease_write(k, r, q->port, q->fate == PORT_KEPT ? loop_wall_s(k->loop) + PORT_QUARANTINE_S : NOT_LEASED);
 }
 
 /* Whether more is waiting than this round takes. */
@@ -285,7 +288,9 @@ bool keeper_has_left(const struct keeper *k) { return __atomic_load_n(&k->left, 
 
 static int restore_lease(void *user, const struct port_lease *lease) {
   struct keeper *k = user;
-  if (port_in_range(k, lease->port)) ports_restore(k->ports, lease->port, lease->owner, lease->label, lease->free_at_s);
+  int64_t left_s = ports_quarantine_left(lease->free_at_s, loop_wall_s(k->loop));
+  if (!port_in_range(k, lease->port) || (lease->free_at_s != 0 && left_s == 0)) return 0;
+  ports_restore(k->ports, lease->port, lease->owner, lease->label, lease->free_at_s != 0 ? steady_s(k) + left_s : 0);
   return 0;
 }
 

@@ -199,6 +199,11 @@ void ports_restore(struct ports *p, uint16_t number, const uint8_t owner[TOKEN_I
   list_push_tail(&p->timeless, &port->node);
 }
 
+int64_t ports_quarantine_left(int64_t free_at_s, int64_t wall_s) {
+  if (free_at_s <= wall_s) return 0;
+  return free_at_s - wall_s < PORT_QUARANTINE_S ? free_at_s - wall_s : PORT_QUARANTINE_S;
+}
+
 /* Uniform in 0..n-1: values of an incomplete last round are drawn again. */
 static uint32_t random_below(struct ports *p, uint32_t n) {
   uint32_t v, unfair = (uint32_t)-n % n;       /* 2^32 mod n */

@@ -13,6 +13,8 @@ void ports_free(struct ports *p);
    PORT_QUARANTINE_S from now). */
 void ports_restore(struct ports *p, uint16_t port, const uint8_t owner[TOKEN_ID_BYTES], const char *label,
                    int64_t free_at_s);
+/* What is left of the quarantine that a lease on the disk tells of, whatever has become of the wall clock since. */
+int64_t ports_quarantine_left(int64_t free_at_s, int64_t wall_s);
 /* A free port at random: ERR_LIMIT when exhausted. Taken (by owner, label) from then on. */
 int ports_take(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s,
                uint16_t *port) MUST_USE;

@@ -1,4 +1,4 @@
-"""The relay's certificates: its own and an operator's, who sees what of them, their replacement, and clocks that are wrong."""
+"""The relay's certificates: its own and an operator's, who sees what of them, and their replacement."""
 import json
 import os
 import re
@@ -12,7 +12,7 @@ from kit import tls
 from kit.app import echo, read_exactly
 from kit.certificate import DAY_S, Identity, OwnCertificate
 from kit.errors import expect_error
-from kit.process import ADIT, BUILD, DEADLINE_S
+from kit.process import ADIT, DEADLINE_S
 
 
 def talk(stream, words=b"hello"):
@@ -253,69 +253,3 @@ class TestMissingIntermediate:
         relay = start_relay(options=["--cert", own.cert, "--key", own.key])
         line = expect_error(box.adit("forward", "8000", "--ca", own.ca, env={"ADIT_TOKEN": relay.token()}), 1, "without the intermediate", "whole chain")
         assert "unknown authority" in line
-
-
-class Clock:
-    """The wall clock of a program, which a test sets."""
-
-    def __init__(self, box):
-        self.path = box.file("clock", "0")
-        self.prefix = ["env", f"LD_PRELOAD={os.path.join(BUILD, 'tests', 'e2e', 'libother-clock.so')}", f"OTHER_CLOCK={self.path}"]
-        self.box = box
-
-    def set(self, ahead_s):
-        self.box.file("clock.new", str(ahead_s))
-        os.rename(self.box.file("clock.new"), self.path)
-
-
-@pytest.fixture
-def clock(box):
-    return Clock(box)
-
-
-@pytest.mark.heavy      # not under sanitizers, which want to be loaded first
-class TestClock:
-    """A machine that starts with a wrong clock: whatever the relay made by it is made again, and no token is lost."""
-
-    @pytest.mark.parametrize("ahead_s", [2 * DAY_S, 20 * 365 * DAY_S, -20 * 365 * DAY_S])
-    def test_a_clock_that_is_set_while_the_relay_runs(self, clock, start_relay, agent, app, visitor, ahead_s):
-        relay = start_relay()
-        token = relay.token()
-        relay.process.stop()
-        clock.set(ahead_s)
-        relay.prefix = clock.prefix
-        relay.restart()
-        clock.set(0)
-        relay.process.err.wait(lambda line: " certificate_reloaded" in line)
-        if ahead_s > 0:
-            assert "set back" in relay.process.err.wait(lambda line: " certificate_from_the_future " in line)
-        talk(visitor(agent(app(echo), relay=relay, token=token)))
-
-    @pytest.mark.parametrize("ahead_s", [2 * DAY_S, 20 * 365 * DAY_S])
-    def test_a_clock_that_is_set_between_two_starts(self, clock, start_relay, agent, app, visitor, ahead_s):
-        clock.set(ahead_s)
-        relay = start_relay(prefix=clock.prefix)
-        token = relay.token()
-        relay.process.stop()
-        clock.set(0)
-        relay.restart()
-        assert "set back" in relay.process.err.wait(lambda line: " authority_renewed " in line)
-        talk(visitor(agent(app(echo), relay=relay, token=token)))
-
-    def test_a_replacement_refused_for_its_time_is_taken_once_the_clock_is_right(self, clock, own, start_relay, agent, app, visitor):
-        relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=clock.prefix)
-        clock.set(-DAY_S // 48)
-        new = own.issue(begins_s=-60)
-        relay.process.err.wait(lambda line: " certificate_refused " in line)
-        clock.set(0)
-        relay.process.err.wait(lambda line: " certificate_reloaded" in line)
-        assert serial(visitor, agent(app(echo), relay=relay), own) == new
-
-    def test_a_certificate_that_expires_while_it_serves_is_told_of_once(self, clock, own, start_relay):
-        relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=clock.prefix)
-        clock.set(21 * DAY_S)
-        assert "since=" in relay.process.err.wait(lambda line: " certificate_expired " in line)
-        clock.set(0)
-        own.issue()
-        relay.process.err.wait(lambda line: " certificate_reloaded" in line)
-        assert sum(" certificate_expired " in line for line in relay.process.err.lines) == 1

@@ -281,8 +281,18 @@ static void releasing_twice_is_as_good_as_once(void **unused) {
   ports_free(p);
 }
 
+static void no_quarantine_on_disk_is_longer_than_any_that_is_given(void **state) {
+  (void)state;
+  assert_int_equal(ports_quarantine_left(NOW, NOW), 0);
+  assert_int_equal(ports_quarantine_left(NOW - 1, NOW), 0);
+  assert_int_equal(ports_quarantine_left(NOW + 1, NOW), 1);
+  assert_int_equal(ports_quarantine_left(NOW + PORT_QUARANTINE_S, NOW), PORT_QUARANTINE_S);
+  assert_int_equal(ports_quarantine_left(NOW + 20 * 365 * 24 * (int64_t)3600, NOW), PORT_QUARANTINE_S);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+    cmocka_unit_test(no_quarantine_on_disk_is_longer_than_any_that_is_given),
     cmocka_unit_test(every_port_of_the_range_is_taken_once_then_it_is_full),
     cmocka_unit_test(the_order_is_not_that_of_the_numbers),
     cmocka_unit_test(a_range_of_one_port_and_the_largest_one_work),

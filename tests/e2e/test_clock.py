@@ -1,0 +1,108 @@
+"""Machines whose wall clock is wrong at first, as before NTP, and is set while the relay runs or between two starts."""
+import os
+
+import pytest
+
+from kit import tls
+from kit.app import echo, read_exactly
+from kit.certificate import DAY_S, OwnCertificate
+from kit.errors import expect_error
+from kit.ports import free_raw_ports
+from kit.process import BUILD
+
+HOUR_S = 3600
+pytestmark = pytest.mark.heavy      # not under sanitizers, which want to be loaded first
+
+
+def talk(stream, words=b"hello"):
+    stream.sendall(words)
+    assert read_exactly(stream, len(words)) == words
+
+
+@pytest.fixture
+def own(box):
+    return OwnCertificate(box)
+
+
+class Clock:
+    """The wall clock of a program, which a test sets."""
+
+    def __init__(self, box):
+        self.path = box.file("clock", "0")
+        self.prefix = ["env", f"LD_PRELOAD={os.path.join(BUILD, 'tests', 'e2e', 'libother-clock.so')}", f"OTHER_CLOCK={self.path}"]
+        self.box = box
+
+    def set(self, ahead_s):
+        self.box.file("clock.new", str(ahead_s))
+        os.rename(self.box.file("clock.new"), self.path)
+
+
+@pytest.fixture
+def clock(box):
+    return Clock(box)
+
+
+@pytest.mark.parametrize("ahead_s", [2 * DAY_S, 20 * 365 * DAY_S, -20 * 365 * DAY_S])
+def test_what_the_relay_made_by_a_wrong_clock_is_made_again_and_no_token_is_lost(clock, start_relay, agent, app, visitor, ahead_s):
+    relay = start_relay()
+    token = relay.token()
+    relay.process.stop()
+    clock.set(ahead_s)
+    relay.prefix = clock.prefix
+    relay.restart()
+    clock.set(0)
+    relay.process.err.wait(lambda line: " certificate_reloaded" in line)
+    if ahead_s > 0:
+        assert "set back" in relay.process.err.wait(lambda line: " certificate_from_the_future " in line)
+    talk(visitor(agent(app(echo), relay=relay, token=token)))
+
+
+@pytest.mark.parametrize("ahead_s", [2 * DAY_S, 20 * 365 * DAY_S])
+def test_also_when_the_clock_is_set_between_two_starts(clock, start_relay, agent, app, visitor, ahead_s):
+    clock.set(ahead_s)
+    relay = start_relay(prefix=clock.prefix)
+    token = relay.token()
+    relay.process.stop()
+    clock.set(0)
+    relay.restart()
+    assert "set back" in relay.process.err.wait(lambda line: " authority_renewed " in line)
+    talk(visitor(agent(app(echo), relay=relay, token=token)))
+
+
+def test_a_replacement_refused_for_its_time_is_taken_once_the_clock_is_right(clock, own, start_relay, agent, app, visitor):
+    relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=clock.prefix)
+    clock.set(-HOUR_S // 2)
+    new = own.issue(begins_s=-60)
+    relay.process.err.wait(lambda line: " certificate_refused " in line)
+    clock.set(0)
+    relay.process.err.wait(lambda line: " certificate_reloaded" in line)
+    v = visitor(agent(app(echo), relay=relay), context=tls.context(own.ca))
+    assert int(v.tls.getpeercert()["serialNumber"], 16) == new
+
+
+def test_a_certificate_that_expires_while_it_serves_is_told_of_once(clock, own, start_relay):
+    relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=clock.prefix)
+    clock.set(21 * DAY_S)
+    assert "since=" in relay.process.err.wait(lambda line: " certificate_expired " in line)
+    clock.set(0)
+    own.issue()
+    relay.process.err.wait(lambda line: " certificate_reloaded" in line)
+    assert sum(" certificate_expired " in line for line in relay.process.err.lines) == 1
+
+
+def test_no_quarantine_of_a_port_is_over_because_the_clock_was_set(clock, start_relay, agent, app, box):
+    """A relay boots in the past; whoever had the port has not come back yet, and another wants it before and after the clock is set."""
+    port = free_raw_ports()
+    relay = start_relay(options=["--tcp-ports", f"{port}-{port}"])
+    a, keep, other = app(echo), box.file("keep"), relay.create_token("other")
+    first = agent(a, "--unencrypted", "--keep", keep, relay=relay)
+    relay.process.kill()
+    first.process.stop()
+    relay.process.wait()
+    relay.prefix = clock.prefix
+    clock.set(-2 * HOUR_S)
+    relay.restart()
+    expect_error(box.adit("forward", "8000", "--unencrypted", env={"ADIT_TOKEN": other}), 1, "port")
+    clock.set(0)
+    expect_error(box.adit("forward", "8000", "--unencrypted", env={"ADIT_TOKEN": other}), 1, "port")
+    assert agent(a, "--unencrypted", "--keep", keep, relay=relay).tcp_port == port
