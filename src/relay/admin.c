@@ -1,6 +1,7 @@
 /* The admin port. The hard thing is that it must never disturb the relay: it has a thread of its own that takes no
-   signals, and its descriptors are bounded: by closing after each answer, by a timeout, and by pausing the listener
-   when connections come too fast or descriptors have run out (a listener that cannot accept would otherwise spin).
+   signals; its descriptors are bounded: by closing after each answer, by a timeout, and by pausing the listener
+   when connections come too fast or descriptors have run out (a listener that cannot accept would otherwise spin); and so is its
+   memory: the list of tunnels leaves in batches, the next when the last one has gone.
 
    On a loopback address only requests to an address or to localhost are answered: a page in a browser on the relay's
    host could otherwise read /status by pointing a name of its own there (DNS rebinding). */
@@ -22,14 +23,14 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/shortage.h"
 #include "loop/net.h"
 
 enum { ADMIN_MAGIC = 0x61646d69 };
 
 struct admin {
   uint32_t magic;
-  int (*snapshot)(void *user, struct status *s);
-  void *user;
+  struct admin_source source;
   pthread_t thread;
   int stop_fd;
   bool loopback;
@@ -63,6 +64,7 @@ static void on_tick(evutil_socket_t fd, short what, void *user) {
 /* Out of descriptors or memory: the next tick tries again. (user is evhttp's own.) */
 static void on_accept_error(struct evconnlistener *listener, void *user) {
   (void)user;
+  (void)shortage_note(EVUTIL_SOCKET_ERROR());
   (void)evconnlistener_disable(listener);
 }
 
@@ -76,16 +78,110 @@ static struct bufferevent *on_accept(struct event_base *base, void *user) {
 
 /* Answering. */
 
-static void reply(struct evhttp_request *request, int code, const char *reason, const char *type, const char *text) {
+static const char plain[] = "text/plain; charset=utf-8";
+
+static int add_headers(struct evhttp_request *request, const char *type) {
   struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
-  struct evbuffer *body = evbuffer_new();
-  if (body == NULL || evbuffer_add(body, text, strlen(text)) != 0 ||
-      evhttp_add_header(headers, "Content-Type", type) != 0 || evhttp_add_header(headers, "Connection", "close") != 0 ||
-      evhttp_add_header(headers, "Cache-Control", "no-store") != 0 ||
-      evhttp_add_header(headers, "X-Content-Type-Options", "nosniff") != 0)
+  return evhttp_add_header(headers, "Content-Type", type) != 0 || evhttp_add_header(headers, "Connection", "close") != 0 ||
+         evhttp_add_header(headers, "Cache-Control", "no-store") != 0 ||
+         evhttp_add_header(headers, "X-Content-Type-Options", "nosniff") != 0 ? ERR_NOMEM : 0;
+}
+
+static void reply(struct evhttp_request *request, int code, const char *reason, const char *type, const char *text) {
+  struct evbuffer *b = evbuffer_new();
+  if (b == NULL || evbuffer_add(b, text, strlen(text)) != 0 || add_headers(request, type) != 0)
     evhttp_send_error(request, HTTP_INTERNAL, NULL);
-  else evhttp_send_reply(request, code, reason, body);
-  if (body != NULL) evbuffer_free(body);
+  else evhttp_send_reply(request, code, reason, b);
+  if (b != NULL) evbuffer_free(b);
+}
+
+static void reply_health(struct admin *a, struct evhttp_request *request) {
+  if (a->source.draining(a->source.user)) reply(request, HTTP_SERVUNAVAIL, "Service Unavailable", plain, "draining\n");
+  else reply(request, HTTP_OK, "OK", plain, "ok\n");
+}
+
+static void reply_no_memory(struct evhttp_request *request) {
+  reply(request, HTTP_SERVUNAVAIL, "Service Unavailable", plain, "out of memory\n");
+}
+
+static void reply_metrics(struct admin *a, struct evhttp_request *request) {
+  struct status s;
+  a->source.numbers(a->source.user, &s);
+  char *text = metrics_text(&s);
+  if (text == NULL) reply_no_memory(request);
+  else reply(request, HTTP_OK, "OK", "text/plain; version=0.0.4; charset=utf-8", text);
+  free(text);
+}
+
+/* The status, in pieces */
+
+struct listing {                   /* of tunnels, under way to one client */
+  struct admin *admin;
+  struct evhttp_request *request;
+  struct evbuffer *piece;
+  void *walk;
+  bool first;                      /* no tunnel was listed yet */
+};
+
+static void listing_free(struct listing *l) {
+  if (l->walk != NULL) l->admin->source.walk_end(l->admin->source.user, l->walk);
+  if (l->piece != NULL) evbuffer_free(l->piece);
+  free(l);
+}
+
+/* The client has gone, or we stop. A request whose connection was taken from it is ours to end. */
+static void listing_cut(struct evhttp_connection *connection, void *user) {
+  struct listing *l = user;
+  (void)connection;
+  if (evhttp_request_get_connection(l->request) == NULL) evhttp_send_reply_end(l->request);
+  listing_free(l);
+}
+
+static void listing_end(struct listing *l) {
+  evhttp_connection_set_closecb(evhttp_request_get_connection(l->request), NULL, NULL);
+  evhttp_send_reply_end(l->request);
+  listing_free(l);
+}
+
+static void listing_next(struct evhttp_connection *connection, void *user);
+
+/* Takes text; NULL: it could not be made, and what is missing at the end shows that the answer is not whole. */
+static void listing_send(struct listing *l, char *text, bool last) {
+  int rc = text != NULL ? evbuffer_add(l->piece, text, strlen(text)) : -1;
+  free(text);
+  if (rc == 0) evhttp_send_reply_chunk_with_cb(l->request, l->piece, last ? NULL : listing_next, l);
+  if (rc != 0 || last) listing_end(l);
+}
+
+/* The last piece has left. */
+static void listing_next(struct evhttp_connection *connection, void *user) {
+  struct listing *l = user;
+  struct status_tunnel batch[STATUS_BATCH_MAX];
+  (void)connection;
+  size_t n = l->admin->source.walk_next(l->admin->source.user, l->walk, batch);
+  listing_send(l, n > 0 ? status_json_tunnels(batch, n, l->first) : strdup(STATUS_JSON_END), n == 0);
+  if (n > 0) l->first = false;
+}
+
+static void reply_status(struct admin *a, struct evhttp_request *request) {
+  static const char json[] = "application/json";
+  struct status s;
+  a->source.numbers(a->source.user, &s);
+  char *text = status_json_begin(&s);
+  struct listing *l = calloc(1, sizeof *l);
+  if (l != NULL) {
+    *l = (struct listing){.admin = a, .request = request, .piece = evbuffer_new(), .first = true};
+    l->walk = a->source.walk_begin(a->source.user);
+  }
+  if (text == NULL || l == NULL || l->piece == NULL || l->walk == NULL || add_headers(request, json) != 0) {
+    if (l != NULL) listing_free(l);
+    free(text);
+    reply_no_memory(request);
+    return;
+  }
+  evhttp_connection_set_closecb(evhttp_request_get_connection(request), listing_cut, l);
+  evhttp_send_reply_start(request, HTTP_OK, "OK");
+  listing_send(l, text, false);
 }
 
 static bool host_is_local(const char *host) {
@@ -95,39 +191,25 @@ static bool host_is_local(const char *host) {
   return strcasecmp(host, "localhost") == 0 || (n > suffix_n && strcasecmp(host + n - suffix_n, suffix) == 0);
 }
 
+static const struct path {
+  const char *name;
+  void (*reply)(struct admin *a, struct evhttp_request *request);
+} paths[] = {{"/healthz", reply_health}, {"/metrics", reply_metrics}, {"/status", reply_status}};
+
+static const struct path *path_find(const char *name) {
+  for (size_t i = 0; name != NULL && i < ARRAY_LEN(paths); i++)
+    if (strcmp(name, paths[i].name) == 0) return &paths[i];
+  return NULL;
+}
+
 static void on_request(struct evhttp_request *request, void *user) {
-  static const char plain[] = "text/plain; charset=utf-8";
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
-  if (a->loopback && !host_is_local(evhttp_request_get_host(request))) {
+  const struct path *path = path_find(evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request)));
+  if (a->loopback && !host_is_local(evhttp_request_get_host(request)))
     reply(request, 403, "Forbidden", plain, "this port answers only to an address or localhost\n");
-    return;
-  }
-  const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
-  bool health = path != NULL && strcmp(path, "/healthz") == 0;
-  bool metrics = path != NULL && strcmp(path, "/metrics") == 0;
-  bool status = path != NULL && strcmp(path, "/status") == 0;
-  if (!health && !metrics && !status) {
-    reply(request, HTTP_NOTFOUND, "Not Found", plain, "there are /healthz, /metrics and /status\n");
-    return;
-  }
-  struct status s;
-  memset(&s, 0, sizeof s);
-  if (a->snapshot(a->user, &s) != 0) {
-    reply(request, HTTP_SERVUNAVAIL, "Service Unavailable", plain, "no snapshot\n");
-    return;
-  }
-  if (health) {
-    reply(request, s.draining ? HTTP_SERVUNAVAIL : HTTP_OK, s.draining ? "Service Unavailable" : "OK", plain,
-          s.draining ? "draining\n" : "ok\n");
-  } else {
-    char *text = metrics ? metrics_text(&s) : status_json(&s);
-    if (text == NULL) reply(request, HTTP_SERVUNAVAIL, "Service Unavailable", plain, "out of memory\n");
-    else
-      reply(request, HTTP_OK, "OK", metrics ? "text/plain; version=0.0.4; charset=utf-8" : "application/json", text);
-    free(text);
-  }
-  free(s.tunnels);
+  else if (path == NULL) reply(request, HTTP_NOTFOUND, "Not Found", plain, "there are /healthz, /metrics and /status\n");
+  else path->reply(a, request);
 }
 
 /* Starting. */
@@ -184,6 +266,7 @@ static int events_prepare(struct admin *a) {
 static void *run(void *user) {
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
+  shortage_listen(a->source.shortage, a->source.user);
   (void)event_base_dispatch(a->base);
   return NULL;
 }
@@ -210,8 +293,7 @@ static void admin_free(struct admin *a) {
   free(a);
 }
 
-int admin_start(const struct addr *listen, int (*snapshot)(void *user, struct status *s), void *user,
-                struct admin **out, struct err *e) {
+int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out, struct err *e) {
   *out = NULL;
   int fd = net_listen_tcp(listen, ADMIN_BACKLOG, false, e);
   if (fd < 0) {
@@ -224,8 +306,7 @@ int admin_start(const struct addr *listen, int (*snapshot)(void *user, struct st
     return err_set(e, ERR_NOMEM, "admin port: out of memory");
   }
   a->magic = ADMIN_MAGIC;
-  a->snapshot = snapshot;
-  a->user = user;
+  a->source = *source;
   a->stop_fd = -1;
   a->loopback = addr_is_loopback(listen);
   event_set_log_callback(on_library_log);

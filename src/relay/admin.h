@@ -5,10 +5,22 @@
 #include "base/addr.h"
 #include "relay/metrics.h"
 
+enum { STATUS_BATCH_MAX = 64 };
+
+/* What there is to tell. Called in the admin's thread, and each is cheap: whoever asks must not hold up the relay. */
+struct admin_source {
+  void *user;
+  bool (*draining)(void *user);
+  void (*numbers)(void *user, struct status *s);
+  /* All tunnels, a batch at a time: NULL when out of memory; 0 at the end. */
+  void *(*walk_begin)(void *user);
+  size_t (*walk_next)(void *user, void *walk, struct status_tunnel out[STATUS_BATCH_MAX]);
+  void (*walk_end)(void *user, void *walk);
+  void (*shortage)(void *user, int error);       /* a listener for shortage_listen */
+};
+
 struct admin;
-/* snapshot is called from the admin's thread and fills *s; the admin frees s->tunnels. */
-int admin_start(const struct addr *listen, int (*snapshot)(void *user, struct status *s), void *user,
-                struct admin **out, struct err *e) MUST_USE;
+int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out, struct err *e) MUST_USE;
 uint16_t admin_port(const struct admin *a);       /* the one that it listens on, also when 0 was asked for */
 void admin_stop(struct admin *a);                /* waits for its thread; NULL is fine */
 

@@ -120,7 +120,7 @@ static void json_tunnel(FILE *f, const struct status_tunnel *t) {
           t->streams_total, t->age_s);
 }
 
-char *status_json(const struct status *s) {
+char *status_json_begin(const struct status *s) {
   char *text = NULL;
   size_t n = 0;
   FILE *f = open_memstream(&text, &n);
@@ -143,10 +143,17 @@ char *status_json(const struct status *s) {
     fprintf(f, "%s\"%s\":%" PRIu64, i == 0 ? "" : ",", close_reason_name((enum close_reason)i),
             s->sum.streams_closed[i]);
   fputs("}},\"tunnels\":[", f);
-  for (size_t i = 0; i < s->tunnels_n; i++) {
-    if (i != 0) fputc(',', f);
-    json_tunnel(f, &s->tunnels[i]);
+  return stream_finish(f, &text);
+}
+
+char *status_json_tunnels(const struct status_tunnel *t, size_t n, bool first) {
+  char *text = NULL;
+  size_t text_n = 0;
+  FILE *f = open_memstream(&text, &text_n);
+  if (f == NULL) return NULL;
+  for (size_t i = 0; i < n; i++) {
+    if (i != 0 || !first) fputc(',', f);
+    json_tunnel(f, &t[i]);
   }
-  fputs("]}\n", f);
   return stream_finish(f, &text);
 }

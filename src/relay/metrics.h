@@ -63,17 +63,20 @@ struct status_tunnel {
   uint16_t tcp_port;
   uint64_t streams_now, streams_total, age_s;
 };
-struct status {                    /* a snapshot, made by the relay for the admin port */
+struct status {                    /* the relay's numbers, for the admin port */
   struct metrics sum;
   const char *domain, *version;
   uint64_t uptime_s, descriptors_now, descriptors_max;
   int64_t certificate_begins_s, certificate_expires_s;
   bool certificate_valid;          /* by the wall clock of now */
   bool draining;
-  struct status_tunnel *tunnels; size_t tunnels_n;    /* malloced */
 };
-/* Prometheus text and JSON into a malloced string; NULL when out of memory. */
+/* Prometheus text into a malloced string; NULL when out of memory. */
 char *metrics_text(const struct status *s) MUST_USE;
-char *status_json(const struct status *s) MUST_USE;
+/* JSON, in pieces, since there may be very many tunnels: the beginning, some tunnels as often as there are more, STATUS_JSON_END. The
+   same. */
+char *status_json_begin(const struct status *s) MUST_USE;
+char *status_json_tunnels(const struct status_tunnel *t, size_t n, bool first) MUST_USE;
+#define STATUS_JSON_END "]}\n"
 
 #endif

@@ -3,7 +3,6 @@
    current. */
 #include "relay/registry.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +14,7 @@ struct registry {
   struct map *revoked;             /* id -> itself */
   struct map *tunnels;             /* label -> struct tunnel, one reference */
   struct map *links;               /* link id -> struct worker */
+  struct roster all_owners, all_tunnels;         /* those of the maps */
   uint64_t serial;                 /* the last that was given */
 };
 
@@ -23,6 +23,8 @@ int registry_new(struct relay *r, struct registry **out) {
   if (g == NULL) return ERR_NOMEM;
   (void)r;
   pthread_mutex_init(&g->lock, NULL);
+  roster_init(&g->all_owners);
+  roster_init(&g->all_tunnels);
   g->owners = map_new(TOKEN_ID_BYTES);
   g->revoked = map_new(TOKEN_ID_BYTES);
   g->tunnels = map_new(LABEL_CHARS);
@@ -55,6 +57,7 @@ struct owner *owner_ref(struct owner *o) {
 static void owner_unref_locked(struct registry *g, struct owner *o) {
   if (__atomic_sub_fetch(&o->refs, 1, __ATOMIC_ACQ_REL) > 0) return;
   (void)map_remove(g->owners, o->id);
+  roster_remove(&o->place);
   free(o);
 }
 
@@ -79,6 +82,7 @@ static int owner_add(struct registry *g, const struct certificate *c, struct own
     free(o);
     return ERR_NOMEM;
   }
+  roster_add(&g->all_owners, &o->place);
   *out = o;
   return 0;
 }
@@ -109,19 +113,33 @@ int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
   return rc;
 }
 
-bool registry_mark_ended(struct registry *g, int64_t now_s) {
-  bool any = false;
-  size_t at = 0;
-  const void *key;
-  void *value;
+/* Some steps of the walk; false at its end. */
+static bool mark_some(struct registry *g, struct roster_walk *w, int64_t now_s, bool *any) {
+  bool more = true;
   pthread_mutex_lock(&g->lock);
-  while (map_next(g->owners, &at, &key, &value)) {
-    struct owner *o = value;
-    if (owner_has_ended(o)) continue;
+  for (int i = 0; more && i < REGISTRY_STEPS_MAX; i++) {
+    struct roster_entry *e;
+    more = roster_walk_step(w, &e);
+    struct owner *o = e != NULL ? CONTAINER_OF(e, struct owner, place) : NULL;
+    if (o == NULL || owner_has_ended(o)) continue;
     if (map_get(g->revoked, o->id) == NULL && (o->expires_s == 0 || o->expires_s > now_s)) continue;
     __atomic_store_n(&o->ended, true, __ATOMIC_RELAXED);
-    any = true;
+    *any = true;
   }
+  pthread_mutex_unlock(&g->lock);
+  return more;
+}
+
+bool registry_mark_ended(struct registry *g, int64_t now_s) {
+  struct roster_walk w;
+  bool any = false;
+  pthread_mutex_lock(&g->lock);
+  roster_walk_begin(&g->all_owners, &w);
+  pthread_mutex_unlock(&g->lock);
+  while (mark_some(g, &w, now_s, &any)) {
+  }
+  pthread_mutex_lock(&g->lock);
+  roster_walk_end(&w);
   pthread_mutex_unlock(&g->lock);
   return any;
 }
@@ -167,7 +185,12 @@ static int put_locked(struct registry *g, struct tunnel *t, struct tunnel **repl
   (void)tunnel_ref(t);
   t->serial = ++g->serial;
   *replaced = old;                 /* the map's reference passes to the caller */
-  if (old == NULL) t->owner->tunnels++;
+  if (old != NULL) {
+    roster_replace(&old->place, &t->place);
+  } else {
+    roster_add(&g->all_tunnels, &t->place);
+    t->owner->tunnels++;
+  }
   return 0;
 }
 
@@ -183,6 +206,7 @@ void registry_remove(struct registry *g, struct tunnel *t) {
   pthread_mutex_lock(&g->lock);
   if (map_get(g->tunnels, t->label) == t) {
     (void)map_remove(g->tunnels, t->label);
+    roster_remove(&t->place);
     t->owner->tunnels--;
     tunnel_unref_locked(g, t);
   }
@@ -223,31 +247,35 @@ void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[
   pthread_mutex_unlock(&g->lock);
 }
 
-int registry_list(struct registry *g, uint64_t now_ms, struct status_tunnel **out, size_t *n) {
-  int rc = 0;
-  size_t at = 0, i = 0;
-  const void *key;
-  void *value;
-  *out = NULL;
-  *n = 0;
+/* Walking */
+
+void registry_walk_begin(struct registry *g, struct registry_walk *w) {
   pthread_mutex_lock(&g->lock);
-  size_t count = map_count(g->tunnels);
-  struct status_tunnel *list = count > 0 ? calloc(count, sizeof *list) : NULL;
-  if (count > 0 && list == NULL) rc = ERR_NOMEM;
-  while (rc == 0 && i < count && map_next(g->tunnels, &at, &key, &value)) {
-    const struct tunnel *t = value;
-    struct status_tunnel *s = &list[i++];
-    (void)snprintf(s->host, sizeof s->host, "%s", t->host);
-    (void)snprintf(s->owner, sizeof s->owner, "%s", t->owner->name);
-    memcpy(s->agent, t->agent, sizeof s->agent);
-    addr_format(&t->agent_from, s->agent_address, sizeof s->agent_address);
-    s->tcp_port = __atomic_load_n(&t->tcp_port, __ATOMIC_RELAXED);
-    s->streams_now = __atomic_load_n(&t->streams_now, __ATOMIC_RELAXED);
-    s->streams_total = __atomic_load_n(&t->streams_total, __ATOMIC_RELAXED);
-    s->age_s = (now_ms - t->opened_ms) / 1000;
+  roster_walk_begin(&g->all_tunnels, &w->tunnels);
+  pthread_mutex_unlock(&g->lock);
+}
+
+static bool walk_some(struct registry *g, struct registry_walk *w, struct tunnel *out[REGISTRY_STEPS_MAX], size_t *n) {
+  bool more = true;
+  pthread_mutex_lock(&g->lock);
+  for (int i = 0; more && i < REGISTRY_STEPS_MAX; i++) {
+    struct roster_entry *e;
+    more = roster_walk_step(&w->tunnels, &e);
+    if (e != NULL) out[(*n)++] = tunnel_ref(CONTAINER_OF(e, struct tunnel, place));
   }
   pthread_mutex_unlock(&g->lock);
-  *out = list;
-  *n = i;
-  return rc;
+  return more;
+}
+
+size_t registry_walk_next(struct registry *g, struct registry_walk *w, struct tunnel *out[REGISTRY_STEPS_MAX]) {
+  size_t n = 0;
+  while (walk_some(g, w, out, &n) && n == 0) {   /* as many other walks stood there */
+  }
+  return n;
+}
+
+void registry_walk_end(struct registry *g, struct registry_walk *w) {
+  pthread_mutex_lock(&g->lock);
+  roster_walk_end(&w->tunnels);
+  pthread_mutex_unlock(&g->lock);
 }

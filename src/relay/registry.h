@@ -1,8 +1,10 @@
 /* Who is here: owners (tokens), tunnels by label, and which worker serves which control link. The only state that all
-   workers share; one mutex, held for a look-up and never across I/O. Tunnels and owners are counted by references. */
+   workers share; one mutex, held for a look-up or REGISTRY_STEPS_MAX steps of a walk, and never across I/O. Tunnels and owners are
+   counted by references. */
 #ifndef RELAY_REGISTRY_H
 #define RELAY_REGISTRY_H
 
+#include "base/roster.h"
 #include "pump/rate.h"
 #include "relay/context.h"
 #include "wire/frame.h"
@@ -15,6 +17,7 @@ enum { LABEL_LOG_CHARS = 8 };
    one id could make them differ. */
 struct owner {
   unsigned refs;                   /* atomic */
+  struct roster_entry place;
   uint8_t id[TOKEN_ID_BYTES];
   char name[TOKEN_NAME_MAX_CHARS + 1];
   uint32_t max_tunnels;
@@ -30,6 +33,7 @@ struct owner {
 
 struct tunnel {
   unsigned refs;                   /* atomic */
+  struct roster_entry place;
   struct owner *owner;
   char label[LABEL_CHARS + 1];
   char host[HOST_NAME_MAX_CHARS + 1];
@@ -83,7 +87,11 @@ int registry_link_put(struct registry *g, struct owner *o, const uint8_t id[LINK
 struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_BYTES]);
 void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES]);
 
-/* For /status: malloced. */
-int registry_list(struct registry *g, uint64_t now_ms, struct status_tunnel **out, size_t *n) MUST_USE;
+/* All tunnels, a few at a time: one that is here from the beginning to the end is met once. */
+struct registry_walk { struct roster_walk tunnels; };      /* private */
+void registry_walk_begin(struct registry *g, struct registry_walk *w);
+/* References to the next ones; 0: there are no more. */
+size_t registry_walk_next(struct registry *g, struct registry_walk *w, struct tunnel *out[REGISTRY_STEPS_MAX]);
+void registry_walk_end(struct registry *g, struct registry_walk *w);
 
 #endif

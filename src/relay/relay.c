@@ -2,13 +2,11 @@
    else but wait for signals on a loop of its own. */
 #include "relay/relay.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -28,6 +26,7 @@
 #include "relay/name_check.h"
 #include "relay/notify.h"
 #include "relay/registry.h"
+#include "relay/report.h"
 #include "relay/warning.h"
 #include "relay/worker.h"
 
@@ -276,46 +275,6 @@ static bool visitors_pending(struct relay *r) {
   return pending;
 }
 
-static uint64_t count_descriptors(void) {
-  uint64_t n = 0;
-  DIR *d = opendir("/proc/self/fd");
-  if (d == NULL) {
-    (void)shortage_note(errno);
-    return 0;
-  }
-  while (readdir(d) != NULL) n++;
-  (void)closedir(d);
-  return n - 3;                    /* ".", ".." and this one */
-}
-
-static int relay_snapshot(void *user, struct status *s) {
-  struct relay *r = user;
-  struct rlimit limit = {0};
-  memset(s, 0, sizeof *s);
-  for (unsigned i = 0; i < r->workers_n; i++) {
-    const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
-    metrics_add(&s->sum, &r->workers[i].metrics);
-    s->sum.rate_waits_total += __atomic_load_n(&p->waits, __ATOMIC_RELAXED);
-    s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) + __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
-    s->sum.buffers_now +=
-        __atomic_load_n(&p->buffers, __ATOMIC_RELAXED) + __atomic_load_n(&p->buffers_pooled, __ATOMIC_RELAXED);
-  }
-  struct tls_server *server = certs_current(r->certs);
-  int64_t now_s = time(NULL);
-  s->certificate_begins_s = tls_server_not_before(server);
-  s->certificate_expires_s = tls_server_not_after(server);
-  s->certificate_valid = now_s >= s->certificate_begins_s && now_s <= s->certificate_expires_s;
-  tls_server_unref(server);
-  (void)getrlimit(RLIMIT_NOFILE, &limit);
-  s->domain = r->options->domain;
-  s->version = ADIT_VERSION;
-  s->uptime_s = (monotonic_ms() - r->started_ms) / 1000;
-  s->descriptors_now = count_descriptors();
-  s->descriptors_max = limit.rlim_cur;
-  s->draining = relay_draining(r);
-  return registry_list(r->registry, monotonic_ms(), &s->tunnels, &s->tunnels_n);
-}
-
 /* What only one relay can have is given up: the addresses first, then the state, and the admin port when a successor has come
    who may want it. Until then it tells how the drain goes on. */
 static void make_room(struct life *life) {
@@ -444,10 +403,11 @@ static int start_admin(struct life *life, struct err *e) {
   const struct addr *at = &r->options->admin;
   if (at->u.any.sa_family == AF_UNSPEC) return 0;
   const uint64_t until_ms = monotonic_ms() + STATE_CLAIM_MS;
-  int rc = admin_start(at, relay_snapshot, r, &life->admin, e);
+  const struct admin_source source = report_source(r);
+  int rc = admin_start(at, &source, &life->admin, e);
   while (rc == ERR_CONFLICT && monotonic_ms() < until_ms) {
     (void)nanosleep(&pause, NULL);
-    rc = admin_start(at, relay_snapshot, r, &life->admin, e);
+    rc = admin_start(at, &source, &life->admin, e);
   }
   if (rc == 0) warn_of_open_admin(at);
   return rc;

@@ -58,6 +58,7 @@ def test_every_metric_has_a_help_of_its_own(relay):
 def test_a_control_link_counts_as_one_and_as_no_visitor(relay, agent, app):
     with counted(relay, client_hellos_total=1, link_handshakes_started_total=1, links_total=1, links_now=1, tunnels_total=1, tunnels_now=1):
         running = agent(app(echo))
+    wait_until(lambda: relay.metric("data_connections_warm_now") == 2, "one that comes after its link would be refused")
     with counted(relay, links_now=-1, tunnels_now=-1):
         running.process.stop()
 

@@ -1,6 +1,7 @@
 /* The admin port as its clients see it: over loopback, with requests as they are written on the wire. */
 #include <netinet/in.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,26 +15,56 @@
 #include "relay/admin.h"
 
 struct world {
-  bool draining, failing;
+  bool draining, out_of_memory;
+  size_t tunnels;                  /* how many there are */
+  size_t numbers, walks, walks_ended, batches;   /* how often it was asked; atomic */
   pthread_t asked_by;
   sigset_t blocked;
 };
 
-static int snapshot(void *user, struct status *s) {
+static void count(size_t *n) { (void)__atomic_add_fetch(n, 1, __ATOMIC_RELAXED); }
+static size_t counted(size_t *n) { return __atomic_load_n(n, __ATOMIC_RELAXED); }
+
+static bool is_draining(void *user) {
   struct world *w = user;
   w->asked_by = pthread_self();
   (void)pthread_sigmask(SIG_SETMASK, NULL, &w->blocked);
-  if (w->failing)
-    return ERR_NOMEM;
+  return w->draining;
+}
+
+static void numbers(void *user, struct status *s) {
+  struct world *w = user;
+  memset(s, 0, sizeof *s);
   s->domain = "r1.example.com";
   s->version = "test";
-  s->draining = w->draining;
-  s->tunnels = calloc(1, sizeof *s->tunnels);
-  if (s->tunnels == NULL)
-    return ERR_NOMEM;
-  s->tunnels_n = 1;
-  snprintf(s->tunnels->host, sizeof s->tunnels->host, "abc.r1.example.com");
-  return 0;
+  count(&w->numbers);
+}
+
+static void *walk_begin(void *user) {
+  struct world *w = user;
+  if (w->out_of_memory) return NULL;
+  count(&w->walks);
+  return calloc(1, sizeof(size_t));              /* how many were met */
+}
+
+static size_t walk_next(void *user, void *walk, struct status_tunnel out[STATUS_BATCH_MAX]) {
+  struct world *w = user;
+  size_t *met = walk, n = size_min(STATUS_BATCH_MAX, w->tunnels - *met);
+  memset(out, 0, n * sizeof *out);
+  for (size_t i = 0; i < n; i++) snprintf(out[i].host, sizeof out[i].host, "t%zu.r1.example.com", (*met)++);
+  count(&w->batches);
+  return n;
+}
+
+static void walk_end(void *user, void *walk) {
+  struct world *w = user;
+  count(&w->walks_ended);
+  free(walk);
+}
+
+static struct admin_source source_of(struct world *w) {
+  return (struct admin_source){.user = w, .draining = is_draining, .numbers = numbers, .walk_begin = walk_begin,
+                               .walk_next = walk_next, .walk_end = walk_end};
 }
 
 static struct admin *start(struct world *w) {
@@ -42,7 +73,8 @@ static struct admin *start(struct world *w) {
   struct admin *a = NULL;
   assert_int_equal(addr_parse("127.0.0.1:1", &at, &e), 0);
   addr_set_port(&at, 0);
-  if (admin_start(&at, snapshot, w, &a, &e) != 0)
+  const struct admin_source source = source_of(w);
+  if (admin_start(&at, &source, &a, &e) != 0)
     fail_msg("%s", e.text);
   assert_int_not_equal(admin_port(a), 0);
   return a;
@@ -56,6 +88,12 @@ static int dial(const struct admin *a) {
   assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
   assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
   return fd;
+}
+
+static void reset(int fd) {
+  const struct linger l = {.l_onoff = 1};
+  assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l), 0);
+  close(fd);
 }
 
 /* Sends the request and reads to the end of the connection. */
@@ -89,8 +127,6 @@ static void health_says_ok_and_then_draining(void **unused) {
   assert_answer(a, GET("/healthz"), "HTTP/1.1 200 ", "\r\n\r\nok\n");
   w.draining = true;
   assert_answer(a, GET("/healthz"), "HTTP/1.1 503 ", "\r\n\r\ndraining\n");
-  w.failing = true;
-  assert_answer(a, GET("/healthz"), "HTTP/1.1 503 ", "no snapshot");
   admin_stop(a);
 }
 
@@ -102,7 +138,6 @@ static void metrics_and_status_have_their_types_and_close_the_connection(void **
   assert_answer(a, GET("/metrics"), "HTTP/1.1 200 ", "Content-Type: text/plain; version=0.0.4");
   assert_answer(a, GET("/metrics?x=y"), "HTTP/1.1 200 ", "Connection: close\r\n");
   assert_answer(a, GET("/status"), "HTTP/1.1 200 ", "Content-Type: application/json\r\n");
-  assert_answer(a, GET("/status"), "HTTP/1.1 200 ", "\"host\":\"abc.r1.example.com\"");
   admin_stop(a);
 }
 
@@ -114,6 +149,71 @@ static void other_paths_are_not_found(void **unused) {
   assert_answer(a, GET("/statusx"), "HTTP/1.1 404 ", "");
   assert_answer(a, GET("/healthz/"), "HTTP/1.1 404 ", "");
   admin_stop(a);
+}
+
+static void health_and_metrics_ask_for_nothing_that_they_do_not_show(void **unused) {
+  (void)unused;
+  struct world w = {.tunnels = 1000};
+  struct admin *a = start(&w);
+  assert_answer(a, GET("/healthz"), "HTTP/1.1 200 ", "ok\n");
+  assert_int_equal(w.numbers, 0);
+  assert_answer(a, GET("/metrics"), "HTTP/1.1 200 ", "\nadit_tunnels_now 0\n");
+  assert_int_equal(w.numbers, 1);
+  assert_int_equal(w.walks, 0);
+  admin_stop(a);
+}
+
+static void the_status_lists_every_tunnel_over_many_batches(void **unused) {
+  (void)unused;
+  enum { CAP = 1 << 20 };
+  struct world w = {.tunnels = 10 * STATUS_BATCH_MAX + 1};
+  struct admin *a = start(&w);
+  char *answer = malloc(CAP);
+  assert_non_null(answer);
+  ask(a, "GET /status HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n", answer, CAP);
+  assert_null(strstr(answer, "chunked"));
+  char *at = strstr(answer, "\"tunnels\":[");
+  assert_non_null(at);
+  for (size_t i = 0; i < w.tunnels; i++) {
+    char host[64];
+    snprintf(host, sizeof host, "%s{\"host\":\"t%zu.r1.example.com\"", i == 0 ? "[" : ",", i);
+    at = strstr(at, host);
+    assert_non_null(at);
+  }
+  assert_non_null(strstr(at, "}]}\n"));
+  assert_int_equal(w.batches, 12);
+  assert_int_equal(w.walks_ended, 1);
+  w.tunnels = 0;
+  ask(a, "GET /status HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n", answer, CAP);
+  assert_non_null(strstr(answer, "\"tunnels\":[]}\n"));
+  w.out_of_memory = true;
+  assert_answer(a, GET("/status"), "HTTP/1.1 503 ", "out of memory");
+  admin_stop(a);
+  free(answer);
+}
+
+static void wait_for(size_t *n, size_t value) {
+  while (counted(n) != value) sched_yield();
+}
+
+/* Who does not read is given no more than the sockets hold, and his walk ends with him or with us. */
+static void a_client_that_does_not_read_the_status_holds_nothing_for_ever(void **unused) {
+  (void)unused;
+  struct world w = {.tunnels = 1000000};
+  struct admin *a = start(&w);
+  int leaves = dial(a), stays = dial(a);
+  assert_int_equal(send(leaves, GET("/status"), strlen(GET("/status")), MSG_NOSIGNAL), (int)strlen(GET("/status")));
+  wait_for(&w.walks, 1);
+  reset(leaves);
+  wait_for(&w.walks_ended, 1);
+  assert_int_equal(send(stays, GET("/status"), strlen(GET("/status")), MSG_NOSIGNAL), (int)strlen(GET("/status")));
+  wait_for(&w.walks, 2);
+  assert_answer(a, GET("/healthz"), "HTTP/1.1 200 ", "ok\n");
+  assert_int_equal(w.walks_ended, 1);
+  admin_stop(a);
+  assert_int_equal(w.walks_ended, 2);
+  assert_true(w.batches < w.tunnels / STATUS_BATCH_MAX);
+  close(stays);
 }
 
 static void other_methods_are_refused(void **unused) {
@@ -212,7 +312,8 @@ static void an_address_in_use_is_told(void **unused) {
   struct err e = {0};
   assert_int_equal(addr_parse("127.0.0.1:1", &at, &e), 0);
   addr_set_port(&at, admin_port(a));
-  assert_true(admin_start(&at, snapshot, &w, &second, &e) < 0);
+  const struct admin_source source = source_of(&w);
+  assert_true(admin_start(&at, &source, &second, &e) < 0);
   assert_null(second);
   assert_non_null(strstr(e.text, "admin port"));
   admin_stop(a);
@@ -224,6 +325,9 @@ int main(void) {
     cmocka_unit_test(health_says_ok_and_then_draining),
     cmocka_unit_test(metrics_and_status_have_their_types_and_close_the_connection),
     cmocka_unit_test(other_paths_are_not_found),
+    cmocka_unit_test(health_and_metrics_ask_for_nothing_that_they_do_not_show),
+    cmocka_unit_test(the_status_lists_every_tunnel_over_many_batches),
+    cmocka_unit_test(a_client_that_does_not_read_the_status_holds_nothing_for_ever),
     cmocka_unit_test(other_methods_are_refused),
     cmocka_unit_test(a_page_elsewhere_cannot_read_it_through_a_name_of_its_own),
     cmocka_unit_test(long_headers_and_bodies_are_refused),

@@ -1,4 +1,5 @@
 /* Who is here: which of several tunnels has a label, how long owners last, and what outlives what. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -211,6 +212,87 @@ static void an_owner_has_so_many_certificates_made_in_a_period_and_takes_none_fr
   registry_owner_unref(g, b);
 }
 
+/* Those of the walk's next batch, counted by their number, which stands in bind_id. */
+static size_t meet(struct registry_walk *w, unsigned met[], size_t cap) {
+  struct tunnel *batch[REGISTRY_STEPS_MAX];
+  size_t n = registry_walk_next(g, w, batch);
+  for (size_t i = 0; i < n; i++) {
+    assert_true(batch[i]->bind_id < cap);
+    met[batch[i]->bind_id]++;
+    tunnel_unref(g, batch[i]);
+  }
+  return n;
+}
+
+static struct tunnel *numbered(struct owner *o, unsigned number) {
+  struct tunnel *t = tunnel_of(o, 'a', 1);
+  t->bind_id = number;
+  snprintf(t->label, sizeof t->label, "%0*u", LABEL_CHARS, number);
+  put(t, 0, NULL);
+  return t;
+}
+
+static void a_walk_meets_every_tunnel_that_stays_once_whatever_changes_meanwhile(void **state) {
+  enum { STAY = 3 * REGISTRY_STEPS_MAX, ALL = 2 * STAY };
+  (void)state;
+  const struct certificate rich = {.id = {3}, .name = "rich", .max_tunnels = ALL};
+  struct owner *o = owner_of(&rich);
+  struct tunnel *tunnels[ALL] = {0};
+  struct registry_walk w;
+  unsigned met[ALL] = {0};
+  for (unsigned i = 0; i < STAY; i++) tunnels[i] = numbered(o, i);
+  registry_walk_begin(g, &w);
+  for (unsigned batch = 0; meet(&w, met, ALL) > 0; batch++) {
+    for (unsigned i = 0; i < 10; i++) {          /* some go, met or not; others come, and are not met by this walk */
+      unsigned goes = (batch * 37 + i * 53) % STAY, comes = STAY + batch * 10 + i;
+      if (goes % 4 == 0 && tunnels[goes] != NULL) {
+        gone(tunnels[goes]);
+        tunnels[goes] = NULL;
+      }
+      tunnels[comes] = numbered(o, comes);
+    }
+  }
+  registry_walk_end(g, &w);
+  for (unsigned i = 0; i < ALL; i++) {
+    if (i < STAY && tunnels[i] != NULL) assert_int_equal(met[i], 1);
+    else assert_true(met[i] <= (i < STAY));
+    if (tunnels[i] != NULL) gone(tunnels[i]);
+  }
+  registry_walk_begin(g, &w);
+  assert_int_equal(meet(&w, met, ALL), 0);
+  registry_walk_end(g, &w);
+  registry_owner_unref(g, o);
+}
+
+static void a_walk_meets_a_label_that_is_taken_over_meanwhile_once(void **state) {
+  enum { ALL = 2 * REGISTRY_STEPS_MAX };
+  (void)state;
+  const struct certificate rich = {.id = {3}, .name = "rich", .max_tunnels = ALL};
+  struct owner *o = owner_of(&rich);
+  struct tunnel *tunnels[ALL];
+  struct registry_walk w;
+  unsigned met[ALL] = {0};
+  for (unsigned i = 0; i < ALL; i++) tunnels[i] = numbered(o, i);
+  registry_walk_begin(g, &w);
+  assert_int_equal(meet(&w, met, ALL), REGISTRY_STEPS_MAX);
+  for (unsigned i = 0; i < ALL; i += 3) {
+    struct tunnel *again = tunnel_of(o, 'a', 1);
+    again->bind_id = i;
+    memcpy(again->label, tunnels[i]->label, sizeof again->label);
+    put(again, 0, tunnels[i]);
+    tunnel_unref(g, tunnels[i]);
+    tunnels[i] = again;
+  }
+  while (meet(&w, met, ALL) > 0) {
+  }
+  registry_walk_end(g, &w);
+  for (unsigned i = 0; i < ALL; i++) {
+    assert_int_equal(met[i], 1);
+    gone(tunnels[i]);
+  }
+  registry_owner_unref(g, o);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -220,6 +302,8 @@ int main(void) {
     T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
     T(all_owners_that_have_ended_are_marked_and_no_others), T(a_link_id_is_given_to_one_worker_only),
     T(a_token_has_as_many_links_as_tunnels_and_some_to_spare),
-    T(an_owner_has_so_many_certificates_made_in_a_period_and_takes_none_from_others)};
+    T(an_owner_has_so_many_certificates_made_in_a_period_and_takes_none_from_others),
+      T(a_walk_meets_every_tunnel_that_stays_once_whatever_changes_meanwhile),
+      T(a_walk_meets_a_label_that_is_taken_over_meanwhile_once)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,121 @@
+/* The relay's answers to its admin port. The hard thing is that whoever asks, and however often, holds up nobody else: health is a
+   flag, the numbers are counters that are read without a lock, and tunnels are met a few at a time. */
+#include "relay/report.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/shortage.h"
+#include "relay/registry.h"
+#include "relay/warning.h"
+#include "relay/worker.h"
+
+_Static_assert((int)STATUS_BATCH_MAX == (int)REGISTRY_STEPS_MAX, "a batch is what the registry gives at a time");
+
+static uint64_t monotonic_ms(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static bool report_draining(void *user) { return relay_draining(user); }
+
+/* Since Linux 6.2 the folder's size is their number. */
+static uint64_t count_descriptors(void) {
+  static const char folder[] = "/proc/self/fd";
+  uint64_t n = 0;
+  struct stat st;
+  if (stat(folder, &st) == 0 && st.st_size > 0) return (uint64_t)st.st_size;
+  DIR *d = opendir(folder);
+  if (d == NULL) {
+    (void)shortage_note(errno);
+    return 0;
+  }
+  while (readdir(d) != NULL) n++;
+  (void)closedir(d);
+  return n - 3;                    /* ".", ".." and this one */
+}
+
+static void report_numbers(void *user, struct status *s) {
+  struct relay *r = user;
+  struct rlimit limit = {0};
+  memset(s, 0, sizeof *s);
+  for (unsigned i = 0; i < r->workers_n; i++) {
+    const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
+    metrics_add(&s->sum, &r->workers[i].metrics);
+    s->sum.rate_waits_total += __atomic_load_n(&p->waits, __ATOMIC_RELAXED);
+    s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) + __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
+    s->sum.buffers_now +=
+        __atomic_load_n(&p->buffers, __ATOMIC_RELAXED) + __atomic_load_n(&p->buffers_pooled, __ATOMIC_RELAXED);
+  }
+  struct tls_server *server = certs_current(r->certs);
+  int64_t now_s = time(NULL);
+  s->certificate_begins_s = tls_server_not_before(server);
+  s->certificate_expires_s = tls_server_not_after(server);
+  s->certificate_valid = now_s >= s->certificate_begins_s && now_s <= s->certificate_expires_s;
+  tls_server_unref(server);
+  (void)getrlimit(RLIMIT_NOFILE, &limit);
+  s->domain = r->options->domain;
+  s->version = ADIT_VERSION;
+  s->uptime_s = (monotonic_ms() - r->started_ms) / 1000;
+  s->descriptors_now = count_descriptors();
+  s->descriptors_max = limit.rlim_cur;
+  s->draining = relay_draining(r);
+}
+
+static void *report_walk_begin(void *user) {
+  struct relay *r = user;
+  struct registry_walk *w = malloc(sizeof *w);
+  if (w != NULL) registry_walk_begin(r->registry, w);
+  return w;
+}
+
+static void describe(const struct tunnel *t, uint64_t now_ms, struct status_tunnel *s) {
+  (void)snprintf(s->host, sizeof s->host, "%s", t->host);
+  (void)snprintf(s->owner, sizeof s->owner, "%s", t->owner->name);
+  memcpy(s->agent, t->agent, sizeof s->agent);
+  addr_format(&t->agent_from, s->agent_address, sizeof s->agent_address);
+  s->tcp_port = __atomic_load_n(&t->tcp_port, __ATOMIC_RELAXED);
+  s->streams_now = __atomic_load_n(&t->streams_now, __ATOMIC_RELAXED);
+  s->streams_total = __atomic_load_n(&t->streams_total, __ATOMIC_RELAXED);
+  s->age_s = (now_ms - t->opened_ms) / 1000;
+}
+
+static size_t report_walk_next(void *user, void *walk, struct status_tunnel out[STATUS_BATCH_MAX]) {
+  struct relay *r = user;
+  struct tunnel *tunnels[REGISTRY_STEPS_MAX];
+  size_t n = registry_walk_next(r->registry, walk, tunnels);
+  uint64_t now_ms = monotonic_ms();              /* later than any of them was opened */
+  for (size_t i = 0; i < n; i++) {
+    describe(tunnels[i], now_ms, &out[i]);
+    tunnel_unref(r->registry, tunnels[i]);
+  }
+  return n;
+}
+
+static void report_walk_end(void *user, void *walk) {
+  struct relay *r = user;
+  registry_walk_end(r->registry, walk);
+  free(walk);
+}
+
+static void report_shortage(void *user, int error) {
+  struct relay *r = user;
+  warning_shortage(&r->warnings, error);
+}
+
+struct admin_source report_source(struct relay *r) {
+  return (struct admin_source){.user = r,
+                               .draining = report_draining,
+                               .numbers = report_numbers,
+                               .walk_begin = report_walk_begin,
+                               .walk_next = report_walk_next,
+                               .walk_end = report_walk_end,
+                               .shortage = report_shortage};
+}
