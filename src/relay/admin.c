@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -87,12 +88,27 @@ static int add_headers(struct evhttp_request *request, const char *type) {
          evhttp_add_header(headers, "X-Content-Type-Options", "nosniff") != 0 ? ERR_NOMEM : 0;
 }
 
+/* HEAD has the headers of GET, with the length of what it leaves out. */
 static void reply(struct evhttp_request *request, int code, const char *reason, const char *type, const char *text) {
+  char length[24];
+  bool body = evhttp_request_get_command(request) != EVHTTP_REQ_HEAD;
   struct evbuffer *b = evbuffer_new();
-  if (b == NULL || evbuffer_add(b, text, strlen(text)) != 0 || add_headers(request, type) != 0)
+  (void)snprintf(length, sizeof length, "%zu", strlen(text));
+  if (b == NULL || (body && evbuffer_add(b, text, strlen(text)) != 0) || add_headers(request, type) != 0 ||
+      evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Length", length) != 0)
     evhttp_send_error(request, HTTP_INTERNAL, NULL);
   else evhttp_send_reply(request, code, reason, b);
   if (b != NULL) evbuffer_free(b);
+}
+
+/* What may be asked of every path, for who asked something else (405) or just that (OPTIONS, 204). */
+static void reply_allowed(struct evhttp_request *request, bool asked) {
+  struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+  if (evhttp_add_header(headers, "Allow", "GET, HEAD, OPTIONS") != 0)
+    evhttp_send_error(request, HTTP_INTERNAL, NULL);
+  else if (!asked) reply(request, HTTP_BADMETHOD, "Method Not Allowed", plain, "there are GET, HEAD and OPTIONS\n");
+  else if (evhttp_add_header(headers, "Connection", "close") != 0) evhttp_send_error(request, HTTP_INTERNAL, NULL);
+  else evhttp_send_reply(request, HTTP_NOCONTENT, "No Content", NULL);
 }
 
 static void reply_health(struct admin *a, struct evhttp_request *request) {
@@ -166,6 +182,11 @@ static void listing_next(struct evhttp_connection *connection, void *user) {
 static void reply_status(struct admin *a, struct evhttp_request *request) {
   static const char json[] = "application/json";
   struct status s;
+  if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
+    if (add_headers(request, json) == 0) evhttp_send_reply(request, HTTP_OK, "OK", NULL);
+    else evhttp_send_error(request, HTTP_INTERNAL, NULL);
+    return;
+  }
   a->source.numbers(a->source.user, &s);
   char *text = status_json_begin(&s);
   struct listing *l = calloc(1, sizeof *l);
@@ -205,11 +226,13 @@ static const struct path *path_find(const char *name) {
 static void on_request(struct evhttp_request *request, void *user) {
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
+  enum evhttp_cmd_type method = evhttp_request_get_command(request);
   const struct path *path = path_find(evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request)));
   if (a->loopback && !host_is_local(evhttp_request_get_host(request)))
     reply(request, 403, "Forbidden", plain, "this port answers only to an address or localhost\n");
   else if (path == NULL) reply(request, HTTP_NOTFOUND, "Not Found", plain, "there are /healthz, /metrics and /status\n");
-  else path->reply(a, request);
+  else if (method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) path->reply(a, request);
+  else reply_allowed(request, method == EVHTTP_REQ_OPTIONS);
 }
 
 /* Starting. */
@@ -234,7 +257,8 @@ static struct event_base *base_new(void) {
 static int http_prepare(struct admin *a, int fd) {
   a->http = evhttp_new(a->base);
   if (a->http == NULL) return ERR_NOMEM;
-  evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET);
+  evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
+                                          EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
   evhttp_set_max_headers_size(a->http, ADMIN_HEADERS_MAX_BYTES);
   evhttp_set_max_body_size(a->http, ADMIN_BODY_MAX_BYTES);
   evhttp_set_timeout(a->http, ADMIN_TIMEOUT_S);

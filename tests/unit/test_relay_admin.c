@@ -216,12 +216,55 @@ static void a_client_that_does_not_read_the_status_holds_nothing_for_ever(void *
   close(stays);
 }
 
-static void other_methods_are_refused(void **unused) {
+static void head_is_get_without_its_body(void **unused) {
+  (void)unused;
+  struct world w = {.tunnels = 10};
+  struct admin *a = start(&w);
+  static const struct { const char *path, *type; } cases[] = {
+      {"/healthz", "text/plain; charset"}, {"/metrics", "text/plain; version=0.0.4"}, {"/status", "application/json"}};
+  for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    char request[128], got[32768], head[4096];
+    for (int minor = 0; minor <= 1; minor++) {
+      snprintf(request, sizeof request, "GET %s HTTP/1.%d\r\nHost: 127.0.0.1\r\n\r\n", cases[i].path, minor);
+      ask(a, request, got, sizeof got);
+      snprintf(request, sizeof request, "HEAD %s HTTP/1.%d\r\nHost: 127.0.0.1\r\n\r\n", cases[i].path, minor);
+      ask(a, request, head, sizeof head);
+      assert_int_equal(strncmp(head, got, strlen("HTTP/1.1 200 ")), 0);
+      assert_non_null(strstr(head, cases[i].type));
+      char *end = strstr(head, "\r\n\r\n"), *length = strstr(head, "Content-Length: ");
+      assert_non_null(end);
+      assert_string_equal(end + 4, "");
+      if (strcmp(cases[i].path, "/status") == 0) assert_null(length);
+      else assert_int_equal(strtoul(length + strlen("Content-Length: "), NULL, 10), strlen(strstr(got, "\r\n\r\n") + 4));
+    }
+  }
+  assert_int_equal(w.walks, 2);                  /* for GET only */
+  w.draining = true;
+  assert_answer(a, "HEAD /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 503 ", "");
+  assert_answer(a, "HEAD /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 404 ", "");
+  admin_stop(a);
+}
+
+static void every_path_says_what_may_be_asked_of_it(void **unused) {
   (void)unused;
   struct world w = {0};
   struct admin *a = start(&w);
-  assert_answer(a, "POST /status HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 501 ", "");
-  assert_answer(a, "DELETE /status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 501 ", "");
+  static const char *const paths[] = {"/healthz", "/metrics", "/status"};
+  static const char *const others[] = {"POST", "PUT", "DELETE", "TRACE", "PATCH"};
+  char request[128];
+  for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+    snprintf(request, sizeof request, "OPTIONS %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", paths[i]);
+    assert_answer(a, request, "HTTP/1.1 204 ", "Allow: GET, HEAD, OPTIONS\r\n");
+    for (size_t j = 0; j < ARRAY_LEN(others); j++) {
+      snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n", others[j], paths[i]);
+      assert_answer(a, request, "HTTP/1.1 405 ", "Allow: GET, HEAD, OPTIONS\r\n");
+    }
+  }
+  assert_answer(a, "OPTIONS /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 404 ", "");
+  assert_answer(a, "OPTIONS /status HTTP/1.1\r\nHost: evil.example\r\n\r\n", "HTTP/1.1 403 ", "");
+  assert_answer(a, "CONNECT example.com:443 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 4", "");
+  assert_answer(a, "BREW /status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "HTTP/1.1 ", "");
+  assert_int_equal(w.numbers + w.walks, 0);
   admin_stop(a);
 }
 
@@ -328,7 +371,8 @@ int main(void) {
     cmocka_unit_test(health_and_metrics_ask_for_nothing_that_they_do_not_show),
     cmocka_unit_test(the_status_lists_every_tunnel_over_many_batches),
     cmocka_unit_test(a_client_that_does_not_read_the_status_holds_nothing_for_ever),
-    cmocka_unit_test(other_methods_are_refused),
+    cmocka_unit_test(head_is_get_without_its_body),
+    cmocka_unit_test(every_path_says_what_may_be_asked_of_it),
     cmocka_unit_test(a_page_elsewhere_cannot_read_it_through_a_name_of_its_own),
     cmocka_unit_test(long_headers_and_bodies_are_refused),
     cmocka_unit_test(its_thread_takes_no_signals),
