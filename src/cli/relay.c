@@ -154,6 +154,11 @@ static const struct option_row relay_rows[] = {
    .help = "PEM private key of the certificate."},
   {.name = "state", .value = "DIR", .kind = OPTION_TEXT, AT(options.state_dir),
    .help = "Folder of keys, issued tokens and port leases (default: /var/lib/adit)."},
+  {.name = "reset-state", .kind = OPTION_FLAG, AT(options.reset_state), .not_in_file = true,
+   .help = "Begin anew with what the state folder has lost, for one start: what is missing or empty is made anew, and what is "
+           "there stays. Without state.db, the list of tokens, revocations and port leases are gone, and tokens that were "
+           "revoked are good again; without operator.key or authority.key, no token is; without ticket.key, kept addresses "
+           "are not."},
   {.name = "operator", .value = "PUBKEYFILE", .kind = OPTION_LIST, AT(operators),
    .help = "Also accept tokens signed by this operator's key (operator.pub of another relay's state folder)."},
   {.name = "tcp-ports", .value = "FROM-TO", .kind = OPTION_CALL, .set = set_tcp_ports,

@@ -286,14 +286,6 @@ static int revoke_token(struct state *s, const struct token_arguments *a, const 
   return code == 0 ? state_token_list(s, tell_revoked, wanted, e) : code;
 }
 
-/* Whether a relay, or this program, has made the folder's state: nobody else may, or a mistyped --state would look like
-   one without tokens, or give tokens that no relay accepts. What else is wrong with it, state_open tells. */
-static bool state_exists(const char *dir) {
-  char path[PATH_MAX];
-  if ((size_t)snprintf(path, sizeof path, "%s/state.db", dir) >= sizeof path) return true;
-  return access(path, F_OK) == 0 || errno != ENOENT;
-}
-
 /* What is wrong in the arguments is found before anything is made. */
 static int check_create(const struct token_arguments *a, const char *name, struct err *e) {
   struct token_relay relays[TOKEN_RELAYS_MAX];
@@ -303,7 +295,7 @@ static int check_create(const struct token_arguments *a, const char *name, struc
     code = err_set(e, ERR_USAGE, "NAME: it looks like the id of a token, by which it could be revoked (choose another)");
   if (code == 0 && a->domain != NULL && (code = domain_check(a->domain, e)) != 0) (void)err_prefix(e, "--domain");
   if (code == 0) code = parse_relays(a, relays, e);
-  if (code != 0 || state_exists(a->state)) return code;
+  if (code != 0 || state_was_used(a->state)) return code;
   return a->domain == NULL ? no_relay(a->state, e) : check_relay_names(relays, a->relays.n, a->domain, e);
 }
 
@@ -319,7 +311,8 @@ static int with_state(const struct command *self, int argc, char **argv, size_t 
   int code = check_words(self, &parsed, words_n, &e);
   if (code == 0 && act == create_token) code = check_create(&a, parsed.words[0], &e);
   if (code == 0 && act == revoke_token) code = token_check_name(parsed.words[0], &e);
-  if (code == 0 && act != create_token && !state_exists(a.state))
+  /* A mistyped --state would look like a folder without tokens. */
+  if (code == 0 && act != create_token && !state_was_used(a.state))
     code = err_set(&e, ERR_NOT_NOW, "state folder %.200s: no relay has run with it (give the relay's with --state)",
                    a.state);
   if (code == 0) {

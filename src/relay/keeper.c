@@ -34,17 +34,17 @@ struct keeper {
   struct loop_timer revocations, certificates, ticket_keys;
   struct ports *ports;
   struct holder *holders;          /* by port - tcp_port_from */
-  struct loop_msg round, leave;
+  uint64_t state_version;
+  bool lost;                       /* the state was not where it had been when it was last looked for */
+  uint64_t wrote_ms, spell_ms;     /* the last write, and the first of those without a pause */
+  struct loop_msg reload, leave, round;
+  bool reload_posted;              /* atomic: `reload` is on its way */
   bool left;                       /* atomic: the state is a successor's */
   bool stopping;                   /* atomic */
   pthread_mutex_t lock;            /* guards what follows, each for a look-up */
   bool round_posted;
   struct lines *lines;             /* struct port_request that wait */
   struct list releases;            /* struct release that wait */
-  uint64_t state_version;
-  uint64_t wrote_ms, spell_ms;     /* the last write, and the first of those without a pause */
-  struct loop_msg reload;
-  bool reload_posted;              /* atomic: `reload` is on its way */
 };
 
 static struct holder *holder_of(struct keeper *k, uint16_t port) {
@@ -71,11 +71,22 @@ static void leave_the_state_to_others(struct keeper *k) {
   k->spell_ms = now;
 }
 
+/* Whether the state's folder is still the one that was opened; what is written elsewhere, no successor finds. */
+static int look_for_state(struct keeper *k) {
+  struct err e;
+  int rc = state_check_place(k->relay->state, &e);
+  if (rc != 0 && !k->lost) log_event(LOG_ERROR, "state_lost", "error", e.text, "effect", "no raw port is given", NULL);
+  if (rc == 0 && k->lost) log_event(LOG_INFO, "state_found", NULL);
+  k->lost = rc != 0;
+  return rc;
+}
+
 /* Rounds: what is asked for meanwhile waits, and is then done as one transaction, because what costs is the commit. */
 
 struct round {
   struct list releases, takes;
   bool writes;                     /* a transaction is open */
+  bool lost;                       /* the state is not where it was */
   int rc;                          /* of its writes so far */
   struct err e;
 };
@@ -98,6 +109,7 @@ static void lease_write(struct keeper *k, struct round *r, uint16_t port, int64_
 static void round_commit(struct keeper *k, struct round *r) {
   if (r->writes) r->rc = state_finish(k->relay->state, r->rc, &r->e);
   if (r->rc != 0) warning_state(&k->relay->warnings, r->e.text);
+  r->lost = list_empty(&r->takes) ? false : look_for_state(k) != 0;
 }
 
 /* Taking */
@@ -148,7 +160,7 @@ static void take_answer_later(struct port_request *q) {
 static void take_end(struct keeper *k, const struct round *r, struct port_request *q) {
   if (q->result == 0) {
     struct holder *h = holder_of(k, q->port);
-    h->on_disk = h->on_disk || r->rc == 0;
+    h->on_disk = (h->on_disk || r->rc == 0) && !r->lost;
     if (!h->on_disk) q->result = ERR_IO;
     if (!h->on_disk && h->serial == q->serial) {
       h->serial = 0;
@@ -313,6 +325,7 @@ static int read_revocations(struct keeper *k) {
 
 static void on_revocations(struct loop_timer *t) {
   struct keeper *k = CONTAINER_OF(t, struct keeper, revocations);
+  if (!keeper_has_left(k)) (void)look_for_state(k);
   (void)read_revocations(k);
   if (registry_mark_ended(k->relay->registry, loop_wall_s(k->loop)))
     for (unsigned i = 0; i < k->relay->workers_n; i++) worker_order(&k->relay->workers[i], ORDER_END_OWNERS);

@@ -13,9 +13,15 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/secret.h"
+#include "base/text.h"
+#include "crypto/crypto.h"
 
 enum { NAME_CAP = 128 };
 static const char relay_lock[] = "relay.lock";
+
+#define CHECKSUM_PREFIX "adit-checksum-1 "
+enum { CHECKSUM_BYTES = 8, CHECKSUM_LINE_CHARS = sizeof CHECKSUM_PREFIX - 1 + 2 * CHECKSUM_BYTES + 1 };
 
 /* mkdir -p, with 0700 for what is missing. */
 static int make_folders(const char *path, struct err *e) {
@@ -162,8 +168,35 @@ static int read_all(int fd, char *out, size_t cap, size_t *n) {
   return 0;
 }
 
-int key_file_read(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n,
-                  struct err *e) {
+static int checksum_line(const char *text, size_t n, char line[CHECKSUM_LINE_CHARS + 1], struct err *e) {
+  uint8_t hash[SHA256_BYTES];
+  memcpy(line, CHECKSUM_PREFIX, sizeof CHECKSUM_PREFIX);
+  if (sha256(text, n, hash) != 0) return err_set(e, ERR_CRYPTO, "keys: no checksum could be made (check the crypto library)");
+  hex_encode(hash, CHECKSUM_BYTES, line + sizeof CHECKSUM_PREFIX - 1);
+  memcpy(line + CHECKSUM_LINE_CHARS - 1, "\n", 2);
+  wipe(hash, sizeof hash);
+  return 0;
+}
+
+/* Takes the last line off, if it is a checksum and holds. */
+static int checksum_take(const struct folder *f, const char *name, char *text, size_t *n, bool *had, struct err *e) {
+  char line[CHECKSUM_LINE_CHARS + 1];
+  size_t rest = *n - size_min(*n, CHECKSUM_LINE_CHARS);
+  *had = *n >= CHECKSUM_LINE_CHARS && memcmp(text + rest, CHECKSUM_PREFIX, sizeof CHECKSUM_PREFIX - 1) == 0;
+  if (!*had) return 0;
+  int rc = checksum_line(text, rest, line, e);
+  if (rc == 0 && memcmp(text + rest, line, CHECKSUM_LINE_CHARS) != 0)
+    rc = err_set(e, ERR_SYNTAX,
+                 "%s/%s: damaged: its checksum does not hold (restore it from a backup; or move it away and begin anew with: "
+                 "adit relay --reset-state)",
+                 f->path, name);
+  *n = rest;
+  text[rest] = '\0';
+  return rc;
+}
+
+static int read_checked(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n, bool *had,
+                        struct err *e) {
   /* NONBLOCK, so that a FIFO of that name cannot hold us up before it is found out. */
   int fd = openat(f->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0 && errno == ENOENT) return ERR_NOT_NOW;
@@ -186,6 +219,25 @@ int key_file_read(const struct folder *f, const char *name, bool secret, char *o
       (void)err_set_errno(e, "%s/%s: cannot be read", f->path, name);
   }
   close(fd);
+  *had = false;
+  return rc == 0 && secret ? checksum_take(f, name, out, n, had, e) : rc;
+}
+
+int key_file_read(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n,
+                  struct err *e) {
+  bool had;
+  return read_checked(f, name, secret, out, cap, n, &had, e);
+}
+
+int key_file_seal(const struct folder *f, const char *name, struct err *e) {
+  char *text = malloc(STATE_FILE_MAX_BYTES);
+  bool had = false;
+  size_t n = 0;
+  if (text == NULL) return err_set(e, ERR_NOMEM, "%s/%s: out of memory", f->path, name);
+  int rc = read_checked(f, name, true, text, STATE_FILE_MAX_BYTES, &n, &had, e);
+  if (rc == 0 && !had) rc = key_file_write(f, name, true, text, n, e);
+  wipe(text, STATE_FILE_MAX_BYTES);
+  free(text);
   return rc;
 }
 
@@ -201,16 +253,19 @@ static int write_all(int fd, const char *p, size_t n) {
 }
 
 int key_file_write(const struct folder *f, const char *name, bool secret, const char *text, size_t n, struct err *e) {
-  char new_name[NAME_CAP];
+  char new_name[NAME_CAP], checksum[CHECKSUM_LINE_CHARS + 1];
+  int rc = secret ? checksum_line(text, n, checksum, e) : 0;
+  if (rc != 0) return rc;
   snprintf(new_name, sizeof new_name, "%s.new", name);
   if (unlinkat(f->fd, new_name, 0) != 0 && errno != ENOENT)   /* what a crash left */
     return err_set_errno(e, "%s/%s: cannot be removed", f->path, new_name);
   int fd = openat(f->fd, new_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0)
     return err_set_errno_remedy(e, "the folder must be writable and have room", "%s/%s: cannot be written", f->path, name);
-  int rc = folder_adopt(f, fd, name, e);
+  rc = folder_adopt(f, fd, name, e);
   if (rc != 0) goto fail;
-  if (fchmod(fd, secret ? 0600 : 0644) != 0 || write_all(fd, text, n) != 0 || fsync(fd) != 0 ||
+  if (fchmod(fd, secret ? 0600 : 0644) != 0 || write_all(fd, text, n) != 0 ||
+      (secret && write_all(fd, checksum, CHECKSUM_LINE_CHARS) != 0) || fsync(fd) != 0 ||
       renameat(f->fd, new_name, f->fd, name) != 0) {
     rc = err_set(e, ERR_IO, "%s/%s: cannot be written: %s (the folder must be writable and have room)", f->path, name,
                  strerror(errno));

@@ -174,9 +174,24 @@ static int remember_settings(struct relay *r, struct err *e) {
   return rc == 0 ? issue_relay_remember(r->state, &self, e) : rc;
 }
 
+/* An embedded relay has promised nothing to anybody but its own user, who never sees its options. */
+static int open_state(struct relay *r, struct err *e) {
+  const struct relay_options *o = r->options;
+  char lost[STATE_LOST_CAP];
+  if (!o->reset_state && o->ready_fd < 0) return state_open(o->state_dir, &r->state, e);
+  int rc = state_open_anew(o->state_dir, lost, &r->state, e);
+  if (rc == 0 && lost[0] != '\0')
+    log_event(LOG_WARN, "state_reset", "made_anew", lost, "what_to_do",
+              "revoke again, by its id, what was revoked, and make new tokens if operator.key or authority.key was lost", NULL);
+  else if (rc == 0 && o->reset_state)
+    log_event(LOG_WARN, "state_not_reset", "reason", "nothing is missing", "what_to_do",
+              "leave --reset-state out, or a loss would pass unnoticed", NULL);
+  return rc;
+}
+
 static int relay_open(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
-  int rc = state_open(o->state_dir, &r->state, e);
+  int rc = open_state(r, e);
   /* A predecessor leaves the folder when it has left the addresses: so they are free by then. Embedded relays share
      their user's folder. */
   if (rc == 0 && o->ready_fd < 0) rc = state_claim(r->state, e);

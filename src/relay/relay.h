@@ -13,6 +13,7 @@ struct relay_options {             /* strings belong to the caller and outlive t
   struct host_port public; /* in URLs and tokens; host empty: domain; port 0: that of the first listen address */
   const char *cert_file, *key_file; /* both or none: the relay's own authority */
   const char *state_dir;
+  bool reset_state;                /* what the folder has lost is made anew */
   const char *operator_files[RELAY_OPERATORS_MAX]; size_t operators_n;
   uint16_t tcp_port_from, tcp_port_to;
   struct addr tcp_listen;          /* AF_UNSPEC: [::] and 0.0.0.0 */

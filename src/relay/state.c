@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/shortage.h"
@@ -45,6 +46,8 @@ static const char *const statement_text[STATE_STATEMENTS] = {
     [STATE_SETTING_PUT] =
         "INSERT INTO setting VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = ?2 WHERE value <> ?2",
     [STATE_SETTING_GET] = "SELECT value FROM setting WHERE key = ?1",
+    [STATE_EVER_USED] = "SELECT 1 WHERE EXISTS(SELECT 1 FROM token) OR EXISTS(SELECT 1 FROM revocation)"
+                        " OR EXISTS(SELECT 1 FROM port_lease) OR EXISTS(SELECT 1 FROM setting)",
     [STATE_TOKEN_LIVE] = "SELECT 1 FROM token WHERE name = ?1 AND (expires_s = 0 OR expires_s > ?2)"
                          " AND id NOT IN (SELECT id FROM revocation)",
     [STATE_TOKEN_ADD] = "INSERT INTO token(id, name, max_tunnels, issued_s, expires_s, max_streams,"
@@ -64,6 +67,13 @@ static const char *const statement_text[STATE_STATEMENTS] = {
     [STATE_LEASE_EACH] = "SELECT port, owner, label, free_at_s FROM port_lease ORDER BY free_at_s, port"};
 
 /* Errors. */
+
+static int damaged(const struct state *s, const char *why, struct err *e) {
+  return err_set(e, ERR_NOT_NOW,
+                 "%s/state.db: damaged: %.200s (restore it from a backup; or move it away and begin anew with: adit relay "
+                 "--reset-state)",
+                 s->folder.path, why);
+}
 
 static int db_error(const struct state *s, int rc, struct err *e) {
   const char *dir = s->folder.path;
@@ -90,7 +100,7 @@ static int db_error(const struct state *s, int rc, struct err *e) {
                    "%s/state.db: not a state database of adit (choose another folder with --state, or move it away)",
                    dir);
   case SQLITE_CORRUPT:
-    return err_set(e, ERR_NOT_NOW, "%s/state.db: damaged: %s (restore it from a backup)", dir, why);
+    return damaged(s, why, e);
   case SQLITE_NOMEM:
     return err_set(e, ERR_NOMEM, "%s/state.db: out of memory", dir);
   default:
@@ -99,20 +109,11 @@ static int db_error(const struct state *s, int rc, struct err *e) {
   }
 }
 
-static int row_error(const struct state *s, struct err *e) {
-  return err_set(e, ERR_NOT_NOW, "%s/state.db: damaged: a row has an impossible value (restore it from a backup)",
-                 s->folder.path);
-}
+static int row_error(const struct state *s, struct err *e) { return damaged(s, "a row has an impossible value", e); }
 
 /* Statements: each is prepared when first used, and reset as soon as it is done. */
 
-struct query {
-  struct state *s;
-  sqlite3_stmt *statement;
-  int rc;                          /* the first failure, as SQLite names it */
-};
-
-static struct query query_begin(struct state *s, enum state_statement which) {
+struct query query_begin(struct state *s, enum state_statement which) {
   struct query q = {.s = s, .rc = SQLITE_OK};
   if (s->statements[which] == NULL)
     q.rc = sqlite3_prepare_v3(s->db, statement_text[which], -1, SQLITE_PREPARE_PERSISTENT, &s->statements[which], NULL);
@@ -132,13 +133,13 @@ static void query_bind_bytes(struct query *q, int at, const void *p, int n) {
   if (q->rc == SQLITE_OK) q->rc = sqlite3_bind_blob(q->statement, at, p, n, SQLITE_STATIC);
 }
 
-static bool query_row(struct query *q) {
+bool query_row(struct query *q) {
   if (q->rc != SQLITE_OK && q->rc != SQLITE_ROW) return false;
   q->rc = sqlite3_step(q->statement);
   return q->rc == SQLITE_ROW;
 }
 
-static int query_end(struct query *q, struct err *e) {
+int query_end(struct query *q, struct err *e) {
   bool failed = q->rc != SQLITE_OK && q->rc != SQLITE_ROW && q->rc != SQLITE_DONE;
   int rc = failed ? db_error(q->s, q->rc, e) : 0;
   if (q->statement != NULL) {
@@ -221,13 +222,29 @@ static int bring_up_schema(struct state *s, int64_t version, struct err *e) {
   return state_finish(s, rc, e);
 }
 
-static int check_schema(struct state *s, struct err *e) {
+/* That every page is there and in its place: else it would be found out when a revoked token is looked for. */
+static int check_pages(struct state *s, struct err *e) {
+  sqlite3_stmt *statement = NULL;
+  int rc = sqlite3_prepare_v2(s->db, "PRAGMA quick_check(1)", -1, &statement, NULL);
+  if (rc == SQLITE_OK) rc = sqlite3_step(statement);
+  const char *answer = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+  int result = 0;
+  if (rc != SQLITE_ROW) result = db_error(s, rc, e);
+  else if (answer == NULL || strcmp(answer, "ok") != 0) result = damaged(s, answer != NULL ? answer : "unreadable", e);
+  (void)sqlite3_finalize(statement);
+  return result;
+}
+
+static int check_schema(struct state *s, char *lost, struct err *e) {
   int64_t application = 0, version = 0, tables = 0;
   int rc = select_int(s, "PRAGMA application_id", &application, e);
   if (rc == 0) rc = select_int(s, "PRAGMA user_version", &version, e);
   if (rc == 0) rc = select_int(s, "SELECT count(*) FROM sqlite_schema", &tables, e);
   if (rc != 0) return rc;
-  if (application == 0 && version == 0 && tables == 0) return bring_up_schema(s, 0, e);
+  if (application == 0 && version == 0 && tables == 0) {
+    rc = kept_check_empty(s, lost, e);
+    return rc == 0 ? bring_up_schema(s, 0, e) : rc;
+  }
   if (application != APPLICATION_ID) return db_error(s, SQLITE_NOTADB, e);
   if (version > SCHEMA_VERSION)
     return err_set(e, ERR_UNSUPPORTED,
@@ -238,7 +255,7 @@ static int check_schema(struct state *s, struct err *e) {
   return version < SCHEMA_VERSION ? bring_up_schema(s, version, e) : 0;
 }
 
-static int open_database(struct state *s, struct err *e) {
+static int open_database(struct state *s, char *lost, struct err *e) {
   int rc = make_file(s, e);
   if (rc != 0) return rc;
   char *path = NULL;
@@ -253,10 +270,20 @@ static int open_database(struct state *s, struct err *e) {
   /* FULL: a lease must not be forgotten by a power failure after its port was announced. A file system without shared
      memory keeps its rollback journal, which is as safe. */
   rc = exec(s, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF", e);
-  return rc != 0 ? rc : check_schema(s, e);
+  if (rc == 0) rc = check_schema(s, lost, e);
+  return rc == 0 ? check_pages(s, e) : rc;
 }
 
-int state_open(const char *dir, struct state **out, struct err *e) {
+/* The database first: a folder that is not ours gets no keys. lost: NULL when nothing may be made anew. */
+static int open_locked(struct state *s, char *lost, struct err *e) {
+  const int64_t now_s = (int64_t)time(NULL);
+  int rc = kept_check_file(s, now_s, lost, e);
+  if (rc == 0) rc = open_database(s, lost, e);
+  if (rc == 0 && lost != NULL) rc = kept_keys_anew(s, now_s, lost, e);
+  return rc == 0 ? state_keys_prepare(s, e) : rc;
+}
+
+static int open_folder(const char *dir, char *lost, struct state **out, struct err *e) {
   *out = NULL;
   struct state *s = calloc(1, sizeof *s);
   if (s == NULL) return err_set(e, ERR_NOMEM, "state folder %s: out of memory", dir);
@@ -269,9 +296,7 @@ int state_open(const char *dir, struct state **out, struct err *e) {
     rc = lock;
     goto fail;
   }
-  /* The database first: a folder that is not ours gets no keys. */
-  rc = open_database(s, e);
-  if (rc == 0) rc = state_keys_prepare(s, e);
+  rc = open_locked(s, lost, e);
   folder_unlock(lock);
   if (rc != 0) goto fail;
   *out = s;
@@ -279,6 +304,13 @@ int state_open(const char *dir, struct state **out, struct err *e) {
 fail:
   state_close(s);
   return rc;
+}
+
+int state_open(const char *dir, struct state **out, struct err *e) { return open_folder(dir, NULL, out, e); }
+
+int state_open_anew(const char *dir, char lost[STATE_LOST_CAP], struct state **out, struct err *e) {
+  lost[0] = '\0';
+  return open_folder(dir, lost, out, e);
 }
 
 void state_close(struct state *s) {
@@ -315,17 +347,24 @@ int state_set(struct state *s, const char *key, const char *value, struct err *e
   return query_run(&q, e);
 }
 
-int state_get(struct state *s, const char *key, char *value, size_t cap, struct err *e) {
+int state_find(struct state *s, const char *key, char *value, size_t cap, bool *known, struct err *e) {
   struct query q = query_begin(s, STATE_SETTING_GET);
   query_bind_text(&q, 1, key);
-  bool found = query_row(&q);
-  bool good = found && column_text(q.statement, 0, value, cap);
+  *known = query_row(&q);
+  bool good = !*known || column_text(q.statement, 0, value, cap);
   int rc = query_end(&q, e);
-  if (rc != 0) return rc;
-  if (!found)
-    return err_set(e, ERR_NOT_NOW, "state folder %s: it has no setting \"%s\" (start the relay with it once)",
-                   s->folder.path, key);
-  return good ? 0 : row_error(s, e);
+  if (rc == 0 && !good) rc = row_error(s, e);
+  if (rc != 0 || !*known) value[0] = '\0';
+  return rc;
+}
+
+int state_get(struct state *s, const char *key, char *value, size_t cap, struct err *e) {
+  bool known;
+  int rc = state_find(s, key, value, cap, &known, e);
+  if (rc == 0 && !known)
+    rc = err_set(e, ERR_NOT_NOW, "state folder %s: it has no setting \"%s\" (start the relay with it once)",
+                 s->folder.path, key);
+  return rc;
 }
 
 /* Tokens. */

@@ -10,12 +10,19 @@
 #include "wire/token.h"
 
 struct state;
-int state_open(const char *dir, struct state **out, struct err *e) MUST_USE;   /* makes dir (0700) and keys */
+/* Makes dir (0700), database and keys where there were none. ERR_NOT_NOW: what there was has been lost. */
+int state_open(const char *dir, struct state **out, struct err *e) MUST_USE;
+/* The same, and what has been lost is made anew. `lost` names it, with commas, and is empty if nothing was. */
+enum { STATE_LOST_CAP = 80 };
+int state_open_anew(const char *dir, char lost[STATE_LOST_CAP], struct state **out, struct err *e) MUST_USE;
+bool state_was_used(const char *dir); /* whether there is anything to be opened, or to be told lost */
 void state_close(struct state *s);
 /* A relay serves from the folder: from now until state_unclaim or state_close no other may (leases and the authority
    are one relay's). ERR_CONFLICT: another does. */
 int state_claim(struct state *s, struct err *e) MUST_USE;
 void state_unclaim(struct state *s);
+/* Whether folder and database are still what was opened. ERR_NOT_NOW: removed or replaced, and so is what is written. */
+int state_check_place(struct state *s, struct err *e) MUST_USE;
 bool state_has_successor(const struct state *s); /* after state_unclaim: whether another relay has claimed it */
 
 /* The operator's key of this state. */

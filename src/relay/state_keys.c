@@ -19,7 +19,8 @@ enum { KEY_TEXT_CHARS = 43, SMALL_FILE_CAP = 1024 };  /* 32 bytes in base64url *
 
 static int malformed(const struct state *s, const char *name, struct err *e) {
   return err_set(e, ERR_SYNTAX,
-                 "%s/%s: not what adit wrote there (restore it from a backup, or move it away to get a new one)",
+                 "%s/%s: damaged: not what adit wrote there (restore it from a backup; or move it away and begin anew with: "
+                 "adit relay --reset-state)",
                  s->folder.path, name);
 }
 
@@ -67,14 +68,25 @@ static int operator_public_prepare(struct state *s, struct err *e) {
   return key_file_write(&s->folder, "operator.pub", false, want, strlen(want), e);
 }
 
+static int operator_note(struct state *s, struct err *e) {
+  char key[2 * ED25519_KEY_BYTES + 1];
+  hex_encode(s->operator_public, sizeof s->operator_public, key);
+  return kept_note(s, KEPT_OPERATOR, key, e);
+}
+
 int state_keys_prepare(struct state *s, struct err *e) {
   uint8_t seed[ED25519_KEY_BYTES];
   int rc = operator_read(s, seed, e);
-  if (rc == ERR_NOT_NOW) rc = operator_make(s, seed, e);
+  if (rc == ERR_NOT_NOW) {
+    rc = kept_check_missing(s, KEPT_OPERATOR, "operator.key", e);
+    if (rc == 0) rc = operator_make(s, seed, e);
+  }
   if (rc == 0 && ed25519_public(seed, s->operator_public) != 0)
     rc = err_set(e, ERR_CRYPTO, "%s/operator.key: the crypto library refuses it (restore it from a backup)",
                  s->folder.path);
   wipe(seed, sizeof seed);
+  if (rc == 0) rc = operator_note(s, e);
+  if (rc == 0) rc = key_file_seal(&s->folder, "operator.key", e);
   return rc != 0 ? rc : operator_public_prepare(s, e);
 }
 
@@ -170,8 +182,11 @@ int state_ticket_keys(struct state *s, int64_t now_s, struct ticket_key keys[2],
   struct kept_ticket_key kept[2];
   size_t kept_n = 0;
   int rc = tickets_read(s, kept, &kept_n, e);
+  if (rc == 0 && kept_n == 0) rc = kept_check_missing(s, KEPT_TICKETS, "ticket.key", e);
   if (rc == 0 && (kept_n == 0 || now_s - kept[0].created_s > TICKET_LIFE_S))
     rc = tickets_rotate(s, now_s, kept, &kept_n, e);
+  if (rc == 0) rc = kept_note(s, KEPT_TICKETS, "in use", e);   /* one after the other */
+  if (rc == 0) rc = key_file_seal(&s->folder, "ticket.key", e);
   folder_unlock(lock);
   if (rc == 0)
     for (; *n < kept_n; ++*n) keys[*n] = kept[*n].key;
@@ -200,6 +215,12 @@ static int authority_put(struct state *s, struct authority *made, struct authori
   return rc;
 }
 
+/* Which one it is, is not noted: whoever puts a whole authority in the place of another means it. */
+static int authority_note(struct state *s, struct err *e) {
+  int rc = kept_note(s, KEPT_AUTHORITY, "in use", e);
+  return rc == 0 ? key_file_seal(&s->folder, "authority.key", e) : rc;
+}
+
 /* *out is NULL when there is none (a key alone is what a crash left of making or of replacing one). */
 static int authority_read(struct state *s, struct authority **out, struct err *e) {
   *out = NULL;
@@ -212,15 +233,15 @@ static int authority_read(struct state *s, struct authority **out, struct err *e
   }
   rc = key_file_read(&s->folder, "authority.pem", false, cert, STATE_FILE_MAX_BYTES, &cert_n, e);
   if (rc == ERR_NOT_NOW) {
-    rc = 0;
+    rc = kept_check_missing(s, KEPT_AUTHORITY, "authority.pem", e);
     goto done;
   }
   if (rc != 0) goto done;
   rc = key_file_read(&s->folder, "authority.key", true, key, STATE_FILE_MAX_BYTES, &key_n, e);
   if (rc == ERR_NOT_NOW)
     (void)err_set(e, rc,
-                  "%s/authority.key: missing, though authority.pem is there (restore it, or move authority.pem away "
-                  "for a new authority)",
+                  "%s/authority.key: missing, though authority.pem is there (restore it from a backup, or begin anew with: "
+                  "adit relay --reset-state)",
                   s->folder.path);
   if (rc != 0) goto done;
   *out = authority_from_pem(cert, cert_n, key, key_n, e);
@@ -252,7 +273,8 @@ static int authority_renewed(struct state *s, const struct authority *a, int64_t
 
 static int authority_replace(struct state *s, const char *domain, int64_t now_s, struct authority **out,
                              struct err *e) {
-  int rc = key_file_set_aside(&s->folder, "authority.pem", now_s, e);
+  int rc = kept_forget(s, KEPT_AUTHORITY, e);
+  if (rc == 0) rc = key_file_set_aside(&s->folder, "authority.pem", now_s, e);
   if (rc == 0) rc = key_file_set_aside(&s->folder, "authority.key", now_s, e);
   if (rc != 0) return rc;
   return authority_put(s, authority_make(domain, now_s, e), out, e);
@@ -271,6 +293,11 @@ int state_authority(struct state *s, const char *domain, int64_t now_s, struct a
   else if (rc == 0)
     *out = authority_ref(a);
   authority_unref(a);
+  if (rc == 0) rc = authority_note(s, e);
+  if (rc != 0) {
+    authority_unref(*out);
+    *out = NULL;
+  }
   folder_unlock(lock);
   return rc;
 }

@@ -137,10 +137,12 @@ struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const 
   sk_X509_pop_free(chain, X509_free);
   if (a == NULL) return NULL;
   if (a->key != NULL) {
-    if (X509_check_private_key(a->cert, a->key) == 1 && X509_check_ca(a->cert) == 1) return a;
+    /* Its own signature stands for every bit of the certificate. */
+    if (X509_check_private_key(a->cert, a->key) == 1 && X509_check_ca(a->cert) == 1 && X509_verify(a->cert, a->key) == 1)
+      return a;
     ERR_clear_error();
     err_set(e, ERR_USAGE,
-            "authority: certificate and key do not belong together (restore both from one backup, or remove both)");
+            "authority: damaged, or certificate and key do not belong together (restore both from one backup)");
   }
   authority_unref(a);
   return NULL;

@@ -257,6 +257,20 @@ static void a_lease_that_cannot_be_written_is_not_promised(void **state) {
   assert_int_equal(take(f, 2, label_b, 3, &lost), 0);
 }
 
+static void a_lease_in_a_folder_that_has_gone_is_not_promised(void **state) {
+  struct fixture *f = *state;
+  char aside[80];
+  uint16_t held = 0, lost = 0;
+  assert_int_equal(take(f, 1, label_a, 1, &held), 0);
+  snprintf(aside, sizeof aside, "%s.aside", f->dir);
+  assert_int_equal(rename(f->dir, aside), 0);
+  assert_int_equal(take(f, 2, label_b, 2, &lost), ERR_IO);
+  assert_int_equal(take(f, 1, label_a, 3, &held), ERR_IO);
+  assert_int_equal(rename(aside, f->dir), 0);
+  assert_int_equal(take(f, 1, label_a, 4, &held), 0);
+  assert_int_equal(take(f, 2, label_b, 5, &lost), 0);
+}
+
 static void at_the_end_what_was_given_back_is_one_commit(void **state) {
   enum { MANY = 2 * PORTS_PER_COMMIT_MAX };
   struct fixture *f = *state;
@@ -283,6 +297,7 @@ int main(void) {
     T(a_port_outside_the_range_is_neither_taken_nor_released),
     W(what_waits_shares_a_commit_and_owners_are_served_in_turn), W(what_is_withdrawn_costs_nothing),
     W(what_is_given_back_by_many_shares_a_commit), T(a_lease_that_cannot_be_written_is_not_promised),
+    T(a_lease_in_a_folder_that_has_gone_is_not_promised),
     W(at_the_end_what_was_given_back_is_one_commit)};
   sem_init(&commits.reached, 0, 0);
   sem_init(&commits.go, 0, 0);

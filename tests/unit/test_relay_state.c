@@ -513,6 +513,293 @@ static void an_authority_without_its_key_is_refused_not_replaced(void **in) {
   state_close(s);
 }
 
+/* What is lost or damaged. */
+
+static void make_all_keys(struct state *s) {
+  struct ticket_key keys[2];
+  struct err e = {0};
+  uint8_t pin[SHA256_BYTES];
+  size_t n;
+  assert_int_equal(state_ticket_keys(s, NOW, keys, &n, &e), 0);
+  pin_of(s, "r1.example.com", pin);
+}
+
+static void remove_file(const struct fixture *f, const char *name) {
+  char path[PATH_CAP];
+  path_in(f, name, path);
+  assert_int_equal(unlink(path), 0);
+}
+
+static bool file_exists(const struct fixture *f, const char *name) {
+  char path[PATH_CAP];
+  path_in(f, name, path);
+  return access(path, F_OK) == 0;
+}
+
+static void assert_made_anew(const struct fixture *f, const char *expected) {
+  struct state *s = NULL;
+  struct err e = {0};
+  char lost[STATE_LOST_CAP];
+  if (state_open_anew(f->state_dir, lost, &s, &e) != 0) fail_msg("%s", e.text);
+  assert_string_equal(lost, expected);
+  make_all_keys(s);
+  state_close(s);
+  s = opened(f);
+  make_all_keys(s);
+  state_close(s);
+}
+
+static void a_database_that_was_lost_is_not_made_anew_unless_told(void **in) {
+  struct fixture *f = *in;
+  static const char *const manners[] = {"missing", "empty", "no tables"};
+  uint8_t before[ED25519_KEY_BYTES], after[ED25519_KEY_BYTES];
+  struct err e = {0};
+  struct state *s = opened(f);
+  assert_int_equal(state_operator_public(s, before, &e), 0);
+  state_close(s);
+  for (size_t i = 0; i < ARRAY_LEN(manners); i++) {
+    remove_file(f, "state.db");
+    if (i == 1) write_text(f, "state.db", "");
+    if (i == 2) execute(f, "VACUUM");
+    assert_refused(f, ERR_NOT_NOW, "state.db: missing or empty");
+    assert_int_equal(file_exists(f, "state.db"), i != 0);
+    assert_true(state_was_used(f->state_dir));
+    assert_made_anew(f, "state.db");
+    s = opened(f);
+    assert_int_equal(state_operator_public(s, after, &e), 0);
+    assert_memory_equal(before, after, sizeof before);
+    state_close(s);
+  }
+  assert_made_anew(f, "");
+}
+
+static void a_key_that_was_lost_is_not_made_anew_unless_told(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  struct ticket_key keys[2];
+  struct authority *a;
+  size_t n;
+  struct state *s = opened(f);
+  make_all_keys(s);
+
+  remove_file(f, "ticket.key");
+  assert_int_equal(state_ticket_keys(s, NOW, keys, &n, &e), ERR_NOT_NOW);
+  assert_non_null(strstr(e.text, "ticket.key: missing, though it has been used"));
+  state_close(s);
+  assert_made_anew(f, "ticket.key");
+
+  s = opened(f);
+  remove_file(f, "authority.pem");
+  assert_int_equal(state_authority(s, "r1.example.com", NOW, &a, &e), ERR_NOT_NOW);
+  assert_non_null(strstr(e.text, "missing, though it has been used"));
+  remove_file(f, "authority.key");
+  assert_int_equal(state_authority(s, "r1.example.com", NOW, &a, &e), ERR_NOT_NOW);
+  state_close(s);
+  assert_made_anew(f, "authority.key");
+  remove_file(f, "authority.pem");
+  assert_made_anew(f, "authority.pem");
+  remove_file(f, "authority.key");
+  assert_made_anew(f, "authority.key");
+
+  remove_file(f, "operator.key");
+  assert_refused(f, ERR_NOT_NOW, "operator.key: missing");
+  assert_false(file_exists(f, "operator.key"));
+  assert_made_anew(f, "operator.key");
+  write_text(f, "operator.key", "");
+  assert_refused(f, ERR_SYNTAX, "operator.key: damaged");
+  assert_made_anew(f, "operator.key");
+}
+
+static void the_operators_key_of_another_folder_is_not_taken_but_its_authority_is(void **in) {
+  struct fixture *f = *in;
+  char command[2 * PATH_CAP + 16];
+  uint8_t theirs[SHA256_BYTES], ours[SHA256_BYTES];
+  struct state *s = opened(f);
+  make_all_keys(s);
+  state_close(s);
+  struct fixture other = *f;
+  snprintf(other.state_dir, sizeof other.state_dir, "%s/other", f->dir);
+  s = opened(&other);
+  pin_of(s, "r1.example.com", theirs);
+  state_close(s);
+  snprintf(command, sizeof command, "cp '%s'/authority.* '%s'", other.state_dir, f->state_dir);
+  assert_int_equal(system(command), 0);
+  s = opened(f);
+  pin_of(s, "r1.example.com", ours);
+  assert_memory_equal(ours, theirs, sizeof ours);
+  state_close(s);
+  snprintf(command, sizeof command, "cp '%s'/operator.key '%s'", other.state_dir, f->state_dir);
+  assert_int_equal(system(command), 0);
+  assert_refused(f, ERR_SYNTAX, "not the key that state.db knows");
+}
+
+/* Before a key was noted in the database and had a checksum. */
+static void make_old(const struct fixture *f) {
+  static const char *const names[] = {"operator.key", "ticket.key", "authority.key"};
+  for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+    char command[2 * PATH_CAP + 64], path[PATH_CAP];
+    path_in(f, names[i], path);
+    snprintf(command, sizeof command, "sed -i '/^adit-checksum-1 /d' '%s' && chmod 600 '%s'", path, path);
+    assert_int_equal(system(command), 0);
+  }
+  execute(f, "DELETE FROM setting");
+}
+
+static void a_folder_of_earlier_times_is_brought_up_to_date(void **in) {
+  struct fixture *f = *in;
+  char command[PATH_CAP + 64];
+  struct err e = {0};
+  struct state *s = opened(f);
+  make_all_keys(s);
+  struct certificate a = certificate_named("a", 1);
+  assert_int_equal(state_token_add(s, &a, &e), 0);
+  state_close(s);
+  make_old(f);
+  s = opened(f);
+  make_all_keys(s);
+  state_close(s);
+  snprintf(command, sizeof command, "test $(grep -l '^adit-checksum-1 ' '%s'/*.key | wc -l) = 3", f->state_dir);
+  assert_int_equal(system(command), 0);
+  remove_file(f, "ticket.key");
+  s = opened(f);
+  struct ticket_key keys[2];
+  size_t n;
+  assert_int_equal(state_ticket_keys(s, NOW, keys, &n, &e), ERR_NOT_NOW);
+  state_close(s);
+}
+
+static void in_a_folder_of_earlier_times_a_token_tells_that_there_was_an_operators_key(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  struct state *s = opened(f);
+  make_all_keys(s);
+  state_close(s);
+  make_old(f);
+  remove_file(f, "operator.key");
+  state_close(opened(f));                      /* nothing was promised */
+  s = opened(f);
+  struct certificate a = certificate_named("a", 1);
+  assert_int_equal(state_token_add(s, &a, &e), 0);
+  state_close(s);
+  make_old(f);
+  remove_file(f, "operator.key");
+  assert_refused(f, ERR_NOT_NOW, "operator.key: missing");
+}
+
+static void flip(const struct fixture *f, const char *name, off_t at, int bit) {
+  char path[PATH_CAP], byte;
+  path_in(f, name, path);
+  int fd = open(path, O_RDWR);
+  assert_true(fd >= 0);
+  assert_int_equal(pread(fd, &byte, 1, at), 1);
+  byte = (char)(byte ^ 1 << bit);
+  assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+  close(fd);
+}
+
+/* Everything that the keys are good for, as one text; empty when any of them is refused. */
+static void use_keys(struct state *s, char out[256]) {
+  uint8_t seed[ED25519_KEY_BYTES], pin[SHA256_BYTES];
+  struct ticket_key keys[2];
+  struct authority *a = NULL;
+  size_t n;
+  char *pem = NULL;
+  out[0] = '\0';
+  if (state_operator_seed(s, seed, NULL) != 0 || state_ticket_keys(s, NOW, keys, &n, NULL) != 0 ||
+      state_authority(s, "r1.example.com", NOW, &a, NULL) != 0)
+    return;
+  assert_int_equal(authority_pin(a, pin), 0);
+  assert_int_equal(authority_key_pem(a, &pem, NULL), 0);
+  hex_encode(seed, sizeof seed, out);
+  hex_encode(keys[0].key, sizeof keys[0].key, out + strlen(out));
+  hex_encode(pin, sizeof pin, out + strlen(out));
+  assert_int_equal(sha256(pem, strlen(pem), pin), 0);
+  hex_encode(pin, 16, out + strlen(out));
+  authority_pem_free(pem);
+  authority_unref(a);
+}
+
+static void a_flipped_bit_in_a_key_file_is_noticed(void **in) {
+  struct fixture *f = *in;
+  static const char *const names[] = {"operator.key", "ticket.key", "authority.key", "authority.pem"};
+  char want[256], have[256], command[2 * PATH_CAP + 16];
+  unsigned tried = 0, refused = 0;
+  struct state *s = opened(f);
+  make_all_keys(s);
+  use_keys(s, want);
+  assert_true(want[0] != '\0');
+  snprintf(command, sizeof command, "cp -a '%s' '%s'/good", f->state_dir, f->dir);
+  assert_int_equal(system(command), 0);
+  for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+    char path[PATH_CAP];
+    struct stat st;
+    path_in(f, names[i], path);
+    assert_int_equal(stat(path, &st), 0);
+    for (off_t at = 0; at < st.st_size; at++, tried++) {
+      flip(f, names[i], at, (int)(at % 8));
+      use_keys(s, have);
+      refused += have[0] == '\0';
+      if (have[0] != '\0' && strcmp(have, want) != 0) fail_msg("%s, byte %d: another key was taken", names[i], (int)at);
+      if (have[0] == '\0') flip(f, names[i], at, (int)(at % 8));
+      else {                       /* it was where nothing stands, and may have been written anew */
+        snprintf(command, sizeof command, "cp -a '%s/good/%s' '%s'", f->dir, names[i], f->state_dir);
+        assert_int_equal(system(command), 0);
+      }
+    }
+  }
+  assert_true(refused > tried * 9 / 10);
+  state_close(s);
+}
+
+static void a_damaged_database_is_refused_at_the_start(void **in) {
+  struct fixture *f = *in;
+  char path[PATH_CAP];
+  struct err e = {0};
+  struct state *s = opened(f);
+  for (uint8_t i = 0; i < 200; i++) {
+    char name[16];
+    snprintf(name, sizeof name, "token%d", i);
+    struct certificate c = certificate_named(name, i);
+    assert_int_equal(state_token_add(s, &c, &e), 0);
+  }
+  state_close(s);
+  path_in(f, "state.db", path);
+  struct stat st;
+  assert_int_equal(stat(path, &st), 0);
+  assert_int_equal(truncate(path, st.st_size / 2), 0);
+  assert_refused(f, ERR_NOT_NOW, "state.db: damaged");
+}
+
+static void a_folder_that_is_moved_away_or_replaced_is_noticed(void **in) {
+  struct fixture *f = *in;
+  char path[PATH_CAP], aside[PATH_CAP];
+  struct err e = {0};
+  struct state *s = opened(f);
+  assert_int_equal(state_claim(s, &e), 0);
+  assert_int_equal(state_check_place(s, &e), 0);
+  snprintf(aside, sizeof aside, "%s/aside", f->dir);
+  assert_int_equal(rename(f->state_dir, aside), 0);
+  assert_int_equal(state_check_place(s, &e), ERR_NOT_NOW);
+  assert_non_null(strstr(e.text, "removed or replaced"));
+  assert_int_equal(mkdir(f->state_dir, 0700), 0);
+  assert_int_equal(state_check_place(s, &e), ERR_NOT_NOW);
+  assert_int_equal(rmdir(f->state_dir), 0);
+  assert_int_equal(rename(aside, f->state_dir), 0);
+  assert_int_equal(state_check_place(s, &e), 0);
+  static const char *const names[] = {"state.db", "state.db-wal", "relay.lock"};
+  for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+    path_in(f, names[i], path);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(state_check_place(s, &e), ERR_NOT_NOW);
+    assert_non_null(strstr(e.text, names[i]));
+    write_text(f, names[i], "");
+    assert_int_equal(state_check_place(s, &e), ERR_NOT_NOW);
+    assert_int_equal(rename(aside, path), 0);
+    assert_int_equal(state_check_place(s, &e), 0);
+  }
+  state_close(s);
+}
+
 /* The database. */
 
 static void settings_are_remembered_and_replaced(void **in) {
@@ -872,6 +1159,14 @@ int main(void) {
     WITH_DIR(a_token_of_another_operator_is_revoked_by_its_id),
     WITH_DIR(revoking_an_unknown_name_is_refused),
     WITH_DIR(the_version_changes_with_tokens_from_here_and_from_elsewhere_and_not_with_leases),
+    WITH_DIR(a_database_that_was_lost_is_not_made_anew_unless_told),
+    WITH_DIR(a_key_that_was_lost_is_not_made_anew_unless_told),
+    WITH_DIR(the_operators_key_of_another_folder_is_not_taken_but_its_authority_is),
+    WITH_DIR(a_folder_of_earlier_times_is_brought_up_to_date),
+    WITH_DIR(in_a_folder_of_earlier_times_a_token_tells_that_there_was_an_operators_key),
+    WITH_DIR(a_flipped_bit_in_a_key_file_is_noticed),
+    WITH_DIR(a_damaged_database_is_refused_at_the_start),
+    WITH_DIR(a_folder_that_is_moved_away_or_replaced_is_noticed),
     WITH_DIR(leases_are_put_replaced_and_dropped),
     WITH_DIR(a_callback_that_fails_ends_the_walk),
     WITH_DIR(a_damaged_row_is_told_not_used),
