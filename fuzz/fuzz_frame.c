@@ -16,6 +16,7 @@ union message {
   struct frame_unbound unbound;
   struct frame_goodbye goodbye;
   struct frame_ticket ticket;
+  struct frame_notice notice;
   uint32_t id;
   uint16_t count;
   uint64_t cookie;
@@ -34,6 +35,7 @@ static int decode(uint8_t type, struct reader body, union message *m) {
     case FRAME_PONG: return frame_ping_decode(body, &m->cookie);
     case FRAME_GOODBYE: return frame_goodbye_decode(body, &m->goodbye);
     case FRAME_TICKET: return frame_ticket_decode(body, &m->ticket);
+    case FRAME_NOTICE: return frame_notice_decode(body, &m->notice);
     default: return ERR_UNSUPPORTED;
   }
 }
@@ -51,6 +53,7 @@ static void encode(uint8_t type, const union message *m, struct writer *w) {
     case FRAME_PONG: frame_ping_encode(w, (enum frame_type)type, m->cookie); break;
     case FRAME_GOODBYE: frame_goodbye_encode(w, &m->goodbye); break;
     case FRAME_TICKET: frame_ticket_encode(w, &m->ticket); break;
+    case FRAME_NOTICE: frame_notice_encode(w, &m->notice); break;
     default: break;
   }
 }

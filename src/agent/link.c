@@ -277,6 +277,14 @@ static int link_unbound(struct link *l, struct reader body) {
   return 0;
 }
 
+static int link_notice(struct link *l, struct reader body) {
+  struct frame_notice f;
+  if (frame_notice_decode(body, &f) != 0) return ERR_SYNTAX;
+  struct adit_tunnel *t = tunnel_find(l->client, f.id);
+  if (t != NULL) tunnel_noticed(t, f.reason, f.count);
+  return 0;
+}
+
 static int link_ticket(struct link *l, struct reader body) {
   struct frame_ticket f;
   if (frame_ticket_decode(body, &f) != 0) return ERR_SYNTAX;
@@ -314,6 +322,7 @@ static void link_frame(struct link *l, const struct frame *f) {
   else if (f->type == FRAME_BOUND) r = link_bound(l, f->body);
   else if (f->type == FRAME_UNBOUND) r = link_unbound(l, f->body);
   else if (f->type == FRAME_TICKET) r = link_ticket(l, f->body);
+  else if (f->type == FRAME_NOTICE) r = link_notice(l, f->body);
   else if (f->type == FRAME_WANT) r = link_want(l, f->body);
   else if (f->type == FRAME_PING) r = link_pinged(l, f->body);
   if (r != 0) link_lose_text(l, r, "the relay sent a malformed frame");

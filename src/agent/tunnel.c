@@ -413,6 +413,14 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came
   tunnel_rebind_later(t);
 }
 
+/* A relay that says it again and again need not be listened to. */
+void tunnel_noticed(struct adit_tunnel *t, uint16_t reason, uint32_t count) {
+  uint64_t left_out;
+  if (!seldom_due(&t->notice_warned, loop_now_ms(t->client->loop), NOTICE_EVERY_MS / 2, &left_out)) return;
+  client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_EREFUSED, notice_name(reason), "%u visitor%s refused: %s", count,
+               count == 1 ? "" : "s", notice_text(reason));
+}
+
 /* ---- the app ---- */
 
 static void tunnel_app_resolved(void *user, const struct addr *addrs, size_t n, const struct err *e) {

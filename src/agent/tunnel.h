@@ -76,7 +76,7 @@ struct adit_tunnel {
   struct resolve *app_lookup;
   bool app_reached;                /* at least once: since then a refusal is a failure */
   bool app_awaited;                /* the host was told that visitors wait for it */
-  struct seldom app_warned;
+  struct seldom app_warned, notice_warned;
   struct loop_timer retry, drain;
   struct loop_deferred defer;
   bool closing, leaving;           /* leaving: gone at the end of this turn */
@@ -107,6 +107,8 @@ void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w);
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f);
 void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came);
 void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n);
+/* The relay has refused visitors. */
+void tunnel_noticed(struct adit_tunnel *t, uint16_t reason, uint32_t count);
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id);
 /* The app's address is asked for; streams that wait for it are told by stream_app_resolved. */
 void tunnel_app_lookup(struct adit_tunnel *t);

@@ -7,5 +7,7 @@
 /* Raises the soft limit to the hard one, for this process and what it starts afterwards. For programs only: the library leaves
    its host's limits alone. ERR_IO with errno, which may be ignored: fewer visitors fit. */
 int descriptors_raise_limit(void);
+uint64_t descriptors_now(void);                  /* how many this process has open; 0 when it cannot be told */
+uint64_t descriptors_max(void);                  /* and may have */
 
 #endif

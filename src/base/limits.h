@@ -65,6 +65,13 @@ enum {
 
   /* visitors */
   HANDSHAKE_DEADLINE_MS = 10000,
+  SHARE_OF_FREE = 4,                       /* an owner may have so many times the descriptors that are free */
+  SHARE_RESERVE_PART = 8,                  /* of all, one part in so many is for links, raw ports and data connections */
+  SHARE_STRANGERS_PART = 4,                /* one for connections that have not said whom they want */
+  SHARE_OTHER_PART = 8,                    /* and at most one each, before all this, for the admin port, pipes and lingering sockets */
+  ADMIN_DESCRIPTORS = 64,                  /* kept for the admin port and for files */
+  STRANGERS_PER_WORKER_MIN = 4,
+  NOTICE_EVERY_MS = 10000,                 /* an agent is told of refused visitors of a tunnel at most once in so long */
   DRAIN_VISITORS_MS = 2000,                /* so long after SIGTERM links stay up for visitors in handshake, and for nobody else */
   HANDSHAKES_PER_SOURCE_MAX = 512,         /* unfinished, at all workers together */
   HANDSHAKE_BYTES = 48 << 10,              /* what one takes, OpenSSL's objects for it included */

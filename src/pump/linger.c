@@ -39,7 +39,7 @@ static void linger_done(struct linger_socket *s) {
 
 /* Nobody's limit counts these, so they have one of their own. */
 static struct linger_socket *linger_new(struct pump_pool *pool, int fd, bool resets) {
-  if (pool->lingers_n >= LINGERS_PER_LOOP_MAX) linger_done(CONTAINER_OF(pool->lingers.next, struct linger_socket, link));
+  if (pool->lingers_n >= pool->lingers_max) linger_done(CONTAINER_OF(pool->lingers.next, struct linger_socket, link));
   struct linger_socket *s = calloc(1, sizeof(*s));
   if (s == NULL) return NULL;
   s->pool = pool;

@@ -18,9 +18,14 @@ void pool_count(uint64_t *total, int64_t change) {
 /* Pools that there are in this process. */
 static _Atomic unsigned pools;
 
-static unsigned pipes_share(void) {
-  unsigned n = atomic_load_explicit(&pools, memory_order_relaxed);
-  return n < PIPES_MAX ? PIPES_MAX / n : 1;
+static unsigned pipes_share(const struct pump_pool *pool) {
+  unsigned n = atomic_load_explicit(&pools, memory_order_relaxed), share = n < PIPES_MAX ? PIPES_MAX / n : 1;
+  return share < pool->pipes_max ? share : pool->pipes_max;
+}
+
+void pump_pool_limit(struct pump_pool *p, unsigned pipes_max, unsigned lingers_max) {
+  p->pipes_max = pipes_max;
+  p->lingers_max = lingers_max > 0 ? (unsigned)size_min(lingers_max, LINGERS_PER_LOOP_MAX) : 1;
 }
 
 static void pipe_destroy(struct pump_pool *pool, struct pipe_pair *pipe) {
@@ -38,7 +43,7 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
     pool_count(&pool->stats.pipes_pooled, -1);
   } else {
     int fds[2];
-    if (pool->pipes_made >= pipes_share()) return NULL;
+    if (pool->pipes_made >= pipes_share(pool)) return NULL;
     pipe = malloc(sizeof(*pipe));
     if (pipe == NULL) return NULL;
     if (net_pipe(fds) != 0) {
@@ -58,7 +63,7 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
 
 void pool_pipe_return(struct pump_pool *pool, struct pipe_pair *pipe) {
   pool_count(&pool->stats.pipes, -1);
-  if (pool->pipes_made > pipes_share()) {        /* other pools have come */
+  if (pool->pipes_made > pipes_share(pool)) {        /* other pools have come */
     pipe_destroy(pool, pipe);
     return;
   }
@@ -184,6 +189,8 @@ struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err 
   atomic_fetch_add(&pools, 1);
   pool->loop = l;
   pool->mode = mode;
+  pool->pipes_max = PIPES_MAX;
+  pool->lingers_max = LINGERS_PER_LOOP_MAX;
   list_init(&pool->pumps);
   list_init(&pool->lingers);
   list_init(&pool->pipes_idle);

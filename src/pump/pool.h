@@ -39,7 +39,7 @@ struct pump_pool {
   struct list pumps;
   struct list lingers;                           /* oldest first */
   struct list pipes_idle, buffers_idle;
-  unsigned pipes_made, lingers_n;
+  unsigned pipes_made, pipes_max, lingers_n, lingers_max;
   size_t lent_bytes;                             /* size of all buffers that are not idle */
   void (*closing)(void *user, int fd);           /* NULL: nobody asks */
   void *closing_user;

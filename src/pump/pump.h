@@ -48,6 +48,8 @@ struct pump_stats {                /* written by the loop's thread only, with re
   uint64_t waits;                                /* of directions for their rate */
 };
 struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err *e) MUST_USE;
+/* For where descriptors are few: at most so many pipes and lingering sockets, if the named limits allow more. */
+void pump_pool_limit(struct pump_pool *p, unsigned pipes_max, unsigned lingers_max);
 void pump_pool_free(struct pump_pool *p);        /* all pumps must have ended */
 /* closing(user, fd) is called as a descriptor that the pool has taken, of a pump or to linger, is about to be closed. */
 void pump_pool_on_closing(struct pump_pool *p, void (*closing)(void *user, int fd), void *user);

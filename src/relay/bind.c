@@ -417,3 +417,32 @@ void bind_close(struct link *l, uint32_t id) {
 void bind_close_all(struct link *l) {
   LIST_FOREACH(&l->bound, it) bound_remove(CONTAINER_OF(it, struct bound, node), REFUSE_CLOSED);
 }
+
+/* Of the reason that most were refused for; the others have their turn later. */
+static enum notice most_frequent(const struct tunnel *t) {
+  enum notice most = NOTICE_NONE;
+  uint32_t count = 0;
+  for (int i = NOTICE_NONE + 1; i < NOTICES; i++) {
+    uint32_t n = __atomic_load_n(&t->refused[i], __ATOMIC_RELAXED);
+    if (n > count) most = (enum notice)i;
+    if (n > count) count = n;
+  }
+  return most;
+}
+
+void bind_tell_refused(struct link *l, uint64_t now_ms) {
+  LIST_FOREACH(&l->bound, it) {
+    struct bound *b = CONTAINER_OF(it, struct bound, node);
+    enum notice why = most_frequent(b->tunnel);
+    if (why == NOTICE_NONE || !b->announced || (b->told_ms != 0 && now_ms - b->told_ms < NOTICE_EVERY_MS)) continue;
+    uint8_t frame[FRAME_HEADER_BYTES + 16];
+    struct writer w = writer_of(frame, sizeof frame);
+    struct frame_notice f = {.id = b->tunnel->bind_id,
+                             .reason = (uint16_t)why,
+                             .count = __atomic_exchange_n(&b->tunnel->refused[why], 0, __ATOMIC_RELAXED)};
+    b->told_ms = now_ms;
+    frame_notice_encode(&w, &f);
+    link_send(l, &w);
+    if (l->state != LINK_UP) return;             /* it ended at that, and the list with it */
+  }
+}

@@ -18,6 +18,7 @@ struct bound {                     /* one tunnel of a link; in link->bound */
   unsigned steps;                  /* messages under way: this memory stays until they are back */
   unsigned tries;
   uint64_t renewed_ms;             /* when its ticket was last renewed */
+  uint64_t told_ms;                /* when its agent was last told of refused visitors */
 };
 
 void bind_request(struct link *l, const struct frame_bind *f);
@@ -25,5 +26,7 @@ void bind_close(struct link *l, uint32_t id);    /* UNBIND; answers UNBOUND */
 void bind_close_all(struct link *l);
 /* New tickets for all that got none since l->renewed_ms. False: the link does not take them all now. */
 bool bind_renew(struct link *l);
+/* Once a second: tells the agent of visitors that were refused, and of each tunnel at most once in NOTICE_EVERY_MS. */
+void bind_tell_refused(struct link *l, uint64_t now_ms);
 
 #endif

@@ -9,6 +9,7 @@
 #include "relay/metrics.h"
 #include "relay/ports.h"
 #include "relay/relay.h"
+#include "relay/shares.h"
 #include "relay/warning.h"
 
 struct registry;
@@ -22,10 +23,12 @@ struct relay {
   struct certs *certs;             /* thread-safe where its header says so */
   struct registry *registry;       /* thread-safe */
   struct sources *sources;         /* thread-safe */
+  struct shares shares;            /* thread-safe */
   struct keeper *keeper;           /* thread-safe */
   struct worker *workers;          /* an array; each runs one loop in one thread */
   unsigned workers_n;
   size_t newcomers_bytes_max;      /* at each worker */
+  struct division division;        /* of the descriptors */
   uint8_t (*operators)[ED25519_KEY_BYTES];
   size_t operators_n;
   char public_host[HOST_NAME_MAX_CHARS + 1];   /* where raw ports are to be reached */

@@ -27,7 +27,7 @@ struct door {
   int fd;
   struct addr peer, local;
   struct newcomer newcomer;
-  struct tunnel *tunnel;           /* while queued: where to; NULL: to a control link */
+  struct tunnel *tunnel;           /* while queued: entered; NULL: to a control link */
   bool is_visitor;                 /* counted in visitors_n */
   size_t got;
   union {
@@ -59,13 +59,18 @@ static void door_leave(struct door *d) {
 static void door_end(struct door *d, bool linger) {
   door_leave(d);
   newcomer_leave(&d->newcomer);
-  tunnel_unref(d->worker->relay->registry, d->tunnel);
+  if (d->tunnel != NULL) visitor_leave_tunnel(d->worker->relay, d->tunnel);
   if (linger) pump_linger_close(d->worker->pool, d->fd);
   else net_close(d->fd);
 }
 
 static void door_drop(struct door *d) { door_end(d, false); }
-static void door_unwanted(struct newcomer *n) { door_drop(CONTAINER_OF(n, struct door, newcomer)); }
+
+static void door_unwanted(struct newcomer *n) {
+  struct door *d = CONTAINER_OF(n, struct door, newcomer);
+  if (d->tunnel != NULL) visitor_count_refused(d->worker, d->tunnel, NOTICE_LOAD);
+  door_drop(d);
+}
 
 /* The connection is gone, or its time is over. */
 static void door_lose(struct door *d) {
@@ -104,19 +109,23 @@ static void door_route(struct door *d) {
   struct relay *r = d->worker->relay;
   const struct client_hello *hello = &d->hello;
   bool link = client_hello_offers_alpn(hello, WIRE_ALPN), found = false;
+  struct tunnel *t = NULL;
   if (hello->has_sni && strcmp(hello->sni, r->options->domain) == 0) {
     found = link && !relay_draining(r);
   } else if (hello->has_sni && !link) {
-    d->tunnel = visitor_tunnel(r, hello->sni, &d->peer);
-    found = d->tunnel != NULL;
+    t = visitor_tunnel(r, hello->sni, &d->peer);
+    found = t != NULL;
   }
   if (!found) {
     METRIC_ADD(&d->worker->metrics, handshakes_unknown_name_total, 1);
     door_alert(d, ALERT_UNRECOGNIZED_NAME);
-    return;
+  } else if (t != NULL && !visitor_enter_tunnel(d->worker, t)) {
+    door_alert(d, ALERT_INTERNAL_ERROR);
+  } else {
+    d->tunnel = t;
+    d->state = DOOR_QUEUED;
+    if (newcomer_queue(&d->newcomer, t != NULL ? t->owner : NULL, door_served) != 0) door_unwanted(&d->newcomer);
   }
-  d->state = DOOR_QUEUED;
-  if (newcomer_queue(&d->newcomer, d->tunnel != NULL ? d->tunnel->owner : NULL, door_served) != 0) door_drop(d);
 }
 
 /* Each reader returns true when it has something new to look at, false when the connection is gone or has nothing more

@@ -59,6 +59,7 @@ static void link_down(struct link *l) {
   if (was_up) {
     (void)map_remove(l->worker->links_by_id, l->id);
     registry_link_remove(r->registry, l->owner, l->id);
+    share_give(&r->shares, &l->owner->account, 1);
     METRIC_SUB(&l->worker->metrics, links_now, 1);
     bind_close_all(l);
     warm_close(l);
@@ -174,15 +175,27 @@ static int link_make_keys(struct link *l, const uint8_t peer_share[X25519_BYTES]
   return rc;
 }
 
-/* From now on it goes before newcomers. */
+static int link_register(struct link *l) {
+  struct registry *g = l->worker->relay->registry;
+  int rc = registry_link_put(g, l->owner, l->id, l->worker);
+  if (rc == 0 && map_put(l->worker->links_by_id, l->id, l) != 0) {
+    registry_link_remove(g, l->owner, l->id);
+    rc = ERR_NOMEM;
+  }
+  return rc;
+}
+
+/* From now on it goes before newcomers, and its owner pays for it. */
 static int link_enter(struct link *l) {
+  struct shares *shares = &l->worker->relay->shares;
   loop_io_del(&l->io);
-  if (loop_io_add(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0) return ERR_NOMEM;
-  int rc = registry_link_put(l->worker->relay->registry, l->owner, l->id, l->worker);
-  if (rc != 0) return rc;
-  if (map_put(l->worker->links_by_id, l->id, l) != 0) {
-    registry_link_remove(l->worker->relay->registry, l->owner, l->id);
+  if (loop_io_add(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
+      !share_take(shares, &l->owner->account, 1))
     return ERR_NOMEM;
+  int rc = link_register(l);
+  if (rc != 0) {
+    share_give(shares, &l->owner->account, 1);
+    return rc;
   }
   l->state = LINK_UP;
   newcomer_leave(&l->newcomer);
@@ -203,7 +216,8 @@ static void on_hello(struct link *l, struct reader body) {
   if (why == REFUSE_NONE) {
     rc = link_make_keys(l, f.share, welcome.share);
     if (rc == 0) rc = link_enter(l);
-    if (rc != 0) why = REFUSE_INTERNAL; /* passing, also for ERR_LIMIT: lost links are among those that are counted */
+    /* Passing, also for ERR_LIMIT: lost links are among those that are counted. */
+    if (rc != 0) why = rc == ERR_NOMEM ? REFUSE_SHORTAGE : REFUSE_INTERNAL;
   }
   if (why != REFUSE_NONE) {
     link_end_saying(l, why,
@@ -399,6 +413,7 @@ static void link_tick(struct loop_timer *t) {
   if (l->state == LINK_UP && now_ms - l->renewed_ms > (uint64_t)TICKET_RENEW_S * 1000) {
     if (bind_renew(l)) l->renewed_ms = now_ms;
   }
+  if (l->state == LINK_UP) bind_tell_refused(l, now_ms);
   if (l->state == LINK_UP) warm_tick(l);
   link_unref(l);
 }

@@ -13,6 +13,8 @@ void metrics_add(struct metrics *sum, const struct metrics *one) {
 #undef X
   for (size_t i = 0; i < CLOSE_REASONS; i++)
     sum->streams_closed[i] += __atomic_load_n(&one->streams_closed[i], __ATOMIC_RELAXED);
+  for (int i = NOTICE_NONE + 1; i < NOTICES; i++)
+    sum->visitors_refused[i] += __atomic_load_n(&one->visitors_refused[i], __ATOMIC_RELAXED);
 }
 
 static char *stream_finish(FILE *f, char **text) {
@@ -47,6 +49,10 @@ char *metrics_text(const struct status *s) {
           s->sum.name);
   METRIC_ROWS(X)
 #undef X
+  fputs("# HELP adit_visitors_refused_total Visitors refused by the limits of their tunnel's token, its share, or for load\n"
+        "# TYPE adit_visitors_refused_total counter\n", f);
+  for (uint16_t i = NOTICE_NONE + 1; i < NOTICES; i++)
+    fprintf(f, "adit_visitors_refused_total{reason=\"%s\"} %" PRIu64 "\n", notice_name(i), s->sum.visitors_refused[i]);
   fputs("# HELP adit_streams_closed_total Streams that have ended, by reason\n"
         "# TYPE adit_streams_closed_total counter\n", f);
   for (int i = 0; i < CLOSE_REASONS; i++)
@@ -138,7 +144,10 @@ char *status_json_begin(const struct status *s) {
 #define X(name, type, help) fprintf(f, "\"%s\":%" PRIu64 ",", #name, s->sum.name);
   METRIC_ROWS(X)
 #undef X
-  fputs("\"streams_closed_total\":{", f);
+  fputs("\"visitors_refused_total\":{", f);
+  for (uint16_t i = NOTICE_NONE + 1; i < NOTICES; i++)
+    fprintf(f, "%s\"%s\":%" PRIu64, i == NOTICE_NONE + 1 ? "" : ",", notice_name(i), s->sum.visitors_refused[i]);
+  fputs("},\"streams_closed_total\":{", f);
   for (int i = 0; i < CLOSE_REASONS; i++)
     fprintf(f, "%s\"%s\":%" PRIu64, i == 0 ? "" : ",", close_reason_name((enum close_reason)i),
             s->sum.streams_closed[i]);

@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "pump/pump.h"
+#include "wire/frame.h"
 
 #define METRIC_ROWS(X) \
   X(connections_accepted_total, counter, "Connections accepted on the public port and on raw ports") \
@@ -23,6 +24,7 @@
   X(handshakes_timeout_total, counter, "Visitor handshakes that met their deadline") \
   X(handshakes_over_cap_total, counter, "Connections dropped because their source had too many unfinished ones") \
   X(newcomers_dropped_load_total, counter, "Connections dropped because more came than can be served") \
+  X(newcomers_dropped_descriptors_total, counter, "Connections dropped because too many had not said whom they want") \
   X(newcomers_dropped_memory_total, counter, "Connections dropped for want of --handshake-memory") \
   X(handshakes_now, gauge, "Visitor handshakes going on") \
   X(link_handshakes_started_total, counter, "Control link handshakes begun") \
@@ -52,6 +54,7 @@ struct metrics {
   METRIC_ROWS(X)
 #undef X
   uint64_t streams_closed[CLOSE_REASONS];
+  uint64_t visitors_refused[NOTICES];            /* by the limits of their tunnel's owner, or for load */
 };
 #define METRIC_ADD(m, name, n) ((void)__atomic_fetch_add(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))
 #define METRIC_SUB(m, name, n) ((void)__atomic_fetch_sub(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))

@@ -2,13 +2,15 @@
    all for drawing lots. All counts are of this worker; only the cap of a source is the whole relay's. */
 #include "relay/newcomers.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/limits.h"
 #include "base/map.h"
+#include "base/shortage.h"
 
-enum { NEWCOMER_MAGIC = 0x6e657763, LOTS = 4, ARRAY_FIRST = 64 };
+enum { NEWCOMER_MAGIC = 0x6e657763, LOTS = 16, LOTS_COMPARED = 4, ARRAY_FIRST = 64 };
 
 struct crowd {
   struct source_key source;
@@ -40,18 +42,21 @@ struct newcomers {
   struct list lanes;               /* whose turn it is first */
   struct newcomer **array;
   size_t count, room, queued;
+  size_t strangers, strangers_max;
   size_t bytes, bytes_max;
   struct loop_deferred serving;
   bool serving_set;
 };
 
-struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct metrics *metrics, size_t bytes_max) {
+struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct metrics *metrics, size_t bytes_max,
+                                size_t strangers_max) {
   struct newcomers *all = calloc(1, sizeof *all);
   if (all == NULL) return NULL;
   all->loop = l;
   all->sources = sources;
   all->metrics = metrics;
   all->bytes_max = bytes_max;
+  all->strangers_max = strangers_max;
   list_init(&all->lanes);
   all->crowds = map_new(sizeof(struct source_key));
   all->lanes_by_owner = map_new(sizeof(void *));
@@ -140,19 +145,25 @@ static void file_release(struct newcomers *all, struct file *f) {
 
 static bool counts_at_source(enum newcomer_stage stage) { return stage != NEWCOMER_PROVEN; }
 
+static bool is_anybody(const struct newcomer *n) { return n != NULL; }
+static bool is_queued(const struct newcomer *n) { return n->stage == NEWCOMER_QUEUED; }
+static bool is_stranger(const struct newcomer *n) { return n->lane == NULL || n->lane->owner == NULL; }
+
 static size_t weight_of(const struct newcomer *n) {
   return n->crowd->count * (n->lane != NULL ? n->lane->count : 1);
 }
 
-/* Of LOTS that are drawn the heaviest, and never `not_this`; NULL when none of them will do. */
-static struct newcomer *draw(struct newcomers *all, const struct newcomer *not_this, bool queued_only) {
+/* Of some that are drawn, and are meant, the heaviest, and never `not_this`; NULL when none of them will do. */
+static struct newcomer *draw(struct newcomers *all, const struct newcomer *not_this,
+                             bool (*is_meant)(const struct newcomer *n)) {
   uint16_t lots[LOTS];
   struct newcomer *heaviest = NULL;
   loop_random(all->loop, lots, sizeof lots);
-  for (int i = 0; i < LOTS; i++) {
+  for (int i = 0, compared = 0; i < LOTS && compared < LOTS_COMPARED; i++) {
     struct newcomer *n = all->array[(size_t)lots[i] * all->count >> 16];
-    if (n == not_this || (queued_only && n->stage != NEWCOMER_QUEUED)) continue;
+    if (n == not_this || !is_meant(n)) continue;
     if (heaviest == NULL || weight_of(n) > weight_of(heaviest)) heaviest = n;
+    compared++;
   }
   return heaviest;
 }
@@ -166,11 +177,19 @@ static struct newcomer *longest_there(struct crowd *c) {
 
 static void keep_to_memory(struct newcomers *all, const struct newcomer *for_whom) {
   while (all->bytes > all->bytes_max && all->count > 1) {
-    struct newcomer *n = draw(all, for_whom, false);
+    struct newcomer *n = draw(all, for_whom, is_anybody);
     if (n == NULL) continue;       /* drew that one itself each time: there are others */
     METRIC_ADD(all->metrics, newcomers_dropped_memory_total, 1);
     n->drop(n);
   }
+}
+
+static void keep_strangers_few(struct newcomers *all, const struct newcomer *for_whom) {
+  if (all->strangers <= all->strangers_max) return;
+  struct newcomer *n = draw(all, for_whom, is_stranger);
+  METRIC_ADD(all->metrics, newcomers_dropped_descriptors_total, 1);
+  shortage_note(EMFILE);
+  if (n != NULL) n->drop(n);
 }
 
 /* The source's place in the whole relay; at the cap, that of one of its own at this worker. */
@@ -181,8 +200,9 @@ static int take_source(struct newcomers *all, const struct source_key *source) {
   struct crowd *c = map_get(all->crowds, source);
   struct newcomer *n = c != NULL ? longest_there(c) : NULL;
   if (n == NULL) return ERR_LIMIT;
-  n->drop(n);
-  return sources_enter(all->sources, source);
+  rc = sources_replace(all->sources, source);
+  if (rc == 0) n->drop(n);
+  return rc;
 }
 
 /* Coming, changing, going */
@@ -234,6 +254,8 @@ int newcomer_enter(struct newcomers *all, struct newcomer *n, const struct sourc
   n->drop = drop;
   list_init(&n->in_file);
   enter_crowd(n, c);
+  all->strangers++;
+  keep_strangers_few(all, n);
   newcomer_set_bytes(n, bytes);
   return 0;
 }
@@ -251,6 +273,7 @@ void newcomer_leave(struct newcomer *n) {
   if (all == NULL) return;
   CHECK_MAGIC(n, NEWCOMER_MAGIC);
   leave_file(n);
+  if (is_stranger(n)) all->strangers--;
   if (n->lane != NULL) {
     n->lane->count--;
     lane_release(all, n->lane);
@@ -279,6 +302,7 @@ void newcomer_pass(struct newcomer *from, struct newcomer *to, void (*drop)(stru
 int newcomer_set_source(struct newcomer *n, const struct source_key *source) {
   CHECK_MAGIC(n, NEWCOMER_MAGIC);
   ASSERT(n->file == NULL);
+  if (memcmp(source, &n->crowd->source, sizeof *source) == 0) return 0;
   int rc = take_source(n->all, source);
   if (rc != 0) return rc;
   struct crowd *c = crowd_of(n->all, source);
@@ -352,6 +376,7 @@ int newcomer_queue(struct newcomer *n, const void *owner, void (*serve)(struct n
     return ERR_NOMEM;
   }
   lane->count++;
+  if (owner != NULL) all->strangers--;
   n->lane = lane;
   n->file = f;
   n->serve = serve;
@@ -361,7 +386,7 @@ int newcomer_queue(struct newcomer *n, const void *owner, void (*serve)(struct n
   plan_to_serve(all);
   if (all->queued <= NEWCOMERS_QUEUED_PER_WORKER_MAX) return 0;
   METRIC_ADD(all->metrics, newcomers_dropped_load_total, 1);
-  struct newcomer *victim = draw(all, NULL, true);
+  struct newcomer *victim = draw(all, NULL, is_queued);
   if (victim == NULL || victim == n) return ERR_LIMIT;
   victim->drop(victim);
   return 0;

@@ -1,6 +1,8 @@
 /* Who has come to a worker and is nobody's yet: connections from accept until they are a stream, a control link or a
    data connection. All that strangers can make a relay hold or do is bounded here.
 
+   - Descriptors: of those whom nobody pays for, because they have not said whom they want or ask for a control link, there
+     are so many at most.
    - Memory: beyond its share of --handshake-memory some of them are dropped for others.
    - Each source: at the cap (relay/sources.h) a new one takes the place of the longest silent.
    - Work: whatever costs a signature queues, is served late in the loop's turn (loop/loop.h), and by turns: one owner after
@@ -39,12 +41,12 @@ struct newcomer {                  /* embedded in its owner; all fields private 
   void (*serve)(struct newcomer *n);
 };
 
-struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct metrics *metrics,
-                                size_t bytes_max) MUST_USE;  /* NULL when out of memory */
+struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct metrics *metrics, size_t bytes_max,
+                                size_t strangers_max) MUST_USE;  /* NULL when out of memory */
 void newcomers_free(struct newcomers *all);      /* none may be left; NULL is fine */
 
 /* drop(n) is called when its place is wanted: it must end the connection and leave, and may be called while any other
-   newcomer enters, grows or queues, never for that one itself. ERR_LIMIT: it is one too many itself; ERR_NOMEM. */
+   newcomer enters, grows or queues, and never for that one itself. ERR_LIMIT: it is one too many itself; ERR_NOMEM. */
 int newcomer_enter(struct newcomers *all, struct newcomer *n, const struct source_key *source, size_t bytes,
                    void (*drop)(struct newcomer *n)) MUST_USE;
 void newcomer_leave(struct newcomer *n);         /* fine when not entered */

@@ -25,6 +25,7 @@ static void raw_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct raw_
 
 static void raw_close(struct raw_port *p) {
   for (int i = 0; i < RAW_FAMILIES; i++) listener_remove(&p->listeners[i]);
+  share_give(&p->worker->relay->shares, &p->tunnel->owner->account, RAW_FAMILIES);
   (void)map_remove(p->worker->raw_ports, &p->port);
   tunnel_unref(p->worker->relay->registry, p->tunnel);
   p->magic = 0;
@@ -84,10 +85,15 @@ static int raw_open(struct worker *w, uint16_t port, struct tunnel *t) {
   p->worker = w;
   p->port = port;
   p->tunnel = t;
+  if (!share_take(&w->relay->shares, &t->owner->account, RAW_FAMILIES)) {
+    free(p);
+    return ERR_LIMIT;
+  }
   int rc = raw_open_listeners(p);
   if (rc == 0) rc = map_put(w->raw_ports, &port, p);
   if (rc == 0) return 0;
   for (int i = 0; i < RAW_FAMILIES; i++) listener_remove(&p->listeners[i]);
+  share_give(&w->relay->shares, &t->owner->account, RAW_FAMILIES);
   free(p);
   return rc;
 }

@@ -7,6 +7,7 @@
 #include "base/roster.h"
 #include "pump/rate.h"
 #include "relay/context.h"
+#include "relay/shares.h"
 #include "wire/frame.h"
 #include "wire/link_keys.h"
 
@@ -24,6 +25,7 @@ struct owner {
   int64_t expires_s;               /* 0: never */
   struct token_limits limits;
   struct rate rate;                /* of its streams; only with limits.max_bytes_per_s */
+  struct account account;          /* of the relay's shares */
   uint32_t tunnels, links;         /* under the registry's lock, as the next two */
   uint32_t certificates;           /* made for its tunnels since ... */
   uint64_t certificates_since_ms;
@@ -53,6 +55,7 @@ struct tunnel {
   uint64_t opened_ms;
   uint64_t streams_now, streams_total; /* atomic */
   uint32_t waiting;                /* atomic */
+  uint32_t refused[NOTICES];       /* visitors, of which the agent has not been told; atomic */
 };
 
 int registry_new(struct relay *r, struct registry **out) MUST_USE;

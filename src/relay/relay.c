@@ -32,7 +32,7 @@
 
 /* The longest way of a message and its answers is that of a raw port which is being bound while all ends: to the keeper
    and back, to the port's worker and back, and the port's release. */
-enum { DRAIN_POLL_MS = 10, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8 };
+enum { DRAIN_POLL_MS = 10, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8, LOOP_DESCRIPTORS = 3, OTHER_DESCRIPTORS = 16 };
 
 /* The main thread's part. */
 struct life {
@@ -229,6 +229,14 @@ static int announce_embedded(struct relay *r, struct err *e) {
 
 /* Running */
 
+/* What all threads will have open, besides connections, is estimated: there are no threads yet. */
+static void divide_descriptors(struct relay *r) {
+  uint64_t max = descriptors_max();
+  uint64_t own = descriptors_now() + r->workers_n * (LOOP_DESCRIPTORS + r->options->listens_n) + OTHER_DESCRIPTORS;
+  r->division = shares_divide(max > own ? max - own : 0, r->workers_n);
+  r->shares.total = r->division.owners;
+}
+
 static int workers_open(struct relay *r, struct err *e) {
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
   unsigned n = r->options->workers != 0 ? r->options->workers : cores > 0 ? (unsigned)cores : 1;
@@ -238,6 +246,7 @@ static int workers_open(struct relay *r, struct err *e) {
   r->workers_n = n;
   r->newcomers_bytes_max = r->options->handshake_memory_bytes != 0 ? (size_t)(r->options->handshake_memory_bytes / n)
                                                                    : HANDSHAKE_MEMORY_PER_WORKER_BYTES;
+  divide_descriptors(r);
   for (unsigned i = 0; i < n; i++) {
     int rc = worker_open(&r->workers[i], r, e);
     if (rc != 0) return rc;

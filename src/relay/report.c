@@ -2,16 +2,12 @@
    flag, the numbers are counters that are read without a lock, and tunnels are met a few at a time. */
 #include "relay/report.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <time.h>
 
-#include "base/shortage.h"
+#include "base/descriptors.h"
 #include "relay/registry.h"
 #include "relay/warning.h"
 #include "relay/worker.h"
@@ -26,25 +22,8 @@ static uint64_t monotonic_ms(void) {
 
 static bool report_draining(void *user) { return relay_draining(user); }
 
-/* Since Linux 6.2 the folder's size is their number. */
-static uint64_t count_descriptors(void) {
-  static const char folder[] = "/proc/self/fd";
-  uint64_t n = 0;
-  struct stat st;
-  if (stat(folder, &st) == 0 && st.st_size > 0) return (uint64_t)st.st_size;
-  DIR *d = opendir(folder);
-  if (d == NULL) {
-    (void)shortage_note(errno);
-    return 0;
-  }
-  while (readdir(d) != NULL) n++;
-  (void)closedir(d);
-  return n - 3;                    /* ".", ".." and this one */
-}
-
 static void report_numbers(void *user, struct status *s) {
   struct relay *r = user;
-  struct rlimit limit = {0};
   memset(s, 0, sizeof *s);
   for (unsigned i = 0; i < r->workers_n; i++) {
     const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
@@ -60,12 +39,11 @@ static void report_numbers(void *user, struct status *s) {
   s->certificate_expires_s = tls_server_not_after(server);
   s->certificate_valid = now_s >= s->certificate_begins_s && now_s <= s->certificate_expires_s;
   tls_server_unref(server);
-  (void)getrlimit(RLIMIT_NOFILE, &limit);
   s->domain = r->options->domain;
   s->version = ADIT_VERSION;
   s->uptime_s = (monotonic_ms() - r->started_ms) / 1000;
-  s->descriptors_now = count_descriptors();
-  s->descriptors_max = limit.rlim_cur;
+  s->descriptors_now = descriptors_now();
+  s->descriptors_max = descriptors_max();
   s->draining = relay_draining(r);
 }
 

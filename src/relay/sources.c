@@ -47,16 +47,19 @@ static struct part *part_of(struct sources *s, const struct source_key *key) {
   return &s->parts[(sum ^ sum >> 4) % SOURCES_PARTS];
 }
 
-int sources_enter(struct sources *s, const struct source_key *key) {
+static int enter(struct sources *s, const struct source_key *key, uintptr_t max) {
   struct part *p = part_of(s, key);
   pthread_mutex_lock(&p->lock);
   uintptr_t count = (uintptr_t)map_get(p->counts, key);
   int rc = ERR_LIMIT;
-  if (count < HANDSHAKES_PER_SOURCE_MAX)
+  if (count < max)
     rc = map_put(p->counts, key, (void *)(count + 1)); /* NOLINT(performance-no-int-to-ptr): the map holds a count */
   pthread_mutex_unlock(&p->lock);
   return rc;
 }
+
+int sources_enter(struct sources *s, const struct source_key *key) { return enter(s, key, HANDSHAKES_PER_SOURCE_MAX); }
+int sources_replace(struct sources *s, const struct source_key *key) { return enter(s, key, UINTPTR_MAX); }
 
 void sources_leave(struct sources *s, const struct source_key *key) {
   struct part *p = part_of(s, key);

@@ -91,6 +91,11 @@ static enum close_reason stream_accepted(struct pump *pump, void *user, const ui
   return status == ACCEPT_OK ? CLOSE_CLEAN : CLOSE_NOT_ACCEPTED; /* a tunnel may end while OPEN is on its way */
 }
 
+/* The visitor's place in its owner's share. */
+static void stream_leave_owner(struct worker *w, struct tunnel *t) {
+  share_give_visitor(&w->relay->shares, &t->owner->account);
+}
+
 static void stream_ended(struct pump *pump, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire) {
   struct stream *s = user;
   (void)pump;
@@ -106,6 +111,7 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
             LOG_U64(to_peer), "from_visitor", LOG_U64(to_wire), NULL);
   list_remove(&s->node);
   stream_forget_keys(s);
+  stream_leave_owner(s->worker, s->tunnel);
   tunnel_unref(s->worker->relay->registry, s->tunnel);
   s->magic = 0;
   free(s);
@@ -159,6 +165,7 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
     stream_ended(NULL, s, CLOSE_WIRE_RESET, 0, 0);
   } else {
     secret_free(p->keys, sizeof *p->keys);
+    stream_leave_owner(p->worker, p->tunnel);
   }
   sealed_free(h->sealed);
   tls_conn_free(params.tls);
@@ -184,6 +191,7 @@ int stream_hand_off(const struct stream_params *p) {
     if (h.open.kind == STREAM_TLS13 && h.open.secret_n > 0) {  /* taken over already: the TLS object can say no more */
       tls_conn_free(p->conn);
       net_reset(p->peer_fd);
+      stream_leave_owner(p->worker, p->tunnel);
       rc = 0;
     }
   }

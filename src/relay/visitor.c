@@ -4,11 +4,13 @@
    the agent is mostly back at once. */
 #include "relay/visitor.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/shortage.h"
 #include "base/text.h"
 #include "loop/net.h"
 #include "relay/handshake.h"
@@ -29,7 +31,8 @@ struct visitor {
   uint64_t seek_until_ms;          /* 0: the first tunnel has not failed yet */
   struct loop_io io;               /* while it waits or queues: has it gone? */
   struct loop_deferred deferred;
-  struct tunnel *tunnel;
+  struct tunnel *tunnel;           /* entered, until the stream has taken that over */
+  bool has_stream;
   struct addr peer, local;
   int fd;                          /* ours while it waits or queues; the handshake's before */
   struct tls_conn *conn;           /* while waiting; NULL on a raw port */
@@ -53,6 +56,28 @@ static bool waiting_enter(struct tunnel *t) {
          !__atomic_load_n(&t->owner->ended, __ATOMIC_RELAXED);
 }
 
+/* Limits */
+
+void visitor_count_refused(struct worker *w, struct tunnel *t, enum notice why) {
+  (void)__atomic_add_fetch(&t->refused[why], 1, __ATOMIC_RELAXED);
+  (void)__atomic_add_fetch(&w->metrics.visitors_refused[why], 1, __ATOMIC_RELAXED);
+}
+
+bool visitor_enter_tunnel(struct worker *w, struct tunnel *t) {
+  struct owner *o = t->owner;
+  enum notice why = share_take_visitor(&w->relay->shares, &o->account, &o->limits, loop_now_ms(w->loop) * 1000);
+  if (why == NOTICE_NONE) return true;
+  if (why == NOTICE_SHARE) (void)shortage_note(EMFILE);
+  visitor_count_refused(w, t, why);
+  tunnel_unref(w->relay->registry, t);
+  return false;
+}
+
+void visitor_leave_tunnel(struct relay *r, struct tunnel *t) {
+  share_give_visitor(&r->shares, &t->owner->account);
+  tunnel_unref(r->registry, t);
+}
+
 /* The end of the struct; its descriptor and TLS object are gone or passed on. */
 static void visitor_leave(struct visitor *v) {
   if (v->state == VISITOR_WAITING) {
@@ -69,7 +94,8 @@ static void visitor_leave(struct visitor *v) {
     __atomic_store_n(&v->ask.cancelled, true, __ATOMIC_RELEASE);
     return;                        /* freed by the answer, which also still needs the tunnel */
   }
-  tunnel_unref(v->worker->relay->registry, v->tunnel);
+  if (v->has_stream) tunnel_unref(v->worker->relay->registry, v->tunnel);
+  else visitor_leave_tunnel(v->worker->relay, v->tunnel);
   v->magic = 0;
   loop_defer(v->worker->loop, &v->deferred, visitor_free);
 }
@@ -116,7 +142,7 @@ static bool visitor_may_move(const struct visitor *v, const struct tunnel *t) {
   size_t n = 0;
   const uint8_t *alpn = v->conn != NULL ? tls_conn_alpn(v->conn, &n) : NULL;
   char name[ALPN_LIST_MAX_BYTES + 1] = "";
-  if (t == v->tunnel || n >= sizeof name) return false;
+  if (t == v->tunnel || t->owner != v->tunnel->owner || n >= sizeof name) return false;
   if (v->conn == NULL && raw_port_of(t) != raw_port_of(v->tunnel)) return false;
   if (n > 0) memcpy(name, alpn, n);
   return n == 0 || alpn_contains(t->alpn, t->alpn_n, name);
@@ -162,7 +188,7 @@ static void visitor_answered(struct ask *a) {
   if (v->state == VISITOR_GONE) {  /* left meanwhile: the data connection is spent */
     if (a->fd >= 0) net_close(a->fd);
     secret_free(a->keys, sizeof *a->keys);
-    tunnel_unref(v->worker->relay->registry, v->tunnel);
+    visitor_leave_tunnel(v->worker->relay, v->tunnel);
     v->magic = 0;
     loop_defer(v->worker->loop, &v->deferred, visitor_free);
     return;
@@ -186,6 +212,7 @@ static void visitor_answered(struct ask *a) {
   }
   v->conn = NULL;
   v->fd = -1;
+  v->has_stream = true;
   visitor_leave(v);
 }
 
@@ -281,7 +308,11 @@ static void visitor_end(struct visitor *v) {
   }
 }
 
-static void visitor_unwanted(struct newcomer *n) { visitor_end(CONTAINER_OF(n, struct visitor, newcomer)); }
+static void visitor_unwanted(struct newcomer *n) {
+  struct visitor *v = CONTAINER_OF(n, struct visitor, newcomer);
+  visitor_count_refused(v->worker, v->tunnel, NOTICE_LOAD);
+  visitor_end(v);
+}
 
 void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
                     struct newcomer *newcomer, const struct client_hello *hello, struct tunnel *t) {
@@ -289,7 +320,7 @@ void visitor_accept(struct worker *w, int fd, const struct addr *peer, const str
   if (v == NULL) {
     newcomer_leave(newcomer);
     net_close(fd);
-    tunnel_unref(w->relay->registry, t);
+    visitor_leave_tunnel(w->relay, t);
     return;
   }
   struct tls_server *server = visitor_server(w, t);
@@ -305,12 +336,16 @@ void visitor_accept(struct worker *w, int fd, const struct addr *peer, const str
 static void visitor_served_raw(struct newcomer *n) { visitor_ask(CONTAINER_OF(n, struct visitor, newcomer)); }
 
 void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const struct addr *local, struct tunnel *t) {
-  struct visitor *v = visitor_new(w, peer, local, t);
   struct source_key source = addr_source(peer);
   METRIC_ADD(&w->metrics, raw_visitors_total, 1);
+  if (!visitor_enter_tunnel(w, t)) {
+    net_reset(fd);
+    return;
+  }
+  struct visitor *v = visitor_new(w, peer, local, t);
   if (v == NULL) {
     net_close(fd);
-    tunnel_unref(w->relay->registry, t);
+    visitor_leave_tunnel(w->relay, t);
     return;
   }
   v->fd = fd;

@@ -7,10 +7,16 @@
 
 /* The tunnel that this name leads to for this visitor, as a new reference; NULL for every kind of no. */
 struct tunnel *visitor_tunnel(struct relay *r, const char *name, const struct addr *peer) MUST_USE;
-/* Takes fd, the newcomer, who was served, and the reference to t; hello is only read. */
+/* Before a visitor goes any further: whether its owner's limits and share admit one more. If so it is counted, until
+   visitor_leave_tunnel or the end of the stream; else the refusal is counted, the reference to t is gone, and the agent
+   is told. */
+bool visitor_enter_tunnel(struct worker *w, struct tunnel *t) MUST_USE;
+void visitor_leave_tunnel(struct relay *r, struct tunnel *t);  /* with the reference */
+void visitor_count_refused(struct worker *w, struct tunnel *t, enum notice why);
+/* Takes fd, the newcomer, who was served, and the reference to t, entered; hello is only read. */
 void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
                     struct newcomer *newcomer, const struct client_hello *hello, struct tunnel *t);
-/* The same on a raw port: no handshake, and it queues here. Takes fd and t. */
+/* The same on a raw port: no handshake, and it enters and queues here. Takes fd and t. */
 void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const struct addr *local, struct tunnel *t);
 void visitor_end_owners(struct worker *w); /* those that have ended */
 void visitor_close_all(struct worker *w);

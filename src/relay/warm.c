@@ -29,6 +29,7 @@ static void warm_take(struct warm *c, int *fd, struct number_keys **keys) {
   struct link *l = c->link;
   *fd = c->fd;
   *keys = c->keys;
+  share_give(&l->worker->relay->shares, &l->owner->account, 1);
   loop_io_del(&c->io);
   list_remove(&c->node);
   l->warm.idle_n--;
@@ -65,14 +66,19 @@ static int warm_add(struct link *l, int fd, struct number_keys *keys) {
   c->link = l;
   c->fd = fd;
   c->keys = keys;
-  if (loop_io_add(l->worker->loop, &c->io, fd, EPOLLIN | EPOLLRDHUP, warm_ready) != 0) {
-    free(c);
-    return ERR_NOMEM;
-  }
+  /* The owner pays for it, until it is a visitor's. */
+  if (!share_take(&l->worker->relay->shares, &l->owner->account, 1)) goto fail;
+  if (loop_io_add(l->worker->loop, &c->io, fd, EPOLLIN | EPOLLRDHUP, warm_ready) != 0) goto fail_share;
   list_push_head(&l->warm.idle, &c->node);
   l->warm.idle_n++;
   METRIC_ADD(&l->worker->metrics, data_connections_warm_now, 1);
   return 0;
+
+fail_share:
+  share_give(&l->worker->relay->shares, &l->owner->account, 1);
+fail:
+  free(c);
+  return ERR_NOMEM;
 }
 
 /* Answers */

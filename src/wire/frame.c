@@ -241,6 +241,23 @@ int frame_unbound_decode(struct reader body, struct frame_unbound *f) {
   return result(&body, is_printable(f->text));
 }
 
+/* NOTICE */
+
+void frame_notice_encode(struct writer *w, const struct frame_notice *f) {
+  size_t mark = frame_open(w, FRAME_NOTICE);
+  write_u32(w, f->id);
+  write_u16(w, f->reason);
+  write_u32(w, f->count);
+  frame_close(w, mark);
+}
+
+int frame_notice_decode(struct reader body, struct frame_notice *f) {
+  *f = (struct frame_notice){.id = read_u32(&body)};
+  f->reason = read_u16(&body);
+  f->count = read_u32(&body);
+  return result(&body, true);
+}
+
 /* WANT */
 
 void frame_want_encode(struct writer *w, uint16_t count) {

@@ -22,7 +22,8 @@ enum frame_type {
   FRAME_WANT = 7,                  /* relay: dial so many data connections now */
   FRAME_PING = 8, FRAME_PONG = 9,  /* both */
   FRAME_GOODBYE = 10,              /* both: this link ends, why */
-  FRAME_TICKET = 11                /* relay: a renewed ticket */
+  FRAME_TICKET = 11,               /* relay: a renewed ticket */
+  FRAME_NOTICE = 12                /* relay: visitors were refused, why and how many */
 };
 
 /* Why a link or a tunnel was refused or ended: a row each with name and text in refusal.c. */
@@ -39,6 +40,11 @@ const char *refusal_text(enum refusal r);          /* "the token was revoked (as
 /* What a person is told: the text that came with it, or if that is empty ours; and the number of a reason that we do not know. */
 void refusal_explain(enum refusal r, const char *came, char *out, size_t cap);
 bool refusal_is_final(enum refusal r);             /* the agent should not try again with the same request */
+
+/* Why visitors of a tunnel were refused: a row each with name and text in notice.c. */
+enum notice { NOTICE_NONE = 0, NOTICE_STREAMS = 1, NOTICE_VISITORS = 2, NOTICE_SHARE = 3, NOTICE_LOAD = 4, NOTICES };
+const char *notice_name(uint16_t reason);          /* "max_streams", for JSON and metrics */
+const char *notice_text(uint16_t reason);          /* "the token allows no more streams at once (...)" */
 
 enum tunnel_flags {
   TUNNEL_TCP = 1,                  /* a raw port, too */
@@ -84,6 +90,7 @@ struct frame_bound {
 };
 struct frame_unbound { uint32_t id; uint16_t reason; char text[256]; };  /* text may be empty: refusal_text then */
 struct frame_goodbye { uint16_t reason; char text[256]; };
+struct frame_notice { uint32_t id; uint16_t reason; uint32_t count; };   /* count: since the last of this tunnel and reason */
 struct frame_ticket { uint32_t id; const uint8_t *ticket; size_t ticket_n; };
 
 /* Each appends a whole frame to w; what does not fit sets w->bad. Each decoder returns 0 or ERR_SYNTAX. */
@@ -105,6 +112,8 @@ void frame_ping_encode(struct writer *w, enum frame_type ping_or_pong, uint64_t 
 int frame_ping_decode(struct reader body, uint64_t *cookie) MUST_USE;
 void frame_goodbye_encode(struct writer *w, const struct frame_goodbye *f);
 int frame_goodbye_decode(struct reader body, struct frame_goodbye *f) MUST_USE;
+void frame_notice_encode(struct writer *w, const struct frame_notice *f);
+int frame_notice_decode(struct reader body, struct frame_notice *f) MUST_USE;
 void frame_ticket_encode(struct writer *w, const struct frame_ticket *f);
 int frame_ticket_decode(struct reader body, struct frame_ticket *f) MUST_USE;
 

@@ -172,6 +172,9 @@ static int set_up(void **state) {
   f->relay.operators = f->operator_key;
   f->relay.operators_n = 1;
   f->relay.sources = sources_new();
+  f->relay.shares.total = 1000;
+  f->relay.division.strangers = 10;
+  f->relay.newcomers_bytes_max = 1 << 20;
   pthread_mutex_init(&f->relay.ticket_lock, NULL);
   buf_init(&f->in, 1 << 20);
   buf_init(&f->frames, 1 << 20);

@@ -19,6 +19,7 @@ static struct loop *loop;
 static struct sources *sources;
 static struct metrics metrics;
 static struct newcomers *all;
+static size_t strangers_max = SIZE_MAX;
 static int owners[MANY + 1];       /* only their addresses count */
 static struct guest *served_order[4 * NEWCOMERS_QUEUED_PER_WORKER_MAX];
 static size_t served_n;
@@ -31,7 +32,7 @@ static void make(size_t bytes_max) {
   assert_non_null(sources);
   memset(&metrics, 0, sizeof metrics);
   served_n = 0;
-  all = newcomers_new(loop, sources, &metrics, bytes_max);
+  all = newcomers_new(loop, sources, &metrics, bytes_max, strangers_max);
   assert_non_null(all);
 }
 
@@ -258,6 +259,40 @@ static void a_newcomer_may_turn_out_to_be_from_elsewhere(void **state) {
   unmake();
 }
 
+static void strangers_are_few_and_those_who_are_paid_for_do_not_count(void **state) {
+  enum { ROOM = 8 };
+  static struct guest paid[MANY], strangers[MANY];
+  unsigned left = 0;
+  (void)state;
+  strangers_max = ROOM;
+  make(SIZE_MAX);
+  for (unsigned i = 0; i < MANY; i++) come_and_queue(&paid[i], 100 + i, 1);
+  for (unsigned i = 0; i < MANY; i++) assert_int_equal(come(&strangers[i], 1000 + i), 0);
+  for (unsigned i = 0; i < MANY; i++) {
+    assert_false(paid[i].dropped);
+    left += !strangers[i].dropped;
+  }
+  assert_true(left >= ROOM && left < ROOM + MANY / 8);         /* lots may find none, with one chance in ten */
+  assert_int_equal(metrics.newcomers_dropped_descriptors_total, MANY - ROOM);
+  leave_all(paid, MANY);
+  leave_all(strangers, MANY);
+  unmake();
+  strangers_max = SIZE_MAX;
+}
+
+static void who_asks_for_a_link_is_a_stranger_still(void **state) {
+  static struct guest one, two;
+  (void)state;
+  strangers_max = 1;
+  make(SIZE_MAX);
+  come_and_queue(&one, 1, 0);
+  come_and_queue(&two, 2, 0);
+  assert_true(one.dropped);
+  newcomer_leave(&two.newcomer);
+  unmake();
+  strangers_max = SIZE_MAX;
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(owners_are_served_in_turn_whatever_one_of_them_sends),
@@ -270,6 +305,8 @@ int main(void) {
       cmocka_unit_test(whoever_grows_makes_others_go_and_never_himself),
       cmocka_unit_test(beyond_what_can_be_served_those_go_who_have_most),
       cmocka_unit_test(what_is_known_of_a_newcomer_passes_on),
+      cmocka_unit_test(strangers_are_few_and_those_who_are_paid_for_do_not_count),
+      cmocka_unit_test(who_asks_for_a_link_is_a_stranger_still),
       cmocka_unit_test(a_newcomer_may_turn_out_to_be_from_elsewhere)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,6 +32,7 @@ static int set_up(void **state) {
   const struct tls_suite *suite = tls_suite_find(0x1301);
   struct err e;
   if (f == NULL || registry_new(&f->relay, &f->relay.registry) != 0) return -1;
+  f->relay.shares.total = 10000;
   f->worker.relay = &f->relay;
   f->worker.loop = loop_new(&e);
   f->worker.links_by_id = map_new(LINK_ID_BYTES);
@@ -51,6 +52,7 @@ static int set_up(void **state) {
   if (registry_owner(f->relay.registry, &c, 0, &f->owner) != 0 ||
       registry_link_put(f->relay.registry, f->owner, l->id, &f->worker) != 0 || map_put(f->worker.links_by_id, l->id, l) != 0)
     return -1;
+  l->owner = f->owner;
   *state = f;
   return 0;
 }

@@ -1,0 +1,75 @@
+/* Counting first and looking then: two that come at once may both be refused the last place, and never both get it. */
+#include "relay/shares.h"
+
+#include "base/limits.h"
+
+enum { VISITOR_DESCRIPTORS = 2, US_PER_S = 1000000 };
+
+static unsigned part_of(uint64_t most, uint64_t whole, unsigned part, unsigned workers, unsigned descriptors_each) {
+  uint64_t n = (whole / part < most ? whole / part : most) / workers / descriptors_each;
+  return n < UINT32_MAX ? (unsigned)n : UINT32_MAX;
+}
+
+struct division shares_divide(uint64_t descriptors, unsigned workers) {
+  uint64_t admin = size_min(ADMIN_DESCRIPTORS, descriptors / SHARE_OTHER_PART);
+  struct division d = {
+      .strangers = part_of(UINT64_MAX, descriptors, SHARE_STRANGERS_PART, workers, 1),
+      .pipes = part_of(2 * PIPES_MAX, descriptors, SHARE_OTHER_PART, workers, 2),
+      .lingers = part_of((uint64_t)LINGERS_PER_LOOP_MAX * workers, descriptors, SHARE_OTHER_PART, workers, 1)};
+  if (d.strangers < STRANGERS_PER_WORKER_MIN) d.strangers = STRANGERS_PER_WORKER_MIN;
+  uint64_t others = admin + (uint64_t)workers * (d.strangers + 2 * (uint64_t)d.pipes + d.lingers);
+  d.owners = descriptors > others ? descriptors - others : 0;
+  return d;
+}
+
+static uint64_t add(uint64_t *n, uint64_t change) { return __atomic_add_fetch(n, change, __ATOMIC_RELAXED); }
+static void take_back(uint64_t *n, uint64_t change) { (void)__atomic_sub_fetch(n, change, __ATOMIC_RELAXED); }
+
+static bool take(struct shares *s, struct account *a, unsigned descriptors, uint64_t reserve) {
+  uint64_t used = add(&s->used, descriptors), own = add(&a->descriptors, descriptors);
+  if (used + reserve <= s->total && own <= SHARE_OF_FREE * (s->total - reserve - used)) return true;
+  share_give(s, a, descriptors);
+  return false;
+}
+
+bool share_take(struct shares *s, struct account *a, unsigned descriptors) { return take(s, a, descriptors, 0); }
+
+void share_give(struct shares *s, struct account *a, unsigned descriptors) {
+  take_back(&s->used, descriptors);
+  take_back(&a->descriptors, descriptors);
+}
+
+/* So many in a second on average, and after a quiet second as many at once (the generic cell rate algorithm). */
+static bool visitor_is_due(struct account *a, uint32_t per_s, uint64_t now_us) {
+  uint64_t each_us = US_PER_S / per_s + (US_PER_S % per_s != 0), next_us;
+  uint64_t until_us = __atomic_load_n(&a->visitors_until_us, __ATOMIC_RELAXED);
+  do {
+    next_us = (until_us > now_us ? until_us : now_us) + each_us;
+    if (next_us > now_us + size_max(US_PER_S, each_us)) return false;
+  } while (!__atomic_compare_exchange_n(&a->visitors_until_us, &until_us, next_us, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED));
+  return true;
+}
+
+/* The rate is asked last: whoever is refused for another reason has not used it. */
+enum notice share_take_visitor(struct shares *s, struct account *a, const struct token_limits *limits,
+                               uint64_t now_us) {
+  enum notice why = NOTICE_NONE;
+  uint64_t visitors = add(&a->visitors, 1);
+  if (limits->max_streams != 0 && visitors > limits->max_streams) {
+    take_back(&a->visitors, 1);
+    return NOTICE_STREAMS;
+  }
+  if (!take(s, a, VISITOR_DESCRIPTORS, s->total / SHARE_RESERVE_PART)) {
+    take_back(&a->visitors, 1);
+    return NOTICE_SHARE;
+  }
+  if (limits->max_visitors_per_s != 0 && !visitor_is_due(a, limits->max_visitors_per_s, now_us)) why = NOTICE_VISITORS;
+  if (why != NOTICE_NONE) share_give_visitor(s, a);
+  return why;
+}
+
+void share_give_visitor(struct shares *s, struct account *a) {
+  take_back(&a->visitors, 1);
+  share_give(s, a, VISITOR_DESCRIPTORS);
+}
