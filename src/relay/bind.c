@@ -218,6 +218,7 @@ static enum refusal listen_refusal(const struct bound *b, int result) {
   switch (result) {
     case ERR_CONFLICT: case ERR_AUTH: return b->port_is_new ? REFUSE_PORTS_EXHAUSTED : REFUSE_TICKET;
     case ERR_NOT_NOW: return REFUSE_SUPERSEDED;
+    case ERR_CLOSED: return REFUSE_DRAINING;
     case ERR_LIMIT: case ERR_NOMEM: return REFUSE_SHORTAGE;
     default: return REFUSE_INTERNAL;
   }

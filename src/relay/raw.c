@@ -106,8 +106,12 @@ static void attach_answer(struct loop *l, struct loop_msg *m) {
 static void attach_here(struct loop *l, struct loop_msg *m) {
   struct raw_request *q = CONTAINER_OF(m, struct raw_request, msg);
   if (l == NULL) return;
+  struct relay *r = q->to->relay;
   struct raw_port *p = map_get(q->to->raw_ports, &q->port);
-  if (p != NULL && p->tunnel->serial > q->tunnel->serial) {
+  if (relay_draining(r)) {         /* its raw ports are closed, or are about to be: a successor may want this one */
+    q->result = ERR_CLOSED;
+    tunnel_unref(r->registry, q->tunnel);
+  } else if (p != NULL && p->tunnel->serial > q->tunnel->serial) {
     /* The requests of two tunnels of one label have overtaken each other. */
     q->result = ERR_NOT_NOW;
     tunnel_unref(q->to->relay->registry, q->tunnel);

@@ -5,11 +5,12 @@ import time
 import pytest
 
 from kit.app import echo, read_exactly
-from kit.frames import (ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, PING, PONG, TCP, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBIND, UNBOUND,
+from kit.frames import (ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TCP, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBIND, UNBOUND,
                         WELCOME, Bound, bind, u)
 from kit.hostile import HostileAgent
-from kit.process import BUILD, DEADLINE_S, wait_until
+from kit.process import DEADLINE_S, wait_until
 from kit.roles import Tunnel
+from kit.slow_disk import SlowDisk
 from kit.tls import how_it_ends
 
 small = pytest.mark.skipif(not os.environ.get("ADIT_SMALL"),
@@ -191,30 +192,11 @@ def ask_for_ports_without_end(relay, box, name):
     return hostile
 
 
-class SlowDisk:
-    """A relay whose state takes as many writes as the test lets it, from `hold` on."""
-
-    def __init__(self, box, start_relay, *options):
-        self.box, self.gate = box, box.file("gate")
-        self.relay = start_relay(options=options, prefix=["env", "LD_PRELOAD=" + os.path.join(BUILD, "tests", "e2e", "libslow-disk.so"),
-                                                          f"SLOW_DISK={self.gate}"])
-
-    def hold(self):
-        os.mkfifo(self.gate)
-        self.writes = os.open(self.gate, os.O_RDWR)
-        self.box.closers.append(lambda: os.close(self.writes))
-
-    def let_through(self, writes):
-        os.write(self.writes, b"x" * writes)
-
-
 def ask_for_ports(hostile, first, n):
     """Returns once the relay has heard it."""
     for i in range(n):
         hostile.tell("frame", BIND, bind(first + i, TCP))
-    hostile.tell("frame", PING, u(first, 8))
-    while hostile.got(PONG) != u(first, 8):
-        pass
+    hostile.is_heard()
 
 
 @pytest.mark.heavy      # not under sanitizers, which want to be loaded first

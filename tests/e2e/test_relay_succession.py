@@ -7,9 +7,13 @@ import urllib.error
 
 import pytest
 
+from kit import hello
 from kit.app import echo, read_exactly
+from kit.frames import BIND, BOUND, TCP, Bound, bind
+from kit.hostile import HostileAgent
 from kit.ports import free_raw_ports
 from kit.process import wait_until
+from kit.slow_disk import SlowDisk
 from kit.tls import BROKEN, how_it_ends
 
 
@@ -130,6 +134,26 @@ def waits_for_the_claim(old):
         except OSError:
             pass
     return False
+
+
+@pytest.mark.heavy      # not under sanitizers, which want to be loaded before the slow disk
+def test_a_draining_relay_opens_no_raw_port_that_its_successor_may_want(start_relay, visitor, box):
+    """It was asked for before; a visitor who says hello keeps the link up meanwhile."""
+    disk = SlowDisk(box, start_relay, "--drain", "600s")
+    hostile = HostileAgent(box, disk.relay.token())
+    hostile.log_in()
+    hostile.do("frame", BIND, bind(1))
+    started = disk.relay.metric("client_hellos_total")
+    v = visitor.connect(disk.relay.address)
+    v.sendall(hello.records(hello.client_hello(Bound(hostile.got(BOUND)).host))[:50])
+    wait_until(lambda: disk.relay.metric("client_hellos_total") > started, "the hello is not heard")
+    disk.hold()
+    hostile.tell("frame", BIND, bind(2, TCP))
+    hostile.is_heard()
+    drain(disk.relay)
+    disk.let_through(20)
+    hostile.sees("link ended")
+    assert not any(line.startswith(f"got {BOUND} 00000002") for line in hostile.program.out.lines)
 
 
 def test_two_relays_do_not_serve_from_one_folder(succession, box):

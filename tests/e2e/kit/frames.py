@@ -1,7 +1,8 @@
 """The frames of a control link (docs/protocol.md 4)."""
 HELLO, WELCOME, BIND, BOUND, UNBIND, UNBOUND, WANT, PING, PONG, GOODBYE, TICKET = range(1, 12)
-MALFORMED, TOKEN_REVOKED, TOKEN_PROOF, TUNNEL_LIMIT, BAD_TICKET, ALPN, STATE, INTERNAL, SHORTAGE = 2, 5, 6, 7, 11, 14, 16, 17, 19 # reasons (4.1)
-TCP, H2 = 1, 4                                                                                                          # flags of BIND
+# reasons (4.1)
+MALFORMED, TOKEN_REVOKED, TOKEN_PROOF, TUNNEL_LIMIT, BAD_TICKET, ALPN, STATE, INTERNAL, SHORTAGE = 2, 5, 6, 7, 11, 14, 16, 17, 19
+TCP, H2 = 1, 4              # flags of BIND
 
 
 def u(value, n):

@@ -2,6 +2,7 @@
 import os
 import subprocess
 
+from .frames import PING, PONG
 from .process import BUILD
 
 
@@ -25,6 +26,13 @@ class HostileAgent:
     def log_in(self):
         self.do("link")
         self.do("hello")
+
+    def is_heard(self):
+        """Returns once the relay has heard all that was said."""
+        cookie = os.urandom(8)
+        self.tell("frame", PING, cookie)
+        while self.got(PONG) != cookie:
+            pass
 
     def got(self, kind):
         """The body of the next frame of that type."""
