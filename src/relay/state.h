@@ -12,7 +12,8 @@
 struct state;
 /* Makes dir (0700), database and keys where there were none. ERR_NOT_NOW: what there was has been lost. */
 int state_open(const char *dir, struct state **out, struct err *e) MUST_USE;
-/* The same, and what has been lost is made anew. `lost` names it, with commas, and is empty if nothing was. */
+/* The same, and what has been lost is made anew. `lost` names it, with commas, and is empty if nothing was. ERR_CONFLICT: a
+   relay serves from what is left. */
 enum { STATE_LOST_CAP = 80 };
 int state_open_anew(const char *dir, char lost[STATE_LOST_CAP], struct state **out, struct err *e) MUST_USE;
 bool state_was_used(const char *dir); /* whether there is anything to be opened, or to be told lost */

@@ -37,9 +37,16 @@ static bool any_bounded_key(const struct state *s) {
   return is_there(s, kept_files[KEPT_OPERATOR].name) || is_there(s, kept_files[KEPT_TICKETS].name);
 }
 
-static void add_lost(char lost[STATE_LOST_CAP], const char *name) {
+/* From under a relay that serves nothing is taken. */
+static int check_unserved(const struct state *s, struct err *e) {
+  if (!folder_is_locked_by_relay(&s->folder)) return 0;
+  return err_set(e, ERR_CONFLICT, "state folder %s: a relay serves from it (end that one before you begin anew)", s->folder.path);
+}
+
+static int add_lost(const struct state *s, char lost[STATE_LOST_CAP], const char *name, struct err *e) {
   size_t n = strlen(lost);
   (void)snprintf(lost + n, STATE_LOST_CAP - n, "%s%s", n > 0 ? "," : "", name);
+  return check_unserved(s, e);
 }
 
 /* The database */
@@ -55,15 +62,15 @@ static int database_lost(const struct state *s, struct err *e) {
 int kept_check_file(struct state *s, int64_t now_s, const char *lost, struct err *e) {
   if (is_there(s, database) || !any_bounded_key(s)) return 0;
   if (lost == NULL) return database_lost(s, e);
-  int rc = key_file_set_aside(&s->folder, database, now_s, e);
+  int rc = check_unserved(s, e);
+  if (rc == 0) rc = key_file_set_aside(&s->folder, database, now_s, e);
   return rc != 0 ? rc : key_file_set_aside(&s->folder, "state.db-wal", now_s, e);
 }
 
 int kept_check_empty(struct state *s, char *lost, struct err *e) {
   if (!any_bounded_key(s)) return 0;
   if (lost == NULL) return database_lost(s, e);
-  add_lost(lost, database);
-  return 0;
+  return add_lost(s, lost, database, e);
 }
 
 /* Keys */
@@ -116,8 +123,8 @@ static int key_anew(struct state *s, enum kept which, int64_t now_s, char lost[S
   if (there && (which != KEPT_AUTHORITY || cert_there)) return 0;
   int rc = has_been_used(s, which, &used, e);
   if (rc != 0 || (!used && !cert_there)) return rc;
-  add_lost(lost, there ? authority_cert : kept_files[which].name);
-  rc = key_file_set_aside(&s->folder, kept_files[which].name, now_s, e);
+  rc = add_lost(s, lost, there ? authority_cert : kept_files[which].name, e);
+  if (rc == 0) rc = key_file_set_aside(&s->folder, kept_files[which].name, now_s, e);
   if (rc == 0 && which == KEPT_AUTHORITY) rc = key_file_set_aside(&s->folder, authority_cert, now_s, e);
   return rc != 0 ? rc : kept_forget(s, which, e);
 }

@@ -610,6 +610,30 @@ static void a_key_that_was_lost_is_not_made_anew_unless_told(void **in) {
   assert_made_anew(f, "operator.key");
 }
 
+static void nothing_is_made_anew_under_a_relay_that_serves(void **in) {
+  struct fixture *f = *in;
+  static const char *const names[] = {"state.db", "operator.key"};
+  struct err e = {0};
+  char lost[STATE_LOST_CAP];
+  struct state *s = opened(f), *other = NULL;
+  make_all_keys(s);
+  assert_int_equal(state_claim(s, &e), 0);
+  for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+    char path[PATH_CAP], aside[PATH_CAP];
+    path_in(f, names[i], path);
+    snprintf(aside, sizeof aside, "%s/aside", f->dir);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(state_open_anew(f->state_dir, lost, &other, &e), ERR_CONFLICT);
+    assert_null(other);
+    assert_false(file_exists(f, names[i]));
+    assert_int_equal(rename(aside, path), 0);
+  }
+  assert_int_equal(state_open_anew(f->state_dir, lost, &other, &e), 0);
+  assert_string_equal(lost, "");
+  state_close(other);
+  state_close(s);
+}
+
 static void the_operators_key_of_another_folder_is_not_taken_but_its_authority_is(void **in) {
   struct fixture *f = *in;
   char command[2 * PATH_CAP + 16];
@@ -1161,6 +1185,7 @@ int main(void) {
     WITH_DIR(the_version_changes_with_tokens_from_here_and_from_elsewhere_and_not_with_leases),
     WITH_DIR(a_database_that_was_lost_is_not_made_anew_unless_told),
     WITH_DIR(a_key_that_was_lost_is_not_made_anew_unless_told),
+    WITH_DIR(nothing_is_made_anew_under_a_relay_that_serves),
     WITH_DIR(the_operators_key_of_another_folder_is_not_taken_but_its_authority_is),
     WITH_DIR(a_folder_of_earlier_times_is_brought_up_to_date),
     WITH_DIR(in_a_folder_of_earlier_times_a_token_tells_that_there_was_an_operators_key),
