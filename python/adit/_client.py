@@ -44,7 +44,7 @@ class _State:
 
     def __init__(self) -> None:
         self.was_open = False
-        self.failed = False  # for good, as its embedded relay has ended
+        self.failed = False  # for good, as its embedded relay has ended, or somebody has closed its descriptors
         self.tunnels: set[_adit.Tunnel] = set()
         self._warner: dict[str, object] = {}
 
@@ -59,7 +59,7 @@ def _tell_events(core: _adit.Client, state: _State) -> None:
     try:
         while (event := core.next_event()) is not None:
             kind, error, reason, text = event
-            if kind == _adit.EVENT_CLOSED and reason == "embedded_relay":
+            if kind == _adit.EVENT_CLOSED and reason in ("embedded_relay", "descriptors_closed"):
                 state.failed = True
             if kind == _adit.EVENT_CLOSED and error == _adit.ECLOSED:
                 continue

@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -86,13 +87,45 @@ static void guard_wait(struct guard *g) {
   pthread_mutex_unlock(&g->lock);
 }
 
+/* --- calling back who waits --- */
+
+/* A pair of sockets, of which one is shut down to end a poll of the other: not closed, as a forked child may have a copy. Programs
+ * close descriptors that they do not know (os.closerange), so both are only used while they are what they were. */
+enum { WAKER_POLLED, WAKER_SHUT };
+
+struct waker {
+  int ends[2];
+  ino_t inodes[2];
+};
+
+static bool waker_has(const struct waker *w, int end) {
+  struct stat now;
+  return fstat(w->ends[end], &now) == 0 && S_ISSOCK(now.st_mode) && now.st_ino == w->inodes[end];
+}
+
+static bool waker_init(struct waker *w) {
+  struct stat made;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, w->ends) != 0) return false;
+  for (int end = 0; end < 2; end++) w->inodes[end] = fstat(w->ends[end], &made) == 0 ? made.st_ino : 0;
+  return true;
+}
+
+static void waker_wake(const struct waker *w) {
+  if (waker_has(w, WAKER_SHUT)) (void)shutdown(w->ends[WAKER_SHUT], SHUT_RDWR);
+}
+
+static void waker_free(const struct waker *w) {
+  for (int end = 0; end < 2; end++)
+    if (waker_has(w, end)) close(w->ends[end]);
+}
+
 /* --- objects --- */
 
 struct client {
   PyObject_HEAD
   struct adit_client *handle;      /* NULL once closed */
   struct guard guard;
-  int wake_fd;                     /* readable once closing: calls next_event() back */
+  struct waker waker;              /* of next_event() */
 };
 
 struct tunnel {
@@ -177,12 +210,8 @@ static bool configure(struct adit_config *config, PyObject *tokens, PyObject *re
   return code == 0;
 }
 
-static struct adit_client *start(struct adit_config *config, int wake_fd) {
+static struct adit_client *start(struct adit_config *config) {
   struct adit_client *handle;
-  if (wake_fd < 0) {               /* without it close() could not call back who waits for events */
-    fail(ADIT_ESYSTEM, "no descriptor is free (close files, or raise the limit: ulimit -n)");
-    return NULL;
-  }
   Py_BEGIN_ALLOW_THREADS
   handle = adit_client_new(config);
   Py_END_ALLOW_THREADS
@@ -208,21 +237,23 @@ static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
   if (!PyArg_ParseTuple(args, "OOO&pO&", &tokens, &relays, take_path, &ca_file, &load, take_path, &program)) return NULL;
   struct adit_config *config = adit_config_new();
   struct adit_client *handle = NULL;
-  int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  struct waker waker;
+  bool woken = waker_init(&waker);
   if (config == NULL) PyErr_NoMemory();
-  else if (configure(config, tokens, relays, path_of(ca_file), load != 0, path_of(program), &embedded)) handle = start(config, wake_fd);
+  else if (!woken) fail(ADIT_ESYSTEM, "no descriptor is free (close files, or raise the limit: ulimit -n)");
+  else if (configure(config, tokens, relays, path_of(ca_file), load != 0, path_of(program), &embedded)) handle = start(config);
   if (handle != NULL) {
     struct client *self = (struct client *)PyType_GenericAlloc(type, 0);
     if (self != NULL) {
       self->handle = handle;
       guard_init(&self->guard);
-      self->wake_fd = wake_fd;
+      self->waker = waker;
       made = (PyObject *)self;
     } else {
       adit_client_close(handle, 0);
     }
   }
-  if (made == NULL && wake_fd >= 0) close(wake_fd);
+  if (made == NULL && woken) waker_free(&waker);
   if (config != NULL) adit_config_free(config);
   Py_XDECREF(ca_file);
   Py_XDECREF(program);
@@ -232,14 +263,13 @@ static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 static void client_end(struct client *self) {
   if (self->handle == NULL || self->guard.closing) return;
   self->guard.closing = true;
-  if (!guard_is_foreign(&self->guard)) (void)!eventfd_write(self->wake_fd, 1);
+  if (!guard_is_foreign(&self->guard)) waker_wake(&self->waker);
   Py_BEGIN_ALLOW_THREADS
   guard_wait(&self->guard);
   adit_client_close(self->handle, 0);
   Py_END_ALLOW_THREADS
   self->handle = NULL;
-  /* In a child the number may be another's by now. Its copy wakes nobody: it may stay. */
-  if (!guard_is_foreign(&self->guard)) close(self->wake_fd);
+  waker_free(&self->waker);        /* in a child its copies */
 }
 
 static PyObject *client_close(PyObject *object, PyObject *none) {
@@ -289,10 +319,14 @@ static PyObject *client_next_event(PyObject *object, PyObject *none) {
   while (r == 0) {
     if (client_is_closing(self)) Py_RETURN_NONE;
     if (!client_enter(self)) return NULL;
-    struct pollfd fds[] = {{.fd = adit_event_fd(self->handle), .events = POLLIN}, {.fd = self->wake_fd, .events = POLLIN}};
-    Py_BEGIN_ALLOW_THREADS
-    r = poll(fds, 2, -1) < 0 && errno != EINTR ? ADIT_ESYSTEM : adit_next_event(self->handle, &event, 0);
-    Py_END_ALLOW_THREADS
+    struct pollfd fds[] = {{.fd = adit_event_fd(self->handle), .events = POLLIN}, {.fd = self->waker.ends[WAKER_POLLED], .events = POLLIN}};
+    r = adit_next_event(self->handle, &event, 0);   /* also where there are no descriptors any more */
+    if (r == 0 && fds[0].fd < 0) r = fds[0].fd;
+    if (r == 0) {
+      Py_BEGIN_ALLOW_THREADS
+      if (!waker_has(&self->waker, WAKER_POLLED) || (poll(fds, 2, -1) < 0 && errno != EINTR)) r = ADIT_ESYSTEM;
+      Py_END_ALLOW_THREADS
+    }
     guard_leave(&self->guard);
     if (r == 0 && PyErr_CheckSignals() != 0) return NULL;   /* which may also collect garbage, and so close a client */
   }

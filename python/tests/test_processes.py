@@ -281,6 +281,29 @@ def test_others_run_while_one_waits(token, silent):
     assert counted == [1_000_000]
 
 
+CLOSED = """
+import os, sys
+from adit import Client, forward
+client = Client()
+old = forward(1, client=client)
+os.closerange(3, 4096)
+others = [os.memfd_create("mine") for _ in range(64)]
+old.close()
+client.close()
+print([os.fstat(fd).st_size for fd in others] == [0] * 64)
+with Client() as client, forward(2, client=client) as tunnel:
+    print(tunnel.url)
+"""
+
+
+def test_a_program_may_close_all_descriptors(script, token):
+    """What it has under their numbers since is its own, and it may forward anew."""
+    program = script(CLOSED, token=token)
+    program.out.wait(lambda line: line == "True")
+    program.out.wait(lambda line: line.startswith("https://"))
+    assert program.wait() == 0
+
+
 CLEAN = """
 import os, sys, threading
 from adit import forward, Client

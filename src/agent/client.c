@@ -16,8 +16,11 @@
 #include "agent/embedded.h"
 #include "agent/fork_gate.h"
 #include "agent/link.h"
+#include "agent/own_table.h"
 #include "agent/race.h"
+#include "agent/stream.h"
 #include "agent/tunnel.h"
+#include "base/deadline.h"
 #include "base/shortage.h"
 
 /* ---- telling the host ---- */
@@ -239,19 +242,94 @@ void client_embedded_failed(struct adit_client *c, int code, const struct err *e
 
 /* ---- the thread ---- */
 
-static void *client_thread(void *arg) {
-  struct adit_client *c = arg;
-  struct err e = {0};
-  fork_gate_enter();
-  shortage_listen(client_shortage, c);
+void client_post(struct adit_client *c, struct loop_msg *m) {
+  loop_post_unwoken(c->loop, m);
+  bell_ring(&c->bell);
+}
+
+/* The host program has closed the bell's end in its table, as a daemon does with whatever it does not know. What we have in our own
+   is untouched; but the program means to begin anew, and cannot call us any more. So nothing goes on, and we look for its last
+   calls by ourselves. */
+static void client_cut_off(struct adit_client *c) {
+  loop_io_del(&c->bell_io);
+  c->cut_off = true;
+  if (!c->failed && !c->closing)
+    client_fail(c, ADIT_ESYSTEM, "descriptors_closed",
+                "client: the program has closed its descriptors (close what was inherited first, then make the client)");
+  race_stop(c->race);
+  c->race = NULL;
+  link_stop(c->link, true);
+  c->link = NULL;
+  LIST_FOREACH(&c->tunnels, it) stream_stop_all(CONTAINER_OF(it, struct adit_tunnel, node));
+}
+
+static void client_called(struct loop_io *io, uint32_t events) {
+  (void)events;                    /* the messages have run, in this turn */
+  struct adit_client *c = CONTAINER_OF(io, struct adit_client, bell_io);
+  if (!bell_heard(&c->bell)) client_cut_off(c);
+}
+
+/* From here on the thread has a table of its own, or, where that cannot be, goes on with the process's. */
+static int client_set_up(struct adit_client *c, struct err *e) {
+  const int keep[] = {c->bell.hear_fd, c->events.fd, c->events.far_fd};
+  c->descriptors.apart = own_table_begin(keep, ARRAY_LEN(keep));
+  if ((c->loop = loop_new(e)) == NULL) return ERR_NOMEM;
+  descriptors_add(&c->descriptors, loop_epoll_fd(c->loop));
+  if ((c->pool = pump_pool_new(c->loop, PUMP_SPLICE, e)) == NULL) return ERR_NOMEM;
+  pump_pool_on_closing(c->pool, descriptors_closing, &c->descriptors);
+  if (loop_io_add(c->loop, &c->bell_io, c->bell.hear_fd, EPOLLIN, client_called) != 0)
+    return err_set(e, ERR_NOMEM, "out of memory");
   loop_set_wait_hooks(c->loop, fork_gate_leave, fork_gate_enter);
+  return 0;
+}
+
+static void client_tell_started(struct adit_client *c, int r, const struct err *e) {
+  pthread_mutex_lock(&c->lock);
+  c->started = r == 0 ? 1 : r;
+  c->start_err = *e;
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
+}
+
+static void client_run(struct adit_client *c) {
+  struct err e = {0};
   if (c->choices_n > 0) {
     client_choices_ready(c);
   } else {
     c->embedded = embedded_start(c, c->setup.embedded, &e);
     if (c->embedded == NULL) client_embedded_failed(c, ADIT_ESYSTEM, &e);
   }
-  loop_run(c->loop);
+  while (loop_turn(c->loop, c->cut_off ? CUT_OFF_LOOK_MS : -1)) {}
+  fork_gate_leave();
+  embedded_stop(c->embedded);      /* which may wait */
+  fork_gate_enter();
+}
+
+/* All that stands in the thread's table, while it is there. */
+static void client_tear_down(struct adit_client *c) {
+  if (c->loop != NULL) loop_io_del(&c->bell_io);
+  if (c->pool != NULL) pump_pool_free(c->pool);
+  if (c->loop != NULL) loop_free(c->loop);
+  descriptors_remove(&c->descriptors, c->bell.hear_fd);
+  descriptors_remove(&c->descriptors, c->events.far_fd);
+  close(c->bell.hear_fd);
+  close(c->events.far_fd);
+  c->bell.hear_fd = c->events.far_fd = -1;
+  if (!c->descriptors.apart) return;
+  close(c->events.fd);
+  /* A table that is empty is gone at once: whoever joins the thread finds it gone, too. */
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) close(fd);
+}
+
+static void *client_thread(void *arg) {
+  struct adit_client *c = arg;
+  struct err e = {0};
+  fork_gate_enter();
+  shortage_listen(client_shortage, c);
+  int r = client_set_up(c, &e);
+  client_tell_started(c, r, &e);
+  if (r == 0) client_run(c);
+  client_tear_down(c);
   fork_gate_leave_at_end();
   return NULL;
 }
@@ -279,27 +357,29 @@ static void client_close_run(struct loop *l, struct loop_msg *m) {
   client_tunnel_gone(c);
 }
 
+/* ---- the host's thread ---- */
+
 /* Everything of a client whose thread has ended, or never began. */
 static void client_free(struct adit_client *c) {
-  embedded_stop(c->embedded);
-  fork_gate_enter();
-  if (c->pool != NULL) pump_pool_free(c->pool);
-  if (c->loop != NULL) loop_free(c->loop);
   while (!list_empty(&c->handles)) {
     struct adit_tunnel *t = CONTAINER_OF(c->handles.next, struct adit_tunnel, handle);
     list_remove(&t->handle);
     tunnel_free(t);
   }
+  fork_gate_enter();
   tls_client_free(c->tls);
   fork_gate_leave_host();
+  descriptors_free(&c->descriptors);
   if (c->events.fd >= 0) events_free(&c->events);
+  descriptor_close(c->bell.ring_fd, &c->bell.ring_mark);
+  if (c->bell.hear_fd >= 0) close(c->bell.hear_fd);
+  embedded_environment_free(c->environment);
   free(c->choices);
   setup_free(&c->setup);
   free(atomic_load(&c->relay_name));
   free(atomic_load(&c->ca_path));
   pthread_mutex_destroy(&c->lock);
   pthread_cond_destroy(&c->changed);
-  descriptors_free(&c->descriptors);
   c->magic = 0;
   free(c);
 }
@@ -307,37 +387,55 @@ static void client_free(struct adit_client *c) {
 void client_close(struct adit_client *c, uint32_t drain_ms) {
   c->close_drain_ms = drain_ms;
   c->close_msg.fn = client_close_run;
-  loop_post(c->loop, &c->close_msg);
+  client_post(c, &c->close_msg);
   pthread_join(c->thread, NULL);
   client_free(c);
 }
 
+/* What only the thread needs is in its table now, if it has one. */
+static void client_let_go(struct adit_client *c, int hear_fd, int far_fd) {
+  if (!c->descriptors.apart) return;
+  descriptors_forget(&c->descriptors, hear_fd);
+  descriptors_forget(&c->descriptors, far_fd);
+  close(hear_fd);
+  close(far_fd);
+}
+
 static int client_spawn(struct adit_client *c, struct err *e) {
   sigset_t all, before;
+  int hear_fd = c->bell.hear_fd, far_fd = c->events.far_fd;
+  descriptors_add(&c->descriptors, c->bell.ring_fd);
+  descriptors_add(&c->descriptors, c->events.fd);
+  descriptors_add(&c->descriptors, hear_fd);
+  descriptors_add(&c->descriptors, far_fd);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int failed = pthread_create(&c->thread, NULL, client_thread, c);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (failed) return err_set(e, ERR_IO, "thread: %s", strerror(failed));
   pthread_setname_np(c->thread, "adit");
-  return 0;
+  pthread_mutex_lock(&c->lock);
+  while (c->started == 0) pthread_cond_wait(&c->changed, &c->lock);
+  int r = c->started < 0 ? c->started : 0;
+  pthread_mutex_unlock(&c->lock);
+  client_let_go(c, hear_fd, far_fd);
+  if (r == 0) return 0;
+  pthread_join(c->thread, NULL);
+  if (e != NULL) *e = c->start_err;
+  return r;
 }
 
 static void client_init(struct adit_client *c, struct setup *setup) {
   c->magic = CLIENT_MAGIC;
   c->process = fork_gate_process();
-  c->events.fd = -1;
+  c->events.fd = c->bell.ring_fd = c->bell.hear_fd = -1;
   c->setup = *setup;
   setup_init(setup);
   list_init(&c->handles);
   list_init(&c->tunnels);
   descriptors_init(&c->descriptors);
   pthread_mutex_init(&c->lock, NULL);
-  pthread_condattr_t attr;
-  pthread_condattr_init(&attr);
-  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-  pthread_cond_init(&c->changed, &attr);
-  pthread_condattr_destroy(&attr);
+  deadline_cond_init(&c->changed);
 }
 
 /* OpenSSL's own words for it would be "system lib"; and it would wait for whoever writes into a pipe, in the gate. */
@@ -358,26 +456,28 @@ static int client_check_token(const struct setup *s, struct err *e) {
   return err_set(e, ERR_USAGE, "token: a relay is given but no token (set ADIT_TOKEN, or store one with adit login)");
 }
 
+/* What the thread needs, as far as it can be had without it. */
+static int client_prepare(struct adit_client *c, struct err *e) {
+  int r = descriptors_watch_forks(&c->descriptors) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+  bool embedded = c->setup.tokens_n == 0 && c->setup.embedded != NULL;
+  if (r == 0) r = client_check_ca(c->setup.ca_file, e);
+  if (r == 0) r = client_check_token(&c->setup, e);
+  fork_gate_enter();
+  if (r == 0 && !embedded) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
+  if (r == 0 && embedded && (c->environment = embedded_environment()) == NULL) r = err_set(e, ERR_NOMEM, "out of memory");
+  if (r == 0) r = events_init(&c->events, e);
+  if (r == 0) r = bell_init(&c->bell, e);
+  if (r == 0 && (c->tls = tls_client_new(c->setup.ca_file, e)) == NULL) r = e->code;
+  fork_gate_leave_host();
+  return r;
+}
+
 int client_start(struct setup *setup, struct adit_client **out, struct err *e) {
   struct adit_client *c = calloc(1, sizeof *c);
   if (c == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   client_init(c, setup);
-  int r = descriptors_watch_forks(&c->descriptors) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
-  if (r == 0) r = client_check_ca(c->setup.ca_file, e);
-  if (r == 0) r = client_check_token(&c->setup, e);
-  fork_gate_enter();
-  if (r == 0 && (c->setup.tokens_n > 0 || c->setup.embedded == NULL)) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
-  if (r == 0) r = events_init(&c->events, e);
-  if (r == 0 && (c->loop = loop_new(e)) == NULL) r = ERR_NOMEM;
-  if (r == 0 && (c->pool = pump_pool_new(c->loop, PUMP_SPLICE, e)) == NULL) r = ERR_NOMEM;
-  if (r == 0) pump_pool_on_closing(c->pool, descriptors_closing, &c->descriptors);
-  if (r == 0 && (c->tls = tls_client_new(c->setup.ca_file, e)) == NULL) r = e->code;
-  if (r == 0) {
-    descriptors_add(&c->descriptors, c->events.fd);
-    descriptors_add(&c->descriptors, loop_epoll_fd(c->loop));
-    r = client_spawn(c, e);
-  }
-  fork_gate_leave_host();
+  int r = client_prepare(c, e);
+  if (r == 0) r = client_spawn(c, e);   /* out of the gate: the thread must come in */
   if (r != 0) {
     client_free(c);
     return r;

@@ -10,6 +10,7 @@
 
 #include "adit.h"
 #include "agent/backoff.h"
+#include "agent/bell.h"
 #include "agent/descriptors.h"
 #include "agent/events.h"
 #include "agent/setup.h"
@@ -42,10 +43,15 @@ struct adit_client {
   struct tls_client *tls;
   pthread_t thread;
   struct events events;
+  struct bell bell;                /* by which the host's threads call it */
+  struct loop_io bell_io;
+  char **environment;              /* as it was when the client was made, for an embedded relay; NULL: none will be started */
 
   pthread_mutex_t lock;            /* guards what follows, and what tunnel.h says */
   pthread_cond_t changed;
   struct list handles;             /* of adit_tunnel.handle: every tunnel that the host has not closed */
+  int started;                     /* what became of the thread's start, once it is 1 (well) or negative, with start_err */
+  struct err start_err;
   struct trouble trouble;
   unsigned troubles;               /* how many there have been: whoever asks wants to hear of none older than itself */
   _Atomic(char *) relay_name, ca_path;   /* set once */
@@ -64,6 +70,7 @@ struct adit_client {
   struct seldom shortage;          /* that descriptors have run out */
   bool interrupted;                /* RECONNECTING was told and RESTORED is due */
   bool failed;                     /* for good: it was refused, or its embedded relay has ended */
+  bool cut_off;                    /* the host has closed the bell: nobody can call us any more, so we look ourselves */
   bool closing, finished;
   struct loop_msg close_msg;
   uint64_t close_drain_ms;
@@ -73,6 +80,9 @@ struct adit_client {
 int client_start(struct setup *setup, struct adit_client **out, struct err *e) MUST_USE;
 /* From the host's thread: closes all tunnels, joins, frees. */
 void client_close(struct adit_client *c, uint32_t drain_ms);
+
+/* From the host's thread: a message to the client's. */
+void client_post(struct adit_client *c, struct loop_msg *m);
 
 /* What the parts report. */
 void client_connect(struct adit_client *c);                /* fine when already connected or connecting */

@@ -52,6 +52,7 @@ int descriptors_watch_forks(struct descriptors *d) {
 }
 
 void descriptors_init(struct descriptors *d) {
+  d->apart = false;
   list_init(&d->watched);
   for (size_t i = 0; i < DESCRIPTOR_CHUNKS; i++) atomic_init(&d->chunks[i], NULL);
 }
@@ -80,13 +81,17 @@ static uint64_t inode_of(int fd) {
 }
 
 void descriptors_add(struct descriptors *d, int fd) {
-  _Atomic uint64_t *slot = descriptor_slot(d, fd, true);
+  _Atomic uint64_t *slot = d->apart ? NULL : descriptor_slot(d, fd, true);
   if (slot != NULL) atomic_store(slot, inode_of(fd));
 }
 
-void descriptors_remove(struct descriptors *d, int fd) {
+void descriptors_forget(struct descriptors *d, int fd) {
   _Atomic uint64_t *slot = descriptor_slot(d, fd, false);
   if (slot != NULL) atomic_store(slot, 0);
+}
+
+void descriptors_remove(struct descriptors *d, int fd) {
+  if (!d->apart) descriptors_forget(d, fd);
 }
 
 void descriptors_closing(void *descriptors, int fd) { descriptors_remove(descriptors, fd); }

@@ -1,6 +1,7 @@
 /* The embedded relay. The hard thing: it is started from a thread with all signals blocked, in somebody else's process:
    the child must inherit neither that mask, nor the host's descriptors, nor the terminal's Ctrl-C, which is the host's
-   to handle. */
+   to handle; nor may the thread read the environment, which the host may be changing. And when it ends it must not stay a
+   zombie, nor the host wait for one that hangs. */
 #include "agent/embedded.h"
 
 #include <errno.h>
@@ -14,13 +15,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/detached.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "loop/net.h"
 
 extern char **environ;
 
-enum { EMBEDDED_TEXT_MAX = TOKEN_TEXT_MAX_CHARS + 4096 + 32, EMBEDDED_END_MS = 1000 };
+enum { EMBEDDED_TEXT_MAX = TOKEN_TEXT_MAX_CHARS + 4096 + 32, EMBEDDED_END_MS = 1000, EMBEDDED_LOOK_MS = 5 };
 
 struct embedded {
   struct adit_client *client;
@@ -29,9 +31,27 @@ struct embedded {
   struct loop_io io;
   struct loop_timer deadline;
   bool ready;
+  unsigned looked_ms;              /* for how long its end has been waited for */
   size_t n;
   char text[EMBEDDED_TEXT_MAX];
 };
+
+char **embedded_environment(void) {
+  size_t n = 0;
+  while (environ != NULL && environ[n] != NULL) n++;
+  char **copy = calloc(n + 1, sizeof *copy);
+  for (size_t i = 0; copy != NULL && i < n; i++) {
+    if ((copy[i] = strdup(environ[i])) != NULL) continue;
+    embedded_environment_free(copy);
+    copy = NULL;
+  }
+  return copy;
+}
+
+void embedded_environment_free(char **environment) {
+  for (size_t i = 0; environment != NULL && environment[i] != NULL; i++) free(environment[i]);
+  free(environment);
+}
 
 static int embedded_spawn(struct embedded *m, const char *program, int child_fd) {
   posix_spawn_file_actions_t files;
@@ -51,18 +71,45 @@ static int embedded_spawn(struct embedded *m, const char *program, int child_fd)
   posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
   char relay[] = "relay", option[] = "--embedded", number[] = "3", *path = strdup(program);
   char *argv[] = {path, relay, option, number, NULL};
-  int r = path == NULL ? ENOMEM : posix_spawn(&m->pid, program, &files, &attr, argv, environ);
+  int r = path == NULL ? ENOMEM : posix_spawn(&m->pid, program, &files, &attr, argv, m->client->environment);
   free(path);
   posix_spawnattr_destroy(&attr);
   posix_spawn_file_actions_destroy(&files);
   return r;
 }
 
+/* Whether it is gone. A host may reap all children itself. */
+static bool embedded_has_ended(struct embedded *m) {
+  if (m->pid > 0) {
+    pid_t r = waitpid(m->pid, NULL, WNOHANG);
+    if (r == m->pid || (r < 0 && errno == ECHILD)) m->pid = -1;
+  }
+  return m->pid < 0;
+}
+
+/* It ends by itself when its descriptor does; if not within a second it is made to. */
+static void embedded_bury(struct loop_timer *t) {
+  struct embedded *m = CONTAINER_OF(t, struct embedded, deadline);
+  if (embedded_has_ended(m)) return;
+  if (m->looked_ms == EMBEDDED_END_MS) kill(m->pid, SIGKILL);
+  m->looked_ms += EMBEDDED_LOOK_MS;
+  (void)loop_timer_set(m->client->loop, t, m->looked_ms <= 2 * EMBEDDED_END_MS ? EMBEDDED_LOOK_MS : EMBEDDED_END_MS,
+                       embedded_bury);
+}
+
+static void embedded_let_go(struct embedded *m) {
+  if (m->fd < 0) return;
+  loop_io_del(&m->io);
+  descriptors_remove(&m->client->descriptors, m->fd);
+  close(m->fd);
+  m->fd = -1;
+}
+
 static void embedded_fail(struct embedded *m, int code, const char *why, const char *remedy) {
   struct err e = {0};
   err_set(&e, ERR_IO, "embedded relay: %.400s%s", why, remedy);
-  loop_io_del(&m->io);
-  loop_timer_stop(&m->deadline);
+  embedded_let_go(m);
+  (void)loop_timer_set(m->client->loop, &m->deadline, 0, embedded_bury);
   client_embedded_failed(m->client, code, &e);
 }
 
@@ -151,25 +198,29 @@ struct embedded *embedded_start(struct adit_client *c, const char *program, stru
   return NULL;
 }
 
-/* The child ends by itself at EOF; if it does not within a second it is made to. */
-static void embedded_reap(pid_t pid) {
-  const struct timespec pause = {.tv_nsec = 5000000};
-  for (int waited = 0; waited < EMBEDDED_END_MS; waited += 5) {
-    pid_t r = waitpid(pid, NULL, WNOHANG);
-    if (r == pid || (r < 0 && errno == ECHILD)) return;   /* ECHILD: the host reaps all children itself */
+static bool embedded_ends_soon(struct embedded *m) {
+  const struct timespec pause = {.tv_nsec = EMBEDDED_LOOK_MS * 1000000};
+  for (int waited = 0; waited < EMBEDDED_END_MS; waited += EMBEDDED_LOOK_MS) {
+    if (embedded_has_ended(m)) return true;
     nanosleep(&pause, NULL);
   }
-  kill(pid, SIGKILL);
-  while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {}
+  return false;
+}
+
+/* One that is in the kernel, waiting for a disk, cannot be killed either: whoever closes us does not wait for it, too. */
+static void *embedded_wait_thread(void *pid) {
+  while (waitpid((pid_t)(intptr_t)pid, NULL, 0) < 0 && errno == EINTR) {}
+  return NULL;
 }
 
 void embedded_stop(struct embedded *m) {
   if (m == NULL) return;
-  loop_io_del(&m->io);
+  embedded_let_go(m);
   loop_timer_stop(&m->deadline);
-  descriptors_remove(&m->client->descriptors, m->fd);
-  close(m->fd);
-  if (m->pid > 0) embedded_reap(m->pid);
+  if (!embedded_ends_soon(m)) {
+    kill(m->pid, SIGKILL);
+    if (!embedded_ends_soon(m)) (void)!detached_start("adit-reap", embedded_wait_thread, (void *)(intptr_t)m->pid);
+  }
   wipe(m->text, sizeof m->text);
   free(m);
 }

@@ -8,6 +8,10 @@
    when it listens, and ends when it reads EOF there, so it dies with this process however that dies. Reports by
    client_embedded_*. */
 struct embedded *embedded_start(struct adit_client *c, const char *program, struct err *e) MUST_USE;
-void embedded_stop(struct embedded *m);          /* ends and reaps the child; NULL is fine */
+void embedded_stop(struct embedded *m);          /* ends and reaps the child, in two seconds at most; NULL is fine */
+
+/* A copy of this process's environment, to be taken by a thread of the host's; NULL: out of memory. */
+char **embedded_environment(void) MUST_USE;
+void embedded_environment_free(char **environment);
 
 #endif

@@ -1,14 +1,14 @@
 /* The event queue. The hard thing: the descriptor says "not empty" and must be neither readable nor silent by mistake,
-   so it is only written and read under the queue's lock. */
+   so it is only written and read under the queue's lock. Whoever waits here waits for the condition, as the descriptor may not be
+   there any more. */
 #include "agent/events.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/deadline.h"
 #include "base/limits.h"
 
 struct event_node {
@@ -17,10 +17,18 @@ struct event_node {
 };
 
 int events_init(struct events *q, struct err *e) {
-  *q = (struct events){.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-  if (q->fd < 0) return err_set_errno(e, "event descriptor");
+  int ends[2];
+  *q = (struct events){.fd = -1, .far_fd = -1};
+  if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return err_set_errno(e, "event descriptor");
+  q->fd = descriptor_above_stdio(ends[0]);
+  q->far_fd = descriptor_above_stdio(ends[1]);
+  descriptor_mark(q->fd, &q->mark);
+  deadline_cond_init(&q->came);
   pthread_mutex_init(&q->lock, NULL);
-  return 0;
+  if (q->fd >= 0 && q->far_fd >= 0) return 0;
+  (void)err_set_errno(e, "event descriptor");
+  events_free(q);
+  return ERR_IO;
 }
 
 void events_free(struct events *q) {
@@ -28,14 +36,20 @@ void events_free(struct events *q) {
     next = n->next;
     free(n);
   }
-  if (q->fd >= 0) close(q->fd);
+  descriptor_close(q->fd, &q->mark);
+  if (q->far_fd >= 0) close(q->far_fd);
+  q->fd = q->far_fd = -1;
+  pthread_cond_destroy(&q->came);
   pthread_mutex_destroy(&q->lock);
 }
 
-static void signal_set(struct events *q, bool readable) {
-  uint64_t one = 1;
-  ssize_t r = readable ? write(q->fd, &one, sizeof one) : read(q->fd, &one, sizeof one);
-  (void)r;  /* the counter is 0 or 1 under the lock, so neither can block */
+bool events_fd_is_ours(const struct events *q) { return descriptor_is(q->fd, &q->mark); }
+
+/* One byte is in the pipe, or none, so neither call can block. */
+static void signal_set(const struct events *q, bool readable) {
+  char byte = 0;
+  if (readable) (void)!write(q->far_fd, &byte, 1);
+  else if (descriptor_is(q->fd, &q->mark)) (void)!read(q->fd, &byte, 1);
 }
 
 static void pop_first(struct events *q, struct adit_event *out) {
@@ -60,6 +74,7 @@ void events_push(struct events *q, const struct adit_event *event) {
   q->last = n;
   q->n++;
   if (was_empty) signal_set(q, true);
+  pthread_cond_signal(&q->came);
   pthread_mutex_unlock(&q->lock);
 }
 
@@ -83,31 +98,22 @@ void events_forget(struct events *q, const struct adit_tunnel *tunnel) {
   pthread_mutex_unlock(&q->lock);
 }
 
-static bool try_pop(struct events *q, struct adit_event *out) {
-  pthread_mutex_lock(&q->lock);
-  bool some = q->n > 0;
-  if (some) {
-    pop_first(q, out);
-    if (q->n == 0) signal_set(q, false);
-  }
-  pthread_mutex_unlock(&q->lock);
-  return some;
-}
-
-static int64_t clock_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+static bool pop(struct events *q, struct adit_event *out) {
+  if (q->n == 0) return false;
+  pop_first(q, out);
+  if (q->n == 0) signal_set(q, false);
+  return true;
 }
 
 int events_next(struct events *q, struct adit_event *out, int timeout_ms) {
-  int64_t deadline = timeout_ms > 0 ? clock_ms() + timeout_ms : 0;
-  for (;;) {
-    if (try_pop(q, out)) return 1;
-    if (timeout_ms == 0) return 0;
-    int64_t left = -1;
-    if (timeout_ms > 0 && (left = deadline - clock_ms()) <= 0) return 0;
-    struct pollfd p = {.fd = q->fd, .events = POLLIN};
-    if (poll(&p, 1, (int)left) < 0 && errno != EINTR) return ADIT_ESYSTEM;
+  struct timespec deadline = deadline_after_ms(timeout_ms > 0 ? (unsigned)timeout_ms : 0);
+  int waited = 0;
+  pthread_mutex_lock(&q->lock);
+  bool some = pop(q, out);
+  while (!some && timeout_ms != 0 && waited != ETIMEDOUT) {
+    waited = timeout_ms < 0 ? pthread_cond_wait(&q->came, &q->lock) : pthread_cond_timedwait(&q->came, &q->lock, &deadline);
+    some = pop(q, out);
   }
+  pthread_mutex_unlock(&q->lock);
+  return some ? 1 : 0;
 }

@@ -101,7 +101,7 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
   r = tunnel_take_ticket(t, e);
   if (r == 0) {
     t->attach_msg.fn = tunnel_attach_run;
-    loop_post(c->loop, &t->attach_msg);
+    client_post(c, &t->attach_msg);
     return 0;
   }
   pthread_mutex_lock(&c->lock);
@@ -118,7 +118,7 @@ int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) {
   pthread_mutex_unlock(&c->lock);
   if (post) {
     t->finish_msg.fn = tunnel_finish_run;
-    loop_post(c->loop, &t->finish_msg);
+    client_post(c, &t->finish_msg);
   }
   pthread_mutex_lock(&c->lock);
   int waited = 0;
@@ -133,7 +133,7 @@ void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms) {
   struct adit_client *c = t->client;
   t->close_drain_ms = drain_ms;
   t->close_msg.fn = tunnel_close_run;
-  loop_post(c->loop, &t->close_msg);
+  client_post(c, &t->close_msg);
   pthread_mutex_lock(&c->lock);
   while (!t->gone) pthread_cond_wait(&c->changed, &c->lock);
   list_remove(&t->handle);

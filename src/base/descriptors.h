@@ -10,4 +10,9 @@ int descriptors_raise_limit(void);
 uint64_t descriptors_now(void);                  /* how many this process has open; 0 when it cannot be told */
 uint64_t descriptors_max(void);                  /* and may have */
 
+/* This process is a program of adit's own: what its agent's thread holds stays in the process's one table, where lsof, ss -p and
+   /proc/PID/fd show it. To be called before that thread is started. */
+void descriptors_keep_in_view(void);
+bool descriptors_in_view(void);
+
 #endif

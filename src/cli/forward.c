@@ -530,6 +530,7 @@ static int forward_main(const struct command *self, int argc, char **argv, uint6
     set_up_tell(&f, start_us);
     code = make_config(&f, &e);
   }
+  descriptors_keep_in_view();
   if (code == 0) code = take_signals(&f, &e);
   if (code == 0) {
     f.client = adit_client_new(f.config);

@@ -64,11 +64,12 @@ int adit_next_event(struct adit_client *client, struct adit_event *event, int ti
   int r = handle_check_client(client);
   if (r != 0) return r;
   if (event == NULL) return error_set(ADIT_EINVAL, "an argument is NULL");
-  r = events_next(&client->events, event, timeout_ms);
-  return r < 0 ? error_set(r, "waiting for an event failed") : r;
+  return events_next(&client->events, event, timeout_ms);
 }
 
 int adit_event_fd(const struct adit_client *client) {
   int r = handle_check_client(client);
-  return r == 0 ? client->events.fd : r;
+  if (r != 0) return r;
+  return events_fd_is_ours(&client->events)
+             ? client->events.fd : error_set(ADIT_ESYSTEM, "the program has closed this client's descriptors (make a new client)");
 }

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/deadline.h"
 #include "base/text.h"
 #include "lib/error.h"
 #include "lib/handle.h"
@@ -122,18 +122,6 @@ fail:
   return NULL;
 }
 
-static struct timespec deadline_of(int timeout_ms) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  t.tv_sec += timeout_ms / 1000;
-  t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-  if (t.tv_nsec >= 1000000000) {
-    t.tv_sec++;
-    t.tv_nsec -= 1000000000;
-  }
-  return t;
-}
-
 /* Under the client's lock. */
 static int trouble_code(const struct adit_tunnel *t) {
   return t->client->troubles == t->troubles_before ? 0 : t->client->trouble.code;
@@ -143,7 +131,7 @@ int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
   int r = handle_check_tunnel(tunnel);
   if (r != 0) return r;
   struct adit_client *c = tunnel->client;
-  struct timespec deadline = deadline_of(timeout_ms < 0 ? 0 : timeout_ms);
+  struct timespec deadline = deadline_after_ms(timeout_ms < 0 ? 0 : (unsigned)timeout_ms);
   int waited = 0;
   pthread_mutex_lock(&c->lock);
   while (!tunnel->open && !tunnel->ended && waited != ETIMEDOUT && trouble_code(tunnel) != ADIT_EAUTH)
@@ -160,7 +148,7 @@ int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
 int adit_tunnel_finish(struct adit_tunnel *tunnel, int timeout_ms) {
   int r = handle_check_tunnel(tunnel);
   if (r != 0) return r;
-  struct timespec deadline = deadline_of(timeout_ms < 0 ? 0 : timeout_ms);
+  struct timespec deadline = deadline_after_ms(timeout_ms < 0 ? 0 : (unsigned)timeout_ms);
   if (tunnel_finish(tunnel, timeout_ms < 0 ? NULL : &deadline) == 0) return 0;
   return error_set(ADIT_ETIMEDOUT, "visitors are still there after %d ms", timeout_ms);
 }

@@ -95,7 +95,13 @@ static void run_deferred(struct loop *l) {
   }
 }
 
-/* At most max of them, from the first on. The wake-up stays until none is left. */
+static void wake(struct loop *l) {
+  uint64_t one = 1;
+  ssize_t ignored = write(l->event_fd, &one, sizeof one); /* fails only when a wake-up is pending already */
+  (void)ignored;
+}
+
+/* At most max of them, from the first on. There is a wake-up until none is left. */
 static struct loop_msg *take_messages(struct loop *l, bool woken, size_t max) {
   uint64_t count;
   pthread_mutex_lock(&l->lock);
@@ -108,6 +114,7 @@ static struct loop_msg *take_messages(struct loop *l, bool woken, size_t max) {
     ssize_t ignored = read(l->event_fd, &count, sizeof count);
     (void)ignored;
   }
+  if (l->first != NULL && !woken) wake(l); /* those that are left were not announced by it */
   pthread_mutex_unlock(&l->lock);
   return batch;
 }
@@ -154,19 +161,24 @@ void loop_random(struct loop *l, void *p, size_t n) {
   }
 }
 
-static void wake(struct loop *l) {
-  uint64_t one = 1;
-  ssize_t ignored = write(l->event_fd, &one, sizeof one); /* fails only when a wake-up is pending already */
-  (void)ignored;
+/* Under the lock. Whether it is the first. */
+static bool append(struct loop *l, struct loop_msg *m) {
+  bool first = l->first == NULL;
+  m->next = NULL;
+  *l->last = m;
+  l->last = &m->next;
+  return first;
 }
 
 void loop_post(struct loop *l, struct loop_msg *m) {
-  m->next = NULL;
   pthread_mutex_lock(&l->lock);
-  bool first = l->first == NULL;
-  *l->last = m;
-  l->last = &m->next;
-  if (first) wake(l); /* one for the whole batch */
+  if (append(l, m)) wake(l); /* one for the whole batch */
+  pthread_mutex_unlock(&l->lock);
+}
+
+void loop_post_unwoken(struct loop *l, struct loop_msg *m) {
+  pthread_mutex_lock(&l->lock);
+  (void)append(l, m);
   pthread_mutex_unlock(&l->lock);
 }
 

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from kit.app import echo, ends_by_reset, read_exactly, read_until_end
-from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED
-from kit.tls import TlsVisitor, context, how_it_ends
+from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED, TSAN, children, wait_until
+from kit.tls import Truncated, TlsVisitor, context, how_it_ends
 
 EXAMPLES = ["example-forward", "example-poll", "example-poll-static"]
 
@@ -85,17 +85,18 @@ def test_the_forward_example_ends_when_its_token_is_revoked(relay, box, app):
 class Host:
     """library-host with its tunnels open: one inner list of apps for each client."""
 
-    def __init__(self, box, relay, *clients, allow=0, token=None):
+    def __init__(self, box, relay, *clients, allow=0, token=None, embedded=False):
         ports = [",".join(str(getattr(a, "port", a)) for a in apps) for apps in clients]
-        self.program = box.start([os.path.join(BUILD, "tests", "e2e", "library-host"), f"allow={allow}", *ports],
-                                 env={"ADIT_TOKEN": token or relay.token()}, stdin=subprocess.PIPE)
+        self.program = box.start([os.path.join(BUILD, "tests", "e2e", "library-host"), f"allow={allow}", *([f"embedded={ADIT}"] if embedded else []),
+                                  *ports], env={} if embedded else {"ADIT_TOKEN": token or relay.token()}, stdin=subprocess.PIPE)
         self.surroundings = self.program.out.wait(lambda line: line.startswith("surroundings "))
         self.names = [line.split()[2] for line in self.program.out.lines if line.startswith("open ")]
 
     def tell(self, word, answer):
+        said = len(self.program.out.lines)
         self.program.popen.stdin.write(word.encode() + b"\n")
         self.program.popen.stdin.flush()
-        return self.program.out.wait(lambda line: line.startswith(answer))
+        return self.program.out.wait(lambda line: line.startswith(answer), first=said)
 
     def end(self):
         self.program.popen.stdin.close()
@@ -219,6 +220,55 @@ def test_a_child_holds_no_socket_that_has_ended_and_only_lingers(relay, library_
     host.tell("gone", "gone")
     v.close()
     assert host.end() == 0
+
+
+class TestDescriptorsThatTheHostCloses:
+    """As daemons do with all that they do not know; under their numbers it has others at once."""
+    pytestmark = pytest.mark.skipif(TSAN, reason="ThreadSanitizer wants one table of descriptors")
+
+    def check(self, host):
+        assert host.tell("untouched", "touched ") == "touched 0"
+        host.tell("ask 0", "asked 0")
+        said = {line.split()[0]: line.split(None, 2)[1:] for line in host.program.out.lines if line.startswith(("event ", "wait ", "descriptor ", "forward "))}
+        assert said.keys() == {"event", "wait", "descriptor", "forward"}
+        for error, text in said.values():
+            assert int(error) == -11 and "closed" in text and "descriptors" in text and "(" in text, said
+        host.tell("close 0", "closed 0")
+        assert host.tell("untouched", "touched ") == "touched 0"
+        assert host.end() == 0
+
+    def test_are_not_taken_for_its_own_by_a_client_that_waits(self, library_host, app):
+        host = library_host([app(echo), app(echo)])
+        host.tell("takeover", "taken")
+        self.check(host)
+
+    def test_are_not_taken_for_its_own_amid_streams(self, relay, library_host, app):
+        host = library_host([app(echo)])
+        visitors = [visit(relay.address, host.names[0], relay.authority) for _ in range(8)]
+        threads = [threading.Thread(target=stream_until_broken, args=(v,)) for v in visitors]
+        for thread in threads:
+            thread.start()
+        host.tell("takeover", "taken")
+        for thread in threads:
+            thread.join(DEADLINE_S)
+            assert not thread.is_alive(), "the stream does not end"
+        self.check(host)
+
+    def test_end_a_client_with_a_relay_of_its_own_and_that(self, box, app):
+        host = Host(box, None, [app(echo)], embedded=True)
+        relay, = children(host.program.pid)
+        host.tell("takeover", "taken")
+        self.check(host)
+        wait_until(lambda: not os.path.exists(f"/proc/{relay}"), "the relay goes on, or is a zombie")
+
+
+def stream_until_broken(v):
+    try:
+        while True:
+            v.sendall(bytes(1 << 16))
+            read_exactly(v, 1 << 16)
+    except (OSError, AssertionError, Truncated):
+        pass
 
 
 def test_hundreds_of_tunnels_with_long_allow_lists_open(relay, library_host):

@@ -9,7 +9,7 @@ import termios
 import pytest
 
 from kit.app import echo, read_exactly
-from kit.process import ADIT, wait_until
+from kit.process import ADIT, children, wait_until
 
 GIVEN = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGUSR1]
 
@@ -30,11 +30,6 @@ def having_ignored(*numbers):
 
 def names(numbers):
     return signal.Signals(numbers).name
-
-
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as f:
-        return f.read().split()
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM], ids=names)

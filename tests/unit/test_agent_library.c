@@ -1,6 +1,7 @@
 /* The public functions as a host program meets them: misuse, two clients, fork, a relay that is not there. */
 #include "cm.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -331,7 +332,40 @@ static void an_embedded_relay_that_does_not_start_is_told(void **state) {
   struct adit_tunnel *tunnel = adit_forward(client, "8000", NULL);
   assert_int_equal(adit_wait_open(tunnel, 10000), ADIT_EUNREACHABLE);
   assert_non_null(strstr(adit_error(client), "embedded relay"));
+  while (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOWAIT | WNOHANG) == 0) {}   /* it does not stay a zombie */
+  assert_int_equal(errno, ECHILD);
   adit_client_close(client, 0);
+}
+
+static void an_embedded_relay_has_the_environment_of_when_its_client_was_made(void **state) {
+  (void)state;
+  char folder[] = "/tmp/adit-environment-XXXXXX", program[64], seen[64];
+  assert_non_null(mkdtemp(folder));
+  (void)snprintf(program, sizeof program, "%s/program", folder);
+  (void)snprintf(seen, sizeof seen, "%s/seen", folder);
+  FILE *f = fopen(program, "w");
+  assert_non_null(f);
+  assert_true(fprintf(f, "#!/bin/sh\necho \"$WHOSE\" >%s\n", seen) > 0);
+  assert_int_equal(fclose(f), 0);
+  assert_int_equal(chmod(program, 0700), 0);
+  struct adit_config *config = adit_config_new();
+  assert_int_equal(adit_config_set_embedded(config, program), 0);
+  setenv("WHOSE", "ours", 1);
+  struct adit_client *client = adit_client_new(config);
+  setenv("WHOSE", "of later", 1);
+  adit_config_free(config);
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", NULL);
+  assert_int_equal(adit_wait_open(tunnel, 10000), ADIT_EUNREACHABLE);
+  adit_client_close(client, 0);
+  char text[16] = "";
+  f = fopen(seen, "r");
+  assert_non_null(f);
+  assert_non_null(fgets(text, sizeof text, f));
+  assert_string_equal(text, "ours\n");
+  (void)fclose(f);
+  unlink(seen);
+  unlink(program);
+  rmdir(folder);
 }
 
 static void the_environment_and_the_users_file_fill_what_is_missing(void **state) {
@@ -382,6 +416,7 @@ int main(void) {
     cmocka_unit_test(a_forked_child_is_told_and_the_parent_goes_on),
     cmocka_unit_test(a_fork_waits_until_no_thread_is_inside_openssl),
     cmocka_unit_test(an_embedded_relay_that_does_not_start_is_told),
+    cmocka_unit_test(an_embedded_relay_has_the_environment_of_when_its_client_was_made),
     cmocka_unit_test(the_environment_and_the_users_file_fill_what_is_missing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -256,6 +256,11 @@ static void note(struct loop *l, struct loop_msg *m) {
   free(n);
 }
 
+static void note_only(struct loop *l, struct loop_msg *m) {
+  (void)l;
+  noted[noted_count++] = CONTAINER_OF(m, struct note, msg)->order;
+}
+
 static void post_note(struct loop *l, int order) {
   struct note *n = calloc(1, sizeof *n);
   assert_non_null(n);
@@ -302,6 +307,22 @@ static void a_flood_of_messages_leaves_timers_and_descriptors_their_turn(void **
   loop_turn(l, 0);                 /* and nothing is left to wake it */
   struct pollfd p = {.fd = loop_epoll_fd(l), .events = POLLIN};
   assert_int_equal(poll(&p, 1, 0), 0);
+  loop_free(l);
+}
+
+static void messages_that_woke_nobody_all_run_once_something_else_does(void **state) {
+  (void)state;
+  enum { MANY = 3 * LOOP_MESSAGES_PER_TURN_MAX };
+  static struct note many[MANY];
+  struct loop *l = new_loop();
+  noted_count = 0;
+  for (int i = 0; i < MANY; i++) {
+    many[i] = (struct note){.order = i, .msg.fn = note_only};
+    loop_post_unwoken(l, &many[i].msg);
+  }
+  loop_turn(l, 0);
+  while (noted_count < MANY) loop_turn(l, -1);   /* those that are left wake the loop themselves */
+  for (int i = 0; i < MANY; i++) assert_int_equal(noted[i], i);
   loop_free(l);
 }
 
@@ -573,6 +594,7 @@ int main(void) {
       cmocka_unit_test(many_timers_keep_their_order_under_random_removal),
       cmocka_unit_test(messages_run_in_order_and_wake_the_loop),
       cmocka_unit_test(a_flood_of_messages_leaves_timers_and_descriptors_their_turn),
+      cmocka_unit_test(messages_that_woke_nobody_all_run_once_something_else_does),
       cmocka_unit_test(all_messages_run_in_the_turn_after_the_stop),
       cmocka_unit_test(messages_that_never_ran_are_given_back),
       cmocka_unit_test(messages_of_several_threads_all_arrive_each_in_its_order),

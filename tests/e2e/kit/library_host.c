@@ -1,22 +1,34 @@
 /* A host program of the library, led by a test over stdin and stdout.
  *
- *     library-host [allow=N] CLIENT...        CLIENT: the app ports of its tunnels, joined by commas; each allows N blocks
+ *     library-host [allow=N] [embedded=PROGRAM] CLIENT...        CLIENT: the app ports of its tunnels, joined by commas; each allows N blocks
  *
  * Opens them all, then obeys a word a line: `fork` makes a child that tries every call, `silent` one that makes none and lives
  * until `gone`, `finish I` waits until
- * the visitors of its first tunnel have left and closes that, `close I` closes a client, `exit` ends the program without closing any. At end of input it closes what is left. What a library must leave alone is compared
+ * the visitors of its first tunnel have left and closes that, `close I` closes a client, `exit` ends the program without closing any.
+ * `takeover` closes every descriptor from 3 on and has others under their numbers at once, `untouched` tells whether these are as they were,
+ * `ask I` what a client says to that. At end of input it closes what is left. What a library must leave alone is compared
  * with how it was before the first call. */
+#include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <adit.h>
 
-enum { CLIENTS_MAX = 8, TUNNELS_MAX = 512, ALLOW_MAX = 64, OPEN_MS = 30000 };
+enum { TAKEN = 64, CLIENTS_MAX = 8, TUNNELS_MAX = 512, ALLOW_MAX = 64, OPEN_MS = 30000 };
 
 static struct {
   struct adit_client *client;
@@ -25,6 +37,7 @@ static struct {
 } hosts[CLIENTS_MAX];
 static int hosts_n;
 static size_t allow_n;
+static const char *program;        /* for relays of their own */
 static pid_t silent;
 static int silent_pipe[2];
 
@@ -91,6 +104,7 @@ static struct adit_tunnel *open_tunnel(struct adit_client *client, const char *p
 static int open_client(char *ports) {
   struct adit_config *config = adit_config_new();
   if (config == NULL || adit_config_load(config, NULL) != 0) return die("configuration", NULL);
+  if (program != NULL && adit_config_set_embedded(config, program) != 0) return die("configuration", NULL);
   int h = hosts_n++;
   hosts[h].client = adit_client_new(config);
   adit_config_free(config);
@@ -170,6 +184,68 @@ static void end_silent(void) {
   printf("gone\n");
 }
 
+/* What takes the numbers over: of each kind of descriptor that may be written to, read, waited on or shut down by mistake. */
+static const char untouched[] = "as it was";
+static struct { int file, sockets[2], dead_pipe, event, epoll; struct stat stats[6]; } taken[TAKEN];
+
+static void look_at(int i, struct stat stats[6]) {
+  const int fds[6] = {taken[i].file, taken[i].sockets[0], taken[i].sockets[1], taken[i].dead_pipe, taken[i].event, taken[i].epoll};
+  for (int k = 0; k < 6; k++) {
+    if (fstat(fds[k], &stats[k]) != 0) memset(&stats[k], 0, sizeof stats[k]);
+    memset(&stats[k].st_atim, 0, sizeof stats[k].st_atim);
+  }
+}
+
+static void take_over(void) {
+  syscall(SYS_close_range, 3, ~0U, 0);
+  for (int i = 0; i < TAKEN; i++) {
+    int pipe_fds[2] = {-1, -1};
+    taken[i].file = memfd_create("host", 0);
+    if (write(taken[i].file, untouched, sizeof untouched) != (ssize_t)sizeof untouched) abort();
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, taken[i].sockets) != 0 || pipe(pipe_fds) != 0) abort();
+    close(pipe_fds[0]);              /* who writes to the other gets a SIGPIPE */
+    taken[i].dead_pipe = pipe_fds[1];
+    taken[i].event = eventfd(0, EFD_NONBLOCK);
+    taken[i].epoll = epoll_create1(0);
+    look_at(i, taken[i].stats);
+  }
+  printf("taken\n");
+}
+
+static bool is_untouched(int i) {
+  struct stat now[6];
+  char byte;
+  uint64_t count;
+  look_at(i, now);
+  if (memcmp(now, taken[i].stats, sizeof now) != 0) return false;
+  for (int k = 0; k < 2; k++)
+    if (recv(taken[i].sockets[k], &byte, 1, 0) != -1 || errno != EAGAIN) return false;
+  return read(taken[i].event, &count, sizeof count) == -1 && errno == EAGAIN;
+}
+
+static void tell_untouched(void) {
+  int wrong = 0;
+  for (int i = 0; i < TAKEN; i++) wrong += !is_untouched(i);
+  printf("touched %d\n", wrong);
+}
+
+/* All that a host may ask of a client that has lost its descriptors. */
+static void ask(int h) {
+  struct adit_client *c = hosts[h].client;
+  struct adit_event event = {.kind = ADIT_EVENT_OPEN};
+  while (event.kind != ADIT_EVENT_CLOSED && adit_next_event(c, &event, OPEN_MS) == 1) {}
+  printf("event %d %s\n", event.error, event.text);
+  int r = adit_wait_open(hosts[h].tunnels[0], OPEN_MS);
+  printf("wait %d %s\n", r, adit_error(c));
+  r = adit_event_fd(c);
+  printf("descriptor %d %s\n", r, adit_error(c));
+  struct adit_tunnel *t = adit_forward(c, "9", NULL);
+  r = t == NULL ? adit_errno_last() : adit_wait_open(t, OPEN_MS);
+  printf("forward %d %s\n", r, adit_error(c));
+  if (t != NULL) adit_tunnel_close(t, 1000);
+  printf("asked %d\n", h);
+}
+
 static void close_client(int h) {
   adit_client_close(hosts[h].client, 1000);
   hosts[h].client = NULL;
@@ -195,6 +271,9 @@ static void obey(const char *word) {
   else if (strcmp(word, "silent\n") == 0) fork_silent();
   else if (strcmp(word, "gone\n") == 0) end_silent();
   else if (strcmp(word, "exit\n") == 0) exit(3);
+  else if (strcmp(word, "takeover\n") == 0) take_over();
+  else if (strcmp(word, "untouched\n") == 0) tell_untouched();
+  else if (strncmp(word, "ask ", 4) == 0) ask(atoi(word + 4));
   else if (strncmp(word, "finish ", 7) == 0) finish_tunnel(atoi(word + 7));
   else if (strncmp(word, "close ", 6) == 0) close_client(atoi(word + 6));
   fflush(stdout);
@@ -212,6 +291,7 @@ int main(int argc, char **argv) {
   look(&before);
   for (int i = 1; i < argc && hosts_n < CLIENTS_MAX; i++) {
     if (strncmp(argv[i], "allow=", 6) == 0) allow_n = strtoul(argv[i] + 6, NULL, 10) % (ALLOW_MAX + 1);
+    else if (strncmp(argv[i], "embedded=", 9) == 0) program = argv[i] + 9;
     else if (open_client(argv[i]) != 0) return 1;
   }
   look(&after);

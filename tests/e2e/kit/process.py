@@ -21,7 +21,8 @@ def _has(path, symbol):
         return False
 
 
-SANITIZED = _has(ADIT, b"__asan_init") or _has(ADIT, b"__tsan_init")
+TSAN = _has(ADIT, b"__tsan_init")
+SANITIZED = TSAN or _has(ADIT, b"__asan_init")
 DEADLINE_S = int(os.environ.get("ADIT_E2E_DEADLINE", 60 if SANITIZED else 20))   # for whatever takes milliseconds when all is well
 SCALE = float(os.environ.get("ADIT_E2E_SCALE", "1.0"))
 
@@ -156,6 +157,15 @@ def wait_readable(fds, seconds):
 def resident_bytes(pid):
     with open(f"/proc/{pid}/status") as f:
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
+
+
+def children(pid):
+    """Those of its first thread and those of all others."""
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as f:
+            found += f.read().split()
+    return found
 
 
 def descriptors(pid):
