@@ -167,7 +167,8 @@ int ticket_file_set_aside(const char *path, char **to, struct err *e) {
                  path, TICKET_FILES_OLD_MAX);
 }
 
-int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) {
+int ticket_file_write_unless(const _Atomic bool *given_up, const char *path, const struct ticket_file *f,
+                             struct err *e) {
   char text[TICKET_FILE_MAX_BYTES], *temp = NULL;
   size_t n;
   if (ticket_file_encode(f, text, sizeof text, &n) != 0)
@@ -184,6 +185,10 @@ int ticket_file_write(const char *path, const struct ticket_file *f, struct err 
     failed = -1;
     write_errno = errno;
   }
+  if (failed == 0 && given_up != NULL && *given_up) {   /* there may be a newer one by now */
+    unlink(temp);
+    goto out;
+  }
   if (failed == 0 && (failed = rename(temp, path)) != 0) write_errno = errno;
   if (failed != 0) {
     unlink(temp);
@@ -196,4 +201,8 @@ out:
   wipe(text, sizeof text);
   free(temp);
   return r;
+}
+
+int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) {
+  return ticket_file_write_unless(NULL, path, f, e);
 }

@@ -25,5 +25,8 @@ int ticket_file_probe(const char *path, struct err *e) MUST_USE;
 int ticket_file_set_aside(const char *path, char **to, struct err *e) MUST_USE;
 /* All or nothing, on disk when it returns, mode 0600. */
 int ticket_file_write(const char *path, const struct ticket_file *f, struct err *e) MUST_USE;
+/* The same, but what is there stays if *given_up is true by the time that the new file is on disk; NULL: it is not. */
+int ticket_file_write_unless(const _Atomic bool *given_up, const char *path, const struct ticket_file *f,
+                             struct err *e) MUST_USE;
 
 #endif

@@ -490,8 +490,25 @@ static void tunnel_tell_finished(struct adit_tunnel *t) {
   pthread_mutex_unlock(&c->lock);
 }
 
+static void tunnel_disk_hangs(struct loop_timer *timer) {
+  struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, keep_limit);
+  if (t->keeping != NULL) ticket_write_give_up(t->keeping);
+  t->keeping = NULL;
+  tunnel_stream_ended(t);
+}
+
+/* Whoever closes a tunnel waits for its ticket to be on the disk, but not for ever; whoever finishes one has a limit of his own. */
+static bool tunnel_waits_for_disk(struct adit_tunnel *t) {
+  if (t->keeping == NULL) return false;
+  if (t->finishing || loop_timer_is_set(&t->keep_limit)) return true;
+  if (loop_timer_set(t->client->loop, &t->keep_limit, TICKET_CLOSE_MS, tunnel_disk_hangs) == 0) return true;
+  ticket_write_give_up(t->keeping);
+  t->keeping = NULL;
+  return false;
+}
+
 void tunnel_stream_ended(struct adit_tunnel *t) {
-  if (!t->closing || t->leaving || !list_empty(&t->streams) || t->keeping != NULL) return;
+  if (!t->closing || t->leaving || !list_empty(&t->streams) || tunnel_waits_for_disk(t)) return;
   if (t->finishing) {
     tunnel_tell_finished(t);
     return;
@@ -499,6 +516,7 @@ void tunnel_stream_ended(struct adit_tunnel *t) {
   t->leaving = true;
   loop_timer_stop(&t->drain);
   loop_timer_stop(&t->retry);
+  loop_timer_stop(&t->keep_limit);
   resolve_cancel(t->app_lookup);
   t->app_lookup = NULL;
   list_remove(&t->node);

@@ -78,6 +78,7 @@ struct adit_tunnel {
   bool app_awaited;                /* the host was told that visitors wait for it */
   struct seldom app_warned, notice_warned;
   struct loop_timer retry, drain;
+  struct loop_timer keep_limit;    /* closing: how long the disk is waited for */
   struct loop_deferred defer;
   bool closing, leaving;           /* leaving: gone at the end of this turn */
   bool finishing;                  /* closing, and it stays when its last stream ends, until tunnel_close */

@@ -141,6 +141,7 @@ enum {
   TUNNEL_RETRY_MS = 5000,
   TUNNEL_ADDRESSES_MAX = 256,              /* all are kept, as the host may hold their strings */
   CUT_OFF_LOOK_MS = 50,                    /* how often a client looks for calls whose descriptors its host has closed */
+  TICKET_CLOSE_MS = 5000,                  /* how long the end of a tunnel waits for a disk that hangs */
   TICKET_KEEP_MIN_MS = 60000,              /* between two writes of a renewed ticket */
   APP_WARNING_MS = 10000,                  /* at most one warning per tunnel about its app in so long */
   EMBEDDED_START_MS = 10000,

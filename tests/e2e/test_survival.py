@@ -148,6 +148,18 @@ def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
     assert os.listdir(box.path).count("keep") == 1 and not [name for name in os.listdir(box.path) if name.startswith("keep.")]
 
 
+@pytest.mark.heavy      # as above
+def test_a_disk_that_hangs_keeps_no_agent_from_ending(relay, agent, app, box):
+    gate, keep = box.file("gate"), box.file("keep")
+    os.mkfifo(gate)
+    slow = {"LD_PRELOAD": os.path.join(BUILD, "tests", "e2e", "libslow-disk.so"), "SLOW_DISK": gate}
+    running = agent(app(echo), "--keep", keep, env=slow, wait=False)
+    with open(gate, "wb"):              # as above; and in fsync it stays
+        running.process.kill(signal.SIGTERM)
+        assert running.process.wait() == 0
+    assert not os.path.exists(keep)
+
+
 def test_a_kept_address_is_of_no_use_to_another_token_and_is_not_lost(relay, agent, app, box):
     a, keep = app(echo), box.file("keep")
     first = agent(a, "--keep", keep)

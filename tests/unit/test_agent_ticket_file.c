@@ -53,6 +53,18 @@ static void a_written_ticket_is_read_back(void **state) {
   assert_memory_equal(g.ticket, f.ticket, f.ticket_n);
 }
 
+static void a_write_that_was_given_up_replaces_nothing(void **state) {
+  (void)state;
+  struct ticket_file f = sample(), g;
+  const _Atomic bool given_up = true;
+  bool found;
+  assert_int_equal(ticket_file_write(path, &f, NULL), 0);
+  f.incarnation = 6;
+  assert_int_equal(ticket_file_write_unless(&given_up, path, &f, NULL), 0);
+  assert_int_equal(ticket_file_read(path, &g, &found, NULL), 0);
+  assert_int_equal(g.incarnation, 7);
+}
+
 static void it_is_for_its_owner_only(void **state) {
   (void)state;
   struct ticket_file f = sample();
@@ -166,6 +178,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(a_written_ticket_is_read_back, setup, teardown),
     cmocka_unit_test_setup_teardown(it_is_for_its_owner_only, setup, teardown),
+    cmocka_unit_test_setup_teardown(a_write_that_was_given_up_replaces_nothing, setup, teardown),
     cmocka_unit_test_setup_teardown(a_missing_and_an_empty_file_hold_none, setup, teardown),
     cmocka_unit_test_setup_teardown(a_corrupt_file_is_an_error_with_its_name, setup, teardown),
     cmocka_unit_test_setup_teardown(a_file_larger_than_its_limit_is_refused, setup, teardown),
