@@ -3,6 +3,7 @@
 #include "cli/runner.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,26 +70,28 @@ void runner_environment_free(char **environment) {
   free(environment);
 }
 
-/* Between vfork and exec: the memory is still the parent's, who waits. posix_spawn does the same, but cannot have a signal
-   ignored. */
-_Noreturn static void become(char *const *argv, char *const *environment, const struct runner_signals *given, volatile int *failure) {
+/* Between vfork and exec, where the memory is still the parent's. posix_spawn does the same, but cannot have a signal ignored.
+   tell: closed by exec; before that, why there is none. */
+_Noreturn static void become(char *const *argv, char *const *environment, const struct runner_signals *given, int tell) {
   if (given->child_ignored) (void)signal(SIGCHLD, SIG_IGN);
   (void)sigprocmask(SIG_SETMASK, &given->mask, NULL);
   (void)execvpe(argv[0], argv, environment);
-  *failure = errno;
+  (void)!write(tell, &errno, sizeof errno);
   _exit(NOT_EXECUTABLE_STATUS);
 }
 
 int runner_start(char *const *argv, char *const *environment, const struct runner_signals *given, pid_t *pid, int *status,
                  struct err *e) {
-  volatile int failure = 0;
+  int ends[2], failure;
+  *status = EXIT_FAILURE;
+  if (pipe2(ends, O_CLOEXEC) != 0) return err_set_errno(e, "%s", argv[0]);
   *pid = vfork();
-  if (*pid == 0) become(argv, environment, given, &failure);
-  if (*pid < 0) {
-    *status = EXIT_FAILURE;
-    return err_set_errno(e, "%s", argv[0]);
-  }
-  if (failure == 0) return 0;
+  if (*pid == 0) become(argv, environment, given, ends[1]);
+  if (*pid < 0) (void)err_set_errno(e, "%s", argv[0]);
+  close(ends[1]);
+  bool failed = *pid > 0 && read(ends[0], &failure, sizeof failure) == (ssize_t)sizeof failure;
+  close(ends[0]);
+  if (!failed) return *pid > 0 ? 0 : ERR_IO;
   (void)waitpid(*pid, NULL, 0);
   *status = failure == ENOENT ? NOT_FOUND_STATUS : NOT_EXECUTABLE_STATUS;
   return err_set(e, ERR_IO, "%s: %s (is the command behind -- right?)", argv[0], strerror(failure));
