@@ -193,7 +193,8 @@ static int relay_open(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
   int rc = open_state(r, e);
   /* A predecessor leaves the folder when it has left the addresses: so they are free by then. Embedded relays share
-     their user's folder. */
+     their user's folder without a claim: what they give out is all that one owner's and on loopback, where the kernel keeps a
+     live one's port from the others, and of a dead one's an owner may be given his own again. */
   if (rc == 0 && o->ready_fd < 0) rc = state_claim(r->state, e);
   if (rc == 0) rc = settle_listens(r, e);
   if (rc == 0) rc = check_tcp_listen(o, e);
