@@ -44,6 +44,7 @@ def test_a_new_address_is_told(relay, agent, app, visitor):
     relay.process.kill()
     relay.process.wait()
     os.unlink(os.path.join(relay.state, "ticket.key"))
+    relay.options.append("--reset-state")
     relay.restart()
     changed = Tunnel(relay, running.events.wait("open"))
     assert changed.host != running.host
@@ -177,6 +178,7 @@ def test_a_kept_ticket_that_is_refused_later_is_set_aside(relay, agent, app, vis
     relay.process.kill()
     relay.process.wait()
     os.unlink(keys)
+    relay.options.append("--reset-state")
     relay.restart()
     changed = running.events.wait("open")
     assert changed["url"] != running.url
@@ -188,6 +190,7 @@ def test_a_kept_ticket_that_is_refused_later_is_set_aside(relay, agent, app, vis
     relay.process.wait()
     box.file(os.path.relpath(keys, box.path), known)
     os.rename(keep + ".old", keep)
+    relay.options.remove("--reset-state")
     relay.restart()
     back = agent(a, "--keep", keep)
     assert back.same_address_as(running)
