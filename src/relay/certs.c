@@ -263,21 +263,25 @@ int certs_open(struct state *s, const char *domain, const char *cert_file, const
   return 0;
 }
 
-static void exact_drop(struct certs *c, struct exact *x) {
+static void exact_free(struct exact *x) {
   list_remove(&x->node);
-  (void)map_remove(c->exact, x->key);
   tls_server_unref(x->server);
   free(x);
 }
 
-static void exact_drop_all(struct certs *c) {
-  while (!list_empty(&c->recent)) exact_drop(c, CONTAINER_OF(c->recent.next, struct exact, node));
+static void exact_drop(struct certs *c, struct exact *x) {
+  (void)map_remove(c->exact, x->key);
+  exact_free(x);
+}
+
+static void exact_free_all(struct list *all) {
+  while (!list_empty(all)) exact_free(CONTAINER_OF(all->next, struct exact, node));
 }
 
 void certs_close(struct certs *c) {
   if (c == NULL) return;
   CHECK_MAGIC(c, CERTS_MAGIC);
-  exact_drop_all(c);
+  exact_free_all(&c->recent);
   map_free(c->exact);
   tls_server_unref(c->current);
   authority_unref(c->authority);
@@ -348,6 +352,8 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   warn_of_clock(c, now_s);
   int rc = load(c, now_s, &server, &authority, &pin, e);
   if (rc == 0 && c->cert_file != NULL) rc = refuse_worse(c, server, now_s, e);
+  struct map *none = rc == 0 ? map_new(SHA256_BYTES) : NULL;
+  if (rc == 0 && none == NULL) rc = err_set(e, ERR_NOMEM, "certificate: out of memory");
   if (rc != 0) {
     tls_server_unref(server);
     authority_unref(authority);
@@ -355,16 +361,22 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   }
   warn_of_chain(c, server, now_s);
   c->told = VALIDITY_NOW;
+  struct list old_exact;
+  list_init(&old_exact);
   pthread_mutex_lock(&c->lock);
   struct tls_server *old = c->current;
   struct authority *old_authority = c->authority;
   c->current = server;
   c->authority = authority;
   /* Each of them was made after the old one, for as long a life, and that is replaced when a third of it is left: so
-     none expires here, and nobody keeps one. */
-  exact_drop_all(c);
+     none expires here, and nobody keeps one. There may be many, and every visitor takes the lock: they are freed without it. */
+  struct map *old_map = c->exact;
+  c->exact = none;
+  list_move_all(&old_exact, &c->recent);
   c->pin = pin;
   pthread_mutex_unlock(&c->lock);
+  exact_free_all(&old_exact);
+  map_free(old_map);
   tls_server_unref(old);
   authority_unref(old_authority);
   return 0;

@@ -1,4 +1,4 @@
-/* For how long the lock is held that every visitor takes: counted in steps, by standing between the relay and its lists. */
+/* For how long the locks are held that every visitor takes: counted in steps, by standing between the relay and its lists. */
 #include "cm.h"
 
 #include <pthread.h>
@@ -15,10 +15,14 @@ int __real_pthread_mutex_lock(pthread_mutex_t *m);
 int __real_pthread_mutex_unlock(pthread_mutex_t *m);
 bool __real_roster_walk_step(struct roster_walk *w, struct roster_entry **e);
 bool __real_map_next(const struct map *m, size_t *at, const void **key, void **value);
+void *__real_map_remove(struct map *m, const void *key);
+void __real_tls_server_unref(struct tls_server *s);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *m);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *m);
 bool __wrap_roster_walk_step(struct roster_walk *w, struct roster_entry **e);
 bool __wrap_map_next(const struct map *m, size_t *at, const void **key, void **value);
+void *__wrap_map_remove(struct map *m, const void *key);
+void __wrap_tls_server_unref(struct tls_server *s);
 
 static pthread_mutex_t *last;      /* the mutex that was locked last */
 static bool held;
@@ -50,6 +54,16 @@ bool __wrap_roster_walk_step(struct roster_walk *w, struct roster_entry **e) {
 bool __wrap_map_next(const struct map *m, size_t *at, const void **key, void **value) {
   step();
   return __real_map_next(m, at, key, value);
+}
+
+void *__wrap_map_remove(struct map *m, const void *key) {
+  step();
+  return __real_map_remove(m, key);
+}
+
+void __wrap_tls_server_unref(struct tls_server *s) {
+  step();
+  __real_tls_server_unref(s);
 }
 
 enum { NOW = 1700000000, TUNNELS = 20 * REGISTRY_STEPS_MAX };
@@ -152,10 +166,25 @@ static void owners_are_looked_through_by_holds_of_a_few_steps(void **state) {
   assert_int_equal(steps_max, REGISTRY_STEPS_MAX);
 }
 
+static void a_new_certificate_is_put_in_place_in_a_hold_of_no_steps(void **state) {
+  (void)state;
+  struct tls_server *server;
+  struct err e = {0};
+  for (char name[] = "a.r.test"; name[0] <= 'z'; name[0]++) {
+    assert_int_equal(certs_exact(relay.certs, name, NOW, &server, &e), 0);
+    tls_server_unref(server);
+  }
+  steps_max = 0;
+  assert_int_equal(certs_reload(relay.certs, NOW, &e), 0);
+  assert_int_equal(steps_max, 0);
+  assert_null(certs_exact_made(relay.certs, "a.r.test", NOW));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {T(health_takes_no_lock_and_the_numbers_not_that_of_look_ups),
                                      T(all_tunnels_are_listed_by_holds_of_a_few_steps),
-                                     T(owners_are_looked_through_by_holds_of_a_few_steps)};
+                                     T(owners_are_looked_through_by_holds_of_a_few_steps),
+                                     T(a_new_certificate_is_put_in_place_in_a_hold_of_no_steps)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
