@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps check bench fuzz lint install clean
+.PHONY: all deps check bench bench-flood fuzz lint install clean
 all: $(BUILD)/build.ninja
 	@tools/reconfigure $(BUILD)
 	ninja -C $(BUILD)
@@ -22,6 +22,9 @@ check:
 bench: all                  # prints its figures; nothing here is asserted by a test
 	tools/deps build bench
 	$(PYTHON) bench/run.py
+
+bench-flood: all            # what a flood of handshakes does to others
+	$(PYTHON) bench/flood.py
 
 fuzz:                       # each fuzzer for FUZZ_SECONDS (60)
 	tools/fuzz

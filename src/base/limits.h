@@ -65,10 +65,11 @@ enum {
 
   /* visitors */
   HANDSHAKE_DEADLINE_MS = 10000,
-  SHARE_OF_FREE = 4,                       /* an owner may have so many times the descriptors that are free */
+  SHARE_OF_FREE = 2,                       /* an owner may have so many times the descriptors that are free */
   SHARE_RESERVE_PART = 8,                  /* of all, one part in so many is for links, raw ports and data connections */
-  SHARE_STRANGERS_PART = 4,                /* one for connections that have not said whom they want */
-  SHARE_OTHER_PART = 8,                    /* and at most one each, before all this, for the admin port, pipes and lingering sockets */
+  SHARE_STRANGERS_PART = 8,                /* one for connections that have not said whom they want */
+  SHARE_ADMIN_PART = 8,                    /* and before all this at most one for the admin port and for files, */
+  SHARE_PUMP_PART = 16,                    /* one for pipes, and one for sockets that linger */
   ADMIN_DESCRIPTORS = 64,                  /* kept for the admin port and for files */
   STRANGERS_PER_WORKER_MIN = 4,
   NOTICE_EVERY_MS = 10000,                 /* an agent is told of refused visitors of a tunnel at most once in so long */
@@ -118,6 +119,10 @@ enum {
   APP_START_MS = 10000,                    /* how long a visitor waits for an app that has never been there */
 #endif
   APP_RETRY_MS = 100,                      /* and how often it is looked for */
+
+  /* memory */
+  HEAP_TRIM_MIN_BYTES = 4 << 20,           /* freed memory that is worth giving back to the system */
+  HEAP_TRIM_EVERY_MS = 5000,               /* how often a relay looks for it */
 
   /* loop */
   LOOP_MESSAGES_PER_TURN_MAX = 64,         /* timers and descriptors have their turn in between */

@@ -104,6 +104,16 @@ static int set_tcp_listen(void *target, const char *value, struct err *e) {
   return err_set(e, ERR_USAGE, "%.60s: not an address in numbers, without a port (such as 203.0.113.7)", value);
 }
 
+static int set_handshake_memory(void *target, const char *value, struct err *e) {
+  uint64_t bytes;
+  if (strchr(value, '/') != NULL || text_to_rate(value, &bytes) != 0)
+    return err_set(e, ERR_USAGE, "%.60s: not a size (such as 64MB or 1GB)", value);
+  if (bytes < HANDSHAKE_MEMORY_MIN_BYTES || bytes > SIZE_MAX)
+    return err_set(e, ERR_USAGE, "%.60s: out of range (at least 1049kB, for some twenty handshakes)", value);
+  ((struct relay_arguments *)target)->options.handshake_memory_bytes = bytes;
+  return 0;
+}
+
 static int set_admin(void *target, const char *value, struct err *e) {
   struct addr *admin = &((struct relay_arguments *)target)->options.admin;
   char text[32];
@@ -173,6 +183,9 @@ static const struct option_row relay_rows[] = {
            "else."},
   {.name = "workers", .value = "N", .kind = OPTION_NUMBER, AT(workers), .min = 1, .max = RELAY_WORKERS_MAX,
    .help = "Event loops (default: one per core)."},
+  {.name = "handshake-memory", .value = "SIZE", .kind = OPTION_CALL, .set = set_handshake_memory,
+   .help = "Memory for visitors in handshake and connections that have not said whom they want: 64MB, 1GB (default: 32 MiB "
+           "per event loop, for some 650 handshakes at once). Beyond it those are dropped who have most of it."},
   {.name = "pump", .value = "splice|copy", .kind = OPTION_CHOICE, AT(pump), .choices = "splice|copy",
    .help = "How bytes are moved: inside the kernel, or through a buffer (default: splice)."},
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",

@@ -102,7 +102,18 @@ struct buffer *pool_buffer_take(struct pump_pool *pool) {
   struct buffer *b = CONTAINER_OF(pool->buffers_idle.next, struct buffer, link);
   list_remove(&b->link);
   pool_count(&pool->stats.buffers_pooled, -1);
+  if (pool->stats.buffers_pooled < pool->buffers_spare) pool->buffers_spare = pool->stats.buffers_pooled;
   return buffer_lend(pool, b, STREAM_BUFFER_BYTES);
+}
+
+void pool_buffers_trim(struct pump_pool *pool) {
+  for (; pool->buffers_spare > 0; pool->buffers_spare--) {
+    struct buffer *b = CONTAINER_OF(pool->buffers_idle.prev, struct buffer, link);
+    list_remove(&b->link);
+    free(b);
+    pool_count(&pool->stats.buffers_pooled, -1);
+  }
+  pool->buffers_spare = pool->stats.buffers_pooled;
 }
 
 void pool_buffer_return(struct pump_pool *pool, struct buffer *b) {

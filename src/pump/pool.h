@@ -40,6 +40,7 @@ struct pump_pool {
   struct list lingers;                           /* oldest first */
   struct list pipes_idle, buffers_idle;
   unsigned pipes_made, pipes_max, lingers_n, lingers_max;
+  uint64_t buffers_spare;                        /* the fewest that were idle since the last trim */
   size_t lent_bytes;                             /* size of all buffers that are not idle */
   void (*closing)(void *user, int fd);           /* NULL: nobody asks */
   void *closing_user;
@@ -53,6 +54,7 @@ void pool_pipe_discard(struct pump_pool *pool, struct pipe_pair *pipe);   /* wit
 bool pool_is_lean(const struct pump_pool *pool);  /* so much is lent that one record at a time has to do */
 struct buffer *pool_buffer_take(struct pump_pool *pool); /* of full size, or a small one when lean; NULL: out of memory */
 struct buffer *pool_buffer_take_fitting(struct pump_pool *pool, size_t n); /* n bytes that exist already, so whatever is lent */
+void pool_buffers_trim(struct pump_pool *pool);   /* frees the idle ones that nobody has wanted since the last call */
 void pool_buffer_return(struct pump_pool *pool, struct buffer *b);
 
 static inline bool buffer_has_segments(const struct buffer *b) { return b->segment_at < b->segments; }

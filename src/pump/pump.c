@@ -279,7 +279,8 @@ static void pool_sweep(struct loop_timer *t) {
     list_push_tail(&pool->pumps, &p->link);
     if (side_is_unacked(&p->wire) || side_is_unacked(&p->peer)) pump_abort(p, CLOSE_UNACKED);
   }
-  if (list_empty(&pool->pumps)) return;
+  pool_buffers_trim(pool);
+  if (list_empty(&pool->pumps) && list_empty(&pool->buffers_idle)) return;
   /* Out of memory: keepalive still finds the dead, and the next pump sets the timer again. */
   (void)!loop_timer_set(pool->loop, t, SWEEP_MS, pool_sweep);
 }

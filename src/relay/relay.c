@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/descriptors.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/shortage.h"
@@ -40,7 +41,7 @@ struct life {
   struct loop *loop;
   struct loop_io signals, alive;
   struct admin *admin;             /* NULL: none, or a successor's */
-  struct loop_timer drain;
+  struct loop_timer drain, trim;
   uint64_t drain_until_ms, goodbye_by_ms;
   bool leaving, said_goodbye;
   int signal_fd;
@@ -438,6 +439,13 @@ static int start_admin(struct life *life, struct err *e) {
   return rc;
 }
 
+/* What a burst of handshakes took is not kept for the next one. */
+static void on_trim(struct loop_timer *t) {
+  struct life *life = CONTAINER_OF(t, struct life, trim);
+  (void)heap_trim();
+  (void)loop_timer_set(life->loop, t, HEAP_TRIM_EVERY_MS, on_trim);
+}
+
 static int serve(struct relay *r, struct life *life, struct err *e) {
   int rc = workers_open(r, e);
   release_listens(r);
@@ -447,6 +455,7 @@ static int serve(struct relay *r, struct life *life, struct err *e) {
   if (rc == 0) rc = announce_embedded(r, e);
   if (rc == 0) {
     announce(r, life->admin != NULL ? admin_port(life->admin) : 0);
+    on_trim(&life->trim);
     loop_run(life->loop);
   }
   admin_stop(life->admin);

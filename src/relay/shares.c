@@ -11,11 +11,11 @@ static unsigned part_of(uint64_t most, uint64_t whole, unsigned part, unsigned w
 }
 
 struct division shares_divide(uint64_t descriptors, unsigned workers) {
-  uint64_t admin = size_min(ADMIN_DESCRIPTORS, descriptors / SHARE_OTHER_PART);
+  uint64_t admin = size_min(ADMIN_DESCRIPTORS, descriptors / SHARE_ADMIN_PART);
   struct division d = {
       .strangers = part_of(UINT64_MAX, descriptors, SHARE_STRANGERS_PART, workers, 1),
-      .pipes = part_of(2 * PIPES_MAX, descriptors, SHARE_OTHER_PART, workers, 2),
-      .lingers = part_of((uint64_t)LINGERS_PER_LOOP_MAX * workers, descriptors, SHARE_OTHER_PART, workers, 1)};
+      .pipes = part_of(2 * PIPES_MAX, descriptors, SHARE_PUMP_PART, workers, 2),
+      .lingers = part_of((uint64_t)LINGERS_PER_LOOP_MAX * workers, descriptors, SHARE_PUMP_PART, workers, 1)};
   if (d.strangers < STRANGERS_PER_WORKER_MIN) d.strangers = STRANGERS_PER_WORKER_MIN;
   uint64_t others = admin + (uint64_t)workers * (d.strangers + 2 * (uint64_t)d.pipes + d.lingers);
   d.owners = descriptors > others ? descriptors - others : 0;

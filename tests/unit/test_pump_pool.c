@@ -93,9 +93,44 @@ static void what_is_lent_and_what_is_kept_is_counted_each_by_itself(void **state
   pump_pool_free(pool);
 }
 
+static void buffers_that_nobody_wants_for_a_while_are_freed(void **state) {
+  (void)state;
+  enum { N = 8 };
+  struct buffer *b[N];
+  struct pump_pool *pool = pool_new();
+  const struct pump_stats *s = pump_pool_stats(pool);
+  for (int i = 0; i < N; i++) b[i] = pool_buffer_take(pool);
+  for (int i = 0; i < N; i++) pool_buffer_return(pool, b[i]);
+  pool_buffers_trim(pool);
+  assert_int_equal(s->buffers_pooled, N);      /* were wanted a moment ago */
+  for (int i = 0; i < 3; i++) b[i] = pool_buffer_take(pool);
+  for (int i = 0; i < 3; i++) pool_buffer_return(pool, b[i]);
+  pool_buffers_trim(pool);
+  assert_int_equal(s->buffers_pooled, 3);
+  pool_buffers_trim(pool);
+  assert_int_equal(s->buffers_pooled, 0);
+  pool_buffers_trim(pool);
+  pump_pool_free(pool);
+}
+
+static void where_descriptors_are_few_there_are_fewer_pipes(void **state) {
+  (void)state;
+  struct pipe_pair *pipes[PIPES_MAX + 1];
+  struct pump_pool *pool = pool_new();
+  pump_pool_limit(pool, 3, 1);
+  assert_int_equal(take_all(pool, pipes), 3);
+  give_back(pool, pipes, 3);
+  pump_pool_free(pool);
+  pool = pool_new();
+  pump_pool_limit(pool, 0, 0);
+  assert_null(pool_pipe_take(pool));           /* then streams copy */
+  pump_pool_free(pool);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {TEST(the_pools_of_a_process_share_its_pipes), TEST(what_is_lent_and_what_is_kept_is_counted_each_by_itself),
-                                     TEST(each_of_many_pools_has_one_pipe)};
+                                     TEST(each_of_many_pools_has_one_pipe), TEST(buffers_that_nobody_wants_for_a_while_are_freed),
+                                     TEST(where_descriptors_are_few_there_are_fewer_pipes)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

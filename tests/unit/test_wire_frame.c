@@ -61,6 +61,7 @@ DECODE(bind, struct frame_bind)
 DECODE(bound, struct frame_bound)
 DECODE(unbind, uint32_t)
 DECODE(unbound, struct frame_unbound)
+DECODE(notice, struct frame_notice)
 DECODE(want, uint16_t)
 DECODE(ping, uint64_t)
 DECODE(goodbye, struct frame_goodbye)
@@ -327,6 +328,30 @@ static void reasons_carry_text_that_cannot_harm_a_terminal(void **state) {
   refuses_every_cut(&f, goodbye_cut);
 }
 
+static void a_notice_says_why_and_how_many(void **state) {
+  (void)state;
+  struct frame_notice a = {.id = 0xfffffffe, .reason = NOTICE_SHARE, .count = 0x80000001}, b;
+  struct writer w = fresh();
+  frame_notice_encode(&w, &a);
+  struct frame f = only_frame(&w, FRAME_NOTICE);
+  assert_int_equal(frame_notice_decode(f.body, &b), 0);
+  assert_true(b.id == a.id && b.reason == a.reason && b.count == a.count);
+  refuses_every_cut(&f, notice_cut);
+}
+
+static void every_notice_has_a_name_and_a_remedy_and_a_later_one_is_no_harm(void **state) {
+  (void)state;
+  for (uint16_t i = NOTICE_NONE + 1; i < NOTICES; i++) {
+    assert_string_not_equal(notice_name(i), "unknown");
+    assert_non_null(strchr(notice_text(i), '('));
+  }
+  static const uint16_t strange[] = {NOTICE_NONE, NOTICES, UINT16_MAX};
+  for (size_t i = 0; i < ARRAY_LEN(strange); i++) {
+    assert_string_equal(notice_name(strange[i]), "unknown");
+    assert_non_null(strstr(notice_text(strange[i]), "does not know"));
+  }
+}
+
 static void next_asks_for_more_until_a_frame_is_whole(void **state) {
   (void)state;
   struct frame f;
@@ -383,6 +408,8 @@ int main(void) {
     cmocka_unit_test(bound_refuses_addresses_that_cannot_be),
     cmocka_unit_test(small_frames_round_trip_and_refuse_every_cut),
     cmocka_unit_test(reasons_carry_text_that_cannot_harm_a_terminal),
+    cmocka_unit_test(a_notice_says_why_and_how_many),
+    cmocka_unit_test(every_notice_has_a_name_and_a_remedy_and_a_later_one_is_no_harm),
     cmocka_unit_test(next_asks_for_more_until_a_frame_is_whole),
     cmocka_unit_test(next_refuses_a_long_body_before_it_has_come),
     cmocka_unit_test(next_yields_types_that_we_do_not_know),

@@ -1,0 +1,169 @@
+"""What one tenant, or a stranger, takes is taken from himself first."""
+import contextlib
+import socket
+import ssl
+
+import pytest
+
+from kit import hello
+from kit.app import echo, read_exactly
+from kit.process import DEADLINE_S, SANITIZED, resident_bytes, wait_until
+
+CAP = 512                                        # unfinished connections of one source
+SHORT = ["prlimit", "--nofile=300:300"]
+
+
+def talk(v, words=b"hello"):
+    v.sendall(words)
+    assert read_exactly(v, len(words)) == words
+
+
+def is_served(visitor, tunnel):
+    """A visitor of the raw port. One that is refused is reset, perhaps before connect() has returned."""
+    try:
+        v = visitor.raw(tunnel)
+        talk(v)
+    except (ConnectionResetError, BrokenPipeError):
+        return False
+    return True
+
+
+def crowd(box, relay, count, words=b"", source="127.0.0.1"):
+    """Connections that say so much and no more. Some may be reset while others are still coming."""
+    sockets = []
+    for _ in range(count):
+        sock = socket.socket()
+        sock.bind((source, 0))
+        sock.settimeout(DEADLINE_S)
+        sock.connect(relay.address)
+        with contextlib.suppress(OSError):
+            sock.sendall(words)
+        sockets.append(sock)
+        box.closers.append(sock.close)
+    return sockets
+
+
+def leave(sockets):
+    for sock in sockets:
+        sock.close()
+
+
+@pytest.mark.parametrize("said", ["nothing", "a byte", "half a preface", "a ClientHello"])
+def test_whoever_stalls_behind_the_agents_address_breaks_none_of_their_tunnels(relay, agent, app, visitor, box, said):
+    running = agent(app(echo))
+    words = {"nothing": b"", "a byte": b"\x16", "half a preface": b"\xadDIT\x01", "a ClientHello": hello.records(hello.client_hello(running.host))}
+    crowd(box, relay, CAP + 50, words[said])
+    for _ in range(20):                          # each takes a data connection, which comes from that address, too
+        talk(visitor(running))
+    talk(visitor(agent(app(echo))))              # and so does a link
+
+
+def test_the_limit_of_streams_holds_and_the_agent_is_told(relay, agent, app, visitor):
+    running = agent(app(echo), "--unencrypted", token=relay.create_token("small", "--max-streams", "3"))
+    first = visitor.raw(running)
+    for v in (first, visitor(running), visitor(running)):
+        talk(v)
+    with pytest.raises(ssl.SSLError, match="internal error"):
+        visitor(running)
+    assert not is_served(visitor, running)
+    event = running.events.wait("warning", reason="max_streams")
+    assert event["port"] == running.tunnel.port and "--max-streams" in event["text"], event
+    assert relay.metric("visitors_refused_total") == 2
+    first.close()
+    wait_until(lambda: relay.metric("streams_now") == 2, "the stream does not end")
+    talk(visitor(running))
+
+
+def test_the_limit_of_visitors_per_second_holds_and_the_agent_is_told(relay, agent, app, visitor):
+    running = agent(app(echo), "--unencrypted", token=relay.create_token("slow", "--max-visitors-per-s", "1"))
+    assert is_served(visitor, running)
+    while is_served(visitor, running):           # on a slow machine the next second has begun
+        pass
+    assert "--max-visitors-per-s" in running.events.wait("warning", reason="max_visitors")["text"]
+
+
+def test_limits_are_the_tokens_and_not_its_neighbours(relay, agent, app, visitor):
+    small = agent(app(echo), token=relay.create_token("small", "--max-streams", "1"))
+    other = agent(app(echo))
+    talk(visitor(small))
+    with pytest.raises(ssl.SSLError, match="internal error"):
+        visitor(small)
+    for _ in range(5):
+        talk(visitor(other))
+
+
+def test_idle_visitors_of_one_owner_shut_out_nobody_elses(start_relay, agent, app, visitor):
+    relay = start_relay(prefix=SHORT)
+    hog = agent(app(lambda c: c.recv(1)), "--unencrypted", relay=relay, token=relay.create_token("hog"))
+    other = agent(app(echo), "--unencrypted", relay=relay, token=relay.create_token("other"))
+    idle = []
+    for _ in range(200):
+        with contextlib.suppress(ConnectionResetError):
+            idle.append(visitor.raw(hog))
+    wait_until(lambda: relay.metric("streams_now") + relay.metric("visitors_refused_total") == 200, "they are not all dealt with")
+    assert 25 < relay.metric("streams_now") < 120
+    assert hog.events.wait("warning", reason="share")["port"] == hog.tunnel.port
+    assert "LimitNOFILE=" in relay.process.err.wait(lambda line: " shortage " in line)
+    for _ in range(5):
+        talk(visitor(other))
+        talk(visitor.raw(other))
+    assert relay.get("/healthz").startswith("ok")
+    leave(idle)
+    wait_until(lambda: relay.metric("streams_now") < 20, "the streams do not end")
+    before = relay.metric("streams_total")
+    for _ in range(20):
+        visitor.raw(hog)
+    wait_until(lambda: relay.metric("streams_total") == before + 20, "there is room again")
+
+
+def test_strangers_leave_descriptors_to_tenants(start_relay, agent, app, visitor, box):
+    relay = start_relay(prefix=SHORT)
+    running = agent(app(echo), relay=relay)
+    for i in range(10):                          # of many sources, so that no cap of a source meets them
+        crowd(box, relay, 40, source=f"127.0.0.{i + 2}")
+    for _ in range(5):
+        talk(visitor(running))
+    assert relay.get("/healthz").startswith("ok")
+    assert relay.metric("newcomers_dropped_descriptors_total") > 0
+
+
+@pytest.mark.heavy
+def test_handshakes_have_so_much_memory_and_no_more(start_relay, agent, app, visitor, box):
+    relay = start_relay(options=["--handshake-memory", "4MB", "--workers", "1"])
+    running = agent(app(echo), relay=relay)
+    talk(visitor(running))
+    before = resident_bytes(relay.process.pid)
+    said = hello.records(hello.client_hello(running.host))
+    for i in range(10):
+        crowd(box, relay, 100, said, source=f"127.0.0.{i + 2}")
+    wait_until(lambda: relay.metric("newcomers_dropped_memory_total") >= 900, "they are not dropped")
+    assert relay.metric("handshakes_now") < 100
+    assert resident_bytes(relay.process.pid) - before < 12 << 20
+    for _ in range(5):
+        talk(visitor(running, source="127.0.0.99"))
+
+
+@pytest.mark.heavy
+def test_the_memory_of_a_burst_is_given_back(start_relay, agent, app, visitor, box):
+    relay = start_relay(options=["--handshake-memory", "200MB"])
+    running = agent(app(echo), relay=relay)
+    talk(visitor(running))
+    before = resident_bytes(relay.process.pid)
+    said, all_sockets = hello.records(hello.client_hello(running.host)), []
+    for i in range(5):
+        all_sockets += crowd(box, relay, 300, said, source=f"127.0.0.{i + 2}")
+    wait_until(lambda: relay.metric("handshakes_now") == len(all_sockets), "they are not all in handshake")
+    assert resident_bytes(relay.process.pid) - before > 24 << 20
+    leave(all_sockets)
+    wait_until(lambda: resident_bytes(relay.process.pid) - before < 10 << 20, "the memory is not given back", seconds=60)
+    talk(visitor(running))
+
+
+@pytest.mark.skipif(SANITIZED, reason="a flood at a sanitized relay is one of another kind")
+def test_newcomers_are_served_while_others_flood(relay, agent, app, visitor, box):
+    from kit.flood import flood
+    running = agent(app(echo))
+    with flood(box, relay, running.host) as begun:
+        begun.wait()
+        for i in range(20):
+            talk(visitor(running, source=f"127.0.0.{i + 2}"))
