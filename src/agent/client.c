@@ -325,10 +325,13 @@ static void *client_thread(void *arg) {
   struct adit_client *c = arg;
   struct err e = {0};
   fork_gate_enter();
-  shortage_listen(client_shortage, c);
-  int r = client_set_up(c, &e);
+  int r = client_set_up(c, &e);    /* what fails here the host hears from the call that waits for it */
   client_tell_started(c, r, &e);
-  if (r == 0) client_run(c);
+  if (r == 0) {
+    shortage_listen(client_shortage, c);
+    client_run(c);
+    shortage_listen(NULL, NULL);
+  }
   client_tear_down(c);
   fork_gate_leave_at_end();
   return NULL;

@@ -244,7 +244,10 @@ static int late_set_open(struct loop *l) {
   struct epoll_event late = {.events = EPOLLIN, .data.u64 = LATE_EVENT};
   if (l->late_fd >= 0) return 0;
   int fd = epoll_create1(EPOLL_CLOEXEC);
-  if (fd < 0) return ERR_LIMIT;
+  if (fd < 0) {
+    (void)shortage_note(errno);
+    return ERR_LIMIT;
+  }
   if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &late) != 0) {
     close(fd);
     return ERR_NOMEM;

@@ -7,6 +7,7 @@
    host could otherwise read /status by pointing a name of its own there (DNS rebinding). */
 #include "relay/admin.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -237,9 +238,11 @@ static void on_request(struct evhttp_request *request, void *user) {
 
 /* Starting. */
 
+/* After an error libevent ends the process, so these are our last words: at the start, when descriptors have run out. */
 static void on_library_log(int severity, const char *text) {
-  (void)severity;
-  log_event(LOG_DEBUG, "admin_library", "text", text, NULL);
+  if (severity == EVENT_LOG_ERR)
+    log_event(LOG_ERROR, "admin_library", "text", text, "what_to_do", shortage_remedy(errno), NULL);
+  else log_event(LOG_DEBUG, "admin_library", "text", text, NULL);
 }
 
 static struct event_base *base_new(void) {
@@ -343,7 +346,8 @@ int admin_start(const struct addr *listen, const struct admin_source *source, st
   if (rc != 0) {
     admin_free(a);
     return err_set(e, rc,
-                   "admin port: cannot be started: not enough memory, descriptors or threads (raise the limits)");
+                   "admin port: cannot be started: not enough descriptors, memory or threads (raise LimitNOFILE= of its systemd "
+                   "unit or ulimit -n, or the limits of the others)");
   }
   *out = a;
   return 0;

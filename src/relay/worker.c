@@ -75,8 +75,9 @@ static int worker_listen(struct worker *w, struct err *e) {
     int fd = net_listen_tcp(&o->listens[i], LISTEN_BACKLOG, true, e);
     if (fd < 0) return fd;
     if (listener_add(&w->listeners[i], w, fd, public_accepted) != 0) {
+      int rc = err_set_errno(e, "relay: cannot wait for connections");
       net_close(fd);
-      return err_set(e, ERR_NOMEM, "relay: out of memory");
+      return rc;
     }
     w->listeners_n = i + 1;
   }
@@ -165,7 +166,7 @@ static int worker_make(struct worker *w, struct err *e) {
 
 void worker_free(struct worker *w) {
   if (w->relay != NULL) worker_release(w);
-  w->relay = NULL;
+  memset(w, 0, sizeof *w);         /* whoever goes through all workers finds none here, also when it was never opened */
 }
 
 int worker_open(struct worker *w, struct relay *r, struct err *e) {

@@ -1,11 +1,13 @@
 """Running out of descriptors: the operator, and whoever runs an agent, hear of it once and with the remedy."""
 import resource
 
+import pytest
+
 from kit.app import echo, read_exactly
 from kit.frames import BIND, BOUND, SHORTAGE, TCP, UNBIND, UNBOUND, Bound, bind, u
 from kit.hostile import HostileAgent
 from kit.ports import free_raw_ports
-from kit.process import descriptors, wait_descriptors, wait_until
+from kit.process import ADIT, SANITIZED, descriptors, wait_descriptors, wait_until
 
 RELAY_MAX, AGENT_MAX = 64, 32
 
@@ -66,3 +68,31 @@ def test_a_lack_of_descriptors_costs_no_raw_port(start_relay, box):
     hostile.do("frame", BIND, bind(7, TCP))
     other = Bound(hostile.got(BOUND))
     assert (kept.id, other.id) == (u(6, 4), u(7, 4)) and {kept.tcp_port, other.tcp_port} == {first, first + 1}
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers want descriptors of their own")
+class TestHoweverFew:
+    """From so few that the program just loads to so many that it serves, it ends by itself and says what helps."""
+
+    def test_an_agent(self, relay, box):
+        token, served = {"ADIT_TOKEN": relay.token()}, False
+        for most in range(5, 40):
+            done = box.run(*limited(most), ADIT, "forward", "8000", "--", "true", env=token)
+            assert done.returncode in (0, 1), (most, done)
+            served = done.returncode == 0
+            assert served or "LimitNOFILE=" in done.stderr, (most, done)
+            if served and "LimitNOFILE=" not in done.stderr:
+                break
+        assert served
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_a_relay(self, box, workers):
+        for most in range(5, 80):
+            relay = box.start([*limited(most), ADIT, "relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+                               "--workers", workers, "--state", box.file(f"state{most}")])
+            ready = relay.err.wait_either(" relay_ready ")
+            if ready:
+                assert relay.stop() == 0
+                return
+            assert relay.wait() == 1 and "LimitNOFILE=" in relay.err.text(), (most, relay.report())
+        raise AssertionError("it never serves")

@@ -78,6 +78,14 @@ class Lines:
         with self.changed:
             assert self.changed.wait_for(lambda: condition(self.lines), seconds), f"{what}:\n{self.text()}"
 
+    def wait_either(self, part, seconds=DEADLINE_S):
+        """Waits until a line with that part has come, or the output has ended without; which of the two."""
+        def come():
+            return any(part in line for line in self.lines)
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.ended or come(), seconds), f"neither {part!r} nor an end:\n{self.text()}"
+            return come()
+
     def wait_end(self, seconds=DEADLINE_S):
         with self.changed:
             assert self.changed.wait_for(lambda: self.ended, seconds), "the output does not end"
