@@ -188,10 +188,9 @@ static int issue(const struct authority *a, const char *const *names, size_t n, 
   return *out != NULL ? 0 : failure_code(e, ERR_CRYPTO);
 }
 
-static int load_own(struct certs *c, const struct authority *a, int64_t now_s, struct tls_server **out, struct pin *pin,
-                    struct err *e) {
+static int load_own(const struct certs *c, const struct authority *a, int64_t now_s, struct tls_server **out,
+                    struct pin *pin, struct err *e) {
   char wildcard[HOST_NAME_MAX_CHARS + 1];
-  c->tried_s = now_s;
   if (snprintf(wildcard, sizeof wildcard, "*.%s", c->domain) >= (int)sizeof wildcard)
     return err_set(e, ERR_USAGE, "domain %s: too long for names under it (choose a shorter one)", c->domain);
   const char *names[] = {c->domain, wildcard};
@@ -210,6 +209,7 @@ static int load(struct certs *c, int64_t now_s, struct tls_server **out, struct 
   *authority = NULL;
   if (c->cert_file != NULL) return load_files(c, out, pin, e);
   int rc = 0;
+  c->tried_s = now_s;
   if (c->authority == NULL) rc = state_authority(c->state, c->domain, now_s, authority, e);
   else if (authority_is_timely(c->authority, now_s)) *authority = authority_ref(c->authority);
   else rc = state_authority_renew(c->state, c->authority, now_s, authority, e);

@@ -444,6 +444,23 @@ static void our_own_certificate_from_the_future_is_made_again_at_once_under_the_
   certs_close(c);
 }
 
+static void a_renewal_that_fails_is_tried_again_later_and_not_at_once(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  struct certs *c = NULL;
+  char command[128];
+  assert_int_equal(certs_open(f->s, domain, NULL, NULL, NOW + 30 * DAY_S, &c, &e), 0);
+  snprintf(command, sizeof command, "rm -r '%s'", f->dir);
+  assert_int_equal(system(command), 0);        /* the authority cannot be renewed on the disk */
+  const struct tls_server *old = identity(c);
+  assert_true(certs_changed(c, NOW));
+  assert_true(certs_reload(c, NOW, &e) < 0);
+  assert_ptr_equal(identity(c), old);
+  assert_false(certs_changed(c, NOW));
+  assert_true(certs_changed(c, NOW + CERT_RETRY_S));
+  certs_close(c);
+}
+
 static void a_leaf_from_the_future_is_made_again_although_its_authority_holds(void **in) {
   struct fixture *f = *in;
   struct err e = {0};
@@ -582,6 +599,7 @@ int main(void) {
     WITH_STATE(our_own_certificate_lives_as_long_as_clients_accept),
     WITH_STATE(our_own_pin_is_that_of_the_authority_and_stays),
     WITH_STATE(our_own_certificate_from_the_future_is_made_again_at_once_under_the_same_key),
+    WITH_STATE(a_renewal_that_fails_is_tried_again_later_and_not_at_once),
     WITH_STATE(a_leaf_from_the_future_is_made_again_although_its_authority_holds),
     WITH_STATE(an_exact_certificate_from_another_time_is_made_again),
     WITH_STATE(an_exact_certificate_is_made_once),
