@@ -43,19 +43,6 @@ struct visitor {
 
 static void visitor_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct visitor, deferred)); }
 
-static void waiting_leave(struct tunnel *t) {
-  (void)__atomic_sub_fetch(&t->waiting, 1, __ATOMIC_RELAXED);
-  (void)__atomic_sub_fetch(&t->owner->waiting, 1, __ATOMIC_RELAXED);
-}
-
-/* False when there are too many already. To be left in either case. */
-static bool waiting_enter(struct tunnel *t) {
-  uint32_t in_tunnel = __atomic_add_fetch(&t->waiting, 1, __ATOMIC_RELAXED);
-  uint32_t in_owner = __atomic_add_fetch(&t->owner->waiting, 1, __ATOMIC_RELAXED);
-  return in_tunnel <= VISITORS_WAITING_PER_TUNNEL_MAX && in_owner <= VISITORS_WAITING_PER_OWNER_MAX &&
-         !__atomic_load_n(&t->owner->ended, __ATOMIC_RELAXED);
-}
-
 /* Limits */
 
 void visitor_count_refused(struct worker *w, struct tunnel *t, enum notice why) {
@@ -76,6 +63,22 @@ bool visitor_enter_tunnel(struct worker *w, struct tunnel *t) {
 void visitor_leave_tunnel(struct relay *r, struct tunnel *t) {
   share_give_visitor(&r->shares, &t->owner->account);
   tunnel_unref(r->registry, t);
+}
+
+/* Waiting for a data connection */
+
+static void waiting_leave(struct tunnel *t) {
+  (void)__atomic_sub_fetch(&t->waiting, 1, __ATOMIC_RELAXED);
+  (void)__atomic_sub_fetch(&t->owner->waiting, 1, __ATOMIC_RELAXED);
+}
+
+/* False when there are too many already. To be left in either case. */
+static bool waiting_enter(struct worker *w, struct tunnel *t) {
+  uint32_t in_tunnel = __atomic_add_fetch(&t->waiting, 1, __ATOMIC_RELAXED);
+  uint32_t in_owner = __atomic_add_fetch(&t->owner->waiting, 1, __ATOMIC_RELAXED);
+  bool few = in_tunnel <= VISITORS_WAITING_PER_TUNNEL_MAX && in_owner <= VISITORS_WAITING_PER_OWNER_MAX;
+  if (!few) visitor_count_refused(w, t, NOTICE_WAITING);
+  return few && !owner_has_ended(t->owner);
 }
 
 /* The end of the struct; its descriptor and TLS object are gone or passed on. */
@@ -156,7 +159,7 @@ static void visitor_seek(struct loop_timer *timer) {
   struct tunnel *t = visitor_tunnel(r, v->tunnel->host, &v->peer);
   if (t != NULL && visitor_may_move(v, t)) {
     struct tunnel *old = v->tunnel;
-    bool may_wait = waiting_enter(t);
+    bool may_wait = waiting_enter(v->worker, t);
     v->tunnel = t;
     waiting_leave(old);
     tunnel_unref(r->registry, old);
@@ -225,7 +228,7 @@ static void visitor_ask(struct visitor *v) {
   METRIC_ADD(&v->worker->metrics, visitors_waiting_now, 1);
   v->state = VISITOR_WAITING;
   newcomer_proven(&v->newcomer);
-  if (!waiting_enter(v->tunnel) ||
+  if (!waiting_enter(v->worker, v->tunnel) ||
       loop_timer_set(v->worker->loop, &v->patience, VISITOR_WAIT_MS, visitor_impatient) != 0) {
     visitor_refuse(v);
     return;

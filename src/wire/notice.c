@@ -8,6 +8,7 @@ static const struct notice_row rows[] = {
   [NOTICE_VISITORS] = {"max_visitors", "the token allows no more new visitors per second (ask the operator for a higher --max-visitors-per-s)"},
   [NOTICE_SHARE] = {"share", "the relay is short of descriptors, and the token's tunnels have their share of them (tell the operator)"},
   [NOTICE_LOAD] = {"load", "more visitors come than the relay can serve (tell the operator)"},
+  [NOTICE_WAITING] = {"waiting", "too many wait for a data connection already (is the agent, or its way to the relay, too slow?)"},
 };
 _Static_assert(ARRAY_LEN(rows) == NOTICES, "every notice has its row");
 
