@@ -72,6 +72,7 @@ enum {
   SHARE_PUMP_PART = 16,                    /* one for pipes, and one for sockets that linger */
   ADMIN_DESCRIPTORS = 64,                  /* kept for the admin port and for files */
   STRANGERS_PER_WORKER_MIN = 4,
+  SHARES_MIN = 16,                         /* for owners, also where that is more than there are: one agent and some visitors */
   NOTICE_EVERY_MS = 10000,                 /* an agent is told of refused visitors of a tunnel at most once in so long */
   DRAIN_VISITORS_MS = 2000,                /* so long after SIGTERM links stay up for visitors in handshake, and for nobody else */
   HANDSHAKES_PER_SOURCE_MAX = 512,         /* unfinished, at all workers together */

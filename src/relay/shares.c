@@ -18,7 +18,7 @@ struct division shares_divide(uint64_t descriptors, unsigned workers) {
       .lingers = part_of((uint64_t)LINGERS_PER_LOOP_MAX * workers, descriptors, SHARE_PUMP_PART, workers, 1)};
   if (d.strangers < STRANGERS_PER_WORKER_MIN) d.strangers = STRANGERS_PER_WORKER_MIN;
   uint64_t others = admin + (uint64_t)workers * (d.strangers + 2 * (uint64_t)d.pipes + d.lingers);
-  d.owners = descriptors > others ? descriptors - others : 0;
+  d.owners = descriptors > others + SHARES_MIN ? descriptors - others : SHARES_MIN;
   return d;
 }
 

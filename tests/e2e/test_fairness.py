@@ -7,7 +7,8 @@ import pytest
 
 from kit import hello
 from kit.app import echo, read_exactly
-from kit.process import DEADLINE_S, SANITIZED, resident_bytes, wait_until
+from kit.flood import flood
+from kit.process import DEADLINE_S, resident_bytes, wait_until
 
 CAP = 512                                        # unfinished connections of one source
 SHORT = ["prlimit", "--nofile=300:300"]
@@ -159,9 +160,8 @@ def test_the_memory_of_a_burst_is_given_back(start_relay, agent, app, visitor, b
     talk(visitor(running))
 
 
-@pytest.mark.skipif(SANITIZED, reason="a flood at a sanitized relay is one of another kind")
+@pytest.mark.heavy                               # a flood at a sanitized relay is one of another kind
 def test_newcomers_are_served_while_others_flood(relay, agent, app, visitor, box):
-    from kit.flood import flood
     running = agent(app(echo))
     with flood(box, relay, running.host) as begun:
         begun.wait()
