@@ -96,6 +96,8 @@ enum {
   LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */
   LINGERS_PER_LOOP_MAX = 4096,             /* sockets that outlive their stream; beyond it the oldest is closed at once */
   RESET_DELIVERY_MS = 1000,                /* how long bytes read before a reset may take to be delivered */
+  RESET_DELIVERY_IN_TURNS_MS = 5000,       /* the same for a stream with a byte rate, whose bytes wait for their turns, too; no longer:
+                                              whoever sends and resets, again and again, is not to fill the row */
   RESET_CHECK_MS = 10,                     /* how often it is looked whether they were */
   RESET_GRACE_MS = 300,                    /* how long a visitor may take to read an answer before its upload is reset */
   HOLD_MAX_MS = 20,                        /* how long a blocked stream may keep its pipe, or a buffer larger than what is in it */

@@ -153,9 +153,6 @@ static bool flow_may_read(struct flow *f) {
     else if (now < f->granted_at_ms) pool_count(&p->pool->stats.waits, 1);
   }
   f->throttled = now < f->granted_at_ms;
-  /* Last bytes that wait for the rate do not stand still for want of a reader. */
-  uint64_t give_up_ms = f->granted_at_ms + RESET_DELIVERY_MS;
-  if (f->throttled && p->broken && p->give_up_ms < give_up_ms) p->give_up_ms = give_up_ms;
   return !f->throttled;
 }
 

@@ -56,6 +56,10 @@ static void flow_break(struct flow *f, bool may_read) {
   f->state = FLOW_LAST;
 }
 
+static uint64_t pump_give_up_ms(const struct pump *p) {
+  return loop_now_ms(p->pool->loop) + (p->rate != NULL ? RESET_DELIVERY_IN_TURNS_MS : RESET_DELIVERY_MS);
+}
+
 void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
   if (p->over) return;
   struct flow *from = at == &p->wire ? &p->to_peer : &p->to_wire;
@@ -63,7 +67,7 @@ void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
   if (!p->broken) {
     p->broken = true;
     p->why = why;
-    p->give_up_ms = loop_now_ms(p->pool->loop) + RESET_DELIVERY_MS;
+    p->give_up_ms = pump_give_up_ms(p);
     flow_break(from, at->reset);
     p->grants_grace = at != p->visitor;
   } else if (from->state != FLOW_LAST) {
@@ -250,7 +254,7 @@ void pump_stop(struct pump *p, enum close_reason why) {
   if (p->over || p->broken) return;              /* one that breaks is over as soon */
   p->broken = p->stopping = true;
   p->why = why;
-  p->give_up_ms = loop_now_ms(p->pool->loop) + RESET_DELIVERY_MS;
+  p->give_up_ms = pump_give_up_ms(p);
   p->to_peer.last_left = net_unread(p->wire.fd) + 1;   /* 1 for its end: one that has ended goes on to a clean end */
   p->to_wire.last_left = net_unread(p->peer.fd) + 1;
   pump_run(p, true, true);

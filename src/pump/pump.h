@@ -78,7 +78,7 @@ struct pump_params {
 int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) MUST_USE;
 /* Ends now: both sides are reset (sealed: close with a fatal alert where one can still be written). on_end is called. */
 void pump_abort(struct pump *p, enum close_reason why);
-/* Delivers what both sides had sent by now, for which there is RESET_DELIVERY_MS, and resets them: to either it looks as if the other
+/* Delivers what both sides had sent by now, for which there is RESET_DELIVERY_MS (or ..._IN_TURNS_MS), and resets them: to either it looks as if the other
    side had died. on_end may be called at once. */
 void pump_stop(struct pump *p, enum close_reason why);
 
