@@ -284,12 +284,9 @@ def test_others_run_while_one_waits(token, silent):
 CLOSED = """
 import os, sys
 from adit import Client, forward
-client = Client()
-old = forward(1, client=client)
-os.closerange(3, 4096)
-others = [os.memfd_create("mine") for _ in range(64)]
-old.close()
-client.close()
+with Client() as client, forward(1, client=client):
+    os.closerange(3, 4096)
+    others = [os.memfd_create("mine") for _ in range(64)]
 print([os.fstat(fd).st_size for fd in others] == [0] * 64)
 with Client() as client, forward(2, client=client) as tunnel:
     print(tunnel.url)

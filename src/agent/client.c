@@ -264,9 +264,11 @@ static void client_cut_off(struct adit_client *c) {
 }
 
 static void client_called(struct loop_io *io, uint32_t events) {
-  (void)events;                    /* the messages have run, in this turn */
+  (void)events;                    /* the messages have run, in this turn; but for those that came since */
   struct adit_client *c = CONTAINER_OF(io, struct adit_client, bell_io);
-  if (!bell_heard(&c->bell)) client_cut_off(c);
+  bool still_there = bell_heard(&c->bell);
+  loop_rouse(c->loop);
+  if (!still_there) client_cut_off(c);
 }
 
 /* From here on the thread has a table of its own, or, where that cannot be, goes on with the process's. */

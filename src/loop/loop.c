@@ -182,6 +182,12 @@ void loop_post_unwoken(struct loop *l, struct loop_msg *m) {
   pthread_mutex_unlock(&l->lock);
 }
 
+void loop_rouse(struct loop *l) {
+  pthread_mutex_lock(&l->lock);
+  if (l->first != NULL) wake(l);
+  pthread_mutex_unlock(&l->lock);
+}
+
 void loop_stop(struct loop *l) {
   atomic_store(&l->stopped, true);
   wake(l);

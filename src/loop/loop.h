@@ -74,8 +74,10 @@ void loop_call_late(struct loop *l, struct loop_deferred *d, void (*fn)(struct l
    When the loop is freed before it ran, fn is called with l == NULL so that it can release what it holds. */
 struct loop_msg { struct loop_msg *next; void (*fn)(struct loop *l, struct loop_msg *m); };
 void loop_post(struct loop *l, struct loop_msg *m);
-/* The same from a thread with another descriptor table, in which the loop's numbers mean something else: the caller sees to it that
-   the loop turns, by a descriptor that it waits for. */
+/* The same from a thread with another descriptor table, in which the loop's numbers mean something else: the caller then makes
+   the loop turn, by a descriptor that it waits for. Whoever reads that calls loop_rouse afterwards: what he has taken in may have
+   been for a message that came after this turn's messages had run. */
 void loop_post_unwoken(struct loop *l, struct loop_msg *m);
+void loop_rouse(struct loop *l);
 
 #endif

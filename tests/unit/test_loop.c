@@ -326,6 +326,37 @@ static void messages_that_woke_nobody_all_run_once_something_else_does(void **st
   loop_free(l);
 }
 
+static struct note late_note;
+
+/* Another thread posts and rings between the turn's messages and the reading of its bell. */
+static void read_bell(struct end *e) {
+  char bytes[8];
+  late_note = (struct note){.order = 7, .msg.fn = note_only};
+  loop_post_unwoken(e->io.loop, &late_note.msg);
+  put_byte(e->spare);
+  assert_int_equal(read(e->io.fd, bytes, sizeof bytes), 2);
+  e->then = NULL;
+  loop_rouse(e->io.loop);
+}
+
+static void a_message_whose_bell_was_read_with_an_earlier_one_is_not_forgotten(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int p[2];
+  make_pipe(p);
+  struct end e = {.then = read_bell, .spare = p[1]};
+  noted_count = 0;
+  assert_int_equal(loop_io_add(l, &e.io, p[0], EPOLLIN, count_event), 0);
+  put_byte(p[1]);
+  loop_turn(l, -1);
+  assert_int_equal(noted_count, 0);
+  loop_turn(l, 0);
+  assert_int_equal(noted_count, 1);
+  loop_io_del(&e.io);
+  close_pipe(p);
+  loop_free(l);
+}
+
 static void all_messages_run_in_the_turn_after_the_stop(void **state) {
   enum { MANY = 5 * LOOP_MESSAGES_PER_TURN_MAX };
   (void)state;
@@ -595,6 +626,7 @@ int main(void) {
       cmocka_unit_test(messages_run_in_order_and_wake_the_loop),
       cmocka_unit_test(a_flood_of_messages_leaves_timers_and_descriptors_their_turn),
       cmocka_unit_test(messages_that_woke_nobody_all_run_once_something_else_does),
+      cmocka_unit_test(a_message_whose_bell_was_read_with_an_earlier_one_is_not_forgotten),
       cmocka_unit_test(all_messages_run_in_the_turn_after_the_stop),
       cmocka_unit_test(messages_that_never_ran_are_given_back),
       cmocka_unit_test(messages_of_several_threads_all_arrive_each_in_its_order),
