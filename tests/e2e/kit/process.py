@@ -171,8 +171,11 @@ def children(pid):
     """Those of its first thread and those of all others."""
     found = []
     for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children") as f:
-            found += f.read().split()
+        try:
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                found += f.read().split()
+        except FileNotFoundError:    # a thread that has ended since
+            pass
     return found
 
 
