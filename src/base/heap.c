@@ -1,16 +1,22 @@
 /* A burst leaves its memory in the arenas of all threads, a page here and a page there, and free() gives back the end of the heap
-   only. Other C libraries than glibc have no such arenas, and no call for it. */
+   only. glibc counts as free what it has given back already, so what counts is by how much that number has grown. Other C
+   libraries have no such arenas, and no call for it. */
 #include "base/heap.h"
 
 #include <malloc.h>
 
 #include "base/limits.h"
 
-bool heap_trim(void) {
+bool heap_trim(struct heap_watch *w) {
 #ifdef __GLIBC__
-  struct mallinfo2 m = mallinfo2();
-  return m.fordblks >= HEAP_TRIM_MIN_BYTES && m.fordblks > m.uordblks && malloc_trim(0) == 1;
+  size_t now_bytes = mallinfo2().fordblks;
+  if (now_bytes < w->free_min_bytes) w->free_min_bytes = now_bytes;
+  if (now_bytes - w->free_min_bytes < HEAP_TRIM_MIN_BYTES) return false;
+  (void)malloc_trim(0);
+  w->free_min_bytes = mallinfo2().fordblks;
+  return true;
 #else
+  (void)w;
   return false;
 #endif
 }

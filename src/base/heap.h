@@ -4,7 +4,10 @@
 
 #include "base/base.h"
 
-/* Gives it back to the system if it is much: HEAP_TRIM_MIN_BYTES, and more than what is in use. Whether it did. */
-bool heap_trim(void);
+struct heap_watch { size_t free_min_bytes; };    /* all zero at first */
+
+/* Gives it back to the system when HEAP_TRIM_MIN_BYTES have been freed since it was last seen to be little, or given back. Whether
+   it did. To be called now and then. */
+bool heap_trim(struct heap_watch *w);
 
 #endif

@@ -17,7 +17,7 @@ enum {
   RECORD_OVERHEAD_BYTES = 5 + 1 + 16,      /* header, inner content type, AEAD tag */
   CLIENT_HELLO_MAX_BYTES = 32768,          /* with the headers of its records: these, and so their number, are bounded with it */
   HANDSHAKE_MAX_BYTES = 2 * CLIENT_HELLO_MAX_BYTES + 4096, /* that a client may send: two ClientHellos, and what completes the handshake */
-  HANDSHAKE_READS_PER_TURN_MAX = 64,       /* of one newcomer; a record takes two, however small */
+  HANDSHAKE_READS_PER_TURN_MAX = 16,       /* of one newcomer; a record takes two, however small */
   TLS_SECRET_MAX_BYTES = 48,
   AUTHORITY_RENEW_BEFORE_DAYS = 90,        /* a relay's own authority is replaced when so near its end */
 #ifdef ADIT_SMALL_LIMITS
@@ -78,7 +78,7 @@ enum {
   HANDSHAKES_PER_SOURCE_MAX = 512,         /* unfinished, at all workers together */
   HANDSHAKE_BYTES = 48 << 10,              /* what one takes, OpenSSL's objects for it included */
   HANDSHAKE_MEMORY_PER_WORKER_BYTES = 32 << 20,  /* for connections that are nobody's yet; `--handshake-memory` sets the sum */
-  HANDSHAKE_MEMORY_MIN_BYTES = 1 << 20,
+  HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES = 4 * HANDSHAKE_BYTES,
   NEWCOMERS_QUEUED_PER_WORKER_MAX = 1024,  /* for their handshake: a second's or two of signatures */
   PROXY_HEADER_MAX_BYTES = 536,
 
@@ -124,7 +124,7 @@ enum {
   APP_RETRY_MS = 100,                      /* and how often it is looked for */
 
   /* memory */
-  HEAP_TRIM_MIN_BYTES = 4 << 20,           /* freed memory that is worth giving back to the system */
+  HEAP_TRIM_MIN_BYTES = 4 << 20,           /* freed since the last time, it is worth giving back to the system */
   HEAP_TRIM_EVERY_MS = 5000,               /* how often a relay looks for it */
 
   /* loop */

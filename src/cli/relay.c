@@ -108,8 +108,8 @@ static int set_handshake_memory(void *target, const char *value, struct err *e) 
   uint64_t bytes;
   if (strchr(value, '/') != NULL || text_to_rate(value, &bytes) != 0)
     return err_set(e, ERR_USAGE, "%.60s: not a size (such as 64MB or 1GB)", value);
-  if (bytes < HANDSHAKE_MEMORY_MIN_BYTES || bytes > SIZE_MAX)
-    return err_set(e, ERR_USAGE, "%.60s: out of range (at least 1049kB, for some twenty handshakes)", value);
+  if (bytes < HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES || bytes > SIZE_MAX)
+    return err_set(e, ERR_USAGE, "%.60s: too little for even one event loop (at least 200kB for each; 64MB is usual)", value);
   ((struct relay_arguments *)target)->options.handshake_memory_bytes = bytes;
   return 0;
 }
@@ -185,7 +185,7 @@ static const struct option_row relay_rows[] = {
    .help = "Event loops (default: one per core)."},
   {.name = "handshake-memory", .value = "SIZE", .kind = OPTION_CALL, .set = set_handshake_memory,
    .help = "Memory for visitors in handshake and connections that have not said whom they want: 64MB, 1GB (default: 32 MiB "
-           "per event loop, for some 650 handshakes at once). Beyond it those are dropped who have most of it."},
+           "per event loop, for some 650 handshakes at once; never less than 192 KiB for each). Beyond it those are dropped who have most of it."},
   {.name = "pump", .value = "splice|copy", .kind = OPTION_CHOICE, AT(pump), .choices = "splice|copy",
    .help = "How bytes are moved: inside the kernel, or through a buffer (default: splice)."},
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",

@@ -363,24 +363,27 @@ static void deliver_late(struct loop *l) {
   } while (n == LATE_EVENTS_PER_WAIT && loop_late_may_go_on(l));
 }
 
-/* Those that are set by one another are of the next turn if time is up, and of this one otherwise. */
+/* One at least, though the events before may have taken all the time: else they would again in the next turn. Those that are
+   set by one another are of the next turn if time is up, and of this one otherwise. */
 static void run_late_calls(struct loop *l) {
-  while (l->late_first != NULL && loop_late_may_go_on(l)) {
+  if (l->late_first == NULL) return;
+  do {
     struct loop_deferred *d = l->late_first;
     l->late_first = d->next;
     if (l->late_first == NULL) l->late_last = &l->late_first;
     d->fn(d);
-  }
+  } while (l->late_first != NULL && loop_late_may_go_on(l));
 }
 
-/* Events have at most half of the time if calls wait, too, so that neither of them can take it all. */
+/* While calls wait events have half of the time. Whoever overruns it is paid for by the turns that follow. */
 static void run_late(struct loop *l, bool ready, bool contended) {
   const int64_t turn_ns = (int64_t)LOOP_LATE_TURN_US * NS_PER_US;
   uint64_t begin_ns = clock_ns();
   int64_t budget_ns = turn_ns;
   if (contended) {
-    l->late_credit_ns += (int64_t)(begin_ns - l->turn_ns) / (LOOP_LATE_PART - 1);
-    if (l->late_credit_ns > turn_ns) l->late_credit_ns = turn_ns;
+    int64_t earned_ns = (int64_t)(begin_ns - l->turn_ns) / (LOOP_LATE_PART - 1), most_ns = earned_ns > turn_ns ? earned_ns : turn_ns;
+    l->late_credit_ns += earned_ns;
+    if (l->late_credit_ns > most_ns) l->late_credit_ns = most_ns;
     budget_ns = l->late_credit_ns;
   }
   if (budget_ns <= 0) return;

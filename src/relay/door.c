@@ -13,7 +13,7 @@
 #include "tls/client_hello.h"
 #include "wire/proxy.h"
 
-enum { DOOR_MAGIC = 0x646f6f72, TLS_FIRST_BYTE = 0x16, STRANGE_BYTES = 6 /* "PROXY " */, DOOR_CHUNK_BYTES = 2048 };
+enum { DOOR_MAGIC = 0x646f6f72, TLS_FIRST_BYTE = 0x16, STRANGE_BYTES = 6 /* "PROXY " */, DOOR_CHUNK_BYTES = 2048, SMALL_RECORD_BYTES = 64 };
 enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO, DOOR_STRANGE, DOOR_QUEUED };
 
 struct door {
@@ -130,15 +130,13 @@ static void door_route(struct door *d) {
 
 /* Each reader returns true when it has something new to look at, false when the connection is gone or has nothing more
    now. */
-static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) {
-  *got = net_recv(d->fd, to, n);
-  if (*got == NET_AGAIN) return false;
-  if (*got <= 0) {
-    door_lose(d);
-    return false;
-  }
-  return true;
+static bool door_got(struct door *d, ssize_t got) {
+  if (got > 0) return true;
+  if (got != NET_AGAIN) door_lose(d);
+  return false;
 }
+
+static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) { return door_got(d, *got = net_recv(d->fd, to, n)); }
 
 static bool door_read_proxy(struct door *d) {
   struct proxy_header h;
@@ -237,12 +235,32 @@ static bool door_read_preface(struct door *d) {
   return false;
 }
 
+/* Takes of the n bytes what the ClientHello wants. *used is how many. */
+static int door_feed_hello(struct door *d, const uint8_t *p, size_t n, size_t *used, uint8_t *alert) {
+  int rc = 0;
+  *used = 0;
+  for (size_t want; rc == 0 && *used < n && (want = client_hello_want(&d->hello)) > 0; *used += want) {
+    want = size_min(want, n - *used);
+    rc = client_hello_feed(&d->hello, p + *used, want, alert);
+  }
+  return rc;
+}
+
+/* Where the next step is a small one, as in a ClientHello of tiny records, it is looked first how many of them are there: the
+   kernel is asked for each chunk and not for each record. */
 static bool door_read_hello(struct door *d) {
   uint8_t chunk[DOOR_CHUNK_BYTES], alert;
   ssize_t n;
-  size_t want = size_min(client_hello_want(&d->hello), sizeof chunk);
-  if (!door_recv(d, chunk, want, &n)) return false;
-  if (client_hello_feed(&d->hello, chunk, (size_t)n, &alert) != 0) {
+  size_t want = client_hello_want(&d->hello), used;
+  bool peeks = want < SMALL_RECORD_BYTES;
+  n = peeks ? net_recv_peek(d->fd, chunk, sizeof chunk) : net_recv(d->fd, chunk, size_min(want, sizeof chunk));
+  if (!door_got(d, n)) return false;
+  int rc = door_feed_hello(d, chunk, (size_t)n, &used, &alert);
+  if (rc == 0 && peeks && net_recv(d->fd, chunk, used) != (ssize_t)used) {
+    door_lose(d);
+    return false;
+  }
+  if (rc != 0) {
     METRIC_ADD(&d->worker->metrics, client_hellos_failed_total, 1);
     door_alert(d, alert);
     return false;
@@ -281,7 +299,7 @@ void door_open(struct worker *w, int fd, const struct addr *peer) {
   struct addr normal = addr_normalised(peer);
   struct source_key source = addr_source(&normal);
   struct door *d = calloc(1, sizeof *d);
-  if (d == NULL || newcomer_enter(w->newcomers, &d->newcomer, &source, sizeof *d, door_unwanted) != 0 ||
+  if (d == NULL || newcomer_enter(w->newcomers, &d->newcomer, NEWCOMER_STRANGERS, &source, sizeof *d, door_unwanted) != 0 ||
       net_stream_setup(fd) != 0)
     goto fail;
   d->magic = DOOR_MAGIC;

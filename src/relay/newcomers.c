@@ -10,7 +10,7 @@
 #include "base/map.h"
 #include "base/shortage.h"
 
-enum { NEWCOMER_MAGIC = 0x6e657763, LOTS = 16, LOTS_COMPARED = 4, ARRAY_FIRST = 64 };
+enum { NEWCOMER_MAGIC = 0x6e657763, LOTS = 4, ARRAY_FIRST = 64 };
 
 struct crowd {
   struct source_key source;
@@ -32,6 +32,11 @@ struct file {
   struct list waiting;
 };
 
+struct array {
+  struct newcomer **at;
+  size_t count, room;
+};
+
 struct newcomers {
   struct loop *loop;
   struct sources *sources;
@@ -40,10 +45,9 @@ struct newcomers {
   struct map *lanes_by_owner;      /* owner's address -> struct lane */
   struct map *files;               /* file_key -> struct file */
   struct list lanes;               /* whose turn it is first */
-  struct newcomer **array;
-  size_t count, room, queued;
-  size_t strangers, strangers_max;
-  size_t bytes, bytes_max;
+  struct array arrays[NEWCOMER_KINDS];           /* to draw lots from */
+  size_t strangers_max;
+  size_t bytes[NEWCOMER_QUEUERS], bytes_max;     /* of strangers and of those who are paid for */
   struct loop_deferred serving;
   bool serving_set;
 };
@@ -68,11 +72,13 @@ struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct 
 
 void newcomers_free(struct newcomers *all) {
   if (all == NULL) return;
-  ASSERT(all->count == 0);
+  for (int i = 0; i < NEWCOMER_KINDS; i++) {
+    ASSERT(all->arrays[i].count == 0);
+    free(all->arrays[i].at);
+  }
   map_free(all->crowds);
   map_free(all->lanes_by_owner);
   map_free(all->files);
-  free(all->array);
   free(all);
 }
 
@@ -145,25 +151,21 @@ static void file_release(struct newcomers *all, struct file *f) {
 
 static bool counts_at_source(enum newcomer_stage stage) { return stage != NEWCOMER_PROVEN; }
 
-static bool is_anybody(const struct newcomer *n) { return n != NULL; }
-static bool is_queued(const struct newcomer *n) { return n->stage == NEWCOMER_QUEUED; }
-static bool is_stranger(const struct newcomer *n) { return n->lane == NULL || n->lane->owner == NULL; }
-
+/* Those who ask for a link have no owner yet to tell them apart by. */
 static size_t weight_of(const struct newcomer *n) {
-  return n->crowd->count * (n->lane != NULL ? n->lane->count : 1);
+  return n->crowd->count * (n->lane != NULL && n->lane->owner != NULL ? n->lane->count : 1);
 }
 
-/* Of some that are drawn, and are meant, the heaviest, and never `not_this`; NULL when none of them will do. */
-static struct newcomer *draw(struct newcomers *all, const struct newcomer *not_this,
-                             bool (*is_meant)(const struct newcomer *n)) {
+/* Of LOTS that are drawn the heaviest, and never `not_this`; NULL when there is nobody else. */
+static struct newcomer *draw(struct newcomers *all, enum newcomer_kind kind, const struct newcomer *not_this) {
+  const struct array *a = &all->arrays[kind];
   uint16_t lots[LOTS];
   struct newcomer *heaviest = NULL;
   loop_random(all->loop, lots, sizeof lots);
-  for (int i = 0, compared = 0; i < LOTS && compared < LOTS_COMPARED; i++) {
-    struct newcomer *n = all->array[(size_t)lots[i] * all->count >> 16];
-    if (n == not_this || !is_meant(n)) continue;
-    if (heaviest == NULL || weight_of(n) > weight_of(heaviest)) heaviest = n;
-    compared++;
+  for (int i = 0; i < LOTS && a->count > 0; i++) {
+    size_t at = (size_t)lots[i] * a->count >> 16;
+    struct newcomer *n = a->at[at] != not_this ? a->at[at] : a->at[(at + 1) % a->count];
+    if (n != not_this && (heaviest == NULL || weight_of(n) > weight_of(heaviest))) heaviest = n;
   }
   return heaviest;
 }
@@ -175,21 +177,25 @@ static struct newcomer *longest_there(struct crowd *c) {
   return NULL;
 }
 
+static size_t bytes_of_all(const struct newcomers *all) { return all->bytes[NEWCOMER_STRANGERS] + all->bytes[NEWCOMER_PAID]; }
+
 static void keep_to_memory(struct newcomers *all, const struct newcomer *for_whom) {
-  while (all->bytes > all->bytes_max && all->count > 1) {
-    struct newcomer *n = draw(all, for_whom, is_anybody);
-    if (n == NULL) continue;       /* drew that one itself each time: there are others */
+  while (bytes_of_all(all) > all->bytes_max) {
+    enum newcomer_kind more = all->bytes[NEWCOMER_STRANGERS] > all->bytes_max / 2 ? NEWCOMER_STRANGERS : NEWCOMER_PAID;
+    struct newcomer *n = draw(all, more, for_whom);
+    if (n == NULL) return;
     METRIC_ADD(all->metrics, newcomers_dropped_memory_total, 1);
     n->drop(n);
   }
 }
 
 static void keep_strangers_few(struct newcomers *all, const struct newcomer *for_whom) {
-  if (all->strangers <= all->strangers_max) return;
-  struct newcomer *n = draw(all, for_whom, is_stranger);
+  if (all->arrays[NEWCOMER_STRANGERS].count <= all->strangers_max) return;
+  struct newcomer *n = draw(all, NEWCOMER_STRANGERS, for_whom);
+  if (n == NULL) return;
   METRIC_ADD(all->metrics, newcomers_dropped_descriptors_total, 1);
-  shortage_note(EMFILE);
-  if (n != NULL) n->drop(n);
+  (void)shortage_note(EMFILE);
+  n->drop(n);
 }
 
 /* The source's place in the whole relay; at the cap, that of one of its own at this worker. */
@@ -207,23 +213,25 @@ static int take_source(struct newcomers *all, const struct source_key *source) {
 
 /* Coming, changing, going */
 
-static int array_add(struct newcomers *all, struct newcomer *n) {
-  if (all->count == all->room) {
-    size_t room = size_max(ARRAY_FIRST, all->room * 2);
-    struct newcomer **array = realloc(all->array, room * sizeof(struct newcomer *));
-    if (array == NULL) return ERR_NOMEM;
-    all->array = array;
-    all->room = room;
+static int array_add(struct newcomers *all, enum newcomer_kind kind, struct newcomer *n) {
+  struct array *a = &all->arrays[kind];
+  if (a->count == a->room) {
+    size_t room = size_max(ARRAY_FIRST, a->room * 2);
+    struct newcomer **at = realloc(a->at, room * sizeof(struct newcomer *));
+    if (at == NULL) return ERR_NOMEM;
+    a->at = at;
+    a->room = room;
   }
-  n->place = all->count;
-  all->array[all->count++] = n;
+  n->place[kind] = a->count;
+  a->at[a->count++] = n;
   return 0;
 }
 
-static void array_remove(struct newcomers *all, const struct newcomer *n) {
-  struct newcomer *last = all->array[--all->count];
-  all->array[n->place] = last;
-  last->place = n->place;
+static void array_remove(struct newcomers *all, enum newcomer_kind kind, const struct newcomer *n) {
+  struct array *a = &all->arrays[kind];
+  struct newcomer *last = a->at[--a->count];
+  a->at[n->place[kind]] = last;
+  last->place[kind] = n->place[kind];
 }
 
 static void enter_crowd(struct newcomer *n, struct crowd *c) {
@@ -238,23 +246,23 @@ static void leave_crowd(struct newcomer *n) {
   crowd_release(n->all, n->crowd);
 }
 
-int newcomer_enter(struct newcomers *all, struct newcomer *n, const struct source_key *source, size_t bytes,
-                   void (*drop)(struct newcomer *n)) {
+int newcomer_enter(struct newcomers *all, struct newcomer *n, enum newcomer_kind kind, const struct source_key *source,
+                   size_t bytes, void (*drop)(struct newcomer *n)) {
   memset(n, 0, sizeof *n);
   int rc = take_source(all, source);
   if (rc != 0) return rc;
   struct crowd *c = crowd_of(all, source);
-  if (c == NULL || array_add(all, n) != 0) {
+  if (c == NULL || array_add(all, kind, n) != 0) {
     if (c != NULL) crowd_release(all, c);
     sources_leave(all->sources, source);
     return ERR_NOMEM;
   }
   n->magic = NEWCOMER_MAGIC;
   n->all = all;
+  n->kind = kind;
   n->drop = drop;
   list_init(&n->in_file);
   enter_crowd(n, c);
-  all->strangers++;
   keep_strangers_few(all, n);
   newcomer_set_bytes(n, bytes);
   return 0;
@@ -265,7 +273,7 @@ static void leave_file(struct newcomer *n) {
   list_remove(&n->in_file);
   file_release(n->all, n->file);
   n->file = NULL;
-  n->all->queued--;
+  array_remove(n->all, NEWCOMER_QUEUERS, n);
 }
 
 void newcomer_leave(struct newcomer *n) {
@@ -273,15 +281,14 @@ void newcomer_leave(struct newcomer *n) {
   if (all == NULL) return;
   CHECK_MAGIC(n, NEWCOMER_MAGIC);
   leave_file(n);
-  if (is_stranger(n)) all->strangers--;
   if (n->lane != NULL) {
     n->lane->count--;
     lane_release(all, n->lane);
   }
   if (counts_at_source(n->stage)) sources_leave(all->sources, &n->crowd->source);
   leave_crowd(n);
-  array_remove(all, n);
-  all->bytes -= n->bytes;
+  array_remove(all, n->kind, n);
+  all->bytes[n->kind] -= n->bytes;
   n->magic = 0;
   n->all = NULL;
 }
@@ -294,7 +301,7 @@ void newcomer_pass(struct newcomer *from, struct newcomer *to, void (*drop)(stru
   list_init(&to->in_file);
   list_push_head(&from->in_crowd, &to->in_crowd);  /* the same place in line */
   list_remove(&from->in_crowd);
-  to->all->array[to->place] = to;
+  to->all->arrays[to->kind].at[to->place[to->kind]] = to;
   from->magic = 0;
   from->all = NULL;
 }
@@ -326,7 +333,7 @@ static void set_stage(struct newcomer *n, enum newcomer_stage stage) {
 
 void newcomer_set_bytes(struct newcomer *n, size_t bytes) {
   CHECK_MAGIC(n, NEWCOMER_MAGIC);
-  n->all->bytes += bytes - n->bytes;
+  n->all->bytes[n->kind] += bytes - n->bytes;
   n->bytes = bytes;
   keep_to_memory(n->all, n);
 }
@@ -343,7 +350,7 @@ void newcomer_proven(struct newcomer *n) {
 static void serve_next(struct loop_deferred *d);
 
 static void plan_to_serve(struct newcomers *all) {
-  if (all->serving_set || all->queued == 0) return;
+  if (all->serving_set || all->arrays[NEWCOMER_QUEUERS].count == 0) return;
   all->serving_set = true;
   loop_call_late(all->loop, &all->serving, serve_next);
 }
@@ -351,7 +358,7 @@ static void plan_to_serve(struct newcomers *all) {
 static void serve_next(struct loop_deferred *d) {
   struct newcomers *all = CONTAINER_OF(d, struct newcomers, serving);
   all->serving_set = false;
-  if (all->queued == 0) return;
+  if (all->arrays[NEWCOMER_QUEUERS].count == 0) return;
   struct lane *lane = CONTAINER_OF(all->lanes.next, struct lane, node);
   struct file *f = CONTAINER_OF(lane->files.next, struct file, node);
   struct newcomer *n = CONTAINER_OF(f->waiting.next, struct newcomer, in_file);
@@ -365,29 +372,42 @@ static void serve_next(struct loop_deferred *d) {
   n->serve(n);
 }
 
+/* From here on it is not a stranger any more. */
+static int pay_for(struct newcomer *n) {
+  struct newcomers *all = n->all;
+  if (n->kind == NEWCOMER_PAID) return 0;
+  if (array_add(all, NEWCOMER_PAID, n) != 0) return ERR_NOMEM;
+  array_remove(all, NEWCOMER_STRANGERS, n);
+  all->bytes[NEWCOMER_STRANGERS] -= n->bytes;
+  all->bytes[NEWCOMER_PAID] += n->bytes;
+  n->kind = NEWCOMER_PAID;
+  return 0;
+}
+
 int newcomer_queue(struct newcomer *n, const void *owner, void (*serve)(struct newcomer *n)) {
   struct newcomers *all = n->all;
   CHECK_MAGIC(n, NEWCOMER_MAGIC);
   ASSERT(n->lane == NULL && n->stage == NEWCOMER_SILENT);
   struct lane *lane = lane_of(all, owner);
-  struct file *f = lane != NULL ? file_of(all, lane, n->crowd) : NULL;
-  if (f == NULL) {
-    if (lane != NULL) lane_release(all, lane);
+  if (lane == NULL) return ERR_NOMEM;
+  n->lane = lane;
+  lane->count++;
+  if (owner != NULL && pay_for(n) != 0) return ERR_NOMEM;
+  struct file *f = file_of(all, lane, n->crowd);
+  if (f == NULL) return ERR_NOMEM;
+  if (array_add(all, NEWCOMER_QUEUERS, n) != 0) {
+    file_release(all, f);
     return ERR_NOMEM;
   }
-  lane->count++;
-  if (owner != NULL) all->strangers--;
-  n->lane = lane;
   n->file = f;
   n->serve = serve;
   list_push_tail(&f->waiting, &n->in_file);
-  all->queued++;
   set_stage(n, NEWCOMER_QUEUED);
   plan_to_serve(all);
-  if (all->queued <= NEWCOMERS_QUEUED_PER_WORKER_MAX) return 0;
+  if (all->arrays[NEWCOMER_QUEUERS].count <= NEWCOMERS_QUEUED_PER_WORKER_MAX) return 0;
   METRIC_ADD(all->metrics, newcomers_dropped_load_total, 1);
-  struct newcomer *victim = draw(all, NULL, is_queued);
-  if (victim == NULL || victim == n) return ERR_LIMIT;
+  struct newcomer *victim = draw(all, NEWCOMER_QUEUERS, NULL);
+  if (victim == n) return ERR_LIMIT;
   victim->drop(victim);
   return 0;
 }

@@ -16,6 +16,7 @@ struct raw_port {
   struct loop_deferred deferred;
   uint16_t port;
   struct tunnel *tunnel;
+  struct owner *payer;             /* of its share: the first tunnel's owner, one reference */
   struct listener listeners[RAW_FAMILIES];
 };
 
@@ -23,9 +24,15 @@ static struct worker *raw_worker(struct relay *r, uint16_t port) { return &r->wo
 
 static void raw_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct raw_port, deferred)); }
 
+static void raw_give_share(struct raw_port *p) {
+  struct relay *r = p->worker->relay;
+  share_give(&r->shares, &p->payer->account, RAW_FAMILIES);
+  registry_owner_unref(r->registry, p->payer);
+}
+
 static void raw_close(struct raw_port *p) {
   for (int i = 0; i < RAW_FAMILIES; i++) listener_remove(&p->listeners[i]);
-  share_give(&p->worker->relay->shares, &p->tunnel->owner->account, RAW_FAMILIES);
+  raw_give_share(p);
   (void)map_remove(p->worker->raw_ports, &p->port);
   tunnel_unref(p->worker->relay->registry, p->tunnel);
   p->magic = 0;
@@ -89,11 +96,12 @@ static int raw_open(struct worker *w, uint16_t port, struct tunnel *t) {
     free(p);
     return ERR_LIMIT;
   }
+  p->payer = owner_ref(t->owner);
   int rc = raw_open_listeners(p);
   if (rc == 0) rc = map_put(w->raw_ports, &port, p);
   if (rc == 0) return 0;
   for (int i = 0; i < RAW_FAMILIES; i++) listener_remove(&p->listeners[i]);
-  share_give(&w->relay->shares, &t->owner->account, RAW_FAMILIES);
+  raw_give_share(p);
   free(p);
   return rc;
 }

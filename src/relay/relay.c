@@ -42,6 +42,7 @@ struct life {
   struct loop_io signals, alive;
   struct admin *admin;             /* NULL: none, or a successor's */
   struct loop_timer drain, trim;
+  struct heap_watch heap;
   uint64_t drain_until_ms, goodbye_by_ms;
   bool leaving, said_goodbye;
   int signal_fd;
@@ -246,8 +247,9 @@ static int workers_open(struct relay *r, struct err *e) {
   r->workers = calloc(n, sizeof *r->workers);
   if (r->workers == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   r->workers_n = n;
-  r->newcomers_bytes_max = r->options->handshake_memory_bytes != 0 ? (size_t)(r->options->handshake_memory_bytes / n)
-                                                                   : HANDSHAKE_MEMORY_PER_WORKER_BYTES;
+  r->newcomers_bytes_max = r->options->handshake_memory_bytes != 0
+                               ? size_max((size_t)(r->options->handshake_memory_bytes / n), HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES)
+                               : HANDSHAKE_MEMORY_PER_WORKER_BYTES;
   divide_descriptors(r);
   for (unsigned i = 0; i < n; i++) {
     int rc = worker_open(&r->workers[i], r, e);
@@ -364,6 +366,7 @@ static void on_alive(struct loop_io *io, uint32_t events) {
   char byte;
   (void)events;
   if (read(io->fd, &byte, 1) > 0) return;
+  __atomic_store_n(&life->relay->draining, true, __ATOMIC_RELAXED);   /* no port is opened any more */
   loop_io_del(io);
   loop_stop(life->loop);
 }
@@ -442,7 +445,7 @@ static int start_admin(struct life *life, struct err *e) {
 /* What a burst of handshakes took is not kept for the next one. */
 static void on_trim(struct loop_timer *t) {
   struct life *life = CONTAINER_OF(t, struct life, trim);
-  (void)heap_trim();
+  (void)heap_trim(&life->heap);
   (void)loop_timer_set(life->loop, t, HEAP_TRIM_EVERY_MS, on_trim);
 }
 

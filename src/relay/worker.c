@@ -33,7 +33,10 @@ static void listener_pause(struct listener *l) {
 
 static void listener_ready(struct loop_io *io, uint32_t events) {
   struct listener *l = CONTAINER_OF(io, struct listener, io);
-  (void)events;
+  if (events & EPOLLERR) {         /* for want of memory it is not waited for */
+    listener_pause(l);
+    return;
+  }
   for (int i = 0; i < ACCEPTS_PER_TURN_MAX; i++) {
     struct addr peer;
     int fd = net_accept(l->fd, &peer);
@@ -196,5 +199,8 @@ void worker_wait(struct worker *w) {
 }
 
 void worker_settle(struct worker *w) {
-  if (w->loop != NULL) (void)loop_turn(w->loop, 0);
+  if (w->loop == NULL) return;
+  worker_close_listeners(w);       /* of a worker that has never run */
+  raw_close_all(w);
+  (void)loop_turn(w->loop, 0);
 }

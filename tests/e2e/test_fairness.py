@@ -144,6 +144,14 @@ def test_handshakes_have_so_much_memory_and_no_more(start_relay, agent, app, vis
         talk(visitor(running, source="127.0.0.99"))
 
 
+def test_little_memory_is_enough_for_a_handshake_at_each_of_many_loops(start_relay, agent, app, visitor):
+    relay = start_relay(options=["--handshake-memory", "1MB", "--workers", "32"])
+    running = agent(app(echo), relay=relay)
+    for v in [visitor(running, hold_finished=True) for _ in range(32)]:
+        v.flush()
+        talk(v)
+
+
 @pytest.mark.heavy
 def test_the_memory_of_a_burst_is_given_back(start_relay, agent, app, visitor, box):
     relay = start_relay(options=["--handshake-memory", "200MB"])

@@ -581,6 +581,32 @@ static void late_ones_have_a_share_of_the_time_of_the_others_and_no_more(void **
   close_pipe(prompt);
 }
 
+static void work_too_long(struct end *e) { (void)e; work_us(2 * LOOP_LATE_TURN_US); }
+
+/* Those events need more than the whole of the time, in every turn. */
+static void late_events_leave_late_calls_their_turn(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int late[2], prompt[2];
+  make_pipe(late);
+  make_pipe(prompt);
+  struct end a = {.then = work_too_long}, b = {.then = work_prompt};
+  struct loop_deferred call;
+  assert_int_equal(loop_io_add_late(l, &a.io, late[0], EPOLLIN, count_event), 0);
+  assert_int_equal(loop_io_add(l, &b.io, prompt[0], EPOLLIN, count_event), 0);
+  put_byte(late[1]);
+  put_byte(prompt[1]);
+  late_calls = 0;
+  loop_call_late(l, &call, say_call);
+  while (a.calls < 3) loop_turn(l, -1);
+  assert_int_equal(late_calls, 1);
+  loop_io_del(&a.io);
+  loop_io_del(&b.io);
+  loop_free(l);
+  close_pipe(late);
+  close_pipe(prompt);
+}
+
 static void a_crowd_of_late_ones_hides_no_other(void **state) {
   (void)state;
   enum { CROWD = 400 };            /* more than one wait brings */
@@ -637,6 +663,7 @@ int main(void) {
       cmocka_unit_test(late_events_come_after_all_others_and_calls_after_them),
       cmocka_unit_test(late_calls_wait_for_nothing_when_there_is_nothing),
       cmocka_unit_test(late_ones_have_a_share_of_the_time_of_the_others_and_no_more),
+      cmocka_unit_test(late_events_leave_late_calls_their_turn),
       cmocka_unit_test(a_crowd_of_late_ones_hides_no_other)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

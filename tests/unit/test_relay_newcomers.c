@@ -65,7 +65,7 @@ static void served(struct newcomer *n) {
 static int come(struct guest *g, unsigned source) {
   struct source_key key = source_of(source);
   memset(g, 0, sizeof *g);
-  return newcomer_enter(all, &g->newcomer, &key, SOME_BYTES, dropped);
+  return newcomer_enter(all, &g->newcomer, NEWCOMER_STRANGERS, &key, SOME_BYTES, dropped);
 }
 
 static int queue(struct guest *g, int owner) {
@@ -272,7 +272,7 @@ static void strangers_are_few_and_those_who_are_paid_for_do_not_count(void **sta
     assert_false(paid[i].dropped);
     left += !strangers[i].dropped;
   }
-  assert_true(left >= ROOM && left < ROOM + MANY / 8);         /* lots may find none, with one chance in ten */
+  assert_int_equal(left, ROOM);
   assert_int_equal(metrics.newcomers_dropped_descriptors_total, MANY - ROOM);
   leave_all(paid, MANY);
   leave_all(strangers, MANY);
@@ -293,6 +293,55 @@ static void who_asks_for_a_link_is_a_stranger_still(void **state) {
   strangers_max = SIZE_MAX;
 }
 
+static void strangers_take_no_memory_from_those_who_are_paid_for(void **state) {
+  enum { PAID = 16, ROOM = 4 * PAID };
+  static struct guest paid[PAID], strangers[8 * ROOM];
+  (void)state;
+  make(ROOM * SOME_BYTES);
+  for (unsigned i = 0; i < PAID; i++) come_and_queue(&paid[i], 100 + i, 1);  /* one owner's: they weigh much */
+  for (unsigned i = 0; i < ARRAY_LEN(strangers); i++) assert_int_equal(come(&strangers[i], 1000 + i), 0);
+  for (unsigned i = 0; i < PAID; i++) assert_false(paid[i].dropped);
+  assert_int_equal(metrics.newcomers_dropped_memory_total, PAID + ARRAY_LEN(strangers) - ROOM);
+  leave_all(paid, PAID);
+  leave_all(strangers, ARRAY_LEN(strangers));
+  unmake();
+}
+
+/* Thousands who have said nothing hide nobody who queues. */
+static void lots_for_a_place_in_line_are_drawn_among_those_in_line(void **state) {
+  static struct guest silent[8 * NEWCOMERS_QUEUED_PER_WORKER_MAX], flood[NEWCOMERS_QUEUED_PER_WORKER_MAX], others[MANY];
+  unsigned gone = 0;
+  (void)state;
+  make(SIZE_MAX);
+  for (unsigned i = 0; i < ARRAY_LEN(silent); i++) assert_int_equal(come(&silent[i], 100000 + i), 0);
+  for (unsigned i = 0; i < ARRAY_LEN(flood); i++) come_and_queue(&flood[i], 1000 + i, 1);
+  for (unsigned i = 0; i < MANY; i++) come_and_queue(&others[i], i, 2);      /* each makes one go */
+  for (unsigned i = 0; i < MANY; i++) gone += others[i].dropped;
+  assert_int_equal(gone, 0);
+  leave_all(silent, ARRAY_LEN(silent));
+  leave_all(flood, ARRAY_LEN(flood));
+  leave_all(others, MANY);
+  unmake();
+}
+
+/* Whoever asks for a link weighs no more for all the others who do. */
+static void agents_that_come_back_together_weigh_no_more_than_strangers(void **state) {
+  enum { AGENTS = 32, CROWD = 256, ROOM = AGENTS + CROWD };
+  static struct guest agents[AGENTS], crowd[4 * CROWD];
+  unsigned gone = 0;
+  (void)state;
+  strangers_max = ROOM;
+  make(SIZE_MAX);
+  for (unsigned i = 0; i < AGENTS; i++) come_and_queue(&agents[i], 100 + i, 0);
+  for (unsigned i = 0; i < ARRAY_LEN(crowd); i++) assert_int_equal(come(&crowd[i], 1000 + i / 16), 0);
+  for (unsigned i = 0; i < AGENTS; i++) gone += agents[i].dropped;
+  assert_true(gone <= AGENTS / 4);
+  leave_all(agents, AGENTS);
+  leave_all(crowd, ARRAY_LEN(crowd));
+  unmake();
+  strangers_max = SIZE_MAX;
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(owners_are_served_in_turn_whatever_one_of_them_sends),
@@ -305,6 +354,9 @@ int main(void) {
       cmocka_unit_test(whoever_grows_makes_others_go_and_never_himself),
       cmocka_unit_test(beyond_what_can_be_served_those_go_who_have_most),
       cmocka_unit_test(what_is_known_of_a_newcomer_passes_on),
+      cmocka_unit_test(strangers_take_no_memory_from_those_who_are_paid_for),
+      cmocka_unit_test(lots_for_a_place_in_line_are_drawn_among_those_in_line),
+      cmocka_unit_test(agents_that_come_back_together_weigh_no_more_than_strangers),
       cmocka_unit_test(strangers_are_few_and_those_who_are_paid_for_do_not_count),
       cmocka_unit_test(who_asks_for_a_link_is_a_stranger_still),
       cmocka_unit_test(a_newcomer_may_turn_out_to_be_from_elsewhere)};
