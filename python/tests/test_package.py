@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -20,8 +21,15 @@ COMMAND = os.path.join(os.path.dirname(sys.executable), "adit")
 with_wheel = pytest.mark.skipif(not WHEEL, reason="ADIT_WHEEL does not name the wheel")
 
 
+def ignore_nothing():
+    """Whoever runs the tests may do so in the background, or under nohup."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def run(*argv, **options):
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, **options).stdout
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, preexec_fn=ignore_nothing, **options)
+    return done.stdout
 
 
 def declared_version():

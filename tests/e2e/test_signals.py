@@ -13,10 +13,11 @@ from kit.process import ADIT, children, wait_until
 
 GIVEN = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGUSR1]
 
-# Starts the rest of its arguments with some signals ignored (those of the interpreter's own restored), one blocked, as a subreaper.
+# Starts the rest of its arguments with some signals ignored and no others (neither those of the interpreter's own, nor of whoever runs
+# the tests in the background or under nohup), one blocked, as a subreaper.
 PREFIX = """
 import ctypes, os, signal, sys
-for number in (signal.SIGPIPE, signal.SIGXFSZ): signal.signal(number, signal.SIG_DFL)
+for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT): signal.signal(number, signal.SIG_DFL)
 for number in eval(sys.argv[1]): signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGUSR2])
 ctypes.CDLL(None).prctl(36, 1)
