@@ -11,6 +11,7 @@ import pytest
 from kit.app import echo, ends_by_reset, read_exactly
 from kit.errors import expect_error
 from kit.process import ADIT, SANITIZED
+from kit.roles import Agent
 from kit.terminal import Terminal
 from kit.tls import BROKEN, how_it_ends
 
@@ -95,19 +96,23 @@ def test_one_token_opens_tunnels_at_relays_with_one_certificate(start_relay, box
     first = start_relay(domain="r1.test", options=options)
     second = start_relay(domain="r2.test", options=[*options, "--operator", os.path.join(first.state, "operator.pub")])
     token = first.create_token("both", "--relay", f"r2.test={second.dial}")
-    shown = ("--", "sh", "-c", "echo $ADIT_HOST")
+    agents = []
     for relay in (second, first):
         other = first if relay is second else second
         other.process.stop()
-        done = box.adit("forward", app(echo).port, *shown, env={"ADIT_TOKEN": token})
-        assert done.stdout.endswith(f".{relay.domain}\n"), done.stderr
+        agents.append(Agent(box, relay, [app(echo)], token=token))
+        assert agents[-1].host.endswith(f".{relay.domain}")
         other.restart()
+    agents[0].events.wait("restored")            # its relay was the other one meanwhile
     listed = json.loads(box.adit("token", "list", "--state", first.state, "--json").stdout)
     assert (listed["name"], listed["state"]) == ("both", "live")
     for relay, said in ((first, "token both"), (second, "not issued here; refused from now on")):
         done = box.adit("token", "revoke", listed["id"], "--state", relay.state)
         assert done.returncode == 0 and listed["id"] in done.stderr and said in done.stderr, done.stderr
-    expect_error(forward(box, token), 1, "revoked")
+    for running in agents:                       # each tells that its relay has heard of it
+        assert running.process.wait() != 0 and "revoked" in running.process.err.text()
+    done = forward(box, token)                   # one refuses, then the other
+    assert done.returncode == 1 and sorted(re.findall(r"(r\d.test): the token was revoked", done.stderr)) == ["r1.test", "r2.test"]
     assert "not issued here" in box.adit("token", "list", "--state", second.state).stdout
 
 
