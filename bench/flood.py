@@ -49,7 +49,7 @@ def newcomers(subject, count):
 
 
 def download(box, subject, size):
-    return subject.measure(box, "down", "--streams", "1", "--bytes", str(size))["gb_per_s"]
+    return subject.measure(box, "down", "--streams", "1", "--bytes", str(size), "--source", "127.0.2.1")["gb_per_s"]
 
 
 def bench(box, rounds, size, count, pump):

@@ -12,7 +12,7 @@
 
 static const char usage[] =
     "usage: load app [--streams THREADS] [--cert FILE --key FILE]    prints {\"port\":N}; ends with its parent\n"
-    "       load down|up --port P --sni NAME --ca FILE [--host H] [--streams N] [--bytes N]\n"
+    "       load down|up --port P --sni NAME --ca FILE [--host H] [--streams N] [--bytes N] [--source IP]\n"
     "       load ping --port P --sni NAME --ca FILE [--host H] [--count N]\n"
     "       load connect --port P --sni NAME --ca FILE [--host H] [--streams N] [--count N]\n"
     "       load flood --port P --sni NAME [--rate PER_S | --streams N] [--source IP]    until SIGTERM\n"

@@ -19,7 +19,7 @@ struct load_options {
   uint64_t bytes;                              /* in all, over all streams */
   unsigned streams, count;
   unsigned rate;                               /* flood: connections a second; 0: always so many streams */
-  uint32_t source;                             /* flood: IPv4 address that it comes from */
+  uint32_t source;                             /* visitors, flood: IPv4 address that they come from */
   char **command;                              /* what `open` starts, NULL-terminated */
 };
 

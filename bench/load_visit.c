@@ -2,6 +2,7 @@
    the certificate and never resume a session. */
 #include "load.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -31,6 +32,9 @@ struct visitor {
 static void visitor_open(struct visitor *v) {
   int on = 1;
   v->fd = socket(v->to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(v->o->source)};
+  if (v->fd >= 0 && v->to->ai_family == AF_INET && v->o->source != INADDR_LOOPBACK && bind(v->fd, (struct sockaddr *)&from, sizeof from) != 0)
+    load_die("bind", strerror(errno));
   if (v->fd < 0 || connect(v->fd, v->to->ai_addr, v->to->ai_addrlen) != 0) load_die("connect", strerror(errno));
   (void)setsockopt(v->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   v->ssl = SSL_new(v->ctx);
