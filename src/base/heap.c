@@ -1,6 +1,6 @@
-/* A burst leaves its memory in the arenas of all threads, a page here and a page there, and free() gives back the end of the heap
-   only. glibc counts as free what it has given back already, so what counts is by how much that number has grown. Other C
-   libraries have no such arenas, and no call for it. */
+/* A burst leaves its memory in the arenas of all threads, a page here and a page there, and free() gives back the end
+   of the heap only. glibc counts as free what it has given back already, so what counts is by how much that number
+   has grown. Other C libraries have no such arenas, and no call for it. */
 #include "base/heap.h"
 
 #include <malloc.h>

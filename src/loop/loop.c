@@ -26,7 +26,7 @@ static const uint64_t WAKE_EVENT = 0, LATE_EVENT = 1;
 
 struct loop {
   int epoll_fd, event_fd;
-  int late_fd;                     /* -1, or an epoll set inside the other: however many late ones are ready, a turn sees the rest */
+  int late_fd;                     /* -1, or a set inside the other: however many late ones are ready, a turn sees the rest */
   uint64_t now_ms;
   uint64_t turn_ns;                /* when this turn's work began */
   uint64_t late_until_ns;          /* when its late part is over */
@@ -363,8 +363,8 @@ static void deliver_late(struct loop *l) {
   } while (n == LATE_EVENTS_PER_WAIT && loop_late_may_go_on(l));
 }
 
-/* One at least, though the events before may have taken all the time: else they would again in the next turn. Those that are
-   set by one another are of the next turn if time is up, and of this one otherwise. */
+/* One at least, though the events before may have taken all the time: else they would again in the next turn. Those
+   that are set by one another are of the next turn if time is up, and of this one otherwise. */
 static void run_late_calls(struct loop *l) {
   if (l->late_first == NULL) return;
   do {
@@ -381,7 +381,8 @@ static void run_late(struct loop *l, bool ready, bool contended) {
   uint64_t begin_ns = clock_ns();
   int64_t budget_ns = turn_ns;
   if (contended) {
-    int64_t earned_ns = (int64_t)(begin_ns - l->turn_ns) / (LOOP_LATE_PART - 1), most_ns = earned_ns > turn_ns ? earned_ns : turn_ns;
+    int64_t earned_ns = (int64_t)(begin_ns - l->turn_ns) / (LOOP_LATE_PART - 1);
+    int64_t most_ns = earned_ns > turn_ns ? earned_ns : turn_ns;
     l->late_credit_ns += earned_ns;
     if (l->late_credit_ns > most_ns) l->late_credit_ns = most_ns;
     budget_ns = l->late_credit_ns;

@@ -1,14 +1,14 @@
-/* One event loop, one thread: descriptors (epoll, level-triggered), timers, messages from other threads, and memory that is
-   freed at the end of the turn. Protocol code reaches sockets (loop/net.h), the clock and randomness only through here, so
-   that all of it can run against a simulated world.
+/* One event loop, one thread: descriptors (epoll, level-triggered), timers, messages from other threads, and memory
+   that is freed at the end of the turn. Protocol code reaches sockets (loop/net.h), the clock and randomness only
+   through here, so that all of it can run against a simulated world.
 
-   A turn: 1 wait, 2 read the clock, 3 run due timers, 4 run messages (at most LOOP_MESSAGES_PER_TURN_MAX, but all once it was
-   stopped), 5 deliver descriptor events, 6 deliver those of late descriptors and run late calls, 7 run deferred frees.
-   Late is what yields to everything else: it has LOOP_LATE_TURN_US of a turn in which no other descriptor had an event, and
-   otherwise a share of the time that those took, one part in LOOP_LATE_PART. So newcomers, however many, cannot hold up what
-   is established, and are not shut out by it either.
-   Events carry a generation: an event for a descriptor that was removed (and perhaps added again) in the same turn is dropped.
-   All calls but loop_post and loop_stop belong to the loop's own thread (or to any one thread while it does not run). */
+   A turn: 1 wait, 2 read the clock, 3 run due timers, 4 run messages (at most LOOP_MESSAGES_PER_TURN_MAX, but all
+   once it was stopped), 5 deliver descriptor events, 6 deliver those of late descriptors and run late calls, 7 run
+   deferred frees. Late is what yields to everything else: it has LOOP_LATE_TURN_US of a turn in which no other
+   descriptor had an event, and otherwise a share of the time that those took, one part in LOOP_LATE_PART. So
+   newcomers, however many, cannot hold up what is established, and are not shut out by it either. Events carry a
+   generation: an event for a descriptor that was removed (and perhaps added again) in the same turn is dropped. All
+   calls but loop_post and loop_stop belong to the loop's own thread (or to any one thread while it does not run). */
 #ifndef LOOP_LOOP_H
 #define LOOP_LOOP_H
 
@@ -44,11 +44,12 @@ struct loop_io {                                 /* embedded in its owner; all f
 };
 int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
 int loop_io_add_late(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
-/* Changes what is waited for; events == 0 takes the descriptor out of the epoll set (HUP and ERR cannot be masked). Cheap when
-   nothing changes. A failure to put it back (ENOMEM) is reported as an EPOLLERR event in the next turn. */
+/* Changes what is waited for; events == 0 takes the descriptor out of the epoll set (HUP and ERR cannot be masked).
+   Cheap when nothing changes. A failure to put it back (ENOMEM) is reported as an EPOLLERR event in the next turn. */
 void loop_io_set(struct loop_io *io, uint32_t events);
 void loop_io_del(struct loop_io *io);            /* fine when not added; does not close the descriptor */
-/* For a late handler that could do more: whether its part of this turn is not over yet. What waits in the kernel is told of again. */
+/* For a late handler that could do more: whether its part of this turn is not over yet. What waits in the kernel is
+   told of again. */
 bool loop_late_may_go_on(const struct loop *l);
 
 struct loop_timer;
@@ -63,20 +64,22 @@ int loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t delay_ms, loop
 void loop_timer_stop(struct loop_timer *t);      /* fine when not set */
 bool loop_timer_is_set(const struct loop_timer *t);
 
-/* Calls fn(d) at the end of this turn, to free what this turn's events may still refer to. Never fails: the owner embeds d. */
+/* Calls fn(d) at the end of this turn, to free what this turn's events may still refer to. Never fails: the owner
+   embeds d. */
 struct loop_deferred { struct loop_deferred *next; void (*fn)(struct loop_deferred *d); };
 void loop_defer(struct loop *l, struct loop_deferred *d, void (*fn)(struct loop_deferred *d));
 
-/* Calls fn(d) in the late part of a turn; first come, first served. Never fails: the owner embeds d, and sets it once at a time. */
+/* Calls fn(d) in the late part of a turn; first come, first served. Never fails: the owner embeds d, and sets it once
+   at a time. */
 void loop_call_late(struct loop *l, struct loop_deferred *d, void (*fn)(struct loop_deferred *d));
 
-/* A message to a loop, from any thread; in order per sender. fn runs in the loop's thread and owns the message from then on.
-   When the loop is freed before it ran, fn is called with l == NULL so that it can release what it holds. */
+/* A message to a loop, from any thread; in order per sender. fn runs in the loop's thread and owns the message from
+   then on. When the loop is freed before it ran, fn is called with l == NULL so that it can release what it holds. */
 struct loop_msg { struct loop_msg *next; void (*fn)(struct loop *l, struct loop_msg *m); };
 void loop_post(struct loop *l, struct loop_msg *m);
-/* The same from a thread with another descriptor table, in which the loop's numbers mean something else: the caller then makes
-   the loop turn, by a descriptor that it waits for. Whoever reads that calls loop_rouse afterwards: what he has taken in may have
-   been for a message that came after this turn's messages had run. */
+/* The same from a thread with another descriptor table, in which the loop's numbers mean something else: the caller
+   then makes the loop turn, by a descriptor that it waits for. Whoever reads that calls loop_rouse afterwards: what
+   he has taken in may have been for a message that came after this turn's messages had run. */
 void loop_post_unwoken(struct loop *l, struct loop_msg *m);
 void loop_rouse(struct loop *l);
 

@@ -13,7 +13,13 @@
 #include "tls/client_hello.h"
 #include "wire/proxy.h"
 
-enum { DOOR_MAGIC = 0x646f6f72, TLS_FIRST_BYTE = 0x16, STRANGE_BYTES = 6 /* "PROXY " */, DOOR_CHUNK_BYTES = 2048, SMALL_RECORD_BYTES = 64 };
+enum {
+  DOOR_MAGIC = 0x646f6f72,
+  TLS_FIRST_BYTE = 0x16,
+  STRANGE_BYTES = 6,               /* "PROXY " */
+  DOOR_CHUNK_BYTES = 2048,
+  SMALL_RECORD_BYTES = 64
+};
 enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO, DOOR_STRANGE, DOOR_QUEUED };
 
 struct door {
@@ -45,8 +51,8 @@ static void door_free(struct loop_deferred *d) {
   free(door);
 }
 
-/* Lets go of all but the newcomer, the descriptor and the tunnel, which are the caller's from then on. The struct can be
-   read until the end of the turn. */
+/* Lets go of all but the newcomer, the descriptor and the tunnel, which are the caller's from then on. The struct can
+   be read until the end of the turn. */
 static void door_leave(struct door *d) {
   loop_timer_stop(&d->deadline);
   loop_io_del(&d->io);
@@ -136,7 +142,10 @@ static bool door_got(struct door *d, ssize_t got) {
   return false;
 }
 
-static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) { return door_got(d, *got = net_recv(d->fd, to, n)); }
+static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) {
+  *got = net_recv(d->fd, to, n);
+  return door_got(d, *got);
+}
 
 static bool door_read_proxy(struct door *d) {
   struct proxy_header h;
@@ -246,8 +255,8 @@ static int door_feed_hello(struct door *d, const uint8_t *p, size_t n, size_t *u
   return rc;
 }
 
-/* Where the next step is a small one, as in a ClientHello of tiny records, it is looked first how many of them are there: the
-   kernel is asked for each chunk and not for each record. */
+/* Where the next step is a small one, as in a ClientHello of tiny records, it is looked first how many of them are
+   there: the kernel is asked for each chunk and not for each record. */
 static bool door_read_hello(struct door *d) {
   uint8_t chunk[DOOR_CHUNK_BYTES], alert;
   ssize_t n;
@@ -299,7 +308,8 @@ void door_open(struct worker *w, int fd, const struct addr *peer) {
   struct addr normal = addr_normalised(peer);
   struct source_key source = addr_source(&normal);
   struct door *d = calloc(1, sizeof *d);
-  if (d == NULL || newcomer_enter(w->newcomers, &d->newcomer, NEWCOMER_STRANGERS, &source, sizeof *d, door_unwanted) != 0 ||
+  if (d == NULL ||
+      newcomer_enter(w->newcomers, &d->newcomer, NEWCOMER_STRANGERS, &source, sizeof *d, door_unwanted) != 0 ||
       net_stream_setup(fd) != 0)
     goto fail;
   d->magic = DOOR_MAGIC;

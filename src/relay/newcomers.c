@@ -1,5 +1,5 @@
-/* Crowds (of a source), lanes (of an owner), files (of a source within a lane: where they stand in line), and an array of
-   all for drawing lots. All counts are of this worker; only the cap of a source is the whole relay's. */
+/* Crowds (of a source), lanes (of an owner), files (of a source within a lane: where they stand in line), and an
+   array of all for drawing lots. All counts are of this worker; only the cap of a source is the whole relay's. */
 #include "relay/newcomers.h"
 
 #include <errno.h>
@@ -177,7 +177,9 @@ static struct newcomer *longest_there(struct crowd *c) {
   return NULL;
 }
 
-static size_t bytes_of_all(const struct newcomers *all) { return all->bytes[NEWCOMER_STRANGERS] + all->bytes[NEWCOMER_PAID]; }
+static size_t bytes_of_all(const struct newcomers *all) {
+  return all->bytes[NEWCOMER_STRANGERS] + all->bytes[NEWCOMER_PAID];
+}
 
 static void keep_to_memory(struct newcomers *all, const struct newcomer *for_whom) {
   while (bytes_of_all(all) > all->bytes_max) {

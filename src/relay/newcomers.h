@@ -1,15 +1,15 @@
 /* Who has come to a worker and is nobody's yet: connections from accept until they are a stream, a control link or a
    data connection. All that strangers can make a relay hold or do is bounded here.
 
-   - Descriptors: of strangers, whom nobody pays for because they have not said whom they want or ask for a control link, there
-     are so many at most.
+   - Descriptors: of strangers, whom nobody pays for because they have not said whom they want or ask for a control link,
+     there are so many at most.
    - Memory: beyond its share of --handshake-memory some of them are dropped for others; strangers may have half of it.
    - Each source: at the cap (relay/sources.h) a new one takes the place of the longest silent.
-   - Work: whatever costs a signature queues, is served late in the loop's turn (loop/loop.h), and by turns: one owner after
-     the other, and of an owner's one source after the other. So a flood waits for itself.
+   - Work: whatever costs a signature queues, is served late in the loop's turn (loop/loop.h), and by turns: one owner
+     after the other, and of an owner's one source after the other. So a flood waits for itself.
 
-   Who is dropped: of a few drawn at random the one whose source, and for tenants' visitors whose owner, has most of them
-   here. That finds those who flood, and costs the same however many there are. */
+   Who is dropped: of a few drawn at random the one whose source, and for tenants' visitors whose owner, has most of
+   them here. That finds those who flood, and costs the same however many there are. */
 #ifndef RELAY_NEWCOMERS_H
 #define RELAY_NEWCOMERS_H
 
@@ -22,7 +22,7 @@ enum newcomer_stage {
   NEWCOMER_SILENT,                 /* has not said all of what it must say first */
   NEWCOMER_QUEUED,                 /* waits to be served */
   NEWCOMER_SERVED,                 /* in handshake */
-  NEWCOMER_PROVEN,                 /* waits for a data connection: its source is not to blame, so it does not count there */
+  NEWCOMER_PROVEN,                 /* waits for a data connection: not its source's fault, so it does not count there */
   NEWCOMER_STAGES
 };
 
@@ -59,8 +59,8 @@ void newcomer_pass(struct newcomer *from, struct newcomer *to, void (*drop)(stru
 /* It turned out to be from elsewhere (PROXY header). ERR_LIMIT, ERR_NOMEM: it is as it was. */
 int newcomer_set_source(struct newcomer *n, const struct source_key *source) MUST_USE;
 void newcomer_set_bytes(struct newcomer *n, size_t bytes);   /* the memory that stands behind it now */
-/* serve(n) is called in its turn, when n is NEWCOMER_SERVED. `owner` is who pays for it from now on; NULL for those who ask
-   for a control link. ERR_LIMIT: it is the one to go, since more come than can be served; ERR_NOMEM. */
+/* serve(n) is called in its turn, when n is NEWCOMER_SERVED. `owner` is who pays for it from now on; NULL for those
+   who ask for a control link. ERR_LIMIT: it is the one to go, since more come than can be served; ERR_NOMEM. */
 int newcomer_queue(struct newcomer *n, const void *owner, void (*serve)(struct newcomer *n)) MUST_USE;
 void newcomer_proven(struct newcomer *n);
 

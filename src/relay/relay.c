@@ -33,7 +33,13 @@
 
 /* The longest way of a message and its answers is that of a raw port which is being bound while all ends: to the keeper
    and back, to the port's worker and back, and the port's release. */
-enum { DRAIN_POLL_MS = 10, OPERATOR_FILE_MAX_BYTES = 4096, SETTLE_ROUNDS = 8, LOOP_DESCRIPTORS = 3, OTHER_DESCRIPTORS = 16 };
+enum {
+  DRAIN_POLL_MS = 10,
+  OPERATOR_FILE_MAX_BYTES = 4096,
+  SETTLE_ROUNDS = 8,
+  LOOP_DESCRIPTORS = 3,            /* of each worker, besides its listeners */
+  OTHER_DESCRIPTORS = 16           /* the keeper's, the admin port's, files */
+};
 
 /* The main thread's part. */
 struct life {
@@ -247,9 +253,9 @@ static int workers_open(struct relay *r, struct err *e) {
   r->workers = calloc(n, sizeof *r->workers);
   if (r->workers == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   r->workers_n = n;
-  r->newcomers_bytes_max = r->options->handshake_memory_bytes != 0
-                               ? size_max((size_t)(r->options->handshake_memory_bytes / n), HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES)
-                               : HANDSHAKE_MEMORY_PER_WORKER_BYTES;
+  size_t share_bytes = (size_t)(r->options->handshake_memory_bytes / n);
+  r->newcomers_bytes_max = share_bytes == 0 ? HANDSHAKE_MEMORY_PER_WORKER_BYTES
+                                            : size_max(share_bytes, HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES);
   divide_descriptors(r);
   for (unsigned i = 0; i < n; i++) {
     int rc = worker_open(&r->workers[i], r, e);

@@ -1,9 +1,10 @@
 /* Who may have how many of the relay's descriptors, so that nobody takes them all. Thread-safe, without locks.
 
-   An owner may have at most SHARE_OF_FREE times as many as are free. Alone it gets two thirds of all, two get two fifths each,
-   and so on: something is always left for whoever comes next, and nothing has to be taken from anybody. The last part, one
-   in SHARE_RESERVE_PART, is for control links, raw ports and data connections: they are few, and without them no visitor can
-   be served. What the admin port, strangers, pipes and lingering sockets may have is not in it at all. */
+   An owner may have at most SHARE_OF_FREE times as many as are free. Alone it gets two thirds of all, two get two
+   fifths each, and so on: something is always left for whoever comes next, and nothing has to be taken from anybody.
+   The last part, one in SHARE_RESERVE_PART, is for control links, raw ports and data connections: they are few, and
+   without them no visitor can be served. What the admin port, strangers, pipes and lingering sockets may have is not
+   in it at all. */
 #ifndef RELAY_SHARES_H
 #define RELAY_SHARES_H
 

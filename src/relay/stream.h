@@ -16,8 +16,9 @@ struct stream_params {
   struct tls_conn *conn;           /* after its handshake; NULL on a raw port */
   struct addr peer, local;
 };
-/* Always takes wire_fd and keys. On success also peer_fd, conn and the visitor's place in the tunnel (visitor_enter_tunnel),
-   even when the stream ends at once; on failure those stay the caller's, and nothing of the visitor's has left this process. */
+/* Always takes wire_fd and keys. On success also peer_fd, conn and the visitor's place in the tunnel
+   (visitor_enter_tunnel), even when the stream ends at once; on failure those stay the caller's, and nothing of the
+   visitor's has left this process. */
 int stream_hand_off(const struct stream_params *p) MUST_USE;
 void stream_end_owners(struct worker *w); /* those that have ended */
 void stream_close_all(struct worker *w);
