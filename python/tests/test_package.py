@@ -28,7 +28,9 @@ def ignore_nothing():
 
 
 def run(*argv, **options):
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True, preexec_fn=ignore_nothing, **options)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, check=True, preexec_fn=ignore_nothing, **options
+    )
     return done.stdout
 
 

@@ -409,10 +409,6 @@ static void client_let_go(struct adit_client *c, int hear_fd, int far_fd) {
 static int client_spawn(struct adit_client *c, struct err *e) {
   sigset_t all, before;
   int hear_fd = c->bell.hear_fd, far_fd = c->events.far_fd;
-  descriptors_add(&c->descriptors, c->bell.ring_fd);
-  descriptors_add(&c->descriptors, c->events.fd);
-  descriptors_add(&c->descriptors, hear_fd);
-  descriptors_add(&c->descriptors, far_fd);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int failed = pthread_create(&c->thread, NULL, client_thread, c);
@@ -461,6 +457,11 @@ static int client_check_token(const struct setup *s, struct err *e) {
   return err_set(e, ERR_USAGE, "token: a relay is given but no token (set ADIT_TOKEN, or store one with adit login)");
 }
 
+static void client_watch_descriptors(struct adit_client *c) {
+  const int fds[] = {c->bell.ring_fd, c->bell.hear_fd, c->events.fd, c->events.far_fd};
+  for (size_t i = 0; i < ARRAY_LEN(fds); i++) descriptors_add(&c->descriptors, fds[i]);
+}
+
 /* What the thread needs, as far as it can be had without it. */
 static int client_prepare(struct adit_client *c, struct err *e) {
   int r = descriptors_watch_forks(&c->descriptors) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
@@ -473,6 +474,7 @@ static int client_prepare(struct adit_client *c, struct err *e) {
   if (r == 0) r = events_init(&c->events, e);
   if (r == 0) r = bell_init(&c->bell, e);
   if (r == 0 && (c->tls = tls_client_new(c->setup.ca_file, e)) == NULL) r = e->code;
+  if (r == 0) client_watch_descriptors(c);       /* in the gate: a child that is forked from here on closes its copies */
   fork_gate_leave_host();
   return r;
 }

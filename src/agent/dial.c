@@ -28,6 +28,7 @@ struct dial {
   void *user;
   struct err err;
   size_t n, begun, live;
+  bool hears_resets;
   struct attempt attempts[];
 };
 
@@ -94,12 +95,12 @@ static void attempt_ready(struct loop_io *io, uint32_t events) {
   CHECK_MAGIC(d, DIAL_MAGIC);
   int r = net_connect_result(a->fd);
   if (r == NET_AGAIN) return;
-  bool connected = r == 0 || r == NET_RESET;
+  bool connected = r == 0 || (r == NET_RESET && d->hears_resets);
   if (connected && net_stream_setup(a->fd) == 0) {
     dial_connected(d, a, r == NET_RESET);
     return;
   }
-  dial_failed(d, a, connected ? errno : -r);
+  dial_failed(d, a, connected ? errno : r == NET_RESET ? ECONNRESET : -r);
   attempt_end(a);
   dial_try(d);
 }
@@ -141,6 +142,8 @@ static void dial_try(struct dial *d) {
   }
   if (d->live == 0) (void)loop_timer_set(d->loop, &d->deadline, 0, dial_deadline_due);
 }
+
+void dial_hear_resets(struct dial *d) { d->hears_resets = true; }
 
 struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
                         uint64_t deadline_ms, dial_fn *fn, void *user) {

@@ -105,15 +105,20 @@ static bool pop(struct events *q, struct adit_event *out) {
   return true;
 }
 
+static void unlock(void *lock) { (void)pthread_mutex_unlock(lock); }
+
+/* A host may cancel its thread that waits here. */
 int events_next(struct events *q, struct adit_event *out, int timeout_ms) {
   struct timespec deadline = deadline_after_ms(timeout_ms > 0 ? (unsigned)timeout_ms : 0);
   int waited = 0;
+  bool some;
   pthread_mutex_lock(&q->lock);
-  bool some = pop(q, out);
+  pthread_cleanup_push(unlock, &q->lock);
+  some = pop(q, out);
   while (!some && timeout_ms != 0 && waited != ETIMEDOUT) {
     waited = timeout_ms < 0 ? pthread_cond_wait(&q->came, &q->lock) : pthread_cond_timedwait(&q->came, &q->lock, &deadline);
     some = pop(q, out);
   }
-  pthread_mutex_unlock(&q->lock);
+  pthread_cleanup_pop(1);
   return some ? 1 : 0;
 }

@@ -159,6 +159,7 @@ static void stream_dial(struct stream *s) {
   s->dial =
       dial_start(c->loop, &c->descriptors, t->app_addrs, t->app_addrs_n, APP_CONNECT_DEADLINE_MS, stream_connected, s);
   if (s->dial == NULL) stream_refuse(s);
+  else dial_hear_resets(s->dial);
 }
 
 static void stream_name_deadline(struct loop_timer *timer) {

@@ -500,7 +500,8 @@ static int serve(struct forward *f, struct err *e) {
   return 0;
 }
 
-/* Closes the client, which takes FORWARD_DRAIN_MS and RESET_DELIVERY_MS at most. Signals stay blocked: a second one
+/* Closes the client, which takes FORWARD_DRAIN_MS and RESET_DELIVERY_MS at most, and up to TICKET_CLOSE_MS where a disk
+   hangs. Signals stay blocked: a second one
    (timeout(1) sends one to us and one to our group) must not turn a clean end into a death. */
 static void finish(struct forward *f) {
   tell_live_clear(&f->tell);

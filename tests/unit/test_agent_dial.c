@@ -68,8 +68,10 @@ static int tear_down(void **state) {
   return 0;
 }
 
-static void dial(struct rig *r) {
-  assert_non_null(dial_start(r->loop, &r->descriptors, &r->at, 1, DEADLINE_MS, on_end, &r->outcome));
+static struct dial *dial(struct rig *r) {
+  struct dial *d = dial_start(r->loop, &r->descriptors, &r->at, 1, DEADLINE_MS, on_end, &r->outcome);
+  assert_non_null(d);
+  return d;
 }
 
 static int accept_one(const struct rig *r) {
@@ -88,7 +90,7 @@ static void until_ended(struct rig *r) {
 static void one_who_accepts_answers_and_resets_at_once_was_reached(void **state) {
   struct rig *r = *state;
   char in[8];
-  dial(r);
+  dial_hear_resets(dial(r));
   int app = accept_one(r);
   assert_int_equal(net_send(app, "busy", 4), 4);
   net_reset(app);
@@ -98,6 +100,26 @@ static void one_who_accepts_answers_and_resets_at_once_was_reached(void **state)
   assert_int_equal(net_recv(r->outcome.fd, in, sizeof in), 4);
   descriptors_remove(&r->descriptors, r->outcome.fd);
   net_close(r->outcome.fd);
+}
+
+/* Of a relay's addresses one may lead to a balancer with nobody behind it. */
+static void where_resets_are_not_heard_the_next_address_is_tried(void **state) {
+  struct rig *r = *state;
+  struct err e = {0};
+  struct addr both[2] = {r->at, r->at};
+  addr_set_port(&both[1], 0);
+  int other = net_listen_tcp(&both[1], 16, false, &e);
+  assert_int_equal(net_local(other, &both[1]), 0);
+  assert_non_null(dial_start(r->loop, &r->descriptors, both, 2, DEADLINE_MS, on_end, &r->outcome));
+  net_reset(accept_one(r));
+  until_ended(r);
+  struct addr to;
+  assert_true(r->outcome.fd >= 0);
+  assert_int_equal(net_peer(r->outcome.fd, &to), 0);
+  assert_true(addr_equal(&to, &both[1]));
+  descriptors_remove(&r->descriptors, r->outcome.fd);
+  net_close(r->outcome.fd);
+  net_close(other);
 }
 
 static void a_connection_that_stands_brings_no_error(void **state) {
@@ -125,6 +147,7 @@ static void a_socket_that_takes_no_options_is_told_by_its_own_reason(void **stat
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(one_who_accepts_answers_and_resets_at_once_was_reached, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(where_resets_are_not_heard_the_next_address_is_tried, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_connection_that_stands_brings_no_error, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_socket_that_takes_no_options_is_told_by_its_own_reason, set_up, tear_down),
   };

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,27 @@ static void the_event_descriptor_is_readable_while_an_event_waits(void **state) 
   assert_int_equal(events_next(&q, &out, -1), 1);
   assert_false(readable(q.fd));
   assert_int_equal(events_next(&q, &out, 1), 0);
+  events_free(&q);
+}
+
+static void *wait_for_an_event(void *queue) {
+  struct adit_event out;
+  (void)events_next(queue, &out, -1);
+  return NULL;
+}
+
+static void a_thread_that_is_cancelled_while_it_waits_leaves_the_queue_to_others(void **state) {
+  (void)state;
+  struct events q;
+  pthread_t thread;
+  void *how;
+  assert_int_equal(events_init(&q, NULL), 0);
+  assert_int_equal(pthread_create(&thread, NULL, wait_for_an_event, &q), 0);
+  assert_int_equal(pthread_cancel(thread), 0);
+  assert_int_equal(pthread_join(thread, &how), 0);
+  assert_ptr_equal(how, PTHREAD_CANCELED);
+  assert_int_equal(pthread_mutex_trylock(&q.lock), 0);
+  assert_int_equal(pthread_mutex_unlock(&q.lock), 0);
   events_free(&q);
 }
 
@@ -315,6 +337,7 @@ int main(void) {
     cmocka_unit_test(later_retries_grow_to_a_limit_with_jitter),
     cmocka_unit_test(data_connections_are_redialled_ever_later_up_to_a_limit),
     cmocka_unit_test(the_event_descriptor_is_readable_while_an_event_waits),
+    cmocka_unit_test(a_thread_that_is_cancelled_while_it_waits_leaves_the_queue_to_others),
     cmocka_unit_test(a_full_queue_loses_its_oldest_event),
     cmocka_unit_test(events_of_a_freed_tunnel_are_forgotten),
     cmocka_unit_test(a_child_closes_its_copies_and_the_parent_goes_on),
