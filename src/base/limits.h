@@ -182,7 +182,7 @@ enum {
   STATE_FILE_MAX_BYTES = 65536,
   CERT_FILE_MAX_BYTES = 262144,
   CERT_LIFE_DAYS = 397,
-  CERT_RETRY_S = 300,                      /* between attempts to renew our own certificate */
+  CERT_RETRY_S = 300,                      /* between attempts to renew our own certificate, or to read files that failed */
   CERTS_EXACT_MAX = 1024,                  /* certificates for one name: beyond it the least used is made anew when needed */
   CERTS_EXACT_PER_OWNER_MAX = 256,         /* so many are made, in milliseconds each, for the tunnels of one token in ... */
   CERTS_EXACT_PERIOD_MS = 10000,

@@ -162,7 +162,8 @@ static void listing_end(struct listing *l) {
 
 static void listing_next(struct evhttp_connection *connection, void *user);
 
-/* Takes text; NULL: it could not be made, and what is missing at the end shows that the answer is not whole. */
+/* Takes text; NULL: it could not be made, and what is missing at the end shows that the answer is not whole. l may be
+   gone afterwards. */
 static void listing_send(struct listing *l, char *text, bool last) {
   int rc = text != NULL ? evbuffer_add(l->piece, text, strlen(text)) : -1;
   free(text);
@@ -176,8 +177,9 @@ static void listing_next(struct evhttp_connection *connection, void *user) {
   struct status_tunnel batch[STATUS_BATCH_MAX];
   (void)connection;
   size_t n = l->admin->source.walk_next(l->admin->source.user, l->walk, batch);
-  listing_send(l, n > 0 ? status_json_tunnels(batch, n, l->first) : strdup(STATUS_JSON_END), n == 0);
+  bool first = l->first;
   if (n > 0) l->first = false;
+  listing_send(l, n > 0 ? status_json_tunnels(batch, n, first) : strdup(STATUS_JSON_END), n == 0);
 }
 
 static void reply_status(struct admin *a, struct evhttp_request *request) {

@@ -51,6 +51,7 @@ struct certs {
   char *domain, *cert_file, *key_file;           /* files: NULL with our own authority */
   struct pair_mark read, seen;     /* of the files when they were last read, and last looked at */
   int64_t refused_from_s, refused_until_s;       /* when the replacement that was refused for its time is valid; or 0 */
+  int64_t retry_at_s;                            /* when files that could not be used are read again; or 0 */
   int64_t tried_s;                 /* our own certificate: the last attempt to make it */
   enum validity told;              /* what the log says of the present one */
   struct pin pin;
@@ -313,6 +314,7 @@ static bool files_have_changed(struct certs *c, int64_t now_s) {
   struct pair_mark now = marks_of(c), before = c->seen;
   c->seen = now;
   if (!marks_are_same(&now, &c->read)) return marks_are_same(&now, &before);
+  if (c->retry_at_s != 0 && now_s >= c->retry_at_s) return true;
   return c->refused_until_s != 0 && now_s >= c->refused_from_s && now_s <= c->refused_until_s;
 }
 
@@ -348,13 +350,14 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   struct tls_server *server = NULL;
   struct authority *authority = NULL;
   struct pin pin;
-  c->refused_from_s = c->refused_until_s = 0;
+  c->refused_from_s = c->refused_until_s = c->retry_at_s = 0;
   warn_of_clock(c, now_s);
   int rc = load(c, now_s, &server, &authority, &pin, e);
   if (rc == 0 && c->cert_file != NULL) rc = refuse_worse(c, server, now_s, e);
   struct map *none = rc == 0 ? map_new(SHA256_BYTES) : NULL;
   if (rc == 0 && none == NULL) rc = err_set(e, ERR_NOMEM, "certificate: out of memory");
   if (rc != 0) {
+    if (c->refused_until_s == 0) c->retry_at_s = now_s + CERT_RETRY_S;
     tls_server_unref(server);
     authority_unref(authority);
     return rc;

@@ -314,11 +314,11 @@ static int revoke_one(void *user, const uint8_t id[TOKEN_ID_BYTES]) {
 }
 
 static int read_revocations(struct keeper *k) {
-  struct err e;
+  struct err e = {.text = "out of memory"};      /* of registry_revoke, which has no text */
   uint64_t version;
   if (state_version(k->relay->state, &version) == 0 && version == k->state_version) return 0;
   int rc = state_revoked(k->relay->state, revoke_one, k, &e);
-  if (rc != 0) log_event(LOG_ERROR, "state_read_failed", "error", e.text, NULL);
+  if (rc != 0) warning_state_unread(&k->relay->warnings, e.text);
   else k->state_version = version;
   return rc;
 }
@@ -384,7 +384,7 @@ static int read_ticket_keys(struct keeper *k, struct err *e) {
 static void on_ticket_keys(struct loop_timer *t) {
   struct keeper *k = CONTAINER_OF(t, struct keeper, ticket_keys);
   struct err e;
-  if (read_ticket_keys(k, &e) != 0) log_event(LOG_ERROR, "state_read_failed", "error", e.text, NULL);
+  if (read_ticket_keys(k, &e) != 0) warning_state_unread(&k->relay->warnings, e.text);
   (void)loop_timer_set(k->loop, t, TICKET_KEYS_POLL_MS, on_ticket_keys);
 }
 

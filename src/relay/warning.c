@@ -45,8 +45,13 @@ void warning_proxy_missing(struct warnings *w, const struct addr *peer) {
                 "its address out of --accept-proxy");
 }
 
-void warning_state(struct warnings *w, const char *error) {
+static void warn_of_state(struct seldom *s, const char *event, const char *error) {
   uint64_t left_out;
-  if (!due(&w->state, &left_out)) return;
-  log_event(LOG_ERROR, "state_write_failed", "error", error, "left_out", LOG_U64(left_out), NULL);
+  if (due(s, &left_out)) log_event(LOG_ERROR, event, "error", error, "left_out", LOG_U64(left_out), NULL);
+}
+
+void warning_state(struct warnings *w, const char *error) { warn_of_state(&w->state, "state_write_failed", error); }
+
+void warning_state_unread(struct warnings *w, const char *error) {
+  warn_of_state(&w->unread, "state_read_failed", error);
 }

@@ -7,7 +7,7 @@
 #include "base/seldom.h"
 
 struct warnings {                  /* all zero at first; every thread may use it */
-  struct seldom shortage, state, proxy_unexpected, proxy_missing;
+  struct seldom shortage, state, unread, proxy_unexpected, proxy_missing;
 };
 
 /* Descriptors, or memory for them, have run out: a listener for shortage_listen. */
@@ -17,5 +17,7 @@ void warning_proxy_unexpected(struct warnings *w, const struct addr *peer);
 void warning_proxy_missing(struct warnings *w, const struct addr *peer);
 /* The state cannot be written, so no raw port is given. */
 void warning_state(struct warnings *w, const char *error);
+/* The state cannot be read, so a revocation may not be heard of. */
+void warning_state_unread(struct warnings *w, const char *error);
 
 #endif

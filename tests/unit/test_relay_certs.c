@@ -270,6 +270,24 @@ static void of_two_that_are_not_valid_the_one_with_a_future_serves(void **in) {
   certs_close(c);
 }
 
+/* What they lacked may have been memory, or a descriptor to read them with. */
+static void files_that_could_not_be_used_are_read_again_later(void **in) {
+  struct fixture *f = *in;
+  struct err e = {0};
+  struct certs *c = opened_with_files(f);
+  replace(f->cert, "rubbish\n");
+  assert_true(changed(c, NOW));
+  assert_true(certs_reload(c, NOW, &e) < 0);
+  assert_false(changed(c, NOW + CERT_RETRY_S - 1));
+  assert_true(changed(c, NOW + CERT_RETRY_S));
+  assert_true(certs_reload(c, NOW + CERT_RETRY_S, &e) < 0);
+  assert_false(changed(c, NOW + CERT_RETRY_S));
+  put_files(f, good_pair(NULL));
+  assert_int_equal(certs_reload(c, NOW + CERT_RETRY_S, &e), 0);
+  assert_false(changed(c, NOW + 3 * CERT_RETRY_S));
+  certs_close(c);
+}
+
 static void a_bad_replacement_is_refused_and_the_old_one_stays(void **in) {
   struct fixture *f = *in;
   struct certs *c = opened_with_files(f);
@@ -590,6 +608,7 @@ int main(void) {
     WITH_STATE(a_replacement_whose_time_is_over_or_has_not_come_is_refused),
     WITH_STATE(a_replacement_refused_for_its_time_is_taken_when_that_has_come),
     WITH_STATE(of_two_that_are_not_valid_the_one_with_a_future_serves),
+    WITH_STATE(files_that_could_not_be_used_are_read_again_later),
     WITH_STATE(a_bad_replacement_is_refused_and_the_old_one_stays),
     WITH_STATE(a_link_that_points_elsewhere_is_a_change),
     WITH_STATE(a_chain_that_ends_in_its_own_authority_is_pinned_by_it),
