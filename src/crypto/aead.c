@@ -1,5 +1,5 @@
 /* The AEADs of TLS 1.3. The key schedule is computed once, when the context is made; a record costs one init with its
-   nonce and the passes over its bytes. A cipher is fetched at its first use, and again if that failed: the memory that was short
+   nonce and the passes over its bytes. Ciphers are fetched at the first use, and again if that failed: the memory that was short
    then may be there now. OpenSSL frees its cipher state with OPENSSL_clear_free, so that freeing the context wipes the key. */
 #include <limits.h>
 #include <openssl/evp.h>
@@ -14,17 +14,23 @@ struct aead {
   bool encrypt;
 };
 
-/* NULL: it cannot be had now. Of two threads that come first, one gives its own back. */
+static const char *const names[] = {
+  [AEAD_AES_128_GCM] = "AES-128-GCM", [AEAD_AES_256_GCM] = "AES-256-GCM", [AEAD_CHACHA20_POLY1305] = "ChaCha20-Poly1305"};
+static _Atomic(EVP_CIPHER *) fetched[ARRAY_LEN(names)];
+
+/* Of two threads that come first, one gives its own back. */
+static void fetch(size_t i) {
+  EVP_CIPHER *none = NULL, *mine = atomic_load(&fetched[i]) == NULL ? EVP_CIPHER_fetch(NULL, names[i], NULL) : NULL;
+  if (mine != NULL && !atomic_compare_exchange_strong(&fetched[i], &none, mine)) EVP_CIPHER_free(mine);
+}
+
+/* NULL: it cannot be had now. All are fetched with the first, at the beginning of a link: a host that calls exit() later, while our
+   threads run, takes apart what OpenSSL would look them up in. */
 static const EVP_CIPHER *cipher_of(enum aead_alg a) {
-  static const char *const names[] = {
-    [AEAD_AES_128_GCM] = "AES-128-GCM", [AEAD_AES_256_GCM] = "AES-256-GCM", [AEAD_CHACHA20_POLY1305] = "ChaCha20-Poly1305"};
-  static _Atomic(EVP_CIPHER *) fetched[ARRAY_LEN(names)];
-  EVP_CIPHER *first = atomic_load(&fetched[a]);
-  if (first != NULL) return first;
-  EVP_CIPHER *mine = EVP_CIPHER_fetch(NULL, names[a], NULL);
-  if (mine == NULL || atomic_compare_exchange_strong(&fetched[a], &first, mine)) return mine;
-  EVP_CIPHER_free(mine);
-  return first;
+  const EVP_CIPHER *there = atomic_load(&fetched[a]);
+  if (there != NULL) return there;
+  for (size_t i = 0; i < ARRAY_LEN(names); i++) fetch(i);
+  return atomic_load(&fetched[a]);
 }
 
 size_t aead_key_bytes(enum aead_alg a) { return a == AEAD_AES_128_GCM ? 16 : 32; }

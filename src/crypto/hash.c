@@ -1,5 +1,5 @@
 /* SHA-256, HMAC and HKDF. HMAC is built here over two digests: OpenSSL's EVP_MAC costs a fetch and several allocations for
-   each call, which is more than the hashing of the short inputs that we have. A digest is fetched at its first use, so that a
+   each call, which is more than the hashing of the short inputs that we have. Digests are fetched at the first use, so that a
    process that needs none pays nothing at its start; and again if that failed: the memory that was short then may be there now. */
 #include <openssl/evp.h>
 #include <stdatomic.h>
@@ -10,16 +10,21 @@
 
 enum { HASH_MAX_BYTES = 48, BLOCK_MAX_BYTES = 128, LABEL_INFO_MAX_BYTES = 2 + 1 + 255 + 1 + 255, INFO_MAX_BYTES = 255 };
 
-/* NULL: it cannot be had now. Of two threads that come first, one gives its own back. */
+static const char *const names[] = {[HASH_SHA256] = "SHA256", [HASH_SHA384] = "SHA384"};
+static _Atomic(EVP_MD *) fetched[ARRAY_LEN(names)];
+
+/* Of two threads that come first, one gives its own back. */
+static void fetch(size_t i) {
+  EVP_MD *none = NULL, *mine = atomic_load(&fetched[i]) == NULL ? EVP_MD_fetch(NULL, names[i], NULL) : NULL;
+  if (mine != NULL && !atomic_compare_exchange_strong(&fetched[i], &none, mine)) EVP_MD_free(mine);
+}
+
+/* NULL: it cannot be had now. All are fetched with the first, as the ciphers of aead.c, and for the same reason. */
 static const EVP_MD *digest_of(enum hash_alg h) {
-  static const char *const names[] = {[HASH_SHA256] = "SHA256", [HASH_SHA384] = "SHA384"};
-  static _Atomic(EVP_MD *) fetched[ARRAY_LEN(names)];
-  EVP_MD *first = atomic_load(&fetched[h]);
-  if (first != NULL) return first;
-  EVP_MD *mine = EVP_MD_fetch(NULL, names[h], NULL);
-  if (mine == NULL || atomic_compare_exchange_strong(&fetched[h], &first, mine)) return mine;
-  EVP_MD_free(mine);
-  return first;
+  const EVP_MD *there = atomic_load(&fetched[h]);
+  if (there != NULL) return there;
+  for (size_t i = 0; i < ARRAY_LEN(names); i++) fetch(i);
+  return atomic_load(&fetched[h]);
 }
 
 size_t hash_bytes(enum hash_alg h) { return h == HASH_SHA256 ? 32 : 48; }
