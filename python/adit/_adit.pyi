@@ -35,19 +35,9 @@ class Tunnel:
 @final
 class Client:
     def __new__(
-        cls, tokens: Sequence[str], relays: Sequence[str], ca_file: _Path, load: bool, program: _Path, /
+        cls, tokens: Sequence[str], relays: Sequence[str], load: bool, program: _Path, /, **settings: object
     ) -> Client: ...
-    def forward(
-        self,
-        app: str,
-        unencrypted: bool,
-        h2: bool,
-        proxy_protocol: bool,
-        alpn: str | None,
-        allow: Sequence[str],
-        keep: _Path,
-        /,
-    ) -> Tunnel: ...
+    def forward(self, app: str, /, **options: object) -> Tunnel: ...
     def next_event(self) -> tuple[int, int, str | None, str] | None: ...
     def relay(self) -> str | None: ...
     def ca_file(self) -> str | None: ...

@@ -9,22 +9,22 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, TypedDict, Union
+from typing import TYPE_CHECKING
 
 from . import _adit, _program
 from ._failure import translated
+from ._options import to_ms, to_words
 from .exception import ConfigError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
+    from typing import SupportsIndex
 
     from typing_extensions import Unpack
 
     from ._forward import Forward
-
-Path = Union[str, "os.PathLike[str]", None]
-Words = Union[str, "Iterable[str]"]
+    from ._options import Options, Path, Seconds, Words
 
 log = logging.getLogger("adit")
 JOIN_S = 1.0  # how long close() waits for the event thread, at most: a log handler may want a lock that the closer has
@@ -70,24 +70,6 @@ def _tell_events(core: _adit.Client, state: _State) -> None:
         pass
 
 
-def to_ms(name: str, seconds: float) -> int:
-    """A duration as users give it, in the library's unit."""
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 <= seconds < 2**31 / 1000:
-        raise InvalidError(f"{name}: {seconds!r} is not a number of seconds from 0 on (such as {name}=10)")
-    return round(seconds * 1000)
-
-
-def to_words(name: str, given: Words) -> list[str]:
-    """One string or several."""
-    try:
-        words = [given] if isinstance(given, str) else list(given)
-    except TypeError:
-        words = [None]  # type: ignore[list-item]
-    if not all(isinstance(word, str) for word in words):
-        raise InvalidError(f"{name}: {given!r} is neither a string nor a list of strings")
-    return words
-
-
 def _check_token(given: str | Iterable[str] | None) -> list[str]:
     if given is None:
         return []
@@ -98,19 +80,6 @@ def _check_token(given: str | Iterable[str] | None) -> list[str]:
     if not tokens or not all(tokens):
         raise ConfigError("token: it is empty, or no string (it is the one word that adit token create printed)")
     return tokens
-
-
-class Options(TypedDict, total=False):
-    """Those of :func:`forward`, but for the client."""
-
-    unencrypted: bool
-    h2_enabled: bool
-    allow: Words
-    proxy_protocol: bool
-    keep: Path
-    alpn: Words
-    drain: float
-    timeout: float
 
 
 class Client:
@@ -132,7 +101,11 @@ class Client:
         with translated():
             try:
                 core = _adit.Client(
-                    tokens, [dialled] if dialled else dials, ca_file, not tokens, _program.PATH if allowed else None
+                    tokens,
+                    [dialled] if dialled else dials,
+                    not tokens,
+                    _program.PATH if allowed else None,
+                    ca_file=ca_file,
                 )
             except _adit.Failure as failure:
                 if dialled and failure.args[0] == _adit.EINVAL:
@@ -167,13 +140,13 @@ class Client:
         """Whether it was closed."""
         return not self._end.alive
 
-    def forward(self, port: int, **options: Unpack[Options]) -> Forward:
+    def forward(self, port: SupportsIndex, **options: Unpack[Options]) -> Forward:
         """:func:`forward` through this client."""
-        from ._forward import Forward  # noqa: PLC0415
+        from ._forward import forward  # noqa: PLC0415
 
-        return Forward(port, client=self, **options)
+        return forward(port, client=self, **options)
 
-    def close(self, drain: float = 0.0) -> None:
+    def close(self, drain: Seconds = 0.0) -> None:
         """Closes it with all its tunnels; their live visitors have ``drain`` seconds to finish."""
         drain_ms = to_ms("drain", drain)
         try:

@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _adit
-from ._client import Client, Path, Words, to_ms, to_words
+from ._client import Client
 from ._default import default_client, release
 from ._failure import translated
+from ._options import Options, Path, Request, Seconds, Words, to_request
 from ._tunnel import Tunnel
 from .exception import AuthError, ClosedError, EmbeddedRelayWarning, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+    from typing import SupportsIndex
 
-PORT_MAX = 65535
 TIMEOUT_S = 10.0
 _T = TypeVar("_T")
-
-
-def _check_port(port: object) -> int:
-    if not isinstance(port, int) or isinstance(port, bool):
-        raise InvalidError(f"port: {port!r} is a {type(port).__name__}, not an int (such as forward(8000))")
-    if not 1 <= port <= PORT_MAX:
-        raise InvalidError(f"port: {port} is not within 1..{PORT_MAX} (give the port that your program listens on)")
-    return int(port)  # a subclass may call itself what it likes
-
-
-def _check_alpn(given: Words, h2_enabled: bool) -> str | None:
-    protocols = ",".join(to_words("alpn", given))
-    if not h2_enabled and "h2" in [p.strip() for p in protocols.split(",")]:
-        raise InvalidError("alpn: h2 has an option of its own (use h2_enabled=True)")
-    return protocols or None
 
 
 class _Opening:
@@ -75,31 +60,8 @@ class Forward:
     """What :func:`forward` returns. Entering it opens the tunnel; leaving it closes the tunnel. It may be used again
     then."""
 
-    def __init__(
-        self,
-        port: int,
-        *,
-        unencrypted: bool = False,
-        h2_enabled: bool = False,
-        client: Client | None = None,
-        allow: Words = (),
-        proxy_protocol: bool = False,
-        keep: Path = None,
-        alpn: Words = (),
-        drain: float = 0.0,
-        timeout: float = TIMEOUT_S,
-    ) -> None:
-        self._port = _check_port(port)
-        if h2_enabled and unencrypted:
-            raise InvalidError(
-                "h2_enabled: it goes with TLS only, and unencrypted=True asks for a raw port (leave out one of them)"
-            )
-        if client is not None and not isinstance(client, Client):
-            raise InvalidError(f"client: {client!r} is no adit.Client")
-        self._unencrypted, self._h2, self._proxy_protocol = bool(unencrypted), bool(h2_enabled), bool(proxy_protocol)
-        self._allow, self._alpn, self._keep = to_words("allow", allow), _check_alpn(alpn, self._h2), keep
-        self._drain_ms, self._timeout_ms = to_ms("drain", drain), to_ms("timeout", timeout)
-        self._given = client
+    def __init__(self, request: Request, client: Client | None) -> None:
+        self._request, self._given = request, client
         self._openings: dict[str, _Opening] = {}  # at most one
 
     # --- opening and closing, in whatever thread ---
@@ -107,7 +69,9 @@ class Forward:
     def _begin(self) -> _Opening:
         opening = _Opening(self._openings)
         if self._openings.setdefault("now", opening) is not opening:
-            raise InvalidError(f"port {self._port}: this tunnel is open already (call forward() again for another)")
+            raise InvalidError(
+                f"port {self._request.app}: this tunnel is open already (call forward() again for another)"
+            )
         return opening
 
     def _open(self, opening: _Opening) -> tuple[Tunnel, str | None]:
@@ -116,27 +80,19 @@ class Forward:
             client = self._given if self._given is not None else default_client()
             opening.clients.append(client)
             with translated():
-                core = client._core.forward(
-                    str(self._port),
-                    self._unencrypted,
-                    self._h2,
-                    self._proxy_protocol,
-                    self._alpn,
-                    self._allow,
-                    self._keep,
-                )
+                core = client._core.forward(self._request.app, **self._request.options)
             opening.cores.append((core, client))
             client._state.tunnels.add(core)
             if opening.given_up:  # and closed, it may be, just before the line above
                 client._state.tunnels.discard(core)
             else:
                 with translated(conflict=ClosedError):
-                    core.wait_open(self._timeout_ms, client._state.was_open)
+                    core.wait_open(self._request.timeout_ms, client._state.was_open)
                     host, port, tcp_host, tcp_port = core.addresses()
                     ca_file = client._core.ca_file()
                 client._state.was_open = True
             if not opening.settle(True):
-                raise ClosedError(f"port {self._port}: closed before it was open")
+                raise ClosedError(f"port {self._request.app}: closed before it was open")
             if ca_file is None:
                 return Tunnel(host, port, tcp_host or "", tcp_port), None
             # The embedded relay listens on loopback; its name means nothing to programs that do not know .localhost.
@@ -184,7 +140,7 @@ class Forward:
     ) -> None:
         opening = self._openings.get("now")
         if opening is not None:
-            self._close(opening, self._drain_ms)
+            self._close(opening, self._request.drain_ms)
 
     # --- async with: what waits does so in a thread of its own, since the event loop's may all be busy with what uses
     # the tunnel ---
@@ -228,7 +184,7 @@ class Forward:
         opening = self._openings.get("now")
         if opening is None:
             return
-        closing = self._closing(opening, self._drain_ms)
+        closing = self._closing(opening, self._request.drain_ms)
         try:
             await _shielded(closing)
         except BaseException as left:
@@ -311,17 +267,17 @@ def _in_thread(call: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
 
 
 def forward(
-    port: int,
+    port: SupportsIndex,
     *,
     unencrypted: bool = False,
     h2_enabled: bool = False,
     client: Client | None = None,
     allow: Words = (),
     proxy_protocol: bool = False,
-    keep: str | os.PathLike[str] | None = None,
+    keep: Path = None,
     alpn: Words = (),
-    drain: float = 0.0,
-    timeout: float = TIMEOUT_S,
+    drain: Seconds = 0.0,
+    timeout: Seconds = TIMEOUT_S,
 ) -> Forward:
     """Gives ``port`` of this machine a public address for as long as the ``with`` block lasts::
 
@@ -342,11 +298,11 @@ def forward(
     Works with ``async with``, too. Raises :class:`~adit.exception.InvalidError` for wrong arguments and
     :class:`~adit.exception.RemoteError` when no relay can be reached; see :mod:`adit.exception` for the rest.
     """
-    return Forward(
-        port,
+    if client is not None and not isinstance(client, Client):
+        raise InvalidError(f"client: {client!r} is no adit.Client")
+    options = Options(
         unencrypted=unencrypted,
         h2_enabled=h2_enabled,
-        client=client,
         allow=allow,
         proxy_protocol=proxy_protocol,
         keep=keep,
@@ -354,3 +310,4 @@ def forward(
         drain=drain,
         timeout=timeout,
     )
+    return Forward(to_request(port, options), client)

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -169,6 +170,22 @@ static void tunnel_leave(struct tunnel *self) {
   guard_leave(&self->client->guard);
 }
 
+/* --- keywords --- */
+
+/* A value by its name, borrowed: NULL when it is not given, or None. */
+static PyObject *keyword(PyObject *given, const char *name, Py_ssize_t *known) {
+  PyObject *value = given == NULL ? NULL : PyDict_GetItemString(given, name);
+  if (value != NULL) ++*known;
+  return value == Py_None ? NULL : value;
+}
+
+/* After all that are known were asked for. */
+static bool keywords_end(PyObject *given, Py_ssize_t known) {
+  if (given == NULL || PyDict_Size(given) == known) return true;
+  PyErr_Format(PyExc_TypeError, "not all of these are known: %R", given);
+  return false;
+}
+
 /* --- configuration --- */
 
 typedef int (*add_fn)(struct adit_config *config, const char *text);
@@ -191,15 +208,37 @@ static bool add_each(struct adit_config *config, PyObject *words, add_fn add) {
   return n >= 0;
 }
 
+/* What adit_config_set_NAME takes, as a string or a path. */
+static const struct setting_row {
+  const char *name;
+  add_fn set;
+} setting_rows[] = {{"ca_file", adit_config_set_ca_file}};
+
+static bool set_one(struct adit_config *config, add_fn set, PyObject *value) {
+  PyObject *bytes;
+  if (!PyUnicode_FSConverter(value, &bytes)) return false;
+  int code = set(config, PyBytes_AsString(bytes));
+  Py_DECREF(bytes);
+  if (code != 0) fail(code, adit_config_error(config));
+  return code == 0;
+}
+
+static bool set_all(struct adit_config *config, PyObject *settings) {
+  Py_ssize_t known = 0;
+  for (size_t i = 0; i < sizeof setting_rows / sizeof *setting_rows; i++) {
+    PyObject *value = keyword(settings, setting_rows[i].name, &known);
+    if (value != NULL && !set_one(config, setting_rows[i].set, value)) return false;
+  }
+  return keywords_end(settings, known);
+}
+
 /* What is given first; then, if asked, environment and the user's file; and without any token the embedded relay of that program. */
-static bool configure(struct adit_config *config, PyObject *tokens, PyObject *relays, const char *ca_file, bool load,
-                      const char *program, bool *embedded) {
-  if (!add_each(config, tokens, adit_config_add_token) || !add_each(config, relays, adit_config_add_relay)) return false;
+static bool configure(struct adit_config *config, PyObject *tokens, PyObject *relays, PyObject *settings, bool load, const char *program) {
+  if (!add_each(config, tokens, adit_config_add_token) || !add_each(config, relays, adit_config_add_relay) ||
+      !set_all(config, settings)) return false;
   int found = PySequence_Size(tokens) > 0;
-  int code = ca_file != NULL ? adit_config_set_ca_file(config, ca_file) : 0;
-  if (code == 0 && load) code = adit_config_load(config, &found);
-  *embedded = found == 0;
-  if (code == 0 && *embedded) {
+  int code = load ? adit_config_load(config, &found) : 0;
+  if (code == 0 && found == 0) {
     if (program == NULL) {
       fail(ADIT_ECONFIG, "token: there is none (set ADIT_TOKEN, store one with adit login, or use adit.Client(token))");
       return false;
@@ -228,20 +267,18 @@ static int take_path(PyObject *from, void *to) {
   return Py_CLEANUP_SUPPORTED;
 }
 
-/* Client(tokens, relays, ca_file, load, program) */
-static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-  PyObject *tokens, *relays, *ca_file = NULL, *program = NULL, *made = NULL;
+/* Client(tokens, relays, load, program, **settings) */
+static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *settings) {
+  PyObject *tokens, *relays, *program = NULL, *made = NULL;
   int load;
-  bool embedded;
-  if (kwargs != NULL && PyDict_Size(kwargs) > 0) return fail(ADIT_EINVAL, "Client takes no keywords");
-  if (!PyArg_ParseTuple(args, "OOO&pO&", &tokens, &relays, take_path, &ca_file, &load, take_path, &program)) return NULL;
+  if (!PyArg_ParseTuple(args, "OOpO&", &tokens, &relays, &load, take_path, &program)) return NULL;
   struct adit_config *config = adit_config_new();
   struct adit_client *handle = NULL;
   struct waker waker;
   bool woken = waker_init(&waker);
   if (config == NULL) PyErr_NoMemory();
   else if (!woken) fail(ADIT_ESYSTEM, "no descriptor is free (close files, or raise the limit: ulimit -n)");
-  else if (configure(config, tokens, relays, path_of(ca_file), load != 0, path_of(program), &embedded)) handle = start(config);
+  else if (configure(config, tokens, relays, settings, load != 0, path_of(program))) handle = start(config);
   if (handle != NULL) {
     struct client *self = (struct client *)PyType_GenericAlloc(type, 0);
     if (self != NULL) {
@@ -255,7 +292,6 @@ static PyObject *client_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
   }
   if (made == NULL && woken) waker_free(&waker);
   if (config != NULL) adit_config_free(config);
-  Py_XDECREF(ca_file);
   Py_XDECREF(program);
   return made;
 }
@@ -337,39 +373,95 @@ static PyObject *client_next_event(PyObject *object, PyObject *none) {
 
 /* --- tunnels --- */
 
-static bool options_take_allow(PyObject *allow, struct adit_options *o, PyObject **held) {
-  Py_ssize_t n = PySequence_Size(allow);
-  if (n < 0) return false;
-  *held = PyList_New(n);
-  const char **blocks = calloc((size_t)n + 1, sizeof *blocks);
-  if (*held == NULL || blocks == NULL) {
-    free(blocks);
-    PyErr_NoMemory();
-    return false;
-  }
-  o->allow = blocks;
-  for (Py_ssize_t i = 0; i < n; i++) {
-    PyObject *block = PySequence_GetItem(allow, i);
-    PyObject *bytes = block == NULL ? NULL : PyUnicode_AsUTF8String(block);
-    Py_XDECREF(block);
-    char *text;
-    if (bytes == NULL || PyList_SetItem(*held, i, bytes) != 0 || PyBytes_AsStringAndSize(bytes, &text, NULL) != 0) return false;
-    blocks[i] = text;
-  }
-  o->allow_n = (size_t)n;
-  return true;
+enum option_kind { OPTION_INT, OPTION_TEXT, OPTION_PATH, OPTION_WORDS };
+
+/* Options of a tunnel by the names that they have in adit.h; of words there is their number, too. */
+#define OPTION(field, kind) {#field, kind, offsetof(struct adit_options, field), 0}
+#define OPTION_OF_WORDS(field) {#field, OPTION_WORDS, offsetof(struct adit_options, field), offsetof(struct adit_options, field##_n)}
+static const struct option_row {
+  const char *name;
+  enum option_kind kind;
+  size_t at, n_at;
+} option_rows[] = {
+  OPTION(unencrypted, OPTION_INT), OPTION(h2, OPTION_INT), OPTION(proxy_protocol, OPTION_INT),
+  OPTION(alpn, OPTION_TEXT), OPTION_OF_WORDS(allow), OPTION(keep_file, OPTION_PATH)};
+enum { OPTIONS_N = sizeof option_rows / sizeof *option_rows };
+
+/* What the options point to. */
+struct options_held {
+  PyObject *strings;               /* a list of bytes */
+  const char **words[OPTIONS_N];
+};
+
+static void options_release(struct options_held *held) {
+  for (size_t i = 0; i < OPTIONS_N; i++) free(held->words[i]);
+  Py_XDECREF(held->strings);
 }
 
-/* forward(app, unencrypted, h2, proxy_protocol, alpn, allow, keep) */
-static PyObject *client_forward(PyObject *object, PyObject *args) {
+/* Takes the bytes, and any error of making them. */
+static const char *options_hold(struct options_held *held, PyObject *bytes) {
+  char *text = NULL;
+  bool held_now = bytes != NULL && PyBytes_AsStringAndSize(bytes, &text, NULL) == 0 && PyList_Append(held->strings, bytes) == 0;
+  Py_XDECREF(bytes);
+  return held_now ? text : NULL;
+}
+
+static const char **options_hold_words(struct options_held *held, PyObject *words, size_t *n) {
+  Py_ssize_t size = PySequence_Size(words);
+  const char **texts = size < 0 ? NULL : calloc((size_t)size + 1, sizeof *texts);
+  if (texts == NULL) {
+    if (size >= 0) PyErr_NoMemory();
+    return NULL;
+  }
+  for (Py_ssize_t i = 0; i < size; i++) {
+    PyObject *word = PySequence_GetItem(words, i);
+    texts[i] = options_hold(held, word == NULL ? NULL : PyUnicode_AsUTF8String(word));
+    Py_XDECREF(word);
+    if (texts[i] == NULL) {
+      free(texts);
+      return NULL;
+    }
+  }
+  *n = (size_t)size;
+  return texts;
+}
+
+static bool option_take(struct adit_options *o, struct options_held *held, size_t row, PyObject *value) {
+  char *field = (char *)o + option_rows[row].at;
+  PyObject *path = NULL;
+  switch (option_rows[row].kind) {
+  case OPTION_INT:
+    return PyArg_Parse(value, "i", field) != 0;
+  case OPTION_TEXT:
+    return (*(const char **)(void *)field = options_hold(held, PyUnicode_AsUTF8String(value))) != NULL;
+  case OPTION_PATH:
+    return PyUnicode_FSConverter(value, &path) && (*(const char **)(void *)field = options_hold(held, path)) != NULL;
+  case OPTION_WORDS:
+    held->words[row] = options_hold_words(held, value, (size_t *)(void *)((char *)o + option_rows[row].n_at));
+    *(const char ***)(void *)field = held->words[row];
+    return held->words[row] != NULL;
+  }
+  return false;
+}
+
+static bool options_take(struct adit_options *o, struct options_held *held, PyObject *given) {
+  Py_ssize_t known = 0;
+  if ((held->strings = PyList_New(0)) == NULL) return false;
+  for (size_t i = 0; i < OPTIONS_N; i++) {
+    PyObject *value = keyword(given, option_rows[i].name, &known);
+    if (value != NULL && !option_take(o, held, i, value)) return false;
+  }
+  return keywords_end(given, known);
+}
+
+/* forward(app, **options) */
+static PyObject *client_forward(PyObject *object, PyObject *args, PyObject *options) {
   struct client *self = (struct client *)object;
   struct adit_options o = ADIT_OPTIONS_INIT;
+  struct options_held held = {0};
   const char *app;
-  PyObject *allow, *held = NULL, *keep = NULL;
   struct tunnel *made = NULL;
-  if (!PyArg_ParseTuple(args, "spppzOO&", &app, &o.unencrypted, &o.h2, &o.proxy_protocol, &o.alpn, &allow, take_path, &keep)) return NULL;
-  if (!options_take_allow(allow, &o, &held) || !client_enter(self)) goto out;
-  o.keep_file = path_of(keep);
+  if (!PyArg_ParseTuple(args, "s", &app) || !options_take(&o, &held, options) || !client_enter(self)) goto out;
   struct adit_tunnel *handle;
   Py_BEGIN_ALLOW_THREADS
   handle = adit_forward(self->handle, app, &o);
@@ -384,9 +476,7 @@ static PyObject *client_forward(PyObject *object, PyObject *args) {
   guard_leave(&self->guard);
   if (handle == NULL) fail(adit_errno_last(), adit_error(NULL));
 out:
-  free((void *)(uintptr_t)o.allow);
-  Py_XDECREF(held);
-  Py_XDECREF(keep);
+  options_release(&held);
   return (PyObject *)made;
 }
 
@@ -482,7 +572,7 @@ static void tunnel_dealloc(PyObject *object) {
 /* --- the module --- */
 
 static PyMethodDef client_methods[] = {
-  {"forward", client_forward, METH_VARARGS, "forward(app, unencrypted, h2, proxy_protocol, alpn, allow, keep) -> Tunnel"},
+  {"forward", (PyCFunction)(void (*)(void))client_forward, METH_VARARGS | METH_KEYWORDS, "forward(app, **options) -> Tunnel"},
   {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, error, reason, text), or None when the client closes."},
   {"relay", client_relay, METH_NOARGS, "The name of the relay that was chosen, or None before."},
   {"ca_file", client_ca_file, METH_NOARGS, "The embedded relay's authority, or None."},

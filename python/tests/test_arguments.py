@@ -1,6 +1,7 @@
 """Wrong arguments are told in one order, each as an InvalidError that says what to do."""
 
 import dataclasses
+import fractions
 
 import pytest
 from kit.app import echo, read_exactly
@@ -14,6 +15,17 @@ from adit.exception import ConfigError, Error, InvalidError
 def test_a_port_that_is_no_int(port):
     with pytest.raises(InvalidError, match=r"port: .* not an int \(such as forward\(8000\)\)"):
         forward(port, h2_enabled=True, unencrypted=True)
+
+
+def test_numbers_of_other_kinds(client):
+    """numpy's are such: what an index may be, and what float() takes."""
+
+    class Index:
+        def __index__(self):
+            return 8000
+
+    with forward(Index(), client=client, timeout=fractions.Fraction(10), drain=Index()) as tunnel:
+        assert tunnel.url
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 10**30])

@@ -1,0 +1,101 @@
+"""What users say of a tunnel, checked, and in the words of the library. An option more is a line in ``Options``, in
+``to_request`` and in ``forward``, and a row in ``src/_adit.c``."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex, TypedDict, Union
+
+from .exception import InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Path = Union[str, "os.PathLike[str]", None]
+Words = Union[str, "Iterable[str]"]
+Seconds = Union[float, SupportsFloat, SupportsIndex]
+
+PORT_MAX = 65535
+
+
+class Options(TypedDict, total=False):
+    """Those of :func:`forward`, but for the client."""
+
+    unencrypted: bool
+    h2_enabled: bool
+    allow: Words
+    proxy_protocol: bool
+    keep: Path
+    alpn: Words
+    drain: Seconds
+    timeout: Seconds
+
+
+@dataclass(frozen=True)
+class Request:
+    """A tunnel as it is asked for."""
+
+    app: str
+    options: dict[str, object]
+    """By their names in adit.h."""
+    drain_ms: int
+    timeout_ms: int
+
+
+def to_request(port: object, given: Options) -> Request:
+    """``given`` has all of them."""
+    number = _check_port(port)
+    if given["h2_enabled"] and given["unencrypted"]:
+        raise InvalidError(
+            "h2_enabled: it goes with TLS only, and unencrypted=True asks for a raw port (leave out one of them)"
+        )
+    options: dict[str, object] = {
+        "unencrypted": bool(given["unencrypted"]),
+        "h2": bool(given["h2_enabled"]),
+        "proxy_protocol": bool(given["proxy_protocol"]),
+        "alpn": _check_alpn(given["alpn"], given["h2_enabled"]),
+        "allow": to_words("allow", given["allow"]),
+        "keep_file": given["keep"],
+    }
+    return Request(str(number), options, to_ms("drain", given["drain"]), to_ms("timeout", given["timeout"]))
+
+
+def _check_port(port: object) -> int:
+    if not isinstance(port, SupportsIndex) or isinstance(port, bool):
+        raise InvalidError(f"port: {port!r} is a {type(port).__name__}, not an int (such as forward(8000))")
+    number = operator.index(port)
+    if not 1 <= number <= PORT_MAX:
+        raise InvalidError(f"port: {port} is not within 1..{PORT_MAX} (give the port that your program listens on)")
+    return int(number)  # a subclass may call itself what it likes
+
+
+def _check_alpn(given: Words, h2_enabled: bool) -> str | None:
+    protocols = ",".join(to_words("alpn", given))
+    if not h2_enabled and "h2" in [p.strip() for p in protocols.split(",")]:
+        raise InvalidError("alpn: h2 has an option of its own (use h2_enabled=True)")
+    return protocols or None
+
+
+def to_ms(name: str, given: Seconds) -> int:
+    """A duration as users give it, in the library's unit."""
+    try:
+        seconds = math.nan if isinstance(given, (bool, str)) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds < 2**31 / 1000:
+        raise InvalidError(f"{name}: {given!r} is not a number of seconds from 0 on (such as {name}=10)")
+    return round(seconds * 1000)
+
+
+def to_words(name: str, given: Words) -> list[str]:
+    """One string or several."""
+    try:
+        words = [given] if isinstance(given, str) else list(given)
+    except TypeError:
+        words = [None]  # type: ignore[list-item]
+    if not all(isinstance(word, str) for word in words):
+        raise InvalidError(f"{name}: {given!r} is neither a string nor a list of strings")
+    return words
