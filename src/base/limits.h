@@ -81,6 +81,8 @@ enum {
   HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES = 4 * HANDSHAKE_BYTES,
   NEWCOMERS_QUEUED_PER_WORKER_MAX = 1024,  /* for their handshake: a second's or two of signatures */
   PROXY_HEADER_MAX_BYTES = 536,
+  REDIRECT_LINE_MAX_BYTES = 8192,          /* of a request for --redirect-http, whose target comes back in the answer */
+  REDIRECT_HEAD_MAX_BYTES = 32768,         /* all its lines */
 
   /* streams */
   STREAM_BUFFER_BYTES = 32 * (16384 + 22), /* full records with their framing; with half as many an upload costs the agent an eighth more */

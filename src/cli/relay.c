@@ -46,15 +46,24 @@ static int parse_listen(const char *value, struct addr *out) {
   return code;
 }
 
+static int add_listen(struct addr at[RELAY_LISTENS_MAX], size_t *n, const char *value, int port, struct err *e) {
+  if (*n == RELAY_LISTENS_MAX)
+    return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", RELAY_LISTENS_MAX);
+  if (parse_listen(value, &at[*n]) != 0)
+    return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 0.0.0.0:%d or [::]:%d)", value,
+                   port, port);
+  (*n)++;
+  return 0;
+}
+
 static int set_listen(void *target, const char *value, struct err *e) {
   struct relay_options *o = &((struct relay_arguments *)target)->options;
-  if (o->listens_n == RELAY_LISTENS_MAX)
-    return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", RELAY_LISTENS_MAX);
-  if (parse_listen(value, &o->listens[o->listens_n]) != 0)
-    return err_set(e, ERR_USAGE, "%.60s: not an address and a port in numbers (such as 0.0.0.0:443 or [::]:443)",
-                   value);
-  o->listens_n++;
-  return 0;
+  return add_listen(o->listens, &o->listens_n, value, 443, e);
+}
+
+static int set_redirect_http(void *target, const char *value, struct err *e) {
+  struct relay_options *o = &((struct relay_arguments *)target)->options;
+  return add_listen(o->redirects, &o->redirects_n, value, 80, e);
 }
 
 static int set_public(void *target, const char *value, struct err *e) {
@@ -154,6 +163,9 @@ static const struct option_row relay_rows[] = {
            "Required."},
   {.name = "listen", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_listen, .many = true,
    .help = "Where visitors and agents connect (default: [::]:443 and 0.0.0.0:443)."},
+  {.name = "redirect-http", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_redirect_http, .many = true,
+   .help = "Answer plain HTTP there, as at 0.0.0.0:80 and [::]:80, with a redirect to https at the same host and path "
+           "(308), for names of this relay only (default: off)."},
   {.name = "public", .value = "HOST:PORT", .kind = OPTION_CALL, .set = set_public,
    .help = "The address in URLs and tokens, where it differs from the one listened on."},
   {.name = "cert", .value = "FILE", .kind = OPTION_TEXT, AT(options.cert_file),

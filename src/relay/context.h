@@ -34,7 +34,7 @@ struct relay {
   char public_host[HOST_NAME_MAX_CHARS + 1];   /* where raw ports are to be reached */
   uint16_t public_port;            /* in URLs */
   struct host_port dial;           /* in tokens */
-  int held[RELAY_LISTENS_MAX];     /* sockets that hold our addresses until the workers listen */
+  int held[2 * RELAY_LISTENS_MAX];     /* sockets that hold our addresses until the workers listen */
   size_t held_n;
   uint64_t instance;
   uint64_t started_ms;             /* CLOCK_MONOTONIC */

@@ -12,15 +12,17 @@
 #include "relay/warm.h"
 #include "tls/client_hello.h"
 #include "wire/proxy.h"
+#include "wire/redirect.h"
 
 enum {
   DOOR_MAGIC = 0x646f6f72,
   TLS_FIRST_BYTE = 0x16,
   STRANGE_BYTES = 6,               /* "PROXY " */
   DOOR_CHUNK_BYTES = 2048,
+  ANSWER_MAX_BYTES = REDIRECT_LINE_MAX_BYTES + 1024,
   SMALL_RECORD_BYTES = 64
 };
-enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO, DOOR_STRANGE, DOOR_QUEUED };
+enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO, DOOR_STRANGE, DOOR_QUEUED, DOOR_REQUEST };
 
 struct door {
   unsigned magic;
@@ -41,6 +43,7 @@ struct door {
     uint8_t preface[PREFACE_BYTES];
   } u;
   struct client_hello hello;
+  struct redirect *redirect;       /* NULL but at the port for plain HTTP */
 };
 
 /* By the end of the turn whoever took the connection over has been counted for itself. */
@@ -48,6 +51,8 @@ static void door_free(struct loop_deferred *d) {
   struct door *door = CONTAINER_OF(d, struct door, deferred);
   if (door->is_visitor) (void)__atomic_sub_fetch(&door->worker->visitors_n, 1, __ATOMIC_RELEASE);
   client_hello_free(&door->hello);
+  if (door->redirect != NULL) redirect_free(door->redirect);
+  free(door->redirect);
   free(door);
 }
 
@@ -147,6 +152,10 @@ static bool door_recv(struct door *d, void *to, size_t n, ssize_t *got) {
   return door_got(d, *got);
 }
 
+static enum door_state door_begin(const struct door *d) {
+  return d->redirect != NULL ? DOOR_REQUEST : DOOR_FIRST;
+}
+
 static bool door_read_proxy(struct door *d) {
   struct proxy_header h;
   int want = proxy_read(d->u.proxy, d->got, &h);
@@ -173,7 +182,7 @@ static bool door_read_proxy(struct door *d) {
     d->local = h.destination;
   }
   d->got = 0;
-  d->state = DOOR_FIRST;
+  d->state = door_begin(d);
   return true;
 }
 
@@ -207,7 +216,14 @@ static bool door_read_first(struct door *d) {
   return true;
 }
 
-/* Nobody whom we serve. A PROXY header tells of an operator who has it sent and forgot to have it expected. */
+/* An operator has it sent and forgot to have it expected. */
+static void door_unexpected_proxy(struct door *d) {
+  METRIC_ADD(&d->worker->metrics, proxy_headers_unexpected_total, 1);
+  warning_proxy_unexpected(&d->worker->relay->warnings, &d->peer);
+  door_drop(d);
+}
+
+/* Nobody whom we serve. */
 static bool door_read_strange(struct door *d) {
   struct proxy_header h;
   bool like_proxy = proxy_read(d->u.proxy, d->got, &h) >= 0;
@@ -218,11 +234,10 @@ static bool door_read_strange(struct door *d) {
     return true;
   }
   if (like_proxy) {
-    METRIC_ADD(&d->worker->metrics, proxy_headers_unexpected_total, 1);
-    warning_proxy_unexpected(&d->worker->relay->warnings, &d->peer);
-  } else {
-    METRIC_ADD(&d->worker->metrics, connections_unknown_total, 1);
+    door_unexpected_proxy(d);
+    return false;
   }
+  METRIC_ADD(&d->worker->metrics, connections_unknown_total, 1);
   door_drop(d);
   return false;
 }
@@ -280,6 +295,37 @@ static bool door_read_hello(struct door *d) {
   return false;
 }
 
+static void door_answer(struct door *d, int status) {
+  const struct relay *r = d->worker->relay;
+  struct buf answer;
+  buf_init(&answer, ANSWER_MAX_BYTES);
+  int rc = redirect_answer(d->redirect, status, r->options->domain, r->public_port, &answer);
+  if (rc == REDIRECT_FOUND) METRIC_ADD(&d->worker->metrics, redirects_total, 1);
+  else METRIC_ADD(&d->worker->metrics, redirects_refused_total, 1);
+  ssize_t sent = rc > 0 ? net_send(d->fd, buf_data(&answer), answer.len) : 0; /* a new socket takes it all */
+  buf_free(&answer);
+  door_end(d, sent > 0);
+}
+
+static bool door_read_request(struct door *d) {
+  uint8_t chunk[DOOR_CHUNK_BYTES];
+  ssize_t n;
+  if (!door_recv(d, chunk, sizeof chunk, &n)) return false;
+  struct proxy_header h;
+  if (d->got == 0 && n >= STRANGE_BYTES && proxy_read(chunk, (size_t)n, &h) >= 0) {
+    door_unexpected_proxy(d);
+    return false;
+  }
+  d->got += (size_t)n;
+  int status = redirect_feed(d->redirect, chunk, (size_t)n);
+  if (status != REDIRECT_MORE) {
+    door_answer(d, status);
+    return false;
+  }
+  newcomer_set_bytes(&d->newcomer, sizeof *d + redirect_bytes(d->redirect));
+  return true;
+}
+
 /* Whoever leaves while he queues costs no signature; and nobody ends his sending before his Finished. What else comes
    lies in the kernel, and is not asked for again. */
 static void door_stirred(struct door *d, uint32_t events) {
@@ -292,7 +338,8 @@ static void door_ready(struct loop_io *io, uint32_t events) {
                                                       [DOOR_FIRST] = door_read_first,
                                                       [DOOR_PREFACE] = door_read_preface,
                                                       [DOOR_HELLO] = door_read_hello,
-                                                      [DOOR_STRANGE] = door_read_strange};
+                                                      [DOOR_STRANGE] = door_read_strange,
+                                                      [DOOR_REQUEST] = door_read_request};
   struct door *d = CONTAINER_OF(io, struct door, io);
   CHECK_MAGIC(d, DOOR_MAGIC);
   if (d->state == DOOR_QUEUED) {
@@ -303,12 +350,18 @@ static void door_ready(struct loop_io *io, uint32_t events) {
   }
 }
 
-void door_open(struct worker *w, int fd, const struct addr *peer) {
+static struct redirect *door_new_redirect(void) {
+  struct redirect *r = malloc(sizeof *r);
+  if (r != NULL) redirect_init(r);
+  return r;
+}
+
+static void door_open_as(struct worker *w, int fd, const struct addr *peer, bool redirects) {
   const struct relay_options *o = w->relay->options;
   struct addr normal = addr_normalised(peer);
   struct source_key source = addr_source(&normal);
   struct door *d = calloc(1, sizeof *d);
-  if (d == NULL ||
+  if (d == NULL || (redirects && (d->redirect = door_new_redirect()) == NULL) ||
       newcomer_enter(w->newcomers, &d->newcomer, NEWCOMER_STRANGERS, &source, sizeof *d, door_unwanted) != 0 ||
       net_stream_setup(fd) != 0)
     goto fail;
@@ -318,7 +371,7 @@ void door_open(struct worker *w, int fd, const struct addr *peer) {
   d->peer = normal;
   struct addr local;
   if (net_local(fd, &local) == 0) d->local = addr_normalised(&local);
-  d->state = cidrs_contain(o->accept_proxy, o->accept_proxy_n, &normal) ? DOOR_PROXY : DOOR_FIRST;
+  d->state = cidrs_contain(o->accept_proxy, o->accept_proxy_n, &normal) ? DOOR_PROXY : door_begin(d);
   client_hello_init(&d->hello);
   if (loop_io_add_late(w->loop, &d->io, fd, EPOLLIN, door_ready) != 0) goto fail;
   if (loop_timer_set(w->loop, &d->deadline, PREFACE_DEADLINE_MS, door_deadline) != 0) goto fail_io;
@@ -329,10 +382,17 @@ void door_open(struct worker *w, int fd, const struct addr *peer) {
 fail_io:
   loop_io_del(&d->io);
 fail:
-  if (d != NULL) newcomer_leave(&d->newcomer);
+  if (d != NULL) {
+    newcomer_leave(&d->newcomer);
+    free(d->redirect);
+  }
   net_close(fd);
   free(d);
 }
+
+void door_open(struct worker *w, int fd, const struct addr *peer) { door_open_as(w, fd, peer, false); }
+
+void door_open_redirect(struct worker *w, int fd, const struct addr *peer) { door_open_as(w, fd, peer, true); }
 
 void door_close_all(struct worker *w) {
   LIST_FOREACH(&w->doors, it) door_drop(CONTAINER_OF(it, struct door, node));

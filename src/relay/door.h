@@ -6,6 +6,8 @@
 #include "relay/worker.h"
 
 void door_open(struct worker *w, int fd, const struct addr *peer);  /* takes fd */
+/* The same for the port of plain HTTP, where every request is told to come by https. */
+void door_open_redirect(struct worker *w, int fd, const struct addr *peer);
 void door_close_all(struct worker *w);
 
 #endif

@@ -8,7 +8,7 @@
 #include "wire/frame.h"
 
 #define METRIC_ROWS(X) \
-  X(connections_accepted_total, counter, "Connections accepted on the public port and on raw ports") \
+  X(connections_accepted_total, counter, "Connections accepted on public and raw ports and for --redirect-http") \
   X(connections_unknown_total, counter, "Connections closed because their first byte was no known protocol") \
   X(connections_paused_total, counter, "Times a listener paused for want of descriptors or memory") \
   X(proxy_headers_unexpected_total, counter, "Connections closed for a PROXY header from a peer that is not in --accept-proxy") \
@@ -26,6 +26,8 @@
   X(newcomers_dropped_load_total, counter, "Connections dropped because more came than can be served") \
   X(newcomers_dropped_descriptors_total, counter, "Connections dropped because too many had not said whom they want") \
   X(newcomers_dropped_memory_total, counter, "Connections dropped for want of --handshake-memory") \
+  X(redirects_total, counter, "Requests for --redirect-http that were told to come by https") \
+  X(redirects_refused_total, counter, "Requests for --redirect-http that were malformed, or for other names") \
   X(handshakes_now, gauge, "Visitor handshakes going on") \
   X(link_handshakes_started_total, counter, "Control link handshakes begun") \
   X(link_handshakes_failed_total, counter, "Control link handshakes that failed") \

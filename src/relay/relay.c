@@ -84,26 +84,31 @@ static void release_listens(struct relay *r) {
   r->held_n = 0;
 }
 
-static int settle_listens(struct relay *r, struct err *e) {
-  struct relay_options *o = r->options;
+static int settle_listens(struct relay *r, struct addr *at, size_t *n, struct err *e) {
   size_t kept = 0;
-  for (size_t i = 0; i < o->listens_n; i++) {
+  for (size_t i = 0; i < *n; i++) {
     char text[64];
-    struct addr a = o->listens[i];
+    struct addr a = at[i];
     int rc = hold_listen(&a, &r->held[r->held_n], e);
-    if (rc == ERR_UNSUPPORTED && a.u.any.sa_family == AF_INET6 && o->listens_n > 1) {
+    if (rc == ERR_UNSUPPORTED && a.u.any.sa_family == AF_INET6 && *n > 1) {
       addr_format(&a, text, sizeof text);
       log_event(LOG_WARN, "no_ipv6", "listen", text, "what_to_do", "this host has no IPv6: serving IPv4 only", NULL);
       continue;
     }
     if (rc != 0) return rc;
-    o->listens[kept++] = a;
+    at[kept++] = a;
     r->held_n++;
   }
-  o->listens_n = kept;
-  return kept > 0
-             ? 0
-             : err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
+  *n = kept;
+  return 0;
+}
+
+static int settle_addresses(struct relay *r, struct err *e) {
+  struct relay_options *o = r->options;
+  int rc = settle_listens(r, o->listens, &o->listens_n, e);
+  if (rc == 0 && o->listens_n == 0)
+    rc = err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
+  return rc != 0 ? rc : settle_listens(r, o->redirects, &o->redirects_n, e);
 }
 
 /* Agents would be told of a wrong one long after the start. */
@@ -204,7 +209,7 @@ static int relay_open(struct relay *r, struct err *e) {
      their user's folder without a claim: what they give out is all that one owner's and on loopback, where the kernel keeps a
      live one's port from the others, and of a dead one's an owner may be given his own again. */
   if (rc == 0 && o->ready_fd < 0) rc = state_claim(r->state, e);
-  if (rc == 0) rc = settle_listens(r, e);
+  if (rc == 0) rc = settle_addresses(r, e);
   if (rc == 0) rc = check_tcp_listen(o, e);
   if (rc != 0) return rc;
   settle_public(r);
@@ -241,7 +246,8 @@ static int announce_embedded(struct relay *r, struct err *e) {
 /* What all threads will have open, besides connections, is estimated: there are no threads yet. */
 static void divide_descriptors(struct relay *r) {
   uint64_t max = descriptors_max();
-  uint64_t own = descriptors_now() + r->workers_n * (LOOP_DESCRIPTORS + r->options->listens_n) + OTHER_DESCRIPTORS;
+  uint64_t each = LOOP_DESCRIPTORS + r->options->listens_n + r->options->redirects_n;
+  uint64_t own = descriptors_now() + r->workers_n * each + OTHER_DESCRIPTORS;
   r->division = shares_divide(max > own ? max - own : 0, r->workers_n);
   r->shares.total = r->division.owners;
 }
@@ -402,17 +408,26 @@ static void life_end(struct life *life) {
   if (life->signal_fd > 0) (void)close(life->signal_fd);
 }
 
-static void announce(struct relay *r, uint16_t admin_port) {
-  char text[1024], listen[RELAY_LISTENS_MAX * 64] = "";
-  for (size_t i = 0, n = 0; i < r->options->listens_n; i++) {
-    if (i > 0) listen[n++] = ',';
-    addr_format(&r->options->listens[i], listen + n, sizeof listen - n);
-    n += strlen(listen + n);
+static void list_addresses(const struct addr *at, size_t n, char out[RELAY_LISTENS_MAX * 64]) {
+  size_t used = 0;
+  out[0] = '\0';
+  for (size_t i = 0; i < n; i++) {
+    if (i > 0) out[used++] = ',';
+    addr_format(&at[i], out + used, (size_t)RELAY_LISTENS_MAX * 64 - used);
+    used += strlen(out + used);
   }
-  log_event(LOG_INFO, "relay_ready", "domain", r->options->domain, "listen", listen, "workers", LOG_U64(r->workers_n),
-            NULL);
-  (void)snprintf(text, sizeof text, "READY=1\nSTATUS=listening on %s\nX_ADIT_PORT=%u\nX_ADIT_ADMIN=%u", listen,
-                 addr_port(&r->options->listens[0]), admin_port);
+}
+
+static void announce(struct relay *r, uint16_t admin_port) {
+  const struct relay_options *o = r->options;
+  char text[RELAY_LISTENS_MAX * 64 + 256], listen[RELAY_LISTENS_MAX * 64], redirect[RELAY_LISTENS_MAX * 64];
+  list_addresses(o->listens, o->listens_n, listen);
+  list_addresses(o->redirects, o->redirects_n, redirect);
+  log_event(LOG_INFO, "relay_ready", "domain", o->domain, "listen", listen, "workers", LOG_U64(r->workers_n),
+            o->redirects_n > 0 ? "redirect_http" : NULL, redirect, NULL);
+  (void)snprintf(text, sizeof text,
+                 "READY=1\nSTATUS=listening on %s\nX_ADIT_PORT=%u\nX_ADIT_ADMIN=%u\nX_ADIT_REDIRECT=%u", listen,
+                 addr_port(&o->listens[0]), admin_port, o->redirects_n > 0 ? addr_port(&o->redirects[0]) : 0);
   notify_systemd(text);
   if (!r->options->quiet) {
     host_check_port_range(r->options);

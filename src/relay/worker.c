@@ -72,19 +72,29 @@ void listener_remove(struct listener *l) {
 
 static void public_accepted(struct listener *l, int fd, const struct addr *peer) { door_open(l->worker, fd, peer); }
 
-static int worker_listen(struct worker *w, struct err *e) {
-  const struct relay_options *o = w->relay->options;
-  for (size_t i = 0; i < o->listens_n; i++) {
-    int fd = net_listen_tcp(&o->listens[i], LISTEN_BACKLOG, true, e);
+static void redirect_accepted(struct listener *l, int fd, const struct addr *peer) {
+  door_open_redirect(l->worker, fd, peer);
+}
+
+static int worker_listen_at(struct worker *w, const struct addr *at, size_t n,
+                            void (*accepted)(struct listener *, int, const struct addr *), struct err *e) {
+  for (size_t i = 0; i < n; i++) {
+    int fd = net_listen_tcp(&at[i], LISTEN_BACKLOG, true, e);
     if (fd < 0) return fd;
-    if (listener_add(&w->listeners[i], w, fd, public_accepted) != 0) {
+    if (listener_add(&w->listeners[w->listeners_n], w, fd, accepted) != 0) {
       int rc = err_set_errno(e, "relay: cannot wait for connections");
       net_close(fd);
       return rc;
     }
-    w->listeners_n = i + 1;
+    w->listeners_n++;
   }
   return 0;
+}
+
+static int worker_listen(struct worker *w, struct err *e) {
+  const struct relay_options *o = w->relay->options;
+  int rc = worker_listen_at(w, o->listens, o->listens_n, public_accepted, e);
+  return rc != 0 ? rc : worker_listen_at(w, o->redirects, o->redirects_n, redirect_accepted, e);
 }
 
 /* Orders */

@@ -34,7 +34,7 @@ struct worker {
   pthread_t thread;
   bool running;
   struct metrics metrics;
-  struct listener listeners[RELAY_LISTENS_MAX];
+  struct listener listeners[2 * RELAY_LISTENS_MAX];          /* for TLS and for --redirect-http */
   size_t listeners_n;
   struct loop_msg order_msg;
   unsigned orders;                 /* atomic: a bit for each that is to be run */

@@ -36,7 +36,8 @@ def test_help_names_every_option(box):
     forward, relay = box.adit("forward", "--help").stdout, box.adit("relay", "--help").stdout
     for flag in "unencrypted alpn h2 relay token token-file ca proxy-protocol allow keep link json".split():
         assert "--" + flag in forward, flag
-    for flag in ("config domain listen public cert key state operator tcp-ports tcp-listen admin accept-proxy workers pump link drain h2-shared-name").split():
+    for flag in ("config domain listen redirect-http public cert key state operator tcp-ports tcp-listen admin "
+                 "accept-proxy workers pump link drain h2-shared-name").split():
         assert "--" + flag in relay, flag
 
 

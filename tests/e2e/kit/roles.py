@@ -78,7 +78,7 @@ class Relay:
             self.process = self.box.start(argv, env={"NOTIFY_SOCKET": path})
             self.notes = self._ready(notify)
         self.host, self.port = self.listen.rsplit(":", 1)[0].strip("[]"), int(self.notes["X_ADIT_PORT"])
-        self.admin = int(self.notes["X_ADIT_ADMIN"])
+        self.admin, self.redirect = int(self.notes["X_ADIT_ADMIN"]), int(self.notes["X_ADIT_REDIRECT"])
 
     def _ready(self, notify):
         exited, notes = os.pidfd_open(self.process.pid), {}
