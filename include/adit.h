@@ -100,6 +100,13 @@ ADIT_EXPORT int adit_errno_last(void);   /* of the calling thread's last failed 
 /* Waits until visitors can reach it. timeout_ms < 0: no limit. Ends early when the tunnel was refused for good, or the relay's
    certificate does not match; what the client itself cannot mend. */
 ADIT_EXPORT int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms);
+/* Waits until the tunnel has ended for good by itself (superseded, its token revoked or expired, its embedded relay gone): 0, or
+   ADIT_ETIMEDOUT after timeout_ms (< 0: no limit). A link that is lost is no end: it is restored. What has ended is still to be
+   closed, and its streams go on until then; but its app and its keep file are free for another tunnel. */
+ADIT_EXPORT int adit_tunnel_wait(struct adit_tunnel *tunnel, int timeout_ms);
+/* Why it has ended for good, in the word of its event ("superseded", "token_revoked"); NULL while it has not. adit_wait_open then
+   fails with the same in words. The string lives for ever. */
+ADIT_EXPORT const char *adit_tunnel_reason(const struct adit_tunnel *tunnel);
 /* Lets no new visitor in and waits until the last one has left: 0, or ADIT_ETIMEDOUT after timeout_ms (< 0: no limit). The tunnel
    may wait again, and is to be closed: for programs that want to do something else meanwhile, such as to look for Ctrl-C. */
 ADIT_EXPORT int adit_tunnel_finish(struct adit_tunnel *tunnel, int timeout_ms);

@@ -49,7 +49,7 @@ int client_errno_of_refusal(enum refusal r) {
 
 /* code 0: the trouble is over. Of a client that has failed for good, why is the last word. */
 static void client_set_trouble(struct adit_client *c, int code, const char *text) {
-  if (c->failed) return;
+  if (c->failed != NULL) return;
   pthread_mutex_lock(&c->lock);
   c->trouble.code = code;
   c->troubles++;
@@ -69,7 +69,7 @@ static void client_warn(struct adit_client *c, int code, const char *reason, con
 static void client_fail(struct adit_client *c, int code, const char *reason, const char *text) {
   loop_timer_stop(&c->retry);
   client_set_trouble(c, code, text);
-  c->failed = true;
+  c->failed = reason;
   if (list_empty(&c->tunnels)) client_event(c, ADIT_EVENT_CLOSED, NULL, code, reason, "%s", text);
   LIST_FOREACH(&c->tunnels, it) tunnel_fail(CONTAINER_OF(it, struct adit_tunnel, node), code, reason, text);
 }
@@ -100,7 +100,7 @@ static void client_retry_later(struct adit_client *c) {
 }
 
 void client_connect(struct adit_client *c) {
-  if (c->closing || c->failed || c->choices_n == 0 || c->link != NULL || c->race != NULL ||
+  if (c->closing || c->failed != NULL || c->choices_n == 0 || c->link != NULL || c->race != NULL ||
       loop_timer_is_set(&c->retry))
     return;
   c->race = race_start(c);
@@ -253,7 +253,7 @@ void client_post(struct adit_client *c, struct loop_msg *m) {
 static void client_cut_off(struct adit_client *c) {
   loop_io_del(&c->bell_io);
   c->cut_off = true;
-  if (!c->failed && !c->closing)
+  if (c->failed == NULL && !c->closing)
     client_fail(c, ADIT_ESYSTEM, "descriptors_closed",
                 "client: the program has closed its descriptors (close what was inherited first, then make the client)");
   race_stop(c->race);

@@ -69,7 +69,7 @@ struct adit_client {
   char warned[ERR_TEXT_MAX];       /* the last connection failure that was told: each is told once in a row */
   struct seldom shortage;          /* that descriptors have run out */
   bool interrupted;                /* RECONNECTING was told and RESTORED is due */
-  bool failed;                     /* for good: it was refused, or its embedded relay has ended */
+  const char *failed;              /* for good, and why, in one word: it was refused, or its embedded relay has ended */
   bool cut_off;                    /* the host has closed the bell: nobody can call us any more, so we look ourselves */
   bool closing, finished;
   struct loop_msg close_msg;

@@ -85,6 +85,7 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
   pthread_mutex_lock(&c->lock);
   LIST_FOREACH(&c->handles, it) {
     const struct adit_tunnel *other = CONTAINER_OF(it, struct adit_tunnel, handle);
+    if (other->ended) continue;    /* for good: it is only still to be closed */
     if (app_same(&other->request.app, &t->request.app))
       r = err_set(e, ERR_CONFLICT, "port %u: this client forwards it already (close that tunnel first)",
                   t->request.app.port);
@@ -189,7 +190,7 @@ void tunnel_attach(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
   list_push_tail(&c->tunnels, &t->node);
   tunnel_choose_home(t);
-  if (c->failed) tunnel_fail(t, c->trouble.code, "refused", c->trouble.text);
+  if (c->failed != NULL) tunnel_fail(t, c->trouble.code, c->failed, c->trouble.text);
   if (t->state == TUNNEL_ENDED) return;
   if (t->app_addrs_n == 0) tunnel_app_lookup(t);   /* ahead of the first visitor */
   client_connect_now(c);
@@ -219,14 +220,23 @@ void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w) {
   t->state = TUNNEL_BINDING;
 }
 
+/* From now on the file is for the next tunnel, of this program or another. */
+static void tunnel_keep_no_more(struct adit_tunnel *t) {
+  if (t->keeping != NULL) ticket_write_give_up(t->keeping);
+  t->keeping = NULL;
+  t->keep_again = false;
+}
+
 void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char *text) {
   if (t->state == TUNNEL_ENDED) return;
   struct adit_client *c = t->client;
   t->state = TUNNEL_ENDED;
   loop_timer_stop(&t->retry);
+  tunnel_keep_no_more(t);
   pthread_mutex_lock(&c->lock);
   t->ended = true;
   t->open = false;
+  t->end_reason = reason;
   t->end.code = code;
   strncpy(t->end.text, text, sizeof t->end.text - 1);
   pthread_cond_broadcast(&c->changed);

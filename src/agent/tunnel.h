@@ -55,6 +55,7 @@ struct adit_tunnel {
   unsigned troubles_before;        /* of the client's: they are not this tunnel's */
   bool finish_posted, finished;    /* tunnel_finish was called; and the last stream has ended */
   struct trouble end;
+  const char *end_reason;          /* one word; NULL while it has not ended, and when the host closed it */
 
   struct list node;
   enum tunnel_state state;

@@ -145,6 +145,30 @@ int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
   return r;
 }
 
+int adit_tunnel_wait(struct adit_tunnel *tunnel, int timeout_ms) {
+  int r = handle_check_tunnel(tunnel);
+  if (r != 0) return r;
+  struct adit_client *c = tunnel->client;
+  struct timespec deadline = deadline_after_ms(timeout_ms < 0 ? 0 : (unsigned)timeout_ms);
+  int waited = 0;
+  pthread_mutex_lock(&c->lock);
+  while (!tunnel->ended && waited != ETIMEDOUT)
+    waited = timeout_ms < 0 ? pthread_cond_wait(&c->changed, &c->lock)
+                            : pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
+  if (!tunnel->ended) r = error_set(ADIT_ETIMEDOUT, "the tunnel has not ended within %d ms", timeout_ms);
+  pthread_mutex_unlock(&c->lock);
+  return r;
+}
+
+const char *adit_tunnel_reason(const struct adit_tunnel *tunnel) {
+  if (handle_check_tunnel(tunnel) != 0) return NULL;
+  pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&tunnel->client->lock;
+  pthread_mutex_lock(lock);
+  const char *reason = tunnel->end_reason;
+  pthread_mutex_unlock(lock);
+  return reason;
+}
+
 int adit_tunnel_finish(struct adit_tunnel *tunnel, int timeout_ms) {
   int r = handle_check_tunnel(tunnel);
   if (r != 0) return r;

@@ -13,6 +13,7 @@ from kit.app import echo, ends_by_reset, read_exactly, read_until_end
 from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED, TSAN, children, wait_until
 from kit.tls import Truncated, TlsVisitor, context, how_it_ends
 
+EAUTH, ECONFLICT = -5, -7            # of adit.h
 EXAMPLES = ["example-forward", "example-poll", "example-poll-static"]
 
 
@@ -85,10 +86,10 @@ def test_the_forward_example_ends_when_its_token_is_revoked(relay, box, app):
 class Host:
     """library-host with its tunnels open: one inner list of apps for each client."""
 
-    def __init__(self, box, relay, *clients, allow=0, token=None, embedded=False):
+    def __init__(self, box, relay, *clients, allow=0, token=None, embedded=False, keep=None):
         ports = [",".join(str(getattr(a, "port", a)) for a in apps) for apps in clients]
         self.program = box.start([os.path.join(BUILD, "tests", "e2e", "library-host"), f"allow={allow}", *([f"embedded={ADIT}"] if embedded else []),
-                                  *ports], env={} if embedded else {"ADIT_TOKEN": token or relay.token()}, stdin=subprocess.PIPE)
+                                  *([f"keep={keep}"] if keep else []), *ports], env={} if embedded else {"ADIT_TOKEN": token or relay.token()}, stdin=subprocess.PIPE)
         self.surroundings = self.program.out.wait(lambda line: line.startswith("surroundings "))
         self.names = [line.split()[2] for line in self.program.out.lines if line.startswith("open ")]
 
@@ -130,6 +131,28 @@ def test_two_clients_and_two_tunnels_work_at_once(relay, library_host, app):
         TlsVisitor(relay.address, host.names[0], context(relay.authority))
     v = TlsVisitor(relay.address, host.names[3], context(relay.authority))
     assert read_exactly(v, 1) == b"c"
+    assert host.end() == 0
+
+
+def test_a_tunnel_that_is_superseded_tells_so_and_leaves_its_app_and_file_to_another(relay, agent, library_host, app, box):
+    a, keep = app(echo), box.file("keep")
+    host = library_host([a], keep=keep)
+    host.tell("wait 0", "waiting 0")
+    newer = agent(a, "--keep", keep)
+    assert re.match(rf"ended 0 superseded {ECONFLICT} another agent", host.program.out.wait(lambda line: line.startswith("ended ")))
+    assert host.tell("again 0", "again ") == f"again 0 {host.names[0]}"
+    newer.events.wait("superseded")
+    visit(relay.address, host.names[0], relay.authority).close()
+    assert host.end() == 0
+
+
+def test_a_tunnel_whose_token_is_revoked_tells_so(relay, library_host, app):
+    host = library_host([app(echo)], token=relay.create_token("to-be-revoked"))
+    host.tell("wait 0", "waiting 0")
+    relay.revoke("to-be-revoked")
+    assert re.match(rf"ended 0 token_revoked {EAUTH} .*revoked", host.program.out.wait(lambda line: line.startswith("ended ")))
+    assert re.match(rf"again {EAUTH} .*revoked", host.tell("again 0", "again "))
+    assert host.tell("wait 0", "ended ").startswith("ended 0 token_revoked ")
     assert host.end() == 0
 
 

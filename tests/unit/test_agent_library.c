@@ -68,6 +68,8 @@ static void null_is_an_error_and_never_a_crash(void **state) {
   assert_int_equal(adit_next_event(NULL, &event, 0), ADIT_EINVAL);
   assert_true(adit_event_fd(NULL) < 0);
   assert_null(adit_tunnel_url(NULL));
+  assert_int_equal(adit_tunnel_wait(NULL, -1), ADIT_EINVAL);
+  assert_null(adit_tunnel_reason(NULL));
   assert_int_equal(adit_tunnel_port(NULL), 0);
   adit_tunnel_stats(NULL, &stats);
   adit_tunnel_close(NULL, 0);
@@ -153,6 +155,8 @@ static void a_relay_that_is_not_there_is_told_and_tried_again(void **state) {
   assert_non_null(strstr(adit_error(client), "127.0.0.1"));
   assert_null(adit_tunnel_url(tunnel));
   assert_int_equal(adit_tunnel_app_port(tunnel), 8000);
+  assert_null(adit_tunnel_reason(tunnel));                 /* none of it is an end */
+  assert_int_equal(adit_tunnel_wait(tunnel, 1), ADIT_ETIMEDOUT);
   adit_client_close(client, 0);
 }
 

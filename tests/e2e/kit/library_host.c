@@ -1,10 +1,13 @@
 /* A host program of the library, led by a test over stdin and stdout.
  *
- *     library-host [allow=N] [embedded=PROGRAM] CLIENT...        CLIENT: the app ports of its tunnels, joined by commas; each allows N blocks
+ *     library-host [allow=N] [embedded=PROGRAM] [keep=FILE] CLIENT...
+ *
+ * CLIENT: the app ports of its tunnels, joined by commas; each allows N blocks, and has its address in FILE.
  *
  * Opens them all, then obeys a word a line: `fork` makes a child that tries every call, `silent` one that makes none and lives
  * until `gone`, `finish I` waits until
- * the visitors of its first tunnel have left and closes that, `close I` closes a client, `exit` ends the program without closing any.
+ * the visitors of its first tunnel have left and closes that, `wait I` waits until its first tunnel has ended by itself, `again I`
+ * forwards that tunnel's app once more, `close I` closes a client, `exit` ends the program without closing any.
  * `takeover` closes every descriptor from 3 on and has others under their numbers at once, `untouched` tells whether these are as they were,
  * `ask I` what a client says to that. At end of input it closes what is left. What a library must leave alone is compared
  * with how it was before the first call. */
@@ -38,6 +41,7 @@ static struct {
 static int hosts_n;
 static size_t allow_n;
 static const char *program;        /* for relays of their own */
+static const char *keep_file;
 static pid_t silent;
 static int silent_pipe[2];
 
@@ -98,6 +102,7 @@ static struct adit_tunnel *open_tunnel(struct adit_client *client, const char *p
   struct adit_options options = ADIT_OPTIONS_INIT;
   options.allow = allow;
   options.allow_n = allow_n;
+  options.keep_file = keep_file;
   return adit_forward(client, port, &options);
 }
 
@@ -141,6 +146,7 @@ static int try_all(void) {
       adit_tunnel_stats(t, &stats);
       wrong += stats.visitors_total != 0;
       wrong += adit_tunnel_finish(t, -1) != ADIT_EFORKED;
+      wrong += adit_tunnel_wait(t, -1) != ADIT_EFORKED || adit_tunnel_reason(t) != NULL;
       adit_tunnel_close(t, 1000);
     }
     adit_client_close(c, 1000);
@@ -266,6 +272,23 @@ static void finish_tunnel(int h) {
   printf("finished %d\n", h);
 }
 
+static void wait_for_end(int h) {
+  struct adit_tunnel *t = hosts[h].tunnels[0];
+  if (adit_tunnel_reason(t) == NULL && adit_tunnel_wait(t, 1) == ADIT_ETIMEDOUT) printf("waiting %d\n", h);
+  fflush(stdout);
+  int waited = adit_tunnel_wait(t, OPEN_MS), opened = adit_wait_open(t, 0);
+  printf("ended %d %s %d %s\n", waited, adit_tunnel_reason(t), opened, adit_error(NULL));
+}
+
+static void forward_again(int h) {
+  char port[8];
+  snprintf(port, sizeof port, "%u", adit_tunnel_app_port(hosts[h].tunnels[0]));
+  struct adit_tunnel *t = open_tunnel(hosts[h].client, port);
+  int r = t == NULL ? adit_errno_last() : adit_wait_open(t, OPEN_MS);
+  printf("again %d %s\n", r, r == 0 ? adit_tunnel_host(t) : adit_error(NULL));
+  if (t != NULL) hosts[h].tunnels[hosts[h].n++] = t;
+}
+
 static void obey(const char *word) {
   if (strcmp(word, "fork\n") == 0) fork_and_try();
   else if (strcmp(word, "silent\n") == 0) fork_silent();
@@ -275,6 +298,8 @@ static void obey(const char *word) {
   else if (strcmp(word, "untouched\n") == 0) tell_untouched();
   else if (strncmp(word, "ask ", 4) == 0) ask(atoi(word + 4));
   else if (strncmp(word, "finish ", 7) == 0) finish_tunnel(atoi(word + 7));
+  else if (strncmp(word, "wait ", 5) == 0) wait_for_end(atoi(word + 5));
+  else if (strncmp(word, "again ", 6) == 0) forward_again(atoi(word + 6));
   else if (strncmp(word, "close ", 6) == 0) close_client(atoi(word + 6));
   fflush(stdout);
 }
@@ -292,6 +317,7 @@ int main(int argc, char **argv) {
   for (int i = 1; i < argc && hosts_n < CLIENTS_MAX; i++) {
     if (strncmp(argv[i], "allow=", 6) == 0) allow_n = strtoul(argv[i] + 6, NULL, 10) % (ALLOW_MAX + 1);
     else if (strncmp(argv[i], "embedded=", 9) == 0) program = argv[i] + 9;
+    else if (strncmp(argv[i], "keep=", 5) == 0) keep_file = argv[i] + 5;
     else if (open_client(argv[i]) != 0) return 1;
   }
   look(&after);
