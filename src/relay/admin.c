@@ -70,12 +70,13 @@ static void on_accept_error(struct evconnlistener *listener, void *user) {
   (void)evconnlistener_disable(listener);
 }
 
-/* Called by evhttp for each accepted connection. */
+/* Called by evhttp for each connection. Its descriptor is closed with the buffer, after that has taken it out of the epoll
+   set: evhttp itself closes first, and meanwhile another thread may have a new descriptor by that number. */
 static struct bufferevent *on_accept(struct event_base *base, void *user) {
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
   if (++a->accepted >= ADMIN_ACCEPTS_PER_S) (void)evconnlistener_disable(a->listener);
-  return bufferevent_socket_new(base, -1, 0);
+  return bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 }
 
 /* Answering. */
