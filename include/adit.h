@@ -59,7 +59,13 @@ ADIT_EXPORT int adit_config_add_token(struct adit_config *config, const char *to
 ADIT_EXPORT int adit_config_add_relay(struct adit_config *config, const char *host_port);
 /* PEM file of authorities to trust instead of the system's, for relays without a pin. */
 ADIT_EXPORT int adit_config_set_ca_file(struct adit_config *config, const char *path);
-/* Reads ADIT_TOKEN, ADIT_RELAY and the user's configuration, where the config has none yet. *found is 1 when there is a token now. */
+/* Dials relays through an HTTP proxy, for the link and for data: "http://[USER:PASSWORD@]HOST[:PORT]", "https://...", with user and
+   password percent-encoded, or "none". NULL: as the user's configuration says (proxy = URL), or else HTTPS_PROXY or ALL_PROXY, which
+   do not hold for relays on loopback. What NO_PROXY names is dialled straight in any case but "none", where everything is. The
+   variables are read as curl reads them, now; the names of relays are left to the proxy to look up. */
+ADIT_EXPORT int adit_config_set_proxy(struct adit_config *config, const char *url);
+/* Reads ADIT_TOKEN, ADIT_RELAY and the user's configuration, where the config has none yet; and the proxy (adit_config_set_proxy with
+   NULL) unless it is set. *found is 1 when there is a token now. */
 ADIT_EXPORT int adit_config_load(struct adit_config *config, int *found);
 /* Without a token: starts `program relay` (path of the adit program) on loopback as a child that dies with this process. */
 ADIT_EXPORT int adit_config_set_embedded(struct adit_config *config, const char *program);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/dial.h"
+#include "agent/reach.h"
 #include "agent/resolve.h"
 #include "loop/net.h"
 
@@ -18,7 +18,7 @@ struct candidate {
   candidate_fn *fn;
   void *user;
   struct resolve *lookup;
-  struct dial *dial;
+  struct reach *reach;
   struct tls_conn *tls;
   int fd;
   bool answered;                   /* some byte of the relay's has come */
@@ -37,7 +37,7 @@ void candidate_free(struct candidate *k) {
   CHECK_MAGIC(k, CANDIDATE_MAGIC);
   k->magic = 0;
   resolve_cancel(k->lookup);
-  dial_stop(k->dial);
+  reach_stop(k->reach);
   loop_timer_stop(&k->deadline);
   loop_io_del(&k->io);
   tls_conn_free(k->tls);
@@ -138,11 +138,11 @@ static void candidate_ready(struct loop_io *io, uint32_t events) {
 static void candidate_connected(void *user, int fd, const struct addr *to, const struct err *why) {
   struct candidate *k = user;
   CHECK_MAGIC(k, CANDIDATE_MAGIC);
-  k->dial = NULL;
+  k->reach = NULL;
   if (fd < 0) {
     struct err e = {0};
-    err_set(&e, why->code, why->code == ERR_LIMIT ? "%.300s" : "%.300s (is the relay running, and is this its address?)",
-            why->text);
+    bool told = why->code == ERR_LIMIT || k->choice->proxy != NULL;
+    err_set(&e, why->code, told ? "%.400s" : "%.300s (is the relay running, and is this its address?)", why->text);
     candidate_fail(k, &e);
     return;
   }
@@ -167,19 +167,22 @@ static void candidate_resolved(void *user, const struct addr *addrs, size_t n, c
   CHECK_MAGIC(k, CANDIDATE_MAGIC);
   k->lookup = NULL;
   if (n == 0) {
-    candidate_fail(k, e);
+    struct err why = *e;
+    if (k->choice->proxy != NULL) err_prefix(&why, "proxy %s", k->choice->proxy->name);
+    candidate_fail(k, &why);
     return;
   }
-  struct adit_client *c = k->client;
-  k->dial = dial_start(c->loop, &c->descriptors, addrs, n, AGENT_CONNECT_DEADLINE_MS, candidate_connected, k);
-  if (k->dial == NULL) candidate_fail(k, &(struct err){ERR_NOMEM, "out of memory"});
+  k->reach = reach_start(k->client, k->choice, addrs, n, candidate_connected, k);
+  if (k->reach == NULL) candidate_fail(k, &(struct err){ERR_NOMEM, "out of memory"});
 }
 
 static void candidate_deadline(struct loop_timer *t) {
   struct candidate *k = CONTAINER_OF(t, struct candidate, deadline);
   struct err e = {0};
-  err_set(&e, ERR_TIMEOUT, "no answer in %d s (check the address, and that outgoing connections to it are allowed)",
-          AGENT_CONNECT_DEADLINE_MS / 1000);
+  if (k->reach != NULL && k->choice->proxy != NULL) reach_explain_silence(k->choice, &e);
+  else
+    err_set(&e, ERR_TIMEOUT, "no answer in %d s (check the address, and that outgoing connections to it are allowed)",
+            AGENT_CONNECT_DEADLINE_MS / 1000);
   candidate_fail(k, &e);
 }
 
@@ -188,13 +191,14 @@ struct candidate *candidate_start(struct adit_client *c, struct relay_choice *ch
   if (k == NULL) return NULL;
   *k = (struct candidate){.magic = CANDIDATE_MAGIC, .client = c, .choice = choice, .fn = fn, .user = user, .fd = -1};
   struct addr addrs[RESOLVED_MAX];
-  size_t n = resolve_now(&choice->dial, addrs);
+  const struct host_port *first = reach_host(choice);
+  size_t n = resolve_now(first, addrs);
   bool begun = loop_timer_set(c->loop, &k->deadline, AGENT_CONNECT_DEADLINE_MS, candidate_deadline) == 0;
   if (begun && n > 0) {
-    k->dial = dial_start(c->loop, &c->descriptors, addrs, n, AGENT_CONNECT_DEADLINE_MS, candidate_connected, k);
-    begun = k->dial != NULL;
+    k->reach = reach_start(c, choice, addrs, n, candidate_connected, k);
+    begun = k->reach != NULL;
   } else if (begun) {
-    k->lookup = resolve_start(c->loop, &choice->dial, candidate_resolved, k);
+    k->lookup = resolve_start(c->loop, first, candidate_resolved, k);
     begun = k->lookup != NULL;
   }
   if (begun) return k;

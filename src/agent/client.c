@@ -226,8 +226,8 @@ void client_tunnel_bound(struct adit_client *c) {
 /* ---- the embedded relay ---- */
 
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path) {
-  struct err e = {0};
-  if (setup_add_token(&c->setup, token, &e) != 0 || setup_choices(&c->setup, &c->choices, &c->choices_n, &e) != 0) {
+  struct err e = {0};                /* it is on this machine, whatever proxy leads out of it */
+  if (setup_set_proxy(&c->setup, "none", NULL, NULL, &e) != 0 || setup_add_token(&c->setup, token, &e) != 0 || setup_choices(&c->setup, &c->choices, &c->choices_n, &e) != 0) {
     err_prefix(&e, "embedded relay");
     client_fail(c, ADIT_ECONFIG, "embedded_relay", e.text);
     return;

@@ -17,7 +17,7 @@ struct link {
   unsigned magic;
   struct adit_client *client;
   struct relay_choice *choice;
-  struct addr address;             /* data connections go to the very address that the link reached */
+  struct addr address;             /* data connections go to the very address that the link was dialled at, its proxy's if it has one */
   int fd;
   struct sealed *sealed;
   struct idle_records idle_records;

@@ -1,5 +1,5 @@
 /* What an agent starts from. The hard thing: a token's private key leaves the stack and the text it came in only for
-   secret memory. */
+   secret memory; and a proxy's URL may hold a password. */
 #include "agent/setup.h"
 
 #include <stdlib.h>
@@ -18,10 +18,20 @@ static void setup_token_free(struct setup_token *t) {
   free(t);
 }
 
+static void setup_drop_proxy(struct setup *s) {
+  if (s->proxy != NULL) wipe(s->proxy, strlen(s->proxy));
+  free(s->proxy);
+  free(s->no_proxy);
+  http_proxy_free(s->http_proxy);
+  s->proxy = s->no_proxy = NULL;
+  s->http_proxy = NULL;
+}
+
 void setup_free(struct setup *s) {
   for (size_t i = 0; i < s->tokens_n; i++) setup_token_free(s->tokens[i]);
   free(s->ca_file);
   free(s->embedded);
+  setup_drop_proxy(s);
   memset(s, 0, sizeof *s);
 }
 
@@ -50,6 +60,9 @@ int setup_copy(struct setup *to, const struct setup *from) {
   to->dials_n = from->dials_n;
   if (from->ca_file != NULL && (to->ca_file = strdup(from->ca_file)) == NULL) goto nomem;
   if (from->embedded != NULL && (to->embedded = strdup(from->embedded)) == NULL) goto nomem;
+  if (from->proxy != NULL && (to->proxy = strdup(from->proxy)) == NULL) goto nomem;
+  if (from->no_proxy != NULL && (to->no_proxy = strdup(from->no_proxy)) == NULL) goto nomem;
+  to->proxy_from = from->proxy_from;
   return 0;
 nomem:
   setup_free(to);
@@ -96,6 +109,41 @@ int setup_add_relay(struct setup *s, const char *host_port, struct err *e) {
   return r;
 }
 
+int setup_set_proxy(struct setup *s, const char *url, const char *from, const char *no_proxy, struct err *e) {
+  setup_drop_proxy(s);
+  if (strcmp(url, "none") == 0) return 0;
+  if (from == NULL) {              /* a wrong one in the environment matters only when it is to be used */
+    struct http_proxy *proxy = http_proxy_new(url, e);
+    if (proxy == NULL) return err_prefix(e, "proxy");
+    http_proxy_free(proxy);
+  }
+  s->proxy = strdup(url);
+  s->proxy_from = from;
+  s->no_proxy = no_proxy != NULL ? strdup(no_proxy) : NULL;
+  if (s->proxy != NULL && (no_proxy == NULL || s->no_proxy != NULL)) return 0;
+  setup_drop_proxy(s);
+  return err_set(e, ERR_NOMEM, "proxy: out of memory");
+}
+
+static bool host_is_loopback(const struct host_port *to) {
+  static const char name[] = "localhost";
+  size_t n = strlen(to->host), name_n = sizeof name - 1;
+  struct addr address;
+  char text[HOST_NAME_MAX_CHARS + 16];
+  host_port_format(to, text, sizeof text);
+  if (addr_parse(text, &address, NULL) == 0) return addr_is_loopback(&address);
+  return n >= name_n && strcasecmp(to->host + n - name_n, name) == 0 && (n == name_n || to->host[n - name_n - 1] == '.');
+}
+
+static int choice_set_proxy(struct relay_choice *c, struct setup *s, struct err *e) {
+  if (s->proxy == NULL || http_proxy_spares(s->no_proxy, c->dial.host)) return 0;
+  if (s->proxy_from != NULL && host_is_loopback(&c->dial)) return 0;
+  if (s->http_proxy == NULL) s->http_proxy = http_proxy_new(s->proxy, e);
+  if (s->http_proxy == NULL) return err_prefix(e, "%s", s->proxy_from != NULL ? s->proxy_from : "proxy");
+  c->proxy = s->http_proxy;
+  return 0;
+}
+
 static void choice_fill(struct relay_choice *c, const struct setup_token *t, const struct token_relay *relay) {
   memset(c, 0, sizeof *c);
   c->dial = relay->dial;
@@ -121,7 +169,7 @@ static void choice_for_dial(struct relay_choice *c, const struct setup *s, const
     memcpy(c->name, dial->host, sizeof c->name);
 }
 
-int setup_choices(const struct setup *s, struct relay_choice **out, size_t *n, struct err *e) {
+int setup_choices(struct setup *s, struct relay_choice **out, size_t *n, struct err *e) {
   if (s->tokens_n == 0)
     return err_set(e, ERR_USAGE, "no token: a relay is only reached with one (set ADIT_TOKEN or give a token)");
   size_t count = s->dials_n;
@@ -136,6 +184,12 @@ int setup_choices(const struct setup *s, struct relay_choice **out, size_t *n, s
     for (size_t i = 0; i < s->tokens_n; i++)
       for (size_t k = 0; k < s->tokens[i]->relays_n; k++)
         choice_fill(&list[at++], s->tokens[i], &s->tokens[i]->relays[k]);
+  }
+  for (size_t i = 0; i < count; i++) {
+    int r = choice_set_proxy(&list[i], s, e);
+    if (r == 0) continue;
+    free(list);
+    return r;
   }
   *out = list;
   *n = count;

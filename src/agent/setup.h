@@ -2,6 +2,7 @@
 #ifndef AGENT_SETUP_H
 #define AGENT_SETUP_H
 
+#include "agent/http_proxy.h"
 #include "wire/token.h"
 
 struct setup_token {
@@ -20,6 +21,10 @@ struct setup {
   size_t dials_n;
   char *ca_file;
   char *embedded;                  /* path of the adit program */
+  char *proxy;                     /* its URL, wiped like a token; NULL: none */
+  const char *proxy_from;          /* the variable of the environment that it is from; NULL: it was asked for */
+  char *no_proxy;
+  struct http_proxy *http_proxy;   /* what the URL says; made with the choices, when one of them is to be dialled through it */
   bool eager;                      /* connects before there is a tunnel, even where a ticket might decide which relay */
 };
 
@@ -29,6 +34,7 @@ struct relay_choice {
   char name[HOST_NAME_MAX_CHARS + 1];
   struct pin pin;
   const struct setup_token *token;
+  const struct http_proxy *proxy;  /* the setup's; NULL: dialled straight */
   bool refused;                    /* it refused us for good */
   bool tried;                      /* in this round */
 };
@@ -38,8 +44,11 @@ void setup_free(struct setup *s);
 int setup_copy(struct setup *to, const struct setup *from) MUST_USE;
 int setup_add_token(struct setup *s, const char *text, struct err *e) MUST_USE;
 int setup_add_relay(struct setup *s, const char *host_port, struct err *e) MUST_USE;
+/* Dials through this proxy: a URL, or "none". Loopback relays are dialled straight unless `from` is NULL. no_proxy may be
+   NULL. */
+int setup_set_proxy(struct setup *s, const char *url, const char *from, const char *no_proxy, struct err *e) MUST_USE;
 /* The relays to choose from: those of all tokens, or those given besides with the name and pin of the token's relay of
-   the same host, else of the first token's first relay. Malloced; the tokens stay the setup's. */
-int setup_choices(const struct setup *s, struct relay_choice **out, size_t *n, struct err *e) MUST_USE;
+   the same host, else of the first token's first relay. Malloced; tokens and proxy stay the setup's. */
+int setup_choices(struct setup *s, struct relay_choice **out, size_t *n, struct err *e) MUST_USE;
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/dial.h"
+#include "agent/reach.h"
 #include "agent/stream.h"
 #include "agent/tunnel.h"
 #include "base/secret.h"
@@ -25,7 +25,7 @@ struct warm {
   unsigned magic;
   struct link *link;
   struct list node;
-  struct dial *dial;
+  struct reach *reach;
   int fd;
   struct warm_secrets *secrets;
   uint8_t preface[PREFACE_BYTES];
@@ -42,7 +42,7 @@ static void warm_release(struct loop_deferred *f) {
 static void warm_free(struct warm *w) {
   CHECK_MAGIC(w, WARM_MAGIC);
   w->magic = 0;
-  dial_stop(w->dial);
+  reach_stop(w->reach);
   loop_io_del(&w->io);
   if (w->fd >= 0) {
     descriptors_remove(&w->link->client->descriptors, w->fd);
@@ -150,7 +150,7 @@ static void warm_connected(void *user, int fd, const struct addr *to, const stru
   struct warm *w = user;
   CHECK_MAGIC(w, WARM_MAGIC);
   struct link *l = w->link;
-  w->dial = NULL;
+  w->reach = NULL;
   w->fd = fd;
   if (fd < 0 || e->code != 0) {
     l->data_err = *e;
@@ -180,9 +180,8 @@ void warm_dial(struct link *l, size_t n) {
     *w = (struct warm){.magic = WARM_MAGIC, .link = l, .fd = -1};
     list_push_tail(&l->warm, &w->node);
     l->warm_n++;
-    struct adit_client *c = l->client;
-    w->dial = dial_start(c->loop, &c->descriptors, &l->address, 1, AGENT_CONNECT_DEADLINE_MS, warm_connected, w);
-    if (w->dial == NULL) {
+    w->reach = reach_start(l->client, l->choice, &l->address, 1, warm_connected, w);
+    if (w->reach == NULL) {
       warm_free(w);
       return;
     }

@@ -141,6 +141,9 @@ enum {
   /* agent */
   AGENT_TOKENS_MAX = 16,
   AGENT_RELAYS_MAX = 16,
+  PROXY_URL_MAX_CHARS = 2048,
+  PROXY_CREDENTIALS_MAX_BYTES = 512,       /* user, colon and password of an HTTP proxy */
+  PROXY_HEAD_MAX_BYTES = 8192,             /* of its answer to CONNECT: all heads of it together */
   AGENT_EVENTS_MAX = 1024,
   RESOLVED_MAX = 16,                       /* addresses of one host that are tried */
   CONNECT_STAGGER_MS = 250,                /* RFC 8305 5: then the next address is tried, too */

@@ -12,7 +12,8 @@
 #include "base/secret.h"
 
 static const char base32_alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
-static const char base64_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char base64url_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+static const char base64_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 void base32_encode(const uint8_t *p, size_t n, char *out) {
   ASSERT(n * 8 % 5 == 0);
@@ -59,17 +60,26 @@ int hex_decode(const char *text, uint8_t *out, size_t n) {
   return 0;
 }
 
-size_t base64url_encode(const uint8_t *p, size_t n, char *out) {
-  char *start = out;
+/* Bits six at a time; returns the end. */
+static char *base64_put(const char *alphabet, const uint8_t *p, size_t n, char *out) {
   uint32_t acc = 0;
   unsigned bits = 0;
   for (size_t i = 0; i < n; i++) {
     acc = (acc << 8 | p[i]) & 0xffff;
-    for (bits += 8; bits >= 6; bits -= 6) *out++ = base64_alphabet[acc >> (bits - 6) & 63];
+    for (bits += 8; bits >= 6; bits -= 6) *out++ = alphabet[acc >> (bits - 6) & 63];
   }
-  if (bits > 0) *out++ = base64_alphabet[acc << (6 - bits) & 63];
+  if (bits > 0) *out++ = alphabet[acc << (6 - bits) & 63];
   *out = 0;
-  return (size_t)(out - start);
+  return out;
+}
+
+size_t base64url_encode(const uint8_t *p, size_t n, char *out) {
+  return (size_t)(base64_put(base64url_alphabet, p, n, out) - out);
+}
+
+void base64_encode(const uint8_t *p, size_t n, char *out) {
+  char *end = base64_put(base64_alphabet, p, n, out);
+  for (; (end - out) % 4 != 0; *end = 0) *end++ = '=';
 }
 
 static int base64_digit(char c) {

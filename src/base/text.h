@@ -10,6 +10,7 @@ bool label_is_valid(const char *label);                        /* LABEL_CHARS of
 void hex_encode(const uint8_t *p, size_t n, char *out /* 2n + 1 */);
 int hex_decode(const char *text, uint8_t *out, size_t n) MUST_USE; /* exactly n bytes */
 size_t base64url_encode(const uint8_t *p, size_t n, char *out /* 4*(n+2)/3 + 1 */); /* no padding; returns the length */
+void base64_encode(const uint8_t *p, size_t n, char *out /* 4*((n+2)/3) + 1 */);       /* RFC 4648 4: +, / and padding */
 int base64url_decode(const char *text, size_t chars, uint8_t *out, size_t cap, size_t *n) MUST_USE;
 
 int text_to_u64(const char *text, uint64_t max, uint64_t *out) MUST_USE;     /* digits only */

@@ -30,6 +30,7 @@ extern char **environ;
 struct forward_arguments {
   bool unencrypted, h2, proxy_protocol, json;
   const char *alpn, *ca, *keep, *link;
+  char *proxy;                     /* a copy: it may hold a password */
   struct option_list allow, relays, token_files;
   char *tokens[OPTION_LIST_MAX];   /* copies: those in argv are wiped */
   size_t tokens_n;
@@ -43,6 +44,12 @@ static int take_token(void *target, const char *value, struct err *e) {
   if (a->tokens[a->tokens_n] == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   a->tokens_n++;
   return 0;
+}
+
+static int take_proxy(void *target, const char *value, struct err *e) {
+  struct forward_arguments *a = target;
+  a->proxy = strdup(value);
+  return a->proxy != NULL ? 0 : err_set(e, ERR_NOMEM, "out of memory");
 }
 
 #define AT(member) .offset = offsetof(struct forward_arguments, member)
@@ -60,6 +67,10 @@ static const struct option_row forward_rows[] = {
   {.name = "token-file", .value = "FILE", .kind = OPTION_LIST, AT(token_files), .help = "Read a token from FILE."},
   {.name = "ca", .value = "FILE", .kind = OPTION_TEXT, AT(ca),
    .help = "PEM authorities to trust, instead of the system's, for relays with a public certificate."},
+  {.name = "proxy", .value = "URL|none", .kind = OPTION_CALL, .set = take_proxy, .secret = true,
+   .help = "Reach relays through this HTTP proxy, http://USER:PASSWORD@HOST:PORT or https://... (default: what the "
+           "configuration, HTTPS_PROXY or ALL_PROXY says, but for a relay on this machine). Hosts in NO_PROXY are "
+           "dialled straight. Wiped from the argument list at once."},
   {.name = "proxy-protocol", .kind = OPTION_FLAG, AT(proxy_protocol),
    .help = "Give the app a PROXY v2 header with the visitor's address."},
   {.name = "allow", .value = "CIDR", .kind = OPTION_LIST, AT(allow),
@@ -171,6 +182,10 @@ static int make_config(struct forward *f, struct err *e) {
   if (a->ca != NULL && access(a->ca, R_OK) != 0)
     return err_set(e, ERR_IO, "--ca %.200s: %s (check the path, and who may read it)", a->ca, strerror(errno));
   if (a->ca != NULL && (code = adit_config_set_ca_file(f->config, a->ca)) != 0) return config_failed(f, code, e);
+  code = a->proxy != NULL ? adit_config_set_proxy(f->config, a->proxy) : 0;
+  if (a->proxy != NULL) wipe(a->proxy, strlen(a->proxy));
+  free(a->proxy);
+  if (code != 0) return config_failed(f, code, e);
   if ((code = adit_config_load(f->config, &found)) != 0) return config_failed(f, code, e);
   if (found && stored) warn_of_readable_configuration();
   if (found) return 0;

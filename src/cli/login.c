@@ -20,7 +20,13 @@
 #include "cli/config_file.h"
 #include "cli/prompt.h"
 
-struct login_arguments { const char *ca, *token_file; struct option_list relays; };
+struct login_arguments { const char *ca, *token_file; struct option_list relays; char *proxy /* a copy: it may hold a password */; };
+
+static int take_proxy(void *target, const char *value, struct err *e) {
+  struct login_arguments *a = target;
+  a->proxy = strdup(value);
+  return a->proxy != NULL ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+}
 
 #define AT(member) .offset = offsetof(struct login_arguments, member)
 static const struct option_row login_rows[] = {
@@ -29,6 +35,8 @@ static const struct option_row login_rows[] = {
    .help = "Dial this relay instead of those in the token; stored with it (default: ADIT_RELAY, which is not stored)."},
   {.name = "ca", .value = "FILE", .kind = OPTION_TEXT, AT(ca),
    .help = "PEM authorities to trust, instead of the system's, for relays with a public certificate; stored, too."},
+  {.name = "proxy", .value = "URL|none", .kind = OPTION_CALL, .set = take_proxy, .secret = true,
+   .help = "Reach relays through this HTTP proxy, as for adit forward; stored, too."},
 };
 
 static bool is_setting(const char *line, size_t n, const char *key) {
@@ -44,6 +52,7 @@ char *login_rewrite(const char *old, size_t n, const struct login_settings *new)
   size_t cap = n + sizeof "\n", used = 0;
   cap += new->token != NULL ? strlen(new->token) + sizeof "token = \n" : 0;
   cap += new->ca != NULL ? strlen(new->ca) + sizeof "ca = \n" : 0;
+  cap += new->proxy != NULL ? strlen(new->proxy) + sizeof "proxy = \n" : 0;
   for (size_t i = 0; i < new->relays_n; i++) cap += strlen(new->relays[i]) + sizeof "relay = \n";
   char *text = malloc(cap);
   if (text == NULL) return NULL;
@@ -53,6 +62,7 @@ char *login_rewrite(const char *old, size_t n, const struct login_settings *new)
     at += line_n;
     if (is_setting(line, line_n, "token") || is_setting(line, line_n, "relay")) continue;
     if (new->ca != NULL && is_setting(line, line_n, "ca")) continue;
+    if (new->proxy != NULL && is_setting(line, line_n, "proxy")) continue;
     memcpy(text + used, line, line_n);
     used += line_n;
   }
@@ -61,6 +71,7 @@ char *login_rewrite(const char *old, size_t n, const struct login_settings *new)
   if (new->token != NULL) end += snprintf(end, cap - (size_t)(end - text), "token = %s\n", new->token);
   for (size_t i = 0; i < new->relays_n; i++) end += snprintf(end, cap - (size_t)(end - text), "relay = %s\n", new->relays[i]);
   if (new->ca != NULL) end += snprintf(end, cap - (size_t)(end - text), "ca = %s\n", new->ca);
+  if (new->proxy != NULL) end += snprintf(end, cap - (size_t)(end - text), "proxy = %s\n", new->proxy);
   *end = 0;
   return text;
 }
@@ -78,6 +89,7 @@ static int check_token(const char *token, const struct login_arguments *a, struc
   if (config == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   int code = adit_config_add_token(config, token);
   if (code == 0 && a->ca != NULL) code = adit_config_set_ca_file(config, a->ca);
+  if (code == 0) code = adit_config_set_proxy(config, a->proxy);
   bool relays_are_good = code != 0 || (code = add_relays(config, a)) == 0;
   if (code == 0) code = adit_check(config, LOGIN_DEADLINE_MS);
   if (code != 0) (void)err_set(e, relays_are_good ? ERR_AUTH : ERR_USAGE, "%s", adit_config_error(config));
@@ -204,14 +216,16 @@ static int login_main(const struct command *self, int argc, char **argv, uint64_
   if (code == 0) code = take_token(&a, parsed.words_n > 0 ? parsed.words[0] : NULL, token, &e);
   if (code == 0) code = check_token(token, &a, &e);
   if (code == 0 && a.ca != NULL && realpath(a.ca, ca) == NULL) code = err_set_errno(&e, "--ca %s", a.ca);
-  struct login_settings new = {.token = token, .ca = a.ca != NULL ? ca : NULL, .relays = a.relays.at,
+  struct login_settings new = {.token = token, .ca = a.ca != NULL ? ca : NULL, .proxy = a.proxy, .relays = a.relays.at,
                                .relays_n = a.relays.n};
   if (code == 0) code = store(&new, &e);
   wipe(token, sizeof token);
+  if (a.proxy != NULL) wipe(a.proxy, strlen(a.proxy));
+  free(a.proxy);
   return code == 0 ? EXIT_STATUS_OK : command_fail(&e);
 }
 
-/* What login stored beside the token goes with it, but for the authorities, which may have been there before. */
+/* What login stored beside the token goes with it, but for authorities and proxy, which may have been there before. */
 static int forget(struct err *e) {
   static const struct login_settings none = {0};
   char path[PATH_MAX], *old, *text = NULL;
@@ -222,6 +236,7 @@ static int forget(struct err *e) {
   bool stored = code == 0 && old != NULL && strlen(text) < n;
   if (stored && *text != 0) code = write_private(path, text, e);
   else if (stored && unlink(path) != 0) code = err_set_errno(e, "%s", path);
+  if (text != NULL) wipe(text, strlen(text));    /* a proxy's password may be left in it */
   free(text);
   if (old != NULL) wipe(old, n);
   free(old);

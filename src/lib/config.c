@@ -65,6 +65,37 @@ int adit_config_set_ca_file(struct adit_config *config, const char *path) {
   return config == NULL || path == NULL ? config_null() : set_text(config, &config->setup.ca_file, path);
 }
 
+/* As curl has it: the lower-case name first, and an empty value is none. */
+static const char *environment_either(const char *lower, const char *upper, const char **name) {
+  const char *value = getenv(*name = lower);
+  if (value == NULL || value[0] == '\0') value = getenv(*name = upper);
+  return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+/* given: asked for here or in the user's file; NULL: what the environment says. */
+static int config_take_proxy(struct adit_config *config, const char *given) {
+  const char *name = NULL, *none;
+  const char *url = given, *no_proxy = environment_either("no_proxy", "NO_PROXY", &none);
+  if (url == NULL) url = environment_either("https_proxy", "HTTPS_PROXY", &name);
+  if (url == NULL) url = environment_either("all_proxy", "ALL_PROXY", &name);
+  fork_gate_enter();
+  int r = setup_set_proxy(&config->setup, url == NULL ? "none" : url, name, no_proxy, &config->err);
+  fork_gate_leave_host();
+  config->has_proxy = config->has_proxy || r == 0;
+  return r;
+}
+
+int adit_config_set_proxy(struct adit_config *config, const char *url) {
+  struct user_file f = {0};
+  if (config == NULL) return config_null();
+  if (url != NULL && url[0] == '\0')
+    return config_result(config, err_set(&config->err, ERR_USAGE, "proxy: empty (give its URL, or none)"), ADIT_EINVAL);
+  int r = url == NULL ? user_file_load(&f, &config->err) : 0;
+  if (r == 0) r = config_take_proxy(config, url != NULL ? url : f.proxy);
+  user_file_free(&f);
+  return config_result(config, r, url != NULL ? ADIT_EINVAL : ADIT_ECONFIG);
+}
+
 int adit_config_set_embedded(struct adit_config *config, const char *program) {
   return config == NULL || program == NULL ? config_null() : set_text(config, &config->setup.embedded, program);
 }
@@ -113,6 +144,7 @@ int adit_config_load(struct adit_config *config, int *found) {
   if (r == 0) r = config_load_environment(config);
   if (r == 0 && (r = config_apply_file(config, &f)) != 0) config_name_file(config);
   fork_gate_leave_host();
+  if (r == 0 && !config->has_proxy && (r = config_take_proxy(config, f.proxy)) != 0) config_name_file(config);
   user_file_free(&f);
   if (found != NULL) *found = config->setup.tokens_n > 0;
   return config_result(config, r, ADIT_ECONFIG);

@@ -7,6 +7,7 @@
 
 struct adit_config {
   struct setup setup;
+  bool has_proxy;                  /* or knows that there is none */
   struct err err;
 };
 

@@ -16,7 +16,9 @@
 
 void user_file_free(struct user_file *f) {
   if (f->token != NULL) wipe(f->token, strlen(f->token));
+  if (f->proxy != NULL) wipe(f->proxy, strlen(f->proxy));
   free(f->token);
+  free(f->proxy);
   free(f->ca);
   for (size_t i = 0; i < f->relays_n; i++) free(f->relays[i]);
   memset(f, 0, sizeof *f);
@@ -52,6 +54,7 @@ static int parse_line(const char *from, const char *to, struct user_file *out) {
   if (value == to) return ERR_NOT_NOW;
   if (key_is(from, key_end, "token")) return set_value(&out->token, value, to);
   if (key_is(from, key_end, "ca")) return set_value(&out->ca, value, to);
+  if (key_is(from, key_end, "proxy")) return set_value(&out->proxy, value, to);
   if (!key_is(from, key_end, "relay"))
     return ERR_USAGE; /* a setting that does nothing, such as allow, must not look as if it did */
   if (out->relays_n == ARRAY_LEN(out->relays)) return ERR_LIMIT;
@@ -72,7 +75,7 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
                      : r == ERR_NOMEM ? "line %u: out of memory"
                      : r == ERR_NOT_NOW ? "line %u: its value is empty (write key = value, or remove the line)"
                      : r == ERR_USAGE
-                         ? "line %u: no such setting here (there are token, relay and ca; give others as options)"
+                         ? "line %u: no such setting here (there are token, relay, ca and proxy; give others as options)"
                          : "line %u: not of the form key = value (correct it, or run `adit login` again)",
                      line);
     }

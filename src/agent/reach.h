@@ -1,0 +1,21 @@
+/* A TCP connection to a relay: dialled straight, or through an HTTP proxy that connects us. */
+#ifndef AGENT_REACH_H
+#define AGENT_REACH_H
+
+#include "agent/client.h"
+
+struct reach;
+/* fd >= 0: connected, among the client's descriptors, now the callee's; *to is where it was dialled, the proxy's address if
+   there is one. Else *e says why, with the code of a dial (agent/dial.h); through a proxy the text names it. It has ended
+   then. Never called before reach_start has returned. */
+typedef void reach_fn(void *user, int fd, const struct addr *to, const struct err *e);
+/* What must be looked up first: the relay, or its proxy. */
+const struct host_port *reach_host(const struct relay_choice *choice);
+/* addrs: of reach_host. NULL: out of memory. */
+struct reach *reach_start(struct adit_client *c, const struct relay_choice *choice, const struct addr *addrs, size_t n,
+                          reach_fn *fn, void *user) MUST_USE;
+void reach_stop(struct reach *r);  /* fn will not be called; NULL is fine */
+/* What is told when a proxy has not connected us in time. */
+void reach_explain_silence(const struct relay_choice *choice, struct err *e);
+
+#endif
