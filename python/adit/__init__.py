@@ -12,7 +12,8 @@ from . import exception
 from ._adit import version as _version
 from ._client import Client
 from ._forward import Forward, forward
+from ._https import https
 from ._tunnel import Tunnel
 
-__all__ = ["Client", "Forward", "Tunnel", "exception", "forward"]
+__all__ = ["Client", "Forward", "Tunnel", "exception", "forward", "https"]
 __version__ = _version()
