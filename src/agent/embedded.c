@@ -4,6 +4,7 @@
    zombie, nor the host wait for one that hangs. */
 #include "agent/embedded.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -53,6 +54,21 @@ void embedded_environment_free(char **environment) {
   free(environment);
 }
 
+/* The host's descriptors, which may be without FD_CLOEXEC. */
+static void embedded_close_from(posix_spawn_file_actions_t *files, int first) {
+#if __GLIBC_PREREQ(2, 34)
+  posix_spawn_file_actions_addclosefrom_np(files, first);
+#else
+  DIR *open_fds = opendir("/proc/thread-self/fd");
+  struct dirent *entry;
+  while (open_fds != NULL && (entry = readdir(open_fds)) != NULL) {
+    int fd = atoi(entry->d_name);
+    if (fd >= first) posix_spawn_file_actions_addclose(files, fd);
+  }
+  if (open_fds != NULL) closedir(open_fds);
+#endif
+}
+
 static int embedded_spawn(struct embedded *m, const char *program, int child_fd) {
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attr;
@@ -61,7 +77,7 @@ static int embedded_spawn(struct embedded *m, const char *program, int child_fd)
   posix_spawn_file_actions_adddup2(&files, child_fd, 3);   /* first: child_fd may be 0 or 1 in a host without stdio */
   posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_addclosefrom_np(&files, 4);
+  embedded_close_from(&files, 4);
   sigset_t none, all;
   sigemptyset(&none);
   sigfillset(&all);
