@@ -9,6 +9,8 @@ import subprocess
 import pytest
 from conftest import ended
 from kit.http import answer, read_request
+from kit.process import children
+from test_package import PROGRAM
 
 import adit
 from adit import forward
@@ -129,3 +131,18 @@ def test_the_program_is_the_packages_own(box, monkeypatch, recwarn):
         ).stdout
         assert os.path.join(os.path.dirname(adit.__file__), "bin", "adit") + " relay" in relays
     assert not os.path.exists(trap + ".ran")
+
+
+def test_the_relay_holds_none_of_the_descriptors_of_whoever_starts_it(box):
+    """Also where glibc has no call that closes them all. (A library's thread has none of them in the first place.)"""
+    ends = os.pipe()
+    program = box.start([PROGRAM, "forward", "2"], pass_fds=ends)
+    program.out.wait(lambda line: line.startswith("https://"))
+    (relay,) = children(program.pid)
+    assert os.readlink(f"/proc/self/fd/{ends[0]}") in descriptors(program.pid) - descriptors(relay)
+    for end in ends:
+        os.close(end)
+
+
+def descriptors(pid):
+    return {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
