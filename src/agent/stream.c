@@ -1,5 +1,5 @@
-/* A visitor's stream before and around its pump. The hard thing: until the app has answered, the visitor must be told
-   in its own protocol: a TLS visitor by a fatal alert, a raw one by a reset. */
+/* A visitor's stream before and around its pump. Whatever fails before the app has answered is a reset: to a TLS visitor, too, since
+   browsers show an alert as a broken certificate or protocol. */
 #include "agent/stream.h"
 
 #include <stdlib.h>
@@ -16,7 +16,6 @@ struct stream {
   struct adit_tunnel *tunnel;
   struct list node;
   int wire_fd;                     /* a number only, once the pump has it */
-  uint8_t kind;
   struct sealed *sealed;
   uint8_t *proxy;                  /* PROXY header until the pump has it */
   size_t proxy_n;
@@ -54,22 +53,10 @@ static void stream_free(struct stream *s) {
   tunnel_stream_ended(t);          /* the tunnel may be gone after this */
 }
 
-/* No app behind it: ends the visitor's side in its own protocol. */
 static void stream_refuse(struct stream *s) {
-  struct adit_client *c = s->tunnel->client;
-  uint8_t owed[SEALED_OWED_MAX];
-  size_t n = 0;
   loop_io_del(&s->io);
-  if (s->sealed != NULL && s->kind != STREAM_RAW_SEALED) {
-    sealed_fail(s->sealed, ALERT_INTERNAL_ERROR);
-    n = sealed_write_owed(s->sealed, owed);
-  }
-  if (n > 0 && net_send(s->wire_fd, owed, n) == (ssize_t)n) {
-    pump_linger_close(c->pool, s->wire_fd);
-  } else {
-    descriptors_remove(&c->descriptors, s->wire_fd);
-    net_reset(s->wire_fd);
-  }
+  descriptors_remove(&s->tunnel->client->descriptors, s->wire_fd);
+  net_reset(s->wire_fd);
   s->wire_fd = -1;
   stream_free(s);
 }
@@ -220,7 +207,7 @@ void stream_begin(struct adit_tunnel *t, int fd, const struct open_message *open
     net_reset(fd);
     return;
   }
-  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .kind = open->kind};
+  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd};
   s->began_ms = loop_now_ms(c->loop);
   list_push_tail(&t->streams, &s->node);
   atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);

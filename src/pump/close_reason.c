@@ -16,7 +16,7 @@ static const struct {
   [CLOSE_ACCEPT_TIMEOUT] = {"accept_timeout", true, "the agent did not accept the visitor in time"},
   [CLOSE_HALF_OPEN_IDLE] = {"half_open_idle", true, "one direction had ended and the other was idle for too long"},
   [CLOSE_UNACKED] = {"unacked", true, "what was sent was not acknowledged: the other end is gone"},
-  [CLOSE_APP_REFUSED] = {"app_refused", true, "the agent ended it by an alert: its app did not accept the connection"},
+  [CLOSE_APP_REFUSED] = {"app_refused", true, "the agent ended it by an alert"},
   [CLOSE_NO_DATA_CONNECTION] = {"no_data_connection", true, "no data connection of the agent came free in time"},
   [CLOSE_REVOKED] = {"revoked", true, "the token was revoked or has expired"},
   [CLOSE_LOCAL] = {"local", false, "closed by this side"},

@@ -93,13 +93,6 @@ static bool pump_gives_grace(struct pump *p) {
   return true;
 }
 
-/* The wire side broke: a TLS 1.2 visitor is told by an alert, as the agent tells those whose keys it has. */
-static bool pump_tell_peer(struct pump *p) {
-  if (p->tls == NULL || p->peer.reset || p->to_peer.state != FLOW_STOPPED) return false;
-  tls_conn_alert(p->tls, ALERT_INTERNAL_ERROR);
-  return p->to_peer.kind->drain(&p->to_peer) == FLOW_MOVED;
-}
-
 /* Ends the pump when nothing is left to do. */
 static void pump_settle(struct pump *p) {
   if (!flow_is_at_rest(&p->to_peer) || !flow_is_at_rest(&p->to_wire)) return;
@@ -109,7 +102,7 @@ static void pump_settle(struct pump *p) {
   }
   /* A reset empties the send queue: what was written must have arrived before. */
   bool delivered = (p->wire.reset || socket_is_delivered(p->wire.fd)) && (p->peer.reset || socket_is_delivered(p->peer.fd));
-  if (delivered && !pump_gives_grace(p)) pump_end(p, p->why, false, pump_tell_peer(p));
+  if (delivered && !pump_gives_grace(p)) pump_end(p, p->why, false, false);
 }
 
 static uint64_t pump_half_open_until_ms(const struct pump *p) {
