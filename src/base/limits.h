@@ -8,7 +8,7 @@ enum {
   LABEL_CHARS = 24,                        /* 120 bits in base32 */
   HOST_NAME_MAX_CHARS = 253,
   ALPN_LIST_MAX_BYTES = 255,
-  ALLOW_CIDRS_MAX = 64,
+  ALLOW_CIDRS_MAX = 64,                    /* and as many that are denied */
 
   /* TLS */
   RECORD_PLAIN_MAX = 16384,                /* RFC 8446 5.1 */

@@ -323,14 +323,9 @@ static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct 
 static struct tunnel *tunnel_new(struct link *l, const struct frame_bind *f) {
   struct tunnel *t = calloc(1, sizeof *t);
   if (t == NULL) return NULL;
-  if (f->allow_n > 0) {
-    t->allow = calloc(f->allow_n, sizeof *t->allow);
-    if (t->allow == NULL) {
-      free(t);
-      return NULL;
-    }
-    memcpy(t->allow, f->allow, f->allow_n * sizeof *t->allow);
-    t->allow_n = f->allow_n;
+  if (tunnel_set_admission(t, f->allow, f->allow_n, f->deny, f->deny_n) != 0) {
+    free(t);
+    return NULL;
   }
   t->refs = 1;
   t->owner = owner_ref(l->owner);

@@ -45,7 +45,7 @@ static void raw_accepted(struct raw_port *p, int fd, const struct addr *peer) {
   CHECK_MAGIC(p, RAW_MAGIC);
   if (net_local(fd, &local) != 0) local = normal;
   local = addr_normalised(&local);
-  if (t->allow_n > 0 && !cidrs_contain(t->allow, t->allow_n, &normal)) {
+  if (!tunnel_admits(t, &normal)) {
     net_reset(fd);
     return;
   }

@@ -163,10 +163,26 @@ struct tunnel *tunnel_ref(struct tunnel *t) {
   return t;
 }
 
+int tunnel_set_admission(struct tunnel *t, const struct cidr *allow, size_t allow_n, const struct cidr *deny, size_t deny_n) {
+  if (allow_n + deny_n == 0) return 0;
+  t->admission = calloc(allow_n + deny_n, sizeof *t->admission);
+  if (t->admission == NULL) return ERR_NOMEM;
+  memcpy(t->admission, allow, allow_n * sizeof *allow);
+  memcpy(t->admission + allow_n, deny, deny_n * sizeof *deny);
+  t->allow_n = allow_n;
+  t->deny_n = deny_n;
+  return 0;
+}
+
+bool tunnel_admits(const struct tunnel *t, const struct addr *visitor) {
+  if (t->allow_n > 0 && !cidrs_contain(t->admission, t->allow_n, visitor)) return false;
+  return t->deny_n == 0 || !cidrs_contain(t->admission + t->allow_n, t->deny_n, visitor);
+}
+
 static void tunnel_unref_locked(struct registry *g, struct tunnel *t) {
   if (__atomic_sub_fetch(&t->refs, 1, __ATOMIC_ACQ_REL) > 0) return;
   owner_unref_locked(g, t->owner);
-  free(t->allow);
+  free(t->admission);
   free(t);
 }
 

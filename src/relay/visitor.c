@@ -264,7 +264,7 @@ struct tunnel *visitor_tunnel(struct relay *r, const char *name, const struct ad
   memcpy(label, name, LABEL_CHARS);
   label[LABEL_CHARS] = '\0';
   struct tunnel *t = label_is_valid(label) ? registry_find(r->registry, label) : NULL;
-  if (t != NULL && t->allow_n > 0 && !cidrs_contain(t->allow, t->allow_n, peer)) {
+  if (t != NULL && !tunnel_admits(t, peer)) {
     tunnel_unref(r->registry, t);
     t = NULL;
   }

@@ -155,19 +155,30 @@ static void cidr_read(struct reader *r, struct cidr *c) {
   read_copy(r, c->bytes, v4 ? 4 : 16);
 }
 
+static void cidrs_write(struct writer *w, const struct cidr *list, size_t n) {
+  write_u8(w, (uint8_t)n);
+  for (size_t i = 0; i < n; i++) cidr_write(w, &list[i]);
+}
+
+static void cidrs_read(struct reader *r, struct cidr list[ALLOW_CIDRS_MAX], size_t *n) {
+  size_t most = read_u8(r);
+  if (most > ALLOW_CIDRS_MAX) r->bad = true;
+  for (*n = 0; *n < most && !r->bad; (*n)++) cidr_read(r, &list[*n]);
+}
+
 void frame_bind_encode(struct writer *w, const struct frame_bind *f) {
   size_t mark = frame_open(w, FRAME_BIND);
-  if (f->allow_n > ALLOW_CIDRS_MAX || f->ticket_n > TICKET_MAX_BYTES) {
+  if (f->allow_n > ALLOW_CIDRS_MAX || f->deny_n > ALLOW_CIDRS_MAX || f->ticket_n > TICKET_MAX_BYTES) {
     w->bad = true;
     return;
   }
   write_u32(w, f->id);
   write_u32(w, f->flags);
   write_vec8(w, f->alpn, f->alpn_n);
-  write_u8(w, (uint8_t)f->allow_n);
-  for (size_t i = 0; i < f->allow_n; i++) cidr_write(w, &f->allow[i]);
+  cidrs_write(w, f->allow, f->allow_n);
   write_vec16(w, f->ticket, f->ticket_n);
   write_u32(w, f->incarnation);
+  if (f->deny_n > 0) cidrs_write(w, f->deny, f->deny_n);   /* later than the rest, which older relays end with */
   frame_close(w, mark);
 }
 
@@ -177,11 +188,10 @@ int frame_bind_decode(struct reader body, struct frame_bind *f) {
   struct reader alpn = read_vec8(&body);
   f->alpn = alpn.at;
   f->alpn_n = alpn.left;
-  size_t allow_n = read_u8(&body);
-  if (body.bad || allow_n > ALLOW_CIDRS_MAX) return ERR_SYNTAX;
-  for (; f->allow_n < allow_n && !body.bad; f->allow_n++) cidr_read(&body, &f->allow[f->allow_n]);
+  cidrs_read(&body, f->allow, &f->allow_n);
   read_ticket(&body, &f->ticket, &f->ticket_n);
   f->incarnation = read_u32(&body);
+  if (body.left > 0) cidrs_read(&body, f->deny, &f->deny_n);
   return result(&body, true);
 }
 

@@ -75,9 +75,10 @@ struct frame_bind {
   uint32_t id;                                       /* chosen by the agent, unique on its link */
   uint32_t flags;
   const uint8_t *alpn; size_t alpn_n;                /* selectable protocols, wire format */
-  struct cidr allow[ALLOW_CIDRS_MAX]; size_t allow_n; /* none: everybody */
+  struct cidr allow[ALLOW_CIDRS_MAX]; size_t allow_n; /* none: everybody, ... */
   const uint8_t *ticket; size_t ticket_n;            /* none: a new address */
   uint32_t incarnation;
+  struct cidr deny[ALLOW_CIDRS_MAX]; size_t deny_n;  /* ... but for these, also if they are allowed */
 };
 struct frame_bound {
   uint32_t id;

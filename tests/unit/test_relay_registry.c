@@ -293,6 +293,36 @@ static void a_walk_meets_a_label_that_is_taken_over_meanwhile_once(void **state)
   registry_owner_unref(g, o);
 }
 
+static bool admits(const struct tunnel *t, const char *visitor) {
+  struct addr a;
+  assert_int_equal(addr_parse(visitor, &a, NULL), 0);
+  return tunnel_admits(t, &a);
+}
+
+static void who_is_denied_is_not_let_in_also_if_allowed(void **state) {
+  (void)state;
+  struct cidr allow[2], deny[2];
+  struct tunnel t = {0};
+  assert_true(admits(&t, "192.0.2.1:1"));
+  assert_int_equal(cidr_parse("192.0.2.0/24", &allow[0], NULL), 0);
+  assert_int_equal(cidr_parse("2001:db8::/32", &allow[1], NULL), 0);
+  assert_int_equal(cidr_parse("192.0.2.7", &deny[0], NULL), 0);
+  assert_int_equal(cidr_parse("2001:db8:bad::/48", &deny[1], NULL), 0);
+  assert_int_equal(tunnel_set_admission(&t, allow, 2, deny, 2), 0);
+  assert_true(admits(&t, "192.0.2.1:1"));
+  assert_false(admits(&t, "192.0.2.7:1"));
+  assert_false(admits(&t, "[::ffff:192.0.2.7]:1"));
+  assert_false(admits(&t, "192.0.3.1:1"));
+  assert_true(admits(&t, "[2001:db8::1]:1"));
+  assert_false(admits(&t, "[2001:db8:bad::1]:1"));
+  free(t.admission);
+  t = (struct tunnel){0};
+  assert_int_equal(tunnel_set_admission(&t, allow, 0, deny, 2), 0);
+  assert_true(admits(&t, "198.51.100.1:1"));
+  assert_false(admits(&t, "192.0.2.7:1"));
+  free(t.admission);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -304,6 +334,6 @@ int main(void) {
     T(a_token_has_as_many_links_as_tunnels_and_some_to_spare),
     T(an_owner_has_so_many_certificates_made_in_a_period_and_takes_none_from_others),
       T(a_walk_meets_every_tunnel_that_stays_once_whatever_changes_meanwhile),
-      T(a_walk_meets_a_label_that_is_taken_over_meanwhile_once)};
+      T(a_walk_meets_a_label_that_is_taken_over_meanwhile_once), T(who_is_denied_is_not_let_in_also_if_allowed)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,18 +39,26 @@ static struct frame only_frame(const struct writer *w, uint8_t type) {
 /* Every shorter body is refused; a longer one is read as if it were not. Reads a copy of the exact size on the heap,
    so that the address sanitizer sees a step past its end. */
 typedef int decode(struct reader body);
-static void refuses_every_cut(const struct frame *f, decode *fn) {
+static void refuses_cuts(const struct frame *f, decode *fn) {
   for (size_t n = 0; n < f->body.left; n++) {
     uint8_t *copy = test_malloc(n + 1);
     memcpy(copy + 1, f->body.at, n);
     assert_int_equal(fn(reader_of(copy + 1, n)), ERR_SYNTAX);
     test_free(copy);
   }
+}
+
+static void ignores_what_follows(const struct frame *f, decode *fn) {
   uint8_t *copy = test_malloc(f->body.left + 3);
   memcpy(copy, f->body.at, f->body.left);
   memset(copy + f->body.left, 0xee, 3);
   assert_int_equal(fn(reader_of(copy, f->body.left + 3)), 0);
   test_free(copy);
+}
+
+static void refuses_every_cut(const struct frame *f, decode *fn) {
+  refuses_cuts(f, fn);
+  ignores_what_follows(f, fn);
 }
 
 #define DECODE(name, type) \
@@ -168,21 +176,45 @@ static void bind_round_trips_and_refuses_every_cut(void **state) {
   for (int i = 0; i < 50; i++) {
     struct frame_bind a = {.id = (uint32_t)draw(), .flags = (uint32_t)draw(), .alpn = alpn, .alpn_n = draw() % 256,
                            .ticket = ticket, .ticket_n = draw() % (TICKET_MAX_BYTES + 1), .allow_n = draw() % (ALLOW_CIDRS_MAX + 1),
-                           .incarnation = (uint32_t)draw()}, b;
+                           .incarnation = (uint32_t)draw(), .deny_n = i % 2 == 0 ? 0 : draw() % ALLOW_CIDRS_MAX + 1}, b;
     draw_bytes(alpn, sizeof alpn);
     draw_bytes(ticket, sizeof ticket);
     for (size_t c = 0; c < a.allow_n; c++) draw_cidr(&a.allow[c]);
+    for (size_t c = 0; c < a.deny_n; c++) draw_cidr(&a.deny[c]);
     struct writer w = fresh();
     frame_bind_encode(&w, &a);
     struct frame f = only_frame(&w, FRAME_BIND);
     assert_int_equal(frame_bind_decode(f.body, &b), 0);
     assert_true(a.id == b.id && a.flags == b.flags && a.incarnation == b.incarnation);
-    assert_true(a.alpn_n == b.alpn_n && a.ticket_n == b.ticket_n && a.allow_n == b.allow_n);
+    assert_true(a.alpn_n == b.alpn_n && a.ticket_n == b.ticket_n && a.allow_n == b.allow_n && a.deny_n == b.deny_n);
     if (b.alpn_n > 0) assert_memory_equal(alpn, b.alpn, b.alpn_n);
     if (b.ticket_n > 0) assert_memory_equal(ticket, b.ticket, b.ticket_n);
     if (b.allow_n > 0) assert_memory_equal(a.allow, b.allow, b.allow_n * sizeof a.allow[0]);
-    if (i < 3) refuses_every_cut(&f, bind_cut);
+    if (b.deny_n > 0) assert_memory_equal(a.deny, b.deny, b.deny_n * sizeof a.deny[0]);
+    if (i < 6 && a.deny_n == 0) refuses_cuts(&f, bind_cut);
+    if (i < 6 && a.deny_n > 0) ignores_what_follows(&f, bind_cut);
   }
+}
+
+/* One cut is no cut: agents that know nothing of it end there. */
+static void blocks_that_are_denied_may_be_missing_but_not_be_cut(void **state) {
+  (void)state;
+  struct frame_bind a = {.id = 7, .incarnation = 1}, b;
+  struct writer w = fresh();
+  frame_bind_encode(&w, &a);
+  size_t known = w.len - FRAME_HEADER_BYTES;
+  a.deny_n = 2;
+  draw_cidr(&a.deny[0]);
+  draw_cidr(&a.deny[1]);
+  w = fresh();
+  frame_bind_encode(&w, &a);
+  struct frame f = only_frame(&w, FRAME_BIND);
+  for (size_t n = known + 1; n < f.body.left; n++)
+    assert_int_equal(frame_bind_decode(reader_of(f.body.at, n), &b), ERR_SYNTAX);
+  assert_int_equal(frame_bind_decode(reader_of(f.body.at, known), &b), 0);
+  assert_int_equal(b.deny_n, 0);
+  assert_int_equal(frame_bind_decode(f.body, &b), 0);
+  assert_int_equal(b.deny_n, 2);
 }
 
 static void bind_refuses_bad_blocks_and_too_much_of_anything(void **state) {
@@ -192,6 +224,10 @@ static void bind_refuses_bad_blocks_and_too_much_of_anything(void **state) {
   struct writer w = fresh();
   frame_bind_encode(&w, &a);
   assert_true(w.bad);
+  a = (struct frame_bind){.deny_n = ALLOW_CIDRS_MAX + 1};
+  w = fresh();
+  frame_bind_encode(&w, &a);
+  assert_true(w.bad);
   a = (struct frame_bind){.ticket = ticket, .ticket_n = sizeof ticket};
   w = fresh();
   frame_bind_encode(&w, &a);
@@ -199,6 +235,10 @@ static void bind_refuses_bad_blocks_and_too_much_of_anything(void **state) {
   static const struct cidr bad[] = {{.family = 4, .bits = 33}, {.family = 6, .bits = 129}, {.family = 5, .bits = 8}, {.family = 0}};
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     a = (struct frame_bind){.allow = {bad[i]}, .allow_n = 1};
+    w = fresh();
+    frame_bind_encode(&w, &a);
+    assert_int_equal(frame_bind_decode(only_frame(&w, FRAME_BIND).body, &b), ERR_SYNTAX);
+    a = (struct frame_bind){.deny = {bad[i]}, .deny_n = 1};
     w = fresh();
     frame_bind_encode(&w, &a);
     assert_int_equal(frame_bind_decode(only_frame(&w, FRAME_BIND).body, &b), ERR_SYNTAX);
@@ -403,6 +443,7 @@ int main(void) {
     cmocka_unit_test(welcome_round_trips_and_refuses_every_cut),
     cmocka_unit_test(welcome_refuses_a_relay_without_a_name_or_a_pulse),
     cmocka_unit_test(bind_round_trips_and_refuses_every_cut),
+    cmocka_unit_test(blocks_that_are_denied_may_be_missing_but_not_be_cut),
     cmocka_unit_test(bind_refuses_bad_blocks_and_too_much_of_anything),
     cmocka_unit_test(bound_round_trips_and_refuses_every_cut),
     cmocka_unit_test(bound_refuses_addresses_that_cannot_be),
