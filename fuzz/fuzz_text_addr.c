@@ -1,8 +1,9 @@
-/* The parsers of short texts: addresses, blocks, HOST:PORT, base64url, durations. The first byte chooses one; whatever it
+/* The parsers of short texts: addresses, blocks, HOST:PORT, apps, base64url, durations. The first byte chooses one; whatever it
    accepts must come back the same when it is written and parsed again. */
 #include <string.h>
 
 #include "base/addr.h"
+#include "base/app_address.h"
 #include "base/text.h"
 
 enum { TEXT_MAX = 1024 };
@@ -49,6 +50,16 @@ static void try_host_port(const char *text, uint16_t default_port) {
   ASSERT(host_port_parse(out, 0, &b, &e) == 0 && a.port == b.port && strcmp(a.host, b.host) == 0);
 }
 
+static void try_app(const char *text) {
+  struct app_address a, b;
+  struct err e;
+  char out[APP_ADDRESS_TEXT_CHARS], described[APP_ADDRESS_TEXT_CHARS];
+  if (app_address_parse(text, &a, &e) != 0) return;
+  app_address_format(&a, out, sizeof out);
+  app_address_describe(&a, described, sizeof described);
+  ASSERT(app_address_parse(out, &b, &e) == 0 && app_address_same(&a, &b) && app_address_is_unix(&a) == app_address_is_unix(&b));
+}
+
 static void try_base64url(const char *text) {
   uint8_t bytes[TEXT_MAX];
   char out[2 * TEXT_MAX];
@@ -63,12 +74,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   if (n == 0 || n > sizeof text) return 0;
   memcpy(text, data + 1, n - 1);
   text[n - 1] = 0;
-  switch (data[0] % 6) {
+  switch ((uint8_t)(data[0] - '0') % 7) {
     case 0: try_addr(text); break;
     case 1: try_cidr(text); break;
     case 2: try_host_port(text, 0); break;
     case 3: try_host_port(text, 443); break;
     case 4: try_base64url(text); break;
+    case 6: try_app(text); break;
     default:
       if (text_to_duration_ms(text, &ms) == 0) ASSERT(ms <= INT64_MAX);
       text_escape(text, n - 1, out, sizeof out);

@@ -1,5 +1,5 @@
 /*
- * adit.h - give a local TCP port a public address.
+ * adit.h - give a local TCP port, or a Unix socket, a public address.
  *
  *     struct adit_config *config = adit_config_new();
  *     struct adit_client *client = adit_client_new(config);
@@ -37,7 +37,7 @@ enum adit_errno {
   ADIT_EUNREACHABLE = -4,  /* no relay could be reached, or the embedded one has ended */
   ADIT_EAUTH = -5,         /* the relay's certificate does not match, or the token was refused, revoked or has expired */
   ADIT_EREFUSED = -6,      /* the relay refused the tunnel: limit, ports, options */
-  ADIT_ECONFLICT = -7,     /* this client forwards that port already, or the tunnel was superseded */
+  ADIT_ECONFLICT = -7,     /* this client forwards that app already, or the tunnel was superseded */
   ADIT_ETIMEDOUT = -8,
   ADIT_ECLOSED = -9,       /* the tunnel or client was closed */
   ADIT_EFORKED = -10,      /* the object belongs to the parent process */
@@ -97,10 +97,16 @@ struct adit_options {
   const char *const *allow;/* CIDR blocks of visitors; NULL: all */
   size_t allow_n;
   const char *keep_file;   /* stores the ticket, so that a restarted agent gets the same address; NULL: none */
+  const char *const *deny; /* CIDR blocks of visitors who are not let in, also if they are allowed; NULL: none */
+  size_t deny_n;
+  const char *name;        /* what people call it, in the texts of events: at most 64 bytes; NULL: nothing */
+  int64_t app_wait_ms;     /* how long a visitor waits for an app that has never been there: at most 600000; 0: 10000; < 0: not at all */
 };
-#define ADIT_OPTIONS_INIT { sizeof(struct adit_options), 0, 0, 0, 0, NULL, NULL, 0, NULL }
+#define ADIT_OPTIONS_INIT { sizeof(struct adit_options), 0, 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0, NULL, 0 }
 
-/* app is "PORT" or "HOST:PORT". Returns at once; the tunnel opens in the background. NULL: adit_error, adit_errno_last. */
+/* app is "PORT" of this machine, where both 127.0.0.1 and [::1] are tried; "HOST:PORT" or "[V6]:PORT", whose name is looked up in the
+   background, again when it leads nowhere any more; or "unix:PATH", a Unix socket ("unix:@NAME": an abstract one). Returns at once;
+   the tunnel opens in the background. NULL: adit_error, adit_errno_last. */
 ADIT_EXPORT struct adit_tunnel *adit_forward(struct adit_client *client, const char *app, const struct adit_options *options);
 ADIT_EXPORT int adit_errno_last(void);   /* of the calling thread's last failed call */
 /* Waits until visitors can reach it. timeout_ms < 0: no limit. Ends early when the tunnel was refused for good, or the relay's
@@ -125,7 +131,10 @@ ADIT_EXPORT const char *adit_tunnel_host(const struct adit_tunnel *tunnel);
 ADIT_EXPORT uint16_t adit_tunnel_port(const struct adit_tunnel *tunnel);
 ADIT_EXPORT const char *adit_tunnel_tcp_host(const struct adit_tunnel *tunnel);  /* NULL without unencrypted */
 ADIT_EXPORT uint16_t adit_tunnel_tcp_port(const struct adit_tunnel *tunnel);     /* 0 without */
-ADIT_EXPORT uint16_t adit_tunnel_app_port(const struct adit_tunnel *tunnel);
+ADIT_EXPORT uint16_t adit_tunnel_app_port(const struct adit_tunnel *tunnel);     /* always; 0 for a Unix socket */
+/* Always, until the tunnel is freed: the app ("localhost:8000", "unix:/run/app.sock"), and the name it was given, or NULL. */
+ADIT_EXPORT const char *adit_tunnel_app(const struct adit_tunnel *tunnel);
+ADIT_EXPORT const char *adit_tunnel_name(const struct adit_tunnel *tunnel);
 
 struct adit_tunnel_stats {
   uint64_t visitors_now, visitors_total, bytes_to_app, bytes_from_app, app_failures;

@@ -58,6 +58,7 @@ struct adit_client {
 
   struct list tunnels;             /* of adit_tunnel.node */
   uint32_t last_bind_id;
+  size_t app_waiting_n;            /* visitors of all tunnels that wait for their apps */
   struct relay_choice *choices;
   size_t choices_n;
   char home[HOST_NAME_MAX_CHARS + 1];    /* the relay that our addresses belong to; empty: free to choose */

@@ -29,6 +29,7 @@ struct dial {
   struct err err;
   size_t n, begun, live;
   bool hears_resets;
+  char path[UNIX_PATH_MAX_BYTES + 1];  /* of a Unix socket, instead of addresses: then there is one attempt */
   struct attempt attempts[];
 };
 
@@ -88,11 +89,17 @@ static void dial_connected(struct dial *d, struct attempt *a, bool was_reset) {
   dial_finish(d, fd, &a->to);
 }
 
+static bool dial_is_unix(const struct dial *d) { return d->path[0] != 0; }
+
 static void attempt_ready(struct loop_io *io, uint32_t events) {
   (void)events;
   struct attempt *a = CONTAINER_OF(io, struct attempt, io);
   struct dial *d = a->dial;
   CHECK_MAGIC(d, DIAL_MAGIC);
+  if (dial_is_unix(d)) {
+    dial_connected(d, a, false);
+    return;
+  }
   int r = net_connect_result(a->fd);
   if (r == NET_AGAIN) return;
   bool connected = r == 0 || (r == NET_RESET && d->hears_resets);
@@ -124,7 +131,13 @@ static void dial_try(struct dial *d) {
   while (d->begun < d->n) {
     struct attempt *a = &d->attempts[d->begun++];
     struct err e = {0};
-    a->fd = net_connect(&a->to, &e);
+    a->fd = dial_is_unix(d) ? net_connect_unix(d->path, &e) : net_connect(&a->to, &e);
+    if (a->fd == NET_AGAIN) {
+      a->fd = -1;
+      d->begun--;
+      (void)loop_timer_set(d->loop, &d->next, UNIX_BUSY_RETRY_MS, dial_next_due);
+      return;
+    }
     if (a->fd < 0) {
       if (d->err.code != ERR_CLOSED) d->err = e;
       a->fd = -1;
@@ -145,16 +158,31 @@ static void dial_try(struct dial *d) {
 
 void dial_hear_resets(struct dial *d) { d->hears_resets = true; }
 
-struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
-                        uint64_t deadline_ms, dial_fn *fn, void *user) {
+static struct dial *dial_begin(struct loop *l, struct descriptors *descriptors, size_t n, uint64_t deadline_ms, dial_fn *fn,
+                               void *user) {
   struct dial *d = calloc(1, sizeof *d + n * sizeof d->attempts[0]);
   if (d == NULL) return NULL;
   *d = (struct dial){.magic = DIAL_MAGIC, .loop = l, .descriptors = descriptors, .fn = fn, .user = user, .n = n};
-  for (size_t i = 0; i < n; i++) d->attempts[i] = (struct attempt){.dial = d, .to = addrs[i], .fd = -1};
-  if (loop_timer_set(l, &d->deadline, deadline_ms, dial_deadline_due) != 0) {
-    free(d);
-    return NULL;
-  }
+  for (size_t i = 0; i < n; i++) d->attempts[i] = (struct attempt){.dial = d, .fd = -1};
+  if (loop_timer_set(l, &d->deadline, deadline_ms, dial_deadline_due) == 0) return d;
+  free(d);
+  return NULL;
+}
+
+struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
+                        uint64_t deadline_ms, dial_fn *fn, void *user) {
+  struct dial *d = dial_begin(l, descriptors, n, deadline_ms, fn, user);
+  if (d == NULL) return NULL;
+  for (size_t i = 0; i < n; i++) d->attempts[i].to = addrs[i];
+  dial_try(d);
+  return d;
+}
+
+struct dial *dial_start_unix(struct loop *l, struct descriptors *descriptors, const char *path, uint64_t deadline_ms, dial_fn *fn,
+                             void *user) {
+  struct dial *d = dial_begin(l, descriptors, 1, deadline_ms, fn, user);
+  if (d == NULL) return NULL;
+  snprintf(d->path, sizeof d->path, "%s", path);
   dial_try(d);
   return d;
 }

@@ -49,8 +49,9 @@ int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adi
   list_init(&t->handle);
   list_init(&t->node);
   list_init(&t->streams);
-  request->keep_file = NULL;
-  t->app_addrs_n = resolve_now(&t->request.app, t->app_addrs);
+  request->keep_file = request->app_file = NULL;
+  app_address_format(&t->request.app, t->app_text, sizeof t->app_text);
+  app_init(t);
   *out = t;
   return 0;
 }
@@ -71,12 +72,19 @@ static void tunnel_finish_run(struct loop *l, struct loop_msg *m) {
   tunnel_close_begin(t, DRAIN_FOREVER_MS);
 }
 
-static bool app_same(const struct host_port *a, const struct host_port *b) {
-  return a->port == b->port && strcasecmp(a->host, b->host) == 0;
+static bool file_same(const char *a, const char *b) {
+  return a != NULL && b != NULL && strcmp(a, b) == 0;
 }
 
-static bool keep_same(const char *a, const char *b) {
-  return a != NULL && b != NULL && strcmp(a, b) == 0;
+static bool app_same(const struct tunnel_request *a, const struct tunnel_request *b) {
+  return app_address_same(&a->app, &b->app) || file_same(a->app_file, b->app_file);
+}
+
+static int fail_taken(const struct adit_tunnel *t, struct err *e) {
+  static const char why[] = "this client forwards it already (close that tunnel first)";
+  const struct app_address *app = &t->request.app;
+  return app_address_is_local_port(app) ? err_set(e, ERR_CONFLICT, "port %u: %s", app->tcp.port, why)
+                                        : err_set(e, ERR_CONFLICT, "app %s: %s", t->app_text, why);
 }
 
 int tunnel_publish(struct adit_tunnel *t, struct err *e) {
@@ -86,10 +94,8 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
   LIST_FOREACH(&c->handles, it) {
     const struct adit_tunnel *other = CONTAINER_OF(it, struct adit_tunnel, handle);
     if (other->ended) continue;    /* for good: it is only still to be closed */
-    if (app_same(&other->request.app, &t->request.app))
-      r = err_set(e, ERR_CONFLICT, "port %u: this client forwards it already (close that tunnel first)",
-                  t->request.app.port);
-    else if (keep_same(other->request.keep_file, t->request.keep_file))
+    if (app_same(&other->request, &t->request)) r = fail_taken(t, e);
+    else if (file_same(other->request.keep_file, t->request.keep_file))
       r = err_set(e, ERR_CONFLICT, "keep file %s: another tunnel uses it (give each its own)", t->request.keep_file);
   }
   if (r == 0) {
@@ -147,9 +153,15 @@ void tunnel_free(struct adit_tunnel *t) {
     older = a->older;
     free(a);
   }
-  free(t->request.keep_file);
+  tunnel_request_free(&t->request);
   t->magic = 0;
   free(t);
+}
+
+void tunnel_request_free(struct tunnel_request *request) {
+  free(request->keep_file);
+  free(request->app_file);
+  request->keep_file = request->app_file = NULL;
 }
 
 /* ---- the loop's thread ---- */
@@ -192,7 +204,7 @@ void tunnel_attach(struct adit_tunnel *t) {
   tunnel_choose_home(t);
   if (c->failed != NULL) tunnel_fail(t, c->trouble.code, c->failed, c->trouble.text);
   if (t->state == TUNNEL_ENDED) return;
-  if (t->app_addrs_n == 0) tunnel_app_lookup(t);   /* ahead of the first visitor */
+  app_look_up(t);
   client_connect_now(c);
   if (link_takes_binds(c->link)) {
     link_bind(c->link, t);
@@ -214,8 +226,9 @@ void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w) {
   const struct tunnel_request *r = &t->request;
   if (t->id == 0) t->id = ++t->client->last_bind_id;
   struct frame_bind f = {.id = t->id, .flags = r->flags, .alpn = r->alpn, .alpn_n = r->alpn_n, .allow_n = r->allow_n,
-    .ticket = t->ticket, .ticket_n = t->ticket_n, .incarnation = t->incarnation};
+    .deny_n = r->deny_n, .ticket = t->ticket, .ticket_n = t->ticket_n, .incarnation = t->incarnation};
   memcpy(f.allow, r->allow, sizeof f.allow);
+  memcpy(f.deny, r->deny, sizeof f.deny);
   frame_bind_encode(w, &f);
   t->state = TUNNEL_BINDING;
 }
@@ -431,47 +444,6 @@ void tunnel_noticed(struct adit_tunnel *t, uint16_t reason, uint32_t count) {
                count == 1 ? "" : "s", notice_text(reason));
 }
 
-/* ---- the app ---- */
-
-static void tunnel_app_resolved(void *user, const struct addr *addrs, size_t n, const struct err *e) {
-  struct adit_tunnel *t = user;
-  t->app_lookup = NULL;
-  memcpy(t->app_addrs, addrs, n * sizeof addrs[0]);
-  t->app_addrs_n = n;
-  if (n == 0) tunnel_app_failed(t, e->text);
-  stream_app_resolved(t);
-}
-
-void tunnel_app_lookup(struct adit_tunnel *t) {
-  if (t->app_lookup == NULL) t->app_lookup = resolve_start(t->client->loop, &t->request.app, tunnel_app_resolved, t);
-}
-
-/* A name may lead elsewhere by now: it is looked up again. */
-static void tunnel_app_forget(struct adit_tunnel *t) {
-  struct addr numeric[RESOLVED_MAX];
-  if (resolve_now(&t->request.app, numeric) == 0) t->app_addrs_n = 0;
-}
-
-static void tunnel_app_warn(struct adit_tunnel *t, const char *why) {
-  char app[300];
-  host_port_format(&t->request.app, app, sizeof app);
-  client_event(t->client, ADIT_EVENT_WARNING, t, 0, "app", "app %s: %s", app, why);
-}
-
-void tunnel_app_failed(struct adit_tunnel *t, const char *why) {
-  atomic_fetch_add_explicit(&t->stats.app_failures, 1, memory_order_relaxed);
-  tunnel_app_forget(t);
-  uint64_t left_out;
-  if (why != NULL && seldom_due(&t->app_warned, loop_now_ms(t->client->loop), APP_WARNING_MS, &left_out)) tunnel_app_warn(t, why);
-}
-
-void tunnel_app_awaited(struct adit_tunnel *t) {
-  tunnel_app_forget(t);
-  if (t->app_awaited) return;
-  t->app_awaited = true;
-  tunnel_app_warn(t, "it is not there yet, a visitor waits for it (start it, or check the port)");
-}
-
 /* ---- closing ---- */
 
 /* End of a turn: nothing of ours refers to it any more. From here on its memory is the host's thread's. */
@@ -527,8 +499,7 @@ void tunnel_stream_ended(struct adit_tunnel *t) {
   loop_timer_stop(&t->drain);
   loop_timer_stop(&t->retry);
   loop_timer_stop(&t->keep_limit);
-  resolve_cancel(t->app_lookup);
-  t->app_lookup = NULL;
+  app_close(t);
   list_remove(&t->node);
   loop_defer(t->client->loop, &t->defer, tunnel_leave);
 }

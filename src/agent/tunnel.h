@@ -2,8 +2,8 @@
 #ifndef AGENT_TUNNEL_H
 #define AGENT_TUNNEL_H
 
+#include "agent/app.h"
 #include "agent/client.h"
-#include "agent/resolve.h"
 #include "base/seldom.h"
 #include "wire/ticket.h"
 
@@ -26,13 +26,16 @@ struct tunnel_address {
 };
 
 struct tunnel_request {            /* what the host asked for, checked */
-  struct host_port app;
+  struct app_address app;          /* a Unix socket's path is absolute */
+  char *app_file;                  /* and this is it by its folder's real path, to tell two apart; NULL: none */
+  char name[TUNNEL_NAME_MAX_BYTES + 1];  /* for people; may be empty */
+  uint64_t app_wait_ms;            /* how long a visitor waits for an app that has never been there */
   uint32_t flags;                  /* enum tunnel_flags */
   bool proxy_protocol;
   uint8_t alpn[ALPN_LIST_MAX_BYTES];
   size_t alpn_n;
-  struct cidr allow[ALLOW_CIDRS_MAX];
-  size_t allow_n;
+  struct cidr allow[ALLOW_CIDRS_MAX], deny[ALLOW_CIDRS_MAX];
+  size_t allow_n, deny_n;
   char *keep_file;
 };
 
@@ -42,6 +45,7 @@ struct adit_tunnel {
   unsigned magic;
   struct adit_client *client;
   struct tunnel_request request;
+  char app_text[APP_ADDRESS_TEXT_CHARS];
   uint32_t id;                     /* of its BIND; 0: the next has a new one */
   _Atomic(struct tunnel_address *) address;
   struct { _Atomic uint64_t now, total, app_failures; uint64_t to_app, from_app; } stats;
@@ -72,12 +76,8 @@ struct adit_tunnel {
   bool setting_aside;              /* the write under way sees to it */
   bool told;                       /* the host was told the address */
   bool sealed_instead;             /* of plain, which was asked for */
-  struct addr app_addrs[RESOLVED_MAX];
-  size_t app_addrs_n;
-  struct resolve *app_lookup;
-  bool app_reached;                /* at least once: since then a refusal is a failure */
-  bool app_awaited;                /* the host was told that visitors wait for it */
-  struct seldom app_warned, notice_warned;
+  struct app app;
+  struct seldom notice_warned;
   struct loop_timer retry, drain;
   struct loop_timer keep_limit;    /* closing: how long the disk is waited for */
   struct loop_deferred defer;
@@ -85,7 +85,8 @@ struct adit_tunnel {
   bool finishing;                  /* closing, and it stays when its last stream ends, until tunnel_close */
 };
 
-/* Host's thread. tunnel_new takes request->keep_file and reads the file; fails with a text. */
+/* Host's thread. tunnel_new takes the request's strings, also when it fails. */
+void tunnel_request_free(struct tunnel_request *request);
 int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adit_tunnel **out, struct err *e) MUST_USE;
 void tunnel_free(struct adit_tunnel *t);
 
@@ -112,11 +113,6 @@ void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n);
 /* The relay has refused visitors. */
 void tunnel_noticed(struct adit_tunnel *t, uint16_t reason, uint32_t count);
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id);
-/* The app's address is asked for; streams that wait for it are told by stream_app_resolved. */
-void tunnel_app_lookup(struct adit_tunnel *t);
-/* Both warn, and have the app's name looked up anew for the next visitor. why NULL: it was not the app's fault. */
-void tunnel_app_failed(struct adit_tunnel *t, const char *why);
-void tunnel_app_awaited(struct adit_tunnel *t);            /* it refuses, as it has not started yet */
 void tunnel_stream_ended(struct adit_tunnel *t);
 
 #endif

@@ -86,7 +86,7 @@ static void warm_opened(struct warm *w) {
     return;
   }
   struct adit_tunnel *t = tunnel_find(c, s->open.tunnel_id);
-  bool serves = t != NULL && !t->closing && stream_kind_allowed(t, s->open.kind);
+  bool serves = t != NULL && !t->closing && stream_is_wanted(t, &s->open);
   if (accept_encode(serves ? ACCEPT_OK : ACCEPT_NO_TUNNEL, &s->keys, accept) != 0 ||
       net_send(w->fd, accept, sizeof accept) != (ssize_t)sizeof accept) { /* so far only the preface: it fits */
     warm_free(w);

@@ -117,8 +117,9 @@ size_t addr_encode(const struct addr *a, uint8_t out[19]) {
 
 bool addr_equal(const struct addr *a, const struct addr *b) {
   uint8_t x[19], y[19];
-  size_t n = addr_encode(a, x);
-  return n == addr_encode(b, y) && memcmp(x, y, n) == 0;
+  struct addr p = addr_normalised(a), q = addr_normalised(b);
+  size_t n = addr_encode(&p, x);
+  return n == addr_encode(&q, y) && memcmp(x, y, n) == 0;
 }
 
 int addr_decode(const uint8_t *p, size_t n, struct addr *out) {
@@ -206,7 +207,17 @@ bool host_name_is_valid(const char *host) {
   return true;
 }
 
-int host_port_parse(const char *text, uint16_t default_port, struct host_port *out, struct err *e) {
+/* What resolvers find beyond the names of DNS: containers and /etc/hosts have underscores, and a last dot keeps a name from being
+   sought in other domains. */
+static bool local_name_is_valid(const char *host) {
+  size_t n = strnlen(host, HOST_NAME_MAX_CHARS + 1);
+  if (n == 0 || n > HOST_NAME_MAX_CHARS || host[0] == '.' || host[0] == '-') return false;
+  for (size_t i = 0; i < n; i++)
+    if (!is_alnum(host[i]) && strchr("._-", host[i]) == NULL) return false;
+  return strstr(host, "..") == NULL;
+}
+
+static int parse(const char *text, uint16_t default_port, bool (*is_name)(const char *host), struct host_port *out, struct err *e) {
   const char *host = text, *port = NULL;
   size_t n;
   *out = (struct host_port){.port = default_port};
@@ -226,7 +237,7 @@ int host_port_parse(const char *text, uint16_t default_port, struct host_port *o
   memcpy(out->host, host, n);
   out->host[n] = 0;
   bool ip = host_is_ip(out->host);
-  if (text[0] == '[' ? !ip || strchr(out->host, ':') == NULL : !ip && !host_name_is_valid(out->host)) goto bad;
+  if (text[0] == '[' ? !ip || strchr(out->host, ':') == NULL : !ip && !is_name(out->host)) goto bad;
   if (port == NULL && default_port == 0) {
     return err_set(e, ERR_SYNTAX, "%.300s: the port is missing (write it as HOST:PORT)", text);
   }
@@ -236,6 +247,14 @@ int host_port_parse(const char *text, uint16_t default_port, struct host_port *o
   return 0;
 bad:
   return err_set(e, ERR_SYNTAX, "%.300s: not HOST:PORT (write it as example.com:443, 1.2.3.4:443 or [::1]:443)", text);
+}
+
+int host_port_parse(const char *text, uint16_t default_port, struct host_port *out, struct err *e) {
+  return parse(text, default_port, host_name_is_valid, out, e);
+}
+
+int host_port_parse_local(const char *text, struct host_port *out, struct err *e) {
+  return parse(text, 0, local_name_is_valid, out, e);
 }
 
 void host_port_format(const struct host_port *hp, char *out, size_t cap) {

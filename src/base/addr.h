@@ -50,6 +50,8 @@ bool cidrs_contain(const struct cidr *list, size_t n, const struct addr *a);
 
 /* "HOST:PORT", "[v6]:PORT", or, when default_port != 0, "HOST". */
 int host_port_parse(const char *text, uint16_t default_port, struct host_port *out, struct err *e) MUST_USE;
+/* "HOST:PORT", "[v6]:PORT", where HOST need only be a name that a resolver may know, such as db_1 or db.internal. */
+int host_port_parse_local(const char *text, struct host_port *out, struct err *e) MUST_USE;
 void host_port_format(const struct host_port *hp, char *out, size_t cap);
 bool host_is_ip(const char *host);
 /* A DNS name of at most 253 characters: labels of letters, digits and inner hyphens. */

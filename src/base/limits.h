@@ -9,6 +9,8 @@ enum {
   HOST_NAME_MAX_CHARS = 253,
   ALPN_LIST_MAX_BYTES = 255,
   ALLOW_CIDRS_MAX = 64,                    /* and as many that are denied */
+  UNIX_PATH_MAX_BYTES = 107,               /* of a Unix socket: sun_path, without a NUL */
+  TUNNEL_NAME_MAX_BYTES = 64,              /* what a host calls a tunnel */
 
   /* TLS */
   RECORD_PLAIN_MAX = 16384,                /* RFC 8446 5.1 */
@@ -119,11 +121,18 @@ enum {
   KEEPALIVE_PROBES = 4,
   APP_CONNECT_DEADLINE_MS = 10000,
 #ifdef ADIT_SMALL_LIMITS
-  APP_START_MS = 1000,
+  APP_WAIT_DEFAULT_MS = 1000,
+  APP_WAITING_PER_TUNNEL_MAX = 16,
 #else
-  APP_START_MS = 10000,                    /* how long a visitor waits for an app that has never been there */
+  APP_WAIT_DEFAULT_MS = 10000,             /* how long a visitor waits for an app that has never been there */
+  APP_WAITING_PER_TUNNEL_MAX = 256,        /* so many may, each with a descriptor and what the kernel takes in for it */
 #endif
-  APP_RETRY_MS = 100,                      /* and how often it is looked for */
+  APP_WAIT_MAX_MS = 10 * 60 * 1000,
+  APP_WAITING_PER_CLIENT_MAX = 2 * APP_WAITING_PER_TUNNEL_MAX,
+  APP_RETRY_MS = 100,                      /* how often one of them looks for it */
+  APP_RETRY_NAME_MS = 1000,                /* the same where its name must be looked up for it */
+  APP_LOOKUP_EVERY_MS = 10000,             /* its name may lead elsewhere by now: the next visitor has it looked up again */
+  UNIX_BUSY_RETRY_MS = 10,                 /* of a Unix socket where too many wait to be accepted, of which no event tells */
 
   /* memory */
   HEAP_TRIM_MIN_BYTES = 4 << 20,           /* freed since the last time, it is worth giving back to the system */

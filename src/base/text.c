@@ -212,6 +212,12 @@ void text_of_time(int64_t at_s, char out[TIME_TEXT_CHARS + 1]) {
     snprintf(out, TIME_TEXT_CHARS + 1, "an impossible time");
 }
 
+bool text_has_control(const char *text) {
+  for (const unsigned char *at = (const unsigned char *)text; *at != 0; at++)
+    if (*at < ' ' || *at == 0x7f || (at[0] == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0)) return true;
+  return false;
+}
+
 void text_escape(const char *text, size_t n, char *out, size_t cap) {
   static const char digits[] = "0123456789abcdef";
   ASSERT(cap > 0);

@@ -22,6 +22,8 @@ void text_of_rate(uint64_t bytes_per_s, char *out, size_t cap);              /* 
 void text_of_bytes(uint64_t bytes, char *out, size_t cap);                   /* 1.5 MB */
 enum { TIME_TEXT_CHARS = 20 };
 void text_of_time(int64_t at_s, char out[TIME_TEXT_CHARS + 1]);              /* since 1970: 2026-11-27T09:20:40Z */
+/* Whether there are control characters in it, which a terminal would obey: C0, DEL and, as UTF-8, C1. */
+bool text_has_control(const char *text);
 /* Copies text with everything but printable ASCII escaped as \xHH; always terminated. */
 void text_escape(const char *text, size_t n, char *out, size_t cap);
 

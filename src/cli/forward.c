@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "adit.h"
+#include "base/app_address.h"
 #include "base/descriptors.h"
 #include "base/home.h"
 #include "base/limits.h"
@@ -31,7 +32,8 @@ struct forward_arguments {
   bool unencrypted, h2, proxy_protocol, json;
   const char *alpn, *ca, *keep, *link;
   char *proxy;                     /* a copy: it may hold a password */
-  struct option_list allow, relays, token_files;
+  struct option_list allow, deny, names, relays, token_files;
+  uint64_t app_wait_ms;
   char *tokens[OPTION_LIST_MAX];   /* copies: those in argv are wiped */
   size_t tokens_n;
 };
@@ -75,9 +77,15 @@ static const struct option_row forward_rows[] = {
    .help = "Give the app a PROXY v2 header with the visitor's address."},
   {.name = "allow", .value = "CIDR", .kind = OPTION_LIST, AT(allow),
    .help = "Let in only visitors from this address block."},
+  {.name = "deny", .value = "CIDR", .kind = OPTION_LIST, AT(deny),
+   .help = "Let in no visitors from this address block, also if they are allowed."},
+  {.name = "app-wait", .value = "DURATION", .kind = OPTION_DURATION, AT(app_wait_ms), .min = 0, .max = APP_WAIT_MAX_MS,
+   .help = "How long a visitor waits for an app that has not been there yet (default: 10s; at most 10m); then it is reset."},
+  {.name = "name", .value = "NAME", .kind = OPTION_LIST, AT(names),
+   .help = "What to call the app in messages and events; of several apps one for each, in their order."},
   {.name = "keep", .value = "FILE", .kind = OPTION_TEXT, AT(keep),
    .help = "Keep the address in FILE, so that a restart gets it back. Of several apps each has a file of its own, "
-           "FILE.PORT. Of an address that the relay takes no more the ticket stays, as FILE.old."},
+           "FILE.PORT, or FILE.NAME of a Unix socket of that name. Of an address that the relay takes no more the ticket stays, as FILE.old."},
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",
    .help = "With plain, and a relay that allows it, bytes of the raw port are not sealed between relay and agent "
            "(default: sealed)."},
@@ -87,8 +95,9 @@ static const struct option_row forward_rows[] = {
 };
 
 struct app {
-  const char *text;                /* as given */
-  char name[300];                  /* as told: with a host */
+  struct app_address address;
+  char text[APP_ADDRESS_TEXT_CHARS];   /* of it */
+  const char *name;                /* NULL: none */
   struct adit_tunnel *tunnel;
   bool open, ended;
   char *keep;                      /* its ticket's file, where it has one of its own */
@@ -212,29 +221,29 @@ static bool names_h2(const char *alpn) {
   return false;
 }
 
-static bool is_bare_port(const char *word) { return strspn(word, "0123456789") == strlen(word); }
-
-/* Both of "PORT" and "127.0.0.1:PORT" mean one app. */
-static bool same_app(const char *a, const char *b) {
-  static const char local[] = "127.0.0.1:";
-  if (is_bare_port(a) && strncmp(b, local, sizeof local - 1) == 0) b += sizeof local - 1;
-  if (is_bare_port(b) && strncmp(a, local, sizeof local - 1) == 0) a += sizeof local - 1;
-  return strcmp(a, b) == 0;
-}
-
-static int check_words(const struct options_parsed *parsed, struct err *e) {
+/* Their addresses, each of them once. */
+static int take_words(struct forward *f, const struct options_parsed *parsed, struct err *e) {
   for (size_t i = 0; i < parsed->words_n; i++) {
+    struct app *app = &f->apps[f->apps_n];
     if (parsed->words[i][0] == 0)
       return err_set(e, ERR_USAGE, "PORT: empty (say which port to forward: adit forward 8000)");
-    for (size_t k = 0; k < i; k++)
-      if (same_app(parsed->words[i], parsed->words[k]))
+    if (app_address_parse(parsed->words[i], &app->address, e) != 0) return e->code;
+    for (size_t k = 0; k < f->apps_n; k++)
+      if (app_address_same(&app->address, &f->apps[k].address))
         return err_set(e, ERR_USAGE, "%.100s: it is forwarded already by another argument (leave one out)",
                        parsed->words[i]);
+    app_address_format(&app->address, app->text, sizeof app->text);
+    f->apps_n++;
+  }
+  for (size_t i = 0; i < f->apps_n && f->a.names.n > 0; i++) {
+    if (f->a.names.n != f->apps_n)
+      return err_set(e, ERR_USAGE, "--name: %zu for %zu apps (give one for each, in their order)", f->a.names.n, f->apps_n);
+    f->apps[i].name = f->a.names.at[i];
   }
   return 0;
 }
 
-static int check_arguments(const struct forward *f, const struct options_parsed *parsed, struct err *e) {
+static int take_arguments(struct forward *f, const struct options_parsed *parsed, struct err *e) {
   if (parsed->words_n == 0)
     return err_set(e, ERR_USAGE, "PORT: missing (say which port to forward: adit forward 8000)");
   if (parsed->rest != NULL && (parsed->rest[0] == NULL || parsed->rest[0][0] == 0))
@@ -243,16 +252,8 @@ static int check_arguments(const struct forward *f, const struct options_parsed 
     return err_set(e, ERR_USAGE, "--link plain: only raw ports can be plain (add --unencrypted)");
   if (f->a.alpn != NULL && names_h2(f->a.alpn) && !f->a.h2)
     return err_set(e, ERR_USAGE, "--alpn %.60s: h2 is offered by an option of its own (add --h2)", f->a.alpn);
-  return check_words(parsed, e);
-}
-
-static void use_words(struct forward *f, const struct options_parsed *parsed) {
-  for (size_t i = 0; i < parsed->words_n; i++) {
-    struct app *app = &f->apps[f->apps_n++];
-    app->text = parsed->words[i];
-    (void)snprintf(app->name, sizeof app->name, "%s%s", is_bare_port(app->text) ? "127.0.0.1:" : "", app->text);
-  }
   f->command = parsed->rest;
+  return take_words(f, parsed, e);
 }
 
 static void set_up_tell(struct forward *f, uint64_t start_us) {
@@ -278,6 +279,15 @@ static int client_failed(const struct forward *f, struct err *e) {
   return err_set(e, adit_errno_last() == ADIT_EINVAL ? ERR_USAGE : ERR_NOT_NOW, "%s", adit_error(f->client));
 }
 
+/* Of several apps each has a file of its own, named after the last part of its address. */
+static int name_keep_file(const struct forward *f, struct app *app, struct err *e) {
+  const char *text = app->text, *slash = strrchr(text, '/'), *colon = strrchr(text, ':');
+  const char *part = app_address_is_unix(&app->address) && slash != NULL ? slash + 1 : colon + 1;
+  if (asprintf(&app->keep, "%s.%s", f->a.keep, part) >= 0) return 0;
+  app->keep = NULL;
+  return err_set(e, ERR_NOMEM, "out of memory");
+}
+
 static int open_tunnels(struct forward *f, struct err *e) {
   struct adit_options options = ADIT_OPTIONS_INIT;
   options.unencrypted = f->a.unencrypted;
@@ -287,17 +297,17 @@ static int open_tunnels(struct forward *f, struct err *e) {
   options.alpn = f->a.alpn;
   options.allow = f->a.allow.at;
   options.allow_n = f->a.allow.n;
+  options.deny = f->a.deny.at;
+  options.deny_n = f->a.deny.n;
+  options.app_wait_ms = f->a.app_wait_ms > 0 ? (int64_t)f->a.app_wait_ms : -1;
   for (size_t i = 0; i < f->apps_n; i++) {
     struct app *app = &f->apps[i];
     options.keep_file = f->a.keep;
     if (f->a.keep != NULL && f->apps_n > 1) {
-      const char *colon = strrchr(app->text, ':');
-      if (asprintf(&app->keep, "%s.%s", f->a.keep, colon != NULL ? colon + 1 : app->text) < 0) {
-        app->keep = NULL;
-        return err_set(e, ERR_NOMEM, "out of memory");
-      }
+      if (name_keep_file(f, app, e) != 0) return e->code;
       options.keep_file = app->keep;
     }
+    options.name = app->name;
     app->tunnel = adit_forward(f->client, app->text, &options);
     if (app->tunnel == NULL) return client_failed(f, e);
   }
@@ -374,13 +384,17 @@ static struct app *app_of(struct forward *f, const struct adit_tunnel *tunnel) {
   return NULL;
 }
 
+static struct tell_app told(const struct app *app) {
+  return (struct tell_app){.text = app->text, .name = app->name, .port = app->address.tcp.port};
+}
+
 /* A tunnel opens, or has got another address since. */
 static void on_open(struct forward *f, struct app *app) {
   const struct adit_tunnel *t = app->tunnel;
   struct tell_open open = {
-    .app = app->name, .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
+    .app = told(app), .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
     .relay = adit_client_relay(f->client), .ca_file = adit_client_ca_file(f->client),
-    .app_port = adit_tunnel_app_port(t), .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t),
+    .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t),
     .again = app->open};
   app->open = true;
   f->open_n += !open.again;
@@ -394,11 +408,13 @@ static void on_open(struct forward *f, struct app *app) {
 
 /* What the relay says of one tunnel need not name it: "what" of "what: why (what to do)" is then the app. */
 static void tell_end(struct forward *f, const struct app *app, const char *kind, const struct adit_event *event) {
-  char text[sizeof event->text + sizeof app->name + 2];
+  char text[sizeof event->text + TELL_APP_CHARS + 2], name[TELL_APP_CHARS];
+  const struct tell_app what = told(app);
   size_t why = strcspn(event->text, "(");
   bool has_what = memmem(event->text, why, ": ", 2) != NULL;
-  (void)snprintf(text, sizeof text, "%s%s%s", has_what ? "" : app->name, has_what ? "" : ": ", event->text);
-  tell_event(&f->tell, kind, adit_tunnel_app_port(app->tunnel), event->reason, text, true);
+  tell_app_format(&what, name, sizeof name);
+  (void)snprintf(text, sizeof text, "%s%s%s", has_what ? "" : name, has_what ? "" : ": ", event->text);
+  tell_event(&f->tell, kind, &what, event->reason, text, true);
 }
 
 /* A tunnel's end, or that of all. People want all the ports that they asked for: one that never opened fails the whole.
@@ -425,24 +441,24 @@ static bool is_false_start(const struct forward *f, const struct adit_event *eve
 
 static void on_event(struct forward *f, const struct adit_event *event) {
   struct app *app = app_of(f, event->tunnel);
-  uint16_t port = app != NULL ? adit_tunnel_app_port(app->tunnel) : 0;
+  const struct tell_app what = app != NULL ? told(app) : (struct tell_app){0};
   switch (event->kind) {
     case ADIT_EVENT_OPEN:
       if (app != NULL) on_open(f, app);
       break;
     case ADIT_EVENT_RECONNECTING:
       f->tell.live.link = LIVE_RECONNECTING;
-      tell_event(&f->tell, "reconnecting", port, event->reason, event->text, true);
+      tell_event(&f->tell, "reconnecting", &what, event->reason, event->text, true);
       break;
     case ADIT_EVENT_RESTORED:
       f->tell.live.link = LIVE_UP;
-      tell_event(&f->tell, "restored", port, event->reason, event->text, true);
+      tell_event(&f->tell, "restored", &what, event->reason, event->text, true);
       break;
     case ADIT_EVENT_WARNING:
       if (is_false_start(f, event))
         on_end(f, NULL, event, "closed");
       else
-        tell_event(&f->tell, "warning", port, event->reason, event->text, true);
+        tell_event(&f->tell, "warning", &what, event->reason, event->text, true);
       break;
     case ADIT_EVENT_SUPERSEDED: on_end(f, app, event, "superseded"); break;
     case ADIT_EVENT_CLOSED: on_end(f, app, event, "closed"); break;
@@ -524,9 +540,8 @@ static void finish(struct forward *f) {
   for (size_t i = 0; i < f->apps_n; i++) {
     free(f->apps[i].keep);
     if (!f->apps[i].open || f->apps[i].ended || f->failed) continue;
-    const char *colon = strrchr(f->apps[i].name, ':');
-    tell_event(&f->tell, "closed", (uint16_t)strtoul(colon != NULL ? colon + 1 : "0", NULL, 10), "local",
-               "closed by this side", false);
+    const struct tell_app what = told(&f->apps[i]);
+    tell_event(&f->tell, "closed", &what, "local", "closed by this side", false);
   }
   adit_config_free(f->config);
   if (f->signal_fd >= 0) close(f->signal_fd);
@@ -536,13 +551,13 @@ static int forward_main(const struct command *self, int argc, char **argv, uint6
   static struct forward f;         /* large for a stack */
   memset(&f, 0, sizeof f);
   f.signal_fd = -1;
+  f.a.app_wait_ms = APP_WAIT_DEFAULT_MS;
   struct options_parsed parsed;
   struct err e = {0};
   int status;
   if (!command_begin(self, &f.a, argc, argv, &parsed, &status)) return status;
-  int code = check_arguments(&f, &parsed, &e);
+  int code = take_arguments(&f, &parsed, &e);
   if (code == 0) {
-    use_words(&f, &parsed);
     set_up_tell(&f, start_us);
     code = make_config(&f, &e);
   }
@@ -560,13 +575,14 @@ static int forward_main(const struct command *self, int argc, char **argv, uint6
 
 const struct command command_forward = {
   .name = "forward",
-  .words = "PORT|HOST:PORT ... [-- COMMAND ARGS...]",
+  .words = "PORT|HOST:PORT|unix:PATH ... [-- COMMAND ARGS...]",
   .brief = "give local ports public addresses",
-  .purpose = "give local TCP ports public addresses, for as long as it runs.\n"
+  .purpose = "give local TCP ports and Unix sockets public addresses, for as long as it runs.\n"
              "Without a token it starts a relay of its own for this machine, to try things out.",
   .examples = "adit forward 8000\n"
               "adit forward 8000 5173 --json\n"
               "adit forward 22 --unencrypted\n"
+              "adit forward db:8000 unix:/run/app.sock\n"
               "adit forward 8000 --keep ~/.adit-ticket\n"
               "adit forward 8000 -- sh -c 'echo I am at $ADIT_URL; exec ./server'",
   .options = forward_rows,

@@ -55,6 +55,7 @@ char **runner_environment(char *const *base, const struct runner_address *addres
     goto fail;
   for (size_t i = 0; i < n; i++) {
     char name[32];
+    if (addresses[i].app_port == 0) continue;    /* a Unix socket */
     (void)snprintf(name, sizeof name, "ADIT_URL_%u", addresses[i].app_port);
     if (!add_text(list, &at, name, addresses[i].url)) goto fail;
   }

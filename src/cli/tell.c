@@ -35,8 +35,27 @@ static void put_socket(FILE *to, const char *host, uint16_t port) {
   (void)fprintf(to, ",%u]", port);
 }
 
+void tell_app_format(const struct tell_app *app, char *out, size_t cap) {
+  (void)snprintf(out, cap, "%s%s%s", app->name != NULL ? app->name : "", app->name != NULL ? " at " : "", app->text);
+}
+
+/* A Unix socket has no port; what concerns all apps has neither. */
+static void put_port(FILE *to, const struct tell_app *app) {
+  if (app->port != 0) (void)fprintf(to, "\"port\":%u", app->port);
+  else (void)fputs("\"port\":null", to);
+}
+
+static void put_app(FILE *to, const struct tell_app *app) {
+  (void)fputs(",\"app\":", to);
+  json_put_text(to, app->text);
+  (void)fputs(",\"name\":", to);
+  json_put_text(to, app->name);
+}
+
 void tell_open_json(FILE *to, const struct tell_open *open, double open_ms) {
-  (void)fprintf(to, "{\"event\":\"open\",\"port\":%u,\"url\":", open->app_port);
+  (void)fputs("{\"event\":\"open\",", to);
+  put_port(to, &open->app);
+  (void)fputs(",\"url\":", to);
   json_put_text(to, open->url);
   (void)fputs(",\"tls_socket\":", to);
   put_socket(to, open->host, open->port);
@@ -44,7 +63,9 @@ void tell_open_json(FILE *to, const struct tell_open *open, double open_ms) {
   put_socket(to, open->tcp_host, open->tcp_port);
   (void)fputs(",\"relay\":", to);
   json_put_text(to, open->relay);
-  (void)fprintf(to, ",\"open_ms\":%.1f}\n", open_ms);
+  (void)fprintf(to, ",\"open_ms\":%.1f", open_ms);
+  put_app(to, &open->app);
+  (void)fputs("}\n", to);
 }
 
 static void put_curl(FILE *to, const struct tell_open *open) {
@@ -72,13 +93,15 @@ static void tell_embedded_log(const struct tell_open *open, bool first) {
 }
 
 static void tell_open_text(struct tell *t, const struct tell_open *open, double open_ms, bool first) {
+  char app[TELL_APP_CHARS];
+  tell_app_format(&open->app, app, sizeof app);
   if (t->embedded && first) (void)fprintf(t->to, "%s\n", embedded_note);
-  (void)fprintf(t->to, "%s -> %s ", open->url, open->app);
+  (void)fprintf(t->to, "%s -> %s ", open->url, app);
   if (open->again)
     (void)fputs("(a new address)\n", t->to);
   else
     (void)fprintf(t->to, "(%.1f ms)\n", open_ms);
-  if (open->tcp_host != NULL) (void)fprintf(t->to, "tcp %s:%u -> %s\n", open->tcp_host, open->tcp_port, open->app);
+  if (open->tcp_host != NULL) (void)fprintf(t->to, "tcp %s:%u -> %s\n", open->tcp_host, open->tcp_port, app);
   if (!t->embedded || open->ca_file == NULL) return;
   (void)fputs("  ", t->to);
   put_curl(t->to, open);
@@ -104,25 +127,24 @@ void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us) {
   }
 }
 
-static void put_event_json(FILE *to, const char *kind, uint16_t app_port, const char *reason, const char *text) {
+static void put_event_json(FILE *to, const char *kind, const struct tell_app *app, const char *reason, const char *text) {
   (void)fputs("{\"event\":", to);
   json_put_text(to, kind);
-  if (app_port != 0)
-    (void)fprintf(to, ",\"port\":%u", app_port);
-  else
-    (void)fputs(",\"port\":null", to);
+  (void)fputc(',', to);
+  put_port(to, app);
   (void)fputs(",\"reason\":", to);
   json_put_text(to, reason);
   (void)fputs(",\"text\":", to);
   json_put_text(to, text);
+  put_app(to, app);
   (void)fputs("}\n", to);
   (void)fflush(to);
 }
 
-void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char *reason, const char *text,
+void tell_event(struct tell *t, const char *kind, const struct tell_app *app, const char *reason, const char *text,
                 bool problem) {
   tell_live_clear(t);
-  if (t->mode == TELL_JSON) put_event_json(t->to, kind, app_port, reason, text);
+  if (t->mode == TELL_JSON) put_event_json(t->to, kind, app, reason, text);
   if (!problem || text == NULL || strcmp(text, t->last_problem) == 0) return;
   (void)snprintf(t->last_problem, sizeof t->last_problem, "%s", text);
   (void)fprintf(stderr, "adit: %s\n", text);

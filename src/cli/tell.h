@@ -21,17 +21,25 @@ struct tell {
   char last_problem[512];          /* so that several tunnels that end for one reason say it once */
 };
 
+/* Which app it is about. */
+struct tell_app {
+  const char *text, *name;         /* its address, NULL: all of them; and what it is called, NULL: nothing */
+  uint16_t port;                   /* 0: a Unix socket */
+};
+enum { TELL_APP_CHARS = 384 };
+void tell_app_format(const struct tell_app *app, char *out, size_t cap);   /* "web at localhost:8000" */
+
 /* What the address of one tunnel is, as it is told. */
 struct tell_open {
-  const char *app, *url, *host, *tcp_host, *relay, *ca_file;
-  uint16_t app_port, port, tcp_port;
+  struct tell_app app;
+  const char *url, *host, *tcp_host, *relay, *ca_file;
+  uint16_t port, tcp_port;
   bool again;                      /* it was open before, at another address */
 };
 
 void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us);
-/* kind: "reconnecting", "restored", "warning", "superseded", "closed". app_port 0: it concerns all tunnels. problem:
-   people are told on stderr as well. */
-void tell_event(struct tell *t, const char *kind, uint16_t app_port, const char *reason, const char *text,
+/* kind: "reconnecting", "restored", "warning", "superseded", "closed". problem: people are told on stderr as well. */
+void tell_event(struct tell *t, const char *kind, const struct tell_app *app, const char *reason, const char *text,
                 bool problem);
 /* Draws the live line anew (terminal only), or takes it away. */
 void tell_live(struct tell *t, unsigned columns);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/deadline.h"
 #include "base/text.h"
@@ -12,18 +13,6 @@
 int handle_check_tunnel(const struct adit_tunnel *t) {
   if (t == NULL || t->magic != TUNNEL_MAGIC) return error_set(ADIT_EINVAL, "not a tunnel (it is NULL, or was closed)");
   return handle_check_client(t->client);
-}
-
-/* "PORT" or "HOST:PORT". A host program's own port needs no name, and localhost is 127.0.0.1 for telling two apart. */
-static int parse_app(const char *app, struct host_port *out, struct err *e) {
-  uint16_t port;
-  if (text_to_port(app, &port) == 0) {
-    *out = (struct host_port){.host = "127.0.0.1", .port = port};
-    return 0;
-  }
-  if (strchr(app, ':') == NULL || host_port_parse(app, 0, out, NULL) != 0)
-    return err_set(e, ERR_USAGE, "app %.100s: not a PORT or HOST:PORT (such as 8000 or 10.0.0.5:8000)", app);
-  return 0;
 }
 
 /* h2 goes first: the order is that of preference. */
@@ -40,28 +29,79 @@ static int parse_alpn(const struct adit_options *o, struct tunnel_request *r, st
   return code;
 }
 
-static int keep_fail(const char *path, struct err *e) {
-  char reason[128];
-  return err_set(e, ERR_SYNTAX, "keep file %.200s: %s (give a file in a folder that you may write to)", path,
-                 strerror_r(errno, reason, sizeof reason));
-}
-
-/* By the real path of its folder: the program may go to another folder while the tunnel is open, and one file of several
-   paths is to be found out. */
-static int parse_keep_file(const char *path, char **out, struct err *e) {
+/* By the real path of its folder: one file of several paths is to be found out. 0, or an errno. */
+static int real_file(const char *path, char **out) {
   const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
-  if (name[0] == '\0')
-    return err_set(e, ERR_USAGE, "keep file: \"%.200s\" names no file (give its path)", path);
+  *out = NULL;
   char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
-  if (folder == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  if (folder == NULL) return ENOMEM;
   char *real = realpath(folder, NULL);
+  int code = errno;
   free(folder);
-  if (real == NULL) return errno == ENOMEM ? err_set(e, ERR_NOMEM, "out of memory") : keep_fail(path, e);
+  if (real == NULL) return code;
   int n = asprintf(out, "%s/%s", strcmp(real, "/") == 0 ? "" : real, name);
   free(real);
   if (n >= 0) return 0;
   *out = NULL;
-  return err_set(e, ERR_NOMEM, "out of memory");
+  return ENOMEM;
+}
+
+/* The program may go to another folder while the tunnel is open. */
+static int parse_keep_file(const char *path, char **out, struct err *e) {
+  char reason[128];
+  if (path[0] == '\0' || path[strlen(path) - 1] == '/')
+    return err_set(e, ERR_USAGE, "keep file: \"%.200s\" names no file (give its path)", path);
+  int code = real_file(path, out);
+  if (code == 0) return 0;
+  if (code == ENOMEM) return err_set(e, ERR_NOMEM, "out of memory");
+  return err_set(e, ERR_SYNTAX, "keep file %.200s: %s (give a file in a folder that you may write to)", path,
+                 strerror_r(code, reason, sizeof reason));
+}
+
+/* The same of a Unix socket; but what lies between the root and it is left as it was written, and may change. */
+static int make_absolute(struct app_address *app, struct err *e) {
+  char relative[sizeof app->path];
+  memcpy(relative, app->path, sizeof relative);
+  char *here = getcwd(NULL, 0);
+  if (here == NULL) return err_set_errno_remedy(e, "give an absolute path", "app unix:%s: this folder", relative);
+  int n = snprintf(app->path, sizeof app->path, "%s/%s", here, relative);
+  free(here);
+  if (n >= 0 && (size_t)n < sizeof app->path) return 0;
+  return err_set(e, ERR_USAGE, "app unix:%s: from the root on its path has more than %d bytes (use a shorter one, or a symbolic link "
+                 "to its folder)", relative, UNIX_PATH_MAX_BYTES);
+}
+
+static int parse_app(const char *text, struct tunnel_request *r, struct err *e) {
+  if (app_address_parse(text, &r->app, e) != 0) return e->code;
+  if (!app_address_is_unix(&r->app) || r->app.path[0] == '@') return 0;
+  if (r->app.path[0] != '/' && make_absolute(&r->app, e) != 0) return e->code;
+  return real_file(r->app.path, &r->app_file) == ENOMEM ? err_set(e, ERR_NOMEM, "out of memory") : 0;
+}
+
+static int parse_blocks(const char *what, const char *const *blocks, size_t n, struct cidr *out, size_t *out_n, struct err *e) {
+  if (n > ALLOW_CIDRS_MAX || (n > 0 && blocks == NULL)) return err_set(e, ERR_USAGE, "%s: at most %d blocks", what, ALLOW_CIDRS_MAX);
+  for (*out_n = 0; *out_n < n; (*out_n)++) {
+    const char *block = blocks[*out_n];
+    if (block == NULL || cidr_parse(block, &out[*out_n], NULL) != 0)
+      return err_set(e, ERR_USAGE, "%s %.60s: not an address or block (such as 192.0.2.0/24)", what, block == NULL ? "NULL" : block);
+  }
+  return 0;
+}
+
+static int parse_name(const char *name, char out[TUNNEL_NAME_MAX_BYTES + 1], struct err *e) {
+  if (name == NULL) return 0;
+  if (strlen(name) > TUNNEL_NAME_MAX_BYTES)
+    return err_set(e, ERR_USAGE, "name %.*s...: too long (at most %d bytes)", TUNNEL_NAME_MAX_BYTES, name, TUNNEL_NAME_MAX_BYTES);
+  if (text_has_control(name)) return err_set(e, ERR_USAGE, "name: it has control characters (leave them out)");
+  strcpy(out, name);
+  return 0;
+}
+
+static int parse_app_wait(int64_t given_ms, uint64_t *out_ms, struct err *e) {
+  if (given_ms > APP_WAIT_MAX_MS)
+    return err_set(e, ERR_USAGE, "app_wait: too long (at most %d minutes)", APP_WAIT_MAX_MS / 60000);
+  *out_ms = given_ms == 0 ? APP_WAIT_DEFAULT_MS : given_ms < 0 ? 0 : (uint64_t)given_ms;
+  return 0;
 }
 
 static int parse_options(const struct adit_options *o, struct tunnel_request *r, struct err *e) {
@@ -74,16 +114,15 @@ static int parse_options(const struct adit_options *o, struct tunnel_request *r,
     if (e->code == 0) err_set(e, ERR_USAGE, "alpn: not a list of protocols (write it as http/1.1,h2)");
     return e->code = ERR_USAGE;    /* a wrong argument, whatever is wrong with it */
   }
-  if (o->allow_n > ALLOW_CIDRS_MAX || (o->allow_n > 0 && o->allow == NULL))
-    return err_set(e, ERR_USAGE, "allow: at most %d blocks", ALLOW_CIDRS_MAX);
-  for (; r->allow_n < o->allow_n; r->allow_n++) {
-    const char *block = o->allow[r->allow_n];
-    if (block == NULL || cidr_parse(block, &r->allow[r->allow_n], NULL) != 0)
-      return err_set(e, ERR_USAGE, "allow %.60s: not an address or block (such as 192.0.2.0/24)",
-                     block == NULL ? "NULL" : block);
-  }
+  if (parse_blocks("allow", o->allow, o->allow_n, r->allow, &r->allow_n, e) != 0 ||
+      parse_blocks("deny", o->deny, o->deny_n, r->deny, &r->deny_n, e) != 0 || parse_name(o->name, r->name, e) != 0 ||
+      parse_app_wait(o->app_wait_ms, &r->app_wait_ms, e) != 0)
+    return e->code;
   return o->keep_file == NULL ? 0 : parse_keep_file(o->keep_file, &r->keep_file, e);
 }
+
+/* Else a later field might lie where programs of today have what happened to be there. */
+_Static_assert(sizeof(struct adit_options) == offsetof(struct adit_options, app_wait_ms) + sizeof(int64_t), "no padding at the end");
 
 /* A caller compiled against a later header has a longer struct: what we do not know of it must be zero. */
 static int take_options(const struct adit_options *given, struct adit_options *o, struct err *e) {
@@ -109,7 +148,7 @@ struct adit_tunnel *adit_forward(struct adit_client *client, const char *app, co
   struct adit_tunnel *t = NULL;
   struct tunnel_request *request = calloc(1, sizeof *request);
   if (request == NULL) err_set(&e, ERR_NOMEM, "out of memory");
-  if (request == NULL || parse_app(app, &request->app, &e) != 0 || take_options(options, &o, &e) != 0 ||
+  if (request == NULL || parse_app(app, request, &e) != 0 || take_options(options, &o, &e) != 0 ||
       parse_options(&o, request, &e) != 0 || tunnel_new(client, request, &t, &e) != 0) goto fail;
   if (tunnel_publish(t, &e) != 0) goto fail;
   free(request);
@@ -117,7 +156,7 @@ struct adit_tunnel *adit_forward(struct adit_client *client, const char *app, co
 fail:
   error_from(&e);
   if (t != NULL) tunnel_free(t);
-  if (request != NULL) free(request->keep_file);
+  if (request != NULL) tunnel_request_free(request);
   free(request);
   return NULL;
 }
@@ -211,7 +250,15 @@ uint16_t adit_tunnel_tcp_port(const struct adit_tunnel *tunnel) {
 }
 
 uint16_t adit_tunnel_app_port(const struct adit_tunnel *tunnel) {
-  return handle_check_tunnel(tunnel) == 0 ? tunnel->request.app.port : 0;
+  return handle_check_tunnel(tunnel) == 0 ? tunnel->request.app.tcp.port : 0;
+}
+
+const char *adit_tunnel_app(const struct adit_tunnel *tunnel) {
+  return handle_check_tunnel(tunnel) == 0 ? tunnel->app_text : NULL;
+}
+
+const char *adit_tunnel_name(const struct adit_tunnel *tunnel) {
+  return handle_check_tunnel(tunnel) == 0 && tunnel->request.name[0] != '\0' ? tunnel->request.name : NULL;
 }
 
 void adit_tunnel_stats(const struct adit_tunnel *tunnel, struct adit_tunnel_stats *out) {

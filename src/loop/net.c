@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -94,6 +95,36 @@ int net_connect(const struct addr *a, struct err *e) {
   if (addr_is_loopback(a)) (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
   if (connect(fd, &a->u.any, addr_len(a)) == 0 || errno == EINPROGRESS || errno == EINTR) return fd;
   int code = fail_connect(a, e);
+  net_close(fd);
+  return code;
+}
+
+static int fail_connect_unix(struct err *e) {
+  int saved = errno;
+  if (shortage_note(saved)) return err_set(e, ERR_LIMIT, "%s (%s)", strerror(saved), shortage_remedy(saved));
+  switch (saved) {
+    case EAGAIN: return NET_AGAIN;
+    case ENOENT: case ENOTDIR: return err_set(e, ERR_CLOSED, "there is no such socket (start it, or check the path)");
+    case ECONNREFUSED: return err_set(e, ERR_CLOSED, "it refused the connection (start it, or check the path)");
+    case EACCES: case EPERM:
+      return err_set(e, ERR_AUTH, "%s (let who runs this write to the socket, and enter its folders)", strerror(saved));
+    case EPROTOTYPE: return err_set(e, ERR_UNSUPPORTED, "it is not a stream socket (check the path)");
+    default: return err_set(e, ERR_IO, "%s (check the path)", strerror(saved));
+  }
+}
+
+int net_connect_unix(const char *path, struct err *e) {
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  size_t n = strnlen(path, sizeof a.sun_path - 1);
+  memcpy(a.sun_path, path, n);
+  bool abstract = path[0] == '@';
+  if (abstract) a.sun_path[0] = 0;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail_connect_unix(e);
+  /* The name of an abstract one is as long as it is; that of a file ends with its NUL. */
+  socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (abstract ? 0 : 1));
+  if (connect(fd, (const struct sockaddr *)&a, len) == 0 && set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) == 0) return fd;
+  int code = fail_connect_unix(e);
   net_close(fd);
   return code;
 }

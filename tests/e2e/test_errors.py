@@ -34,7 +34,7 @@ def test_version_and_help_are_on_stdout(box):
 
 def test_help_names_every_option(box):
     forward, relay = box.adit("forward", "--help").stdout, box.adit("relay", "--help").stdout
-    for flag in "unencrypted alpn h2 relay token token-file ca proxy-protocol allow keep link json".split():
+    for flag in "unencrypted alpn h2 relay token token-file ca proxy-protocol allow deny app-wait name keep link json".split():
         assert "--" + flag in forward, flag
     for flag in ("config domain listen redirect-http public cert key state operator tcp-ports tcp-listen admin "
                  "accept-proxy workers pump link drain h2-shared-name").split():

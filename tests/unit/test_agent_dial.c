@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "agent/dial.h"
@@ -144,12 +146,106 @@ static void a_socket_that_takes_no_options_is_told_by_its_own_reason(void **stat
   assert_string_equal(r->outcome.err.text, strerror(EPERM));
 }
 
+/* --- Unix sockets --- */
+
+static int listen_unix(const char *path, int type, int backlog) {
+  struct sockaddr_un a = {.sun_family = AF_UNIX};
+  size_t n = strlen(path);
+  memcpy(a.sun_path, path, n);
+  if (path[0] == '@') a.sun_path[0] = 0;
+  int fd = socket(AF_UNIX, type | SOCK_NONBLOCK, 0);
+  assert_int_equal(bind(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (path[0] != '@'))), 0);
+  if (type == SOCK_STREAM) assert_int_equal(listen(fd, backlog), 0);
+  return fd;
+}
+
+static void dial_unix(struct rig *r, const char *path, uint64_t deadline_ms) {
+  r->outcome = (struct outcome){0};
+  assert_non_null(dial_start_unix(r->loop, &r->descriptors, path, deadline_ms, on_end, &r->outcome));
+  assert_false(r->outcome.ended);
+}
+
+static void expect_connected(struct rig *r, int listener) {
+  char in[8];
+  until_ended(r);
+  assert_true(r->outcome.fd >= 0);
+  int app = accept(listener, NULL, NULL);
+  assert_true(app >= 0);
+  assert_int_equal(net_send(app, "hello", 5), 5);
+  assert_int_equal(net_recv(r->outcome.fd, in, sizeof in), 5);
+  descriptors_remove(&r->descriptors, r->outcome.fd);
+  net_close(r->outcome.fd);
+  close(app);
+}
+
+static void a_unix_socket_is_reached_by_its_path(void **state) {
+  struct rig *r = *state;
+  char folder[] = "/tmp/adit-dial-XXXXXX", path[64];
+  assert_non_null(mkdtemp(folder));
+  (void)snprintf(path, sizeof path, "%s/app.sock", folder);
+  int listener = listen_unix(path, SOCK_STREAM, 4);
+  dial_unix(r, path, DEADLINE_MS);
+  expect_connected(r, listener);
+  close(listener);
+  dial_unix(r, path, DEADLINE_MS);
+  until_ended(r);
+  assert_int_equal(r->outcome.err.code, ERR_CLOSED);
+  assert_string_equal(r->outcome.err.text, "it refused the connection (start it, or check the path)");
+  unlink(path);
+  dial_unix(r, path, DEADLINE_MS);
+  until_ended(r);
+  assert_int_equal(r->outcome.err.code, ERR_CLOSED);
+  assert_string_equal(r->outcome.err.text, "there is no such socket (start it, or check the path)");
+  int datagrams = listen_unix(path, SOCK_DGRAM, 0);
+  dial_unix(r, path, DEADLINE_MS);
+  until_ended(r);
+  assert_int_equal(r->outcome.err.code, ERR_UNSUPPORTED);
+  close(datagrams);
+  unlink(path);
+  rmdir(folder);
+}
+
+static void an_abstract_one_by_its_name(void **state) {
+  struct rig *r = *state;
+  char name[40];
+  (void)snprintf(name, sizeof name, "@adit-dial-%d", (int)getpid());
+  int listener = listen_unix(name, SOCK_STREAM, 4);
+  dial_unix(r, name, DEADLINE_MS);
+  expect_connected(r, listener);
+  close(listener);
+}
+
+/* Where TCP would drop the SYN and send it again, connect(2) says EAGAIN. */
+static void where_too_many_wait_to_be_accepted_it_is_tried_again(void **state) {
+  struct rig *r = *state;
+  char name[40];
+  (void)snprintf(name, sizeof name, "@adit-busy-%d", (int)getpid());
+  int listener = listen_unix(name, SOCK_STREAM, 0), first = net_connect_unix(name, NULL);
+  assert_true(first >= 0);
+  assert_int_equal(net_connect_unix(name, NULL), NET_AGAIN);
+  dial_unix(r, name, 30);
+  until_ended(r);
+  assert_int_equal(r->outcome.err.code, ERR_TIMEOUT);
+  dial_unix(r, name, DEADLINE_MS);
+  (void)loop_turn(r->loop, DEADLINE_MS);
+  assert_false(r->outcome.ended);
+  int app = accept(listener, NULL, NULL);
+  assert_true(app >= 0);
+  close(app);
+  close(first);
+  expect_connected(r, listener);
+  close(listener);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(one_who_accepts_answers_and_resets_at_once_was_reached, set_up, tear_down),
       cmocka_unit_test_setup_teardown(where_resets_are_not_heard_the_next_address_is_tried, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_connection_that_stands_brings_no_error, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_socket_that_takes_no_options_is_told_by_its_own_reason, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_unix_socket_is_reached_by_its_path, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(an_abstract_one_by_its_name, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(where_too_many_wait_to_be_accepted_it_is_tried_again, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

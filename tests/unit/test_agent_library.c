@@ -140,6 +140,93 @@ static void one_port_is_forwarded_once(void **state) {
   adit_client_close(other, 0);
 }
 
+static void expect_taken(struct adit_client *client, const char *app, const char *text) {
+  assert_null(adit_forward(client, app, NULL));
+  assert_int_equal(adit_errno_last(), ADIT_ECONFLICT);
+  assert_string_equal(adit_error(client), text);
+}
+
+static void one_app_is_forwarded_once_however_it_is_written(void **state) {
+  (void)state;
+  char folder[] = "/tmp/adit-apps-XXXXXX", path[80], other[80], here[4096], text[160];
+  assert_non_null(mkdtemp(folder));
+  assert_non_null(getcwd(here, sizeof here));
+  struct adit_client *client = new_client();
+  assert_non_null(adit_forward(client, "db_1:5432", NULL));
+  expect_taken(client, "DB_1:5432", "app DB_1:5432: this client forwards it already (close that tunnel first)");
+  assert_non_null(adit_forward(client, "[::1]:8000", NULL));
+  expect_taken(client, "8000", "port 8000: this client forwards it already (close that tunnel first)");
+  assert_non_null(adit_forward(client, "127.0.0.1:8000", NULL));
+  (void)snprintf(path, sizeof path, "unix:%s/./app.sock", folder);
+  (void)snprintf(other, sizeof other, "unix:%s/app.sock", folder);
+  assert_int_equal(chdir(folder), 0);
+  struct adit_tunnel *tunnel = adit_forward(client, "unix:app.sock", NULL);
+  assert_int_equal(chdir(here), 0);
+  assert_string_equal(adit_tunnel_app(tunnel), other);
+  assert_int_equal(adit_tunnel_app_port(tunnel), 0);
+  assert_null(adit_tunnel_name(tunnel));
+  (void)snprintf(text, sizeof text, "app %s: this client forwards it already (close that tunnel first)", path);
+  expect_taken(client, path, text);
+  assert_non_null(adit_forward(client, "unix:@app.sock", NULL));
+  adit_client_close(client, 0);
+  rmdir(folder);
+}
+
+static void expect_refused(struct adit_client *client, const struct adit_options *options, const char *text) {
+  assert_null(adit_forward(client, "8000", options));
+  assert_int_equal(adit_errno_last(), ADIT_EINVAL);
+  assert_string_equal(adit_error(client), text);
+}
+
+static void names_denials_and_waits_have_their_limits(void **state) {
+  (void)state;
+  struct adit_client *client = new_client();
+  struct adit_options options = ADIT_OPTIONS_INIT;
+  char name[66] = "";
+  const char *blocks[65] = {"10.0.0.0/8", "nobody"};
+  options.deny = blocks;
+  options.deny_n = 2;
+  expect_refused(client, &options, "deny nobody: not an address or block (such as 192.0.2.0/24)");
+  options.deny_n = 65;
+  expect_refused(client, &options, "deny: at most 64 blocks");
+  options = (struct adit_options)ADIT_OPTIONS_INIT;
+  options.name = "a\033[2Jb";
+  expect_refused(client, &options, "name: it has control characters (leave them out)");
+  memset(name, 'n', 65);
+  options.name = name;
+  assert_null(adit_forward(client, "8000", &options));
+  options = (struct adit_options)ADIT_OPTIONS_INIT;
+  options.app_wait_ms = 600001;
+  expect_refused(client, &options, "app_wait: too long (at most 10 minutes)");
+  options.app_wait_ms = 600000;
+  name[64] = 0;
+  options.name = name;
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", &options);
+  assert_non_null(tunnel);
+  assert_string_equal(adit_tunnel_name(tunnel), name);
+  assert_string_equal(adit_tunnel_app(tunnel), "localhost:8000");
+  adit_client_close(client, 0);
+}
+
+/* The header of 0.1.0's first tunnels. What lies behind it is not looked at. */
+static void a_program_of_an_older_header_goes_on_working(void **state) {
+  (void)state;
+  struct {
+    struct { size_t size; int unencrypted, plain, h2, proxy_protocol; const char *alpn; const char *const *allow; size_t allow_n;
+             const char *keep_file; } old;
+    unsigned char behind[256];
+  } options;
+  struct adit_client *client = new_client();
+  memset(&options, 0xff, sizeof options);
+  memset(&options.old, 0, sizeof options.old);
+  options.old.size = sizeof options.old;
+  options.old.unencrypted = 1;
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", (const struct adit_options *)(const void *)&options);
+  assert_non_null(tunnel);
+  assert_null(adit_tunnel_name(tunnel));
+  adit_client_close(client, 0);
+}
+
 static void a_relay_that_is_not_there_is_told_and_tried_again(void **state) {
   (void)state;
   struct adit_client *client = new_client();
@@ -411,6 +498,9 @@ int main(void) {
     cmocka_unit_test(wrong_apps_and_options_are_refused),
     cmocka_unit_test(an_option_of_a_later_library_is_refused_unless_it_is_zero),
     cmocka_unit_test(one_port_is_forwarded_once),
+    cmocka_unit_test(one_app_is_forwarded_once_however_it_is_written),
+    cmocka_unit_test(names_denials_and_waits_have_their_limits),
+    cmocka_unit_test(a_program_of_an_older_header_goes_on_working),
     cmocka_unit_test(a_relay_that_is_not_there_is_told_and_tried_again),
     cmocka_unit_test(a_new_tunnel_hears_nothing_of_what_failed_before_it),
     cmocka_unit_test(a_corrupt_keep_file_is_an_error_and_stays),

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/stream.h"
 #include "agent/ticket_file.h"
 #include "agent/tunnel.h"
 
@@ -28,7 +29,7 @@ static int set_up(void **state) {
   list_init(&client.handles);
   list_init(&client.tunnels);
   client.loop = loop_new(&e);
-  struct tunnel_request request = {.app = {.host = "127.0.0.1", .port = 1}, .keep_file = strdup(path)};
+  struct tunnel_request request = {.app = {.tcp = {.host = "127.0.0.1", .port = 1}}, .keep_file = strdup(path)};
   if (events_init(&client.events, &e) != 0 || tunnel_new(&client, &request, &tunnel, &e) != 0) return -1;
   list_push_tail(&client.tunnels, &tunnel->node);
   return 0;
@@ -92,9 +93,23 @@ static void so_does_one_that_was_still_being_written(void **state) {
   assert_int_equal(ticket_in(old_path), 1);
 }
 
+static void who_is_denied_is_not_served_also_where_the_relay_lets_them_in(void **state) {
+  (void)state;
+  struct open_message open = {.kind = STREAM_TLS13};
+  assert_int_equal(addr_parse("192.0.2.7:1", &open.visitor, NULL), 0);
+  assert_true(stream_is_wanted(tunnel, &open));
+  assert_int_equal(cidr_parse("192.0.2.0/24", &tunnel->request.deny[tunnel->request.deny_n++], NULL), 0);
+  assert_false(stream_is_wanted(tunnel, &open));
+  assert_int_equal(addr_parse("192.0.3.7:1", &open.visitor, NULL), 0);
+  assert_true(stream_is_wanted(tunnel, &open));
+  open.kind = STREAM_RAW_SEALED;
+  assert_false(stream_is_wanted(tunnel, &open));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(a_refused_ticket_stays_beside_that_of_the_new_address, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(so_does_one_that_was_still_being_written, set_up, tear_down)};
+      cmocka_unit_test_setup_teardown(so_does_one_that_was_still_being_written, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(who_is_denied_is_not_served_also_where_the_relay_lets_them_in, set_up, tear_down)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

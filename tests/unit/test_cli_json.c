@@ -85,8 +85,8 @@ static void numbers_that_are_none_read_as_zero(void **state) {
 
 static void the_open_event_has_the_promised_form(void **state) {
   (void)state;
-  struct tell_open open = {.app = "127.0.0.1:8000", .url = "https://l.r.test:8443", .host = "l.r.test",
-                           .relay = "r.test", .app_port = 8000, .port = 8443};
+  struct tell_open open = {.app = {.text = "localhost:8000", .port = 8000}, .url = "https://l.r.test:8443", .host = "l.r.test",
+                           .relay = "r.test", .port = 8443};
   char *out = NULL;
   size_t n = 0;
   FILE *f = open_memstream(&out, &n);
@@ -94,11 +94,14 @@ static void the_open_event_has_the_promised_form(void **state) {
   open.tcp_host = "r.test";
   open.tcp_port = 20001;
   open.relay = NULL;
+  open.app = (struct tell_app){.text = "unix:/run/app.sock", .name = "web"};
   tell_open_json(f, &open, 10);
   (void)fclose(f);
   assert_string_equal(out,
-    "{\"event\":\"open\",\"port\":8000,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":null,\"relay\":\"r.test\",\"open_ms\":4.2}\n"
-    "{\"event\":\"open\",\"port\":8000,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":[\"r.test\",20001],\"relay\":null,\"open_ms\":10.0}\n");
+    "{\"event\":\"open\",\"port\":8000,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":null,\"relay\":\"r.test\",\"open_ms\":4.2,"
+    "\"app\":\"localhost:8000\",\"name\":null}\n"
+    "{\"event\":\"open\",\"port\":null,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":[\"r.test\",20001],\"relay\":null,\"open_ms\":10.0,"
+    "\"app\":\"unix:/run/app.sock\",\"name\":\"web\"}\n");
   free(out);
 }
 

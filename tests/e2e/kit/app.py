@@ -39,18 +39,26 @@ def ends_by_reset(sock):
 
 
 class App:
-    def __init__(self, serve=None, host="127.0.0.1", receive_buffer=None, started=True):
-        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    """On a free port of the host; or, with a host "unix:PATH", on that socket, which is made by start()."""
+
+    def __init__(self, serve=None, host="127.0.0.1", receive_buffer=None, started=True, backlog=1024):
+        self.path = host.removeprefix("unix:") if host.startswith("unix:") else None
+        self.sock = socket.socket(socket.AF_UNIX if self.path else socket.AF_INET6 if ":" in host else socket.AF_INET)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.bind((host, 0))
-        self.host, self.port = self.sock.getsockname()[:2]
-        self.serve, self.connections, self.failures = serve, [], []
+        if self.path:
+            self.host, self.port = None, host
+        else:
+            self.sock.bind((host, 0))
+            self.host, self.port = self.sock.getsockname()[:2]
+        self.serve, self.connections, self.failures, self.backlog = serve, [], [], backlog
         if started:
             self.start()
 
     def start(self):
-        self.sock.listen(1024)
+        if self.path:
+            self.sock.bind("\0" + self.path[1:] if self.path[0] == "@" else self.path)
+        self.sock.listen(self.backlog)
         self.sock.settimeout(DEADLINE_S)
         if self.serve:
             self.sock.settimeout(None)

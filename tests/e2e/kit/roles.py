@@ -164,7 +164,11 @@ class Agent:
         self.process = box.start([*prefix, program, "forward", "--json", "--token-file", file, *options, *apps, *command], env=env)
         self.events = Events(self.process.out)
         if wait:
-            self.tunnels = [Tunnel(relay, self.events.wait("open", port=int(a.rsplit(":", 1)[-1]))) for a in apps]
+            self.tunnels = [Tunnel(relay, self.events.wait("open", **self._named(a))) for a in apps]
+
+    @staticmethod
+    def _named(app):
+        return {"app": app} if app.startswith("unix:") else {"port": int(app.rsplit(":", 1)[-1])}
 
     def __getattr__(self, name):
         """An agent of one tunnel stands for it."""
