@@ -104,7 +104,8 @@ static int fetch(const struct addr *admin, struct buf *b, struct err *e) {
   int fd, code;
   addr_format(admin, where, sizeof where);
   if (connect_to(admin, deadline_ms, &fd) != 0)
-    return err_set(e, ERR_IO, "status: %s: %s (does the relay run, with --admin %s?)", where, strerror(errno), where);
+    return err_set(e, ERR_IO, "status: %s: %s (is that the admin port of a relay that runs, by --admin %s?)", where,
+                   strerror(errno), where);
   if (send(fd, request, sizeof request - 1, MSG_NOSIGNAL) != (ssize_t)sizeof request - 1)
     code = err_set(e, ERR_IO, "%s (is that the admin port of a relay?)", strerror(errno));
   else
