@@ -215,6 +215,9 @@ enum {
   LOGIN_DEADLINE_MS = 15000,
   FORWARD_START_MS = 30000,                /* `adit forward` gives up when nothing is open by then */
   FORWARD_DRAIN_MS = 1000,                 /* at the end of `adit forward`: what was accepted may still be delivered */
+  WORDS_WAITING_MAX_BYTES = 1 << 20,       /* of words that are not taken where they go; twice as much in all */
+  WORDS_END_MS = 1000,                     /* so long a command waits at its end for them to be taken */
+  LIVE_WAITING_MAX_BYTES = 4096,           /* the live line is not drawn anew behind more than that */
   RELAY_WORKERS_MAX = 256
 };
 

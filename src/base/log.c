@@ -1,6 +1,6 @@
-/* Log lines. Each is built in a buffer on the stack and leaves by one write(2), so that lines of several threads never mix
-   and no lock is needed. A line that is too long loses whole pairs at its end and says so; half a pair is never
-   written. */
+/* Log lines. Each is built in a buffer on the stack and given on as a whole (base/words.h), so that lines of several threads
+   never mix, and none of them waits for whoever reads the log. A line that is too long loses whole pairs at its end and
+   says so; half a pair is never written. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/err.h"
+#include "base/words.h"
 
 enum { LINE_MAX_BYTES = 4096, LINE_TAIL_BYTES = 32 };
 
@@ -27,10 +27,6 @@ struct line {
   bool full;
 };
 
-void log_setup(enum log_level level, bool json) {
-  atomic_store(&threshold, (int)level);
-  atomic_store(&as_json, json);
-}
 
 bool log_enabled(enum log_level level) { return (int)level >= atomic_load_explicit(&threshold, memory_order_relaxed); }
 
@@ -128,6 +124,24 @@ static void put_tail(struct line *l, bool json) {
   l->len += (size_t)snprintf(l->text + l->len, sizeof l->text - l->len, "%s%s\n", cut, json ? "}" : "");
 }
 
+/* What stands where lines are missing. */
+static size_t put_loss(uint64_t lines, char out[WORDS_NOTE_CAP]) {
+  bool json = atomic_load_explicit(&as_json, memory_order_relaxed);
+  struct line l = {.len = 0};
+  put_start(&l, LOG_WARN, "log_lines_lost", json);
+  put_pair(&l, "lines", log_u64(lines).text, true, json);
+  put_tail(&l, json);
+  size_t n = size_min(l.len, WORDS_NOTE_CAP);
+  memcpy(out, l.text, n);
+  return n;
+}
+
+void log_setup(enum log_level level, bool json) {
+  atomic_store(&threshold, (int)level);
+  atomic_store(&as_json, json);
+  words_tell_loss(WORDS_ERR, put_loss);
+}
+
 void log_event(enum log_level level, const char *event, ...) {
   ASSERT(level < LOG_OFF);
   if (!log_enabled(level)) return;
@@ -146,8 +160,7 @@ void log_event(enum log_level level, const char *event, ...) {
   }
   va_end(ap);
   put_tail(&l, json);
-  ssize_t ignored = write(STDERR_FILENO, l.text, l.len); /* a log that cannot be written has nobody to tell */
-  (void)ignored;
+  words_put(WORDS_ERR, l.text, l.len);
   errno = saved;
 }
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <sys/signalfd.h>
 
+enum { SIGNALS_CHANGED_MAX = 4 };
+
 bool signals_ignored(int number) {
   struct sigaction given;
   return sigaction(number, NULL, &given) == 0 && (given.sa_flags & SA_SIGINFO) == 0 && given.sa_handler == SIG_IGN;
@@ -18,4 +20,18 @@ int signals_take(const int *numbers, size_t n, sigset_t *before, struct err *e) 
   if (errno != 0) return err_set_errno(e, "signals");
   int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   return fd >= 0 ? fd : err_set_errno(e, "signals");
+}
+
+static struct { int number; struct sigaction given; } changed[SIGNALS_CHANGED_MAX];
+static size_t changed_n;
+
+void signals_change(int number, void (*handler)(int)) {
+  ASSERT(changed_n < ARRAY_LEN(changed));
+  changed[changed_n].number = number;
+  (void)sigaction(number, &(struct sigaction){.sa_handler = handler}, &changed[changed_n].given);
+  changed_n++;
+}
+
+void signals_give_back(void) {
+  for (size_t i = changed_n; i > 0; i--) (void)sigaction(changed[i - 1].number, &changed[i - 1].given, NULL);
 }

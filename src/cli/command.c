@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/words.h"
+
 const struct command *const commands[] = {
   &command_forward, &command_login,        &command_logout,     &command_status,
   &command_relay,   &command_token_create, &command_token_list, &command_token_revoke,
@@ -11,15 +13,14 @@ const struct command *const commands[] = {
 const size_t commands_n = ARRAY_LEN(commands);
 
 int command_fail(const struct err *e) {
-  (void)fprintf(stderr, "adit: %s\n", e->text);
+  (void)fprintf(words_err(), "adit: %s\n", e->text);
   return e->code == ERR_USAGE || e->code == ERR_SYNTAX ? EXIT_STATUS_USAGE : EXIT_STATUS_FAILED;
 }
 
-/* Flushes what was written for a reader that may have gone away or a disk that may be full. */
-static int finish_output(void) {
-  if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_STATUS_OK;
+/* A command has failed, too, when its words have not come where they belong. */
+static int deliver(int status) {
   struct err e;
-  (void)err_set_errno(&e, "standard output");
+  if (status != EXIT_STATUS_OK || words_deliver(&e) == 0) return status;
   return command_fail(&e);
 }
 
@@ -32,10 +33,10 @@ bool command_begin(const struct command *c, void *target, int argc, char **argv,
   }
   if (!parsed->help && !parsed->help_mdoc) return true;
   if (parsed->help)
-    options_help(c, stdout);
+    options_help(c, words_out());
   else
-    options_help_mdoc(c, stdout);
-  *status = finish_output();
+    options_help_mdoc(c, words_out());
+  *status = EXIT_STATUS_OK;
   return false;
 }
 
@@ -95,10 +96,10 @@ static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0
 /* "adit token", "adit token --help", "adit token creat". */
 static int family_main(int argc, char **argv) {
   if (argc > 1 && asks_for_help(argv[1])) {
-    (void)fprintf(stdout, "adit %s: tokens, each of which lets an agent open tunnels.\nIssued and revoked where the "
-                          "relay keeps its state.\n\nCommands:\n", argv[0]);
-    put_list(stdout, argv[0]);
-    return finish_output();
+    (void)fprintf(words_out(), "adit %s: tokens, each of which lets an agent open tunnels.\n"
+                               "Issued and revoked where the relay keeps its state.\n\nCommands:\n", argv[0]);
+    put_list(words_out(), argv[0]);
+    return EXIT_STATUS_OK;
   }
   struct err e;
   if (argc > 1)
@@ -108,16 +109,16 @@ static int family_main(int argc, char **argv) {
   return command_fail(&e);
 }
 
-int command_main(int argc, char **argv, uint64_t start_us) {
+static int run(int argc, char **argv, uint64_t start_us) {
   if (argc < 2) {
-    put_help(stderr);
+    put_help(words_err());
     return EXIT_STATUS_USAGE;
   }
   argc--;
   argv++;
   if (strcmp(argv[0], "--version") == 0 || (strcmp(argv[0], "version") == 0 && argc == 1)) {
-    (void)puts("adit " ADIT_VERSION);
-    return finish_output();
+    (void)fputs("adit " ADIT_VERSION "\n", words_out());
+    return EXIT_STATUS_OK;
   }
   if (strcmp(argv[0], "help") == 0 && argc > 1 && !asks_for_help(argv[1])) {
     argc--;
@@ -126,15 +127,17 @@ int command_main(int argc, char **argv, uint64_t start_us) {
     const struct command *c = find(argc, argv, &used);
     if (c == NULL && used == 0) return fail_unknown(argv[0]);
     if (c == NULL) return family_main(2, (char *[]){argv[0], (char[]){"--help"}});
-    options_help(c, stdout);
-    return finish_output();
+    options_help(c, words_out());
+    return EXIT_STATUS_OK;
   }
   if (asks_for_help(argv[0]) || strcmp(argv[0], "help") == 0) {
-    put_help(stdout);
-    return finish_output();
+    put_help(words_out());
+    return EXIT_STATUS_OK;
   }
   int used;
   const struct command *c = find(argc, argv, &used);
   if (c == NULL) return used == 1 ? family_main(argc, argv) : fail_unknown(argv[0]);
   return c->run(c, argc - used, argv + used, start_us);
 }
+
+int command_main(int argc, char **argv, uint64_t start_us) { return deliver(run(argc, argv, start_us)); }

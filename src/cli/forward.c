@@ -21,6 +21,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/signals.h"
+#include "base/words.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
 #include "cli/runner.h"
@@ -113,7 +114,6 @@ struct forward {
   char **command;                  /* argv behind "--"; NULL: none */
   pid_t child;                     /* 0: not running */
   sigset_t mask_before;
-  bool child_ignored;              /* SIGCHLD was, when we began */
   int signal_fd;
   bool failed;                     /* some tunnel never opened, or all have ended */
   bool done;
@@ -163,7 +163,7 @@ static void warn_of_readable_configuration(void) {
   struct stat st;
   struct err e = {0};
   if (home_config_file(path, sizeof path, &e) != 0 || stat(path, &st) != 0 || (st.st_mode & 077) == 0) return;
-  (void)fprintf(stderr, "adit: %s: others may read your token (chmod 600 %s)\n", path, path);
+  (void)fprintf(words_err(), "adit: %s: others may read your token (chmod 600 %s)\n", path, path);
 }
 
 /* Tokens and relays: flags first, then environment and the user's file; with neither, a relay of our own. */
@@ -260,8 +260,8 @@ static void set_up_tell(struct forward *f, uint64_t start_us) {
   const char *term = getenv("TERM");
   bool terminal = isatty(STDOUT_FILENO) == 1 && term != NULL && strcmp(term, "dumb") != 0;
   f->tell.start_us = start_us;
-  f->tell.to = f->command != NULL ? stderr : stdout;
-  f->tell.mode = f->a.json ? TELL_JSON : terminal && f->command == NULL ? TELL_TERMINAL : TELL_PLAIN;
+  enum tell_mode mode = f->a.json ? TELL_JSON : terminal && f->command == NULL ? TELL_TERMINAL : TELL_PLAIN;
+  tell_begin(&f->tell, mode, f->command != NULL ? WORDS_ERR : WORDS_OUT);
 }
 
 /* Blocked before the library starts its thread, so that they come to us only. SIGWINCH also has the live line drawn anew
@@ -269,8 +269,7 @@ static void set_up_tell(struct forward *f, uint64_t start_us) {
 static int take_signals(struct forward *f, struct err *e) {
   static const int numbers[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGWINCH, /* and for a command: */ SIGQUIT, SIGUSR1, SIGUSR2};
   size_t n = ARRAY_LEN(numbers) - (f->command != NULL ? 0 : 3);
-  f->child_ignored = signals_ignored(SIGCHLD);
-  if (f->child_ignored) (void)signal(SIGCHLD, SIG_DFL);   /* else the kernel would keep the command's status from us */
+  signals_change(SIGCHLD, SIG_DFL);        /* ignored, the kernel would keep the command's status from us */
   f->signal_fd = signals_take(numbers, n, &f->mask_before, e);
   return f->signal_fd < 0 ? f->signal_fd : 0;
 }
@@ -337,10 +336,10 @@ static void start_command(struct forward *f) {
   }
   struct err e = {0};
   int status = EXIT_STATUS_FAILED;
-  struct runner_signals given = {.mask = f->mask_before, .child_ignored = f->child_ignored};
   char **environment = runner_environment(environ, addresses, f->apps_n);
+  words_settle();                  /* the command may write to the same place */
   if (environment == NULL) (void)err_set(&e, ERR_NOMEM, "out of memory");
-  if (environment == NULL || runner_start(f->command, environment, &given, &f->child, &status, &e) != 0) {
+  if (environment == NULL || runner_start(f->command, environment, &f->mask_before, &f->child, &status, &e) != 0) {
     f->child = 0;
     (void)command_fail(&e);
     stop(f, status);

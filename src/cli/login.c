@@ -16,6 +16,7 @@
 #include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "base/words.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
 #include "cli/prompt.h"
@@ -157,7 +158,8 @@ static int store(const struct login_settings *new, struct err *e) {
   if (old != NULL) wipe(old, n);
   free(old);
   if (code == 0)
-    (void)fprintf(stderr, "adit: the relay accepts the token; it is stored in %s (adit logout removes it)\n", path);
+    (void)fprintf(words_err(), "adit: the relay accepts the token; it is stored in %s (adit logout removes it)\n",
+                  path);
   return code;
 }
 
@@ -242,9 +244,10 @@ static int forget(struct err *e) {
   free(old);
   if (code != 0) return code;
   if (stored)
-    (void)fprintf(stderr, "adit: the token is no longer in %s; it stays good until its operator revokes it\n", path);
+    (void)fprintf(words_err(), "adit: the token is no longer in %s; it stays good until its operator revokes it\n",
+                  path);
   else
-    (void)fprintf(stderr, "adit: no token is stored in %s\n", path);
+    (void)fprintf(words_err(), "adit: no token is stored in %s\n", path);
   return 0;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/signals.h"
+#include "base/words.h"
 
 static volatile sig_atomic_t caught;
 
@@ -40,12 +41,14 @@ static int read_unseen(const char *prompt, const struct termios *shown, char *ou
   unseen.c_lflag &= ~(tcflag_t)ECHO;
   unseen.c_lflag |= ECHONL;
   int code = tcsetattr(STDIN_FILENO, TCSAFLUSH, &unseen) != 0 ? err_set_errno(e, "terminal") : 0;
-  (void)fputs(prompt, stderr);
+  (void)fputs(prompt, words_err());
+  (void)fflush(words_err());
   if (code == 0) code = read_line(out, cap, e);
   (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, shown);
   for (size_t i = 0; i < ARRAY_LEN(signals); i++) (void)sigaction(signals[i], &before[i], NULL);
   if (caught) {
-    (void)fputc('\n', stderr);
+    (void)fputc('\n', words_err());
+    words_settle();
     (void)raise(caught);
   }
   return code;

@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/signals.h"
+
 enum { VARIABLES_PER_ADDRESS = 6, NOT_FOUND_STATUS = 127, NOT_EXECUTABLE_STATUS = 126, SIGNAL_STATUS = 128 };
 
 static bool is_ours(const char *variable) {
@@ -73,21 +75,21 @@ void runner_environment_free(char **environment) {
 
 /* Between vfork and exec, where the memory is still the parent's. posix_spawn does the same, but cannot have a signal ignored.
    tell: closed by exec; before that, why there is none. */
-_Noreturn static void become(char *const *argv, char *const *environment, const struct runner_signals *given, int tell) {
-  if (given->child_ignored) (void)signal(SIGCHLD, SIG_IGN);
-  (void)sigprocmask(SIG_SETMASK, &given->mask, NULL);
+_Noreturn static void become(char *const *argv, char *const *environment, const sigset_t *mask, int tell) {
+  signals_give_back();
+  (void)sigprocmask(SIG_SETMASK, mask, NULL);
   (void)execvpe(argv[0], argv, environment);
   (void)!write(tell, &errno, sizeof errno);
   _exit(NOT_EXECUTABLE_STATUS);
 }
 
-int runner_start(char *const *argv, char *const *environment, const struct runner_signals *given, pid_t *pid, int *status,
+int runner_start(char *const *argv, char *const *environment, const sigset_t *mask, pid_t *pid, int *status,
                  struct err *e) {
   int ends[2], failure;
   *status = EXIT_FAILURE;
   if (pipe2(ends, O_CLOEXEC) != 0) return err_set_errno(e, "%s", argv[0]);
   *pid = vfork();
-  if (*pid == 0) become(argv, environment, given, ends[1]);
+  if (*pid == 0) become(argv, environment, mask, ends[1]);
   if (*pid < 0) (void)err_set_errno(e, "%s", argv[0]);
   close(ends[1]);
   bool failed = *pid > 0 && read(ends[0], &failure, sizeof failure) == (ssize_t)sizeof failure;

@@ -17,14 +17,9 @@ struct runner_address {
 char **runner_environment(char *const *base, const struct runner_address *addresses, size_t n) MUST_USE;
 void runner_environment_free(char **environment);
 
-/* What we were given and must have otherwise; the command gets it back. */
-struct runner_signals {
-  sigset_t mask;
-  bool child_ignored;              /* SIGCHLD */
-};
-/* Starts argv[0], found by PATH, with these signals; what else is ignored stays so. On failure *status is what a shell would
-   return: 127 or 126. */
-int runner_start(char *const *argv, char *const *environment, const struct runner_signals *given, pid_t *pid, int *status,
+/* Starts argv[0], found by PATH, with these signals blocked, and what signals_change has changed given back. On failure
+   *status is what a shell would return: 127 or 126. */
+int runner_start(char *const *argv, char *const *environment, const sigset_t *mask, pid_t *pid, int *status,
                  struct err *e) MUST_USE;
 /* A child that has ended, any, with *status as a shell tells it (128 + n for signal n); 0 when there is none. */
 pid_t runner_reap(int *status) MUST_USE;

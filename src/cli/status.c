@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/text.h"
+#include "base/words.h"
 #include "cli/command.h"
 #include "cli/json.h"
 #include "cli/status.h"
@@ -227,9 +228,8 @@ static int status_main(const struct command *self, int argc, char **argv, uint64
   size_t body_n;
   int code = fetch(&admin, &b, &e);
   if (code == 0) code = status_body((const char *)buf_data(&b), b.len, &body, &body_n, &e);
-  if (code == 0 && a.json && fwrite(body, 1, body_n, stdout) != body_n) code = err_set_errno(&e, "standard output");
-  if (code == 0 && !a.json) code = status_show(stdout, body, body_n, &e);
-  if (code == 0 && fflush(stdout) != 0) code = err_set_errno(&e, "standard output");
+  if (code == 0 && a.json) (void)fwrite(body, 1, body_n, words_out());
+  if (code == 0 && !a.json) code = status_show(words_out(), body, body_n, &e);
   buf_free(&b);
   if (code == 0) return EXIT_STATUS_OK;
   (void)command_fail(&e);

@@ -1,8 +1,10 @@
 /* See tell.h. The hard thing: in every mode exactly what was promised goes to stdout, and nothing else. */
 #include "cli/tell.h"
 
+#include <inttypes.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "cli/json.h"
 
 static const char embedded_note[] = "no relay configured: an embedded relay gives an address that works on this "
@@ -83,13 +85,13 @@ static void put_localhost_note(FILE *to, const struct tell_open *open) {
 }
 
 static void tell_embedded_log(const struct tell_open *open, bool first) {
-  if (first) (void)fprintf(stderr, "adit: %s\n", embedded_note);
+  if (first) (void)fprintf(words_err(), "adit: %s\n", embedded_note);
   if (open->ca_file == NULL) return;
-  (void)fputs("adit: try: ", stderr);
-  put_curl(stderr, open);
-  (void)fputs("\nadit: ", stderr);
-  put_localhost_note(stderr, open);
-  (void)fputc('\n', stderr);
+  (void)fputs("adit: try: ", words_err());
+  put_curl(words_err(), open);
+  (void)fputs("\nadit: ", words_err());
+  put_localhost_note(words_err(), open);
+  (void)fputc('\n', words_err());
 }
 
 static void tell_open_text(struct tell *t, const struct tell_open *open, double open_ms, bool first) {
@@ -127,6 +129,20 @@ void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us) {
   }
 }
 
+/* What stands where events are missing. */
+static size_t put_loss_json(uint64_t lines, char out[WORDS_NOTE_CAP]) {
+  return (size_t)snprintf(out, WORDS_NOTE_CAP,
+                          "{\"event\":\"warning\",\"port\":null,\"reason\":\"lines_lost\",\"text\":\"lines left out here, "
+                          "which could not be written or nobody read: %" PRIu64 "\"}\n", lines);
+}
+
+void tell_begin(struct tell *t, enum tell_mode mode, enum words_place place) {
+  words_flow();
+  t->to = place == WORDS_OUT ? words_out() : words_err();
+  t->mode = mode;
+  if (mode == TELL_JSON) words_tell_loss(place, put_loss_json);
+}
+
 static void put_event_json(FILE *to, const char *kind, const struct tell_app *app, const char *reason, const char *text) {
   (void)fputs("{\"event\":", to);
   json_put_text(to, kind);
@@ -147,7 +163,7 @@ void tell_event(struct tell *t, const char *kind, const struct tell_app *app, co
   if (t->mode == TELL_JSON) put_event_json(t->to, kind, app, reason, text);
   if (!problem || text == NULL || strcmp(text, t->last_problem) == 0) return;
   (void)snprintf(t->last_problem, sizeof t->last_problem, "%s", text);
-  (void)fprintf(stderr, "adit: %s\n", text);
+  (void)fprintf(words_err(), "adit: %s\n", text);
 }
 
 /* The cursor rests where the line begins, and all below it is ours. A terminal that becomes narrower either cuts the
@@ -157,7 +173,7 @@ static const char live_erase[] = "\r\033[J";
 
 void tell_live(struct tell *t, unsigned columns) {
   char line[256];
-  if (t->mode != TELL_TERMINAL) return;
+  if (t->mode != TELL_TERMINAL || words_waiting(WORDS_OUT) > LIVE_WAITING_MAX_BYTES) return;
   live_format(&t->live, columns, line, sizeof line);
   /* No wrapping meanwhile: the terminal may have become narrower since its width was asked. */
   (void)fprintf(t->to, "%s\033[?7l%s\033[?7h\r", live_erase, line);

@@ -6,13 +6,14 @@
 #include <stdio.h>
 
 #include "adit.h"
+#include "base/words.h"
 #include "cli/live.h"
 
 enum tell_mode { TELL_TERMINAL, TELL_PLAIN, TELL_JSON };
 
 struct tell {
   enum tell_mode mode;
-  FILE *to;                        /* stdout; stderr when a command has stdout */
+  FILE *to;
   uint64_t start_us;               /* when the process started */
   bool embedded;
   bool embedded_told;
@@ -37,6 +38,8 @@ struct tell_open {
   bool again;                      /* it was open before, at another address */
 };
 
+/* From here on all is told there: on standard error where a command has the output. */
+void tell_begin(struct tell *t, enum tell_mode mode, enum words_place place);
 void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us);
 /* kind: "reconnecting", "restored", "warning", "superseded", "closed". problem: people are told on stderr as well. */
 void tell_event(struct tell *t, const char *kind, const struct tell_app *app, const char *reason, const char *text,

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "base/words.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
 #include "cli/domain.h"
@@ -163,18 +164,34 @@ static int find_relays(struct state *s, const struct token_arguments *a, struct 
   return 0;
 }
 
+/* Prints it. What nobody can have read must not stay good, with nobody to revoke it. */
+static int deliver_token(struct state *s, const uint8_t id[TOKEN_ID_BYTES], const char *word, struct err *e) {
+  char id_text[2 * TOKEN_ID_BYTES + 1];
+  (void)fprintf(words_out(), "%s\n", word);
+  if (words_deliver(e) == 0) return 0;
+  hex_encode(id, TOKEN_ID_BYTES, id_text);
+  bool revoked = state_token_revoke(s, id_text, now_s(), NULL) == 0;
+  size_t n = strlen(e->text);
+  (void)snprintf(e->text + n, sizeof e->text - n, revoked ? " (the token is revoked again, as nobody has it; try again)"
+                                                          : " (nobody has the token: adit token revoke %s)", id_text);
+  return e->code;
+}
+
 static int create_token(struct state *s, const struct token_arguments *a, const char *name, struct err *e) {
   struct token_relay relays[TOKEN_RELAYS_MAX];
   char word[TOKEN_TEXT_MAX_CHARS + 1];
+  uint8_t id[TOKEN_ID_BYTES];
   int64_t now = now_s();
-  struct issue_request request = {.name = name, .max_tunnels = (uint32_t)a->max_tunnels, .relays = relays,
+  struct issue_request request = {.name = name, .id = id, .max_tunnels = (uint32_t)a->max_tunnels, .relays = relays,
     .expires_s = a->expires_ms == 0 ? 0 : now + (int64_t)(a->expires_ms / 1000),
     .limits = {.max_streams = (uint32_t)a->max_streams, .max_visitors_per_s = (uint32_t)a->max_visitors_per_s,
                .max_bytes_per_s = a->max_rate}};
   int code = find_relays(s, a, relays, &request.relays_n, e);
+  if (code == 0 && random_bytes(id, sizeof id) != 0)
+    code = err_set(e, ERR_CRYPTO, "token: no random numbers can be had (check the system's crypto library)");
   if (code == 0) code = issue_token(s, &request, now, word, e);
   if (code != 0) return code;
-  if (puts(word) < 0 || fflush(stdout) != 0) code = err_set_errno(e, "standard output");
+  code = deliver_token(s, id, word, e);
   wipe(word, sizeof word);
   return code;
 }
@@ -202,8 +219,8 @@ static void put_columns(FILE *to, const char *const text[9]) {
 }
 
 static void put_head(void) {
-  put_columns(stdout, (const char *const[9]){"NAME", "ID", "TUNNELS", "STREAMS", "VISITORS/s", "RATE", "ISSUED (UTC)",
-                                         "EXPIRES (UTC)", "STATE"});
+  put_columns(words_out(), (const char *const[9]){"NAME", "ID", "TUNNELS", "STREAMS", "VISITORS/s", "RATE",
+                                                  "ISSUED (UTC)", "EXPIRES (UTC)", "STATE"});
 }
 
 void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
@@ -247,11 +264,11 @@ struct listing { bool json; size_t count; };
 static int put_each(void *user, const struct state_token *t) {
   struct listing *l = user;
   if (l->json) {
-    token_put_json(stdout, t, now_s());
+    token_put_json(words_out(), t, now_s());
     return 0;
   }
   if (l->count++ == 0) put_head();
-  token_put_row(stdout, t, now_s());
+  token_put_row(words_out(), t, now_s());
   return 0;
 }
 
@@ -260,8 +277,8 @@ static int list_tokens(struct state *s, const struct token_arguments *a, const c
   struct listing l = {.json = a->json};
   int code = state_token_list(s, put_each, &l, e);
   if (code != 0) return code;
-  if (l.count == 0 && !l.json) (void)fputs("adit: no tokens yet (adit token create NAME makes one)\n", stderr);
-  return fflush(stdout) == 0 ? 0 : err_set_errno(e, "standard output");
+  if (l.count == 0 && !l.json) (void)fputs("adit: no tokens yet (adit token create NAME makes one)\n", words_err());
+  return 0;
 }
 
 /* Of the tokens that were just revoked by this name or id: which they are. Whoever mistypes an id would otherwise take
@@ -272,9 +289,9 @@ static int tell_revoked(void *user, const struct state_token *t) {
   hex_encode(t->id, TOKEN_ID_BYTES, id);
   if (strcasecmp(name_or_id, id) != 0 && strcmp(name_or_id, t->name) != 0) return 0;
   if (t->name[0] != 0)
-    (void)fprintf(stderr, "adit: token %s, id %s: revoked\n", t->name, id);
+    (void)fprintf(words_err(), "adit: token %s, id %s: revoked\n", t->name, id);
   else
-    (void)fprintf(stderr, "adit: token id %s: not issued here; refused from now on\n", id);
+    (void)fprintf(words_err(), "adit: token id %s: not issued here; refused from now on\n", id);
   return 0;
 }
 

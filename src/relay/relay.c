@@ -390,7 +390,6 @@ static int life_begin(struct life *life, struct relay *r, struct err *e) {
   life->relay = r;
   life->signal_fd = signals_take(numbers, ARRAY_LEN(numbers), &before, e);
   if (life->signal_fd < 0) return err_prefix(e, "relay");
-  (void)signal(SIGPIPE, SIG_IGN);
   /* A relay starts no programs, but as process 1 of a container it is given the orphans of others: those that end from here on
      leave no zombie, and those that have ended are taken. */
   (void)signal(SIGCHLD, SIG_IGN);

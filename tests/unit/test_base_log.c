@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/words.h"
 
 static int log_pipe[2], real_stderr;
 
@@ -32,6 +33,7 @@ static int restore_stderr(void **state) {
 /* What has been logged, "" for nothing. */
 static const char *logged(void) {
   static char text[70000];
+  words_settle();
   ssize_t n = read(log_pipe[0], text, sizeof text - 1);
   text[n > 0 ? n : 0] = 0;
   return text;

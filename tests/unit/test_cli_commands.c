@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
+#include "base/words.h"
 #include "cli/command.h"
 
 struct said { char out[32768], err[4096]; };
@@ -24,8 +25,7 @@ static int capture(int fd, int *saved) {
   return to;
 }
 
-static void release(FILE *stream, int fd, int to, int saved, char *text, size_t cap) {
-  (void)fflush(stream);
+static void release(int fd, int to, int saved, char *text, size_t cap) {
   ssize_t n = pread(to, text, cap - 1, 0);
   assert_true(n >= 0 && (size_t)n < cap - 1);
   text[n] = 0;
@@ -49,9 +49,13 @@ static int run(const char *line, struct said *said) {
   }
   (void)fflush(stdout);
   int out = capture(STDOUT_FILENO, &saved_out), err = capture(STDERR_FILENO, &saved_err);
+  static bool begun;
+  if (!begun) words_begin();
+  begun = true;
   int status = command_main(argc, argv, 0);
-  release(stdout, STDOUT_FILENO, out, saved_out, said->out, sizeof said->out);
-  release(stderr, STDERR_FILENO, err, saved_err, said->err, sizeof said->err);
+  words_settle();
+  release(STDOUT_FILENO, out, saved_out, said->out, sizeof said->out);
+  release(STDERR_FILENO, err, saved_err, said->err, sizeof said->err);
   return status;
 }
 

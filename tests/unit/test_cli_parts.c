@@ -52,14 +52,15 @@ static void a_command_that_does_not_exist_is_127(void **state) {
   (void)state;
   char name[] = "/nonexistent/command", directory[] = "/";
   char *argv[] = {name, NULL}, *argv_directory[] = {directory, NULL}, *environment[] = {NULL};
-  struct runner_signals given = {0};
+  sigset_t mask;
   pid_t pid;
   int status = 0;
   struct err e;
-  assert_int_equal(runner_start(argv, environment, &given, &pid, &status, &e), ERR_IO);
+  sigemptyset(&mask);
+  assert_int_equal(runner_start(argv, environment, &mask, &pid, &status, &e), ERR_IO);
   assert_int_equal(status, 127);
   assert_string_equal(e.text, "/nonexistent/command: No such file or directory (is the command behind -- right?)");
-  assert_int_equal(runner_start(argv_directory, environment, &given, &pid, &status, &e), ERR_IO);
+  assert_int_equal(runner_start(argv_directory, environment, &mask, &pid, &status, &e), ERR_IO);
   assert_int_equal(status, 126);
   assert_int_equal(runner_reap(&status), 0);   /* what was to become them has left nothing */
 }
