@@ -22,14 +22,18 @@ _CLASSES: "dict[int, type[Exception]]" = {
 }
 
 
+def to_exception(code: int, text: str, conflict: "type[Error]" = InvalidError) -> Exception:
+    """``conflict`` is what an app that is taken means."""
+    return (conflict if code == _adit.ECONFLICT else _CLASSES.get(code, Error))(text)
+
+
 @contextmanager
 def translated(conflict: "type[Error]" = InvalidError) -> "Iterator[None]":
-    """Failures of the library leave the block as exceptions of this package. ``conflict`` is what a port that is taken
-    means there."""
+    """Failures of the library leave the block as exceptions of this package."""
     try:
         yield
     except _adit.Failure as failure:
         code, text = failure.args
-        raise (conflict if code == _adit.ECONFLICT else _CLASSES.get(code, Error))(text) from None
+        raise to_exception(code, text, conflict) from None
     except (TypeError, ValueError) as error:
         raise InvalidError(f"{error} (see help(adit.forward) and help(adit.Client))") from None

@@ -1,269 +1,25 @@
-"""``forward``: a context manager, for ``with`` and ``async with``, that holds one tunnel open."""
+"""``forward``, and what it returns: something that opens a tunnel, by ``with``, ``async with``, or calls."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import threading
+import inspect
+import os
 import warnings
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, SupportsIndex
 
-from . import _adit
 from ._client import Client
-from ._default import default_client, release
-from ._failure import translated
-from ._options import Options, Path, Request, Seconds, Words, to_request
-from ._tunnel import Tunnel
-from .exception import AuthError, ClosedError, EmbeddedRelayWarning, InvalidError
+from ._events import Event
+from ._opening import Opening
+from ._options import Options, Request, to_ms, to_request
+from ._tunnel import Stats, Tunnel
+from .exception import ClosedError, EmbeddedRelayWarning, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Generator
     from types import TracebackType
-    from typing import SupportsIndex
 
 TIMEOUT_S = 10.0
-_T = TypeVar("_T")
-
-
-class _Opening:
-    """One time that a tunnel is opened and closed, by whatever threads and signal handlers.
-
-    There is no lock, which a handler, in the same thread, or a forked child could find taken. What only one of them may
-    do is decided by one step of the interpreter's own: a setdefault, where the first to say so is right, or the pop of
-    a list's only element, by which one takes what is to be done."""
-
-    def __init__(self, openings: dict[str, _Opening]) -> None:
-        self.cores: list[tuple[_adit.Tunnel, Client]] = []  # at most one; it may be closed more than once
-        self.clients: list[Client] = []  # to be released
-        self.drains = [True]  # the first to close it waits for its visitors, and is called back by a second
-        self.places = [openings]  # the Forward's, to be left when it is closed
-        self._outcome: dict[str, bool] = {}
-
-    def settle(self, opened: bool) -> bool:
-        """Says that it has opened, or that it is given up. Returns what was said first."""
-        return self._outcome.setdefault("opened", opened)
-
-    @property
-    def given_up(self) -> bool:
-        return self._outcome.get("opened") is False
-
-    def give_up(self) -> bool:
-        """Calls whoever opens it back, who then closes it. False when that is too late: it is open."""
-        if self.settle(False):
-            return False
-        for core, _ in list(self.cores):
-            core.stop_waiting()
-        return True
-
-
-class Forward:
-    """What :func:`forward` returns. Entering it opens the tunnel; leaving it closes the tunnel. It may be used again
-    then."""
-
-    def __init__(self, request: Request, client: Client | None) -> None:
-        self._request, self._given = request, client
-        self._openings: dict[str, _Opening] = {}  # at most one
-
-    # --- opening and closing, in whatever thread ---
-
-    def _begin(self) -> _Opening:
-        opening = _Opening(self._openings)
-        if self._openings.setdefault("now", opening) is not opening:
-            raise InvalidError(
-                f"port {self._request.app}: this tunnel is open already (call forward() again for another)"
-            )
-        return opening
-
-    def _open(self, opening: _Opening) -> tuple[Tunnel, str | None]:
-        """The tunnel, and a warning for whoever opens it. Leaves nothing open when it fails."""
-        try:
-            client = self._given if self._given is not None else default_client()
-            opening.clients.append(client)
-            with translated():
-                core = client._core.forward(self._request.app, **self._request.options)
-            opening.cores.append((core, client))
-            client._state.tunnels.add(core)
-            if opening.given_up:  # and closed, it may be, just before the line above
-                client._state.tunnels.discard(core)
-            else:
-                with translated(conflict=ClosedError):
-                    core.wait_open(self._request.timeout_ms, client._state.was_open)
-                    host, port, tcp_host, tcp_port = core.addresses()
-                    ca_file = client._core.ca_file()
-                client._state.was_open = True
-            if not opening.settle(True):
-                raise ClosedError(f"port {self._request.app}: closed before it was open")
-            if ca_file is None:
-                return Tunnel(host, port, tcp_host or "", tcp_port), None
-            # The embedded relay listens on loopback; its name means nothing to programs that do not know .localhost.
-            tunnel = Tunnel(host, port, "127.0.0.1" if tcp_host else "", tcp_port)
-            return tunnel, self._warning(client, ca_file, tunnel.url)
-        except BaseException as error:
-            self._close(opening, 0, refused=isinstance(error, AuthError))
-            raise
-
-    @staticmethod
-    def _warning(client: Client, ca_file: str, url: str) -> str | None:
-        if not client._state.take_warning():
-            return None
-        return (
-            "no token is configured, so this URL works on this machine only, through a relay that this program has "
-            f"started (set ADIT_TOKEN for public addresses; to visit: curl --cacert {ca_file} {url})"
-        )
-
-    def _close(self, opening: _Opening, drain_ms: int, refused: bool = False) -> None:
-        opened = opening.settle(False)
-        try:
-            for core, client in list(opening.cores):
-                _end(core, client, drain_ms if _take(opening.drains) else 0)
-        finally:
-            if (openings := _take(opening.places)) is not None:
-                openings.clear()
-            if (used := _take(opening.clients)) is not None and self._given is None:
-                release(used, failed=refused or not (opened or used._state.was_open))
-
-    # --- with ---
-
-    def __enter__(self) -> Tunnel:
-        opening = self._begin()
-        tunnel, warning = self._open(opening)
-        try:
-            if warning is not None:
-                warnings.warn(warning, EmbeddedRelayWarning, stacklevel=2)
-        except BaseException:  # warnings may be errors
-            self._close(opening, 0)
-            raise
-        return tunnel
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        opening = self._openings.get("now")
-        if opening is not None:
-            self._close(opening, self._request.drain_ms)
-
-    # --- async with: what waits does so in a thread of its own, since the event loop's may all be busy with what uses
-    # the tunnel ---
-
-    async def __aenter__(self) -> Tunnel:
-        opening = self._begin()
-        try:
-            opened = _in_thread(self._open, opening)
-        except BaseException:  # no event loop, or no thread
-            self._close(opening, 0)
-            raise
-        try:
-            tunnel, warning = await _shielded(opened)
-        except asyncio.CancelledError:
-            with contextlib.suppress(Exception):
-                closing: asyncio.Future[Any] = opened if opening.give_up() else self._closing(opening, 0)
-                await _shielded(closing)  # cancelled again, it closes without being waited for
-            raise
-        except BaseException:  # it has failed; or the coroutine is dropped, perhaps with its event loop
-            if not opening.give_up():
-                self._close(opening, 0)
-            raise
-        try:
-            if warning is not None:
-                warnings.warn(warning, EmbeddedRelayWarning, stacklevel=2)
-        except BaseException:
-            await self._closing(opening, 0)
-            raise
-        return tunnel
-
-    def _closing(self, opening: _Opening, drain_ms: int) -> asyncio.Future[None]:
-        try:
-            return _in_thread(self._close, opening, drain_ms)
-        except BaseException:  # without a thread it cannot wait for a drain
-            self._close(opening, 0)
-            raise
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        opening = self._openings.get("now")
-        if opening is None:
-            return
-        closing = self._closing(opening, self._request.drain_ms)
-        try:
-            await _shielded(closing)
-        except BaseException as left:
-            for core, _ in list(opening.cores):
-                core.stop_waiting()
-            if isinstance(left, asyncio.CancelledError):
-                await _shielded(closing)
-            raise
-
-
-def _take(some: list[_T]) -> _T | None:
-    """What is in the list, for one caller alone."""
-    try:
-        return some.pop()
-    except IndexError:
-        return None
-
-
-def _end(core: _adit.Tunnel, client: Client, drain_ms: int) -> None:
-    try:
-        if drain_ms:
-            with contextlib.suppress(_adit.Failure):
-                core.finish(drain_ms)
-    finally:
-        client._state.tunnels.discard(core)  # first, as an interrupt may end what follows
-        core.close()
-
-
-def _ask_for_exception(future: asyncio.Future[_T]) -> None:
-    """Nobody else may be left to do so, of which asyncio would complain."""
-    _ = future.cancelled() or future.exception()
-
-
-def _shielded(future: asyncio.Future[_T]) -> asyncio.Future[_T]:
-    """One with the same outcome, which may be cancelled while that goes on. (Since Python 3.14, asyncio.shield logs an
-    exception that comes after that, whether or not somebody asks for it.)"""
-    outer: asyncio.Future[_T] = future.get_loop().create_future()
-
-    def follow(inner: asyncio.Future[_T]) -> None:
-        if outer.done():
-            return
-        if inner.cancelled():
-            outer.cancel()
-        elif (error := inner.exception()) is not None:
-            outer.set_exception(error)
-        else:
-            outer.set_result(inner.result())
-
-    future.add_done_callback(follow)
-    outer.add_done_callback(_ask_for_exception)
-    return outer
-
-
-def _in_thread(call: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
-    """What the call returns or raises, once it has. The interpreter does not wait for it at exit: the client closes."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
-    done.add_done_callback(_ask_for_exception)
-
-    def settle(result: _T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def run() -> None:
-        result: _T | None = None
-        error: BaseException | None = None
-        try:
-            result = call(*args)
-        except BaseException as e:
-            error = e
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="adit-waits", daemon=True).start()
-    return done
 
 
 def forward(
@@ -272,17 +28,21 @@ def forward(
     unencrypted: bool = False,
     h2_enabled: bool = False,
     client: Client | None = None,
-    allow: Words = (),
+    allow: str | Iterable[str] = (),
     proxy_protocol: bool = False,
-    keep: Path = None,
-    alpn: Words = (),
-    drain: Seconds = 0.0,
-    timeout: Seconds = TIMEOUT_S,
+    keep: str | os.PathLike[str] | None = None,
+    alpn: str | Iterable[str] = (),
+    drain: float = 0.0,
+    timeout: float = TIMEOUT_S,
+    on_event: Callable[[Event], object] | None = None,
 ) -> Forward:
     """Gives ``port`` of this machine a public address for as long as the ``with`` block lasts::
 
         with forward(8000) as tunnel:
             print(tunnel.url)
+
+    or from ``tunnel = forward(8000).start()`` until ``tunnel.close()``; in an event loop ``async with``, or ``await``
+    and ``aclose()``.
 
     ``unencrypted=True`` adds a raw TCP port at the relay, without TLS (``tunnel.tcp_socket``). ``h2_enabled=True``
     offers HTTP/2 to visitors; the program at ``port`` then gets it in clear (h2c), as gRPC servers expect. ``client``
@@ -293,9 +53,10 @@ def forward(
 
     Leaving the block lets no new visitor in and closes the streams of those who are there, after what they and the
     program have sent was delivered; with ``drain=seconds`` they may finish first, for at most so long. ``timeout`` is
-    how many seconds opening may take.
+    how many seconds opening may take. ``on_event`` is called with each :class:`Event` of this tunnel and its link, in a
+    thread of its own.
 
-    Works with ``async with``, too. Raises :class:`~adit.exception.InvalidError` for wrong arguments and
+    Raises :class:`~adit.exception.InvalidError` for wrong arguments and
     :class:`~adit.exception.RemoteError` when no relay can be reached; see :mod:`adit.exception` for the rest.
     """
     if client is not None and not isinstance(client, Client):
@@ -309,5 +70,162 @@ def forward(
         alpn=alpn,
         drain=drain,
         timeout=timeout,
+        on_event=on_event,
     )
-    return Forward(to_request(port, options), client)
+    return Forward()._of(to_request(port, options), client)
+
+
+class Forward:
+    """What :func:`forward` returns: a tunnel that can be opened and closed, and opened again then. All of these open it
+    and give the :class:`Tunnel`; and close it again::
+
+        with forward(8000) as tunnel:               async with forward(8000) as tunnel:
+            ...                                         ...
+
+        tunnel = forward(8000).start()              tunnel = await forward(8000)
+        ...                                         ...
+        tunnel.close()                              await tunnel.aclose()
+
+    What nobody closes stays open until the process ends, whether or not anybody still holds it: :func:`adit.tunnels`
+    finds it.
+    """
+
+    def start(self) -> Tunnel:
+        """Opens the tunnel, and waits until visitors can reach it."""
+        return self._start(3)
+
+    def close(self, drain: float | None = None) -> None:
+        """Closes the tunnel, as leaving the block does: ``drain`` is how many seconds its visitors have to finish, when
+        not as many as :func:`forward` was told. Nothing happens if it is closed already."""
+        drain_ms = self._drain_ms(drain)
+        opening = self._openings.get("now")
+        if opening is not None:
+            opening.close(drain_ms)
+
+    async def aclose(self, drain: float | None = None) -> None:
+        """:meth:`close` for use in an event loop, which goes on meanwhile."""
+        drain_ms = self._drain_ms(drain)
+        opening = self._openings.get("now")
+        if opening is not None:
+            await opening.close_async(drain_ms)
+
+    def wait(self, timeout: float | None = None) -> str | None:
+        """Waits until the tunnel is over, and returns the reason (:attr:`Tunnel.reason`); None if it is still open
+        after ``timeout`` seconds."""
+        return self._opened("wait").wait(timeout)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is not open: not yet, not any more, or because the tunnel has ended for good."""
+        opening = self._last
+        return opening is None or opening.tunnel is None or opening.end() is not None
+
+    @property
+    def tunnel(self) -> Tunnel:
+        """The open tunnel."""
+        return self._open_one("tunnel")
+
+    @property
+    def url(self) -> str:
+        """Of the open tunnel."""
+        return self._open_one("url").url
+
+    @property
+    def reason(self) -> str | None:
+        """Why the tunnel is over (:attr:`Tunnel.reason`); None while it is open."""
+        return self._opened("reason").reason
+
+    @property
+    def stats(self) -> Stats:
+        """Visitors and bytes of the tunnel until now, or until it was closed."""
+        return self._opened("stats").stats
+
+    def __enter__(self) -> Tunnel:
+        return self._start(3)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Tunnel:
+        opening = self._begin()
+        warning = await opening.open_async(self._given)
+        try:
+            return self._warn(opening, warning, 2)
+        except BaseException:  # warnings may be errors
+            await opening.close_async(0)
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __await__(self) -> Generator[object, None, Tunnel]:
+        return self.__aenter__().__await__()
+
+    def __repr__(self) -> str:
+        opening = self._last
+        if opening is None or opening.tunnel is None:
+            return f"<adit.Forward of {self._request.label}, not open>"
+        return f"<adit.Forward of {self._request.label}, {opening.tunnel.reason or 'open at ' + opening.tunnel.url}>"
+
+    def _of(self, request: Request, given: Client | None) -> Forward:
+        self._request, self._given = request, given
+        self._openings: dict[str, Opening] = {}  # at most one, "now"
+        self._last: Opening | None = None
+        return self
+
+    def _begin(self) -> Opening:
+        before = self._openings.get("now")
+        if before is not None and before.end() is not None:
+            before.close(0)
+        opening = Opening(self._request, self._openings)
+        now = self._openings.setdefault("now", opening)
+        if now is not opening:
+            where = "" if now.tunnel is None else f", at {now.tunnel.url}"
+            raise InvalidError(f"{self._request.label}: it is open already{where} (close() it first)")
+        self._last = opening
+        return opening
+
+    def _start(self, depth: int) -> Tunnel:
+        opening = self._begin()
+        warning = opening.open(self._given)
+        try:
+            return self._warn(opening, warning, depth)
+        except BaseException:  # warnings may be errors
+            opening.close(0)
+            raise
+
+    def _warn(self, opening: Opening, warning: str | None, depth: int) -> Tunnel:
+        if warning is not None:
+            warnings.warn(warning, EmbeddedRelayWarning, stacklevel=depth + 1)
+        assert opening.tunnel is not None
+        return opening.tunnel
+
+    def _drain_ms(self, drain: float | None) -> int:
+        return self._request.drain_ms if drain is None else to_ms("drain", drain)
+
+    def _opened(self, asked: str) -> Tunnel:
+        """That which is open, or was last."""
+        if self._last is None or self._last.tunnel is None:
+            raise InvalidError(f"{asked}: this tunnel is not open yet (enter it by with, or start() it)")
+        return self._last.tunnel
+
+    def _open_one(self, asked: str) -> Tunnel:
+        tunnel = self._opened(asked)
+        if (end := tunnel._life.end()) is not None:
+            again = "" if end.text.endswith(")") else " (start() opens it again)"
+            raise ClosedError(f"{asked}: this tunnel is over: {end.text}{again}")
+        return tunnel
+
+
+def _same_signature(shown: Callable[..., object], of: Callable[..., object], first: str, without: str) -> None:
+    """For help(): the options by their names."""
+    parameters = [p for p in inspect.signature(of).parameters.values() if p.name != without]
+    own = inspect.Parameter(first, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    shown.__signature__ = inspect.signature(of).replace(parameters=[own, *parameters])  # type: ignore[attr-defined]
+
+
+_same_signature(Client.forward, forward, first="self", without="client")

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from . import _visitors
-from ._options import PORT_MAX, Words, to_words
+from ._options import PORT_MAX, to_words
 from .exception import InvalidError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def https(
     *,
     interface: Interface | None = None,
     proxy_protocol: Port | None = None,
-    agents: Words = (),
+    agents: str | Iterable[str] = (),
 ) -> Any:
     """``app``, an ASGI or WSGI application, told that it is reached by https, which it cannot see behind a tunnel::
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex, TypedDict, Union
+from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex, TypedDict, TypeVar
 
 from .exception import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import os
+    from collections.abc import Callable, Iterable
 
-Path = Union[str, "os.PathLike[str]", None]
-Words = Union[str, "Iterable[str]"]
-Seconds = Union[float, SupportsFloat, SupportsIndex]
+    from ._events import Event
 
 PORT_MAX = 65535
+_T = TypeVar("_T")
 
 
 class Options(TypedDict, total=False):
@@ -26,12 +25,13 @@ class Options(TypedDict, total=False):
 
     unencrypted: bool
     h2_enabled: bool
-    allow: Words
+    allow: str | Iterable[str]
     proxy_protocol: bool
-    keep: Path
-    alpn: Words
-    drain: Seconds
-    timeout: Seconds
+    keep: str | os.PathLike[str] | None
+    alpn: str | Iterable[str]
+    drain: float
+    timeout: float
+    on_event: Callable[[Event], object] | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,24 @@ class Request:
     """By their names in adit.h."""
     drain_ms: int
     timeout_ms: int
+    on_event: Callable[[Event], object] | None
+
+    @property
+    def app_name(self) -> str:
+        return f"127.0.0.1:{self.app}" if self.app.isdigit() else self.app
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return self.app_name
+
+    @property
+    def called(self) -> str | int:
+        """What :func:`tunnels` finds it by."""
+        return int(self.app) if self.app.isdigit() else self.app
+
+    def is_called(self, name: str) -> bool:
+        return name in (str(self.called), self.app_name)
 
 
 def to_request(port: object, given: Options) -> Request:
@@ -60,7 +78,13 @@ def to_request(port: object, given: Options) -> Request:
         "allow": to_words("allow", given["allow"]),
         "keep_file": given["keep"],
     }
-    return Request(str(number), options, to_ms("drain", given["drain"]), to_ms("timeout", given["timeout"]))
+    return Request(
+        str(number),
+        options,
+        to_ms("drain", given["drain"]),
+        to_ms("timeout", given["timeout"]),
+        to_callback("on_event", given["on_event"]),
+    )
 
 
 def _check_port(port: object) -> int:
@@ -72,14 +96,14 @@ def _check_port(port: object) -> int:
     return int(number)  # a subclass may call itself what it likes
 
 
-def _check_alpn(given: Words, h2_enabled: bool) -> str | None:
+def _check_alpn(given: str | Iterable[str], h2_enabled: bool) -> str | None:
     protocols = ",".join(to_words("alpn", given))
     if not h2_enabled and "h2" in [p.strip() for p in protocols.split(",")]:
         raise InvalidError("alpn: h2 has an option of its own (use h2_enabled=True)")
     return protocols or None
 
 
-def to_ms(name: str, given: Seconds) -> int:
+def to_ms(name: str, given: SupportsFloat | SupportsIndex) -> int:
     """A duration as users give it, in the library's unit."""
     try:
         seconds = math.nan if isinstance(given, (bool, str)) else float(given)
@@ -90,7 +114,7 @@ def to_ms(name: str, given: Seconds) -> int:
     return round(seconds * 1000)
 
 
-def to_words(name: str, given: Words) -> list[str]:
+def to_words(name: str, given: str | Iterable[str]) -> list[str]:
     """One string or several."""
     try:
         words = [given] if isinstance(given, str) else list(given)
@@ -99,3 +123,9 @@ def to_words(name: str, given: Words) -> list[str]:
     if not all(isinstance(word, str) for word in words):
         raise InvalidError(f"{name}: {given!r} is neither a string nor a list of strings")
     return words
+
+
+def to_callback(name: str, given: _T) -> _T:
+    if given is not None and not callable(given):
+        raise InvalidError(f"{name}: {given!r} cannot be called (give a function that takes an adit.Event)")
+    return given

@@ -122,17 +122,23 @@ static void waker_free(const struct waker *w) {
 
 /* --- objects --- */
 
+struct tunnel;
+
 struct client {
   PyObject_HEAD
   struct adit_client *handle;      /* NULL once closed */
   struct guard guard;
   struct waker waker;              /* of next_event() */
+  struct tunnel *tunnels;          /* whose handles events may name; no references */
+  unsigned forwarding;             /* calls that may have made one of which we do not know yet; under the guard's lock, too */
 };
 
 struct tunnel {
   PyObject_HEAD
   struct client *client;           /* owned reference */
-  struct adit_tunnel *handle;      /* freed with the client's */
+  struct tunnel *next;             /* of the client's */
+  struct adit_tunnel *handle;      /* freed with the client's; NULL once it is being closed */
+  PyObject *tag;                   /* by which users know it */
   struct guard guard;
 };
 
@@ -168,6 +174,58 @@ static bool tunnel_enter(struct tunnel *self) {
 static void tunnel_leave(struct tunnel *self) {
   guard_leave(&self->guard);
   guard_leave(&self->client->guard);
+}
+
+/* --- whose an event is --- */
+
+/* An event names a handle, which is known as soon as adit_forward() has returned, in whatever thread. So no event is taken while such
+ * a call is under way; and as it is taken under the GIL, whoever is found is not being closed. */
+static void forwarding_begin(struct client *c) {
+  pthread_mutex_lock(&c->guard.lock);
+  c->forwarding++;
+  pthread_mutex_unlock(&c->guard.lock);
+}
+
+static void forwarding_end(struct client *c) {
+  if (guard_is_foreign(&c->guard)) return;
+  pthread_mutex_lock(&c->guard.lock);
+  c->forwarding--;
+  pthread_cond_broadcast(&c->guard.left);
+  pthread_mutex_unlock(&c->guard.lock);
+}
+
+/* Without the GIL. */
+static void forwarding_wait(struct client *c) {
+  pthread_mutex_lock(&c->guard.lock);
+  while (c->forwarding > 0) pthread_cond_wait(&c->guard.left, &c->guard.lock);
+  pthread_mutex_unlock(&c->guard.lock);
+}
+
+static void tunnel_enlist(struct tunnel *t) {
+  t->next = t->client->tunnels;
+  t->client->tunnels = t;
+}
+
+static void tunnel_delist(struct tunnel *t) {
+  for (struct tunnel **at = &t->client->tunnels; *at != NULL; at = &(*at)->next) {
+    if (*at != t) continue;
+    *at = t->next;
+    return;
+  }
+}
+
+/* A new reference; NULL for an event of the client, or of a tunnel that is being closed. */
+static struct tunnel *event_tunnel(const struct client *c, const struct adit_event *event) {
+  struct tunnel *t = c->tunnels;
+  while (t != NULL && t->handle != event->tunnel) t = t->next;
+  Py_XINCREF((PyObject *)t);
+  return t;
+}
+
+static PyObject *event_tuple(const struct adit_event *event, struct tunnel *of) {
+  PyObject *text = PyUnicode_DecodeUTF8(event->text, (Py_ssize_t)strlen(event->text), "replace");
+  PyObject *tunnel = of == NULL ? Py_None : (PyObject *)of, *tag = of == NULL ? Py_None : of->tag;
+  return Py_BuildValue("(iizNOO)", (int)event->kind, event->error, event->reason, text, tunnel, tag);
 }
 
 /* --- keywords --- */
@@ -346,17 +404,27 @@ static PyObject *client_ca_file(PyObject *object, PyObject *none) {
   return text;
 }
 
-/* next_event() -> (kind, error, reason, text), or None when the client closes. */
+/* next_event() -> (kind, error, reason, text, tunnel or None, its tag or None), or None when the client closes. */
 static PyObject *client_next_event(PyObject *object, PyObject *none) {
   (void)none;
   struct client *self = (struct client *)object;
   struct adit_event event;
+  struct tunnel *of = NULL;
   int r = 0;
   while (r == 0) {
     if (client_is_closing(self)) Py_RETURN_NONE;
     if (!client_enter(self)) return NULL;
+    if (self->forwarding > 0) {
+      Py_BEGIN_ALLOW_THREADS
+      forwarding_wait(self);
+      Py_END_ALLOW_THREADS
+      guard_leave(&self->guard);
+      continue;
+    }
     struct pollfd fds[] = {{.fd = adit_event_fd(self->handle), .events = POLLIN}, {.fd = self->waker.ends[WAKER_POLLED], .events = POLLIN}};
     r = adit_next_event(self->handle, &event, 0);   /* also where there are no descriptors any more */
+    of = r == 1 ? event_tunnel(self, &event) : NULL;
+    if (r == 1 && event.tunnel != NULL && of == NULL) r = 0;   /* it is being closed */
     if (r == 0 && fds[0].fd < 0) r = fds[0].fd;
     if (r == 0) {
       Py_BEGIN_ALLOW_THREADS
@@ -367,8 +435,9 @@ static PyObject *client_next_event(PyObject *object, PyObject *none) {
     if (r == 0 && PyErr_CheckSignals() != 0) return NULL;   /* which may also collect garbage, and so close a client */
   }
   if (r < 0) return fail(r, adit_error(NULL));
-  return Py_BuildValue("(iizN)", (int)event.kind, event.error, event.reason,
-                       PyUnicode_DecodeUTF8(event.text, (Py_ssize_t)strlen(event.text), "replace"));
+  PyObject *made = event_tuple(&event, of);
+  Py_XDECREF((PyObject *)of);
+  return made;
 }
 
 /* --- tunnels --- */
@@ -454,30 +523,44 @@ static bool options_take(struct adit_options *o, struct options_held *held, PyOb
   return keywords_end(given, known);
 }
 
-/* forward(app, **options) */
+static struct tunnel *tunnel_make(struct client *client, PyObject *tag) {
+  struct tunnel *made = (struct tunnel *)PyType_GenericAlloc((PyTypeObject *)tunnel_type, 0);
+  if (made == NULL) return NULL;
+  guard_init(&made->guard);
+  Py_INCREF((PyObject *)client);
+  made->client = client;
+  Py_INCREF(tag);
+  made->tag = tag;
+  return made;
+}
+
+/* forward(tag, app, **options) */
 static PyObject *client_forward(PyObject *object, PyObject *args, PyObject *options) {
   struct client *self = (struct client *)object;
   struct adit_options o = ADIT_OPTIONS_INIT;
   struct options_held held = {0};
+  PyObject *tag;
   const char *app;
   struct tunnel *made = NULL;
-  if (!PyArg_ParseTuple(args, "s", &app) || !options_take(&o, &held, options) || !client_enter(self)) goto out;
-  struct adit_tunnel *handle;
+  if (!PyArg_ParseTuple(args, "Os", &tag, &app) || !options_take(&o, &held, options) || (made = tunnel_make(self, tag)) == NULL ||
+      !client_enter(self)) goto fail;
+  forwarding_begin(self);
   Py_BEGIN_ALLOW_THREADS
-  handle = adit_forward(self->handle, app, &o);
+  made->handle = adit_forward(self->handle, app, &o);
   Py_END_ALLOW_THREADS
-  if (handle != NULL && (made = (struct tunnel *)PyType_GenericAlloc((PyTypeObject *)tunnel_type, 0)) == NULL) adit_tunnel_close(handle, 0);
-  if (made != NULL) {
-    made->handle = handle;
-    guard_init(&made->guard);
-    Py_INCREF(object);
-    made->client = self;
-  }
+  if (made->handle != NULL) tunnel_enlist(made);
+  forwarding_end(self);
   guard_leave(&self->guard);
-  if (handle == NULL) fail(adit_errno_last(), adit_error(NULL));
-out:
+  if (made->handle == NULL) {
+    fail(adit_errno_last(), adit_error(NULL));
+    goto fail;
+  }
   options_release(&held);
   return (PyObject *)made;
+fail:
+  options_release(&held);
+  Py_XDECREF((PyObject *)made);
+  return NULL;
 }
 
 typedef int (*wait_fn)(struct adit_tunnel *tunnel, int timeout_ms);
@@ -531,6 +614,32 @@ static PyObject *tunnel_addresses(PyObject *object, PyObject *none) {
   return Py_BuildValue("(NiNi)", host, port, tcp_host, tcp_port);
 }
 
+/* end() -> None while it goes on, then why it has ended for good by itself: (error, reason, text) */
+static PyObject *tunnel_end_of(PyObject *object, PyObject *none) {
+  (void)none;
+  struct tunnel *self = (struct tunnel *)object;
+  if (!tunnel_enter(self)) return NULL;
+  const char *reason = adit_tunnel_reason(self->handle);
+  int error = reason == NULL ? 0 : adit_wait_open(self->handle, 0);
+  tunnel_leave(self);
+  if (reason == NULL) Py_RETURN_NONE;
+  const char *why = adit_error(NULL);   /* until a tuple is made, which may collect garbage, and so call the library */
+  PyObject *text = PyUnicode_DecodeUTF8(why, (Py_ssize_t)strlen(why), "replace");
+  return Py_BuildValue("(isN)", error, reason, text);
+}
+
+/* stats() -> (visitors_now, visitors_total, bytes_to_app, bytes_from_app, app_failures) */
+static PyObject *tunnel_stats(PyObject *object, PyObject *none) {
+  (void)none;
+  struct tunnel *self = (struct tunnel *)object;
+  struct adit_tunnel_stats s;
+  if (!tunnel_enter(self)) return NULL;
+  adit_tunnel_stats(self->handle, &s);
+  tunnel_leave(self);
+  return Py_BuildValue("(KKKKK)", (unsigned long long)s.visitors_now, (unsigned long long)s.visitors_total,
+                       (unsigned long long)s.bytes_to_app, (unsigned long long)s.bytes_from_app, (unsigned long long)s.app_failures);
+}
+
 /* stop_waiting(): calls wait_open() and finish() back, in whatever thread they are. */
 static PyObject *tunnel_stop_waiting(PyObject *object, PyObject *none) {
   (void)none;
@@ -540,6 +649,7 @@ static PyObject *tunnel_stop_waiting(PyObject *object, PyObject *none) {
 
 static void tunnel_end(struct tunnel *self) {
   struct adit_tunnel *handle = self->handle;
+  if (handle != NULL) tunnel_delist(self);
   self->handle = NULL;
   self->guard.closing = true;
   if (handle == NULL) return;
@@ -564,6 +674,7 @@ static void tunnel_dealloc(PyObject *object) {
   PyTypeObject *type = Py_TYPE(object);
   if (self->client != NULL) tunnel_end(self);
   Py_CLEAR(self->client);
+  Py_CLEAR(self->tag);
   freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
   release(object);
   Py_DECREF(type);
@@ -572,8 +683,8 @@ static void tunnel_dealloc(PyObject *object) {
 /* --- the module --- */
 
 static PyMethodDef client_methods[] = {
-  {"forward", (PyCFunction)(void (*)(void))client_forward, METH_VARARGS | METH_KEYWORDS, "forward(app, **options) -> Tunnel"},
-  {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, error, reason, text), or None when the client closes."},
+  {"forward", (PyCFunction)(void (*)(void))client_forward, METH_VARARGS | METH_KEYWORDS, "forward(tag, app, **options) -> Tunnel"},
+  {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, error, reason, text, tunnel, tag), or None when the client closes."},
   {"relay", client_relay, METH_NOARGS, "The name of the relay that was chosen, or None before."},
   {"ca_file", client_ca_file, METH_NOARGS, "The embedded relay's authority, or None."},
   {"close", client_close, METH_NOARGS, "With all its tunnels."},
@@ -583,6 +694,8 @@ static PyMethodDef tunnel_methods[] = {
   {"wait_open", tunnel_wait_open, METH_VARARGS, "wait_open(timeout_ms, patient)"},
   {"addresses", tunnel_addresses, METH_NOARGS, "(host, port, tcp_host or None, tcp_port)"},
   {"finish", tunnel_finish, METH_VARARGS, "finish(timeout_ms) -> whether all visitors have left; lets no new one in."},
+  {"end", tunnel_end_of, METH_NOARGS, "Why it has ended for good: (error, reason, text), or None."},
+  {"stats", tunnel_stats, METH_NOARGS, "(visitors_now, visitors_total, bytes_to_app, bytes_from_app, app_failures)"},
   {"stop_waiting", tunnel_stop_waiting, METH_NOARGS, "Ends wait_open() and finish() in other threads; only close() may follow."},
   {"close", tunnel_close, METH_NOARGS, "Delivers what was accepted, resets the streams that are left."},
   {NULL, NULL, 0, NULL}};

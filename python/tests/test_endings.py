@@ -15,7 +15,7 @@ from kit.app import echo, read_exactly, read_until_end
 from kit.tls import BROKEN, how_it_ends
 
 import adit
-from adit import forward
+from adit import _registry, forward
 from adit.exception import ClosedError, InvalidError, RemoteError
 
 BIG = 8 << 20
@@ -28,6 +28,11 @@ def descriptors():
         with contextlib.suppress(FileNotFoundError):
             found[fd] = os.readlink(f"/proc/self/fd/{fd}")
     return found
+
+
+def in_hand(client):
+    """The tunnels that are open through it, or being opened or closed."""
+    return _registry.of_client(client._core)
 
 
 def is_gone(relay, visitor, tunnel):
@@ -102,7 +107,7 @@ def test_cancelling_while_it_opens(token, silent, busy_executor):
         assert not opening.done()
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(opening, 0.05)
-        assert not f._openings and not client._state.tunnels
+        assert not f._openings and not in_hand(client)
         ticking.cancel()
         release.set()
         if busy_executor:
@@ -156,7 +161,7 @@ def test_no_thread_to_be_had(client, monkeypatch, relay, visitor, app):
         return tunnel
 
     assert is_gone(relay, visitor, asyncio.run(run(forward(app(echo).port, client=client, drain=5))))
-    assert not client._state.tunnels
+    assert not in_hand(client)
 
 
 def test_no_thread_for_the_log(token, monkeypatch):
@@ -177,20 +182,22 @@ def test_a_coroutine_that_is_dropped_leaves_nothing_open(token, silent, client, 
     async def waiter():
         coroutine = f.__aenter__()
         coroutine.send(None)
-        thread = next(t for t in threading.enumerate() if t.name == "adit-waits")
+        threads = [t for t in threading.enumerate() if t.name == "adit-waits"]  # or it has ended by now
         if not opens:
-            thread.join(20)
+            for thread in threads:
+                thread.join(20)
         coroutine.close()
-        await asyncio.to_thread(thread.join, 20)
+        for thread in threads:
+            await asyncio.to_thread(thread.join, 20)
         del coroutine
-        return thread
+        return threads
 
-    thread = loop.run_until_complete(waiter())
+    threads = loop.run_until_complete(waiter())
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     gc.collect()
     assert not complaints
-    assert not thread.is_alive() and not given._state.tunnels and not f._openings
+    assert not any(t.is_alive() for t in threads) and not in_hand(given) and not f._openings
     given.close()
 
 
@@ -295,7 +302,7 @@ def test_a_client_that_nobody_holds_is_closed(token):
     client = adit.Client(token)
     with forward(8000, client=client):
         pass
-    teller = client._teller
+    teller = client._tellers["thread"]
     del client
     teller.join(20)
     assert not teller.is_alive()
@@ -304,13 +311,13 @@ def test_a_client_that_nobody_holds_is_closed(token):
 
 OPENING = """
 import sys
-from adit import forward, Client
+from adit import _registry, forward, Client
 client = Client(sys.argv[1], relays=[sys.argv[2]])
 try:
     print("now")
     forward(8000, client=client, timeout=100).__enter__()
 except KeyboardInterrupt:
-    print("interrupted", client._state.tunnels)
+    print("interrupted", _registry.openings)
 """
 
 
@@ -319,18 +326,18 @@ def test_ctrl_c_while_it_opens(script, token, silent):
     silent.accept()
     program.out.wait(lambda line: line == "now")
     program.kill(signal.SIGINT)
-    assert ended(program).endswith("interrupted set()")
+    assert ended(program).endswith("interrupted {}")
 
 
 CLOSED_BY_A_HANDLER = """
 import os, signal, sys, threading
-from adit import forward, Client
+from adit import _registry, forward, Client
 from adit.exception import ClosedError
 client = Client(sys.argv[1], relays=[sys.argv[2]])
 opening = forward(8000, client=client, timeout=100)
 signal.signal(signal.SIGTERM, lambda *_: WHAT)
 def send():
-    while not client._state.tunnels:
+    while not any(o._cores for o in _registry.of_client(client._core)):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 threading.Thread(target=send).start()
@@ -382,7 +389,7 @@ def test_a_signals_handler_that_closes_it_while_it_drains(script, token, app, re
 AT_EACH_LINE = """
 import os, sys, threading
 import adit
-from adit import forward, Client
+from adit import _registry, forward, Client
 from adit.exception import Error
 folder = os.path.dirname(adit.__file__)
 
@@ -434,7 +441,7 @@ while reached:
         sys.settrace(None)
     reached = at.left <= 0
     client.close()
-    assert not f._openings and not client._state.tunnels, n
+    assert not f._openings and not _registry.of_client(client._core), n
 print("lines", n)
 """
 
