@@ -1,0 +1,145 @@
+/*
+ * adit.h - give a local TCP port a public address.
+ *
+ *     struct adit_config *config = adit_config_new();
+ *     struct adit_client *client = adit_client_new(config);
+ *     struct adit_tunnel *tunnel = adit_forward(client, "127.0.0.1:8000", NULL);
+ *     if (tunnel == NULL || adit_wait_open(tunnel, 10000) != 0)
+ *       fprintf(stderr, "%s\n", adit_error(client));
+ *     else
+ *       printf("%s\n", adit_tunnel_url(tunnel));
+ *
+ * A client keeps the link to a relay and runs one thread of its own, with all signals blocked; the library never prints, never
+ * touches signal handlers, stdio, the environment or the working directory. Every function may be called from any thread;
+ * freeing an object while another thread uses it is the caller's error. After fork() only the parent's objects live: the child
+ * closes its copies of their descriptors as it begins, every call on them fails with ADIT_EFORKED, and frees are safe.
+ *
+ * Functions that return int return 0 or a negative enum adit_errno; functions that return a pointer return NULL on failure.
+ * adit_error() then tells, for people, what is wrong and what to do.
+ */
+#ifndef ADIT_H
+#define ADIT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ADIT_EXPORT __attribute__((visibility("default")))
+
+enum adit_errno {
+  ADIT_OK = 0,
+  ADIT_EINVAL = -1,        /* a wrong argument or option */
+  ADIT_ENOMEM = -2,
+  ADIT_ECONFIG = -3,       /* no token, a malformed token, a bad configuration, authorities or keep file; or an embedded relay cannot start */
+  ADIT_EUNREACHABLE = -4,  /* no relay could be reached, or the embedded one has ended */
+  ADIT_EAUTH = -5,         /* the relay's certificate does not match, or the token was refused, revoked or has expired */
+  ADIT_EREFUSED = -6,      /* the relay refused the tunnel: limit, ports, options */
+  ADIT_ECONFLICT = -7,     /* this client forwards that port already, or the tunnel was superseded */
+  ADIT_ETIMEDOUT = -8,
+  ADIT_ECLOSED = -9,       /* the tunnel or client was closed */
+  ADIT_EFORKED = -10,      /* the object belongs to the parent process */
+  ADIT_ESYSTEM = -11       /* a system call failed */
+};
+
+struct adit_config;
+struct adit_client;
+struct adit_tunnel;
+
+ADIT_EXPORT const char *adit_version(void);
+
+/* Configuration: what a client starts from. Strings are copied. */
+ADIT_EXPORT struct adit_config *adit_config_new(void);
+ADIT_EXPORT void adit_config_free(struct adit_config *config);
+/* Adds a token (may be called several times; each brings its relays). */
+ADIT_EXPORT int adit_config_add_token(struct adit_config *config, const char *token);
+/* Dials HOST:PORT instead of the addresses in the tokens (may be called several times: they are raced). */
+ADIT_EXPORT int adit_config_add_relay(struct adit_config *config, const char *host_port);
+/* PEM file of authorities to trust instead of the system's, for relays without a pin. */
+ADIT_EXPORT int adit_config_set_ca_file(struct adit_config *config, const char *path);
+/* Reads ADIT_TOKEN, ADIT_RELAY and the user's configuration, where the config has none yet. *found is 1 when there is a token now. */
+ADIT_EXPORT int adit_config_load(struct adit_config *config, int *found);
+/* Without a token: starts `program relay` (path of the adit program) on loopback as a child that dies with this process. */
+ADIT_EXPORT int adit_config_set_embedded(struct adit_config *config, const char *program);
+/* Connects to a relay of the configuration, proves the token to it and leaves: 0, or why not (adit_config_error). */
+ADIT_EXPORT int adit_check(struct adit_config *config, int timeout_ms);
+ADIT_EXPORT const char *adit_config_error(const struct adit_config *config);
+
+/* Starts connecting in the background. NULL: out of memory, or the config is bad (adit_config_error says why). */
+ADIT_EXPORT struct adit_client *adit_client_new(struct adit_config *config);
+/* Closes all its tunnels: new visitors stop at once, those that are there have drain_ms to finish; then what they and the app have
+   sent is delivered, for which there is a second, and their streams are reset. Waits for its thread, then frees the client and
+   its tunnels. In a forked child: closes the child's copies of its descriptors, without a word to their peers. */
+ADIT_EXPORT void adit_client_close(struct adit_client *client, uint32_t drain_ms);
+/* The last failure in words, with the remedy. Valid until the next call from the same thread. client may be NULL. */
+ADIT_EXPORT const char *adit_error(const struct adit_client *client);
+/* The embedded relay's authority certificate (path of a PEM file), or NULL. */
+ADIT_EXPORT const char *adit_client_ca_file(const struct adit_client *client);
+/* The name of the relay that was chosen, or NULL before. */
+ADIT_EXPORT const char *adit_client_relay(const struct adit_client *client);
+
+/* Options of a tunnel; zero-initialise with ADIT_OPTIONS_INIT. */
+struct adit_options {
+  size_t size;             /* sizeof(struct adit_options) */
+  int unencrypted;         /* a raw TCP port, too */
+  int plain;               /* raw port bytes unsealed between relay and agent */
+  int h2;                  /* offer h2 to visitors */
+  int proxy_protocol;      /* PROXY v2 header to the app */
+  const char *alpn;        /* comma-separated; NULL: http/1.1 */
+  const char *const *allow;/* CIDR blocks of visitors; NULL: all */
+  size_t allow_n;
+  const char *keep_file;   /* stores the ticket, so that a restarted agent gets the same address; NULL: none */
+};
+#define ADIT_OPTIONS_INIT { sizeof(struct adit_options), 0, 0, 0, 0, NULL, NULL, 0, NULL }
+
+/* app is "PORT" or "HOST:PORT". Returns at once; the tunnel opens in the background. NULL: adit_error, adit_errno_last. */
+ADIT_EXPORT struct adit_tunnel *adit_forward(struct adit_client *client, const char *app, const struct adit_options *options);
+ADIT_EXPORT int adit_errno_last(void);   /* of the calling thread's last failed call */
+/* Waits until visitors can reach it. timeout_ms < 0: no limit. Ends early when the tunnel was refused for good, or the relay's
+   certificate does not match; what the client itself cannot mend. */
+ADIT_EXPORT int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms);
+/* Lets no new visitor in and waits until the last one has left: 0, or ADIT_ETIMEDOUT after timeout_ms (< 0: no limit). The tunnel
+   may wait again, and is to be closed: for programs that want to do something else meanwhile, such as to look for Ctrl-C. */
+ADIT_EXPORT int adit_tunnel_finish(struct adit_tunnel *tunnel, int timeout_ms);
+/* Closes and frees; drain_ms as above. */
+ADIT_EXPORT void adit_tunnel_close(struct adit_tunnel *tunnel, uint32_t drain_ms);
+
+/* Valid once open (NULL and 0 before), until the tunnel is freed. */
+ADIT_EXPORT const char *adit_tunnel_url(const struct adit_tunnel *tunnel);       /* https://host, with :port unless 443 */
+ADIT_EXPORT const char *adit_tunnel_host(const struct adit_tunnel *tunnel);
+ADIT_EXPORT uint16_t adit_tunnel_port(const struct adit_tunnel *tunnel);
+ADIT_EXPORT const char *adit_tunnel_tcp_host(const struct adit_tunnel *tunnel);  /* NULL without unencrypted */
+ADIT_EXPORT uint16_t adit_tunnel_tcp_port(const struct adit_tunnel *tunnel);     /* 0 without */
+ADIT_EXPORT uint16_t adit_tunnel_app_port(const struct adit_tunnel *tunnel);
+
+struct adit_tunnel_stats {
+  uint64_t visitors_now, visitors_total, bytes_to_app, bytes_from_app, app_failures;
+};
+ADIT_EXPORT void adit_tunnel_stats(const struct adit_tunnel *tunnel, struct adit_tunnel_stats *out);
+
+enum adit_event_kind {
+  ADIT_EVENT_OPEN = 1,     /* visitors can reach the tunnel */
+  ADIT_EVENT_RECONNECTING, /* the link was lost; established streams go on */
+  ADIT_EVENT_RESTORED,     /* same addresses as before */
+  ADIT_EVENT_WARNING,      /* text says what and what to do */
+  ADIT_EVENT_SUPERSEDED,   /* a newer agent with the same ticket took the address; final */
+  ADIT_EVENT_CLOSED        /* final; error and text say why */
+};
+struct adit_event {
+  enum adit_event_kind kind;
+  struct adit_tunnel *tunnel;      /* NULL when it concerns the client */
+  int error;                       /* enum adit_errno */
+  const char *reason;              /* one word, such as "token_revoked" */
+  char text[512];
+};
+/* The next event: 1 and *event, 0 when there is none within timeout_ms (0: do not wait; < 0: no limit), or negative. */
+ADIT_EXPORT int adit_next_event(struct adit_client *client, struct adit_event *event, int timeout_ms);
+/* Readable while an event is waiting; for poll(). Owned by the client. */
+ADIT_EXPORT int adit_event_fd(const struct adit_client *client);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
