@@ -1,0 +1,1 @@
+export default "PLAIN" in process.env ? {} : { allowedDevOrigins: [process.env.ADIT_HOST ?? ""] };

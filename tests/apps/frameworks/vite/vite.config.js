@@ -1,0 +1,1 @@
+export default { server: { allowedHosts: "PLAIN" in process.env ? [] : [process.env.ADIT_HOST] } };
