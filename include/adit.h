@@ -64,6 +64,10 @@ ADIT_EXPORT int adit_config_set_ca_file(struct adit_config *config, const char *
    do not hold for relays on loopback. What NO_PROXY names is dialled straight in any case but "none", where everything is. The
    variables are read as curl reads them, now; the names of relays are left to the proxy to look up. */
 ADIT_EXPORT int adit_config_set_proxy(struct adit_config *config, const char *url);
+/* How visitors' data goes to relays: "plain", which the kernel can pass on without copying it; "tls", as a TLS connection more for each
+   visitor, for networks that let nothing else through; or "auto" (also NULL): plain unless that does not get through, or goes through a
+   proxy. What passes is encrypted in any case (but for the option plain of a tunnel). */
+ADIT_EXPORT int adit_config_set_data(struct adit_config *config, const char *how);
 /* Reads ADIT_TOKEN, ADIT_RELAY and the user's configuration, where the config has none yet; and the proxy (adit_config_set_proxy with
    NULL) unless it is set. *found is 1 when there is a token now. */
 ADIT_EXPORT int adit_config_load(struct adit_config *config, int *found);

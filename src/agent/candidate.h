@@ -4,6 +4,7 @@
 #define AGENT_CANDIDATE_H
 
 #include "agent/client.h"
+#include "agent/reach.h"
 
 struct candidate;
 /* *e NULL: the handshake is complete; take what is in it with candidate_take or free it. */
@@ -12,6 +13,6 @@ struct candidate *candidate_start(struct adit_client *c, struct relay_choice *ch
                                   void *user) MUST_USE;
 void candidate_free(struct candidate *k); /* closes what it has; memory lives to the end of the turn; NULL is fine */
 struct relay_choice *candidate_choice(const struct candidate *k);
-void candidate_take(struct candidate *k, int *fd, struct tls_conn **tls, struct addr *address);
+void candidate_take(struct candidate *k, struct reached *reached, struct tls_conn **tls);
 
 #endif

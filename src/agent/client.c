@@ -129,10 +129,10 @@ static void client_choices_ready(struct adit_client *c) {
   if (c->setup.eager || client_one_relay(c) || !list_empty(&c->tunnels)) client_connect(c);
 }
 
-void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
-                     const struct addr *address) {
+void client_race_won(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
+                     struct tls_conn *tls) {
   struct err e = {0};
-  c->link = link_start(c, choice, fd, tls, address, &e);
+  c->link = link_start(c, choice, reached, tls, &e);
   if (c->link != NULL) return;
   choice->tried = true;
   LIST_FOREACH(&c->tunnels, it) tunnel_detach_link(CONTAINER_OF(it, struct adit_tunnel, node));
@@ -148,6 +148,12 @@ void client_race_lost(struct adit_client *c, const struct err *e) {
     client_warn(c, certificate ? ADIT_EAUTH : ADIT_EUNREACHABLE,
                 certificate ? "relay_certificate" : "relay_unreachable", e->text);
   client_retry_later(c);
+}
+
+/* Its certificate has nothing to do with the authorities that were named for relays. */
+struct tls_client *client_tls_for_proxy(struct adit_client *c, struct err *e) {
+  if (c->proxy_tls == NULL) c->proxy_tls = tls_client_new(NULL, e);
+  return c->proxy_tls;
 }
 
 /* ---- the link ---- */
@@ -373,6 +379,7 @@ static void client_free(struct adit_client *c) {
   }
   fork_gate_enter();
   tls_client_free(c->tls);
+  tls_client_free(c->proxy_tls);
   fork_gate_leave_host();
   descriptors_free(&c->descriptors);
   if (c->events.fd >= 0) events_free(&c->events);

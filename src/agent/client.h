@@ -24,6 +24,7 @@
 enum { CLIENT_MAGIC = 0x61646974 };
 
 struct race;
+struct reached;
 struct link;
 struct embedded;
 
@@ -41,6 +42,7 @@ struct adit_client {
   struct loop *loop;
   struct pump_pool *pool;
   struct tls_client *tls;
+  struct tls_client *proxy_tls;    /* this machine's authorities, for an https:// proxy; made when needed */
   pthread_t thread;
   struct events events;
   struct bell bell;                /* by which the host's threads call it */
@@ -85,6 +87,8 @@ void client_close(struct adit_client *c, uint32_t drain_ms);
 /* From the host's thread: a message to the client's. */
 void client_post(struct adit_client *c, struct loop_msg *m);
 
+struct tls_client *client_tls_for_proxy(struct adit_client *c, struct err *e) MUST_USE;
+
 /* What the parts report. */
 void client_connect(struct adit_client *c);                /* fine when already connected or connecting */
 /* The same without the pause that follows a failure: somebody asks anew. */
@@ -93,8 +97,8 @@ bool client_one_relay(const struct adit_client *c);         /* all choices are a
 void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path);
 void client_embedded_failed(struct adit_client *c, int code, const struct err *e);   /* code: enum adit_errno */
-void client_race_won(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
-                     const struct addr *address);
+void client_race_won(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
+                     struct tls_conn *tls);
 void client_race_lost(struct adit_client *c, const struct err *e);
 void client_link_welcomed(struct adit_client *c, const char *relay);
 /* reason: what the relay said, REFUSE_NONE when it said nothing. The link is being freed. */

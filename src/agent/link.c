@@ -34,14 +34,11 @@ static void link_end(struct link *l) {
   l->dead = true;
   loop_timer_stop(&l->tick);
   loop_timer_stop(&l->data_check);
+  loop_timer_stop(&l->data_proof);
   loop_timer_stop(&l->redial);
   warm_stop_all(l);
-  if (l->fd >= 0) {
-    loop_io_del(&l->io);
-    descriptors_remove(&l->client->descriptors, l->fd);
-    net_close(l->fd);
-    l->fd = -1;
-  }
+  loop_io_del(&l->io);
+  reached_close(l->client, &l->at);
   sealed_free(l->sealed);
   l->sealed = NULL;
   secret_free(l->secrets, sizeof *l->secrets);
@@ -113,13 +110,14 @@ static int link_seal_pending(struct link *l) {
 /* 0, or NET_RESET. */
 static int link_send(struct link *l) {
   while (l->out.len > 0) {
-    ssize_t n = net_send(l->fd, buf_data(&l->out), l->out.len);
+    ssize_t n = wrap_send(l->at.wrap, l->at.fd, buf_data(&l->out), l->out.len);
     if (n == NET_AGAIN) break;
     if (n < 0) return NET_RESET;
     buf_consume(&l->out, (size_t)n);
   }
-  loop_io_set(&l->io, l->out.len > 0 ? EPOLLIN | EPOLLOUT : EPOLLIN);
-  return 0;
+  int flushed = wrap_flush(l->at.wrap, l->at.fd);
+  loop_io_set(&l->io, l->out.len > 0 || flushed == NET_AGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  return flushed == NET_RESET ? NET_RESET : 0;
 }
 
 /* BINDs take half of the queue at most: hundreds of tunnels with long lists would fill it, and other frames must find
@@ -188,8 +186,8 @@ void link_stop(struct link *l, bool goodbye) {
       sealed_close(l->sealed);
       (void)link_seal_owed(l);
       (void)link_send(l);
-      net_linger_off(l->fd);       /* so that the kernel delivers it after the close */
-      net_shutdown_write(l->fd);
+      net_linger_off(l->at.fd);    /* so that the kernel delivers it after the close */
+      net_shutdown_write(l->at.fd);
     }
   }
   link_end(l);
@@ -224,6 +222,13 @@ static void link_tick(struct loop_timer *t) {
 
 /* ---- reading ---- */
 
+/* From the start. HTTP proxies end both directions when one ends, and pass a reset on as an end; inside TLS neither is
+   taken for the other. */
+static bool link_wraps_data(const struct link *l) {
+  enum setup_data asked = l->client->setup.data;
+  return asked == SETUP_DATA_TLS || (asked == SETUP_DATA_AUTO && l->takes_wrapped && l->choice->proxy != NULL);
+}
+
 static void link_welcome(struct link *l, struct reader body) {
   struct frame_welcome f;
   if (l->welcomed || frame_welcome_decode(body, &f) != 0 || f.version != WIRE_VERSION) {
@@ -239,6 +244,8 @@ static void link_welcome(struct link *l, struct reader body) {
   secret_free(s, sizeof *s);
   l->secrets = NULL;
   l->welcomed = true;
+  l->takes_wrapped = (f.flags & WELCOME_WRAPPED) != 0;
+  l->data_wrapped = link_wraps_data(l);
   l->heartbeat_ms = f.heartbeat_ms < 100 ? 100 : f.heartbeat_ms > HEARTBEAT_MS ? HEARTBEAT_MS : f.heartbeat_ms;
   l->pinged_ms = l->heard_ms;
   (void)loop_timer_set(l->client->loop, &l->tick, l->heartbeat_ms, link_tick);
@@ -300,6 +307,13 @@ static int link_want(struct link *l, struct reader body) {
   return 0;
 }
 
+static int link_arrived(struct link *l, struct reader body) {
+  uint64_t number;
+  if (frame_arrived_decode(body, &number) != 0) return ERR_SYNTAX;
+  warm_proven(l);
+  return 0;
+}
+
 static int link_pinged(struct link *l, struct reader body) {
   uint64_t cookie;
   if (frame_ping_decode(body, &cookie) != 0) return ERR_SYNTAX;
@@ -324,6 +338,7 @@ static void link_frame(struct link *l, const struct frame *f) {
   else if (f->type == FRAME_TICKET) r = link_ticket(l, f->body);
   else if (f->type == FRAME_NOTICE) r = link_notice(l, f->body);
   else if (f->type == FRAME_WANT) r = link_want(l, f->body);
+  else if (f->type == FRAME_ARRIVED) r = link_arrived(l, f->body);
   else if (f->type == FRAME_PING) r = link_pinged(l, f->body);
   if (r != 0) link_lose_text(l, r, "the relay sent a malformed frame");
 }
@@ -388,13 +403,14 @@ static void link_records(struct link *l) {
 static void link_ready(struct loop_io *io, uint32_t events) {
   struct link *l = CONTAINER_OF(io, struct link, io);
   CHECK_MAGIC(l, LINK_MAGIC);
-  for (int i = 0; i < LINK_READS_PER_TURN && (events & ~(uint32_t)EPOLLOUT) != 0; i++) {
+  bool readable = (events & ~(uint32_t)EPOLLOUT) != 0;
+  for (int i = 0; readable && (i < LINK_READS_PER_TURN || wrap_has_input(l->at.wrap)); i++) {
     uint8_t *room = buf_reserve(&l->in, 4096);
     if (room == NULL) {
       link_lose_text(l, ERR_LIMIT, "out of memory");
       return;
     }
-    ssize_t n = net_recv(l->fd, room, 4096);
+    ssize_t n = wrap_recv(l->at.wrap, l->at.fd, room, 4096);
     if (n == NET_AGAIN) break;
     if (n <= 0) {
       link_lose_text(l, ERR_CLOSED, "the connection to the relay was lost");
@@ -443,18 +459,18 @@ static int link_take_over(struct link *l, struct tls_conn *tls, struct err *e) {
   return l->sealed == NULL ? err_set(e, ERR_NOMEM, "out of memory") : 0;
 }
 
-struct link *link_start(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
-                        const struct addr *address, struct err *e) {
+struct link *link_start(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
+                        struct tls_conn *tls, struct err *e) {
   struct link *l = calloc(1, sizeof *l);
   if (l == NULL) {
+    struct reached at = *reached;
     tls_conn_free(tls);
-    descriptors_remove(&c->descriptors, fd);
-    net_close(fd);
+    reached_close(c, &at);
     err_set(e, ERR_NOMEM, "out of memory");
     return NULL;
   }
   *l = (struct link){
-      .magic = LINK_MAGIC, .client = c, .choice = choice, .address = *address, .fd = fd, .heartbeat_ms = HEARTBEAT_MS};
+      .magic = LINK_MAGIC, .client = c, .choice = choice, .at = *reached, .heartbeat_ms = HEARTBEAT_MS};
   list_init(&l->warm);
   buf_init(&l->in, LINK_IN_MAX);
   buf_init(&l->frames, FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX);
@@ -469,7 +485,7 @@ struct link *link_start(struct adit_client *c, struct relay_choice *choice, int 
   if (link_take_over(l, tls, e) != 0 || link_hello(l, e) != 0) goto fail;
   tls_conn_free(tls);
   tls = NULL;
-  if (loop_io_add(c->loop, &l->io, fd, EPOLLIN, link_ready) != 0 ||
+  if (loop_io_add(c->loop, &l->io, l->at.fd, EPOLLIN, link_ready) != 0 ||
       loop_timer_set(c->loop, &l->tick, AGENT_CONNECT_DEADLINE_MS, link_tick) != 0) {
     err_set(e, ERR_NOMEM, "out of memory");
     goto fail;

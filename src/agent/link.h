@@ -4,6 +4,7 @@
 #define AGENT_LINK_H
 
 #include "agent/client.h"
+#include "agent/reach.h"
 #include "base/buf.h"
 #include "tls/idle_records.h"
 #include "tls/sealed.h"
@@ -17,8 +18,7 @@ struct link {
   unsigned magic;
   struct adit_client *client;
   struct relay_choice *choice;
-  struct addr address;             /* data connections go to the very address that the link was dialled at, its proxy's if it has one */
-  int fd;
+  struct reached at;               /* data connections go to the very address that it was dialled at, its proxy's if it has one */
   struct sealed *sealed;
   struct idle_records idle_records;
   struct loop_io io;
@@ -40,14 +40,18 @@ struct link {
   size_t redials;                  /* data connections to dial again after a failure */
   uint64_t redial_ceiling_ms;      /* of the delay before that; 0: the last dial succeeded */
   uint64_t data_stood;             /* data connections that stood long enough to be believed, or got their OPEN */
+  bool takes_wrapped;              /* the relay takes data connections inside TLS, and says when the first has arrived */
+  bool data_wrapped;               /* they go inside TLS */
+  bool data_arrived;
+  unsigned data_ended_early;       /* so many that had only just come */
   bool data_warned;
-  struct loop_timer data_check, redial;
+  struct loop_timer data_check, data_proof, redial;
   struct err data_err;
 };
 
-/* Takes fd and tls, also on failure. HELLO and the BINDs of all tunnels leave with our Finished. */
-struct link *link_start(struct adit_client *c, struct relay_choice *choice, int fd, struct tls_conn *tls,
-                        const struct addr *address, struct err *e) MUST_USE;
+/* Takes what was reached and tls, also on failure. HELLO and the BINDs of all tunnels leave with our Finished. */
+struct link *link_start(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
+                        struct tls_conn *tls, struct err *e) MUST_USE;
 /* Ends it without a word to the client; with goodbye, the relay is told as far as the socket takes it. NULL is fine. */
 void link_stop(struct link *l, bool goodbye);
 bool link_is_up(const struct link *l);           /* welcomed; NULL: no */

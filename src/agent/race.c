@@ -24,14 +24,13 @@ static void race_ended(void *user, struct candidate *k, const struct err *e) {
   struct race *r = user;
   struct adit_client *c = r->client;
   if (e == NULL) {
-    int fd;
     struct tls_conn *tls;
-    struct addr address;
+    struct reached reached;
     struct relay_choice *choice = candidate_choice(k);
-    candidate_take(k, &fd, &tls, &address);
+    candidate_take(k, &reached, &tls);
     c->race = NULL;
     race_stop(r);
-    client_race_won(c, choice, fd, tls, &address);
+    client_race_won(c, choice, &reached, tls);
     return;
   }
   for (size_t i = 0; i < r->n; i++)

@@ -3,10 +3,12 @@
    it. */
 #include "agent/reach.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/dial.h"
+#include "agent/greeting.h"
 #include "base/secret.h"
 #include "loop/net.h"
 #include "wire/http_connect.h"
@@ -20,8 +22,8 @@ struct reach {
   reach_fn *fn;
   void *user;
   struct dial *dial;
-  int fd;
-  struct addr to;
+  struct greeting *greeting;       /* with an https:// proxy */
+  struct reached reached;
   struct loop_io io;
   struct loop_timer deadline;
   struct loop_deferred defer;
@@ -33,6 +35,16 @@ const struct host_port *reach_host(const struct relay_choice *choice) {
   return choice->proxy != NULL ? &choice->proxy->at : &choice->dial;
 }
 
+void reached_close(struct adit_client *c, struct reached *r) {
+  wrap_free(r->wrap);
+  if (r->fd >= 0) {
+    descriptors_remove(&c->descriptors, r->fd);
+    net_close(r->fd);
+  }
+  r->wrap = NULL;
+  r->fd = -1;
+}
+
 static void reach_release(struct loop_deferred *f) {
   free(CONTAINER_OF(f, struct reach, defer));
 }
@@ -42,26 +54,25 @@ void reach_stop(struct reach *r) {
   CHECK_MAGIC(r, REACH_MAGIC);
   r->magic = 0;
   dial_stop(r->dial);
+  greeting_stop(r->greeting);
   loop_timer_stop(&r->deadline);
   loop_io_del(&r->io);
-  if (r->fd >= 0) {
-    descriptors_remove(&r->client->descriptors, r->fd);
-    net_reset(r->fd);
-  }
+  reached_close(r->client, &r->reached);
   loop_defer(r->client->loop, &r->defer, reach_release);
 }
 
 static void reach_end(struct reach *r, const struct err *e) {
   reach_fn *fn = r->fn;
   void *user = r->user;
-  struct addr to = r->to;
-  int fd = e->code == 0 ? r->fd : -1;
-  if (fd >= 0) {
+  struct reached reached = {.fd = -1, .to = r->reached.to};
+  if (e->code == 0) {
     loop_io_del(&r->io);
-    r->fd = -1;
+    reached = r->reached;
+    r->reached.fd = -1;
+    r->reached.wrap = NULL;
   }
   reach_stop(r);
-  fn(user, fd, &to, e);
+  fn(user, &reached, e);
 }
 
 static void reach_fail(struct reach *r, int code, const char *text) {
@@ -114,7 +125,7 @@ static void reach_ready(struct loop_io *io, uint32_t events) {
   struct reach *r = CONTAINER_OF(io, struct reach, io);
   CHECK_MAGIC(r, REACH_MAGIC);
   for (size_t want; reach_answered(r, &want);) {
-    ssize_t n = net_recv(r->fd, r->head + r->have, want - r->have);
+    ssize_t n = wrap_recv(r->reached.wrap, r->reached.fd, r->head + r->have, want - r->have);
     if (n == NET_AGAIN) return;
     if (n <= 0) {
       reach_fail(r, ERR_CLOSED, r->have > 0 ? "it closed the connection in the midst of its answer (is this an HTTP proxy?)"
@@ -145,17 +156,56 @@ static bool reach_ask(struct reach *r) {
   uint8_t request[HTTP_CONNECT_MAX_BYTES];
   struct writer w = writer_of(request, sizeof request);
   http_connect_encode(&w, &r->choice->dial, r->choice->proxy->authorization, "adit/" ADIT_VERSION);
-  bool sent = !w.bad && net_send(r->fd, request, w.len) == (ssize_t)w.len;
+  bool sent = !w.bad && wrap_send(r->reached.wrap, r->reached.fd, request, w.len) == (ssize_t)w.len &&
+              wrap_flush(r->reached.wrap, r->reached.fd) == 0;
   wipe(request, sizeof request);
   return sent;
+}
+
+static void reach_speak(struct reach *r) {
+  if (!reach_ask(r)) reach_fail(r, ERR_CLOSED, "it closed the connection at once (is this an HTTP proxy?)");
+  else if (loop_io_add(r->client->loop, &r->io, r->reached.fd, EPOLLIN, reach_ready) != 0)
+    reach_fail(r, ERR_NOMEM, "out of memory");
+}
+
+/* What a failed handshake says is about relays; of a proxy the reason is as true, and the remedy another. */
+static void reach_not_greeted(struct reach *r, const struct err *why) {
+  char text[ERR_TEXT_MAX];
+  const char *remedy = why->code == ERR_AUTH
+    ? "have SSL_CERT_FILE name its authority, or make that known to this machine" : "is it spoken to inside TLS? else write http://";
+  (void)snprintf(text, sizeof text, "%.*s(%s)", (int)strcspn(why->text, "("), why->text, remedy);
+  reach_fail(r, why->code, text);
+}
+
+static void reach_greeted(void *user, struct tls_conn *tls, const struct err *e) {
+  struct reach *r = user;
+  CHECK_MAGIC(r, REACH_MAGIC);
+  struct err why = {0};
+  r->greeting = NULL;
+  if (tls == NULL) {
+    reach_not_greeted(r, e);
+    return;
+  }
+  r->reached.wrap = wrap_take_over(tls, true, NULL, &why);
+  if (r->reached.wrap != NULL) reach_speak(r);
+  else reach_fail(r, why.code, why.text);
+}
+
+static void reach_greet(struct reach *r) {
+  static const struct pin public = {.kind = PIN_PUBLIC_AUTHORITIES};
+  struct err e = {0};
+  struct tls_client *tls = client_tls_for_proxy(r->client, &e);
+  struct tls_conn *conn = tls == NULL ? NULL : tls_conn_client(tls, r->choice->proxy->at.host, &public, NULL, &e);
+  if (conn != NULL) r->greeting = greeting_start(r->client, r->reached.fd, NULL, conn, reach_greeted, r, &e);
+  if (r->greeting == NULL) reach_fail(r, e.code, e.text);
 }
 
 static void reach_connected(void *user, int fd, const struct addr *to, const struct err *e) {
   struct reach *r = user;
   CHECK_MAGIC(r, REACH_MAGIC);
   r->dial = NULL;
-  r->fd = fd;
-  r->to = *to;
+  r->reached.fd = fd;
+  r->reached.to = *to;
   if (r->choice->proxy == NULL) {
     reach_end(r, e);
   } else if (fd < 0 || e->code != 0) {
@@ -163,10 +213,10 @@ static void reach_connected(void *user, int fd, const struct addr *to, const str
     if (why.code != ERR_LIMIT) err_set(&why, e->code, "%.300s (is the proxy running, and is this its address?)", e->text);
     err_prefix(&why, "proxy %s", r->choice->proxy->name);
     reach_end(r, &why);
-  } else if (!reach_ask(r)) {
-    reach_fail(r, ERR_CLOSED, "it closed the connection at once (is this an HTTP proxy?)");
-  } else if (loop_io_add(r->client->loop, &r->io, fd, EPOLLIN, reach_ready) != 0) {
-    reach_fail(r, ERR_NOMEM, "out of memory");
+  } else if (r->choice->proxy->tls) {
+    reach_greet(r);
+  } else {
+    reach_speak(r);
   }
 }
 
@@ -180,7 +230,7 @@ struct reach *reach_start(struct adit_client *c, const struct relay_choice *choi
   r->choice = choice;
   r->fn = fn;
   r->user = user;
-  r->fd = -1;
+  r->reached.fd = -1;
   if (choice->proxy == NULL || loop_timer_set(c->loop, &r->deadline, AGENT_CONNECT_DEADLINE_MS, reach_late) == 0)
     r->dial = dial_start(c->loop, &c->descriptors, addrs, n, AGENT_CONNECT_DEADLINE_MS, reach_connected, r);
   if (r->dial != NULL) return r;

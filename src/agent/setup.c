@@ -63,6 +63,7 @@ int setup_copy(struct setup *to, const struct setup *from) {
   if (from->proxy != NULL && (to->proxy = strdup(from->proxy)) == NULL) goto nomem;
   if (from->no_proxy != NULL && (to->no_proxy = strdup(from->no_proxy)) == NULL) goto nomem;
   to->proxy_from = from->proxy_from;
+  to->data = from->data;
   return 0;
 nomem:
   setup_free(to);

@@ -14,6 +14,9 @@ struct setup_token {
   size_t relays_n;
 };
 
+/* How data connections go to relays: plain, inside TLS, or as it works. */
+enum setup_data { SETUP_DATA_AUTO, SETUP_DATA_PLAIN, SETUP_DATA_TLS };
+
 struct setup {
   struct setup_token *tokens[AGENT_TOKENS_MAX];
   size_t tokens_n;
@@ -25,6 +28,7 @@ struct setup {
   const char *proxy_from;          /* the variable of the environment that it is from; NULL: it was asked for */
   char *no_proxy;
   struct http_proxy *http_proxy;   /* what the URL says; made with the choices, when one of them is to be dialled through it */
+  enum setup_data data;
   bool eager;                      /* connects before there is a tunnel, even where a ticket might decide which relay */
 };
 
@@ -37,6 +41,7 @@ struct relay_choice {
   const struct http_proxy *proxy;  /* the setup's; NULL: dialled straight */
   bool refused;                    /* it refused us for good */
   bool tried;                      /* in this round */
+  bool wrap_told;                 /* that its data connections go inside TLS */
 };
 
 void setup_init(struct setup *s);

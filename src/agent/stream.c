@@ -15,6 +15,7 @@ struct stream {
   struct adit_tunnel *tunnel;
   struct list node;
   int wire_fd;                     /* a number only, once the pump has it */
+  struct wrap *wire_wrap;          /* TLS around it, until the pump has it; NULL: none */
   struct sealed *sealed;
   uint8_t *proxy;                  /* PROXY header until the pump has it */
   size_t proxy_n;
@@ -44,6 +45,7 @@ static void stream_free(struct stream *s) {
   s->magic = 0;
   app_call_end(&s->call);
   sealed_free(s->sealed);
+  wrap_free(s->wire_wrap);
   free(s->proxy);
   list_remove(&s->node);
   atomic_fetch_sub_explicit(&t->stats.now, 1, memory_order_relaxed);
@@ -76,6 +78,7 @@ static void stream_connected(struct app_call *call, int fd, bool was_reset) {
     return;
   }
   struct pump_params p = {.wire_fd = s->wire_fd,
+                          .wire_wrap = s->wire_wrap,
                           .peer_fd = fd,
                           .peer_reset = was_reset,
                           .sealed = s->sealed,
@@ -92,6 +95,7 @@ static void stream_connected(struct app_call *call, int fd, bool was_reset) {
     return;
   }
   s->sealed = NULL;
+  s->wire_wrap = NULL;
   free(s->proxy);
   s->proxy = NULL;
 }
@@ -124,15 +128,16 @@ static int stream_prepare(struct stream *s, const struct open_message *open) {
   return 0;
 }
 
-void stream_begin(struct adit_tunnel *t, int fd, const struct open_message *open) {
+void stream_begin(struct adit_tunnel *t, int fd, struct wrap *wrap, const struct open_message *open) {
   struct adit_client *c = t->client;
   struct stream *s = calloc(1, sizeof *s);
   if (s == NULL) {
+    wrap_free(wrap);
     descriptors_remove(&c->descriptors, fd);
     net_reset(fd);
     return;
   }
-  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd};
+  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .wire_wrap = wrap};
   list_push_tail(&t->streams, &s->node);
   atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);

@@ -1,11 +1,13 @@
 /* Warm data connections. The hard thing: OPEN is read exactly, header first, then the body, because the visitor's bytes
    follow it at once and belong to the record layer. Whatever else comes, or an end, kills the connection, and its keys
-   with it. */
+   with it. And where only TLS gets through, that must be learnt from connections that say nothing by design: the relay
+   tells over the link when the first has arrived. */
 #include "agent/warm.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/greeting.h"
 #include "agent/reach.h"
 #include "agent/stream.h"
 #include "agent/tunnel.h"
@@ -26,7 +28,10 @@ struct warm {
   struct link *link;
   struct list node;
   struct reach *reach;
-  int fd;
+  struct greeting *greeting;       /* inside TLS */
+  struct loop_timer deadline;      /* of the greeting */
+  struct reached at;
+  bool stands;                     /* the preface may be sent */
   struct warm_secrets *secrets;
   uint8_t preface[PREFACE_BYTES];
   size_t preface_sent, have;
@@ -34,6 +39,8 @@ struct warm {
   struct loop_io io;
   struct loop_deferred defer;
 };
+
+static void warm_go_wrapped(struct link *l, const char *why);
 
 static void warm_release(struct loop_deferred *f) {
   free(CONTAINER_OF(f, struct warm, defer));
@@ -43,11 +50,10 @@ static void warm_free(struct warm *w) {
   CHECK_MAGIC(w, WARM_MAGIC);
   w->magic = 0;
   reach_stop(w->reach);
+  greeting_stop(w->greeting);
+  loop_timer_stop(&w->deadline);
   loop_io_del(&w->io);
-  if (w->fd >= 0) {
-    descriptors_remove(&w->link->client->descriptors, w->fd);
-    net_close(w->fd);
-  }
+  reached_close(w->link->client, &w->at);
   secret_free(w->secrets, sizeof *w->secrets);
   list_remove(&w->node);
   w->link->warm_n--;
@@ -75,11 +81,18 @@ static void warm_redial_later(struct link *l) {
   (void)loop_timer_set(l->client->loop, &l->redial, backoff_redial_ms(&l->redial_ceiling_ms, random), warm_redial_due);
 }
 
+/* So far only the preface was sent: it fits. */
+static bool warm_accept(struct warm *w, enum accept_status status) {
+  uint8_t accept[ACCEPT_BYTES];
+  return accept_encode(status, &w->secrets->keys, accept) == 0 &&
+         wrap_send(w->at.wrap, w->at.fd, accept, sizeof accept) == (ssize_t)sizeof accept &&
+         wrap_flush(w->at.wrap, w->at.fd) == 0;
+}
+
 /* A complete OPEN is in w->secrets->in: the connection becomes a stream, or is refused. */
 static void warm_opened(struct warm *w) {
   struct adit_client *c = w->link->client;
   struct warm_secrets *s = w->secrets;
-  uint8_t accept[ACCEPT_BYTES];
   w->link->data_stood++;
   if (open_decode(s->in, w->have, &s->keys, &s->open) != 0) {
     warm_free(w);
@@ -87,19 +100,20 @@ static void warm_opened(struct warm *w) {
   }
   struct adit_tunnel *t = tunnel_find(c, s->open.tunnel_id);
   bool serves = t != NULL && !t->closing && stream_is_wanted(t, &s->open);
-  if (accept_encode(serves ? ACCEPT_OK : ACCEPT_NO_TUNNEL, &s->keys, accept) != 0 ||
-      net_send(w->fd, accept, sizeof accept) != (ssize_t)sizeof accept) { /* so far only the preface: it fits */
+  if (!warm_accept(w, serves ? ACCEPT_OK : ACCEPT_NO_TUNNEL)) {
     warm_free(w);
     return;
   }
   wipe(&s->keys, sizeof s->keys);
-  int fd = w->fd;
+  struct reached at = w->at;
   loop_io_del(&w->io);
-  w->fd = -1;
+  w->at.fd = -1;
+  w->at.wrap = NULL;
   if (serves) {
-    stream_begin(t, fd, &s->open);
+    stream_begin(t, at.fd, at.wrap, &s->open);
   } else {
-    pump_linger_close(c->pool, fd);
+    wrap_free(at.wrap);
+    pump_linger_close(c->pool, at.fd);
   }
   warm_free(w);
 }
@@ -107,20 +121,30 @@ static void warm_opened(struct warm *w) {
 /* Sends what is left of the preface; false when the connection is gone. */
 static bool warm_flush(struct warm *w) {
   while (w->preface_sent < sizeof w->preface) {
-    ssize_t n = net_send(w->fd, w->preface + w->preface_sent, sizeof w->preface - w->preface_sent);
+    ssize_t n = wrap_send(w->at.wrap, w->at.fd, w->preface + w->preface_sent, sizeof w->preface - w->preface_sent);
     if (n == NET_AGAIN) break;
     if (n < 0) return false;
     w->preface_sent += (size_t)n;
   }
-  loop_io_set(&w->io, w->preface_sent < sizeof w->preface ? EPOLLIN | EPOLLOUT : EPOLLIN);
-  return true;
+  int flushed = wrap_flush(w->at.wrap, w->at.fd);
+  loop_io_set(&w->io, w->preface_sent < sizeof w->preface || flushed == NET_AGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  return flushed != NET_RESET;
+}
+
+/* It ended before OPEN. The relay ends those that it does not need, but none that has only just come. */
+static void warm_ended(struct warm *w) {
+  struct link *l = w->link;
+  bool early = loop_now_ms(l->client->loop) - w->since_ms < DATA_PROOF_MS;
+  err_set(&l->data_err, ERR_CLOSED, "closed before use");
+  warm_free(w);
+  if (early && l->data_stood == 0 && ++l->data_ended_early >= DATA_ENDED_EARLY_MAX) warm_go_wrapped(l, "they are closed at once");
 }
 
 static void warm_ready(struct loop_io *io, uint32_t events) {
   struct warm *w = CONTAINER_OF(io, struct warm, io);
   CHECK_MAGIC(w, WARM_MAGIC);
   if ((events & EPOLLOUT) != 0 && !warm_flush(w)) {
-    warm_free(w);
+    warm_ended(w);
     return;
   }
   uint8_t *in = w->secrets->in;
@@ -134,53 +158,100 @@ static void warm_ready(struct loop_io *io, uint32_t events) {
       warm_opened(w);
       return;
     }
-    ssize_t n = net_recv(w->fd, in + w->have, total - w->have);
+    ssize_t n = wrap_recv(w->at.wrap, w->at.fd, in + w->have, total - w->have);
     if (n == NET_AGAIN) return;
     if (n <= 0) {
-      err_set(&w->link->data_err, ERR_CLOSED, "closed before use");
-      warm_free(w);
+      warm_ended(w);
       return;
     }
     w->have += (size_t)n;
   }
 }
 
-static void warm_connected(void *user, int fd, const struct addr *to, const struct err *e) {
-  (void)to;
-  struct warm *w = user;
-  CHECK_MAGIC(w, WARM_MAGIC);
+static void warm_failed(struct warm *w, const struct err *e) {
   struct link *l = w->link;
-  w->reach = NULL;
-  w->fd = fd;
-  if (fd < 0 || e->code != 0) {
-    l->data_err = *e;
-    warm_free(w);
-    warm_redial_later(l);
-    return;
-  }
-  l->redial_ceiling_ms = 0;
-  w->since_ms = loop_now_ms(l->client->loop);
+  l->data_err = *e;
+  warm_free(w);
+  warm_redial_later(l);
+}
+
+static void warm_proof_due(struct loop_timer *t) {
+  struct link *l = CONTAINER_OF(t, struct link, data_proof);
+  if (!l->data_arrived && l->data_stood == 0) warm_go_wrapped(l, "the relay sees none of them");
+}
+
+/* The connection is there: what proves it is sent. */
+static void warm_stand(struct warm *w) {
+  struct link *l = w->link;
+  struct loop *loop = l->client->loop;
   uint64_t number;
+  l->redial_ceiling_ms = 0;
+  w->since_ms = loop_now_ms(loop);
   w->secrets = secret_alloc(sizeof *w->secrets);
   if (w->secrets == NULL || link_keys_next(l->keys, &number, &w->secrets->keys) != 0 ||
       preface_encode(l->id, number, &w->secrets->keys, w->preface) != 0 ||
-      loop_io_add(l->client->loop, &w->io, fd, EPOLLIN, warm_ready) != 0) {
+      loop_io_add(loop, &w->io, w->at.fd, EPOLLIN, warm_ready) != 0) {
     warm_free(w);
     warm_redial_later(l);
     return;
   }
   wipe(w->secrets->keys.preface, sizeof w->secrets->keys.preface);
-  if (!warm_flush(w)) warm_free(w);
+  w->stands = true;
+  if (!l->data_arrived && !loop_timer_is_set(&l->data_proof))
+    (void)loop_timer_set(loop, &l->data_proof, DATA_PROOF_MS, warm_proof_due);
+  if (!warm_flush(w)) warm_ended(w);
+}
+
+static void warm_greeted(void *user, struct tls_conn *tls, const struct err *e) {
+  struct warm *w = user;
+  CHECK_MAGIC(w, WARM_MAGIC);
+  struct err why = *e;
+  w->greeting = NULL;
+  loop_timer_stop(&w->deadline);
+  if (tls != NULL) {
+    w->at.wrap = wrap_take_over(tls, true, w->at.wrap, &why);
+    if (w->at.wrap != NULL) {
+      warm_stand(w);
+      return;
+    }
+  }
+  warm_failed(w, &why);
+}
+
+static void warm_greeting_late(struct loop_timer *t) {
+  struct warm *w = CONTAINER_OF(t, struct warm, deadline);
+  warm_failed(w, &(struct err){ERR_TIMEOUT, "no answer"});
+}
+
+/* The relay proves itself once more, so that nothing on the way can pose as it; what passes is sealed besides. */
+static void warm_greet(struct warm *w) {
+  struct adit_client *c = w->link->client;
+  const struct relay_choice *choice = w->link->choice;
+  struct err e = {0};
+  struct tls_conn *tls = tls_conn_client(c->tls, choice->name, &choice->pin, WIRE_DATA_ALPN, &e);
+  if (tls != NULL) w->greeting = greeting_start(c, w->at.fd, w->at.wrap, tls, warm_greeted, w, &e);
+  if (w->greeting == NULL) warm_failed(w, &e);
+  else (void)loop_timer_set(c->loop, &w->deadline, AGENT_CONNECT_DEADLINE_MS, warm_greeting_late);
+}
+
+static void warm_connected(void *user, const struct reached *at, const struct err *e) {
+  struct warm *w = user;
+  CHECK_MAGIC(w, WARM_MAGIC);
+  w->reach = NULL;
+  w->at = *at;
+  if (at->fd < 0) warm_failed(w, e);
+  else if (w->link->data_wrapped) warm_greet(w);
+  else warm_stand(w);
 }
 
 void warm_dial(struct link *l, size_t n) {
   for (; n > 0 && l->warm_n < WARM_MAX && !l->dead; n--) {
     struct warm *w = calloc(1, sizeof *w);
     if (w == NULL) return;
-    *w = (struct warm){.magic = WARM_MAGIC, .link = l, .fd = -1};
+    *w = (struct warm){.magic = WARM_MAGIC, .link = l, .at.fd = -1};
     list_push_tail(&l->warm, &w->node);
     l->warm_n++;
-    w->reach = reach_start(l->client, l->choice, &l->address, 1, warm_connected, w);
+    w->reach = reach_start(l->client, l->choice, &l->at.to, 1, warm_connected, w);
     if (w->reach == NULL) {
       warm_free(w);
       return;
@@ -191,20 +262,25 @@ void warm_dial(struct link *l, size_t n) {
 /* Whether some data connection stands; a relay has had time to refuse those that it does not like. */
 static bool warm_any_stands(const struct link *l) {
   LIST_FOREACH((struct list *)(uintptr_t)&l->warm, it)
-    if (CONTAINER_OF(it, struct warm, node)->fd >= 0) return true;
+    if (CONTAINER_OF(it, struct warm, node)->stands) return true;
   return false;
 }
 
+static const char *warm_remedy(const struct link *l) {
+  if (l->data_wrapped) return "have what is between here and the relay let more than one connection to it pass";
+  if (l->client->setup.data == SETUP_DATA_PLAIN)
+    return "a firewall or proxy between here and the relay lets only TLS out: have them go inside TLS, or allow plain TCP to that address";
+  return "a firewall or proxy between here and the relay lets only TLS out: allow plain TCP to that address, or update the relay; or the "
+         "router in front of the relay goes by TLS names: have it pass to the relay what has none";
+}
+
 static void warm_warn(struct link *l, const char *why) {
-  char relay[80];
+  char relay[300];
   if (l->data_warned) return;
   l->data_warned = true;
-  addr_format(&l->address, relay, sizeof relay);
+  host_port_format(&l->choice->dial, relay, sizeof relay);
   client_event(l->client, ADIT_EVENT_WARNING, NULL, ADIT_EUNREACHABLE, "data_connections",
-               "data connections to %s do not get through, though the control link does: %s (a firewall or proxy "
-               "between here and the relay lets only TLS out: allow plain TCP to that address; or the router in front of the "
-               "relay goes by TLS names: have it pass to the relay what has none)",
-               relay, why);
+               "data connections to %.100s do not get through, though the control link does: %.100s (%s)", relay, why, warm_remedy(l));
 }
 
 static void warm_check_due(struct loop_timer *t) {
@@ -222,7 +298,7 @@ static bool warm_are_swallowed(const struct link *l) {
   uint64_t now_ms = loop_now_ms(l->client->loop);
   LIST_FOREACH((struct list *)(uintptr_t)&l->warm, it) {
     const struct warm *w = CONTAINER_OF(it, struct warm, node);
-    if (w->fd >= 0 && now_ms - w->since_ms >= DATA_CHECK_MS) unused++;
+    if (w->stands && now_ms - w->since_ms >= DATA_CHECK_MS) unused++;
   }
   return l->data_stood == 0 && unused >= DATA_UNUSED_MAX;
 }
@@ -234,6 +310,30 @@ void warm_wanted(struct link *l, size_t n) {
   l->redials -= size_min(l->redials, n);
   if (l->redials == 0) loop_timer_stop(&l->redial);
   warm_dial(l, n);
+}
+
+/* Plain ones do not get through. Where they may, they go inside TLS from here on. */
+static void warm_go_wrapped(struct link *l, const char *why) {
+  char relay[300];
+  if (l->data_wrapped || !l->takes_wrapped || l->client->setup.data != SETUP_DATA_AUTO || l->dead) return;
+  l->data_wrapped = true;
+  size_t n = size_max(l->warm_n + l->redials, WARM_QUIET);
+  warm_stop_all(l);
+  l->redials = 0;
+  loop_timer_stop(&l->redial);
+  if (!l->choice->wrap_told) {
+    l->choice->wrap_told = true;
+    host_port_format(&l->choice->dial, relay, sizeof relay);
+    client_event(l->client, ADIT_EVENT_WARNING, NULL, 0, "data_in_tls",
+                 "data connections to %.200s go inside TLS from now on, since plain ones do not get through: %s "
+                 "(that costs more CPU; asking for data inside TLS from the start saves the try)", relay, why);
+  }
+  warm_dial(l, n);
+}
+
+void warm_proven(struct link *l) {
+  l->data_arrived = true;
+  loop_timer_stop(&l->data_proof);
 }
 
 void warm_watch(struct link *l) {

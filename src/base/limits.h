@@ -64,6 +64,9 @@ enum {
   VISITORS_WAITING_PER_TUNNEL_MAX = 4096,
   VISITORS_WAITING_PER_OWNER_MAX = 8192,
   OPEN_BODY_MAX_BYTES = 512,
+  WRAP_RECORDS = 4,                        /* of the TLS around a data connection: so many are read, or made, at a time */
+  WRAP_IDLE_RECORDS_MAX = 32,              /* without data; and one more for every DATA_RECORDS_PER_IDLE with */
+  WRAPPED_PREFACE_MAX_BYTES = 256,         /* of the record that holds the preface, padding included */
 
   /* visitors */
   HANDSHAKE_DEADLINE_MS = 10000,
@@ -156,6 +159,8 @@ enum {
   AGENT_EVENTS_MAX = 1024,
   RESOLVED_MAX = 16,                       /* addresses of one host that are tried */
   CONNECT_STAGGER_MS = 250,                /* RFC 8305 5: then the next address is tried, too */
+  DATA_PROOF_MS = 2000,                    /* so soon after the preface a relay says that it has seen it, and closes none before */
+  DATA_ENDED_EARLY_MAX = 2,                /* so many that end sooner do not get through plain */
   DATA_CHECK_MS = 5000,                    /* so long after WELCOME a data connection must stand */
   DATA_UNUSED_MAX = 6,                     /* a relay that has data connections leaves fewer unused for DATA_CHECK_MS: WARM_QUIET twice */
   DATA_REDIAL_MIN_MS = 500,                /* a data connection that failed is dialled again within so long, then within twice that, ... */

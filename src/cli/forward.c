@@ -31,7 +31,7 @@ extern char **environ;
 
 struct forward_arguments {
   bool unencrypted, h2, proxy_protocol, json;
-  const char *alpn, *ca, *keep, *link;
+  const char *alpn, *ca, *keep, *link, *data;
   char *proxy;                     /* a copy: it may hold a password */
   struct option_list allow, deny, names, relays, token_files;
   uint64_t app_wait_ms;
@@ -90,6 +90,10 @@ static const struct option_row forward_rows[] = {
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",
    .help = "With plain, and a relay that allows it, bytes of the raw port are not sealed between relay and agent "
            "(default: sealed)."},
+  {.name = "data", .value = "auto|plain|tls", .kind = OPTION_CHOICE, AT(data), .choices = "auto|plain|tls",
+   .help = "How visitors' data goes to the relay: plain, which costs least, or inside TLS of its own, for networks that "
+           "let nothing else through (default: auto, which is plain unless that does not get through, or goes through a "
+           "proxy)."},
   {.name = "json", .kind = OPTION_FLAG, AT(json),
    .help = "Print events as JSON objects, one a line, and nothing else, to stdout; with a command behind --, to "
            "stderr, which is the command's as well."},
@@ -194,6 +198,7 @@ static int make_config(struct forward *f, struct err *e) {
   code = a->proxy != NULL ? adit_config_set_proxy(f->config, a->proxy) : 0;
   if (a->proxy != NULL) wipe(a->proxy, strlen(a->proxy));
   free(a->proxy);
+  if (code == 0) code = adit_config_set_data(f->config, a->data);
   if (code != 0) return config_failed(f, code, e);
   if ((code = adit_config_load(f->config, &found)) != 0) return config_failed(f, code, e);
   if (found && stored) warn_of_readable_configuration();

@@ -118,7 +118,7 @@ static void side_is_reset(struct side *s) {
    reading and no state of its own, so that a stream which breaks before they were read still finds what lies behind them. */
 static enum flow_result flow_fill_prefix(struct flow *f) {
   struct pump *p = f->pump;
-  ssize_t n = net_recv(f->source->fd, p->prefix + p->prefix_have, p->prefix_want - p->prefix_have);
+  ssize_t n = wrap_recv(f->source->wrap, f->source->fd, p->prefix + p->prefix_have, p->prefix_want - p->prefix_have);
   if (n == 0) {
     f->source->at_end = true;
     return FLOW_NOT_ACCEPTED;
@@ -146,7 +146,7 @@ static bool flow_may_read(struct flow *f) {
   if (p->rate == NULL || f->more || f->verdict != FLOW_MOVED || flow_awaits_prefix(f)) return true;
   uint64_t now = loop_now_ms(p->pool->loop);
   if (f->granted == 0) {
-    size_t unread = net_unread(f->source->fd);
+    size_t unread = net_unread(f->source->fd) + wrap_unread(f->source->wrap);
     f->granted = size_max(1, size_min(unread, rate_step_bytes(p->rate)));
     f->granted_at_ms = rate_reserve(p->rate, now, f->granted);
     if (unread == 0) f->granted_at_ms = now;
@@ -174,7 +174,7 @@ static bool flow_read_enough(struct flow *f) {
 static bool flow_read(struct flow *f) {
   struct pump *p = f->pump;
   if (p->stopping && f->last_left == 0 && !f->more) return flow_read_enough(f);
-  if (!f->more && ((f->dry && !p->stopping) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
+  if (!f->more && !wrap_has_input(f->source->wrap) && ((f->dry && !p->stopping) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
     f->wants_read = true;
     return false;
   }
@@ -214,6 +214,18 @@ static bool flow_read(struct flow *f) {
   return false;
 }
 
+enum flow_result flow_drain(struct flow *f) {
+  enum flow_result r = f->kind->drain(f);
+  if (r != FLOW_MOVED || f->sink->wrap == NULL) return r;
+  int flushed = wrap_flush(f->sink->wrap, f->sink->fd);
+  return flushed == 0 ? FLOW_MOVED : flow_of_net(flushed);
+}
+
+/* TCP's own end waits for that of the other direction, since what lies between may take one for both: HTTP proxies do. */
+static bool flow_end_sink(struct flow *f) {
+  return f->sink->wrap != NULL || net_shutdown_write(f->sink->fd) == 0;
+}
+
 /* True: something was put behind the data; drain it. */
 static bool flow_finish(struct flow *f) {
   enum flow_result r = f->kind->finish == NULL ? FLOW_CLEAN_END : f->kind->finish(f);
@@ -222,10 +234,14 @@ static bool flow_finish(struct flow *f) {
     pump_abort(f->pump, CLOSE_NOMEM);
     return false;
   }
+  if (!wrap_is_closed(f->sink->wrap)) {
+    wrap_close(f->sink->wrap);
+    return true;
+  }
   flow_release(f);
   f->state = FLOW_ENDED;
   f->progress_ms = loop_now_ms(f->pump->pool->loop);
-  if (net_shutdown_write(f->sink->fd) != 0) side_is_reset(f->sink);
+  if (!flow_end_sink(f)) side_is_reset(f->sink);
   return false;
 }
 
@@ -233,7 +249,7 @@ static bool flow_finish(struct flow *f) {
    arrived before a reset: recv and splice give all of it before they tell of the reset, or of an end when somebody was told. */
 static bool flow_read_last(struct flow *f) {
   if (!f->source_done) {
-    if (f->spent >= STREAM_BYTES_PER_TURN_MAX) {
+    if (f->spent >= STREAM_BYTES_PER_TURN_MAX && !wrap_has_input(f->source->wrap)) {
       f->wants_read = true;
       return false;
     }
@@ -260,7 +276,7 @@ static void flow_move(struct flow *f) {
   f->idle_records = 0;
   bool going = true;
   while (going && !p->over && !flow_is_at_rest(f)) {
-    enum flow_result r = f->kind->drain(f);
+    enum flow_result r = flow_drain(f);
     if (r == FLOW_BLOCKED) {
       f->wants_write = true;
       return;

@@ -36,7 +36,8 @@ struct side {                                    /* one socket of the two */
   struct loop_io io;
   struct pump *pump;
   int fd;
-  bool at_end;                                   /* its FIN was read */
+  struct wrap *wrap;                             /* NULL: none */
+  bool at_end;                                   /* its end was read */
   bool reset;                                    /* sticky: SO_ERROR is cleared by whoever sees it first, and then reads as an end */
   bool hung_up;                                  /* EPOLLHUP was reported; it cannot be masked */
   bool wrote;                                    /* since everything was last seen acknowledged */
@@ -129,6 +130,9 @@ enum flow_result flow_segments_drain(struct flow *f);
 void flow_hold(struct flow *f);
 /* flow_seal.c: an owed record becomes a segment (MOVED), or none is owed (CLEAN_END). */
 enum flow_result flow_owed_fill(struct flow *f);
+
+/* Writes what is held, to the last byte that waits in the sink's TLS: as the kind's drain. */
+enum flow_result flow_drain(struct flow *f);
 
 /* pump.c: the stream is broken at that side (reset, truncated, malformed); what was read is still delivered. */
 void pump_break(struct pump *p, const struct side *at, enum close_reason why);

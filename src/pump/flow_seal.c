@@ -140,7 +140,7 @@ static enum flow_result seal_drain(struct flow *f) {
   struct buffer *b = f->buffer;
   if (b == NULL) return FLOW_MOVED;
   while (buffer_has_segments(b)) {
-    ssize_t n = net_sendv(f->sink->fd, &b->segment[b->segment_at], (int)(b->segments - b->segment_at));
+    ssize_t n = wrap_sendv(f->sink->wrap, f->sink->fd, &b->segment[b->segment_at], (int)(b->segments - b->segment_at));
     if (n == NET_AGAIN) return FLOW_BLOCKED;
     if (n < 0) return FLOW_RESET;
     flow_wrote(f);

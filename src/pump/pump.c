@@ -22,6 +22,7 @@ static void side_close(struct side *s, bool clean, bool alerted) {
     return;
   }
   net_linger_off(s->fd);
+  if (s->wrap != NULL) (void)net_shutdown_write(s->fd);  /* both directions have said that they end */
   if (s->at_end) pool_close(s->pump->pool, s->fd, false);
   else linger_discard(s->pump->pool, s->fd);
 }
@@ -43,6 +44,8 @@ static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted, b
   p->tls = NULL;
   side_close(&p->wire, why == CLOSE_CLEAN, wire_alerted);
   side_close(&p->peer, why == CLOSE_CLEAN, peer_alerted);
+  wrap_free(p->wire.wrap);
+  p->wire.wrap = NULL;
   list_remove(&p->link);
   pool_count(&p->pool->stats.pumps, -1);
   loop_defer(p->pool->loop, &p->deferred, pump_free);
@@ -140,11 +143,17 @@ static void pump_timer_arm(struct pump *p) {
   if (loop_timer_set(p->pool->loop, &p->timer, next > now ? next - now : 0, pump_timeout) != 0) pump_abort(p, CLOSE_NOMEM);
 }
 
+/* Inside TLS a direction ends before its TCP does. Whoever ends that, too, while we go on has died, as an HTTP proxy tells it. */
+static bool side_must_stay(const struct side *s, const struct flow *from, const struct flow *to) {
+  return s->wrap != NULL && from->state == FLOW_ENDED && !flow_is_at_rest(to);
+}
+
 static void side_set_interest(struct side *s, const struct flow *from, const struct flow *to) {
   uint32_t events = (from->wants_read ? EPOLLIN : 0u) | (to->wants_write ? EPOLLOUT : 0u);
   /* With nothing to do, a reset must still be noticed, once: edge-triggered, epoll tells only of EPOLLERR and EPOLLHUP. A socket
      that hung up already leaves the set. */
   if (events == 0 && !s->hung_up) events = EPOLLET;
+  if (side_must_stay(s, from, to)) events |= EPOLLRDHUP;
   loop_io_set(&s->io, events);
 }
 
@@ -189,7 +198,8 @@ static void side_event(struct loop_io *io, uint32_t events) {
   if (events & EPOLLHUP) s->hung_up = true;
   /* Read first: what arrived before a reset is still in the kernel. */
   pump_run(p, flow_is_due(&p->to_peer, s, events), flow_is_due(&p->to_wire, s, events));
-  if (!p->over && (events & (EPOLLERR | EPOLLHUP)) && !s->reset && net_socket_error(s->fd) != 0) {
+  bool left = (events & EPOLLRDHUP) && side_must_stay(s, &p->to_peer, &p->to_wire);
+  if (!p->over && !s->reset && (left || ((events & (EPOLLERR | EPOLLHUP)) && net_socket_error(s->fd) != 0))) {
     s->reset = true;
     pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
     pump_run(p, true, true);
@@ -220,16 +230,16 @@ static void pump_timeout(struct loop_timer *t) {
 /* A fatal alert, if the socket takes it now: behind whole records only. */
 static bool pump_alert_wire(struct pump *p) {
   struct flow *f = &p->to_wire;
-  if (p->sealed == NULL || p->wire.reset || flow_is_at_rest(f) || f->kind->drain(f) != FLOW_MOVED) return false;
+  if (p->sealed == NULL || p->wire.reset || flow_is_at_rest(f) || flow_drain(f) != FLOW_MOVED) return false;
   sealed_fail(p->sealed, ALERT_INTERNAL_ERROR);
-  return flow_owed_fill(f) == FLOW_MOVED && f->kind->drain(f) == FLOW_MOVED;
+  return flow_owed_fill(f) == FLOW_MOVED && flow_drain(f) == FLOW_MOVED;
 }
 
 static bool pump_alert_peer(struct pump *p) {
   struct flow *f = &p->to_peer;
-  if (p->tls == NULL || p->peer.reset || flow_is_at_rest(f) || f->kind->drain(f) != FLOW_MOVED) return false;
+  if (p->tls == NULL || p->peer.reset || flow_is_at_rest(f) || flow_drain(f) != FLOW_MOVED) return false;
   tls_conn_alert(p->tls, ALERT_INTERNAL_ERROR);
-  return f->kind->drain(f) == FLOW_MOVED;
+  return flow_drain(f) == FLOW_MOVED;
 }
 
 void pump_abort(struct pump *p, enum close_reason why) {
@@ -248,7 +258,7 @@ void pump_stop(struct pump *p, enum close_reason why) {
   p->broken = p->stopping = true;
   p->why = why;
   p->give_up_ms = pump_give_up_ms(p);
-  p->to_peer.last_left = net_unread(p->wire.fd) + 1;   /* 1 for its end: one that has ended goes on to a clean end */
+  p->to_peer.last_left = net_unread(p->wire.fd) + wrap_unread(p->wire.wrap) + 1;   /* 1 for its end: one that has ended goes on to a clean end */
   p->to_wire.last_left = net_unread(p->peer.fd) + 1;
   pump_run(p, true, true);
   pump_after(p);
@@ -283,7 +293,7 @@ static void pool_sweep(struct loop_timer *t) {
 }
 
 static void pump_set_flows(struct pump *p, const struct pump_params *params) {
-  const struct flow_kind *plain = p->pool->mode == PUMP_SPLICE ? &flow_kind_splice : &flow_kind_copy;
+  const struct flow_kind *plain = p->pool->mode == PUMP_SPLICE && params->wire_wrap == NULL ? &flow_kind_splice : &flow_kind_copy;
   const struct flow_kind *in = plain, *out = plain;
   if (params->tls != NULL) {
     in = &flow_kind_unseal_to_tls;
@@ -298,8 +308,9 @@ static void pump_set_flows(struct pump *p, const struct pump_params *params) {
   p->to_wire.total = &p->pool->stats.to_wire_bytes;
   p->to_peer.counter = params->to_peer_counter;
   p->to_wire.counter = params->to_wire_counter;
-  /* Plaintext or output may be inside OpenSSL already, of which no event of the socket tells. */
+  /* Plaintext or output may be inside OpenSSL already, or input inside the wrap, of which no event of the socket tells. */
   p->to_wire.more = p->to_peer.wants_write = params->tls != NULL;
+  if (wrap_has_input(params->wire_wrap)) p->to_peer.wants_write = true;
   p->visitor = params->visitor_is_peer ? &p->peer : &p->wire;
   p->to_visitor = params->visitor_is_peer ? &p->to_peer : &p->to_wire;
 }
@@ -361,6 +372,7 @@ int pump_start(struct pump_pool *pool, const struct pump_params *params, struct 
   }
   p->sealed = params->sealed;
   p->tls = params->tls;
+  p->wire.wrap = params->wire_wrap;
   list_push_tail(&pool->pumps, &p->link);
   pool_count(&pool->stats.pumps, 1);
   *out = p;

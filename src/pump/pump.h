@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/list.h"
 #include "loop/loop.h"
+#include "pump/wrap.h"
 #include "tls/sealed.h"
 #include "tls/tls_conn.h"
 
@@ -58,6 +59,7 @@ const struct pump_stats *pump_pool_stats(const struct pump_pool *p);
 struct pump;
 struct pump_params {
   int wire_fd, peer_fd;
+  struct wrap *wire_wrap;          /* TLS around the wire side, whose end of a direction is a close_notify of that; taken; NULL: none */
   bool peer_reset;                 /* that side was reset already, and only what it had sent before is left to deliver */
   struct sealed *sealed;           /* record layer on the wire side; taken; NULL: bytes pass as they are */
   struct tls_conn *tls;            /* established TLS 1.2 on the peer side; taken; NULL: none. Needs sealed. */

@@ -10,6 +10,7 @@
 #include "relay/registry.h"
 #include "relay/visitor.h"
 #include "relay/warm.h"
+#include "relay/wrapped.h"
 #include "tls/client_hello.h"
 #include "wire/proxy.h"
 #include "wire/redirect.h"
@@ -35,7 +36,8 @@ struct door {
   int fd;
   struct addr peer, local;
   struct newcomer newcomer;
-  struct tunnel *tunnel;           /* while queued: entered; NULL: to a control link */
+  struct tunnel *tunnel;           /* while queued: entered; NULL: to the relay itself */
+  bool is_data;                    /* while queued: a data connection inside TLS; else a control link */
   bool is_visitor;                 /* counted in visitors_n */
   size_t got;
   union {
@@ -110,6 +112,8 @@ static void door_served(struct newcomer *n) {
   door_leave(d);
   if (d->tunnel != NULL)
     visitor_accept(d->worker, d->fd, &d->peer, &d->local, &d->newcomer, &d->hello, d->tunnel);
+  else if (d->is_data)
+    wrapped_accept(d->worker, d->fd, &d->newcomer, &d->hello);
   else
     link_accept(d->worker, d->fd, &d->peer, &d->newcomer, &d->hello);
 }
@@ -121,9 +125,10 @@ static void door_route(struct door *d) {
   const struct client_hello *hello = &d->hello;
   bool link = client_hello_offers_alpn(hello, WIRE_ALPN), found = false;
   struct tunnel *t = NULL;
+  d->is_data = !link && client_hello_offers_alpn(hello, WIRE_DATA_ALPN);
   if (hello->has_sni && strcmp(hello->sni, r->options->domain) == 0) {
-    found = link && !relay_draining(r);
-  } else if (hello->has_sni && !link) {
+    found = d->is_data || (link && !relay_draining(r));
+  } else if (hello->has_sni && !link && !d->is_data) {
     t = visitor_tunnel(r, hello->sni, &d->peer);
     found = t != NULL;
   }
@@ -251,7 +256,7 @@ static bool door_read_preface(struct door *d) {
   door_leave(d);
   newcomer_leave(&d->newcomer);
   if (preface_decode(d->u.preface, &p) == 0) {
-    warm_arrived(d->worker, d->fd, &p);
+    warm_arrived(d->worker, d->fd, NULL, &p);
   } else {
     METRIC_ADD(&d->worker->metrics, data_connections_refused_total, 1);
     net_close(d->fd);

@@ -208,7 +208,7 @@ static void on_hello(struct link *l, struct reader body) {
   struct relay *r = l->worker->relay;
   struct frame_hello f;
   struct frame_welcome welcome = {
-      .version = WIRE_VERSION, .instance = r->instance, .heartbeat_ms = HEARTBEAT_MS, .warm = WARM_QUIET};
+      .version = WIRE_VERSION, .instance = r->instance, .heartbeat_ms = HEARTBEAT_MS, .warm = WARM_QUIET, .flags = WELCOME_WRAPPED};
   uint8_t frame[FRAME_HEADER_BYTES + 512];
   struct writer w = writer_of(frame, sizeof frame);
   enum refusal why = frame_hello_decode(body, &f) == 0 ? hello_check(l, &f) : REFUSE_MALFORMED;

@@ -17,6 +17,7 @@ struct warm_pool {                 /* relay/warm.c */
   struct list idle;                /* struct warm: data connections, the most recently proven first */
   struct list waiting;             /* struct ask */
   size_t idle_n, waiting_n;
+  bool arrived;                    /* one has, and the agent was told */
   unsigned target;                 /* how many to keep */
   unsigned hints;                  /* handshakes going on that will want one */
   unsigned asked;                  /* asked of the agent and not arrived */

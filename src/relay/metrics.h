@@ -43,6 +43,7 @@
   X(tunnels_now, gauge, "Tunnels open") \
   X(tunnels_total, counter, "Tunnels opened") \
   X(data_connections_total, counter, "Data connections accepted") \
+  X(data_connections_wrapped_total, counter, "Data connections accepted inside TLS, which are copied instead of spliced") \
   X(data_connections_refused_total, counter, "Data connections refused: unknown link, wrong or used preface, or too many") \
   X(data_connections_warm_now, gauge, "Data connections waiting for a visitor") \
   X(bytes_to_visitors_total, counter, "Bytes of streams sent to visitors: ciphertext of TLS 1.3, else plaintext") \

@@ -122,7 +122,7 @@ static struct stream *stream_new(const struct stream_params *p) {
   if (s == NULL) return NULL;
   s->magic = STREAM_MAGIC;
   s->worker = p->worker;
-  s->keys = p->keys;
+  s->keys = p->wire.keys;
   s->tunnel = tunnel_ref(p->tunnel);
   list_push_tail(&p->worker->streams, &s->node);
   METRIC_ADD(&p->worker->metrics, streams_total, 1);
@@ -141,7 +141,8 @@ static void count_kind(struct worker *w, uint8_t kind) {
    resets. */
 static void stream_run(const struct stream_params *p, struct handoff *h, const uint8_t *open, size_t open_n) {
   struct owner *owner = p->tunnel->owner;
-  struct pump_params params = {.wire_fd = p->wire_fd,
+  struct pump_params params = {.wire_fd = p->wire.fd,
+                               .wire_wrap = p->wire.wrap,
                                .peer_fd = p->peer_fd,
                                .sealed = h->sealed,
                                .visitor_is_peer = true,
@@ -157,19 +158,20 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
   struct err e;
   if (s != NULL) {
     params.user = s;
-    if (net_send(p->wire_fd, open, open_n) == (ssize_t)open_n &&
-        pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
+    if (wrap_send(p->wire.wrap, p->wire.fd, open, open_n) == (ssize_t)open_n &&
+        wrap_flush(p->wire.wrap, p->wire.fd) == 0 && pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
       count_kind(p->worker, h->open.kind);
       return;
     }
     stream_ended(NULL, s, CLOSE_WIRE_RESET, 0, 0);
   } else {
-    secret_free(p->keys, sizeof *p->keys);
+    secret_free(p->wire.keys, sizeof *p->wire.keys);
     stream_leave_owner(p->worker, p->tunnel);
   }
   sealed_free(h->sealed);
   tls_conn_free(params.tls);
-  net_reset(p->wire_fd);
+  wrap_free(p->wire.wrap);
+  net_reset(p->wire.fd);
   net_reset(p->peer_fd);
 }
 
@@ -179,15 +181,15 @@ int stream_hand_off(const struct stream_params *p) {
   size_t open_n = 0;
   memset(&h, 0, sizeof h);
   int rc = handoff_prepare(&h, p);
-  if (rc == 0) rc = open_encode(&h.open, p->keys, open, &open_n);
-  wipe(p->keys->open, sizeof p->keys->open);
-  wipe(p->keys->preface, sizeof p->keys->preface);
+  if (rc == 0) rc = open_encode(&h.open, p->wire.keys, open, &open_n);
+  wipe(p->wire.keys->open, sizeof p->wire.keys->open);
+  wipe(p->wire.keys->preface, sizeof p->wire.keys->preface);
   if (rc == 0) {
     stream_run(p, &h, open, open_n);
   } else {
+    struct data_connection wire = p->wire;
     sealed_free(h.sealed);
-    secret_free(p->keys, sizeof *p->keys);
-    net_close(p->wire_fd);
+    data_connection_close(&wire);
     if (h.open.kind == STREAM_TLS13 && h.open.secret_n > 0) {  /* taken over already: the TLS object can say no more */
       tls_conn_free(p->conn);
       net_reset(p->peer_fd);

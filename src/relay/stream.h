@@ -3,6 +3,7 @@
 #ifndef RELAY_STREAM_H
 #define RELAY_STREAM_H
 
+#include "relay/data_connection.h"
 #include "relay/registry.h"
 #include "relay/worker.h"
 #include "wire/data.h"
@@ -10,13 +11,12 @@
 struct stream_params {
   struct worker *worker;
   struct tunnel *tunnel;           /* only read: the stream takes a reference of its own */
-  int wire_fd;
-  struct number_keys *keys;        /* from secret_alloc */
+  struct data_connection wire;
   int peer_fd;
   struct tls_conn *conn;           /* after its handshake; NULL on a raw port */
   struct addr peer, local;
 };
-/* Always takes wire_fd and keys. On success also peer_fd, conn and the visitor's place in the tunnel
+/* Always takes wire. On success also peer_fd, conn and the visitor's place in the tunnel
    (visitor_enter_tunnel), even when the stream ends at once; on failure those stay the caller's, and nothing of the
    visitor's has left this process. */
 int stream_hand_off(const struct stream_params *p) MUST_USE;

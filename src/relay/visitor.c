@@ -189,22 +189,20 @@ static void visitor_answered(struct ask *a) {
   CHECK_MAGIC(v, VISITOR_MAGIC);
   v->asking = false;
   if (v->state == VISITOR_GONE) {  /* left meanwhile: the data connection is spent */
-    if (a->fd >= 0) net_close(a->fd);
-    secret_free(a->keys, sizeof *a->keys);
+    data_connection_close(&a->data);
     visitor_leave_tunnel(v->worker->relay, v->tunnel);
     v->magic = 0;
     loop_defer(v->worker->loop, &v->deferred, visitor_free);
     return;
   }
-  if (a->fd < 0) {
+  if (a->data.fd < 0) {
     visitor_begin_seek(v);
     return;
   }
   loop_io_del(&v->io);
   struct stream_params p = {.worker = v->worker,
                             .tunnel = v->tunnel,
-                            .wire_fd = a->fd,
-                            .keys = a->keys,
+                            .wire = a->data,
                             .peer_fd = v->fd,
                             .conn = v->conn,
                             .peer = v->peer,

@@ -16,19 +16,16 @@ struct warm {
   struct list node;
   struct loop_io io;
   struct loop_deferred deferred;
-  int fd;
-  struct number_keys *keys;
+  struct data_connection data;
 };
 
 /* One connection */
 
 static void warm_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct warm, deferred)); }
 
-/* Takes it out of the pool; fd and keys are the caller's. */
-static void warm_take(struct warm *c, int *fd, struct number_keys **keys) {
+/* Takes it out of the pool; it is the caller's. */
+static struct data_connection warm_take(struct warm *c) {
   struct link *l = c->link;
-  *fd = c->fd;
-  *keys = c->keys;
   share_give(&l->worker->relay->shares, &l->owner->account, 1);
   loop_io_del(&c->io);
   list_remove(&c->node);
@@ -36,20 +33,18 @@ static void warm_take(struct warm *c, int *fd, struct number_keys **keys) {
   METRIC_SUB(&l->worker->metrics, data_connections_warm_now, 1);
   c->magic = 0;
   loop_defer(l->worker->loop, &c->deferred, warm_free);
+  return c->data;
 }
 
 static void warm_drop(struct warm *c) {
-  int fd;
-  struct number_keys *keys;
-  warm_take(c, &fd, &keys);
-  net_close(fd);
-  secret_free(keys, sizeof *keys);
+  struct data_connection data = warm_take(c);
+  data_connection_close(&data);
 }
 
 /* Its end, or a byte, may be here and its event later in this turn. */
 static bool warm_is_dead(const struct warm *c) {
   uint8_t byte;
-  return net_recv_peek(c->fd, &byte, sizeof byte) != NET_AGAIN;
+  return net_recv_peek(c->data.fd, &byte, sizeof byte) != NET_AGAIN;
 }
 
 static void warm_ready(struct loop_io *io, uint32_t events) {
@@ -59,16 +54,15 @@ static void warm_ready(struct loop_io *io, uint32_t events) {
   warm_drop(c);
 }
 
-static int warm_add(struct link *l, int fd, struct number_keys *keys) {
+static int warm_add(struct link *l, const struct data_connection *data) {
   struct warm *c = calloc(1, sizeof *c);
   if (c == NULL) return ERR_NOMEM;
   c->magic = WARM_MAGIC;
   c->link = l;
-  c->fd = fd;
-  c->keys = keys;
+  c->data = *data;
   /* The owner pays for it, until it is a visitor's. */
   if (!share_take(&l->worker->relay->shares, &l->owner->account, 1)) goto fail;
-  if (loop_io_add(l->worker->loop, &c->io, fd, EPOLLIN | EPOLLRDHUP, warm_ready) != 0) goto fail_share;
+  if (loop_io_add(l->worker->loop, &c->io, data->fd, EPOLLIN | EPOLLRDHUP, warm_ready) != 0) goto fail_share;
   list_push_head(&l->warm.idle, &c->node);
   l->warm.idle_n++;
   METRIC_ADD(&l->worker->metrics, data_connections_warm_now, 1);
@@ -89,13 +83,11 @@ static void answer_deliver(struct loop *l, struct loop_msg *m) {
     a->answered(a);
     return;
   }
-  if (a->fd >= 0) net_close(a->fd); /* the visitor's loop is being freed */
-  secret_free(a->keys, sizeof *a->keys);
+  data_connection_close(&a->data); /* the visitor's loop is being freed */
 }
 
-static void ask_answer(struct ask *a, struct worker *here, int fd, struct number_keys *keys) {
-  a->fd = fd;
-  a->keys = keys;
+static void ask_answer(struct ask *a, struct worker *here, struct data_connection data) {
+  a->data = data;
   if (a->from == here) {
     a->answered(a);
     return;
@@ -109,8 +101,7 @@ static void warm_serve(struct link *l) {
   while (!list_empty(&l->warm.waiting)) {
     struct ask *a = CONTAINER_OF(l->warm.waiting.next, struct ask, node);
     bool cancelled = __atomic_load_n(&a->cancelled, __ATOMIC_ACQUIRE);
-    int fd = -1;
-    struct number_keys *keys = NULL;
+    struct data_connection data = DATA_CONNECTION_NONE;
     if (!cancelled) {
       if (list_empty(&l->warm.idle)) return;
       struct warm *c = CONTAINER_OF(l->warm.idle.next, struct warm, node);
@@ -118,11 +109,11 @@ static void warm_serve(struct link *l) {
         warm_drop(c);
         continue;
       }
-      warm_take(c, &fd, &keys);
+      data = warm_take(c);
     }
     list_remove(&a->node);
     l->warm.waiting_n--;
-    ask_answer(a, l->worker, fd, keys);
+    ask_answer(a, l->worker, data);
   }
 }
 
@@ -151,7 +142,7 @@ static void warm_want(struct link *l) {
 static void ask_here(struct worker *w, struct ask *a) {
   struct link *l = link_find(w, a->tunnel->link_id);
   if (l == NULL || l->state != LINK_UP) {
-    ask_answer(a, w, -1, NULL);
+    ask_answer(a, w, DATA_CONNECTION_NONE);
     return;
   }
   struct warm_pool *p = &l->warm;
@@ -222,7 +213,7 @@ void warm_hint(struct worker *from, struct tunnel *t) {
 struct arrival {
   struct loop_msg msg;
   struct worker *worker;
-  int fd;
+  struct data_connection data;
   struct preface preface;
 };
 
@@ -234,18 +225,29 @@ static int arrival_keys(struct link *l, const struct preface *p, struct number_k
   return rc;
 }
 
-static void arrival_here(struct worker *w, int fd, const struct preface *p) {
+/* The first of a link: an agent that hears nothing of its plain ones sends them inside TLS. */
+static void arrival_tell(struct link *l, uint64_t number) {
+  uint8_t frame[16];
+  struct writer w = writer_of(frame, sizeof frame);
+  if (l->warm.arrived) return;
+  l->warm.arrived = true;
+  frame_arrived_encode(&w, number);
+  link_send(l, &w);
+}
+
+static void arrival_here(struct worker *w, struct data_connection data, const struct preface *p) {
   struct link *l = link_find(w, p->link_id);
-  struct number_keys *keys = l != NULL && l->state == LINK_UP ? secret_alloc(sizeof *keys) : NULL;
-  if (keys == NULL || arrival_keys(l, p, keys) != 0 || l->warm.idle_n >= WARM_MAX || warm_add(l, fd, keys) != 0) {
+  data.keys = l != NULL && l->state == LINK_UP ? secret_alloc(sizeof *data.keys) : NULL;
+  if (data.keys == NULL || arrival_keys(l, p, data.keys) != 0 || l->warm.idle_n >= WARM_MAX || warm_add(l, &data) != 0) {
     METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
-    secret_free(keys, sizeof *keys);
-    net_close(fd);
+    data_connection_close(&data);
     return;
   }
   METRIC_ADD(&w->metrics, data_connections_total, 1);
+  if (data.wrap != NULL) METRIC_ADD(&w->metrics, data_connections_wrapped_total, 1);
   if (l->warm.asked > 0) l->warm.asked--;
   (void)link_ref(l);
+  arrival_tell(l, p->number);
   warm_serve(l);
   warm_want(l);                    /* it may have been dead */
   link_unref(l);
@@ -253,27 +255,28 @@ static void arrival_here(struct worker *w, int fd, const struct preface *p) {
 
 static void arrival_deliver(struct loop *l, struct loop_msg *m) {
   struct arrival *a = CONTAINER_OF(m, struct arrival, msg);
-  if (l != NULL) arrival_here(a->worker, a->fd, &a->preface);
-  else net_close(a->fd);
+  if (l != NULL) arrival_here(a->worker, a->data, &a->preface);
+  else data_connection_close(&a->data);
   free(a);
 }
 
-void warm_arrived(struct worker *w, int fd, const struct preface *p) {
+void warm_arrived(struct worker *w, int fd, struct wrap *wrap, const struct preface *p) {
   struct worker *to = registry_link_find(w->relay->registry, p->link_id);
+  struct data_connection data = {.fd = fd, .wrap = wrap};
   struct arrival *a = NULL;
   if (to == w) {
-    arrival_here(w, fd, p);
+    arrival_here(w, data, p);
     return;
   }
   if (to != NULL) a = calloc(1, sizeof *a);
   if (a == NULL) {
     METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
-    net_close(fd);
+    data_connection_close(&data);
     return;
   }
   a->msg.fn = arrival_deliver;
   a->worker = to;
-  a->fd = fd;
+  a->data = data;
   a->preface = *p;
   loop_post(to->loop, &a->msg);
 }
@@ -302,7 +305,7 @@ void warm_tick(struct link *l) {
     if (!__atomic_load_n(&a->cancelled, __ATOMIC_ACQUIRE)) continue;
     list_remove(&a->node);
     p->waiting_n--;
-    ask_answer(a, l->worker, -1, NULL);
+    ask_answer(a, l->worker, DATA_CONNECTION_NONE);
   }
   link_keys_expire(l->keys, now_ms);
   warm_want(l);
@@ -314,6 +317,6 @@ void warm_close(struct link *l) {
     struct ask *a = CONTAINER_OF(l->warm.waiting.next, struct ask, node);
     list_remove(&a->node);
     l->warm.waiting_n--;
-    ask_answer(a, l->worker, -1, NULL);
+    ask_answer(a, l->worker, DATA_CONNECTION_NONE);
   }
 }

@@ -3,6 +3,7 @@
 #ifndef RELAY_WARM_H
 #define RELAY_WARM_H
 
+#include "relay/data_connection.h"
 #include "relay/link.h"
 #include "wire/data.h"
 
@@ -13,15 +14,14 @@ struct ask {                       /* embedded in a visitor, which keeps it unti
   struct tunnel *tunnel;
   bool cancelled;                  /* atomic: the visitor has left */
   void (*answered)(struct ask *a); /* in the visitor's thread; may free the ask */
-  int fd;                          /* the answer: -1 for none */
-  struct number_keys *keys;        /* from secret_alloc; the visitor's from then on */
+  struct data_connection data;     /* the answer, or none; the visitor's from then on */
 };
 
 void warm_ask(struct ask *a, struct worker *from, struct tunnel *t, void (*answered)(struct ask *a));
 /* A handshake for this tunnel has begun: have connections ready when it ends. */
 void warm_hint(struct worker *from, struct tunnel *t);
-/* A data connection has come in at any worker. Takes fd. */
-void warm_arrived(struct worker *w, int fd, const struct preface *p);
+/* A data connection has come in at any worker. Takes fd and the TLS around it; NULL: it is plain. */
+void warm_arrived(struct worker *w, int fd, struct wrap *wrap, const struct preface *p);
 
 void warm_init(struct link *l);
 void warm_tick(struct link *l);    /* once a second */

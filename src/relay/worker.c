@@ -13,6 +13,7 @@
 #include "relay/raw.h"
 #include "relay/stream.h"
 #include "relay/visitor.h"
+#include "relay/wrapped.h"
 
 enum { LISTENER_PAUSE_MS = 100, ACCEPTS_PER_TURN_MAX = 64, LISTEN_BACKLOG = 4096 };
 
@@ -121,6 +122,7 @@ static void act_goodbye(struct worker *w) { link_end_all(w, REFUSE_DRAINING); }
 static void act_stop(struct worker *w) {
   act_close_doors(w);
   door_close_all(w);
+  wrapped_close_all(w);
   visitor_close_all(w);
   link_end_all(w, REFUSE_DRAINING);
   stream_close_all(w);
@@ -187,6 +189,7 @@ int worker_open(struct worker *w, struct relay *r, struct err *e) {
   w->relay = r;
   w->accepting = true;
   list_init(&w->doors);
+  list_init(&w->wrapped);
   list_init(&w->visitors);
   list_init(&w->streams);
   list_init(&w->links);

@@ -41,6 +41,7 @@ struct worker {
   struct newcomers *newcomers;     /* whoever is not a stream, a link or a warm data connection yet */
   struct list doors;               /* struct door: connections whose kind is not known yet */
   bool accepting;                  /* atomic: until its listeners are closed */
+  struct list wrapped;             /* struct wrapped: data connections inside TLS that have not proven themselves */
   struct list visitors;            /* struct visitor: in handshake or waiting for a data connection */
   uint64_t visitors_n;             /* atomic: these, and doors that have begun to read a ClientHello */
   struct list streams;             /* struct stream */

@@ -9,7 +9,7 @@
 #include "base/secret.h"
 
 enum {
-  HANDSHAKE_KEY_UPDATE = 24, KEY_UPDATE_BYTES = 5, ALERT_BYTES = 2, ALERT_LEVEL_WARNING = 1, ALERT_LEVEL_FATAL = 2
+  HANDSHAKE_NEW_SESSION_TICKET = 4, HANDSHAKE_HEADER_BYTES = 4, HANDSHAKE_KEY_UPDATE = 24, KEY_UPDATE_BYTES = 5, ALERT_BYTES = 2, ALERT_LEVEL_WARNING = 1, ALERT_LEVEL_FATAL = 2
 };
 
 enum read_state { READ_OPEN, READ_ENDED, READ_RESET, READ_FAILED };
@@ -20,6 +20,7 @@ struct sealed {
   size_t fragment_max;
   enum read_state read_state;
   enum write_state write_state;
+  bool passes_tickets;
   bool owes_key_update;            /* the peer asked for one */
   uint8_t alert_level, alert;      /* what is owed in WRITE_ALERT_OWED */
 };
@@ -30,6 +31,7 @@ _Static_assert((int)SEALED_OWED_MAX >= 2 * RECORD_OVERHEAD_BYTES + KEY_UPDATE_BY
 struct sealed *sealed_new(const struct sealed_params *p) {
   struct sealed *s = calloc(1, sizeof *s);
   if (s == NULL) return NULL;
+  s->passes_tickets = p->passes_tickets;
   s->fragment_max = p->fragment_max == 0 ? RECORD_PLAIN_MAX : size_min(p->fragment_max, RECORD_PLAIN_MAX);
   if (record_keys_init(&s->in, p->suite, p->read_secret, p->read_sequence, false) != 0) goto fail;
   if (record_keys_init(&s->out, p->suite, p->write_secret, p->write_sequence, true) != 0) goto fail_in;
@@ -55,9 +57,21 @@ static enum sealed_result fail_read(struct sealed *s, uint8_t alert) {
   return SEALED_FAILED;
 }
 
+/* RFC 8446 4.6.1: nothing but whole ones, as servers send them. */
+static bool are_tickets(const uint8_t *p, size_t n) {
+  while (n >= HANDSHAKE_HEADER_BYTES && p[0] == HANDSHAKE_NEW_SESSION_TICKET) {
+    size_t message = HANDSHAKE_HEADER_BYTES + ((size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3]);
+    if (message > n) return false;
+    p += message;
+    n -= message;
+  }
+  return n == 0;
+}
+
 /* RFC 8446 4.6.3 and 5.1: the one handshake message that may come, alone in its record because the key changes after
    it. */
 static enum sealed_result read_handshake(struct sealed *s, const uint8_t *p, size_t n) {
+  if (s->passes_tickets && n > 0 && are_tickets(p, n)) return SEALED_NOTHING;
   if (n == 0 || p[0] != HANDSHAKE_KEY_UPDATE) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
   if (n >= 4 && (p[1] != 0 || p[2] != 0 || p[3] != 1)) return fail_read(s, ALERT_DECODE_ERROR);
   if (n != KEY_UPDATE_BYTES) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);

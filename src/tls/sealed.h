@@ -13,6 +13,7 @@ struct sealed_params {
   const uint8_t *read_secret, *write_secret;   /* copied */
   uint64_t read_sequence, write_sequence;
   size_t fragment_max;             /* most plaintext bytes in one record, either way; 0: RECORD_PLAIN_MAX */
+  bool passes_tickets;             /* NewSessionTickets are passed over: the other end is a stranger's server */
 };
 struct sealed *sealed_new(const struct sealed_params *p) MUST_USE;   /* NULL when out of memory */
 void sealed_free(struct sealed *s);              /* wipes; NULL is fine */

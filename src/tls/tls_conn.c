@@ -41,7 +41,7 @@ struct tls_conn {
   uint8_t header[RECORD_HEADER_BYTES]; /* of the record that is being fed */
   size_t header_n, body_left;
   char host[HOST_NAME_MAX_CHARS + 1];  /* client: for texts */
-  char required_alpn[64];          /* client */
+  char required_alpn[64];          /* client; empty: none */
 };
 
 /* OpenSSL tells the header of each record that it writes, and what stands in an alert. */
@@ -124,8 +124,8 @@ static int set_alpn(struct tls_conn *t, const char *alpn) {
 
 struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn,
                                  struct err *e) {
-  if (strlen(host) > HOST_NAME_MAX_CHARS || strlen(alpn) == 0 ||
-      strlen(alpn) >= sizeof ((struct tls_conn *)0)->required_alpn) {
+  if (strlen(host) > HOST_NAME_MAX_CHARS ||
+      (alpn != NULL && (strlen(alpn) == 0 || strlen(alpn) >= sizeof ((struct tls_conn *)0)->required_alpn))) {
     err_set(e, ERR_USAGE, "TLS: host name or ALPN too long");
     return NULL;
   }
@@ -136,7 +136,7 @@ struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const s
   t->hooks.pin = *pin;
   t->wants_exporter = true;
   SSL_set_connect_state(t->ssl);
-  if (set_host(t, host) != 0 || set_alpn(t, alpn) != 0) {
+  if (set_host(t, host) != 0 || (alpn != NULL && set_alpn(t, alpn) != 0)) {
     err_set(e, ERR_CRYPTO, "TLS: %s", pem_openssl_reason());
     tls_conn_free(t);
     return NULL;
@@ -256,7 +256,7 @@ static void take_back(struct tls_conn *t, bool all_sent, bool protects) {
 static enum tls_status check_client_alpn(struct tls_conn *t, struct err *e) {
   size_t n;
   const uint8_t *alpn = tls_conn_alpn(t, &n);
-  if (t->server != NULL || (n == strlen(t->required_alpn) && memcmp(alpn, t->required_alpn, n) == 0)) return TLS_DONE;
+  if (t->server != NULL || t->required_alpn[0] == '\0' || (n == strlen(t->required_alpn) && memcmp(alpn, t->required_alpn, n) == 0)) return TLS_DONE;
   tls_conn_alert(t, ALERT_NO_APPLICATION_PROTOCOL);
   t->state = CONN_FAILED;
   err_set(e, ERR_CLOSED, "it does not speak %s (check the address: this is some other TLS server)", t->required_alpn);

@@ -24,7 +24,7 @@ struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_p
 struct tls_client;                 /* shared by connections of one process; the system's authorities are loaded when first needed */
 struct tls_client *tls_client_new(const char *ca_file /* or NULL: the system's */, struct err *e) MUST_USE;
 void tls_client_free(struct tls_client *c);
-/* TLS 1.3 only, ALPN `alpn` required of the server. The exporter is always computed. */
+/* TLS 1.3 only, ALPN `alpn` required of the server (NULL: none is spoken of). The exporter is always computed. */
 struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn, struct err *e) MUST_USE;
 void tls_conn_free(struct tls_conn *t);          /* wipes all secrets; NULL is fine */
 

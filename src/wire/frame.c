@@ -123,6 +123,7 @@ void frame_welcome_encode(struct writer *w, const struct frame_welcome *f) {
   write_u64(w, f->instance);
   write_u32(w, f->heartbeat_ms);
   write_u16(w, f->warm);
+  write_u32(w, f->flags);
   frame_close(w, mark);
 }
 
@@ -133,6 +134,7 @@ int frame_welcome_decode(struct reader body, struct frame_welcome *f) {
   f->instance = read_u64(&body);
   f->heartbeat_ms = read_u32(&body);
   f->warm = read_u16(&body);
+  if (body.left > 0) f->flags = read_u32(&body);     /* added since: older relays end here */
   return result(&body, f->version != 0 && host_name_is_valid(f->relay) && f->heartbeat_ms > 0);
 }
 
@@ -278,6 +280,19 @@ void frame_want_encode(struct writer *w, uint16_t count) {
 
 int frame_want_decode(struct reader body, uint16_t *count) {
   *count = read_u16(&body);
+  return result(&body, true);
+}
+
+/* ARRIVED */
+
+void frame_arrived_encode(struct writer *w, uint64_t number) {
+  size_t mark = frame_open(w, FRAME_ARRIVED);
+  write_u64(w, number);
+  frame_close(w, mark);
+}
+
+int frame_arrived_decode(struct reader body, uint64_t *number) {
+  *number = read_u64(&body);
   return result(&body, true);
 }
 

@@ -11,6 +11,7 @@
 
 enum { WIRE_VERSION = 1, FRAME_HEADER_BYTES = 4 };
 #define WIRE_ALPN "adit/1"
+#define WIRE_DATA_ALPN "adit-data/1" /* of data connections inside TLS */
 
 enum frame_type {
   FRAME_HELLO = 1,                 /* agent: who I am */
@@ -23,7 +24,8 @@ enum frame_type {
   FRAME_PING = 8, FRAME_PONG = 9,  /* both */
   FRAME_GOODBYE = 10,              /* both: this link ends, why */
   FRAME_TICKET = 11,               /* relay: a renewed ticket */
-  FRAME_NOTICE = 12                /* relay: visitors were refused, why and how many */
+  FRAME_NOTICE = 12,               /* relay: visitors were refused, why and how many */
+  FRAME_ARRIVED = 13               /* relay: the first data connection of this link has proven itself */
 };
 
 /* Why a link or a tunnel was refused or ended: a row each with name and text in refusal.c. */
@@ -52,6 +54,10 @@ enum tunnel_flags {
   TUNNEL_H2 = 4
 };
 
+enum welcome_flags {
+  WELCOME_WRAPPED = 1              /* data connections are taken inside TLS, too, and ARRIVED is sent */
+};
+
 struct frame { uint8_t type; struct reader body; size_t total; /* with header */ };
 /* 1: *f is a full frame; 0: more bytes needed; ERR_SYNTAX: longer than body_max. */
 int frame_next(const uint8_t *p, size_t n, size_t body_max, struct frame *f) MUST_USE;
@@ -70,6 +76,7 @@ struct frame_welcome {
   uint64_t instance;                                 /* random for each start of the relay */
   uint32_t heartbeat_ms;
   uint16_t warm;                                     /* data connections to dial at once */
+  uint32_t flags;                                    /* 0 from relays that do not send them */
 };
 struct frame_bind {
   uint32_t id;                                       /* chosen by the agent, unique on its link */
@@ -109,6 +116,8 @@ void frame_unbound_encode(struct writer *w, const struct frame_unbound *f);
 int frame_unbound_decode(struct reader body, struct frame_unbound *f) MUST_USE;
 void frame_want_encode(struct writer *w, uint16_t count);
 int frame_want_decode(struct reader body, uint16_t *count) MUST_USE;
+void frame_arrived_encode(struct writer *w, uint64_t number);
+int frame_arrived_decode(struct reader body, uint64_t *number) MUST_USE;
 void frame_ping_encode(struct writer *w, enum frame_type ping_or_pong, uint64_t cookie);
 int frame_ping_decode(struct reader body, uint64_t *cookie) MUST_USE;
 void frame_goodbye_encode(struct writer *w, const struct frame_goodbye *f);

@@ -182,7 +182,7 @@ def test_a_mistake_in_the_users_configuration_names_the_file(box, content):
 def test_data_connections_that_cannot_get_through(relay, agent, app, visitor, wire):
     """The control link works, so the tunnel opens; the user is told why no visitor will get in."""
     cable = wire(relay, pass_data=False)
-    running = agent(app(echo), dial=cable.dial)
+    running = agent(app(echo), "--data", "plain", dial=cable.dial)
     warning = running.events.wait("warning", DEADLINE_S * 2)
     assert warning["reason"] == "data_connections"
     assert "data connections to" in warning["text"] and "lets only TLS out" in warning["text"] and "allow plain TCP" in warning["text"]
@@ -190,7 +190,7 @@ def test_data_connections_that_cannot_get_through(relay, agent, app, visitor, wi
 
 def test_data_connections_that_are_swallowed(relay, agent, app, wire):
     """Something on the way accepts them and keeps what they say to itself."""
-    running = agent(app(echo), dial=wire(relay, pass_data="swallow").dial)
+    running = agent(app(echo), "--data", "plain", dial=wire(relay, pass_data="swallow").dial)
     warning = running.events.wait("warning", DEADLINE_S * 2)
     assert warning["reason"] == "data_connections" and "the relay does not see them" in warning["text"]
 

@@ -65,6 +65,7 @@ static void refuses_every_cut(const struct frame *f, decode *fn) {
   static int name##_cut(struct reader body) { type scratch; return frame_##name##_decode(body, &scratch); }
 DECODE(hello, struct frame_hello)
 DECODE(welcome, struct frame_welcome)
+DECODE(arrived, uint64_t)
 DECODE(bind, struct frame_bind)
 DECODE(bound, struct frame_bound)
 DECODE(unbind, uint32_t)
@@ -137,7 +138,7 @@ static void hello_signature_covers_each_of_its_parts(void **state) {
 
 static void welcome_round_trips_and_refuses_every_cut(void **state) {
   (void)state;
-  struct frame_welcome a = {.version = 1, .relay = "r5.example.com", .instance = draw(), .heartbeat_ms = 10000, .warm = 2}, b;
+  struct frame_welcome a = {.version = 1, .relay = "r5.example.com", .instance = draw(), .heartbeat_ms = 10000, .warm = 2, .flags = WELCOME_WRAPPED}, b;
   draw_bytes(a.share, sizeof a.share);
   struct writer w = fresh();
   frame_welcome_encode(&w, &a);
@@ -146,7 +147,30 @@ static void welcome_round_trips_and_refuses_every_cut(void **state) {
   assert_memory_equal(a.share, b.share, sizeof a.share);
   assert_string_equal(a.relay, b.relay);
   assert_true(a.instance == b.instance && a.heartbeat_ms == b.heartbeat_ms && a.warm == b.warm && a.version == b.version);
-  refuses_every_cut(&f, welcome_cut);
+  assert_int_equal(b.flags, WELCOME_WRAPPED);
+  ignores_what_follows(&f, welcome_cut);
+  for (size_t cut = 1; cut < sizeof a.flags; cut++) {
+    struct reader body = f.body;
+    body.left -= cut;
+    assert_int_equal(frame_welcome_decode(body, &b), ERR_SYNTAX);
+  }
+  f.body.left -= sizeof a.flags;   /* as relays before the flags were there say it */
+  refuses_cuts(&f, welcome_cut);
+  assert_int_equal(frame_welcome_decode(f.body, &b), 0);
+  assert_int_equal(b.flags, 0);
+  assert_int_equal(b.warm, 2);
+}
+
+static void arrived_round_trips_and_refuses_every_cut(void **state) {
+  (void)state;
+  uint8_t out[64];
+  struct writer w = writer_of(out, sizeof out);
+  uint64_t number;
+  frame_arrived_encode(&w, 0x0102030405060708);
+  struct frame f = only_frame(&w, FRAME_ARRIVED);
+  assert_int_equal(frame_arrived_decode(f.body, &number), 0);
+  assert_true(number == 0x0102030405060708);
+  refuses_every_cut(&f, arrived_cut);
 }
 
 static void welcome_refuses_a_relay_without_a_name_or_a_pulse(void **state) {
@@ -441,6 +465,7 @@ int main(void) {
     cmocka_unit_test(hello_refuses_version_zero_and_certificates_out_of_bounds),
     cmocka_unit_test(hello_signature_covers_each_of_its_parts),
     cmocka_unit_test(welcome_round_trips_and_refuses_every_cut),
+    cmocka_unit_test(arrived_round_trips_and_refuses_every_cut),
     cmocka_unit_test(welcome_refuses_a_relay_without_a_name_or_a_pulse),
     cmocka_unit_test(bind_round_trips_and_refuses_every_cut),
     cmocka_unit_test(blocks_that_are_denied_may_be_missing_but_not_be_cut),

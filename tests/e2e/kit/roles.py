@@ -60,6 +60,8 @@ class Box:
 
 
 class Relay:
+    """pump "tls": its agents send their data inside TLS, where it is never spliced."""
+
     def __init__(self, box, pump="splice", domain="r1.test", listen="127.0.0.1:0", options=(), state=None, prefix=(), program=ADIT):
         self.box, self.pump, self.domain, self.listen, self.options = box, pump, domain, listen, list(options)
         self.program, self.prefix, self.tokens = program, list(prefix), {}
@@ -71,7 +73,7 @@ class Relay:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(path)
             argv = [*self.prefix, self.program, "relay", "--domain", self.domain, "--listen", self.listen, "--state", self.state,
-                    "--pump", self.pump, *self.options]
+                    "--pump", {"tls": "splice"}.get(self.pump, self.pump), *self.options]
             for flag, value in (("--tcp-listen", "127.0.0.1"), ("--admin", "127.0.0.1:0")):
                 if flag not in argv:
                     argv += [flag, value]
@@ -158,6 +160,8 @@ class Agent:
         apps = [str(getattr(a, "port", a)) for a in apps]
         command = []
         options = [str(o) for o in options]
+        if relay.pump == "tls" and "--data" not in options:
+            options = ["--data", "tls", *options]
         if "--" in options:
             at = options.index("--")
             options, command = options[:at], options[at:]

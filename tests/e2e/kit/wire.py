@@ -1,4 +1,4 @@
-"""A network between agent and relay that a test can cut: a TCP proxy that tells control links from data connections by their first byte."""
+"""A network between agent and relay that a test can cut: a TCP proxy that tells control links from data connections by their first bytes."""
 import socket
 import threading
 
@@ -8,8 +8,8 @@ from .process import DEADLINE_S, LIBC
 
 class Wire:
     def __init__(self, target, pass_data=True, record=True):
-        """The agent dials `address`; its connections go on to `target`. pass_data False: data connections
-        are reset; "swallow": they are accepted and nobody reads them."""
+        """The agent dials `address`; its connections go on to `target`. pass_data False: what is not TLS
+        is reset; "close": it is closed; "swallow": it is accepted and nobody reads it; "deaf": it is read and goes nowhere."""
         self.target, self.pass_data = target, pass_data
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
@@ -31,12 +31,20 @@ class Wire:
 
     def _serve(self, inner):
         try:
-            first = inner.recv(1, socket.MSG_PEEK)
-            is_link = first == b"\x16"
-            if not self.open or not first or (not is_link and not self.pass_data):
+            first = inner.recv(4096, socket.MSG_PEEK)
+            is_tls = first.startswith(b"\x16")
+            is_link = is_tls and b"adit-data/1" not in first
+            if not self.open or not first or (not is_tls and not self.pass_data):
                 return reset(inner)
-            if not is_link and self.pass_data == "swallow":
+            if not is_tls and self.pass_data == "close":
+                inner.recv(4096)
+                return inner.close()
+            if not is_tls and self.pass_data == "swallow":
                 return self.swallowed.append(inner)
+            if not is_tls and self.pass_data == "deaf":
+                while inner.recv(4096):
+                    pass
+                return inner.close()
             outer = socket.create_connection(self.target, DEADLINE_S)
             outer.settimeout(None)
             for sock in (inner, outer):
