@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from . import _adit, _registry
+from . import _adit, _fork_warning, _registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +112,11 @@ def _tell(
 def _call(on_event: Callable[[Event], object] | None, event: Event) -> None:
     if on_event is None:
         return
+    thread = threading.get_native_id()
+    _fork_warning.busy.add(thread)
     try:
         on_event(event)
     except BaseException:
         log.exception("on_event: it has failed, told of %s", event.kind)
+    finally:
+        _fork_warning.busy.discard(thread)

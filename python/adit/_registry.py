@@ -4,7 +4,10 @@ closed by the garbage collector, because nobody has its name any more."""
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, SupportsIndex
+
+from .exception import InvalidError
 
 if TYPE_CHECKING:
     from . import _adit
@@ -16,7 +19,7 @@ openings: dict[int, Opening] = {}
 numbers = itertools.count(1)
 
 
-def tunnels(name: str | int | None = None) -> list[Tunnel]:
+def tunnels(name: str | SupportsIndex | None = None) -> list[Tunnel]:
     """The open tunnels of this process, the oldest first, whoever holds them::
 
         for tunnel in adit.tunnels():
@@ -27,8 +30,11 @@ def tunnels(name: str | int | None = None) -> list[Tunnel]:
     return open_ones(list(openings.values()), name)
 
 
-def open_ones(among: list[Opening], name: str | int | None = None) -> list[Tunnel]:
-    found = (opening.tunnel for opening in among if name is None or opening.request.is_called(str(name)))
+def open_ones(among: list[Opening], name: str | SupportsIndex | None = None) -> list[Tunnel]:
+    if name is not None and not isinstance(name, (str, SupportsIndex)):
+        raise InvalidError(f"name: {name!r} is neither a port nor a string (such as adit.tunnels(8000))")
+    called = name if name is None or isinstance(name, str) else str(operator.index(name))
+    found = (opening.tunnel for opening in among if called is None or opening.request.is_called(called))
     return [tunnel for tunnel in found if tunnel is not None and not tunnel.closed]
 
 

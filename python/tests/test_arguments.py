@@ -3,6 +3,7 @@
 import dataclasses
 import fractions
 
+import numpy
 import pytest
 from kit.app import echo, read_exactly
 
@@ -17,15 +18,21 @@ def test_a_port_that_is_no_int(port):
         forward(port, h2_enabled=True, unencrypted=True)
 
 
-def test_numbers_of_other_kinds(client):
-    """numpy's are such: what an index may be, and what float() takes."""
+class Index:
+    def __index__(self):
+        return 8000
 
-    class Index:
-        def __index__(self):
-            return 8000
 
-    with forward(Index(), client=client, timeout=fractions.Fraction(10), drain=Index()) as tunnel:
-        assert tunnel.url
+@pytest.mark.parametrize(
+    ("port", "seconds"),
+    [(Index(), Index()), (Index(), fractions.Fraction(1, 3)), (numpy.int64(8000), numpy.float32(1.5))],
+    ids=["index", "fraction", "numpy"],
+)
+def test_numbers_of_other_kinds(client, port, seconds):
+    with forward(port, client=client, timeout=numpy.int16(10), drain=seconds) as tunnel:
+        assert tunnel.app == "127.0.0.1:8000" and adit.tunnels(port) == [tunnel]
+        assert tunnel.wait(numpy.float64(0)) is None
+        tunnel.close(drain=seconds)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 10**30])

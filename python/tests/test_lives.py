@@ -134,6 +134,8 @@ def test_the_open_ones_are_listed(client, token):
         assert client.tunnels == tunnels[:2] and other.tunnels == tunnels[2:]
         assert adit.tunnels(8000) == adit.tunnels("127.0.0.1:8000") == [tunnels[0], tunnels[2]]
         assert adit.tunnels("8001") == [tunnels[1]] and adit.tunnels(80) == []
+        with pytest.raises(InvalidError, match="neither a port nor a string"):
+            adit.tunnels(8000.0)
         two.close()
         assert adit.tunnels() == [tunnels[0], tunnels[2]]
         client.close()

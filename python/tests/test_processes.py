@@ -44,6 +44,57 @@ f.__exit__(None, None, None)
 """
 
 
+FORK_WARNING = """
+import os, sys, threading, warnings
+from adit import Client, forward
+def fork():
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")  # comes before all others until then
+        if os.fork() == 0:
+            os._exit(0)
+        os.wait()
+        if sys.version_info < (3, 12):  # which do not warn as later ones do
+            warnings.warn(f"This process (pid={os.getpid()}) is multi-threaded, "
+                          "use of fork() may lead to deadlocks in the child.", DeprecationWarning)
+        warnings.warn("something else is multi-threaded", DeprecationWarning)
+    *of_fork, other = warned
+    assert "something else" in str(other.message)
+    return "warned" if of_fork else "silent"
+print("none:", fork())
+in_callback, leave = threading.Event(), threading.Event()
+def on_event(event):
+    in_callback.set()
+    leave.wait()
+client = Client()
+with client.forward(8000), client.forward(8001):
+    print("ours alone:", fork(), fork())
+    ends = threading.Event()
+    users = threading.Thread(target=ends.wait)
+    users.start()
+    print("with a thread of the program's:", fork())
+    ends.set()
+    users.join()
+    print("ours alone:", fork())
+    with client.forward(8002, on_event=on_event):
+        in_callback.wait()
+        print("with one that is in the program's function:", fork())
+        leave.set()
+client.close()
+print(not [t for t in threading.enumerate() if t is not threading.main_thread()])
+"""
+
+
+def test_a_fork_is_warned_of_for_the_programs_threads_alone(script, token):
+    assert ended(script(FORK_WARNING, token=token)).splitlines() == [
+        "none: warned" if sys.version_info < (3, 12) else "none: silent",
+        "ours alone: silent silent",
+        "with a thread of the program's: warned",
+        "ours alone: silent",
+        "with one that is in the program's function: warned",
+        "True",
+    ]
+
+
 def tunnel_of(program, who):
     _, host, port = program.out.wait(lambda line: line.startswith(who)).split()
     return adit.Tunnel(host, int(port))
