@@ -1,5 +1,5 @@
 /* Tokens, certificates and operator keys. The first byte chooses: 't' text as it comes; 'b' a token's bytes, to which we add
-   checksum and encoding; 'c' a certificate; 'o' an operator's key. */
+   checksum and encoding; 'c' a chain of certificates; 's' the bodies of one, to which we add the signatures; 'o' an operator's key. */
 #include <stdint.h>
 #include <string.h>
 
@@ -27,12 +27,41 @@ static void decode_bytes(const uint8_t *data, size_t size) {
   decode_text(text, prefix + base64url_encode(bytes, n + 4, text + prefix));
 }
 
-/* What holds is in range, whatever its version. */
-static void verify_certificate(const uint8_t *data, size_t size) {
-  struct certificate c;
-  int r = certificate_verify(data, size, &c);
+/* What holds is in range, whatever its version, and none reaches further than the one before it. */
+static void verify_chain(const uint8_t *data, size_t size) {
+  struct chain c;
+  int r = chain_verify(data, size, &c);
   ASSERT(r <= 0);
-  if (r == 0) ASSERT(c.name[0] != 0 && c.issued_s >= 0 && c.expires_s >= 0 && size <= CERTIFICATE_MAX_BYTES);
+  if (r != 0) return;
+  ASSERT(c.n >= 1 && c.n <= CHAIN_MAX && size <= CHAIN_MAX_BYTES && c.at[0].name[0] != 0);
+  for (size_t i = 0; i < c.n; i++) {
+    ASSERT(c.at[i].issued_s >= 0 && c.at[i].expires_s >= 0 && c.at[i].allow_n <= TOKEN_ALLOW_MAX);
+    ASSERT(i == 0 || certificate_wider(&c.at[i], &c.at[i - 1]) == NULL);
+  }
+}
+
+/* Each vec16 is a certificate without its signature. All are signed with one seed, whose key the corpus has in its place: so what is
+   mutated beside that gets past the signatures. */
+static void sign_and_verify(const uint8_t *data, size_t size) {
+  static const uint8_t seed[ED25519_KEY_BYTES] = {7, 7, 7};
+  static const char first[] = "adit certificate v1", further[] = "adit narrower v1";
+  uint8_t chain[2 * CHAIN_MAX_BYTES], text[64 + SHA256_BYTES + CHAIN_MAX_BYTES], digest[SHA256_BYTES], sig[ED25519_SIG_BYTES];
+  struct writer w = writer_of(chain, sizeof chain);
+  struct reader r = reader_of(data, size);
+  while (r.left > 0 && !r.bad && !w.bad) {
+    struct reader body = read_vec16(&r);
+    struct writer t = writer_of(text, sizeof text);
+    if (w.len == 0) write_bytes(&t, first, sizeof first);
+    else write_bytes(&t, further, sizeof further);
+    ASSERT(sha256(chain, w.len, digest) == 0);
+    if (w.len > 0) write_bytes(&t, digest, sizeof digest);
+    write_bytes(&t, body.at, body.left);
+    if (t.bad) return;
+    ASSERT(ed25519_sign(seed, text, t.len, sig) == 0);
+    write_bytes(&w, body.at, body.left);
+    write_bytes(&w, sig, sizeof sig);
+  }
+  if (!w.bad) verify_chain(chain, w.len);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -40,7 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (size == 0) return 0;
   if (data[0] == 't') decode_text((const char *)data + 1, size - 1);
   if (data[0] == 'b') decode_bytes(data + 1, size - 1);
-  if (data[0] == 'c') verify_certificate(data + 1, size - 1);
+  if (data[0] == 'c') verify_chain(data + 1, size - 1);
+  if (data[0] == 's') sign_and_verify(data + 1, size - 1);
   if (data[0] == 'o') ASSERT(operator_key_decode((const char *)data + 1, size - 1, key) <= 0);
   return 0;
 }

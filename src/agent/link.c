@@ -428,7 +428,7 @@ static void link_ready(struct loop_io *io, uint32_t events) {
 static int link_hello(struct link *l, struct err *e) {
   const struct setup_token *token = l->choice->token;
   struct frame_hello f = {
-      .version = WIRE_VERSION, .certificate = token->certificate, .certificate_n = token->certificate_n};
+      .version = WIRE_VERSION, .chain = token->chain, .chain_n = token->chain_n};
   memcpy(f.software, "adit/" ADIT_VERSION, sizeof "adit/" ADIT_VERSION);
   uint8_t bytes[FRAME_BEFORE_AUTH_MAX_BYTES];
   if (x25519_keypair(l->secrets->private_key, f.share) != 0) return err_set(e, ERR_CRYPTO, "no key could be made");

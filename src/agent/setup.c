@@ -85,9 +85,8 @@ int setup_add_token(struct setup *s, const char *text, struct err *e) {
     r = err_set(e, ERR_SYNTAX, "token: it names no relay (ask the operator for a new one)");
     goto out;
   }
-  memcpy(blank->certificate, decoded->certificate, decoded->certificate_n);
-  blank->certificate_n = decoded->certificate_n;
-  blank->info = decoded->info;
+  memcpy(blank->chain, decoded->chain, decoded->chain_n);
+  blank->chain_n = decoded->chain_n;
   memcpy(blank->relays, decoded->relays, sizeof blank->relays);
   blank->relays_n = decoded->relays_n;
   struct setup_token *t = setup_token_new(blank, decoded->seed);

@@ -7,9 +7,8 @@
 
 struct setup_token {
   uint8_t *seed;                   /* ED25519_KEY_BYTES from secret_alloc */
-  uint8_t certificate[CERTIFICATE_MAX_BYTES];
-  size_t certificate_n;
-  struct certificate info;
+  uint8_t chain[CHAIN_MAX_BYTES];
+  size_t chain_n;
   struct token_relay relays[TOKEN_RELAYS_MAX];
   size_t relays_n;
 };

@@ -162,19 +162,38 @@ bad:
   return err_set(e, ERR_SYNTAX, "%.100s: not an address block (write it as 10.0.0.0/8 or 2001:db8::/32)", text);
 }
 
-bool cidr_contains(const struct cidr *c, const struct addr *a) {
-  struct addr n = addr_normalised(a);
-  const uint8_t *ip;
-  if (c->family == 4 && n.u.any.sa_family == AF_INET) {
-    ip = (const uint8_t *)&n.u.v4.sin_addr;
-  } else if (c->family == 6 && (a->u.any.sa_family == AF_INET6)) {
-    ip = a->u.v6.sin6_addr.s6_addr; /* as it came: ::ffff:0:0/96 means the mapped ones */
-  } else {
-    return false;
-  }
+static bool begins_with(const uint8_t *ip, const struct cidr *c) {
   size_t whole = c->bits / 8, rest = c->bits % 8;
   if (memcmp(ip, c->bytes, whole) != 0) return false;
   return rest == 0 || (ip[whole] ^ c->bytes[whole]) >> (8 - rest) == 0;
+}
+
+bool cidr_contains(const struct cidr *c, const struct addr *a) {
+  struct addr n = addr_normalised(a);
+  if (c->family == 4 && n.u.any.sa_family == AF_INET) return begins_with((const uint8_t *)&n.u.v4.sin_addr, c);
+  if (c->family == 6 && a->u.any.sa_family == AF_INET6)
+    return begins_with(a->u.v6.sin6_addr.s6_addr, c); /* as it came: ::ffff:0:0/96 means the mapped ones */
+  return false;
+}
+
+bool cidr_covers(const struct cidr *c, const struct cidr *part) {
+  return c->family == part->family && c->bits <= part->bits && begins_with(part->bytes, c);
+}
+
+bool cidrs_cover(const struct cidr *list, size_t n, const struct cidr *part) {
+  for (size_t i = 0; i < n; i++) {
+    if (cidr_covers(&list[i], part)) return true;
+  }
+  return false;
+}
+
+bool cidrs_meet(const struct cidr *a, size_t a_n, const struct cidr *b, size_t b_n) {
+  for (size_t i = 0; i < a_n; i++) {
+    for (size_t k = 0; k < b_n; k++) {
+      if (cidr_covers(&a[i], &b[k]) || cidr_covers(&b[k], &a[i])) return true;
+    }
+  }
+  return a_n == 0 || b_n == 0;
 }
 
 bool cidrs_contain(const struct cidr *list, size_t n, const struct addr *a) {

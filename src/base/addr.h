@@ -47,6 +47,9 @@ struct source_key addr_source(const struct addr *a);
 int cidr_parse(const char *text, struct cidr *out, struct err *e) MUST_USE;  /* "10.0.0.0/8", "::1", "1.2.3.4" */
 bool cidr_contains(const struct cidr *c, const struct addr *a);
 bool cidrs_contain(const struct cidr *list, size_t n, const struct addr *a);
+bool cidr_covers(const struct cidr *c, const struct cidr *part);             /* all of it */
+bool cidrs_cover(const struct cidr *list, size_t n, const struct cidr *part); /* one of them does */
+bool cidrs_meet(const struct cidr *a, size_t a_n, const struct cidr *b, size_t b_n); /* some address is in both; an empty list means all */
 
 /* "HOST:PORT", "[v6]:PORT", or, when default_port != 0, "HOST". */
 int host_port_parse(const char *text, uint16_t default_port, struct host_port *out, struct err *e) MUST_USE;

@@ -180,6 +180,8 @@ enum {
   TOKEN_TEXT_MAX_CHARS = 4096,
   TOKEN_RELAYS_MAX = 16,
   TOKEN_NAME_MAX_CHARS = 64,
+  TOKEN_ALLOW_MAX = 16,                    /* blocks that a narrowed token's visitors may come from */
+  CHAIN_MAX = 3,                           /* certificates: the operator's, and two that narrow it; a relay checks a signature for each */
   TUNNELS_PER_TOKEN_DEFAULT = 100,
   TOKEN_STREAMS_MAX = 1000000,             /* what a token's limits may be set to: none lies beyond what a relay can do */
   TOKEN_VISITORS_PER_S_MAX = 1000000,

@@ -17,6 +17,7 @@
 #include "cli/command.h"
 #include "cli/json.h"
 #include "cli/status.h"
+#include "wire/certificate.h"
 
 struct status_arguments { const char *admin; bool json; };
 
@@ -167,10 +168,10 @@ static void put_tunnels(FILE *to, struct json tunnels) {
   struct json tunnel;
   bool first = true;
   while (json_next(tunnels, &at, NULL, &tunnel)) {
-    char host[HOST_NAME_MAX_CHARS + 1], owner[TOKEN_NAME_MAX_CHARS + 1], port[8] = "-";
+    char host[HOST_NAME_MAX_CHARS + 1], token[CHAIN_NAME_CAP], port[8] = "-";
     char agent[AGENT_SOFTWARE_MAX_CHARS + 1], from[64], age[48];
     json_text(json_member(tunnel, "host"), host, sizeof host);
-    json_text(json_member(tunnel, "owner"), owner, sizeof owner);
+    json_text(json_member(tunnel, "token"), token, sizeof token);
     json_text(json_member(tunnel, "agent"), agent, sizeof agent);
     json_text(json_member(tunnel, "agent_address"), from, sizeof from);
     format_age(json_u64(json_member(tunnel, "age_s")), age, sizeof age);
@@ -180,7 +181,7 @@ static void put_tunnels(FILE *to, struct json tunnels) {
       (void)fprintf(to, "\n%-44s %-20s %-6s %8s %8s  %-8s %s\n", "TUNNEL", "TOKEN", "TCP", "VISITORS", "IN ALL", "AGE",
                     "AGENT");
     first = false;
-    (void)fprintf(to, "%-44s %-20s %-6s %8" PRIu64 " %8" PRIu64 "  %-8s %s %s\n", host, owner, port,
+    (void)fprintf(to, "%-44s %-20s %-6s %8" PRIu64 " %8" PRIu64 "  %-8s %s %s\n", host, token, port,
                   json_u64(json_member(tunnel, "streams_now")), json_u64(json_member(tunnel, "streams_total")), age,
                   agent, from);
   }

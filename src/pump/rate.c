@@ -7,11 +7,13 @@
 
 enum { BYTES_PER_GB = 1000000000 };
 
-struct rate rate_of(uint64_t bytes_per_s) {
+struct rate rate_within(uint64_t bytes_per_s, struct rate *outer) {
   ASSERT(bytes_per_s > 0);
   uint64_t most = (uint64_t)RATE_MAX_GB_PER_S * BYTES_PER_GB;
-  return (struct rate){.bytes_per_s = bytes_per_s < most ? bytes_per_s : most};
+  return (struct rate){.outer = outer, .bytes_per_s = bytes_per_s < most ? bytes_per_s : most};
 }
+
+struct rate rate_of(uint64_t bytes_per_s) { return rate_within(bytes_per_s, NULL); }
 
 /* What so much time brings, in whole bytes. (ms * bytes_per_s would not fit 64 bits.) */
 static uint64_t rate_bytes_in(const struct rate *r, uint64_t ms) {
@@ -29,7 +31,8 @@ static uint64_t rate_burst_bytes(const struct rate *r) {
 }
 
 size_t rate_step_bytes(const struct rate *r) {
-  return size_max(RATE_STEP_MIN_BYTES, size_min(rate_bytes_in(r, RATE_STEP_MS), RATE_STEP_MAX_BYTES));
+  size_t own = size_max(RATE_STEP_MIN_BYTES, size_min(rate_bytes_in(r, RATE_STEP_MS), RATE_STEP_MAX_BYTES));
+  return r->outer == NULL ? own : size_min(own, rate_step_bytes(r->outer));
 }
 
 uint64_t rate_reserve(struct rate *r, uint64_t now_ms, size_t n) {
@@ -39,9 +42,10 @@ uint64_t rate_reserve(struct rate *r, uint64_t now_ms, size_t n) {
     is = (was > brought ? was : brought) + n;
   } while (!__atomic_compare_exchange_n(&r->reserved, &was, is, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
   uint64_t at_ms = is > burst ? rate_ms_for(r, is - burst) : 0;
-  return at_ms > now_ms ? at_ms : now_ms;
+  uint64_t from_ms = r->outer == NULL ? now_ms : rate_reserve(r->outer, now_ms, n);
+  return at_ms > from_ms ? at_ms : from_ms;
 }
 
 void rate_give_back(struct rate *r, size_t n) {
-  (void)__atomic_fetch_sub(&r->reserved, n, __ATOMIC_RELAXED);
+  for (; r != NULL; r = r->outer) (void)__atomic_fetch_sub(&r->reserved, n, __ATOMIC_RELAXED);
 }

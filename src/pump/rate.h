@@ -9,11 +9,14 @@
 #include "base/base.h"
 
 struct rate {                                    /* all fields private */
+  struct rate *outer;
   uint64_t bytes_per_s;
   uint64_t reserved;                             /* atomic: bytes from time 0 on, used or lost */
 };
 
 struct rate rate_of(uint64_t bytes_per_s);       /* not 0 */
+/* Whose bytes count for the outer one as well, which must live as long; NULL: none. */
+struct rate rate_within(uint64_t bytes_per_s, struct rate *outer);
 /* What is reserved at most at a time. The smaller, the sooner others have their turn. */
 size_t rate_step_bytes(const struct rate *r);
 /* Reserves n bytes, at most a step; they may be read at the time that is returned: now_ms or later. Times are loop_now_ms's. */

@@ -142,7 +142,7 @@ static int make_ticket(struct link *l, const struct tunnel *t, uint8_t out[TICKE
                      .incarnation = t->incarnation,
                      .expires_s = loop_wall_s(l->worker->loop) + TICKET_LIFE_S};
   strcpy(k.relay, r->options->domain);
-  memcpy(k.owner, t->owner->id, sizeof k.owner);
+  memcpy(k.owner, t->owner->root->id, sizeof k.owner);
   strcpy(k.label, t->label);
   pthread_mutex_lock(&r->ticket_lock);
   struct ticket_key key = r->ticket_keys[0];
@@ -274,10 +274,10 @@ static void step_leased(struct port_request *q) {
 static void step_port(struct job *j) {
   struct bound *b = j->bound;
   memset(&j->port, 0, sizeof j->port);
-  memcpy(j->port.owner, b->tunnel->owner->id, TOKEN_ID_BYTES);
+  memcpy(j->port.owner, b->tunnel->owner->root->id, TOKEN_ID_BYTES);
   strcpy(j->port.label, b->tunnel->label);
   j->port.serial = b->tunnel->serial;
-  j->port.max_tunnels = b->tunnel->owner->max_tunnels;
+  j->port.max_tunnels = b->tunnel->owner->root->max_tunnels;
   j->port.port = b->port_is_new ? 0 : b->tunnel->tcp_port;
   j->port.done = step_leased;
   b->job = j;
@@ -297,6 +297,12 @@ static enum refusal check_flags(const struct relay *r, const struct frame_bind *
   return certs_makes_exact(r->certs) || o->h2_shared_name ? REFUSE_NONE : REFUSE_H2;
 }
 
+/* What was taken away when the token was narrowed. */
+static enum refusal check_token(const struct owner *o, const struct frame_bind *f) {
+  if ((f->flags & TUNNEL_TCP) != 0 && o->no_raw) return REFUSE_TOKEN_RAW;
+  return cidrs_meet(o->allow, o->allow_n, f->allow, f->allow_n) ? REFUSE_NONE : REFUSE_TOKEN_ALLOW;
+}
+
 /* A ticket brings label, port and the right to them; without one the label is new. */
 static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct frame_bind *f) {
   struct relay *r = l->worker->relay;
@@ -311,7 +317,7 @@ static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct 
   pthread_mutex_lock(&r->ticket_lock);
   int rc = ticket_decode(f->ticket, f->ticket_n, r->ticket_keys, r->ticket_keys_n, &k);
   pthread_mutex_unlock(&r->ticket_lock);
-  if (rc != 0 || strcmp(k.relay, r->options->domain) != 0 || memcmp(k.owner, l->owner->id, TOKEN_ID_BYTES) != 0 ||
+  if (rc != 0 || strcmp(k.relay, r->options->domain) != 0 || memcmp(k.owner, l->owner->root->id, TOKEN_ID_BYTES) != 0 ||
       k.expires_s <= loop_wall_s(l->worker->loop) || f->incarnation < k.incarnation)
     return REFUSE_TICKET;
   strcpy(t->label, k.label);
@@ -340,7 +346,8 @@ static struct tunnel *tunnel_new(struct link *l, const struct frame_bind *f) {
 }
 
 static enum refusal bind_check(struct link *l, struct tunnel *t, const struct frame_bind *f) {
-  enum refusal why = l->bound_n >= LINK_TUNNELS_MAX ? REFUSE_TUNNEL_LIMIT : check_ticket(l, t, f);
+  enum refusal why = l->bound_n >= LINK_TUNNELS_MAX ? REFUSE_TUNNEL_LIMIT : check_token(l->owner, f);
+  if (why == REFUSE_NONE) why = check_ticket(l, t, f);
   if (why != REFUSE_NONE) return why;
   int n = snprintf(t->host, sizeof t->host, "%s.%s", t->label, l->worker->relay->options->domain);
   if (n < 0 || (size_t)n >= sizeof t->host) return REFUSE_INTERNAL;

@@ -65,20 +65,6 @@ int issue_relay_foresee(struct state *s, const char *domain, struct token_relay 
                  : issue_relay_remember(s, relay, e);
 }
 
-static int name_check(const char *name, struct err *e) {
-  size_t n = strnlen(name, TOKEN_NAME_MAX_CHARS + 1);
-  if (n == 0 || n > TOKEN_NAME_MAX_CHARS)
-    return err_set(e, ERR_USAGE, "token: a name has 1 to %d characters (choose another)", TOKEN_NAME_MAX_CHARS);
-  for (size_t i = 0; i < n; i++)
-    if (name[i] <= ' ' || name[i] > '~')
-      return err_set(e, ERR_USAGE, "token: a name has only printable ASCII characters and no spaces (choose another)");
-  uint8_t id[TOKEN_ID_BYTES];
-  if (hex_decode(name, id, sizeof id) == 0)
-    return err_set(e, ERR_USAGE,
-                   "token: this name looks like the id of a token, by which it could be revoked (choose another)");
-  return 0;
-}
-
 /* Key and certificate. */
 static int certificate_make(struct state *s, const struct issue_request *r, int64_t now_s, struct token *t,
                             struct err *e) {
@@ -94,7 +80,7 @@ static int certificate_make(struct state *s, const struct issue_request *r, int6
   if (r->id != NULL) memcpy(c->id, r->id, sizeof c->id);
   if (rc == 0 &&
       ((r->id == NULL && random_bytes(c->id, sizeof c->id) != 0) || ed25519_keypair(t->seed, c->public_key) != 0 ||
-       certificate_sign(c, operator_seed, t->certificate, sizeof t->certificate, &t->certificate_n) != 0))
+       certificate_sign(c, operator_seed, t->chain, sizeof t->chain, &t->chain_n) != 0))
     rc = err_set(e, ERR_CRYPTO, "token: its key and certificate could not be made (check the system's crypto library)");
   wipe(operator_seed, sizeof operator_seed);
   return rc;
@@ -102,7 +88,7 @@ static int certificate_make(struct state *s, const struct issue_request *r, int6
 
 int issue_token(struct state *s, const struct issue_request *r, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
                 struct err *e) {
-  int rc = name_check(r->name, e);
+  int rc = token_name_check(r->name, e);
   if (rc != 0) return rc;
   if (r->expires_s != 0 && r->expires_s <= now_s)
     return err_set(e, ERR_USAGE, "token: it would have expired already (give a longer --expires)");

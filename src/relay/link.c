@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/text.h"
 #include "loop/net.h"
 #include "relay/bind.h"
 #include "relay/warm.h"
@@ -148,13 +149,15 @@ void link_end(struct link *l, enum refusal why) { link_end_saying(l, why, ""); }
 /* Who is it, and may he? The cheap questions first; the owner's record is made only after the proof. */
 static enum refusal hello_check(struct link *l, const struct frame_hello *f) {
   struct relay *r = l->worker->relay;
-  struct certificate c;
+  struct chain c;
   int64_t now_s = loop_wall_s(l->worker->loop);
   if (f->version != WIRE_VERSION) return REFUSE_VERSION;
-  int rc = certificate_verify_by(f->certificate, f->certificate_n, r->operators, r->operators_n, &c);
-  if (rc != 0) return rc == ERR_SYNTAX ? REFUSE_MALFORMED : REFUSE_TOKEN_UNKNOWN;
-  if (frame_hello_verify(f, l->exporter, c.public_key) != 0) return REFUSE_TOKEN_PROOF;
-  rc = registry_owner(r->registry, &c, now_s, &l->owner);
+  int rc = chain_verify_by(f->chain, f->chain_n, r->operators, r->operators_n, &c);
+  if (rc == ERR_SYNTAX) return REFUSE_MALFORMED;
+  if (rc == ERR_NOT_NOW) return REFUSE_TOKEN_UNKNOWN;
+  if (rc != 0) return REFUSE_TOKEN_PROOF;
+  if (frame_hello_verify(f, l->exporter, chain_last(&c)->public_key) != 0) return REFUSE_TOKEN_PROOF;
+  rc = registry_owner(r->registry, c.at, c.n, now_s, &l->owner);
   if (rc == ERR_AUTH) return REFUSE_TOKEN_REVOKED;
   if (rc == ERR_TIMEOUT) return REFUSE_TOKEN_EXPIRED;
   return rc == 0 ? REFUSE_NONE : REFUSE_INTERNAL;
@@ -230,9 +233,10 @@ static void on_hello(struct link *l, struct reader body) {
   strcpy(welcome.relay, r->options->domain);
   l->warm.asked = welcome.warm;
   l->warm.asked_ms = l->renewed_ms = loop_now_ms(l->worker->loop);
-  char from[64];
+  char from[64], token_id[2 * TOKEN_ID_BYTES + 1];
   addr_format(&l->peer, from, sizeof from);
-  log_event(LOG_INFO, "link_up", "owner", l->owner->name, "from", from, "software", l->software, NULL);
+  hex_encode(l->owner->id, TOKEN_ID_BYTES, token_id);
+  log_event(LOG_INFO, "link_up", "owner", l->owner->name, "token_id", token_id, "from", from, "software", l->software, NULL);
   frame_welcome_encode(&w, &welcome);
   link_send(l, &w);
 }

@@ -116,6 +116,8 @@ static void json_tunnel(FILE *f, const struct status_tunnel *t) {
   json_string(f, t->host);
   fputs(",\"owner\":", f);
   json_string(f, t->owner);
+  fputs(",\"token\":", f);
+  json_string(f, t->token);
   fputs(",\"agent\":", f);
   json_string(f, t->agent);
   fputs(",\"agent_address\":", f);

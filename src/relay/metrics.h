@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "pump/pump.h"
+#include "wire/certificate.h"
 #include "wire/frame.h"
 
 #define METRIC_ROWS(X) \
@@ -64,7 +65,7 @@ struct metrics {
 void metrics_add(struct metrics *sum, const struct metrics *one);   /* relaxed loads */
 
 struct status_tunnel {
-  char host[HOST_NAME_MAX_CHARS + 1], owner[TOKEN_NAME_MAX_CHARS + 1];
+  char host[HOST_NAME_MAX_CHARS + 1], owner[TOKEN_NAME_MAX_CHARS + 1], token[CHAIN_NAME_CAP];
   char agent[AGENT_SOFTWARE_MAX_CHARS + 1], agent_address[64];
   uint16_t tcp_port;
   uint64_t streams_now, streams_total, age_s;

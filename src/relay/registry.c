@@ -3,6 +3,7 @@
    current. */
 #include "relay/registry.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,11 +55,15 @@ struct owner *owner_ref(struct owner *o) {
   return o;
 }
 
+/* With the last child goes the parent, if nobody else is here with it. */
 static void owner_unref_locked(struct registry *g, struct owner *o) {
-  if (__atomic_sub_fetch(&o->refs, 1, __ATOMIC_ACQ_REL) > 0) return;
-  (void)map_remove(g->owners, o->id);
-  roster_remove(&o->place);
-  free(o);
+  while (o != NULL && __atomic_sub_fetch(&o->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+    struct owner *parent = o->parent;
+    (void)map_remove(g->owners, o->id);
+    roster_remove(&o->place);
+    free(o);
+    o = parent;
+  }
 }
 
 /* The count falls to zero only under the lock, so that a look-up cannot revive an owner that is being freed. */
@@ -69,39 +74,65 @@ void registry_owner_unref(struct registry *g, struct owner *o) {
   pthread_mutex_unlock(&g->lock);
 }
 
-static int owner_add(struct registry *g, const struct certificate *c, struct owner **out) {
+static void owner_set_name(struct owner *o, const char *name) {
+  const char *before = o->parent != NULL ? o->parent->name : "";
+  int n = snprintf(o->name, sizeof o->name, "%s%s%s", before, before[0] != 0 && name[0] != 0 ? "/" : "", name);
+  ASSERT(n >= 0 && (size_t)n < sizeof o->name);
+}
+
+/* Takes the reference to its parent. */
+static struct owner *owner_new(const struct certificate *c, struct owner *parent) {
   struct owner *o = calloc(1, sizeof *o);
-  if (o == NULL) return ERR_NOMEM;
+  if (o == NULL) return NULL;
+  o->refs = 1;
+  o->parent = parent;
+  o->root = parent != NULL ? parent->root : o;
   memcpy(o->id, c->id, sizeof o->id);
-  memcpy(o->name, c->name, sizeof o->name);
+  owner_set_name(o, c->name);
   o->max_tunnels = c->max_tunnels;
   o->expires_s = c->expires_s;
-  o->limits = c->limits;
-  if (c->limits.max_bytes_per_s != 0) o->rate = rate_of(c->limits.max_bytes_per_s);
-  if (map_put(g->owners, o->id, o) != 0) {
-    free(o);
+  o->no_raw = c->no_raw;
+  memcpy(o->allow, c->allow, sizeof o->allow);
+  o->allow_n = c->allow_n;
+  o->account = (struct account){.parent = parent != NULL ? &parent->account : NULL, .limits = c->limits};
+  o->rate = parent != NULL ? parent->rate : NULL;
+  if (c->limits.max_bytes_per_s == 0) return o;
+  o->own_rate = rate_within(c->limits.max_bytes_per_s, o->rate);
+  o->rate = &o->own_rate;
+  return o;
+}
+
+/* From an owner, or nobody, to that of a certificate narrowed from his: with a reference, for the one that was had. */
+static int owner_step(struct registry *g, const struct certificate *c, struct owner **o) {
+  struct owner *parent = *o, *next = map_get(g->owners, c->id);
+  if (next != NULL) {
+    __atomic_store_n(&next->ended, false, __ATOMIC_RELAXED); /* it had expired by a clock that was set back since */
+    *o = owner_ref(next);
+    owner_unref_locked(g, parent);
+    return 0;
+  }
+  next = owner_new(c, parent);
+  if (next == NULL) return ERR_NOMEM;
+  if (map_put(g->owners, next->id, next) != 0) {
+    free(next);
     return ERR_NOMEM;
   }
-  roster_add(&g->all_owners, &o->place);
-  *out = o;
+  roster_add(&g->all_owners, &next->place);
+  *o = next;
   return 0;
 }
 
-int registry_owner(struct registry *g, const struct certificate *c, int64_t now_s, struct owner **out) {
+int registry_owner(struct registry *g, const struct certificate *chain, size_t n, int64_t now_s, struct owner **out) {
+  struct owner *o = NULL;
   int rc = 0;
   pthread_mutex_lock(&g->lock);
-  struct owner *o = map_get(g->owners, c->id);
-  if (map_get(g->revoked, c->id) != NULL) {
-    rc = ERR_AUTH;
-  } else if (c->expires_s != 0 && c->expires_s <= now_s) {
-    rc = ERR_TIMEOUT;
-  } else if (o == NULL) {
-    rc = owner_add(g, c, &o);
+  for (size_t i = 0; i < n && rc == 0; i++) {
+    if (map_get(g->revoked, chain[i].id) != NULL) rc = ERR_AUTH;
+    else if (chain[i].expires_s != 0 && chain[i].expires_s <= now_s) rc = ERR_TIMEOUT;
   }
-  if (rc == 0) {
-    __atomic_store_n(&o->ended, false, __ATOMIC_RELAXED); /* it had expired by a clock that was set back since */
-    *out = owner_ref(o);
-  }
+  for (size_t i = 0; i < n && rc == 0; i++) rc = owner_step(g, &chain[i], &o);
+  if (rc == 0) *out = o;
+  else owner_unref_locked(g, o);
   pthread_mutex_unlock(&g->lock);
   return rc;
 }
@@ -113,6 +144,13 @@ int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
   return rc;
 }
 
+static bool is_revoked(const struct registry *g, const struct owner *o) {
+  for (; o != NULL; o = o->parent) {
+    if (map_get(g->revoked, o->id) != NULL) return true;
+  }
+  return false;
+}
+
 /* Some steps of the walk; false at its end. */
 static bool mark_some(struct registry *g, struct roster_walk *w, int64_t now_s, bool *any) {
   bool more = true;
@@ -122,7 +160,7 @@ static bool mark_some(struct registry *g, struct roster_walk *w, int64_t now_s, 
     more = roster_walk_step(w, &e);
     struct owner *o = e != NULL ? CONTAINER_OF(e, struct owner, place) : NULL;
     if (o == NULL || owner_has_ended(o)) continue;
-    if (map_get(g->revoked, o->id) == NULL && (o->expires_s == 0 || o->expires_s > now_s)) continue;
+    if (!is_revoked(g, o) && (o->expires_s == 0 || o->expires_s > now_s)) continue;
     __atomic_store_n(&o->ended, true, __ATOMIC_RELAXED);
     *any = true;
   }
@@ -175,6 +213,8 @@ int tunnel_set_admission(struct tunnel *t, const struct cidr *allow, size_t allo
 }
 
 bool tunnel_admits(const struct tunnel *t, const struct addr *visitor) {
+  const struct owner *o = t->owner;
+  if (o->allow_n > 0 && !cidrs_contain(o->allow, o->allow_n, visitor)) return false;
   if (t->allow_n > 0 && !cidrs_contain(t->admission, t->allow_n, visitor)) return false;
   return t->deny_n == 0 || !cidrs_contain(t->admission + t->allow_n, t->deny_n, visitor);
 }
@@ -193,20 +233,37 @@ void tunnel_unref(struct registry *g, struct tunnel *t) {
   pthread_mutex_unlock(&g->lock);
 }
 
+static bool tunnels_fit(const struct owner *o) {
+  for (; o != NULL; o = o->parent) {
+    if (o->tunnels >= o->max_tunnels) return false;
+  }
+  return true;
+}
+
+static void tunnels_add(struct owner *o) {
+  for (; o != NULL; o = o->parent) o->tunnels++;
+}
+
+static void tunnels_remove(struct owner *o) {
+  for (; o != NULL; o = o->parent) o->tunnels--;
+}
+
+/* A label's next tunnel may be of another of its root's tokens: the one that goes leaves its place first. */
 static int put_locked(struct registry *g, struct tunnel *t, struct tunnel **replaced) {
   struct tunnel *old = map_get(g->tunnels, t->label);
   if (old != NULL && old->incarnation > t->incarnation) return ERR_CONFLICT;
-  if (old == NULL && t->owner->tunnels >= t->owner->max_tunnels) return ERR_LIMIT;
-  if (map_put(g->tunnels, t->label, t) != 0) return ERR_NOMEM;
+  if (old != NULL) tunnels_remove(old->owner);
+  int rc = !tunnels_fit(t->owner) ? ERR_LIMIT : map_put(g->tunnels, t->label, t) != 0 ? ERR_NOMEM : 0;
+  if (rc != 0) {
+    if (old != NULL) tunnels_add(old->owner);
+    return rc;
+  }
+  tunnels_add(t->owner);
   (void)tunnel_ref(t);
   t->serial = ++g->serial;
   *replaced = old;                 /* the map's reference passes to the caller */
-  if (old != NULL) {
-    roster_replace(&old->place, &t->place);
-  } else {
-    roster_add(&g->all_tunnels, &t->place);
-    t->owner->tunnels++;
-  }
+  if (old != NULL) roster_replace(&old->place, &t->place);
+  else roster_add(&g->all_tunnels, &t->place);
   return 0;
 }
 
@@ -223,7 +280,7 @@ void registry_remove(struct registry *g, struct tunnel *t) {
   if (map_get(g->tunnels, t->label) == t) {
     (void)map_remove(g->tunnels, t->label);
     roster_remove(&t->place);
-    t->owner->tunnels--;
+    tunnels_remove(t->owner);
     tunnel_unref_locked(g, t);
   }
   pthread_mutex_unlock(&g->lock);
@@ -239,13 +296,20 @@ struct tunnel *registry_find(struct registry *g, const char *label) {
 
 /* Links */
 
+static bool links_fit(const struct owner *o) {
+  for (; o != NULL; o = o->parent) {
+    if (o->links >= o->max_tunnels + LINKS_SPARE_PER_TOKEN) return false;
+  }
+  return true;
+}
+
 int registry_link_put(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES], struct worker *w) {
   pthread_mutex_lock(&g->lock);
   int rc = 0;
   if (map_get(g->links, id) != NULL) rc = ERR_CONFLICT;
-  else if (o->links >= o->max_tunnels + LINKS_SPARE_PER_TOKEN) rc = ERR_LIMIT;
+  else if (!links_fit(o)) rc = ERR_LIMIT;
   if (rc == 0) rc = map_put(g->links, id, w);
-  if (rc == 0) o->links++;
+  for (; rc == 0 && o != NULL; o = o->parent) o->links++;
   pthread_mutex_unlock(&g->lock);
   return rc;
 }
@@ -259,7 +323,8 @@ struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_B
 
 void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES]) {
   pthread_mutex_lock(&g->lock);
-  if (map_remove(g->links, id) != NULL) o->links--;
+  bool was = map_remove(g->links, id) != NULL;
+  for (; was && o != NULL; o = o->parent) o->links--;
   pthread_mutex_unlock(&g->lock);
 }
 

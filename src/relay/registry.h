@@ -14,23 +14,29 @@
 /* A label is what keeps strangers out: the log shows enough of it to tell tunnels apart and not enough to visit one. */
 enum { LABEL_LOG_CHARS = 8 };
 
-/* One token. What its certificate says is that of the first one shown while the owner is here: only an operator who signs two of
-   one id could make them differ. */
+/* One token: the last certificate of a chain. Those before it are its parents, up to the root, whose labels, ports and shares all its
+   children's are; what is limited counts at each of them. What its certificate says is that of the first one shown while the owner
+   is here: only an operator who signs two of one id could make them differ. */
 struct owner {
   unsigned refs;                   /* atomic */
   struct roster_entry place;
+  struct owner *parent;            /* one reference; NULL: it is the root */
+  struct owner *root;              /* itself, too */
   uint8_t id[TOKEN_ID_BYTES];
-  char name[TOKEN_NAME_MAX_CHARS + 1];
+  char name[CHAIN_NAME_CAP];       /* behind that of its parent: "laptop/build" */
   uint32_t max_tunnels;
   int64_t expires_s;               /* 0: never */
-  struct token_limits limits;
-  struct rate rate;                /* of its streams; only with limits.max_bytes_per_s */
-  struct account account;          /* of the relay's shares */
-  uint32_t tunnels, links;         /* under the registry's lock, as the next two */
-  uint32_t certificates;           /* made for its tunnels since ... */
+  bool no_raw;
+  struct cidr allow[TOKEN_ALLOW_MAX];
+  size_t allow_n;
+  struct account account;          /* of the relay's shares, with its limits */
+  struct rate own_rate;            /* only with limits.max_bytes_per_s */
+  struct rate *rate;               /* of its streams: its own, else its parent's; NULL: none */
+  uint32_t tunnels, links;         /* its children's, too; under the registry's lock, as the next two */
+  uint32_t certificates;           /* of a root: made for its tunnels since ... */
   uint64_t certificates_since_ms;
-  uint32_t waiting;                /* visitors waiting for a data connection; atomic */
-  bool ended;                      /* revoked or expired; atomic */
+  uint32_t waiting;                /* of a root: visitors waiting for a data connection; atomic */
+  bool ended;                      /* revoked, by its parent's end, too, or expired; atomic */
 };
 
 struct tunnel {
@@ -61,8 +67,9 @@ struct tunnel {
 int registry_new(struct relay *r, struct registry **out) MUST_USE;
 void registry_free(struct registry *g);
 
-/* A reference to the owner of this certificate; ERR_AUTH when revoked, ERR_TIMEOUT when expired, ERR_NOMEM. */
-int registry_owner(struct registry *g, const struct certificate *c, int64_t now_s, struct owner **out) MUST_USE;
+/* A reference to the owner of the last of these n certificates, each of which was proven to be narrowed from the one before; ERR_AUTH
+   when one is revoked, ERR_TIMEOUT when one has expired, ERR_NOMEM. */
+int registry_owner(struct registry *g, const struct certificate *chain, size_t n, int64_t now_s, struct owner **out) MUST_USE;
 struct owner *owner_ref(struct owner *o);
 void registry_owner_unref(struct registry *g, struct owner *o);
 /* Marks as revoked for good. */
@@ -71,7 +78,7 @@ int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) MUST_U
 bool registry_mark_ended(struct registry *g, int64_t now_s);
 static inline bool owner_has_ended(const struct owner *o) { return __atomic_load_n(&o->ended, __ATOMIC_RELAXED); }
 
-/* Counts a certificate that is to be made for a tunnel of this owner; false: it has had its share for now. */
+/* Counts a certificate that is to be made for a tunnel of this root; false: it has had its share for now. */
 bool registry_owner_certifies(struct registry *g, struct owner *o, uint64_t now_ms);
 
 /* Puts a tunnel in its place. *replaced is a reference to the one it takes over from, or NULL. ERR_LIMIT: the owner has
@@ -84,7 +91,7 @@ struct tunnel *registry_find(struct registry *g, const char *label);  /* a new r
 struct tunnel *tunnel_ref(struct tunnel *t);
 /* Before it is put in place; ERR_NOMEM. */
 int tunnel_set_admission(struct tunnel *t, const struct cidr *allow, size_t allow_n, const struct cidr *deny, size_t deny_n) MUST_USE;
-bool tunnel_admits(const struct tunnel *t, const struct addr *visitor);
+bool tunnel_admits(const struct tunnel *t, const struct addr *visitor);   /* as its token does, too */
 void tunnel_unref(struct registry *g, struct tunnel *t);
 
 /* ERR_CONFLICT: that id is there; ERR_LIMIT: the owner has LINKS_SPARE_PER_TOKEN more links than it may have

@@ -56,7 +56,8 @@ static void *report_walk_begin(void *user) {
 
 static void describe(const struct tunnel *t, uint64_t now_ms, struct status_tunnel *s) {
   (void)snprintf(s->host, sizeof s->host, "%s", t->host);
-  (void)snprintf(s->owner, sizeof s->owner, "%s", t->owner->name);
+  (void)snprintf(s->owner, sizeof s->owner, "%.*s", TOKEN_NAME_MAX_CHARS, t->owner->root->name);
+  memcpy(s->token, t->owner->name, sizeof s->token);
   memcpy(s->agent, t->agent, sizeof s->agent);
   addr_format(&t->agent_from, s->agent_address, sizeof s->agent_address);
   s->tcp_port = __atomic_load_n(&t->tcp_port, __ATOMIC_RELAXED);

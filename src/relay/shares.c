@@ -25,8 +25,14 @@ struct division shares_divide(uint64_t descriptors, unsigned workers) {
 static uint64_t add(uint64_t *n, uint64_t change) { return __atomic_add_fetch(n, change, __ATOMIC_RELAXED); }
 static void take_back(uint64_t *n, uint64_t change) { (void)__atomic_sub_fetch(n, change, __ATOMIC_RELAXED); }
 
+/* Whose the descriptors are. */
+static struct account *payer(struct account *a) {
+  while (a->parent != NULL) a = a->parent;
+  return a;
+}
+
 static bool take(struct shares *s, struct account *a, unsigned descriptors, uint64_t reserve) {
-  uint64_t used = add(&s->used, descriptors), own = add(&a->descriptors, descriptors);
+  uint64_t used = add(&s->used, descriptors), own = add(&payer(a)->descriptors, descriptors);
   if (used + reserve <= s->total && own <= SHARE_OF_FREE * (s->total - reserve - used)) return true;
   share_give(s, a, descriptors);
   return false;
@@ -36,13 +42,26 @@ bool share_take(struct shares *s, struct account *a, unsigned descriptors) { ret
 
 void share_give(struct shares *s, struct account *a, unsigned descriptors) {
   take_back(&s->used, descriptors);
-  take_back(&a->descriptors, descriptors);
+  take_back(&payer(a)->descriptors, descriptors);
+}
+
+/* At every step from the token to the operator's: all or none. */
+
+static bool take_stream(struct account *a) {
+  if (a == NULL) return true;
+  uint64_t visitors = add(&a->visitors, 1);
+  if ((a->limits.max_streams == 0 || visitors <= a->limits.max_streams) && take_stream(a->parent)) return true;
+  take_back(&a->visitors, 1);
+  return false;
+}
+
+static void give_stream(struct account *a) {
+  for (; a != NULL; a = a->parent) take_back(&a->visitors, 1);
 }
 
 /* So many in a second on average, and after a quiet second as many at once (the generic cell rate algorithm). */
-static bool visitor_is_due(struct account *a, uint32_t per_s, uint64_t now_us) {
-  uint64_t each_us = US_PER_S / per_s + (US_PER_S % per_s != 0), next_us;
-  uint64_t until_us = __atomic_load_n(&a->visitors_until_us, __ATOMIC_RELAXED);
+static bool step_is_due(struct account *a, uint64_t each_us, uint64_t now_us) {
+  uint64_t next_us, until_us = __atomic_load_n(&a->visitors_until_us, __ATOMIC_RELAXED);
   do {
     next_us = (until_us > now_us ? until_us : now_us) + each_us;
     if (next_us > now_us + size_max(US_PER_S, each_us)) return false;
@@ -51,25 +70,29 @@ static bool visitor_is_due(struct account *a, uint32_t per_s, uint64_t now_us) {
   return true;
 }
 
+static bool visitor_is_due(struct account *a, uint64_t now_us) {
+  if (a == NULL) return true;
+  uint32_t per_s = a->limits.max_visitors_per_s;
+  uint64_t each_us = per_s == 0 ? 0 : US_PER_S / per_s + (US_PER_S % per_s != 0);
+  if (per_s != 0 && !step_is_due(a, each_us, now_us)) return false;
+  if (visitor_is_due(a->parent, now_us)) return true;
+  take_back(&a->visitors_until_us, each_us);
+  return false;
+}
+
 /* The rate is asked last: whoever is refused for another reason has not used it. */
-enum notice share_take_visitor(struct shares *s, struct account *a, const struct token_limits *limits,
-                               uint64_t now_us) {
-  enum notice why = NOTICE_NONE;
-  uint64_t visitors = add(&a->visitors, 1);
-  if (limits->max_streams != 0 && visitors > limits->max_streams) {
-    take_back(&a->visitors, 1);
-    return NOTICE_STREAMS;
-  }
+enum notice share_take_visitor(struct shares *s, struct account *a, uint64_t now_us) {
+  if (!take_stream(a)) return NOTICE_STREAMS;
   if (!take(s, a, VISITOR_DESCRIPTORS, s->total / SHARE_RESERVE_PART)) {
-    take_back(&a->visitors, 1);
+    give_stream(a);
     return NOTICE_SHARE;
   }
-  if (limits->max_visitors_per_s != 0 && !visitor_is_due(a, limits->max_visitors_per_s, now_us)) why = NOTICE_VISITORS;
-  if (why != NOTICE_NONE) share_give_visitor(s, a);
-  return why;
+  if (visitor_is_due(a, now_us)) return NOTICE_NONE;
+  share_give_visitor(s, a);
+  return NOTICE_VISITORS;
 }
 
 void share_give_visitor(struct shares *s, struct account *a) {
-  take_back(&a->visitors, 1);
+  give_stream(a);
   share_give(s, a, VISITOR_DESCRIPTORS);
 }

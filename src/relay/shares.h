@@ -24,8 +24,10 @@ struct division {
 };
 struct division shares_divide(uint64_t descriptors, unsigned workers);
 
-struct account {                   /* of an owner; all zero at first; atomic */
-  uint64_t descriptors;
+struct account {                   /* of an owner; all zero but the first two, which are constant; atomic */
+  struct account *parent;          /* of whom its token was narrowed from: all visitors count for that, too. NULL: none */
+  struct token_limits limits;
+  uint64_t descriptors;            /* of one without a parent; whoever has one takes that one's */
   uint64_t visitors;               /* from the ClientHello, or the connection to a raw port, to the stream's end */
   uint64_t visitors_until_us;      /* until when it has used up its visitors per second */
 };
@@ -34,8 +36,7 @@ struct account {                   /* of an owner; all zero at first; atomic */
 bool share_take(struct shares *s, struct account *a, unsigned descriptors) MUST_USE;
 void share_give(struct shares *s, struct account *a, unsigned descriptors);
 /* For a visitor and its data connection. NOTICE_NONE, or why it may not come in. */
-enum notice share_take_visitor(struct shares *s, struct account *a, const struct token_limits *limits,
-                               uint64_t now_us) MUST_USE;
+enum notice share_take_visitor(struct shares *s, struct account *a, uint64_t now_us) MUST_USE;
 void share_give_visitor(struct shares *s, struct account *a);
 
 #endif

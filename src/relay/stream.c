@@ -140,7 +140,6 @@ static void count_kind(struct worker *w, uint8_t kind) {
 /* After the handoff was prepared: from here on a TLS 1.3 visitor cannot be told anything any more, so failures are
    resets. */
 static void stream_run(const struct stream_params *p, struct handoff *h, const uint8_t *open, size_t open_n) {
-  struct owner *owner = p->tunnel->owner;
   struct pump_params params = {.wire_fd = p->wire.fd,
                                .wire_wrap = p->wire.wrap,
                                .peer_fd = p->peer_fd,
@@ -150,7 +149,7 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
                                .tls = h->open.kind == STREAM_TLS12 ? p->conn : NULL,
                                .on_prefix = stream_accepted,
                                .on_end = stream_ended,
-                               .rate = owner->limits.max_bytes_per_s != 0 ? &owner->rate : NULL,
+                               .rate = p->tunnel->owner->rate,
                                .to_peer_counter = &p->worker->metrics.bytes_to_visitors_total,
                                .to_wire_counter = &p->worker->metrics.bytes_from_visitors_total};
   if (params.tls == NULL) tls_conn_free(p->conn);  /* TLS 1.3: the secrets are wiped here; raw: NULL */

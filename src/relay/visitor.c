@@ -51,8 +51,7 @@ void visitor_count_refused(struct worker *w, struct tunnel *t, enum notice why) 
 }
 
 bool visitor_enter_tunnel(struct worker *w, struct tunnel *t) {
-  struct owner *o = t->owner;
-  enum notice why = share_take_visitor(&w->relay->shares, &o->account, &o->limits, loop_now_ms(w->loop) * 1000);
+  enum notice why = share_take_visitor(&w->relay->shares, &t->owner->account, loop_now_ms(w->loop) * 1000);
   if (why == NOTICE_NONE) return true;
   if (why == NOTICE_SHARE) (void)shortage_note(EMFILE);
   visitor_count_refused(w, t, why);
@@ -69,13 +68,13 @@ void visitor_leave_tunnel(struct relay *r, struct tunnel *t) {
 
 static void waiting_leave(struct tunnel *t) {
   (void)__atomic_sub_fetch(&t->waiting, 1, __ATOMIC_RELAXED);
-  (void)__atomic_sub_fetch(&t->owner->waiting, 1, __ATOMIC_RELAXED);
+  (void)__atomic_sub_fetch(&t->owner->root->waiting, 1, __ATOMIC_RELAXED);
 }
 
 /* False when there are too many already. To be left in either case. */
 static bool waiting_enter(struct worker *w, struct tunnel *t) {
   uint32_t in_tunnel = __atomic_add_fetch(&t->waiting, 1, __ATOMIC_RELAXED);
-  uint32_t in_owner = __atomic_add_fetch(&t->owner->waiting, 1, __ATOMIC_RELAXED);
+  uint32_t in_owner = __atomic_add_fetch(&t->owner->root->waiting, 1, __ATOMIC_RELAXED);
   bool few = in_tunnel <= VISITORS_WAITING_PER_TUNNEL_MAX && in_owner <= VISITORS_WAITING_PER_OWNER_MAX;
   if (!few) visitor_count_refused(w, t, NOTICE_WAITING);
   return few && !owner_has_ended(t->owner);
@@ -293,7 +292,7 @@ static struct tls_server *visitor_server(struct worker *w, const struct tunnel *
   int64_t now_s = loop_wall_s(w->loop);
   struct tls_server *server = certs_exact_made(r->certs, t->host, now_s);
   if (server != NULL) return server;
-  if (registry_owner_certifies(r->registry, t->owner, loop_now_ms(w->loop))) {
+  if (registry_owner_certifies(r->registry, t->owner->root, loop_now_ms(w->loop))) {
     if (certs_exact(r->certs, t->host, now_s, &server, &e) == 0) return server;
     log_event(LOG_ERROR, "certificate_not_made", "error", e.text, NULL);
   }
@@ -353,7 +352,7 @@ void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const
   v->state = VISITOR_QUEUED;
   if (net_stream_setup(fd) != 0 ||
       newcomer_enter(w->newcomers, &v->newcomer, NEWCOMER_PAID, &source, sizeof *v, visitor_unwanted) != 0 ||
-      newcomer_queue(&v->newcomer, t->owner, visitor_served_raw) != 0) {
+      newcomer_queue(&v->newcomer, t->owner->root, visitor_served_raw) != 0) {
     visitor_refuse(v);
     return;
   }

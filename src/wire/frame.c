@@ -5,10 +5,9 @@
 #include <string.h>
 
 #include "base/secret.h"
+#include "wire/certificate.h"
+#include "wire/cidr.h"
 #include "wire/ticket.h"
-#include "wire/token.h"
-
-enum { CIDR_V4_BITS = 32, CIDR_V6_BITS = 128 };
 
 int frame_next(const uint8_t *p, size_t n, size_t body_max, struct frame *f) {
   if (n < FRAME_HEADER_BYTES) return 0;
@@ -60,7 +59,7 @@ void frame_hello_encode(struct writer *w, const struct frame_hello *f) {
   size_t mark = frame_open(w, FRAME_HELLO);
   write_u16(w, f->version);
   write_bytes(w, f->share, sizeof f->share);
-  write_vec16(w, f->certificate, f->certificate_n);
+  write_vec16(w, f->chain, f->chain_n);
   write_bytes(w, f->signature, sizeof f->signature);
   write_printable(w, f->software, sizeof f->software);
   frame_close(w, mark);
@@ -69,12 +68,12 @@ void frame_hello_encode(struct writer *w, const struct frame_hello *f) {
 int frame_hello_decode(struct reader body, struct frame_hello *f) {
   *f = (struct frame_hello){.version = read_u16(&body)};
   read_copy(&body, f->share, sizeof f->share);
-  struct reader certificate = read_vec16(&body);
+  struct reader chain = read_vec16(&body);
   read_copy(&body, f->signature, sizeof f->signature);
   read_text8(&body, f->software, sizeof f->software);
-  f->certificate = certificate.at;
-  f->certificate_n = certificate.left;
-  bool bounded = certificate.left > 0 && certificate.left <= CERTIFICATE_MAX_BYTES;
+  f->chain = chain.at;
+  f->chain_n = chain.left;
+  bool bounded = chain.left > 0 && chain.left <= CHAIN_MAX_BYTES;
   return result(&body, f->version != 0 && bounded && is_printable(f->software));
 }
 
@@ -85,7 +84,7 @@ enum { HELLO_COVERED_BYTES = sizeof hello_context + 2 + 32 + X25519_BYTES + SHA2
 /* To be wiped: the exporter is in it. */
 static int hello_covered(const struct frame_hello *f, const uint8_t exporter[32], uint8_t out[HELLO_COVERED_BYTES]) {
   uint8_t digest[SHA256_BYTES];
-  int r = sha256(f->certificate, f->certificate_n, digest);
+  int r = sha256(f->chain, f->chain_n, digest);
   if (r != 0) return r;
   struct writer w = writer_of(out, HELLO_COVERED_BYTES);
   write_bytes(&w, hello_context, sizeof hello_context);
@@ -140,34 +139,6 @@ int frame_welcome_decode(struct reader body, struct frame_welcome *f) {
 
 /* BIND */
 
-static void cidr_write(struct writer *w, const struct cidr *c) {
-  write_u8(w, c->family);
-  write_u8(w, c->bits);
-  write_bytes(w, c->bytes, c->family == 4 ? 4 : 16);
-}
-
-static void cidr_read(struct reader *r, struct cidr *c) {
-  *c = (struct cidr){.family = read_u8(r), .bits = 0};
-  c->bits = read_u8(r);
-  bool v4 = c->family == 4;
-  if ((!v4 && c->family != 6) || c->bits > (v4 ? CIDR_V4_BITS : CIDR_V6_BITS)) {
-    r->bad = true;
-    return;
-  }
-  read_copy(r, c->bytes, v4 ? 4 : 16);
-}
-
-static void cidrs_write(struct writer *w, const struct cidr *list, size_t n) {
-  write_u8(w, (uint8_t)n);
-  for (size_t i = 0; i < n; i++) cidr_write(w, &list[i]);
-}
-
-static void cidrs_read(struct reader *r, struct cidr list[ALLOW_CIDRS_MAX], size_t *n) {
-  size_t most = read_u8(r);
-  if (most > ALLOW_CIDRS_MAX) r->bad = true;
-  for (*n = 0; *n < most && !r->bad; (*n)++) cidr_read(r, &list[*n]);
-}
-
 void frame_bind_encode(struct writer *w, const struct frame_bind *f) {
   size_t mark = frame_open(w, FRAME_BIND);
   if (f->allow_n > ALLOW_CIDRS_MAX || f->deny_n > ALLOW_CIDRS_MAX || f->ticket_n > TICKET_MAX_BYTES) {
@@ -190,10 +161,10 @@ int frame_bind_decode(struct reader body, struct frame_bind *f) {
   struct reader alpn = read_vec8(&body);
   f->alpn = alpn.at;
   f->alpn_n = alpn.left;
-  cidrs_read(&body, f->allow, &f->allow_n);
+  cidrs_read(&body, f->allow, ALLOW_CIDRS_MAX, &f->allow_n);
   read_ticket(&body, &f->ticket, &f->ticket_n);
   f->incarnation = read_u32(&body);
-  if (body.left > 0) cidrs_read(&body, f->deny, &f->deny_n);
+  if (body.left > 0) cidrs_read(&body, f->deny, ALLOW_CIDRS_MAX, &f->deny_n);
   return result(&body, true);
 }
 

@@ -34,8 +34,8 @@ enum refusal {
   REFUSE_TOKEN_REVOKED = 5, REFUSE_TOKEN_PROOF = 6, REFUSE_TUNNEL_LIMIT = 7, REFUSE_NO_RAW_PORTS = 8, REFUSE_PORTS_EXHAUSTED = 9,
   REFUSE_SUPERSEDED = 10, REFUSE_TICKET = 11 /* not valid here; a new address can be had without it */, REFUSE_PLAIN = 12, REFUSE_H2 = 13,
   REFUSE_ALPN = 14, REFUSE_DRAINING = 15, REFUSE_STATE = 16 /* relay cannot write its state */, REFUSE_INTERNAL = 17, REFUSE_CLOSED = 18 /* by the agent itself */,
-  REFUSE_SHORTAGE = 19 /* of descriptors or memory, at the relay */,
-  REFUSE_LAST = REFUSE_SHORTAGE    /* a later version may send what is above: "unknown", and never final */
+  REFUSE_SHORTAGE = 19 /* of descriptors or memory, at the relay */, REFUSE_TOKEN_RAW = 20, REFUSE_TOKEN_ALLOW = 21,
+  REFUSE_LAST = REFUSE_TOKEN_ALLOW    /* a later version may send what is above: "unknown", and never final */
 };
 const char *refusal_name(enum refusal r);          /* "token_revoked", for JSON and metrics */
 const char *refusal_text(enum refusal r);          /* "the token was revoked (ask the operator for a new one)" */
@@ -65,7 +65,7 @@ int frame_next(const uint8_t *p, size_t n, size_t body_max, struct frame *f) MUS
 struct frame_hello {
   uint16_t version;
   uint8_t share[X25519_BYTES];
-  const uint8_t *certificate; size_t certificate_n;  /* wire/token.h */
+  const uint8_t *chain; size_t chain_n;              /* of certificates (wire/certificate.h) */
   uint8_t signature[ED25519_SIG_BYTES];              /* frame_hello_sign() */
   char software[AGENT_SOFTWARE_MAX_CHARS + 1];
 };
@@ -127,7 +127,7 @@ int frame_notice_decode(struct reader body, struct frame_notice *f) MUST_USE;
 void frame_ticket_encode(struct writer *w, const struct frame_ticket *f);
 int frame_ticket_decode(struct reader body, struct frame_ticket *f) MUST_USE;
 
-/* HELLO's signature covers a context string, version, exporter, share, SHA-256 of the certificate. Verify: 0, or ERR_AUTH, or what
+/* HELLO's signature covers a context string, version, exporter, share, SHA-256 of the chain. Verify: 0, or ERR_AUTH, or what
    our own failure is. */
 int frame_hello_sign(struct frame_hello *f, const uint8_t exporter[32], const uint8_t seed[ED25519_KEY_BYTES]) MUST_USE;
 int frame_hello_verify(const struct frame_hello *f, const uint8_t exporter[32], const uint8_t public_key[ED25519_KEY_BYTES]) MUST_USE;

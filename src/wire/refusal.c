@@ -31,6 +31,8 @@ static const struct refusal_row rows[] = {
   [REFUSE_INTERNAL] = {"internal", "the relay failed (try again; if it lasts, the relay's log says why)", false},
   [REFUSE_CLOSED] = {"closed", "the agent has closed it (open it again if it is still needed)", true},
   [REFUSE_SHORTAGE] = {"shortage", "the relay is short of descriptors or memory (try again in a moment; if it lasts, tell its operator)", false},
+  [REFUSE_TOKEN_RAW] = {"token_raw", "the token allows no raw TCP ports (do without unencrypted, or ask whoever gave the token for another)", true},
+  [REFUSE_TOKEN_ALLOW] = {"token_allow", "the token lets in no visitor from these address blocks (allow blocks within the token's, or ask whoever gave it for another)", true},
 };
 _Static_assert(ARRAY_LEN(rows) == REFUSE_LAST + 1, "every refusal has its row");
 

@@ -1,5 +1,5 @@
-/* Tokens and certificates. A certificate is shown to relays, so it is signed, and refused when one byte differs; a token
-   is what a person copies, so it carries a checksum, and every way in which it can be damaged has its own words. */
+/* Tokens. A token is what a person copies, so it carries a checksum, and every way in which it can be damaged has its own
+   words. */
 #include "wire/token.h"
 
 #include <string.h>
@@ -7,112 +7,7 @@
 #include "base/secret.h"
 #include "base/text.h"
 
-/* A certificate without limits is of the first version, which every relay and agent knows. */
-enum { CERTIFICATE_VERSION = 1, CERTIFICATE_VERSION_LIMITS = 2 };
 enum { TOKEN_VERSION = 1, CHECKSUM_BYTES = 4, TOKEN_MAX_BYTES = TOKEN_TEXT_MAX_CHARS * 3 / 4 };
-static const char certificate_context[] = "adit certificate v1"; /* with its NUL, before the signed bytes */
-
-/* Certificate */
-
-static bool name_is_valid(const char *name) {
-  if (name[0] == 0) return false;
-  for (; *name != 0; name++) {
-    if (*name < ' ' || *name > '~') return false;
-  }
-  return true;
-}
-
-static bool has_limits(const struct token_limits *l) {
-  return l->max_streams != 0 || l->max_visitors_per_s != 0 || l->max_bytes_per_s != 0;
-}
-
-static void limits_write(struct writer *w, const struct token_limits *l) {
-  write_u32(w, l->max_streams);
-  write_u32(w, l->max_visitors_per_s);
-  write_u64(w, l->max_bytes_per_s);
-}
-
-static void limits_read(struct reader *r, struct token_limits *l) {
-  l->max_streams = read_u32(r);
-  l->max_visitors_per_s = read_u32(r);
-  l->max_bytes_per_s = read_u64(r);
-}
-
-/* The signed text: context, then the certificate without its signature. Returns its length. */
-static size_t signed_text(const uint8_t *body, size_t n, uint8_t out[sizeof certificate_context + CERTIFICATE_MAX_BYTES]) {
-  memcpy(out, certificate_context, sizeof certificate_context);
-  memcpy(out + sizeof certificate_context, body, n);
-  return sizeof certificate_context + n;
-}
-
-int certificate_sign(const struct certificate *c, const uint8_t operator_seed[ED25519_KEY_BYTES], uint8_t *out, size_t cap, size_t *n) {
-  uint8_t operator_key[ED25519_KEY_BYTES], text[sizeof certificate_context + CERTIFICATE_MAX_BYTES], sig[ED25519_SIG_BYTES];
-  *n = 0;
-  if (!name_is_valid(c->name) || c->expires_s < 0) return ERR_USAGE;
-  int r = ed25519_public(operator_seed, operator_key);
-  if (r != 0) return r;
-  struct writer w = writer_of(out, size_min(cap, CERTIFICATE_MAX_BYTES));
-  write_u8(&w, has_limits(&c->limits) ? CERTIFICATE_VERSION_LIMITS : CERTIFICATE_VERSION);
-  write_bytes(&w, c->id, sizeof c->id);
-  write_text8(&w, c->name);
-  write_bytes(&w, c->public_key, sizeof c->public_key);
-  write_u32(&w, c->max_tunnels);
-  write_u64(&w, (uint64_t)c->issued_s);
-  write_u64(&w, (uint64_t)c->expires_s);
-  if (has_limits(&c->limits)) limits_write(&w, &c->limits);
-  write_bytes(&w, operator_key, sizeof operator_key);
-  if (w.bad) return ERR_LIMIT;
-  r = ed25519_sign(operator_seed, text, signed_text(out, w.len, text), sig);
-  if (r != 0) return r;
-  write_bytes(&w, sig, sizeof sig);
-  if (w.bad) return ERR_LIMIT;
-  *n = w.len;
-  return 0;
-}
-
-/* What it says, whoever wrote it. */
-static int certificate_read(const uint8_t *p, size_t n, struct certificate *c) {
-  memset(c, 0, sizeof *c);
-  if (n <= ED25519_SIG_BYTES || n > CERTIFICATE_MAX_BYTES) return ERR_SYNTAX;
-  struct reader r = reader_of(p, n - ED25519_SIG_BYTES);
-  uint8_t version = read_u8(&r);
-  read_copy(&r, c->id, sizeof c->id);
-  read_text8(&r, c->name, sizeof c->name);
-  read_copy(&r, c->public_key, sizeof c->public_key);
-  c->max_tunnels = read_u32(&r);
-  c->issued_s = (int64_t)read_u64(&r);
-  c->expires_s = (int64_t)read_u64(&r);
-  if (version == CERTIFICATE_VERSION_LIMITS) limits_read(&r, &c->limits);
-  read_copy(&r, c->operator_key, sizeof c->operator_key);
-  if (!reader_done(&r) || !name_is_valid(c->name) || c->issued_s < 0 || c->expires_s < 0) return ERR_SYNTAX;
-  /* Each certificate has one form: the second version is for those with limits only. */
-  if (version != (has_limits(&c->limits) ? CERTIFICATE_VERSION_LIMITS : CERTIFICATE_VERSION)) return ERR_SYNTAX;
-  return 0;
-}
-
-/* Of one that has been read. */
-static int certificate_check_signature(const uint8_t *p, size_t n, const struct certificate *c) {
-  uint8_t text[sizeof certificate_context + CERTIFICATE_MAX_BYTES];
-  size_t body = n - ED25519_SIG_BYTES;
-  return ed25519_verify(c->operator_key, text, signed_text(p, body, text), p + body);
-}
-
-int certificate_verify(const uint8_t *p, size_t n, struct certificate *c) {
-  int r = certificate_read(p, n, c);
-  return r != 0 ? r : certificate_check_signature(p, n, c);
-}
-
-int certificate_verify_by(const uint8_t *p, size_t n, const uint8_t (*operators)[ED25519_KEY_BYTES], size_t operators_n,
-                          struct certificate *c) {
-  int r = certificate_read(p, n, c);
-  if (r != 0) return r;
-  for (size_t i = 0; i < operators_n; i++) {
-    if (memcmp(operators[i], c->operator_key, ED25519_KEY_BYTES) == 0) return certificate_check_signature(p, n, c);
-  }
-  return ERR_NOT_NOW;
-}
-
-/* Token */
 
 static void relay_write(struct writer *w, const struct token_relay *relay) {
   write_text8(w, relay->dial.host);
@@ -137,13 +32,13 @@ int token_encode(const struct token *t, char *out, size_t cap) {
   uint8_t bytes[TOKEN_MAX_BYTES], digest[SHA256_BYTES];
   size_t prefix = strlen(TOKEN_PREFIX);
   if (cap > 0) out[0] = 0;
-  if (t->relays_n == 0 || t->relays_n > TOKEN_RELAYS_MAX || t->certificate_n == 0 || t->certificate_n > CERTIFICATE_MAX_BYTES) return ERR_USAGE;
+  if (t->relays_n == 0 || t->relays_n > TOKEN_RELAYS_MAX || t->chain_n == 0 || t->chain_n > CHAIN_MAX_BYTES) return ERR_USAGE;
   struct writer w = writer_of(bytes, sizeof bytes - CHECKSUM_BYTES);
   write_u8(&w, TOKEN_VERSION);
   write_u8(&w, (uint8_t)t->relays_n);
   for (size_t i = 0; i < t->relays_n; i++) relay_write(&w, &t->relays[i]);
   write_bytes(&w, t->seed, sizeof t->seed);
-  write_vec16(&w, t->certificate, t->certificate_n);
+  write_vec16(&w, t->chain, t->chain_n);
   int r = w.bad ? ERR_LIMIT : sha256(bytes, w.len, digest);
   if (r != 0) goto done;
   memcpy(bytes + w.len, digest, CHECKSUM_BYTES);
@@ -178,10 +73,10 @@ static int token_parse(const uint8_t *bytes, size_t n, struct token *t, struct e
     if (!relay_read(&r, &t->relays[i])) goto malformed;
   }
   read_copy(&r, t->seed, sizeof t->seed);
-  struct reader certificate = read_vec16(&r);
-  if (!reader_done(&r) || certificate.left > CERTIFICATE_MAX_BYTES) goto malformed;
-  t->certificate_n = certificate.left;
-  read_copy(&certificate, t->certificate, t->certificate_n);
+  struct reader chain = read_vec16(&r);
+  if (!reader_done(&r) || chain.left > CHAIN_MAX_BYTES) goto malformed;
+  t->chain_n = chain.left;
+  read_copy(&chain, t->chain, t->chain_n);
   return 0;
 malformed:
   return err_set(e, ERR_SYNTAX, "token: malformed inside (ask the operator for a new one)");
@@ -189,8 +84,11 @@ malformed:
 
 static int token_check(struct token *t, struct err *e) {
   uint8_t public_key[ED25519_KEY_BYTES];
-  int r = certificate_verify(t->certificate, t->certificate_n, &t->info);
-  if (r != 0) return err_set(e, r, "token: the certificate in it does not hold (ask the operator for a new one)");
+  struct chain chain;
+  int r = chain_verify(t->chain, t->chain_n, &chain);
+  if (r != 0) return err_set(e, r, "token: the certificate in it does not hold (ask whoever gave it for a new one)");
+  t->info = *chain_last(&chain);
+  t->narrowed = chain.n - 1;
   r = ed25519_public(t->seed, public_key);
   if (r != 0) return err_set(e, r, "token: the crypto library failed (try again)");
   if (!equal_ct(public_key, t->info.public_key, sizeof public_key)) {
@@ -219,6 +117,85 @@ int token_decode(const char *text, size_t chars, struct token *t, struct err *e)
   wipe(bytes, sizeof bytes);
   if (r != 0) wipe(t, sizeof *t);
   return r;
+}
+
+/* Narrowing */
+
+int token_name_check(const char *name, struct err *e) {
+  size_t n = strnlen(name, TOKEN_NAME_MAX_CHARS + 1);
+  if (n == 0 || n > TOKEN_NAME_MAX_CHARS)
+    return err_set(e, ERR_USAGE, "token: a name has 1 to %d characters (choose another)", TOKEN_NAME_MAX_CHARS);
+  for (size_t i = 0; i < n; i++)
+    if (name[i] <= ' ' || name[i] > '~')
+      return err_set(e, ERR_USAGE, "token: a name has only printable ASCII characters and no spaces (choose another)");
+  uint8_t id[TOKEN_ID_BYTES];
+  if (hex_decode(name, id, sizeof id) == 0)
+    return err_set(e, ERR_USAGE,
+                   "token: this name looks like the id of a token, by which it could be revoked (choose another)");
+  return 0;
+}
+
+static void narrow_limit(uint32_t wish, uint32_t *limit) {
+  if (wish != 0) *limit = wish;
+}
+
+/* What the certificate says in place of the token's: all that is not wished for stays as it is. */
+static void narrow_info(struct certificate *c, const struct narrowing *wish, int64_t now_s) {
+  memset(c->name, 0, sizeof c->name);
+  if (wish->name != NULL) memcpy(c->name, wish->name, strnlen(wish->name, TOKEN_NAME_MAX_CHARS));
+  c->issued_s = now_s;
+  if (wish->life_s != 0) c->expires_s = now_s + wish->life_s;
+  narrow_limit(wish->max_tunnels, &c->max_tunnels);
+  narrow_limit(wish->limits.max_streams, &c->limits.max_streams);
+  narrow_limit(wish->limits.max_visitors_per_s, &c->limits.max_visitors_per_s);
+  if (wish->limits.max_bytes_per_s != 0) c->limits.max_bytes_per_s = wish->limits.max_bytes_per_s;
+  if (wish->no_raw) c->no_raw = true;
+  if (wish->allow_n == 0) return;
+  memcpy(c->allow, wish->allow, wish->allow_n * sizeof *c->allow);
+  c->allow_n = wish->allow_n;
+}
+
+static int narrow_check(const struct token *t, const struct narrowing *wish, int64_t now_s, struct err *e) {
+  if (t->narrowed + 1 >= CHAIN_MAX)
+    return err_set(e, ERR_USAGE, "token: it was narrowed %d times already, and more is not possible (narrow the one that it is from)",
+                   CHAIN_MAX - 1);
+  if (t->info.expires_s != 0 && t->info.expires_s <= now_s)
+    return err_set(e, ERR_AUTH, "token: it has expired (ask whoever gave it for a new one)");
+  if (wish->allow_n > TOKEN_ALLOW_MAX)
+    return err_set(e, ERR_USAGE, "allow: at most %d blocks for a token (give fewer)", TOKEN_ALLOW_MAX);
+  if (wish->life_s < 0 || wish->life_s > INT64_MAX - now_s)
+    return err_set(e, ERR_USAGE, "expires: not a time that lies before us (give a smaller one, from 1 s on)");
+  return wish->name == NULL ? 0 : token_name_check(wish->name, e);
+}
+
+static int narrow_refuse(const char *what, const struct certificate *own, struct err *e) {
+  char end[TIME_TEXT_CHARS + 1];
+  if (strcmp(what, "expires") != 0)
+    return err_set(e, ERR_USAGE, "%s: it is wider than the token's own (give what lies within that, or leave it out)", what);
+  text_of_time(own->expires_s, end);
+  return err_set(e, ERR_USAGE, "expires: the token itself is good until %s only (give a shorter time, or leave it out)", end);
+}
+
+int token_narrow(struct token *t, const struct narrowing *wish, int64_t now_s, struct err *e) {
+  struct certificate c = t->info;
+  uint8_t seed[ED25519_KEY_BYTES], digest[SHA256_BYTES];
+  int r = narrow_check(t, wish, now_s, e);
+  if (r != 0) return r;
+  narrow_info(&c, wish, now_s);
+  memset(c.operator_key, 0, sizeof c.operator_key);
+  const char *wider = certificate_wider(&c, &t->info);
+  if (wider != NULL) return narrow_refuse(wider, &t->info, e);
+  r = ed25519_keypair(seed, c.public_key);
+  if (r == 0) r = chain_extend(t->chain, sizeof t->chain, &t->chain_n, &c, t->seed);
+  if (r == 0) r = sha256(t->chain, t->chain_n, digest);
+  if (r == 0) {
+    memcpy(c.id, digest, sizeof c.id);
+    memcpy(t->seed, seed, sizeof t->seed);
+    t->info = c;
+    t->narrowed++;
+  }
+  wipe(seed, sizeof seed);
+  return r == 0 ? 0 : err_set(e, r, "token: its key and certificate could not be made (check the system's crypto library)");
 }
 
 /* Operator's public key file */

@@ -1,11 +1,13 @@
 """What a relay takes from an agent that lies."""
 import os
 import time
+from ipaddress import IPv4Network
 
 import pytest
 
 from kit.app import echo, read_exactly
-from kit.frames import (ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TCP, TOKEN_PROOF, TOKEN_REVOKED, TUNNEL_LIMIT, UNBIND, UNBOUND,
+from kit.frames import (ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TCP, TOKEN_ALLOW, TOKEN_PROOF, TOKEN_RAW, TOKEN_REVOKED,
+                        TUNNEL_LIMIT, UNBIND, UNBOUND,
                         WELCOME, Bound, bind, u)
 from kit.hostile import HostileAgent
 from kit.process import DEADLINE_S, wait_until
@@ -40,6 +42,62 @@ def test_a_hello_that_was_recorded_proves_nothing_on_another_link(relay, hostile
     hostile.do("link")
     hostile.do("repeat")
     ends_saying(hostile, TOKEN_PROOF)
+
+
+@pytest.mark.parametrize("chain,reason", [
+    ("wider", MALFORMED), ("four", MALFORMED), ("cut", MALFORMED), ("headless", MALFORMED),
+    ("usurped", TOKEN_PROOF), ("stolen", TOKEN_PROOF), ("moved", TOKEN_PROOF)])
+def test_a_chain_that_does_not_hold_proves_nothing(relay, hostile, chain, reason):
+    """A certificate wider than its parent; one too many; a piece of a chain; a child's that its parent has not signed; a child's with
+    its parent's key; and a grandchild's beneath another child."""
+    hostile.do("chain", chain)
+    hostile.log_in()
+    ends_saying(hostile, reason)
+    assert relay.metric("links_refused_total") == 1 and relay.metric("links_total") == 0
+
+
+@pytest.mark.parametrize("chain", ["narrower", "narrowest"])
+def test_a_chain_opens_what_all_of_its_certificates_allow(relay, hostile, chain):
+    hostile.do("chain", chain)
+    hostile.log_in()
+    hostile.got(WELCOME)
+    for tunnel, flags, allow, reason in (1, TCP, (), TOKEN_RAW), (2, 0, [IPv4Network("10.0.0.0/8")], TOKEN_ALLOW):
+        hostile.do("frame", BIND, bind(tunnel, flags, allow=allow))
+        assert hostile.got(UNBOUND)[:6] == u(tunnel, 4) + u(reason, 2)
+    for tunnel, allow in (3, ()), (4, [IPv4Network("127.0.0.1/32")]), (5, [IPv4Network("0.0.0.0/0")]):
+        hostile.do("frame", BIND, bind(tunnel, allow=allow))
+        assert hostile.got(BOUND)[:4] == u(tunnel, 4)
+    assert relay.metric("tunnels_now") == 3
+
+
+def test_tunnels_of_all_chains_count_for_the_token_that_they_begin_with(box, relay, hostile):
+    hostile.log_in()
+    for tunnel in range(3):
+        hostile.do("frame", BIND, bind(tunnel))
+        hostile.got(BOUND)
+    other = HostileAgent(box, hostile.token)
+    other.do("chain", "narrowest")
+    other.log_in()
+    other.do("frame", BIND, bind(1))
+    other.got(BOUND)
+    for agent in other, hostile:
+        agent.do("frame", BIND, bind(9))
+        assert agent.got(UNBOUND)[:6] == u(9, 4) + u(TUNNEL_LIMIT, 2)
+
+
+def test_a_ticket_is_good_for_every_chain_of_its_token_and_gives_none_what_it_may_not_have(box, relay, hostile):
+    hostile.log_in()
+    hostile.do("frame", BIND, bind(1, TCP))
+    bound = Bound(hostile.got(BOUND))
+    other = HostileAgent(box, hostile.token)
+    other.do("chain", "narrower")
+    other.log_in()
+    other.do("frame", BIND, bind(1, TCP, ticket=bound.ticket))
+    assert other.got(UNBOUND)[:6] == u(1, 4) + u(TOKEN_RAW, 2)
+    other.do("frame", BIND, bind(2, ticket=bound.ticket))
+    taken = Bound(other.got(BOUND))
+    assert (taken.host, taken.tcp_port) == (bound.host, 0)
+    assert hostile.got(UNBOUND)[:4] == u(1, 4)
 
 
 def test_nothing_but_hello_is_heard_before_it(relay, hostile):

@@ -26,7 +26,7 @@ static void make_token(char text[TOKEN_TEXT_MAX_CHARS + 1]) {
   memset(&t, 0, sizeof t);
   assert_int_equal(ed25519_keypair(operator_seed, c.operator_key), 0);
   assert_int_equal(ed25519_keypair(t.seed, c.public_key), 0);
-  assert_int_equal(certificate_sign(&c, operator_seed, t.certificate, sizeof t.certificate, &t.certificate_n), 0);
+  assert_int_equal(certificate_sign(&c, operator_seed, t.chain, sizeof t.chain, &t.chain_n), 0);
   t.info = c;
   struct addr a;
   assert_int_equal(addr_parse("127.0.0.1:1", &a, NULL), 0);

@@ -235,7 +235,7 @@ static void add_token(struct setup *s, const char *dial, const char *name, uint8
   assert_int_equal(ed25519_keypair(operator_seed, operator_key), 0);
   assert_int_equal(ed25519_keypair(t.seed, c.public_key), 0);
   memcpy(c.operator_key, operator_key, sizeof operator_key);
-  assert_int_equal(certificate_sign(&c, operator_seed, t.certificate, sizeof t.certificate, &t.certificate_n), 0);
+  assert_int_equal(certificate_sign(&c, operator_seed, t.chain, sizeof t.chain, &t.chain_n), 0);
   t.info = c;
   assert_int_equal(host_port_parse(dial, 443, &t.relays[0].dial, NULL), 0);
   strcpy(t.relays[0].name, name);

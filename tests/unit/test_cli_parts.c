@@ -245,14 +245,14 @@ static void a_relays_status_is_shown_as_tables(void **state) {
   int code;
   char *text = shown("{\"version\":\"0.1.0\",\"domain\":\"r.test\",\"uptime_s\":3700,\"draining\":true,\"descriptors_now\":9,\"descriptors_max\":99,"
                      "\"metrics\":{\"links_now\":2,\"streams_total\":5,\"bytes_to_visitors_total\":1500},"
-                     "\"tunnels\":[{\"host\":\"a.r.test\",\"owner\":\"lap\\u001btop\",\"tcp_port\":20001,\"streams_now\":1,\"streams_total\":5,\"age_s\":61,"
+                     "\"tunnels\":[{\"host\":\"a.r.test\",\"owner\":\"laptop\",\"token\":\"lap\\u001btop/job\",\"tcp_port\":20001,\"streams_now\":1,\"streams_total\":5,\"age_s\":61,"
                      "\"agent\":\"adit/0.1.0\",\"agent_address\":\"192.0.2.7:4711\"}]}", &code);
   assert_int_equal(code, 0);
   assert_non_null(strstr(text, "r.test, adit 0.1.0, draining, up 1h1m"));
   assert_non_null(strstr(text, "2 now"));
   assert_non_null(strstr(text, "1.5 kB to visitors"));
   assert_non_null(strstr(text, "9 of 99"));
-  assert_non_null(strstr(text, "lap?top"));
+  assert_non_null(strstr(text, "lap?top/job "));
   assert_non_null(strstr(text, "20001"));
   assert_non_null(strstr(text, "1m1s     adit/0.1.0 192.0.2.7:4711\n"));
   free(text);

@@ -36,6 +36,21 @@ static void a_wait_is_no_longer_than_the_bytes_need(void **state) {
   assert_int_equal(rate_reserve(&slow, start_ms, 5), at_ms + 5000);
 }
 
+static void what_a_rate_within_another_moves_counts_for_both(void **state) {
+  (void)state;
+  struct rate outer = rate_of(MB_PER_S), tight = rate_within(MB_PER_S / 2, &outer), loose = rate_within(100 * MB_PER_S, &outer);
+  size_t step = rate_step_bytes(&tight);
+  assert_int_equal(step, STEP_BYTES / 2);
+  assert_int_equal(rate_step_bytes(&loose), STEP_BYTES);   /* no more at a time than the tightest gives */
+  for (int i = 0; i < BURST_BYTES / STEP_BYTES; i++) assert_int_equal(rate_reserve(&tight, start_ms, step), start_ms);
+  assert_int_equal(rate_reserve(&tight, start_ms, step), start_ms + RATE_STEP_MS);   /* its own row is full, the outer one not */
+  for (int i = 1; i < BURST_BYTES / STEP_BYTES; i += 2) assert_int_equal(rate_reserve(&loose, start_ms, STEP_BYTES), start_ms);
+  uint64_t at_ms = rate_reserve(&loose, start_ms, STEP_BYTES);   /* now the outer one, too */
+  assert_true(at_ms > start_ms);
+  rate_give_back(&loose, STEP_BYTES);
+  assert_int_equal(rate_reserve(&loose, start_ms, STEP_BYTES), at_ms);
+}
+
 static uint32_t any(uint32_t *seed) { return (*seed = *seed * 1664525 + 1013904223) >> 8; }
 
 /* Whatever is reserved and given back, and when: from any moment on no more is read than a burst and what the rate brings. */
@@ -150,7 +165,7 @@ int main(void) {
     cmocka_unit_test(a_burst_may_be_read_at_once_and_then_the_rate_holds),
     cmocka_unit_test(what_is_not_used_is_kept_for_a_burst_and_no_longer),
     cmocka_unit_test(a_wait_is_no_longer_than_the_bytes_need),
-    cmocka_unit_test(no_more_is_read_than_burst_and_rate),
+    cmocka_unit_test(what_a_rate_within_another_moves_counts_for_both), cmocka_unit_test(no_more_is_read_than_burst_and_rate),
     cmocka_unit_test(whoever_always_wants_more_has_no_more_turns_than_others),
     cmocka_unit_test(those_who_leave_the_row_delay_nobody_who_comes_later),
     cmocka_unit_test(a_clock_that_is_behind_anothers_only_waits),

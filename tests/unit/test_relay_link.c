@@ -125,12 +125,12 @@ static void say_hello(struct fixture *f, const uint8_t exporter[TLS_EXPORTER_BYT
   struct certificate c = {.id = {1}, .name = "alice", .max_tunnels = 1};
   uint8_t operator_seed[ED25519_KEY_BYTES] = {1}, seed[ED25519_KEY_BYTES] = {2}, private_key[X25519_BYTES];
   uint8_t certificate[CERTIFICATE_MAX_BYTES], bytes[FRAME_BEFORE_AUTH_MAX_BYTES];
-  struct frame_hello h = {.version = WIRE_VERSION, .certificate = certificate};
+  struct frame_hello h = {.version = WIRE_VERSION, .chain = certificate};
   struct writer w = writer_of(bytes, sizeof bytes);
   assert_int_equal(ed25519_public(operator_seed, f->operator_key[0]), 0);
   memcpy(c.operator_key, f->operator_key[0], sizeof c.operator_key);
   assert_int_equal(ed25519_public(seed, c.public_key), 0);
-  assert_int_equal(certificate_sign(&c, operator_seed, certificate, sizeof certificate, &h.certificate_n), 0);
+  assert_int_equal(certificate_sign(&c, operator_seed, certificate, sizeof certificate, &h.chain_n), 0);
   assert_int_equal(x25519_keypair(private_key, h.share), 0);
   assert_int_equal(frame_hello_sign(&h, exporter, seed), 0);
   frame_hello_encode(&w, &h);

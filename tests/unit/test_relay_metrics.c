@@ -108,12 +108,12 @@ static void the_status_begins_with_the_numbers(void **unused) {
 
 static void tunnels_follow_piece_by_piece(void **unused) {
   (void)unused;
-  const struct status_tunnel t[] = {{.host = "abc.r1.example.com", .owner = "laptop", .agent = "adit/1", .agent_address = "192.0.2.7:4711",
+  const struct status_tunnel t[] = {{.host = "abc.r1.example.com", .owner = "laptop", .token = "laptop/job", .agent = "adit/1", .agent_address = "192.0.2.7:4711",
                                      .tcp_port = 20001, .streams_now = 1, .streams_total = 9, .age_s = 60},
                                     {.host = "h", .owner = "o"}};
-  static const char one[] = "{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"agent\":\"adit/1\",\"agent_address\":\"192.0.2.7:4711\","
+  static const char one[] = "{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"token\":\"laptop/job\",\"agent\":\"adit/1\",\"agent_address\":\"192.0.2.7:4711\","
                             "\"tcp_port\":20001,\"streams_now\":1,\"streams_total\":9,\"age_s\":60}";
-  static const char two[] = "{\"host\":\"h\",\"owner\":\"o\",\"agent\":\"\",\"agent_address\":\"\",\"tcp_port\":null,"
+  static const char two[] = "{\"host\":\"h\",\"owner\":\"o\",\"token\":\"\",\"agent\":\"\",\"agent_address\":\"\",\"tcp_port\":null,"
                             "\"streams_now\":0,\"streams_total\":0,\"age_s\":0}";
   char want[1024];
   char *text = status_json_tunnels(t, 2, true);

@@ -35,7 +35,7 @@ static struct tunnel *tunnel_of(struct owner *o, char letter, uint32_t incarnati
 
 static struct owner *owner_of(const struct certificate *c) {
   struct owner *o = NULL;
-  assert_int_equal(registry_owner(g, c, NOW, &o), 0);
+  assert_int_equal(registry_owner(g, c, 1, NOW, &o), 0);
   return o;
 }
 
@@ -64,9 +64,9 @@ static void an_owner_has_the_limits_of_its_certificate(void **state) {
   struct certificate limited = alice, other = alice;
   limited.limits = (struct token_limits){.max_streams = 1, .max_visitors_per_s = 2, .max_bytes_per_s = 3};
   struct owner *o = owner_of(&limited);
-  assert_memory_equal(&o->limits, &limited.limits, sizeof limited.limits);
+  assert_memory_equal(&o->account.limits, &limited.limits, sizeof limited.limits);
   registry_owner_unref(g, owner_of(&other));       /* another certificate of this id changes nothing while the owner is here */
-  assert_memory_equal(&o->limits, &limited.limits, sizeof limited.limits);
+  assert_memory_equal(&o->account.limits, &limited.limits, sizeof limited.limits);
   registry_owner_unref(g, o);
 }
 
@@ -134,7 +134,7 @@ static void a_revoked_token_has_no_owner_any_more(void **state) {
   (void)state;
   struct owner *o = NULL;
   assert_int_equal(registry_revoke(g, alice.id), 0);
-  assert_int_equal(registry_owner(g, &alice, NOW, &o), ERR_AUTH);
+  assert_int_equal(registry_owner(g, &alice, 1, NOW, &o), ERR_AUTH);
   assert_null(o);
 }
 
@@ -143,8 +143,8 @@ static void a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wro
   struct owner *o = owner_of(&alice), *again = NULL;
   assert_false(registry_mark_ended(g, alice.expires_s - 1));
   assert_true(registry_mark_ended(g, alice.expires_s));
-  assert_int_equal(registry_owner(g, &alice, alice.expires_s, &again), ERR_TIMEOUT);
-  assert_int_equal(registry_owner(g, &alice, NOW, &again), 0);
+  assert_int_equal(registry_owner(g, &alice, 1, alice.expires_s, &again), ERR_TIMEOUT);
+  assert_int_equal(registry_owner(g, &alice, 1, NOW, &again), 0);
   assert_ptr_equal(again, o);
   assert_false(again->ended);
   assert_true(registry_mark_ended(g, alice.expires_s));
@@ -163,6 +163,178 @@ static void all_owners_that_have_ended_are_marked_and_no_others(void **state) {
   for (int i = 0; i < 5; i++) assert_int_equal(owner_has_ended(owners[i]), i != 2);
   assert_false(registry_mark_ended(g, NOW + 1));
   for (int i = 0; i < 5; i++) registry_owner_unref(g, owners[i]);
+}
+
+/* A family: a root with two children, of which the first has one itself. */
+enum { ROOT, CHILD, OTHER, GRANDCHILD, FAMILY };
+static const struct certificate root = {.id = {10}, .name = "laptop", .max_tunnels = 3, .limits = {.max_streams = 5, .max_bytes_per_s = 5000}};
+static const struct certificate child = {.id = {11}, .name = "build", .max_tunnels = 2, .limits = {.max_streams = 5, .max_bytes_per_s = 5000},
+                                         .no_raw = true, .allow = {{.family = 4, .bits = 8, .bytes = {10}}}, .allow_n = 1};
+static const struct certificate other = {.id = {12}, .max_tunnels = 3, .limits = {.max_streams = 2, .max_bytes_per_s = 5000}};
+static const struct certificate grandchild = {.id = {13}, .name = "job", .max_tunnels = 1, .expires_s = NOW + 1, .limits = {.max_streams = 5, .max_bytes_per_s = 4000}};
+
+static struct owner *owner_by(const struct certificate *const *certificates, size_t n) {
+  struct certificate chain[CHAIN_MAX];
+  struct owner *o = NULL;
+  for (size_t i = 0; i < n; i++) chain[i] = *certificates[i];
+  assert_int_equal(registry_owner(g, chain, n, NOW, &o), 0);
+  return o;
+}
+
+static void family_comes(struct owner *family[FAMILY]) {
+  family[GRANDCHILD] = owner_by((const struct certificate *[]){&root, &child, &grandchild}, 3);
+  family[CHILD] = owner_by((const struct certificate *[]){&root, &child}, 2);
+  family[OTHER] = owner_by((const struct certificate *[]){&root, &other}, 2);
+  family[ROOT] = owner_by((const struct certificate *[]){&root}, 1);
+}
+
+static void family_goes(struct owner *family[FAMILY]) {
+  for (int i = 0; i < FAMILY; i++) registry_owner_unref(g, family[i]);
+}
+
+static void a_narrowed_tokens_owner_is_its_parents_child(void **state) {
+  (void)state;
+  struct owner *f[FAMILY];
+  family_comes(f);
+  assert_ptr_equal(f[GRANDCHILD]->parent, f[CHILD]);
+  assert_ptr_equal(f[CHILD]->parent, f[ROOT]);
+  assert_ptr_equal(f[OTHER]->parent, f[ROOT]);
+  assert_null(f[ROOT]->parent);
+  for (int i = 0; i < FAMILY; i++) assert_ptr_equal(f[i]->root, f[ROOT]);
+  assert_string_equal(f[ROOT]->name, "laptop");
+  assert_string_equal(f[OTHER]->name, "laptop");
+  assert_string_equal(f[GRANDCHILD]->name, "laptop/build/job");
+  assert_ptr_equal(f[GRANDCHILD]->account.parent, &f[CHILD]->account);
+  assert_ptr_equal(f[GRANDCHILD]->rate, &f[GRANDCHILD]->own_rate);
+  assert_ptr_equal(f[GRANDCHILD]->own_rate.outer, f[CHILD]->rate);
+  assert_true(f[CHILD]->no_raw && f[CHILD]->allow_n == 1);
+  registry_owner_unref(g, f[ROOT]);
+  registry_owner_unref(g, f[CHILD]);             /* both stay, for the grandchild's sake */
+  struct owner *again = owner_by((const struct certificate *[]){&root, &child}, 2);
+  assert_ptr_equal(again, f[CHILD]);
+  f[ROOT] = owner_ref(again->parent);
+  family_goes(f);
+}
+
+static void tunnels_count_for_a_token_and_all_that_it_was_narrowed_from(void **state) {
+  (void)state;
+  struct owner *f[FAMILY];
+  family_comes(f);
+  struct tunnel *a = tunnel_of(f[GRANDCHILD], 'a', 1), *b = tunnel_of(f[CHILD], 'b', 1), *c = tunnel_of(f[OTHER], 'c', 1);
+  struct tunnel *more[] = {tunnel_of(f[GRANDCHILD], 'd', 1), tunnel_of(f[CHILD], 'd', 1), tunnel_of(f[OTHER], 'd', 1), tunnel_of(f[ROOT], 'd', 1)};
+  put(a, 0, NULL);
+  put(more[0], ERR_LIMIT, NULL);
+  put(b, 0, NULL);
+  put(more[1], ERR_LIMIT, NULL);
+  put(c, 0, NULL);
+  put(more[2], ERR_LIMIT, NULL);                 /* its own limit is not reached, but the root's */
+  put(more[3], ERR_LIMIT, NULL);
+  assert_int_equal(f[ROOT]->tunnels, 3);
+  gone(b);
+  put(more[2], 0, NULL);
+  gone(more[2]);
+  gone(a);
+  gone(c);
+  for (int i = 0; i < FAMILY; i++) assert_int_equal(f[i]->tunnels, 0);
+  tunnel_unref(g, more[0]);
+  tunnel_unref(g, more[1]);
+  tunnel_unref(g, more[3]);
+  family_goes(f);
+}
+
+/* Labels are the root's: with the ticket any of its tokens takes them, and then they count for that one. */
+static void a_label_may_go_from_one_of_a_roots_tokens_to_another(void **state) {
+  (void)state;
+  struct owner *f[FAMILY];
+  family_comes(f);
+  struct tunnel *first = tunnel_of(f[GRANDCHILD], 'a', 1), *second = tunnel_of(f[OTHER], 'a', 2);
+  put(first, 0, NULL);
+  put(second, 0, first);
+  gone(first);
+  assert_int_equal(f[GRANDCHILD]->tunnels + f[CHILD]->tunnels, 0);
+  assert_int_equal(f[OTHER]->tunnels, 1);
+  assert_int_equal(f[ROOT]->tunnels, 1);
+  struct tunnel *full = tunnel_of(f[GRANDCHILD], 'b', 1), *third = tunnel_of(f[GRANDCHILD], 'a', 3);
+  put(full, 0, NULL);
+  put(third, ERR_LIMIT, NULL);                   /* nothing has changed by that */
+  assert_ptr_equal(found('a'), second);
+  assert_int_equal(f[OTHER]->tunnels, 1);
+  assert_int_equal(f[ROOT]->tunnels, 2);
+  tunnel_unref(g, third);
+  gone(full);
+  gone(second);
+  family_goes(f);
+}
+
+static void whoever_revokes_a_token_ends_all_that_were_narrowed_from_it_and_no_others(void **state) {
+  (void)state;
+  static const struct { uint8_t id; bool ends[FAMILY]; } cases[] = {
+    {11, {[CHILD] = true, [GRANDCHILD] = true}}, {12, {[OTHER] = true}}, {10, {true, true, true, true}}};
+  for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    struct owner *f[FAMILY], *again = NULL;
+    uint8_t id[TOKEN_ID_BYTES] = {cases[i].id};
+    registry_free(g);
+    assert_int_equal(registry_new(NULL, &g), 0);
+    family_comes(f);
+    assert_false(registry_mark_ended(g, NOW));
+    assert_int_equal(registry_revoke(g, id), 0);
+    assert_true(registry_mark_ended(g, NOW));
+    for (int k = 0; k < FAMILY; k++) assert_int_equal(owner_has_ended(f[k]), cases[i].ends[k]);
+    struct certificate chain[] = {root, child, grandchild};
+    assert_int_equal(registry_owner(g, chain, 3, NOW, &again), cases[i].id == 12 ? 0 : ERR_AUTH);
+    registry_owner_unref(g, again);
+    family_goes(f);
+  }
+}
+
+static void a_narrowed_token_expires_before_the_one_that_it_is_from(void **state) {
+  (void)state;
+  struct owner *f[FAMILY], *again = NULL;
+  struct certificate chain[] = {root, child, grandchild};
+  family_comes(f);
+  assert_true(registry_mark_ended(g, NOW + 1));
+  for (int i = 0; i < FAMILY; i++) assert_int_equal(owner_has_ended(f[i]), i == GRANDCHILD);
+  assert_int_equal(registry_owner(g, chain, 3, NOW + 1, &again), ERR_TIMEOUT);
+  chain[0].expires_s = NOW;                      /* a parent's end is looked at by itself */
+  assert_int_equal(registry_owner(g, chain, 2, NOW, &again), ERR_TIMEOUT);
+  assert_null(again);
+  family_goes(f);
+}
+
+static void links_count_for_a_token_and_all_that_it_was_narrowed_from(void **state) {
+  (void)state;
+  struct owner *f[FAMILY];
+  uint8_t id[LINK_ID_BYTES] = {0};
+  struct worker w;
+  family_comes(f);
+  for (; id[0] < grandchild.max_tunnels + LINKS_SPARE_PER_TOKEN; id[0]++) assert_int_equal(registry_link_put(g, f[GRANDCHILD], id, &w), 0);
+  assert_int_equal(registry_link_put(g, f[GRANDCHILD], id, &w), ERR_LIMIT);
+  for (; id[0] < root.max_tunnels + LINKS_SPARE_PER_TOKEN; id[0]++) assert_int_equal(registry_link_put(g, f[OTHER], id, &w), 0);
+  assert_int_equal(registry_link_put(g, f[OTHER], id, &w), ERR_LIMIT);
+  assert_int_equal(f[OTHER]->links, root.max_tunnels - grandchild.max_tunnels);
+  family_goes(f);
+}
+
+static bool admits(const struct tunnel *t, const char *visitor) {
+  struct addr a;
+  assert_int_equal(addr_parse(visitor, &a, NULL), 0);
+  return tunnel_admits(t, &a);
+}
+
+static void a_visitor_must_be_allowed_by_the_tunnel_and_by_its_token(void **state) {
+  (void)state;
+  struct owner *f[FAMILY];
+  family_comes(f);
+  struct cidr allow = {.family = 4, .bits = 16, .bytes = {10, 1}};
+  struct tunnel *free_one = tunnel_of(f[ROOT], 'a', 1), *own = tunnel_of(f[ROOT], 'a', 1), *tokens = tunnel_of(f[CHILD], 'a', 1), *both = tunnel_of(f[CHILD], 'a', 1);
+  assert_int_equal(tunnel_set_admission(own, &allow, 1, NULL, 0), 0);
+  assert_int_equal(tunnel_set_admission(both, &allow, 1, NULL, 0), 0);
+  assert_true(admits(free_one, "192.0.2.1:1") && !admits(own, "192.0.2.1:1") && !admits(tokens, "192.0.2.1:1") && !admits(both, "192.0.2.1:1"));
+  assert_true(!admits(own, "10.2.0.1:1") && admits(tokens, "10.2.0.1:1") && !admits(both, "10.2.0.1:1"));
+  assert_true(admits(own, "10.1.0.1:1") && admits(tokens, "10.1.0.1:1") && admits(both, "10.1.0.1:1"));
+  struct tunnel *all[] = {free_one, own, tokens, both};
+  for (size_t i = 0; i < ARRAY_LEN(all); i++) tunnel_unref(g, all[i]);
+  family_goes(f);
 }
 
 static void a_link_id_is_given_to_one_worker_only(void **state) {
@@ -293,16 +465,11 @@ static void a_walk_meets_a_label_that_is_taken_over_meanwhile_once(void **state)
   registry_owner_unref(g, o);
 }
 
-static bool admits(const struct tunnel *t, const char *visitor) {
-  struct addr a;
-  assert_int_equal(addr_parse(visitor, &a, NULL), 0);
-  return tunnel_admits(t, &a);
-}
-
 static void who_is_denied_is_not_let_in_also_if_allowed(void **state) {
   (void)state;
   struct cidr allow[2], deny[2];
-  struct tunnel t = {0};
+  struct owner anybody = {0};
+  struct tunnel t = {.owner = &anybody};
   assert_true(admits(&t, "192.0.2.1:1"));
   assert_int_equal(cidr_parse("192.0.2.0/24", &allow[0], NULL), 0);
   assert_int_equal(cidr_parse("2001:db8::/32", &allow[1], NULL), 0);
@@ -316,7 +483,7 @@ static void who_is_denied_is_not_let_in_also_if_allowed(void **state) {
   assert_true(admits(&t, "[2001:db8::1]:1"));
   assert_false(admits(&t, "[2001:db8:bad::1]:1"));
   free(t.admission);
-  t = (struct tunnel){0};
+  t = (struct tunnel){.owner = &anybody};
   assert_int_equal(tunnel_set_admission(&t, allow, 0, deny, 2), 0);
   assert_true(admits(&t, "198.51.100.1:1"));
   assert_false(admits(&t, "192.0.2.7:1"));
@@ -330,6 +497,11 @@ int main(void) {
     T(of_equal_incarnations_the_newer_tunnel_has_the_label), T(a_lower_incarnation_never_takes_a_label),
     T(the_limit_of_a_token_counts_labels_and_not_takeovers), T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
     T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
+    T(a_narrowed_tokens_owner_is_its_parents_child), T(tunnels_count_for_a_token_and_all_that_it_was_narrowed_from),
+    T(a_label_may_go_from_one_of_a_roots_tokens_to_another),
+    T(whoever_revokes_a_token_ends_all_that_were_narrowed_from_it_and_no_others),
+    T(a_narrowed_token_expires_before_the_one_that_it_is_from), T(links_count_for_a_token_and_all_that_it_was_narrowed_from),
+    T(a_visitor_must_be_allowed_by_the_tunnel_and_by_its_token),
     T(all_owners_that_have_ended_are_marked_and_no_others), T(a_link_id_is_given_to_one_worker_only),
     T(a_token_has_as_many_links_as_tunnels_and_some_to_spare),
     T(an_owner_has_so_many_certificates_made_in_a_period_and_takes_none_from_others),

@@ -49,7 +49,7 @@ static int set_up(void **state) {
   warm_init(l);
   memcpy(f->tunnel.link_id, l->id, sizeof l->id);
   f->tunnel.worker = &f->worker;
-  if (registry_owner(f->relay.registry, &c, 0, &f->owner) != 0 ||
+  if (registry_owner(f->relay.registry, &c, 1, 0, &f->owner) != 0 ||
       registry_link_put(f->relay.registry, f->owner, l->id, &f->worker) != 0 || map_put(f->worker.links_by_id, l->id, l) != 0)
     return -1;
   l->owner = f->owner;

@@ -90,7 +90,7 @@ static int set_up(void **state) {
     struct certificate c = {.max_tunnels = 1, .expires_s = NOW + 1};
     memcpy(c.id, &i, sizeof i);
     struct tunnel *replaced, *t = tunnels[i] = calloc(1, sizeof *t);
-    if (t == NULL || registry_owner(relay.registry, &c, NOW, &owners[i]) != 0) return -1;
+    if (t == NULL || registry_owner(relay.registry, &c, 1, NOW, &owners[i]) != 0) return -1;
     t->refs = 1;
     t->owner = owner_ref(owners[i]);
     snprintf(t->label, sizeof t->label, "%0*u", LABEL_CHARS, i);

@@ -80,10 +80,10 @@ static struct writer fresh(void) { return writer_of(bytes, sizeof bytes); }
 
 static void hello_round_trips_and_refuses_every_cut(void **state) {
   (void)state;
-  uint8_t certificate[CERTIFICATE_MAX_BYTES];
+  uint8_t certificate[CHAIN_MAX_BYTES];
   for (int i = 0; i < 50; i++) {
-    struct frame_hello a = {.version = (uint16_t)(1 + draw() % 65535), .certificate = certificate,
-                            .certificate_n = 1 + draw() % CERTIFICATE_MAX_BYTES}, b;
+    struct frame_hello a = {.version = (uint16_t)(1 + draw() % 65535), .chain = certificate,
+                            .chain_n = 1 + draw() % CHAIN_MAX_BYTES}, b;
     draw_bytes(certificate, sizeof certificate);
     draw_bytes(a.share, sizeof a.share);
     draw_bytes(a.signature, sizeof a.signature);
@@ -96,25 +96,25 @@ static void hello_round_trips_and_refuses_every_cut(void **state) {
     assert_memory_equal(a.share, b.share, sizeof a.share);
     assert_memory_equal(a.signature, b.signature, sizeof a.signature);
     assert_string_equal(a.software, b.software);
-    assert_int_equal(a.certificate_n, b.certificate_n);
-    assert_memory_equal(certificate, b.certificate, b.certificate_n);
+    assert_int_equal(a.chain_n, b.chain_n);
+    assert_memory_equal(certificate, b.chain, b.chain_n);
     if (i == 0) refuses_every_cut(&f, hello_cut);
   }
 }
 
 static void hello_refuses_version_zero_and_certificates_out_of_bounds(void **state) {
   (void)state;
-  uint8_t certificate[CERTIFICATE_MAX_BYTES + 1] = {0};
-  struct frame_hello a = {.version = 0, .certificate = certificate, .certificate_n = 10}, b;
+  uint8_t certificate[CHAIN_MAX_BYTES + 1] = {0};
+  struct frame_hello a = {.version = 0, .chain = certificate, .chain_n = 10}, b;
   struct writer w = fresh();
   frame_hello_encode(&w, &a);
   assert_int_equal(frame_hello_decode(only_frame(&w, FRAME_HELLO).body, &b), ERR_SYNTAX);
   a.version = 1;
-  a.certificate_n = 0;
+  a.chain_n = 0;
   w = fresh();
   frame_hello_encode(&w, &a);
   assert_int_equal(frame_hello_decode(only_frame(&w, FRAME_HELLO).body, &b), ERR_SYNTAX);
-  a.certificate_n = CERTIFICATE_MAX_BYTES + 1;
+  a.chain_n = CHAIN_MAX_BYTES + 1;
   w = fresh();
   frame_hello_encode(&w, &a);
   assert_int_equal(frame_hello_decode(only_frame(&w, FRAME_HELLO).body, &b), ERR_SYNTAX);
@@ -123,7 +123,7 @@ static void hello_refuses_version_zero_and_certificates_out_of_bounds(void **sta
 static void hello_signature_covers_each_of_its_parts(void **state) {
   (void)state;
   uint8_t certificate[40] = {1}, exporter[32] = {2}, signer[ED25519_KEY_BYTES] = {3}, key[ED25519_KEY_BYTES];
-  struct frame_hello a = {.version = 1, .certificate = certificate, .certificate_n = sizeof certificate};
+  struct frame_hello a = {.version = 1, .chain = certificate, .chain_n = sizeof certificate};
   assert_int_equal(ed25519_public(signer, key), 0);
   assert_int_equal(frame_hello_sign(&a, exporter, signer), 0);
   assert_int_equal(frame_hello_verify(&a, exporter, key), 0);

@@ -8,6 +8,7 @@ from .process import BUILD
 
 class HostileAgent:
     def __init__(self, box, token):
+        self.token = token
         file = box.file(box.unique("hostile"), token + "\n")
         self.program = box.start([os.path.join(BUILD, "tests", "e2e", "hostile-agent"), file], stdin=subprocess.PIPE)
         self.read = 0

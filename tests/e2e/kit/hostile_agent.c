@@ -6,6 +6,7 @@
  *
  *     link                   a new control link, the TLS handshake done, nothing said
  *     hello | forged         HELLO, the signature right or not
+ *     chain KIND             from now on another chain of certificates: see `kinds`
  *     repeat                 the last HELLO once more, byte by byte, on whatever link there is now
  *     frame TYPE HEX         a frame; `header TYPE LENGTH` is one without its body
  *     flood N | ports N      N BINDs for h2, or for a port each that is given back at once; as many to a record as fit
@@ -38,7 +39,7 @@
 enum { OUT_MAX = 1 << 20, LINE_MAX = 4 * FRAME_BODY_MAX_BYTES, DRIBBLE_MS = 100, FLOOD_ID = 1000, UNBOUND_TOLD = 5000 };
 
 static struct {
-  struct token token;
+  struct token given, token;       /* what we were started with, and what HELLO shows */
   struct addr relay;
   int fd;                          /* of the link */
   struct sealed *sealed;
@@ -83,6 +84,58 @@ static int dial(void) {
   must(fd >= 0 && connect(fd, &me.relay.u.any, addr_len(&me.relay)) == 0, "the relay cannot be reached");
   (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   return fd;
+}
+
+/* Chains. Two children's keys; their certificates say what the token's does, but no raw port and visitors from 127.0.0.0/8 only. */
+
+static const uint8_t child_seed[ED25519_KEY_BYTES] = {1}, grandchild_seed[ED25519_KEY_BYTES] = {2};
+
+static void chain_add(uint32_t more_tunnels, const uint8_t seed[ED25519_KEY_BYTES], const uint8_t for_seed[ED25519_KEY_BYTES]) {
+  struct token *t = &me.token;
+  struct certificate c = me.given.info;
+  c.max_tunnels += more_tunnels;
+  c.no_raw = true;
+  c.allow[0] = (struct cidr){.family = 4, .bits = 8, .bytes = {127}};
+  c.allow_n = 1;
+  must(ed25519_public(for_seed, c.public_key) == 0 && chain_extend(t->chain, sizeof t->chain, &t->chain_n, &c, seed) == 0, "no certificate");
+  memcpy(t->seed, for_seed, sizeof t->seed);
+}
+
+static void chain_narrower(void) { chain_add(0, me.given.seed, child_seed); }
+static void chain_narrowest(void) { chain_narrower(); chain_add(0, child_seed, grandchild_seed); }
+static void chain_wider(void) { chain_add(1, me.given.seed, child_seed); }
+static void chain_usurped(void) { chain_add(0, child_seed, child_seed); }
+static void chain_four(void) { chain_narrowest(); chain_add(0, grandchild_seed, child_seed); }
+static void chain_cut(void) { chain_narrower(); me.token.chain_n--; }
+static void chain_headless(void) { chain_narrower(); memmove(me.token.chain, me.token.chain + me.given.chain_n, me.token.chain_n -= me.given.chain_n); }
+static void chain_stolen(void) { chain_narrower(); memcpy(me.token.seed, me.given.seed, sizeof me.token.seed); }
+
+/* A grandchild's certificate, taken from beneath one child to beneath another of the same key. */
+static void chain_moved(void) {
+  chain_narrowest();
+  struct token there = me.token;
+  me.token = me.given;
+  me.given.info.issued_s++;
+  chain_narrower();
+  me.given.info.issued_s--;
+  size_t at = me.token.chain_n;
+  memcpy(me.token.chain + at, there.chain + at, there.chain_n - at);
+  me.token.chain_n = there.chain_n;
+  memcpy(me.token.seed, grandchild_seed, sizeof me.token.seed);
+}
+
+static const struct { const char *name; void (*make)(void); } kinds[] = {
+  {"narrower", chain_narrower}, {"narrowest", chain_narrowest}, {"wider", chain_wider}, {"usurped", chain_usurped}, {"four", chain_four},
+  {"cut", chain_cut}, {"headless", chain_headless}, {"stolen", chain_stolen}, {"moved", chain_moved}};
+
+static void chain_make(const char *name) {
+  me.token = me.given;
+  for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+    if (strcmp(kinds[i].name, name) != 0) continue;
+    kinds[i].make();
+    return;
+  }
+  must(false, "no such chain");
 }
 
 /* The link */
@@ -155,7 +208,7 @@ static void link_say(const uint8_t *p, size_t n) {
 
 static void hello(bool forged) {
   struct frame_hello f = {
-      .version = WIRE_VERSION, .certificate = me.token.certificate, .certificate_n = me.token.certificate_n, .software = "hostile"};
+      .version = WIRE_VERSION, .chain = me.token.chain, .chain_n = me.token.chain_n, .software = "hostile"};
   struct writer w = writer_of(me.hello, sizeof me.hello);
   must(x25519_keypair(me.private_key, f.share) == 0, "no key could be made");
   must(frame_hello_sign(&f, me.takeover.exporter, me.token.seed) == 0, "the token does not sign");
@@ -315,6 +368,7 @@ static void obey(char *line) {
   must(word != NULL, "an empty command");
   if (strcmp(word, "link") == 0) link_open();
   else if (strcmp(word, "hello") == 0 || strcmp(word, "forged") == 0) hello(word[0] == 'f');
+  else if (strcmp(word, "chain") == 0) chain_make(first != NULL ? first : "");
   else if (strcmp(word, "repeat") == 0) link_say(me.hello, me.hello_n);
   else if (strcmp(word, "frame") == 0) put_frame((unsigned)number, second != NULL ? strlen(second) / 2 : 0, second != NULL ? second : "");
   else if (strcmp(word, "header") == 0) put_frame((unsigned)number, second != NULL ? strtoul(second, NULL, 10) : 0, "");
@@ -348,7 +402,8 @@ int main(int argc, char **argv) {
   must(file != NULL, "usage: hostile-agent TOKEN_FILE");
   size_t n = fread(text, 1, sizeof text - 1, file);
   fclose(file);
-  must(token_decode(text, n, &me.token, &e) == 0, e.text);
+  must(token_decode(text, n, &me.given, &e) == 0, e.text);
+  me.token = me.given;
   host_port_format(&me.token.relays[0].dial, text, sizeof text);
   must(addr_parse(text, &me.relay, &e) == 0, e.text);
   setvbuf(stdin, NULL, _IONBF, 0);
