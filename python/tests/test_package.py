@@ -57,6 +57,14 @@ def test_the_command_is_the_packages_program(box):
     assert run(COMMAND, "relay", "--help", env=env) == run(PROGRAM, "relay", "--help", env=env)
 
 
+def test_the_package_can_be_run_as_a_module():
+    assert run(sys.executable, "-m", "adit", "--version") == run(PROGRAM, "--version")
+    assert run(sys.executable, "-m", "adit", "relay", "--help") == run(PROGRAM, "relay", "--help")
+    run(sys.executable, "-c", "import adit.__main__")  # which tools do that look at all modules
+    failed = subprocess.run([sys.executable, "-m", "adit", "frobnicate"], capture_output=True, check=False)
+    assert failed.returncode == 2 and failed.stderr.startswith(b"adit: frobnicate: no such command")
+
+
 def test_a_command_does_not_inherit_what_the_interpreter_ignores(box):
     ignored = run(COMMAND, "forward", "8000", "--", "grep", "SigIgn", "/proc/self/status", env=box.env)
     assert int(ignored.split()[1], 16) == 0
