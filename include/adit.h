@@ -69,7 +69,8 @@ ADIT_EXPORT int adit_config_set_proxy(struct adit_config *config, const char *ur
    proxy. What passes is encrypted in any case (but for the option plain of a tunnel). */
 ADIT_EXPORT int adit_config_set_data(struct adit_config *config, const char *how);
 /* Reads ADIT_TOKEN, ADIT_RELAY and the user's configuration, where the config has none yet; and the proxy (adit_config_set_proxy with
-   NULL) unless it is set. *found is 1 when there is a token now. */
+   NULL) unless it is set. *found is 1 when there is a token now. A variable that is set but empty is an error (ADIT_ECONFIG), and
+   so is an empty HOME without XDG_CONFIG_HOME. */
 ADIT_EXPORT int adit_config_load(struct adit_config *config, int *found);
 /* Without a token: starts `program relay` (path of the adit program) on loopback as a child that dies with this process. */
 ADIT_EXPORT int adit_config_set_embedded(struct adit_config *config, const char *program);

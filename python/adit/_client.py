@@ -44,6 +44,23 @@ def _check_token(given: str | Iterable[str] | None) -> list[str]:
     return tokens
 
 
+def _variable(name: str) -> str | None:
+    """Its value; None when it is not set. One that is set but empty is a secret, or a setting, that is missing."""
+    value = os.environ.get(name)
+    if value == "":
+        raise ConfigError(
+            f"{name}: it is set but empty, as of a secret or setting that is missing (set it, or unset it)"
+        )
+    return value
+
+
+def _embedded_allowed() -> bool:
+    value = _variable("ADIT_EMBEDDED") or "1"
+    if value not in ("0", "1"):
+        raise ConfigError(f"ADIT_EMBEDDED: {value!r} is neither 0 nor 1 (0 forbids a relay on this machine)")
+    return value == "1"
+
+
 class Client:
     """A link to a relay. Most programs need none of their own: :func:`forward` makes one when it is first called.
 
@@ -66,8 +83,8 @@ class Client:
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         tokens, dials = _check_token(token), to_words("relays", relays)
-        dialled = os.environ.get("ADIT_RELAY") if tokens and not dials else None  # else the library finds it
-        allowed = os.environ.get("ADIT_EMBEDDED", "1") != "0"
+        dialled = _variable("ADIT_RELAY") if tokens and not dials else None  # else the library finds it
+        allowed = _embedded_allowed()
         with translated():
             try:
                 core = _adit.Client(

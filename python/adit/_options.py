@@ -97,10 +97,11 @@ def _check_port(port: object) -> int:
 
 
 def _check_alpn(given: str | Iterable[str], h2_enabled: bool) -> str | None:
-    protocols = ",".join(to_words("alpn", given))
+    words = to_words("alpn", given)
+    protocols = ",".join(words)
     if not h2_enabled and "h2" in [p.strip() for p in protocols.split(",")]:
         raise InvalidError("alpn: h2 has an option of its own (use h2_enabled=True)")
-    return protocols or None
+    return protocols if words else None
 
 
 def to_ms(name: str, given: SupportsFloat | SupportsIndex) -> int:

@@ -130,6 +130,39 @@ def test_a_relay_without_a_token(monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("name", ["ADIT_TOKEN", "ADIT_RELAY", "ADIT_EMBEDDED"])
+def test_a_variable_that_is_set_but_empty_is_missing(monkeypatch, name):
+    """And is not taken for one that nobody wanted: that would give an address that works on this machine only."""
+    monkeypatch.setenv(name, "")
+    with pytest.raises(ConfigError, match=f"^{name}: it is set but empty"), forward(8000):
+        pass
+
+
+def test_a_home_folder_that_is_set_but_empty(monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    with pytest.raises(ConfigError, match=r"^HOME: it is set but empty"):
+        adit.Client()
+
+
+def test_an_empty_variable_beside_what_is_given(client, token, monkeypatch):
+    monkeypatch.setenv("ADIT_TOKEN", "")
+    with adit.Client(token):
+        pass
+    monkeypatch.setenv("ADIT_RELAY", "")
+    with adit.Client(token, relays="127.0.0.1:9"):
+        pass
+    with pytest.raises(ConfigError, match=r"^ADIT_RELAY: it is set but empty"):
+        adit.Client(token)
+
+
+@pytest.mark.parametrize("options", [{"alpn": ""}, {"allow": ""}, {"keep": ""}], ids=repr)
+def test_an_option_that_is_given_but_empty(client, options):
+    name = next(iter(options))
+    with pytest.raises((InvalidError, ConfigError), match=f"(?i)^{name}"), client.forward(8000, **options):
+        pass
+
+
 def test_the_relay_to_dial(relay, box, monkeypatch):
     """One address is no list of letters; the environment's goes before the token's, and what is given before both."""
     token = relay.token(dial="127.0.0.1:9")

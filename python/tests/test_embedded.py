@@ -120,6 +120,9 @@ def test_it_can_be_forbidden(monkeypatch):
         pass
     with pytest.raises(ConfigError, match="ADIT_TOKEN"):
         adit.Client()
+    monkeypatch.setenv("ADIT_EMBEDDED", "false")
+    with pytest.raises(ConfigError, match=r"^ADIT_EMBEDDED: 'false' is neither 0 nor 1"):
+        adit.Client()
 
 
 def test_the_program_is_the_packages_own(box, monkeypatch, recwarn):

@@ -17,6 +17,7 @@
 #include "adit.h"
 #include "base/app_address.h"
 #include "base/descriptors.h"
+#include "base/environment.h"
 #include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
@@ -115,6 +116,7 @@ struct forward {
   struct adit_config *config;
   struct adit_client *client;
   struct tell tell;
+  bool embedded;                   /* the relay is our own, for this machine */
   char **command;                  /* argv behind "--"; NULL: none */
   pid_t child;                     /* 0: not running */
   sigset_t mask_before;
@@ -170,12 +172,22 @@ static void warn_of_readable_configuration(void) {
   (void)fprintf(words_err(), "adit: %s: others may read your token (chmod 600 %s)\n", path, path);
 }
 
+/* Whether a relay of our own may be started: what forbids it is not to be missed for how it is written. */
+static int take_embedded(bool *allowed, struct err *e) {
+  const char *value = getenv("ADIT_EMBEDDED");
+  *allowed = value == NULL || strcmp(value, "1") == 0;
+  if (environment_check("ADIT_EMBEDDED", value, e) != 0) return e->code = ERR_NOT_NOW;
+  if (*allowed || strcmp(value, "0") == 0) return 0;
+  return err_set(e, ERR_NOT_NOW, "ADIT_EMBEDDED: \"%.20s\" is neither 0 nor 1 (0 forbids a relay on this machine)", value);
+}
+
 /* Tokens and relays: flags first, then environment and the user's file; with neither, a relay of our own. */
 static int make_config(struct forward *f, struct err *e) {
   struct forward_arguments *a = &f->a;
   int code = 0, found = 0;
   const char *token = getenv("ADIT_TOKEN");
-  bool stored = a->tokens_n == 0 && a->token_files.n == 0 && (token == NULL || *token == 0);
+  bool stored = a->tokens_n == 0 && a->token_files.n == 0 && token == NULL, embedded;
+  if (take_embedded(&embedded, e) != 0) return e->code;
   f->config = adit_config_new();
   if (f->config == NULL) return err_set(e, ERR_NOMEM, "out of memory");
   for (size_t i = 0; i < a->tokens_n; i++) {
@@ -203,18 +215,16 @@ static int make_config(struct forward *f, struct err *e) {
   if ((code = adit_config_load(f->config, &found)) != 0) return config_failed(f, code, e);
   if (found && stored) warn_of_readable_configuration();
   if (found) return 0;
-  const char *relay = getenv("ADIT_RELAY");
-  if (a->relays.n > 0 || (relay != NULL && *relay != 0))
+  if (a->relays.n > 0 || getenv("ADIT_RELAY") != NULL)
     return err_set(e, ERR_NOT_NOW, "token: a relay is given but no token (set ADIT_TOKEN, give --token-file, or store "
                                    "one with adit login)");
-  const char *embedded = getenv("ADIT_EMBEDDED");
-  if (embedded != NULL && strcmp(embedded, "0") == 0)
+  if (!embedded)
     return err_set(e, ERR_NOT_NOW, "token: there is none, and ADIT_EMBEDDED=0 forbids a relay on this machine (set "
                                    "ADIT_TOKEN, give --token-file, or store one with adit login)");
   char path[4096];
   if (own_path(path, sizeof path, e) != 0) return e->code;
   if ((code = adit_config_set_embedded(f->config, path)) != 0) return config_failed(f, code, e);
-  f->tell.embedded = true;
+  f->embedded = true;
   return 0;
 }
 
@@ -263,7 +273,7 @@ static int take_arguments(struct forward *f, const struct options_parsed *parsed
 
 static void set_up_tell(struct forward *f, uint64_t start_us) {
   const char *term = getenv("TERM");
-  bool terminal = isatty(STDOUT_FILENO) == 1 && term != NULL && strcmp(term, "dumb") != 0;
+  bool terminal = isatty(STDOUT_FILENO) == 1 && term != NULL && *term != 0 && strcmp(term, "dumb") != 0;
   f->tell.start_us = start_us;
   enum tell_mode mode = f->a.json ? TELL_JSON : terminal && f->command == NULL ? TELL_TERMINAL : TELL_PLAIN;
   tell_begin(&f->tell, mode, f->command != NULL ? WORDS_ERR : WORDS_OUT);
@@ -323,7 +333,7 @@ static int open_tunnels(struct forward *f, struct err *e) {
 /* In the embedded relay's case everything is on this machine: its raw ports are reached by address, not by a name. */
 static const char *tcp_host_of(const struct forward *f, const struct adit_tunnel *tunnel) {
   const char *host = adit_tunnel_tcp_host(tunnel);
-  return host != NULL && f->tell.embedded ? "127.0.0.1" : host;
+  return host != NULL && f->embedded ? "127.0.0.1" : host;
 }
 
 static void stop(struct forward *f, int status) {
@@ -399,7 +409,7 @@ static void on_open(struct forward *f, struct app *app) {
     .app = told(app), .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
     .relay = adit_client_relay(f->client), .ca_file = adit_client_ca_file(f->client),
     .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t),
-    .again = app->open};
+    .embedded = f->embedded, .again = app->open};
   app->open = true;
   f->open_n += !open.again;
   f->tell.live.link = LIVE_UP;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "adit.h"
+#include "base/environment.h"
 #include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
@@ -79,7 +80,7 @@ char *login_rewrite(const char *old, size_t n, const struct login_settings *new)
 
 static int add_relays(struct adit_config *config, const struct login_arguments *a) {
   const char *relay = getenv("ADIT_RELAY");
-  if (a->relays.n == 0 && relay != NULL && *relay != 0) return adit_config_add_relay(config, relay);
+  if (a->relays.n == 0 && relay != NULL) return adit_config_add_relay(config, relay);
   int code = 0;
   for (size_t i = 0; code == 0 && i < a->relays.n; i++) code = adit_config_add_relay(config, a->relays.at[i]);
   return code;
@@ -201,6 +202,7 @@ static int check_words(const struct login_arguments *a, const struct options_par
     return err_set(e, ERR_USAGE, "TOKEN: it is one word (leave out the rest)");
   if (parsed->words_n == 1 && a->token_file != NULL)
     return err_set(e, ERR_USAGE, "TOKEN: given, and --token-file as well (leave one out)");
+  if (a->relays.n == 0 && environment_check("ADIT_RELAY", getenv("ADIT_RELAY"), e) != 0) return e->code;
   if (parsed->words_n == 0 && a->token_file == NULL && isatty(STDIN_FILENO) != 1)
     return err_set(e, ERR_USAGE, "TOKEN: missing (give --token-file FILE, or - to read it from standard input)");
   return 0;

@@ -65,7 +65,7 @@ void tell_open_json(FILE *to, const struct tell_open *open, double open_ms) {
   put_socket(to, open->tcp_host, open->tcp_port);
   (void)fputs(",\"relay\":", to);
   json_put_text(to, open->relay);
-  (void)fprintf(to, ",\"open_ms\":%.1f", open_ms);
+  (void)fprintf(to, ",\"embedded\":%s,\"open_ms\":%.1f", open->embedded ? "true" : "false", open_ms);
   put_app(to, &open->app);
   (void)fputs("}\n", to);
 }
@@ -97,14 +97,14 @@ static void tell_embedded_log(const struct tell_open *open, bool first) {
 static void tell_open_text(struct tell *t, const struct tell_open *open, double open_ms, bool first) {
   char app[TELL_APP_CHARS];
   tell_app_format(&open->app, app, sizeof app);
-  if (t->embedded && first) (void)fprintf(t->to, "%s\n", embedded_note);
+  if (open->embedded && first) (void)fprintf(t->to, "%s\n", embedded_note);
   (void)fprintf(t->to, "%s -> %s ", open->url, app);
   if (open->again)
     (void)fputs("(a new address)\n", t->to);
   else
     (void)fprintf(t->to, "(%.1f ms)\n", open_ms);
   if (open->tcp_host != NULL) (void)fprintf(t->to, "tcp %s:%u -> %s\n", open->tcp_host, open->tcp_port, app);
-  if (!t->embedded || open->ca_file == NULL) return;
+  if (!open->embedded || open->ca_file == NULL) return;
   (void)fputs("  ", t->to);
   put_curl(t->to, open);
   if (first) {
@@ -122,7 +122,7 @@ void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us) {
   if (t->mode == TELL_JSON) {
     tell_open_json(t->to, open, open_ms);
     (void)fflush(t->to);
-    if (t->embedded) tell_embedded_log(open, first);
+    if (open->embedded) tell_embedded_log(open, first);
   } else {
     tell_open_text(t, open, open_ms, first);
     (void)fflush(t->to);

@@ -15,7 +15,6 @@ struct tell {
   enum tell_mode mode;
   FILE *to;
   uint64_t start_us;               /* when the process started */
-  bool embedded;
   bool embedded_told;
   bool live_drawn;
   struct live live;
@@ -35,6 +34,7 @@ struct tell_open {
   struct tell_app app;
   const char *url, *host, *tcp_host, *relay, *ca_file;
   uint16_t port, tcp_port;
+  bool embedded;                   /* the relay is one for this machine only */
   bool again;                      /* it was open before, at another address */
 };
 

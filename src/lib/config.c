@@ -4,6 +4,7 @@
 
 #include "agent/fork_gate.h"
 #include "agent/setup.h"
+#include "base/environment.h"
 #include "base/home.h"
 #include "lib/config.h"
 #include "lib/error.h"
@@ -112,16 +113,14 @@ int adit_config_set_embedded(struct adit_config *config, const char *program) {
 }
 
 static int config_load_environment(struct adit_config *config) {
-  const char *token = getenv("ADIT_TOKEN"), *relay = getenv("ADIT_RELAY");
-  int r = 0;
-  if (config->setup.tokens_n == 0 && token != NULL && token[0] != '\0') {
-    r = setup_add_token(&config->setup, token, &config->err);
-    if (r != 0) err_prefix(&config->err, "ADIT_TOKEN");
-  }
-  if (r == 0 && config->setup.dials_n == 0 && relay != NULL && relay[0] != '\0') {
-    r = setup_add_relay(&config->setup, relay, &config->err);
-    if (r != 0) err_prefix(&config->err, "ADIT_RELAY");
-  }
+  const char *token = config->setup.tokens_n == 0 ? getenv("ADIT_TOKEN") : NULL;
+  const char *relay = config->setup.dials_n == 0 ? getenv("ADIT_RELAY") : NULL;
+  int r = environment_check("ADIT_TOKEN", token, &config->err);
+  if (r == 0) r = environment_check("ADIT_RELAY", relay, &config->err);
+  if (r == 0 && token != NULL && (r = setup_add_token(&config->setup, token, &config->err)) != 0)
+    err_prefix(&config->err, "ADIT_TOKEN");
+  if (r == 0 && relay != NULL && (r = setup_add_relay(&config->setup, relay, &config->err)) != 0)
+    err_prefix(&config->err, "ADIT_RELAY");
   return r;
 }
 

@@ -90,8 +90,11 @@ static int file_fail(struct err *e, const char *path) {
 
 int user_file_load(struct user_file *out, struct err *e) {
   char path[4096];
+  struct err why = {0};
   memset(out, 0, sizeof *out);
-  if (home_config_file(path, sizeof path, NULL) != 0) return 0;
+  int r = home_config_file(path, sizeof path, &why);
+  if (r == ERR_NOT_NOW) return 0;  /* who has no home has no file in it */
+  if (r != 0) return err_set(e, r, "%s", why.text);
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (fd < 0) return errno == ENOENT || errno == ENOTDIR ? 0 : file_fail(e, path);
   char *text = malloc(USER_FILE_MAX_BYTES + 1);
@@ -99,7 +102,6 @@ int user_file_load(struct user_file *out, struct err *e) {
   ssize_t got = 0;
   while (text != NULL && n <= USER_FILE_MAX_BYTES && (got = read(fd, text + n, USER_FILE_MAX_BYTES + 1 - n)) > 0)
     n += (size_t)got;
-  int r;
   if (text == NULL) r = err_set(e, ERR_NOMEM, "%s: out of memory", path);
   else if (got < 0) r = file_fail(e, path);
   else if (n > USER_FILE_MAX_BYTES)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/environment.h"
 #include "tls/pem.h"
 #include "tls/tls_ctx.h"
 #include "tls/tls_hooks.h"
@@ -72,6 +73,8 @@ int tls_system_authorities(X509_STORE *store, struct err *e) {
   const char *file = secure_getenv(X509_get_default_cert_file_env());
   const char *dir = secure_getenv(X509_get_default_cert_dir_env());
   bool any = false;
+  if (environment_check(X509_get_default_cert_file_env(), file, e) != 0 ||
+      environment_check(X509_get_default_cert_dir_env(), dir, e) != 0) return ERR_USAGE;
   if (file != NULL) {
     if (load_file(store, file, e) != 0) return e == NULL ? ERR_USAGE : e->code;
     any = true;

@@ -55,11 +55,16 @@ def test_json_tells_where_it_is(first_use, app):
     program = first_use(a, "--json", "--unencrypted")
     event = Events(program.out).wait("open")
     assert event["tls_socket"][0].endswith(".adit.localhost") and event["tcp_socket"][0] == "127.0.0.1"
+    assert event["embedded"] is True
     authority = find_authority(program, event)
     v = TlsVisitor(("127.0.0.1", event["tls_socket"][1]), event["tls_socket"][0], context(authority))
     v.sendall(b"hello")
     assert read_exactly(v, 5) == b"hello"
     v.close()
+
+
+def test_json_tells_that_a_relay_is_not_embedded(agent, app):
+    assert agent(app(echo)).tunnel.event["embedded"] is False
 
 
 def find_authority(program, event):

@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from kit.app import echo, read_until_end, reset
+from kit.certificate import OwnCertificate
 from kit.errors import expect_error
 from kit.process import ADIT, DEADLINE_S
 
@@ -71,6 +72,45 @@ def test_a_relay_that_speaks_no_tls(relay, box, app):
 def test_a_relay_whose_name_leads_nowhere(relay, box):
     line = expect_error(box.adit("forward", "8000", "--relay", "nowhere.invalid:443", env={"ADIT_TOKEN": relay.token()}), 1, "check the name")
     assert line.count("nowhere.invalid") == 1
+
+
+EMPTY = "it is set but empty"
+
+
+@pytest.mark.parametrize("name", ["ADIT_TOKEN", "ADIT_RELAY", "ADIT_EMBEDDED", "HOME"])
+def test_a_variable_that_is_set_but_empty_is_missing(box, name):
+    """And is not taken for one that nobody wanted to set: that would give an address that works on this machine only."""
+    expect_error(box.adit("forward", "8000", env={name: ""}), 1, f"adit: {name}: {EMPTY}", "unset it")
+
+
+def test_login_takes_no_empty_relay_for_none(box, relay):
+    expect_error(box.adit("login", "-", env={"ADIT_RELAY": ""}, input=relay.token()), (1, 2), f"adit: ADIT_RELAY: {EMPTY}")
+    assert not os.path.exists(os.path.join(box.home, ".config"))
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_authorities_that_are_set_but_empty(start_relay, box, name):
+    own = OwnCertificate(box)
+    own.issue(chain="leaf")                # which no token can pin
+    relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+    expect_error(box.adit("forward", "8000", env={"ADIT_TOKEN": relay.token(), name: ""}), 1, f"{name}: {EMPTY}")
+
+
+def test_what_is_given_needs_no_variable(agent, app, relay):
+    """Nor does an empty one matter then, nor what custom has mean nothing when it is empty."""
+    empty = {"ADIT_TOKEN": "", "ADIT_RELAY": "", "XDG_CONFIG_HOME": "", "XDG_STATE_HOME": "", "HTTPS_PROXY": ""}
+    agent(app(echo), "--relay", relay.dial, env=empty)
+
+
+@pytest.mark.parametrize("value", ["no", "false", "2"])
+def test_a_relay_that_is_forbidden_in_other_words_is_not_started(box, value):
+    expect_error(box.adit("forward", "8000", env={"ADIT_EMBEDDED": value}), 1, f'ADIT_EMBEDDED: "{value}"', "neither 0 nor 1")
+
+
+@pytest.mark.parametrize("option", ["--token-file", "--ca"])
+def test_a_file_that_is_empty(box, relay, option):
+    file = box.file("nothing", "")
+    expect_error(box.adit("forward", "8000", option, file, env={"ADIT_TOKEN": relay.token()}), (1, 2), file)
 
 
 def test_a_token_file_that_is_not_there(box):

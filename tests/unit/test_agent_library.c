@@ -474,7 +474,14 @@ static void the_environment_and_the_users_file_fill_what_is_missing(void **state
   setenv("ADIT_TOKEN", "nonsense", 1);
   assert_int_equal(adit_config_load(config, &found), ADIT_ECONFIG);
   assert_non_null(strstr(adit_config_error(config), "ADIT_TOKEN"));
+  setenv("ADIT_TOKEN", "", 1);     /* a secret that is missing */
+  assert_int_equal(adit_config_load(config, &found), ADIT_ECONFIG);
+  assert_non_null(strstr(adit_config_error(config), "ADIT_TOKEN: it is set but empty"));
   unsetenv("ADIT_TOKEN");
+  setenv("ADIT_RELAY", "", 1);
+  assert_int_equal(adit_config_load(config, &found), ADIT_ECONFIG);
+  assert_non_null(strstr(adit_config_error(config), "ADIT_RELAY: it is set but empty"));
+  unsetenv("ADIT_RELAY");
   snprintf(sub, sizeof sub, "%s/adit", folder);
   snprintf(path, sizeof path, "%s/adit/config", folder);
   assert_int_equal(mkdir(sub, 0700), 0);

@@ -33,6 +33,10 @@ static void without_a_home_the_error_says_what_to_set(void **state) {
   (void)state;
   char path[64];
   struct err e = {0};
+  setenv("HOME", "", 1);
+  setenv("XDG_CONFIG_HOME", "", 1);        /* which XDG has mean that it is not set */
+  assert_int_equal(home_config_file(path, sizeof path, &e), ERR_USAGE);
+  assert_string_equal(e.text, "HOME: it is set but empty, as of a secret or setting that is missing (set it, or unset it)");
   unsetenv("HOME");
   unsetenv("XDG_CONFIG_HOME");
   unsetenv("XDG_STATE_HOME");
