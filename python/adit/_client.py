@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import _adit, _program, _registry
 from ._events import State, tell_events
 from ._failure import translated
-from ._options import to_callback, to_ms, to_words
+from ._options import to_callback, to_ms, to_word, to_words
 from .exception import ClosedError, ConfigError, InvalidError
 
 if TYPE_CHECKING:
@@ -68,8 +68,11 @@ class Client:
     variable ``ADIT_TOKEN`` or from ``adit login``; and if there is none at all, a relay is started on this machine,
     whose addresses work here only (``ADIT_EMBEDDED=0`` makes that an error). ``relays`` are addresses to dial instead
     of those in the token (and of that in the environment variable ``ADIT_RELAY``), ``ca_file`` a PEM file of
-    authorities to trust for relays with a public certificate, instead of the system's. ``on_event`` is called with each
-    :class:`Event` of the client and its tunnels, in a thread of its own.
+    authorities to trust for relays with a public certificate, instead of the system's. ``proxy`` is the URL of an HTTP
+    proxy through which they are reached (``"http://USER:PASSWORD@HOST:PORT"``), instead of what ``HTTPS_PROXY`` or
+    ``ALL_PROXY`` says, or ``"none"``. ``data`` is how visitors' data goes to the relay: ``"plain"``, ``"tls"``, or
+    ``"auto"``, which is plain unless that does not get through, or goes through a proxy. ``on_event`` is called with
+    each :class:`Event` of the client and its tunnels, in a thread of its own.
 
     Connecting goes on in the background; errors of it show when a tunnel is opened.
     """
@@ -80,6 +83,8 @@ class Client:
         *,
         relays: str | Iterable[str] = (),
         ca_file: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        data: str | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         tokens, dials = _check_token(token), to_words("relays", relays)
@@ -93,6 +98,8 @@ class Client:
                     not tokens,
                     _program.PATH if allowed else None,
                     ca_file=ca_file,
+                    proxy=to_word("proxy", proxy),
+                    data=to_word("data", data),
                 )
             except _adit.Failure as failure:
                 if dialled and failure.args[0] == _adit.EINVAL:

@@ -126,6 +126,12 @@ def to_words(name: str, given: str | Iterable[str]) -> list[str]:
     return words
 
 
+def to_word(name: str, given: str | None) -> str | None:
+    if given is not None and not isinstance(given, str):
+        raise InvalidError(f"{name}: {type(given).__name__} given (give a string)")  # which may be a secret
+    return given
+
+
 def to_callback(name: str, given: _T) -> _T:
     if given is not None and not callable(given):
         raise InvalidError(f"{name}: {given!r} cannot be called (give a function that takes an adit.Event)")

@@ -270,7 +270,11 @@ static bool add_each(struct adit_config *config, PyObject *words, add_fn add) {
 static const struct setting_row {
   const char *name;
   add_fn set;
-} setting_rows[] = {{"ca_file", adit_config_set_ca_file}};
+} setting_rows[] = {
+  {"ca_file", adit_config_set_ca_file},
+  {"proxy", adit_config_set_proxy},
+  {"data", adit_config_set_data},
+};
 
 static bool set_one(struct adit_config *config, add_fn set, PyObject *value) {
   PyObject *bytes;
@@ -292,10 +296,12 @@ static bool set_all(struct adit_config *config, PyObject *settings) {
 
 /* What is given first; then, if asked, environment and the user's file; and without any token the embedded relay of that program. */
 static bool configure(struct adit_config *config, PyObject *tokens, PyObject *relays, PyObject *settings, bool load, const char *program) {
-  if (!add_each(config, tokens, adit_config_add_token) || !add_each(config, relays, adit_config_add_relay) ||
+  int code = load ? 0 : adit_config_set_proxy(config, NULL);    /* unless one is given; to load looks for it by itself */
+  if (code != 0) fail(code, adit_config_error(config));
+  if (code != 0 || !add_each(config, tokens, adit_config_add_token) || !add_each(config, relays, adit_config_add_relay) ||
       !set_all(config, settings)) return false;
   int found = PySequence_Size(tokens) > 0;
-  int code = load ? adit_config_load(config, &found) : 0;
+  if (load) code = adit_config_load(config, &found);
   if (code == 0 && found == 0) {
     if (program == NULL) {
       fail(ADIT_ECONFIG, "token: there is none (set ADIT_TOKEN, store one with adit login, or use adit.Client(token))");

@@ -6,6 +6,7 @@ import fractions
 import numpy
 import pytest
 from kit.app import echo, read_exactly
+from kit.connect_proxy import ConnectProxy, basic
 
 import adit
 from adit import forward
@@ -114,6 +115,47 @@ def test_a_keep_file_that_cannot_be(client):
 def test_authorities_that_are_not_there(token):
     with pytest.raises(ConfigError, match=r"authorities /nowhere: "):
         adit.Client(token, ca_file="/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"proxy": "socks5://u:hunter2@x"}, "SOCKS is not spoken here"),
+        ({"proxy": "http://u:hunter2@x:y"}, "its address cannot be read"),
+        ({"proxy": b"http://u:hunter2@x"}, "proxy: bytes given"),
+        ({"proxy": ""}, "proxy: empty"),
+        ({"data": "fast"}, r'data: "fast" \(give auto, plain or tls\)'),
+        ({"data": 1}, "data: int given"),
+    ],
+    ids=repr,
+)
+def test_a_proxy_or_a_way_of_data_that_cannot_be(token, given, why):
+    with pytest.raises(InvalidError, match=why) as raised:
+        adit.Client(token, **given)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_relays_are_reached_through_the_proxy(relay, token, box, monkeypatch):
+    """The one that is given; the environment's does not hold for a relay on loopback."""
+    proxy = ConnectProxy(box)
+    with (
+        adit.Client(token, proxy=f"http://u:p%40ss@{proxy.address}", data="tls") as client,
+        forward(8000, client=client),
+    ):
+        assert proxy.wait_heads(1)[0].startswith(f"CONNECT {relay.dial} HTTP/1.1")
+        assert f"Proxy-Authorization: {basic('u', 'p@ss')}" in proxy.heads[0]
+    used = len(proxy.heads)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+    for given in ({}, {"proxy": "none"}):
+        with adit.Client(token, **given) as client, forward(8000, client=client):
+            pass
+    assert len(proxy.heads) == used
+    monkeypatch.setenv("ALL_PROXY", "http://u:hunter2@127.0.0.1:x")
+    monkeypatch.delenv("HTTPS_PROXY")
+    far = relay.create_token(box.unique("far"), dial="r1.invalid:443")
+    with pytest.raises(ConfigError, match="ALL_PROXY: its address cannot be read") as raised:
+        adit.Client(far)
+    assert "hunter2" not in str(raised.value)
 
 
 @pytest.mark.parametrize("relays", [5, [5], None, [None]], ids=repr)

@@ -140,8 +140,8 @@ static void reach_ready(struct loop_io *io, uint32_t events) {
 void reach_explain_silence(const struct relay_choice *choice, struct err *e) {
   char relay[300];
   host_port_format(&choice->dial, relay, sizeof relay);
-  err_set(e, ERR_TIMEOUT, "proxy %s: it has not connected us to %s in %d s (check its address; is it an HTTP proxy, and can it reach "
-          "the relay?)", choice->proxy->name, relay, AGENT_CONNECT_DEADLINE_MS / 1000);
+  err_set(e, ERR_TIMEOUT, "proxy %s: it has not connected us to %s in %d s (check its address, and http:// or https://; can it "
+          "reach the relay?)", choice->proxy->name, relay, AGENT_CONNECT_DEADLINE_MS / 1000);
 }
 
 static void reach_late(struct loop_timer *t) {
@@ -168,13 +168,14 @@ static void reach_speak(struct reach *r) {
     reach_fail(r, ERR_NOMEM, "out of memory");
 }
 
-/* What a failed handshake says is about relays; of a proxy the reason is as true, and the remedy another. */
+/* What a failed handshake says is about relays; of a proxy the reason is as true, and the remedy another. That it is not who it
+   should be says nothing of the relay. */
 static void reach_not_greeted(struct reach *r, const struct err *why) {
   char text[ERR_TEXT_MAX];
   const char *remedy = why->code == ERR_AUTH
     ? "have SSL_CERT_FILE name its authority, or make that known to this machine" : "is it spoken to inside TLS? else write http://";
   (void)snprintf(text, sizeof text, "%.*s(%s)", (int)strcspn(why->text, "("), why->text, remedy);
-  reach_fail(r, why->code, text);
+  reach_fail(r, ERR_CLOSED, text);
 }
 
 static void reach_greeted(void *user, struct tls_conn *tls, const struct err *e) {

@@ -320,6 +320,7 @@ static void warm_go_wrapped(struct link *l, const char *why) {
   size_t n = size_max(l->warm_n + l->redials, WARM_QUIET);
   warm_stop_all(l);
   l->redials = 0;
+  l->data_err = (struct err){0};
   loop_timer_stop(&l->redial);
   if (!l->choice->wrap_told) {
     l->choice->wrap_told = true;

@@ -7,7 +7,6 @@
 
 #include "base/secret.h"
 #include "loop/net.h"
-#include "tls/sealed.h"
 
 enum {
   WRAP_IN_BYTES = WRAP_RECORDS * (RECORD_HEADER_BYTES + RECORD_CIPHER_MAX),
@@ -56,9 +55,22 @@ static bool take_output(struct wrap *w, struct tls_conn *tls) {
   return true;
 }
 
+struct wrap *wrap_new(struct sealed *sealed, struct wrap *below) {
+  struct wrap *w = calloc(1, sizeof *w);
+  if (w == NULL) {
+    sealed_free(sealed);
+    wrap_free(below);
+    return NULL;
+  }
+  w->sealed = sealed;
+  w->below = below;
+  w->in_max = WRAP_IN_BYTES;
+  return w;
+}
+
 struct wrap *wrap_take_over(struct tls_conn *tls, bool client, struct wrap *below, struct err *e) {
   struct tls_takeover t;
-  struct wrap *w = calloc(1, sizeof *w);
+  struct wrap *w = wrap_new(NULL, below);
   int r = w != NULL && take_output(w, tls) ? tls_conn_take_over(tls, &t) : ERR_NOMEM;
   if (r == 0) {
     w->sealed = seal_over(&t, client);
@@ -66,12 +78,7 @@ struct wrap *wrap_take_over(struct tls_conn *tls, bool client, struct wrap *belo
     wipe(&t, sizeof t);
   }
   tls_conn_free(tls);
-  if (w != NULL) {
-    w->below = below;
-    w->in_max = WRAP_IN_BYTES;
-  }
   if (r == 0) return w;
-  if (w == NULL) wrap_free(below);
   wrap_free(w);
   err_set(e, r, "%s", r == ERR_NOMEM ? "out of memory" : "the TLS connection could not be taken over");
   return NULL;

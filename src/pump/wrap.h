@@ -10,9 +10,12 @@
 
 #include <sys/uio.h>
 
+#include "tls/sealed.h"
 #include "tls/tls_conn.h"
 
 struct wrap;
+/* Takes both, also on failure, which is want of memory: NULL. */
+struct wrap *wrap_new(struct sealed *sealed, struct wrap *below) MUST_USE;
 /* Takes the connection, whose handshake is done, and what lies below, also on failure. A client's Finished leaves with
    what is sent first. NULL with *e on failure. */
 struct wrap *wrap_take_over(struct tls_conn *tls, bool client, struct wrap *below, struct err *e) MUST_USE;

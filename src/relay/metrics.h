@@ -33,6 +33,9 @@
   X(link_handshakes_started_total, counter, "Control link handshakes begun") \
   X(link_handshakes_failed_total, counter, "Control link handshakes that failed") \
   X(link_handshakes_now, gauge, "Control link handshakes going on") \
+  X(data_handshakes_started_total, counter, "Handshakes of data connections inside TLS begun") \
+  X(data_handshakes_failed_total, counter, "Handshakes of data connections inside TLS that failed") \
+  X(data_handshakes_now, gauge, "Handshakes of data connections inside TLS going on") \
   X(visitors_waiting_now, gauge, "Visitors waiting for a data connection") \
   X(visitors_wait_timeout_total, counter, "Visitors that waited for a data connection in vain") \
   X(streams_total, counter, "Streams opened towards agents") \

@@ -88,7 +88,7 @@ static void wrapped_shaken(struct handshake *h, bool ok) {
   CHECK_MAGIC(c, WRAPPED_MAGIC);
   struct loop *l = c->worker->loop;
   if (!ok) {
-    METRIC_ADD(&c->worker->metrics, data_connections_refused_total, 1);
+    METRIC_ADD(&c->worker->metrics, data_handshakes_failed_total, 1);
     wrapped_leave(c);
     return;
   }
@@ -121,9 +121,9 @@ void wrapped_accept(struct worker *w, int fd, struct newcomer *newcomer, const s
   list_push_tail(&w->wrapped, &c->node);
   newcomer_pass(newcomer, &c->newcomer, wrapped_unwanted);
   newcomer_set_bytes(&c->newcomer, HANDSHAKE_BYTES);
-  METRIC_ADD(&w->metrics, link_handshakes_started_total, 1);
+  METRIC_ADD(&w->metrics, data_handshakes_started_total, 1);
   struct tls_server *server = certs_current(w->relay->certs);
-  handshake_start(&c->handshake, w, fd, hello, server, &policy, &w->metrics.link_handshakes_now, wrapped_shaken);
+  handshake_start(&c->handshake, w, fd, hello, server, &policy, &w->metrics.data_handshakes_now, wrapped_shaken);
   tls_server_unref(server);
 }
 

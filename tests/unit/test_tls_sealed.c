@@ -139,6 +139,28 @@ static void our_own_key_is_updated_at_its_limit(void **state) {
   sealed_free(s);
 }
 
+/* As a stranger's server sends them: one or several in a record, and nothing else. */
+static void tickets_are_passed_over_where_the_other_end_is_a_stranger(void **state) {
+  (void)state;
+  static const uint8_t two[] = {4, 0, 0, 2, 9, 9, 4, 0, 0, 0}, mixed[] = {4, 0, 0, 0, 24, 0, 0, 1, 0};
+  struct fixture f;
+  open_fixture(&f, 0);
+  sealed_free(f.ours);
+  uint8_t theirs[TLS_SECRET_MAX_BYTES], mine[TLS_SECRET_MAX_BYTES];
+  memset(theirs, 1, sizeof theirs);
+  memset(mine, 2, sizeof mine);
+  f.ours = sealed_new(&(struct sealed_params){
+    .suite = tls_suite_find(0x1301), .read_secret = theirs, .write_secret = mine, .passes_tickets = true});
+  assert_int_equal(from_peer(&f, RECORD_HANDSHAKE, two, sizeof two), SEALED_NOTHING);
+  assert_int_equal(from_peer(&f, RECORD_HANDSHAKE, two, 6), SEALED_NOTHING);
+  assert_int_equal(from_peer(&f, RECORD_APPLICATION_DATA, "data", 4), SEALED_DATA);
+  assert_int_equal(from_peer(&f, RECORD_HANDSHAKE, mixed, sizeof mixed), SEALED_FAILED);
+  close_fixture(&f);
+  open_fixture(&f, 0);
+  assert_int_equal(from_peer(&f, RECORD_HANDSHAKE, two, sizeof two), SEALED_FAILED);
+  close_fixture(&f);
+}
+
 static void handshake_messages_other_than_a_lone_key_update_are_refused(void **state) {
   (void)state;
   const uint8_t two[] = {24, 0, 0, 1, 0, 24, 0, 0, 1, 0}, ticket[] = {4, 0, 0, 1, 0}, odd[] = {24, 0, 0, 1,
@@ -324,6 +346,7 @@ int main(void) {
     cmocka_unit_test(key_updates_that_ask_are_answered_once_before_the_next_data),
     cmocka_unit_test(a_key_update_that_does_not_ask_is_not_answered),
     cmocka_unit_test(our_own_key_is_updated_at_its_limit),
+    cmocka_unit_test(tickets_are_passed_over_where_the_other_end_is_a_stranger),
     cmocka_unit_test(handshake_messages_other_than_a_lone_key_update_are_refused),
     cmocka_unit_test(alerts_cut_or_empty_are_refused),
     cmocka_unit_test(other_content_types_are_unexpected),

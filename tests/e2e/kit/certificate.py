@@ -1,5 +1,6 @@
 """An operator's own certificates in files, as an ACME client leaves them."""
 import datetime
+import ipaddress
 import os
 
 from cryptography import x509
@@ -11,7 +12,7 @@ DAY_S = 24 * 3600
 
 
 class Identity:
-    def __init__(self, subject, issuer=None, names=(), authority=False, rsa_key=False, begins_s=-3600, ends_s=20 * DAY_S):
+    def __init__(self, subject, issuer=None, names=(), ip=(), authority=False, rsa_key=False, begins_s=-3600, ends_s=20 * DAY_S):
         """Valid from begins_s until ends_s from now. Without an issuer it is its own."""
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
         self.key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
@@ -22,8 +23,9 @@ class Identity:
                    .not_valid_after(now + datetime.timedelta(seconds=ends_s)))
         if authority:
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        if names or ip:
+            alternatives = [x509.DNSName(name) for name in names] + [x509.IPAddress(ipaddress.ip_address(address)) for address in ip]
+            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         self.certificate = builder.sign(signer.key, hashes.SHA256())
 
     @property
