@@ -31,3 +31,24 @@ def test_what_is_installed_is_found(installed, box):
     assert {"/usr/local/bin/adit", "/usr/local/include/adit.h", "/usr/local/share/man/man1/adit.1", "/usr/local/share/man/man3/adit.3"} <= files
     assert os.access(f"{installed}/usr/local/share/adit/install-certificate", os.X_OK)
     assert box.run(f"{installed}/usr/local/bin/adit", "--version").returncode == 0
+
+
+HOST = """project('host', 'c')
+executable('host', 'host.c', dependencies: dependency('adit', fallback: 'adit', static: false))
+executable('host-static', 'host.c', dependencies: dependency('adit', fallback: 'adit', static: true))
+"""
+
+
+@pytest.mark.heavy
+def test_a_project_has_it_as_its_subproject(box):
+    folder = box.file("host")
+    os.makedirs(f"{folder}/subprojects")
+    os.symlink(ROOT, f"{folder}/subprojects/adit")
+    box.file("host/meson.build", HOST)
+    box.file("host/host.c", '#include <adit.h>\n#include <stdio.h>\nint main(void) { return puts(adit_version()) < 0; }\n')
+    for argv in [["meson", "setup", f"{folder}/b", folder, "-Doptimization=0"], ["ninja", "-C", f"{folder}/b", "host", "host-static"]]:
+        done = box.run(*argv, seconds=DEADLINE_S * 5)
+        assert done.returncode == 0, done.stdout + done.stderr
+    for name in ["host", "host-static"]:
+        assert re.fullmatch(r"\d+\.\d+\.\d+\n", box.run(f"{folder}/b/{name}").stdout)
+    assert "libadit" not in box.run("ldd", f"{folder}/b/host-static").stdout
