@@ -33,7 +33,7 @@ PYTHON_TAG = "cp39"
 EPOCH = 315532800  # 1980, the first that a zip knows
 PROJECT = Path(__file__).resolve().parent.parent
 # What a source distribution consists of: of this folder, and of the core.
-PACKAGE = ["README.md", "adit", "backend", "meson.build", "pyproject.toml", "setup.py", "src"]
+PACKAGE = ["README.md", "adit", "backend", "licenses", "meson.build", "pyproject.toml", "setup.py", "src"]
 CORE = [
     "LICENSE",
     "include",
