@@ -91,6 +91,29 @@ ADIT_EXPORT const char *adit_client_ca_file(const struct adit_client *client);
 /* The name of the relay that was chosen, or NULL before. */
 ADIT_EXPORT const char *adit_client_relay(const struct adit_client *client);
 
+/* What a token for somebody else is to be narrower in; zero-initialise with ADIT_NARROW_OPTIONS_INIT. 0 or NULL: as one's own. */
+struct adit_narrow_options {
+  size_t size;             /* sizeof(struct adit_narrow_options) */
+  const char *name;        /* for the relay's log and listings: at most 64 printable ASCII characters without spaces */
+  int64_t expires_s;       /* it is good for so many seconds from now on */
+  uint32_t max_tunnels;    /* at once, as the next one */
+  uint32_t max_streams;
+  uint32_t max_visitors_per_s;
+  uint64_t max_rate;       /* bytes per second of all its streams */
+  int no_raw;              /* no raw TCP ports */
+  const char *const *allow;/* CIDR blocks of visitors, at most 16, within those of one's own token, if it has any */
+  size_t allow_n;
+};
+#define ADIT_NARROW_OPTIONS_INIT { sizeof(struct adit_narrow_options), NULL, 0, 0, 0, 0, 0, 0, NULL, 0 }
+#define ADIT_TOKEN_CAP 4097        /* room for any token, with its NUL */
+/* Makes a token from the only one of the configuration, or of the client, for another key, without asking anybody: 0 and the word in
+   `token`, of at least ADIT_TOKEN_CAP bytes, which the caller wipes when done. Its tunnels count for one's own token, too; whoever revokes that ends them. A token
+   may be narrowed, and what comes of it once more. ADIT_EINVAL: it would be wider, was narrowed twice, or there are several;
+   ADIT_EAUTH: one's own has expired. A client's embedded relay has timeout_ms (< 0: no limit) to start, else ADIT_ETIMEDOUT. */
+ADIT_EXPORT int adit_config_narrow(struct adit_config *config, const struct adit_narrow_options *options, char *token, size_t cap);
+ADIT_EXPORT int adit_client_narrow(struct adit_client *client, const struct adit_narrow_options *options, int timeout_ms,
+                                   char *token, size_t cap);
+
 /* Options of a tunnel; zero-initialise with ADIT_OPTIONS_INIT. */
 struct adit_options {
   size_t size;             /* sizeof(struct adit_options) */

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from . import _adit, _program, _registry
 from ._events import State, tell_events
 from ._failure import translated
+from ._narrow import to_wish
 from ._options import to_callback, to_ms, to_word, to_words
 from .exception import ClosedError, ConfigError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import SupportsIndex
+    from typing import SupportsFloat, SupportsIndex
 
     from typing_extensions import Unpack
 
@@ -149,6 +150,41 @@ class Client:
         from ._forward import forward  # noqa: PLC0415
 
         return forward(port, client=self, **options)
+
+    def narrow(
+        self,
+        *,
+        expires: SupportsFloat | SupportsIndex | None = None,
+        max_tunnels: SupportsIndex | None = None,
+        max_streams: SupportsIndex | None = None,
+        max_visitors_per_s: SupportsIndex | None = None,
+        max_rate: SupportsIndex | None = None,
+        raw: bool = True,
+        allow: str | Iterable[str] = (),
+        name: str | None = None,
+    ) -> str:
+        """A token for somebody who is to do less than this client's, made here, without asking a relay.
+
+        It is good for ``expires`` seconds, opens no raw ports with ``raw=False``, lets in only visitors from the
+        address blocks ``allow``, and has the limits that are given, ``max_rate`` in bytes per second; in all else it is
+        as the client's own token. What is opened with it counts for that one, too, and ends when that is revoked.
+        ``name`` is for the relay's log. A token made so can be narrowed once more, and then no further.
+
+        Raises :class:`InvalidError` for what would be wider than the client's token. Where the client has started a
+        relay on this machine, waits for that.
+        """
+        wish = to_wish(
+            expires=expires,
+            max_tunnels=max_tunnels,
+            max_streams=max_streams,
+            max_visitors_per_s=max_visitors_per_s,
+            max_rate=max_rate,
+            raw=raw,
+            allow=allow,
+            name=name,
+        )
+        with translated():
+            return self._core.narrow(**wish)
 
     @property
     def tunnels(self) -> list[Tunnel]:

@@ -446,30 +446,44 @@ static PyObject *client_next_event(PyObject *object, PyObject *none) {
   return made;
 }
 
-/* --- tunnels --- */
+/* --- options --- */
 
-enum option_kind { OPTION_INT, OPTION_TEXT, OPTION_PATH, OPTION_WORDS };
+enum option_kind { OPTION_INT, OPTION_U32, OPTION_U64, OPTION_I64, OPTION_TEXT, OPTION_PATH, OPTION_WORDS };
 
-/* Options of a tunnel by the names that they have in adit.h; of words there is their number, too. */
-#define OPTION(field, kind) {#field, kind, offsetof(struct adit_options, field), 0}
-#define OPTION_OF_WORDS(field) {#field, OPTION_WORDS, offsetof(struct adit_options, field), offsetof(struct adit_options, field##_n)}
-static const struct option_row {
+/* By the names that they have in adit.h; of words there is their number, too. */
+struct option_row {
   const char *name;
   enum option_kind kind;
   size_t at, n_at;
-} option_rows[] = {
+};
+#define OPTION_IN(options, field, kind) {#field, kind, offsetof(struct options, field), 0}
+#define OPTION_OF_WORDS_IN(options, field) {#field, OPTION_WORDS, offsetof(struct options, field), offsetof(struct options, field##_n)}
+
+/* Of a tunnel. */
+#define OPTION(field, kind) OPTION_IN(adit_options, field, kind)
+#define OPTION_OF_WORDS(field) OPTION_OF_WORDS_IN(adit_options, field)
+static const struct option_row option_rows[] = {
   OPTION(unencrypted, OPTION_INT), OPTION(h2, OPTION_INT), OPTION(proxy_protocol, OPTION_INT),
   OPTION(alpn, OPTION_TEXT), OPTION_OF_WORDS(allow), OPTION(keep_file, OPTION_PATH)};
 enum { OPTIONS_N = sizeof option_rows / sizeof *option_rows };
 
+/* Of a token that is to be narrower. */
+#define NARROW(field, kind) OPTION_IN(adit_narrow_options, field, kind)
+static const struct option_row narrow_rows[] = {
+  NARROW(name, OPTION_TEXT), NARROW(expires_s, OPTION_I64), NARROW(max_tunnels, OPTION_U32), NARROW(max_streams, OPTION_U32),
+  NARROW(max_visitors_per_s, OPTION_U32), NARROW(max_rate, OPTION_U64), NARROW(no_raw, OPTION_INT),
+  OPTION_OF_WORDS_IN(adit_narrow_options, allow)};
+enum { NARROW_N = sizeof narrow_rows / sizeof *narrow_rows, OPTIONS_MAX = 32 };
+_Static_assert((int)OPTIONS_N <= (int)OPTIONS_MAX && (int)NARROW_N <= (int)OPTIONS_MAX, "there is room for the words of each");
+
 /* What the options point to. */
 struct options_held {
   PyObject *strings;               /* a list of bytes */
-  const char **words[OPTIONS_N];
+  const char **words[OPTIONS_MAX];
 };
 
 static void options_release(struct options_held *held) {
-  for (size_t i = 0; i < OPTIONS_N; i++) free(held->words[i]);
+  for (size_t i = 0; i < OPTIONS_MAX; i++) free(held->words[i]);
   Py_XDECREF(held->strings);
 }
 
@@ -501,33 +515,76 @@ static const char **options_hold_words(struct options_held *held, PyObject *word
   return texts;
 }
 
-static bool option_take(struct adit_options *o, struct options_held *held, size_t row, PyObject *value) {
-  char *field = (char *)o + option_rows[row].at;
+/* Numbers that the .py files have found to fit. */
+static bool number_take(void *field, size_t n, const char *format, PyObject *value) {
+  unsigned long long number = 0;
+  if (!PyArg_Parse(value, format, &number)) return false;
+  uint32_t narrow = (uint32_t)number;
+  memcpy(field, n == sizeof narrow ? (void *)&narrow : (void *)&number, n);
+  return true;
+}
+
+static bool option_take(void *o, struct options_held *held, const struct option_row *row, const char ***words, PyObject *value) {
+  char *field = (char *)o + row->at;
   PyObject *path = NULL;
-  switch (option_rows[row].kind) {
+  switch (row->kind) {
   case OPTION_INT:
     return PyArg_Parse(value, "i", field) != 0;
+  case OPTION_U32:
+    return number_take(field, sizeof(uint32_t), "K", value);
+  case OPTION_U64:
+    return number_take(field, sizeof(uint64_t), "K", value);
+  case OPTION_I64:
+    return number_take(field, sizeof(int64_t), "L", value);
   case OPTION_TEXT:
     return (*(const char **)(void *)field = options_hold(held, PyUnicode_AsUTF8String(value))) != NULL;
   case OPTION_PATH:
     return PyUnicode_FSConverter(value, &path) && (*(const char **)(void *)field = options_hold(held, path)) != NULL;
   case OPTION_WORDS:
-    held->words[row] = options_hold_words(held, value, (size_t *)(void *)((char *)o + option_rows[row].n_at));
-    *(const char ***)(void *)field = held->words[row];
-    return held->words[row] != NULL;
+    *words = options_hold_words(held, value, (size_t *)(void *)((char *)o + row->n_at));
+    *(const char ***)(void *)field = *words;
+    return *words != NULL;
   }
   return false;
 }
 
-static bool options_take(struct adit_options *o, struct options_held *held, PyObject *given) {
+static bool options_take(void *o, struct options_held *held, const struct option_row *rows, size_t n, PyObject *given) {
   Py_ssize_t known = 0;
   if ((held->strings = PyList_New(0)) == NULL) return false;
-  for (size_t i = 0; i < OPTIONS_N; i++) {
-    PyObject *value = keyword(given, option_rows[i].name, &known);
-    if (value != NULL && !option_take(o, held, i, value)) return false;
+  for (size_t i = 0; i < n; i++) {
+    PyObject *value = keyword(given, rows[i].name, &known);
+    if (value != NULL && !option_take(o, held, &rows[i], &held->words[i], value)) return false;
   }
   return keywords_end(given, known);
 }
+
+/* narrow(**options) -> the token, as a string; waits for an embedded relay to start. */
+static PyObject *client_narrow(PyObject *object, PyObject *args, PyObject *options) {
+  struct client *self = (struct client *)object;
+  struct adit_narrow_options o = ADIT_NARROW_OPTIONS_INIT;
+  struct options_held held = {0};
+  char token[ADIT_TOKEN_CAP];
+  PyObject *word = NULL;
+  int code = ADIT_ETIMEDOUT;
+  if (!PyArg_ParseTuple(args, "") || !options_take(&o, &held, narrow_rows, NARROW_N, options)) goto out;
+  while (code == ADIT_ETIMEDOUT) {
+    if (!client_enter(self)) goto out;
+    struct adit_client *handle = self->handle;
+    Py_BEGIN_ALLOW_THREADS
+    code = adit_client_narrow(handle, &o, WAIT_SLICE_MS, token, sizeof token);
+    Py_END_ALLOW_THREADS
+    guard_leave(&self->guard);
+    if (code == ADIT_ETIMEDOUT && PyErr_CheckSignals() != 0) goto out;
+  }
+  if (code == 0) word = PyUnicode_FromString(token);
+  else fail(code, adit_error(NULL));
+  OPENSSL_cleanse(token, sizeof token);
+out:
+  options_release(&held);
+  return word;
+}
+
+/* --- tunnels --- */
 
 static struct tunnel *tunnel_make(struct client *client, PyObject *tag) {
   struct tunnel *made = (struct tunnel *)PyType_GenericAlloc((PyTypeObject *)tunnel_type, 0);
@@ -548,7 +605,7 @@ static PyObject *client_forward(PyObject *object, PyObject *args, PyObject *opti
   PyObject *tag;
   const char *app;
   struct tunnel *made = NULL;
-  if (!PyArg_ParseTuple(args, "Os", &tag, &app) || !options_take(&o, &held, options) || (made = tunnel_make(self, tag)) == NULL ||
+  if (!PyArg_ParseTuple(args, "Os", &tag, &app) || !options_take(&o, &held, option_rows, OPTIONS_N, options) || (made = tunnel_make(self, tag)) == NULL ||
       !client_enter(self)) goto fail;
   forwarding_begin(self);
   Py_BEGIN_ALLOW_THREADS
@@ -690,6 +747,7 @@ static void tunnel_dealloc(PyObject *object) {
 
 static PyMethodDef client_methods[] = {
   {"forward", (PyCFunction)(void (*)(void))client_forward, METH_VARARGS | METH_KEYWORDS, "forward(tag, app, **options) -> Tunnel"},
+  {"narrow", (PyCFunction)(void (*)(void))client_narrow, METH_VARARGS | METH_KEYWORDS, "narrow(**options) -> a token for less"},
   {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, error, reason, text, tunnel, tag), or None when the client closes."},
   {"relay", client_relay, METH_NOARGS, "The name of the relay that was chosen, or None before."},
   {"ca_file", client_ca_file, METH_NOARGS, "The embedded relay's authority, or None."},

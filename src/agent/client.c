@@ -238,7 +238,10 @@ void client_embedded_ready(struct adit_client *c, const char *token, const char 
     client_fail(c, ADIT_ECONFIG, "embedded_relay", e.text);
     return;
   }
-  atomic_store(&c->ca_path, strdup(ca_path));
+  pthread_mutex_lock(&c->lock);
+  atomic_store(&c->ca_path, strdup(ca_path));    /* the token's sign, too: who sees this finds that in the setup */
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
   client_choices_ready(c);
 }
 

@@ -87,6 +87,8 @@ int setup_add_token(struct setup *s, const char *text, struct err *e) {
   }
   memcpy(blank->chain, decoded->chain, decoded->chain_n);
   blank->chain_n = decoded->chain_n;
+  blank->info = decoded->info;
+  blank->narrowed = decoded->narrowed;
   memcpy(blank->relays, decoded->relays, sizeof blank->relays);
   blank->relays_n = decoded->relays_n;
   struct setup_token *t = setup_token_new(blank, decoded->seed);
@@ -99,6 +101,27 @@ out:
   if (decoded != NULL) wipe(decoded, sizeof *decoded);
   free(decoded);
   free(blank);
+  return r;
+}
+
+int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
+                 struct err *e) {
+  if (s->tokens_n == 0) return err_set(e, ERR_AUTH, "token: there is none to be narrowed (set ADIT_TOKEN, or store one with adit login)");
+  if (s->tokens_n > 1) return err_set(e, ERR_USAGE, "token: several were given, and one at a time is narrowed (give one)");
+  const struct setup_token *own = s->tokens[0];
+  struct token *t = calloc(1, sizeof *t);
+  if (t == NULL) return err_set(e, ERR_NOMEM, "token: out of memory");
+  memcpy(t->seed, own->seed, sizeof t->seed);
+  memcpy(t->chain, own->chain, t->chain_n = own->chain_n);
+  memcpy(t->relays, own->relays, sizeof t->relays);
+  t->relays_n = own->relays_n;
+  t->info = own->info;
+  t->narrowed = own->narrowed;
+  int r = token_narrow(t, wish, now_s, e);
+  if (r == 0 && token_encode(t, out, TOKEN_TEXT_MAX_CHARS + 1) != 0)
+    r = err_set(e, ERR_LIMIT, "token: it would be longer than %d characters (give fewer blocks)", TOKEN_TEXT_MAX_CHARS);
+  wipe(t, sizeof *t);
+  free(t);
   return r;
 }
 

@@ -9,6 +9,8 @@ struct setup_token {
   uint8_t *seed;                   /* ED25519_KEY_BYTES from secret_alloc */
   uint8_t chain[CHAIN_MAX_BYTES];
   size_t chain_n;
+  struct certificate info;         /* of the chain's last */
+  size_t narrowed;                 /* how often */
   struct token_relay relays[TOKEN_RELAYS_MAX];
   size_t relays_n;
 };
@@ -47,6 +49,9 @@ void setup_init(struct setup *s);
 void setup_free(struct setup *s);
 int setup_copy(struct setup *to, const struct setup *from) MUST_USE;
 int setup_add_token(struct setup *s, const char *text, struct err *e) MUST_USE;
+/* Another token, narrower than the only one that there is (wire/token.h). */
+int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
+                 struct err *e) MUST_USE;
 int setup_add_relay(struct setup *s, const char *host_port, struct err *e) MUST_USE;
 /* Dials through this proxy: a URL, or "none". Loopback relays are dialled straight unless `from` is NULL. no_proxy may be
    NULL. */

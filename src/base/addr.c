@@ -162,6 +162,12 @@ bad:
   return err_set(e, ERR_SYNTAX, "%.100s: not an address block (write it as 10.0.0.0/8 or 2001:db8::/32)", text);
 }
 
+void cidr_format(const struct cidr *c, char out[CIDR_TEXT_CAP]) {
+  char ip[INET6_ADDRSTRLEN] = "";
+  (void)inet_ntop(c->family == 4 ? AF_INET : AF_INET6, c->bytes, ip, sizeof ip);
+  (void)snprintf(out, CIDR_TEXT_CAP, "%s/%u", ip, c->bits);
+}
+
 static bool begins_with(const uint8_t *ip, const struct cidr *c) {
   size_t whole = c->bits / 8, rest = c->bits % 8;
   if (memcmp(ip, c->bytes, whole) != 0) return false;

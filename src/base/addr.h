@@ -45,6 +45,8 @@ struct source_key { uint8_t bytes[9]; };
 struct source_key addr_source(const struct addr *a);
 
 int cidr_parse(const char *text, struct cidr *out, struct err *e) MUST_USE;  /* "10.0.0.0/8", "::1", "1.2.3.4" */
+enum { CIDR_TEXT_CAP = 56 };
+void cidr_format(const struct cidr *c, char out[CIDR_TEXT_CAP]);             /* "10.0.0.0/8" */
 bool cidr_contains(const struct cidr *c, const struct addr *a);
 bool cidrs_contain(const struct cidr *list, size_t n, const struct addr *a);
 bool cidr_covers(const struct cidr *c, const struct cidr *part);             /* all of it */

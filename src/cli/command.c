@@ -7,8 +7,8 @@
 #include "base/words.h"
 
 const struct command *const commands[] = {
-  &command_forward, &command_login,        &command_logout,     &command_status,
-  &command_relay,   &command_token_create, &command_token_list, &command_token_revoke,
+  &command_forward,      &command_login,      &command_logout,       &command_status, &command_relay,
+  &command_token_create, &command_token_list, &command_token_revoke, &command_token_narrow,
 };
 const size_t commands_n = ARRAY_LEN(commands);
 
@@ -97,7 +97,7 @@ static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0
 static int family_main(int argc, char **argv) {
   if (argc > 1 && asks_for_help(argv[1])) {
     (void)fprintf(words_out(), "adit %s: tokens, each of which lets an agent open tunnels.\n"
-                               "Issued and revoked where the relay keeps its state.\n\nCommands:\n", argv[0]);
+                               "Issued and revoked where the relay keeps its state; narrowed where there is one.\n\nCommands:\n", argv[0]);
     put_list(words_out(), argv[0]);
     return EXIT_STATUS_OK;
   }

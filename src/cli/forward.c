@@ -27,6 +27,7 @@
 #include "cli/config_file.h"
 #include "cli/runner.h"
 #include "cli/tell.h"
+#include "cli/token_file.h"
 
 extern char **environ;
 
@@ -143,19 +144,6 @@ static int config_failed(const struct forward *f, int code, struct err *e) {
   return err_set(e, code == ADIT_EINVAL ? ERR_USAGE : ERR_NOT_NOW, "%s", adit_config_error(f->config));
 }
 
-static int add_token_file(struct forward *f, const char *path, struct err *e) {
-  char *text;
-  size_t n;
-  int code = config_read(path, TOKEN_TEXT_MAX_CHARS + 64, &text, &n, e);
-  if (code != 0) return err_prefix(e, "--token-file");
-  code = memchr(text, 0, n) != NULL ? ADIT_ECONFIG : adit_config_add_token(f->config, text);
-  if (code != 0) (void)err_set(e, ERR_NOT_NOW, "--token-file %.200s: it holds no valid token (it should hold the one "
-                                               "word that adit token create printed)", path);
-  wipe(text, n);
-  free(text);
-  return code == 0 ? 0 : e->code;
-}
-
 static int own_path(char *out, size_t cap, struct err *e) {
   ssize_t n = readlink("/proc/self/exe", out, cap - 1);
   if (n < 0) return err_set_errno(e, "/proc/self/exe");
@@ -198,7 +186,7 @@ static int make_config(struct forward *f, struct err *e) {
   a->tokens_n = 0;
   if (code != 0) return config_failed(f, code, e);
   for (size_t i = 0; i < a->token_files.n; i++)
-    if (add_token_file(f, a->token_files.at[i], e) != 0) return e->code;
+    if (token_file_add(f->config, a->token_files.at[i], e) != 0) return e->code;
   for (size_t i = 0; i < a->relays.n; i++)
     if ((code = adit_config_add_relay(f->config, a->relays.at[i])) != 0) {
       (void)config_failed(f, code, e);

@@ -243,10 +243,10 @@ static void put_json_number(FILE *to, const char *key, int64_t v) {
   else (void)fprintf(to, ",\"%s\":%" PRId64, key, v);
 }
 
-void token_put_json(FILE *to, const struct state_token *t, int64_t at_s) {
+void token_put_members(FILE *to, const struct state_token *t, int64_t at_s) {
   char id[2 * TOKEN_ID_BYTES + 1];
   hex_encode(t->id, TOKEN_ID_BYTES, id);
-  (void)fputs("{\"name\":", to);
+  (void)fputs("\"name\":", to);
   json_put_text(to, t->name[0] != 0 ? t->name : NULL);
   (void)fprintf(to, ",\"id\":\"%s\",\"state\":\"%s\"", id, state_word(t, at_s));
   put_json_number(to, "max_tunnels", t->max_tunnels);
@@ -256,6 +256,11 @@ void token_put_json(FILE *to, const struct state_token *t, int64_t at_s) {
   put_json_number(to, "issued_at_s", t->issued_s);
   put_json_number(to, "expires_at_s", t->expires_s);
   put_json_number(to, "revoked_at_s", t->revoked_s);
+}
+
+void token_put_json(FILE *to, const struct state_token *t, int64_t at_s) {
+  (void)fputc('{', to);
+  token_put_members(to, t, at_s);
   (void)fputs("}\n", to);
 }
 

@@ -12,5 +12,6 @@ int token_parse_relay(const char *text, struct token_relay *out, struct err *e) 
 /* One line of `adit token list`, for people and for programs. */
 void token_put_row(FILE *to, const struct state_token *t, int64_t at_s);
 void token_put_json(FILE *to, const struct state_token *t, int64_t at_s);
+void token_put_members(FILE *to, const struct state_token *t, int64_t at_s); /* the inside of that object */
 
 #endif

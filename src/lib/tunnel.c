@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "lib/error.h"
 #include "lib/handle.h"
+#include "lib/sized.h"
 
 int handle_check_tunnel(const struct adit_tunnel *t) {
   if (t == NULL || t->magic != TUNNEL_MAGIC) return error_set(ADIT_EINVAL, "not a tunnel (it is NULL, or was closed)");
@@ -124,17 +125,10 @@ static int parse_options(const struct adit_options *o, struct tunnel_request *r,
 /* Else a later field might lie where programs of today have what happened to be there. */
 _Static_assert(sizeof(struct adit_options) == offsetof(struct adit_options, app_wait_ms) + sizeof(int64_t), "no padding at the end");
 
-/* A caller compiled against a later header has a longer struct: what we do not know of it must be zero. */
 static int take_options(const struct adit_options *given, struct adit_options *o, struct err *e) {
   *o = (struct adit_options)ADIT_OPTIONS_INIT;
-  if (given == NULL) return 0;
-  if (given->size < offsetof(struct adit_options, unencrypted) + sizeof o->unencrypted || given->size > 4096)
-    return err_set(e, ERR_USAGE, "options: wrong size (start from ADIT_OPTIONS_INIT)");
-  memcpy(o, given, size_min(given->size, sizeof *o));
-  const unsigned char *rest = (const unsigned char *)given;
-  for (size_t i = sizeof *o; i < given->size; i++)
-    if (rest[i] != 0) return err_set(e, ERR_USAGE, "options: this library does not know one of them (update libadit)");
-  return 0;
+  size_t least = offsetof(struct adit_options, unencrypted) + sizeof o->unencrypted;
+  return given == NULL ? 0 : sized_take(given, least, o, sizeof *o, "ADIT_OPTIONS_INIT", e);
 }
 
 struct adit_tunnel *adit_forward(struct adit_client *client, const char *app, const struct adit_options *options) {

@@ -160,7 +160,7 @@ static int narrow_check(const struct token *t, const struct narrowing *wish, int
     return err_set(e, ERR_USAGE, "token: it was narrowed %d times already, and more is not possible (narrow the one that it is from)",
                    CHAIN_MAX - 1);
   if (t->info.expires_s != 0 && t->info.expires_s <= now_s)
-    return err_set(e, ERR_AUTH, "token: it has expired (ask whoever gave it for a new one)");
+    return err_set(e, ERR_TIMEOUT, "token: it has expired (ask whoever gave it for a new one)");
   if (wish->allow_n > TOKEN_ALLOW_MAX)
     return err_set(e, ERR_USAGE, "allow: at most %d blocks for a token (give fewer)", TOKEN_ALLOW_MAX);
   if (wish->life_s < 0 || wish->life_s > INT64_MAX - now_s)

@@ -39,7 +39,7 @@ struct narrowing {
   const struct cidr *allow;                    /* within those of the token, if it has any */
   size_t allow_n;
 };
-/* Makes *t such a token, for a new key. ERR_USAGE: the wish is wider than the token, or not possible; ERR_AUTH: it has expired. *t is
+/* Makes *t such a token, for a new key. ERR_USAGE: the wish is wider than the token, or not possible; ERR_TIMEOUT: it has expired. *t is
    as it was then. */
 int token_narrow(struct token *t, const struct narrowing *wish, int64_t now_s, struct err *e) MUST_USE;
 

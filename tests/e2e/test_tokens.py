@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import time
 
 import pytest
@@ -356,3 +357,126 @@ def test_key_files_are_private(relay):
         mode = os.stat(os.path.join(relay.state, name)).st_mode & 0o777
         assert name.endswith((".pub", ".pem")) or mode & 0o077 == 0, f"{name}: {mode:o}"
     assert os.stat(relay.state).st_mode & 0o777 == 0o700
+
+
+def narrow(box, token, *options):
+    done = box.adit("token", "narrow", *options, env={"ADIT_TOKEN": token})
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return done.stdout.strip()
+
+
+def test_a_narrowed_token_is_one_word_and_opens_tunnels(relay, box, agent, app):
+    own = relay.create_token("laptop")
+    token = narrow(box, narrow(box, own, "--name", "build"), "--name", "job-7")
+    assert re.fullmatch(r"adit1_[A-Za-z0-9_-]+", token) and token != own
+    running = agent(app(echo), token=token)
+    tunnel, = json.loads(relay.get("/status"))["tunnels"]
+    assert (tunnel["owner"], tunnel["token"]) == ("laptop", "laptop/build/job-7")
+    assert "laptop/build/job-7" in box.adit("status", "--admin", str(relay.admin)).stdout
+    relay.process.err.wait(lambda line: "link_up" in line and "owner=laptop/build/job-7" in line)
+    running.process.stop()
+
+
+def test_a_narrowed_tokens_contents_are_told_as_those_of_issued_ones_are(relay, box):
+    own = relay.create_token("laptop", "--max-streams", "50")
+    row = json.loads(narrow(box, own, "--json", "--name", "job", "--expires", "1h", "--no-raw", "--allow", "192.0.2.0/24", "--max-rate", "1MB/s"))
+    listed = json.loads(box.adit("token", "list", "--json", "--state", relay.state).stdout)
+    assert row.keys() == listed.keys() | {"token", "raw", "allow"}
+    assert row["expires_at_s"] - row["issued_at_s"] == 3600
+    assert (row["name"], row["max_tunnels"], row["max_streams"], row["max_bytes_per_s"]) == ("job", 100, 50, 1_000_000)
+    assert (row["raw"], row["allow"]) == (False, ["192.0.2.0/24"])
+    assert row["id"] != listed["id"]
+
+
+def test_the_token_to_be_narrowed_is_found_as_forward_finds_it(relay, box):
+    own = relay.create_token("laptop")
+    file = box.file("own.token", own + "\n")
+    assert box.adit("token", "narrow", "--token-file", file).stdout.startswith("adit1_")
+    assert box.adit("login", "--token-file", file).returncode == 0
+    assert box.adit("token", "narrow").stdout.startswith("adit1_")
+    box.adit("logout")
+    expect_error(box.adit("token", "narrow"), 1, "there is none", "ADIT_TOKEN")
+    expect_error(box.adit("token", "narrow", own), 2, "takes only options")
+    assert own not in box.adit("token", "narrow", own).stderr
+
+
+@pytest.mark.parametrize("options,what", [
+    (["--max-tunnels", "6"], "max_tunnels"), (["--max-streams", "8"], "max_streams"), (["--expires", "2h"], "expires"),
+    (["--allow", "everybody"], "everybody"), (["--allow", "10.0.0.0/33"], "10.0.0.0/33"), (["--name", "a b"], "name"),
+    (["--max-tunnels", "0"], "--max-tunnels")], ids=" ".join)
+def test_what_is_wider_or_wrong_is_refused_with_a_word_why(relay, box, options, what):
+    own = relay.create_token("laptop", "--max-tunnels", "5", "--max-streams", "7", "--expires", "1h")
+    done = box.adit("token", "narrow", *options, env={"ADIT_TOKEN": own})
+    expect_error(done, 2, what)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("who", ["root", "parent", "itself"])
+def test_revoking_a_token_ends_those_narrowed_from_it_within_a_second(relay, box, agent, app, visitor, who):
+    """Streams, tunnels, and the right to open more; and nobody else's."""
+    root = relay.create_token("laptop")
+    parent = json.loads(narrow(box, root, "--json"))
+    child = json.loads(narrow(box, parent["token"], "--json"))
+    a, b = app(), app(echo)
+    running, other = agent(a, "--unencrypted", token=child["token"]), agent(b, token=narrow(box, root) if who != "root" else None)
+    v, raw, alive = visitor(running), visitor.raw(running), visitor(other)
+    first, second = a.accept(), a.accept()
+    relay.revoke({"root": "laptop", "parent": parent["id"], "itself": child["id"]}[who])
+    began = time.monotonic()
+    assert how_it_ends(v) in BROKEN and how_it_ends(raw) == "reset"
+    assert ends_by_reset(first) and ends_by_reset(second)
+    closed = running.events.wait("closed")
+    assert time.monotonic() - began < REVOKED_S
+    assert "revoked" in closed["reason"] and running.process.wait() == 1
+    expect_error(forward(box, child["token"]), 1, "revoked")
+    alive.sendall(b"fine")
+    assert read_exactly(alive, 4) == b"fine"
+
+
+def test_a_narrowed_token_that_expires_ends_alone(relay, box, agent, app, visitor):
+    root = relay.create_token("laptop")
+    running = agent(app(echo), token=root)
+    brief = agent(app(echo), token=narrow(box, root, "--expires", "3s"))
+    v, alive = visitor(brief), visitor(running)
+    assert "expired" in brief.events.wait("closed")["reason"]
+    assert how_it_ends(v) in BROKEN
+    alive.sendall(b"fine")
+    assert read_exactly(alive, 4) == b"fine"
+
+
+def test_a_narrowed_token_opens_no_raw_port_and_lets_in_only_its_visitors(relay, box, agent, app, visitor):
+    root = relay.create_token("laptop")
+    expect_error(forward(box, narrow(box, root, "--no-raw"), "--unencrypted"), 1, "the token allows no raw TCP ports")
+    expect_error(forward(box, narrow(box, root, "--allow", "192.0.2.0/24"), "--allow", "127.0.0.0/8"), 1, "these address blocks")
+    elsewhere = agent(app(echo), "--unencrypted", token=narrow(box, root, "--allow", "192.0.2.0/24"))
+    assert how_it_ends(visitor.raw(elsewhere)) == "reset"
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME|unrecognized"):
+        visitor(elsewhere)
+    here = agent(app(echo), "--unencrypted", token=narrow(box, root, "--allow", "192.0.2.0/24", "--allow", "127.0.0.0/8"))
+    for v in visitor(here), visitor.raw(here):
+        v.sendall(b"hello")
+        assert read_exactly(v, 5) == b"hello"
+
+
+def test_visitors_count_for_a_narrowed_token_and_for_the_one_that_it_is_from(relay, box, agent, app, visitor):
+    root = relay.create_token("laptop", "--max-streams", "3")
+    tight, loose = agent(app(echo), token=narrow(box, root, "--max-streams", "1")), agent(app(echo), token=narrow(box, root))
+    kept = [visitor(tight)]
+    with pytest.raises(ssl.SSLError):
+        visitor(tight)
+    kept += [visitor(loose), visitor(loose)]
+    with pytest.raises(ssl.SSLError):
+        visitor(loose)
+    for v in kept:
+        v.sendall(b"x")
+        assert read_exactly(v, 1) == b"x"
+    assert json.loads(relay.get("/status"))["metrics"]["visitors_refused_total"]["max_streams"] == 2
+
+
+def test_a_kept_address_goes_with_the_root_from_one_narrowed_token_to_another(relay, box, agent, app):
+    root, keep = relay.create_token("laptop"), box.file("ticket")
+    first = agent(app(echo), "--keep", keep, token=narrow(box, root))
+    host = first.host
+    first.process.stop()
+    second = agent(app(echo), "--keep", keep, token=narrow(box, root))
+    assert second.host == host

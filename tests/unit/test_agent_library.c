@@ -125,6 +125,63 @@ static void an_option_of_a_later_library_is_refused_unless_it_is_zero(void **sta
   adit_client_close(client, 0);
 }
 
+static void a_token_is_narrowed_by_a_configuration_and_by_a_client(void **state) {
+  (void)state;
+  char token[TOKEN_TEXT_MAX_CHARS + 1], out[ADIT_TOKEN_CAP];
+  struct token t;
+  struct err e;
+  const char *allow[] = {"192.0.2.7/32", "2001:db8::/32"};
+  struct adit_narrow_options o = ADIT_NARROW_OPTIONS_INIT;
+  struct adit_config *config = adit_config_new();
+  o.name = "job";
+  o.allow = allow;
+  o.allow_n = 2;
+  make_token(token);
+  assert_int_equal(adit_config_narrow(config, &o, out, sizeof out), ADIT_ECONFIG);   /* there is none yet */
+  assert_int_equal(adit_config_add_token(config, token), 0);
+  assert_int_equal(adit_config_narrow(config, &o, out, sizeof out), 0);
+  assert_int_equal(token_decode(out, strlen(out), &t, &e), 0);
+  assert_true(t.narrowed == 1 && t.info.allow_n == 2 && strcmp(t.info.name, "job") == 0);
+  struct adit_client *client = adit_client_new(config);
+  assert_int_equal(adit_client_narrow(client, NULL, 0, out, sizeof out), 0);
+  assert_int_equal(token_decode(out, strlen(out), &t, &e), 0);
+  assert_true(t.narrowed == 1 && t.info.allow_n == 0);
+  adit_client_close(client, 0);
+  assert_int_equal(adit_config_add_token(config, out), 0);
+  assert_int_equal(adit_config_narrow(config, NULL, out, sizeof out), ADIT_EINVAL);  /* which of the two? */
+  assert_non_null(strstr(adit_config_error(config), "several"));
+  assert_string_equal(out, "");
+  adit_config_free(config);
+}
+
+static void wrong_ways_to_narrow_a_token_are_refused(void **state) {
+  (void)state;
+  char token[TOKEN_TEXT_MAX_CHARS + 1], out[ADIT_TOKEN_CAP];
+  const char *allow[] = {"everybody", NULL};
+  struct { struct adit_narrow_options known; int later; } o = {.known = ADIT_NARROW_OPTIONS_INIT};
+  struct adit_config *config = adit_config_new();
+  make_token(token);
+  assert_int_equal(adit_config_add_token(config, token), 0);
+  assert_int_equal(adit_config_narrow(NULL, NULL, out, sizeof out), ADIT_EINVAL);
+  assert_int_equal(adit_client_narrow(NULL, NULL, 0, out, sizeof out), ADIT_EINVAL);
+  assert_int_equal(adit_config_narrow(config, NULL, NULL, 0), ADIT_EINVAL);
+  assert_int_equal(adit_config_narrow(config, NULL, out, sizeof out - 1), ADIT_EINVAL);
+  o.known.allow = allow;
+  for (o.known.allow_n = 1; o.known.allow_n <= 2; o.known.allow_n++, allow[0] = "::1")
+    assert_int_equal(adit_config_narrow(config, &o.known, out, sizeof out), ADIT_EINVAL);
+  o.known = (struct adit_narrow_options)ADIT_NARROW_OPTIONS_INIT;
+  o.known.max_tunnels = 2;
+  assert_int_equal(adit_config_narrow(config, &o.known, out, sizeof out), ADIT_EINVAL);
+  o.known.max_tunnels = 1;
+  o.known.size = sizeof o;
+  assert_int_equal(adit_config_narrow(config, &o.known, out, sizeof out), 0);
+  o.later = 1;
+  assert_int_equal(adit_config_narrow(config, &o.known, out, sizeof out), ADIT_EINVAL);
+  o.known.size = 0;
+  assert_int_equal(adit_config_narrow(config, &o.known, out, sizeof out), ADIT_EINVAL);
+  adit_config_free(config);
+}
+
 static void one_port_is_forwarded_once(void **state) {
   (void)state;
   struct adit_client *client = new_client(), *other = new_client();
@@ -504,6 +561,8 @@ int main(void) {
     cmocka_unit_test(a_config_without_a_token_makes_no_client),
     cmocka_unit_test(wrong_apps_and_options_are_refused),
     cmocka_unit_test(an_option_of_a_later_library_is_refused_unless_it_is_zero),
+    cmocka_unit_test(a_token_is_narrowed_by_a_configuration_and_by_a_client),
+    cmocka_unit_test(wrong_ways_to_narrow_a_token_are_refused),
     cmocka_unit_test(one_port_is_forwarded_once),
     cmocka_unit_test(one_app_is_forwarded_once_however_it_is_written),
     cmocka_unit_test(names_denials_and_waits_have_their_limits),

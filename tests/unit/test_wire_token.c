@@ -119,6 +119,73 @@ static void token_that_does_not_fit_is_not_written(void **state) {
   assert_int_equal(token_encode(&a, text, sizeof text), ERR_LIMIT);
 }
 
+/* Narrowing */
+
+enum { NOW = 1700000000 };
+
+static void a_narrowed_token_has_a_key_of_its_own_and_what_was_wished_for(void **state) {
+  (void)state;
+  struct token own = token_sample(), t = own, read;
+  const struct cidr allow[] = {{.family = 4, .bits = 8, .bytes = {10}}};
+  const struct narrowing wish = {.name = "job", .life_s = 60, .max_tunnels = 5, .no_raw = true, .allow = allow, .allow_n = 1,
+                                 .limits = {.max_streams = 2, .max_visitors_per_s = 3, .max_bytes_per_s = 4000}};
+  char text[TOKEN_TEXT_MAX_CHARS + 1];
+  struct err e = {0};
+  assert_int_equal(token_narrow(&t, &wish, NOW, &e), 0);
+  assert_int_equal(token_encode(&t, text, sizeof text), 0);
+  assert_int_equal(token_decode(text, strlen(text), &read, &e), 0);
+  assert_memory_equal(&read.info, &t.info, sizeof read.info);
+  assert_int_equal(read.narrowed, 1);
+  assert_memory_not_equal(read.seed, own.seed, sizeof read.seed);
+  assert_memory_equal(read.relays, own.relays, sizeof read.relays);
+  const struct certificate *c = &read.info;
+  assert_string_equal(c->name, "job");
+  assert_true(c->issued_s == NOW && c->expires_s == NOW + 60 && c->max_tunnels == 5 && c->no_raw && c->allow_n == 1);
+  assert_memory_equal(&c->limits, &wish.limits, sizeof c->limits);
+  assert_memory_not_equal(c->id, own.info.id, sizeof c->id);
+}
+
+static void what_is_not_wished_for_is_as_the_tokens_own(void **state) {
+  (void)state;
+  struct token t = token_sample();
+  const struct cidr allow[] = {{.family = 4, .bits = 8, .bytes = {10}}};
+  struct err e = {0};
+  assert_int_equal(token_narrow(&t, &(struct narrowing){.max_tunnels = 7, .no_raw = true, .allow = allow, .allow_n = 1}, NOW, &e), 0);
+  assert_int_equal(token_narrow(&t, &(struct narrowing){.name = NULL}, NOW + 1, &e), 0);
+  assert_true(t.info.max_tunnels == 7 && t.info.no_raw && t.info.allow_n == 1 && t.info.expires_s == 1800000000);
+  assert_string_equal(t.info.name, "");
+  assert_int_equal(t.narrowed, 2);
+}
+
+static void refuses(const struct token *own, const struct narrowing *wish, int64_t now_s, int code, const char *what) {
+  struct token t = *own;
+  struct err e = {0};
+  assert_int_equal(token_narrow(&t, wish, now_s, &e), code);
+  assert_non_null(strstr(e.text, what));
+  assert_memory_equal(&t, own, sizeof t);
+}
+
+static void a_token_gives_no_more_than_it_has(void **state) {
+  (void)state;
+  struct token own = token_sample(), twice = own;
+  struct err e = {0};
+  const struct cidr all[TOKEN_ALLOW_MAX + 1] = {{.family = 4, .bits = 0}};
+  refuses(&own, &(struct narrowing){.max_tunnels = 101}, NOW, ERR_USAGE, "max_tunnels: it is wider");
+  refuses(&own, &(struct narrowing){.life_s = 1800000001 - NOW}, NOW, ERR_USAGE, "expires: the token itself is good until 2027-01-15");
+  refuses(&own, &(struct narrowing){.life_s = -1}, NOW, ERR_USAGE, "expires");
+  refuses(&own, &(struct narrowing){.life_s = INT64_MAX}, NOW, ERR_USAGE, "expires");
+  refuses(&own, &(struct narrowing){.allow = all, .allow_n = TOKEN_ALLOW_MAX + 1}, NOW, ERR_USAGE, "allow: at most");
+  refuses(&own, &(struct narrowing){.name = "a b"}, NOW, ERR_USAGE, "name");
+  refuses(&own, &(struct narrowing){.name = ""}, NOW, ERR_USAGE, "name");
+  refuses(&own, &(struct narrowing){.name = NULL}, 1800000000, ERR_TIMEOUT, "expired");
+  const struct cidr ten = {.family = 4, .bits = 8, .bytes = {10}};
+  assert_int_equal(token_narrow(&twice, &(struct narrowing){.allow = &ten, .allow_n = 1, .limits = {.max_streams = 5}}, NOW, &e), 0);
+  refuses(&twice, &(struct narrowing){.allow = all, .allow_n = 1}, NOW, ERR_USAGE, "allow: it is wider");
+  refuses(&twice, &(struct narrowing){.limits = {.max_streams = 6}}, NOW, ERR_USAGE, "max_streams: it is wider");
+  assert_int_equal(token_narrow(&twice, &(struct narrowing){.life_s = 1}, NOW, &e), 0);
+  refuses(&twice, &(struct narrowing){.life_s = 1}, NOW, ERR_USAGE, "narrowed 2 times already");
+}
+
 static void operator_key_round_trips(void **state) {
   (void)state;
   char text[OPERATOR_TEXT_MAX];
@@ -206,6 +273,9 @@ int main(void) {
     cmocka_unit_test(token_with_any_character_changed_or_cut_is_refused),
     cmocka_unit_test(token_errors_say_which_damage_it_is),
     cmocka_unit_test(token_that_does_not_fit_is_not_written),
+    cmocka_unit_test(a_narrowed_token_has_a_key_of_its_own_and_what_was_wished_for),
+    cmocka_unit_test(what_is_not_wished_for_is_as_the_tokens_own),
+    cmocka_unit_test(a_token_gives_no_more_than_it_has),
     cmocka_unit_test(operator_key_round_trips),
     cmocka_unit_test(ticket_round_trips_under_the_current_and_the_previous_key),
     cmocka_unit_test(ticket_changed_cut_or_longer_is_refused),
