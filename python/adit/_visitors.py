@@ -15,11 +15,12 @@ import errno
 import functools
 import ipaddress
 import logging
+import operator
 import os
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, SupportsIndex, Union
 
 from ._options import PORT_MAX
 from .exception import InvalidError
@@ -139,15 +140,15 @@ def expect(where: int | str, agents: list[str]) -> None:
 def _check_port(where: object) -> int | str:
     if isinstance(where, str) and where.startswith("unix:/"):
         return where[len("unix:") :]
-    port = where
-    if isinstance(port, str) and port.isdecimal():
-        port = int(port)
-    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= PORT_MAX:
+    port: object = where
+    if isinstance(port, str) and "/" not in port and port.rpartition(":")[2].isdecimal():
+        port = int(port.rpartition(":")[2])  # HOST:PORT, as forward() takes it, too
+    if not isinstance(port, SupportsIndex) or isinstance(port, bool) or not 1 <= operator.index(port) <= PORT_MAX:
         raise InvalidError(
             f"proxy_protocol: {where!r} is no port (give the one that the server listens on, as in "
             "https(app, proxy_protocol=8000), or unix:/PATH)"
         )
-    return int(port)
+    return operator.index(port)
 
 
 @functools.cache
