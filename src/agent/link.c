@@ -289,6 +289,7 @@ static int link_notice(struct link *l, struct reader body) {
   if (frame_notice_decode(body, &f) != 0) return ERR_SYNTAX;
   struct adit_tunnel *t = tunnel_find(l->client, f.id);
   if (t != NULL) tunnel_noticed(t, f.reason, f.count);
+  if (f.reason == NOTICE_LOST) warm_lost(l, f.count);
   return 0;
 }
 

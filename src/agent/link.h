@@ -43,6 +43,7 @@ struct link {
   bool takes_wrapped;              /* the relay takes data connections inside TLS, and says when the first has arrived */
   bool data_wrapped;               /* they go inside TLS */
   bool data_arrived;
+  uint64_t data_lost;              /* visitors that the relay lost on the way to us */
   unsigned data_ended_early;       /* so many that had only just come */
   bool data_warned;
   struct loop_timer data_check, data_proof, redial;

@@ -337,6 +337,12 @@ void warm_proven(struct link *l) {
   loop_timer_stop(&l->data_proof);
 }
 
+/* Some networks look longer before they judge: until the relay speaks, or we answer. */
+void warm_lost(struct link *l, uint32_t visitors) {
+  l->data_lost += visitors;
+  if (l->data_lost >= l->data_stood) warm_go_wrapped(l, "visitors get lost on them");
+}
+
 void warm_watch(struct link *l) {
   (void)loop_timer_set(l->client->loop, &l->data_check, DATA_CHECK_MS, warm_check_due);
 }

@@ -8,6 +8,7 @@
 void warm_dial(struct link *l, size_t n);        /* n more, as far as WARM_MAX allows */
 void warm_wanted(struct link *l, size_t n);      /* the relay asks for n more */
 void warm_proven(struct link *l);               /* the relay has seen the first */
+void warm_lost(struct link *l, uint32_t visitors); /* the relay has lost some on the way to us */
 void warm_watch(struct link *l);                 /* tells the user when none gets through */
 void warm_stop_all(struct link *l);
 

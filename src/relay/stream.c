@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "loop/net.h"
+#include "relay/visitor.h"
 
 enum { STREAM_MAGIC = 0x73747265, FRESH_SUITE = 0x1301 };
 
@@ -91,6 +92,12 @@ static enum close_reason stream_accepted(struct pump *pump, void *user, const ui
   return status == ACCEPT_OK ? CLOSE_CLEAN : CLOSE_NOT_ACCEPTED; /* a tunnel may end while OPEN is on its way */
 }
 
+/* Its agent should know: something on the way to us may be what breaks its data connections. */
+static void stream_count_lost(const struct stream *s, enum close_reason why) {
+  bool lost = why == CLOSE_WIRE_RESET || why == CLOSE_NOT_ACCEPTED || why == CLOSE_ACCEPT_TIMEOUT;
+  if (lost && s->keys != NULL) visitor_count_refused(s->worker, s->tunnel, NOTICE_LOST);
+}
+
 /* The visitor's place in its owner's share. */
 static void stream_leave_owner(struct worker *w, struct tunnel *t) {
   share_give_visitor(&w->relay->shares, &t->owner->account);
@@ -110,6 +117,7 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
   log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor",
             LOG_U64(to_peer), "from_visitor", LOG_U64(to_wire), NULL);
   list_remove(&s->node);
+  stream_count_lost(s, why);
   stream_forget_keys(s);
   stream_leave_owner(s->worker, s->tunnel);
   tunnel_unref(s->worker->relay->registry, s->tunnel);

@@ -44,7 +44,7 @@ void refusal_explain(enum refusal r, const char *came, char *out, size_t cap);
 bool refusal_is_final(enum refusal r);             /* the agent should not try again with the same request */
 
 /* Why visitors of a tunnel were refused: a row each with name and text in notice.c. */
-enum notice { NOTICE_NONE = 0, NOTICE_STREAMS = 1, NOTICE_VISITORS = 2, NOTICE_SHARE = 3, NOTICE_LOAD = 4, NOTICE_WAITING = 5, NOTICES };
+enum notice { NOTICE_NONE = 0, NOTICE_STREAMS = 1, NOTICE_VISITORS = 2, NOTICE_SHARE = 3, NOTICE_LOAD = 4, NOTICE_WAITING = 5, NOTICE_LOST = 6, NOTICES };
 const char *notice_name(uint16_t reason);          /* "max_streams", for JSON and metrics */
 const char *notice_text(uint16_t reason);          /* "the token allows no more streams at once (...)" */
 

@@ -9,6 +9,7 @@ static const struct notice_row rows[] = {
   [NOTICE_SHARE] = {"share", "the relay is short of descriptors, and the token's tunnels have their share of them (tell the operator)"},
   [NOTICE_LOAD] = {"load", "more visitors come than the relay can serve (tell the operator)"},
   [NOTICE_WAITING] = {"waiting", "too many wait for a data connection already (is the agent, or its way to the relay, too slow?)"},
+  [NOTICE_LOST] = {"lost", "the data connection broke off before the agent had taken them (is something between here and the relay in the way?)"},
 };
 _Static_assert(ARRAY_LEN(rows) == NOTICES, "every notice has its row");
 

@@ -6,7 +6,7 @@ import ssl
 import pytest
 
 from kit import tls
-from kit.app import echo, read_exactly
+from kit.app import echo, ends_by_reset, read_exactly
 from kit.process import DEADLINE_S, wait_until
 
 
@@ -24,6 +24,15 @@ def test_data_goes_inside_tls_where_plain_connections_do_not_get_through(relay, 
     told = running.events.wait("warning")
     assert told["reason"] == "data_in_tls" and "inside TLS" in told["text"] and cable.dial in told["text"]
     assert 2 <= relay.metric("data_connections_total") <= relay.metric("data_connections_wrapped_total")   # none but these
+
+
+def test_data_goes_inside_tls_where_plain_connections_break_when_the_relay_speaks(relay, agent, app, visitor, wire):
+    """Some networks let the first bytes pass before they judge. Who comes then is lost; the next gets in."""
+    running = agent(app(echo), dial=wire(relay, pass_data="late").dial)
+    assert ends_by_reset(visitor(running))
+    assert running.events.wait("warning", reason="lost")["text"].startswith("1 visitor refused: the data connection broke off")
+    assert "visitors get lost" in running.events.wait("warning", reason="data_in_tls")["text"]
+    assert_echoes(visitor(running))
 
 
 def test_it_is_told_once_however_often_the_link_is_lost(relay, agent, app, visitor, wire):

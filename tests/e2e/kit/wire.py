@@ -9,7 +9,8 @@ from .process import DEADLINE_S, LIBC
 class Wire:
     def __init__(self, target, pass_data=True, record=True):
         """The agent dials `address`; its connections go on to `target`. pass_data False: what is not TLS
-        is reset; "close": it is closed; "swallow": it is accepted and nobody reads it; "deaf": it is read and goes nowhere."""
+        is reset; "close": it is closed; "swallow": it is accepted and nobody reads it; "deaf": it is read and goes nowhere;
+        "late": it is reset once the relay has spoken."""
         self.target, self.pass_data = target, pass_data
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
@@ -54,6 +55,12 @@ class Wire:
         with self.changed:
             (self.links if is_link else self.data).append((inner, outer))
             self.changed.notify_all()
+        if not is_tls and self.pass_data == "late":
+            threading.Thread(target=self._copy, args=(inner, outer), daemon=True).start()
+            outer.recv(1)
+            for sock in (inner, outer):
+                LIBC.connect(sock.fileno(), bytes(16), 16)
+            return None
         for a, b in ((inner, outer), (outer, inner)):
             threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
 
