@@ -5,8 +5,12 @@
     with forward(8000) as tunnel:
         print(tunnel.url)
 
+Functions in containers, ``from adit import App, Image, Queue, web_endpoint``, are an extra (docs/functions.md).
+
 See :func:`forward`, and :mod:`adit.exception` for what can go wrong.
 """
+
+from typing import TYPE_CHECKING
 
 from . import _fork_warning, exception
 from ._adit import version as _version
@@ -14,8 +18,28 @@ from ._client import Client
 from ._events import Event
 from ._forward import Forward, forward
 from ._https import https
+from ._names import find as __getattr__  # noqa: F401
 from ._registry import tunnels
 from ._tunnel import Stats, Tunnel
+
+if TYPE_CHECKING:
+    from .functions import (
+        App as App,
+        Function as Function,
+        FunctionCall as FunctionCall,
+        Image as Image,
+        Queue as Queue,
+        Retries as Retries,
+        Stub as Stub,
+        asgi_app as asgi_app,
+        current_function_call_id as current_function_call_id,
+        fastapi_endpoint as fastapi_endpoint,
+        gather as gather,
+        is_local as is_local,
+        web_endpoint as web_endpoint,
+        web_server as web_server,
+        wsgi_app as wsgi_app,
+    )
 
 __all__ = ["Client", "Event", "Forward", "Stats", "Tunnel", "exception", "forward", "https", "tunnels"]
 __version__ = _version()

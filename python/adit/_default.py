@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from ._client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class _Shared:
@@ -17,6 +21,7 @@ class _Shared:
 
 
 _shared = _Shared()
+_make: Callable[[], Client] = Client
 
 
 def _forget() -> None:
@@ -32,12 +37,24 @@ def _usable() -> Client | None:
     return None if client is None or client.closed or client._state.failed else client
 
 
+def use(make: Callable[[], Client]) -> None:
+    """How the shared client is made from now on, in a process that somebody has configured."""
+    global _make  # noqa: PLW0603
+    _make = make
+
+
+def shut() -> None:
+    """Closes the shared client, if there is one."""
+    if _shared.client is not None:
+        _shared.client.close()
+
+
 def default_client() -> Client:
     """The shared client, with one user more: release() it. One that failed for good stays with those who have it."""
     with _shared.lock:
         client = _usable()
         if client is None:
-            made = Client()
+            made = _make()
             client = _usable()  # when a handler has made another meanwhile
             if client is None:
                 client = _shared.client = made

@@ -8,8 +8,17 @@ from typing import NoReturn
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", "adit")
 
 
+_FUNCTIONS = ("run", "serve", "deploy", "app", "shell", "usage", "foreman", "doctor", "image")
+
+
 def main() -> NoReturn:
-    """The command ``adit``: becomes the program."""
+    """The command ``adit``: becomes the program, but for the commands of functions, which are Python."""
+    if sys.argv[1:2] and sys.argv[1] in _FUNCTIONS:
+        try:
+            from .functions import cli  # noqa: PLC0415
+        except ImportError as error:
+            sys.exit(f"adit: {sys.argv[1]}: {error} (pip install 'adit[functions]')")
+        cli.main(sys.argv[1:])
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores them, and what it becomes would go on to
         signal.signal(number, signal.SIG_DFL)
     os.execv(PATH, ["adit", *sys.argv[1:]])

@@ -1,5 +1,8 @@
 """What can go wrong, as exceptions. Each message says what is wrong, why, and what to do."""
 
+import builtins
+import queue
+
 
 class Error(Exception):
     """The base of all errors of this package."""
@@ -29,3 +32,31 @@ class ClosedError(Error):
 
 class EmbeddedRelayWarning(UserWarning):
     """No token is configured, so the tunnel's addresses work on this machine only."""
+
+
+class NotFoundError(Error):
+    """A queue, call or app that does not exist, or has ended."""
+
+
+class ImageError(RemoteError):
+    """An image cannot be had: a step of it failed, or its registry does not give it."""
+
+
+class ExecutionError(Error):
+    """A function did not come to its end: its container died, or what it was to send cannot be sent."""
+
+
+class FunctionTimeoutError(ExecutionError):
+    """A function took longer than its ``timeout``."""
+
+
+class CancelledError(ExecutionError):
+    """The call was cancelled."""
+
+
+class TimeoutError(Error, builtins.TimeoutError):
+    """Something was not there in time; the builtin of that name, too."""
+
+
+class QueueFullError(Error, queue.Full):
+    """There is no room in the queue; ``queue.Full`` of the standard library."""

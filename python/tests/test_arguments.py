@@ -232,7 +232,7 @@ def test_every_exception_is_an_error_of_the_package():
         c for c in vars(adit.exception).values() if isinstance(c, type) and issubclass(c, Exception) and c is not Error
     ]
     assert {c.__name__ for c in found if not issubclass(c, Error)} == {"EmbeddedRelayWarning"}
-    assert len(found) == 6
+    assert len(found) == 13
 
 
 def test_a_tunnel_is_frozen(client):

@@ -1,0 +1,42 @@
+"""Functions in containers, on demand: see docs/functions.md. ``from adit import App, Image, Queue, web_endpoint``."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 10):
+    raise ImportError("adit's functions need Python 3.10 or later (forward works with any from 3.9)")
+
+
+from .. import _names
+from . import later
+from .app import App, Retries, Stub
+from .function import Function, FunctionCall, gather
+from .image import Image
+from .queue import Queue
+from .session import current_function_call_id, is_local
+from .web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
+
+__all__ = [
+    "App",
+    "Function",
+    "FunctionCall",
+    "Image",
+    "Queue",
+    "Retries",
+    "Stub",
+    "asgi_app",
+    "current_function_call_id",
+    "fastapi_endpoint",
+    "gather",
+    "is_local",
+    "web_endpoint",
+    "web_server",
+    "wsgi_app",
+]
+
+
+def __getattr__(name: str) -> later.NotBuilt:
+    if name in _names.LATER:
+        return later.NotBuilt(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

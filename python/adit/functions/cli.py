@@ -1,0 +1,161 @@
+"""The commands of functions: ``adit run``, ``adit serve`` and the like."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import signal
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..exception import Error, InvalidError
+from . import bundle, session
+from .app import App
+from .function import Function
+from .output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+INTERRUPTED = 130
+
+
+def find_app(module: ModuleType, path: str) -> App:
+    """A module's app, by its type, whatever it is called."""
+    apps = {id(value): (name, value) for name, value in vars(module).items() if isinstance(value, App)}
+    if not apps:
+        raise InvalidError(f"{path}: there is no app in it (such as: app = adit.App())")
+    if len(apps) > 1:
+        names = ", ".join(name for name, _ in apps.values())
+        raise InvalidError(
+            f"{path}: there are several apps in it: {names} (put them into files of their own, or include())"
+        )
+    return next(iter(apps.values()))[1]
+
+
+def find_function(app: App, name: str | None, path: str) -> tuple[str, Callable[..., Any] | Function[Any, Any]]:
+    """The entrypoint or function to run: the one that is named, or the only one."""
+    runnable: dict[str, Any] = {n: f for n, f in app.registered_functions.items() if f.spec.web is None}
+    if name is not None:
+        name = name.rpartition(".")[2]
+        found = app.registered_entrypoints.get(name) or app.registered_functions.get(name)
+        if found is None:
+            there = ", ".join([*app.registered_entrypoints, *app.registered_functions])
+            raise InvalidError(f"{path}::{name}: there is no such function (there are: {there})")
+        return name, found
+    choices: dict[str, Any] = app.registered_entrypoints or runnable
+    if not choices:
+        if app.registered_functions:
+            raise InvalidError(f"{path}: it has web endpoints only (use: adit serve {path})")
+        raise InvalidError(f"{path}: its app has no functions (put @app.function() above one)")
+    if len(choices) > 1:
+        lines = "".join(f"\n    adit run {path}::{n}" for n in choices)
+        raise InvalidError(f"{path}: it has several functions; say which:{lines}")
+    return next(iter(choices.items()))
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "1", "yes")
+
+
+def parse_arguments(name: str, raw: Callable[..., Any], words: list[str]) -> dict[str, Any]:
+    """A function's parameters as options of the command line."""
+    parser = argparse.ArgumentParser(prog=f"adit run ...::{name}", description=inspect.getdoc(raw), allow_abbrev=False)
+    kinds: dict[Any, Any] = {"int": int, "float": float, "str": str, "bool": _bool, int: int, float: float, bool: _bool}
+    for parameter in inspect.signature(raw).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        required = parameter.default is parameter.empty
+        kind = kinds.get(parameter.annotation) or (kinds.get(type(parameter.default), str) if not required else str)
+        option = "--" + parameter.name.replace("_", "-")
+        default = None if required else parameter.default
+        parser.add_argument(option, dest=parameter.name, type=kind, required=required, default=default)
+    return vars(parser.parse_args(words))
+
+
+def run(words: list[str]) -> int:
+    """``adit run FILE[::name] [--option value]``."""
+    parser = argparse.ArgumentParser(prog="adit run", description="Runs a function of a file in a container.")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show the function's output only")
+    parser.add_argument("-d", "--detach", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "target", metavar="FILE[::FUNCTION]", help="the file, and which of its functions if it has several"
+    )
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="the function's own arguments, as --name value")
+    given = parser.parse_args(words)
+    if given.detach:
+        raise InvalidError("adit has no --detach yet (see docs/functions.md)")
+    path, _, name = given.target.partition("::")
+    app = find_app(bundle.load(path), path)
+    chosen, function = find_function(app, name or None, path)
+    raw = function.raw if isinstance(function, Function) else function
+    arguments = parse_arguments(chosen, raw, given.options)
+    with Output(quiet=given.quiet) as output, app._running(output):
+        if not isinstance(function, Function):
+            function(**arguments)
+        elif function.is_generator:
+            for value in function.remote_gen(**arguments):
+                print(value, flush=True)
+        elif (result := function.remote(**arguments)) is not None:
+            print(result)
+    return 0
+
+
+def serve(words: list[str]) -> int:
+    """``adit serve FILE``."""
+    from . import serving
+
+    return serving.serve(words)
+
+
+def _show(error: BaseException) -> None:
+    """The user's own lines, then what is wrong."""
+    if isinstance(error, Error):
+        print(f"adit: {error}", file=sys.stderr)
+        return
+    if error.__cause__ is not None and type(error.__cause__).__name__ == "RemoteTraceback":
+        print(str(error.__cause__).strip(), file=sys.stderr)
+        return
+    if isinstance(error, SyntaxError):
+        print("".join(traceback.format_exception_only(type(error), error)), end="", file=sys.stderr)
+        return
+    trace = error.__traceback__
+    here = bundle.entry()
+    while trace is not None and trace.tb_frame.f_code.co_filename != here:
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace or error.__traceback__)
+
+
+def main(words: list[str]) -> NoReturn:
+    """A command of functions."""
+    known = {"run": run, "serve": serve}
+    status = 1
+    try:
+        if words[0] not in known:
+            raise InvalidError(f"adit has no command {words[0]} yet (see docs/functions.md)")
+        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGHUP, _interrupt)
+        status = known[words[0]](words[1:])
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except BaseException as error:
+        _show(error)
+    finally:
+        closing = threading.Thread(target=session.close)
+        closing.start()
+        try:
+            closing.join()
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+    sys.exit(status)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,101 @@
+"""What the foreman asks of a container engine, and nothing else does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The limits of a container, and what the engine's machine has."""
+
+    cpus: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of this machine in a container."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container to be started."""
+
+    image: str
+    command: list[str]
+    name: str
+    labels: dict[str, str]
+    places: list[Place] = field(default_factory=list)
+    limits: Resources | None = None
+    user: int = 0
+    env: dict[str, str] = field(default_factory=dict)
+    network: bool = False
+    sealed: bool = True
+    """A function's: read-only root, no capabilities, tmpfs for what it writes. A build step's is not."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended."""
+
+    status: int
+    out_of_memory: bool = False
+
+
+class Running(Protocol):
+    """A container that was started. Its standard input ends when whoever started it does, by which it knows to end."""
+
+    id: str
+
+    def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """What it writes: 1 or 2 for the stream, and bytes as they come; ends with it."""
+
+    async def ended(self) -> Ended:
+        """Waits for its end."""
+
+    async def signal(self, name: str) -> None:
+        """Sends a signal to its first process; nothing if it has ended."""
+
+    async def remove(self) -> None:
+        """Kills it if need be, and leaves nothing of it."""
+
+
+class Engine(Protocol):
+    """A container engine of this machine."""
+
+    name: str
+
+    async def resources(self) -> Resources:
+        """What its machine has."""
+
+    async def start(self, container: Container) -> Running:
+        """Starts one. ImageError if there is no such image, RemoteError otherwise."""
+
+    async def find_image(self, name: str) -> str | None:
+        """The id of an image that is there."""
+
+    async def pull(self, name: str) -> str:
+        """Fetches an image from its registry; its id."""
+
+    async def commit(self, running: Running, tag: str, changes: list[str], labels: dict[str, str]) -> str:
+        """Makes an image of what a container has become; its id."""
+
+    async def derive(
+        self, image: str, tag: str, changes: list[str], labels: dict[str, str], archive: bytes | None = None
+    ) -> str:
+        """An image like another with other settings, and with the files of a tar archive (from its root); its id."""
+
+    async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
+        """All containers with such a label, whatever state they are in, and their labels."""
+
+    async def close(self) -> None:
+        """Lets go of it."""

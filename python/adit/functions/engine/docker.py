@@ -1,0 +1,376 @@
+"""Docker's Engine API, which podman's service speaks as well. The hard thing: a container that ends is removed by the
+engine itself, so that nothing stays when the foreman dies; how it ended is then known from the stream of events only,
+which may break, and is completed by looking what still runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from ...exception import ConfigError, ImageError, RemoteError
+from . import Container, Ended, Resources, Running
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SOCKETS = ("/var/run/docker.sock", "{runtime}/docker.sock", "{runtime}/podman/podman.sock", "/run/podman/podman.sock")
+RELIST_S = 30.0
+SCRATCH = {"/tmp": 1 << 30, "/home/adit": 4 << 30}  # what a sealed container may write, in bytes; counts as its memory
+PIDS = 512
+_FRAME = 8
+_OK, _BAD, _NOT_FOUND, _CONFLICT = 200, 400, 404, 409
+
+
+def _context_host() -> str | None:
+    """Where `docker context use` points."""
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
+            name = os.environ.get("DOCKER_CONTEXT") or json.load(file).get("currentContext", "default")
+        for entry in os.scandir(os.path.join(folder, "contexts", "meta")):
+            with open(os.path.join(entry.path, "meta.json"), encoding="utf-8") as file:
+                meta = json.load(file)
+            if meta["Name"] == name:
+                return str(meta["Endpoints"]["docker"]["Host"])
+    return None
+
+
+def _tls() -> ssl.SSLContext:
+    folder = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
+    context = ssl.create_default_context(cafile=os.path.join(folder, "ca.pem"))
+    context.load_cert_chain(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem"))
+    return context
+
+
+def find_host() -> str:
+    """The address of this user's engine."""
+    host = os.environ.get("DOCKER_HOST") or _context_host()
+    if host:
+        return host
+    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    for path in (s.format(runtime=runtime) for s in SOCKETS):
+        if os.path.exists(path):
+            return f"unix://{path}"
+    raise ConfigError(
+        "engine: no container engine was found (install Docker, or podman and start its service with "
+        "`systemctl --user start podman.socket`, or name one with DOCKER_HOST)"
+    )
+
+
+def _connector(host: str) -> tuple[aiohttp.BaseConnector, str]:
+    at = urllib.parse.urlsplit(host)
+    if at.scheme == "unix":
+        return aiohttp.UnixConnector(at.path, limit=0), "http://engine"
+    if at.scheme in ("tcp", "http", "https"):
+        if at.scheme == "https" or os.environ.get("DOCKER_TLS_VERIFY"):
+            return aiohttp.TCPConnector(limit=0, ssl=_tls()), f"https://{at.netloc}"
+        return aiohttp.TCPConnector(limit=0), f"http://{at.netloc}"
+    raise ConfigError(f"DOCKER_HOST: {host}: adit reaches engines by unix:// and tcp:// only (use one of these)")
+
+
+class _Refused(RemoteError):
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class _Missing(_Refused, ImageError):
+    pass
+
+
+class DockerContainer:
+    """A container of this engine."""
+
+    def __init__(self, engine: Docker, identity: str) -> None:
+        self._engine, self.id = engine, identity
+        self._attached: aiohttp.ClientResponse | None = None
+        self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+
+    async def attach(self) -> None:
+        """Before it starts, so that nothing is missed."""
+        self._attached = await self._engine._open(
+            "POST", f"containers/{self.id}/attach", stream=1, stdin=1, stdout=1, stderr=1
+        )
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """See Running."""
+        if self._attached is None:
+            return
+        content = self._attached.content
+        with contextlib.suppress(aiohttp.ClientError, asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await content.readexactly(_FRAME)
+                left = int.from_bytes(head[4:], "big")
+                while left > 0:
+                    data = await content.readexactly(min(left, 1 << 16))
+                    left -= len(data)
+                    yield head[0], data
+
+    async def ended(self) -> Ended:
+        """See Running."""
+        return await asyncio.shield(self._ended)
+
+    def settle(self, ended: Ended) -> None:
+        """It has ended."""
+        if not self._ended.done():
+            self._ended.set_result(ended)
+
+    async def signal(self, name: str) -> None:
+        """See Running."""
+        await self._engine._ask("POST", f"containers/{self.id}/kill", may_fail=(_NOT_FOUND, _CONFLICT), signal=name)
+
+    async def remove(self) -> None:
+        """See Running."""
+        self._engine._running.pop(self.id, None)
+        if self._attached is not None:
+            self._attached.close()
+        await self._engine._ask("DELETE", f"containers/{self.id}", may_fail=(_NOT_FOUND, _CONFLICT), force=1, v=1)
+
+
+class Docker:
+    """The engine."""
+
+    def __init__(self, host: str) -> None:
+        self.name = host
+        self._connector, self._base = _connector(host)
+        self._http = aiohttp.ClientSession(
+            connector=self._connector, timeout=aiohttp.ClientTimeout(total=None), read_bufsize=1 << 16
+        )
+        self._running: dict[str, DockerContainer] = {}
+        self._short_of_memory: set[str] = set()
+        self._watcher: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def connect(cls, host: str | None = None) -> Docker:
+        """The engine at that address, or this user's."""
+        engine = cls(host or find_host())
+        try:
+            await engine._ask("GET", "_ping")
+        except BaseException:
+            await engine.close()
+            raise
+        engine._watcher = asyncio.create_task(engine._watch())
+        return engine
+
+    # --- requests ---
+
+    async def _open(self, method: str, path: str, body: Any = None, data: bytes | None = None, **query: Any) -> Any:
+        try:
+            response = await self._http.request(
+                method,
+                f"{self._base}/{path}",
+                params={k: str(v) for k, v in query.items()},
+                json=body,
+                data=data,
+                headers={"Content-Type": "application/x-tar"} if data is not None else None,
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise RemoteError(
+                f"engine {self.name}: {error} (is it running, and may you use it? Docker's is for root and the group "
+                "docker)"
+            ) from None
+        if response.status < _BAD:
+            return response
+        text = await response.text()
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            text = json.loads(text)["message"]
+        raise (_Missing if response.status == _NOT_FOUND else _Refused)(f"engine: {text.strip()}", response.status)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        data: bytes | None = None,
+        may_fail: tuple[int, ...] = (),
+        **q: Any,
+    ) -> Any:
+        try:
+            response = await self._open(method, path, body, data, **q)
+        except _Refused as error:
+            if error.status in may_fail:
+                return None
+            raise
+        async with response:
+            raw = await response.read()
+        try:
+            return json.loads(raw)
+        except ValueError:
+            return None
+
+    # --- how containers end ---
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(RemoteError, aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
+                filters = json.dumps({"type": ["container"], "event": ["die", "oom", "destroy"]})
+                response = await self._open("GET", "events", filters=filters)
+                async with response:
+                    await self._relist()
+                    await self._hear(response)
+            await asyncio.sleep(0.2)
+
+    async def _hear(self, response: aiohttp.ClientResponse) -> None:
+        line: asyncio.Future[bytes] | None = None
+        try:
+            while True:
+                line = line or asyncio.ensure_future(response.content.readline())
+                done, _ = await asyncio.wait({line}, timeout=RELIST_S)
+                if not done:
+                    await self._relist()
+                    continue
+                text, line = line.result(), None
+                if not text:
+                    return
+                self._take_event(json.loads(text))
+        finally:
+            if line is not None:
+                line.cancel()
+
+    def _take_event(self, event: dict[str, Any]) -> None:
+        actor = event.get("Actor") or {}
+        identity, action = str(actor.get("ID", event.get("id"))), event.get("Action", event.get("status"))
+        if action == "oom":
+            self._short_of_memory.add(identity)
+            return
+        short = identity in self._short_of_memory
+        self._short_of_memory.discard(identity)
+        container = self._running.get(identity)
+        if container is None:
+            return
+        status = (actor.get("Attributes") or {}).get("exitCode", -1)
+        container.settle(Ended(int(status), short and int(status) != 0))
+
+    async def _relist(self) -> None:
+        mine = list(self._running.values())
+        if not mine:
+            return
+        there = {c["Id"] for c in await self._ask("GET", "containers/json")}
+        for container in mine:
+            if container.id not in there:
+                container.settle(Ended(-1))
+
+    # --- containers ---
+
+    async def resources(self) -> Resources:
+        """See Engine."""
+        info = await self._ask("GET", "info")
+        return Resources(float(info["NCPU"]), int(info["MemTotal"]))
+
+    async def start(self, container: Container) -> Running:
+        """See Engine."""
+        made = await self._ask("POST", "containers/create", _to_create(container), name=container.name)
+        running = DockerContainer(self, made["Id"])
+        try:
+            await running.attach()
+            self._running[running.id] = running
+            await self._ask("POST", f"containers/{running.id}/start")
+        except BaseException:
+            await asyncio.shield(running.remove())
+            raise
+        return running
+
+    async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
+        """See Engine."""
+        found = await self._ask("GET", "containers/json", all=1, filters=json.dumps({"label": [label]}))
+        return [(DockerContainer(self, c["Id"]), c["Labels"]) for c in found]
+
+    # --- images ---
+
+    async def find_image(self, name: str) -> str | None:
+        """See Engine."""
+        found = await self._ask("GET", f"images/{name}/json", may_fail=(_NOT_FOUND,))
+        return str(found["Id"]) if found else None
+
+    async def pull(self, name: str) -> str:
+        """See Engine."""
+        repository, _, tag = name.rpartition(":")
+        if not repository or "/" in tag:
+            repository, tag = name, "latest"
+        async with await self._open("POST", "images/create", fromImage=repository, tag=tag) as response:
+            async for line in response.content:
+                said = json.loads(line)
+                if "error" in said:
+                    raise ImageError(
+                        f"image {name}: {said['error']} (is the name right, and its registry within reach?)"
+                    )
+        found = await self.find_image(name)
+        if found is None:
+            raise ImageError(f"image {name}: it was pulled and is not there")
+        return found
+
+    async def commit(self, running: Running, tag: str, changes: list[str], labels: dict[str, str]) -> str:
+        """See Engine."""
+        repository, _, version = tag.rpartition(":")
+        lines = [*changes, *(f"LABEL {k}={json.dumps(v)}" for k, v in labels.items())]
+        query = urllib.parse.urlencode(
+            [("container", running.id), ("repo", repository), ("tag", version), *(("changes", line) for line in lines)]
+        )
+        made = await self._ask("POST", f"commit?{query}", {})
+        return str(made["Id"])
+
+    async def derive(
+        self, image: str, tag: str, changes: list[str], labels: dict[str, str], archive: bytes | None = None
+    ) -> str:
+        """See Engine."""
+        made = await self._ask("POST", "containers/create", {"Image": image, "Cmd": ["true"], "Entrypoint": []})
+        idle = DockerContainer(self, made["Id"])
+        try:
+            if archive is not None:
+                await self._ask("PUT", f"containers/{idle.id}/archive?path=/", data=archive)
+            return await self.commit(idle, tag, changes, labels)
+        finally:
+            await asyncio.shield(idle.remove())
+
+    async def close(self) -> None:
+        """See Engine."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._http.close()
+
+
+def _to_create(c: Container) -> dict[str, Any]:
+    host: dict[str, Any] = {
+        "AutoRemove": c.sealed,
+        "Init": True,
+        "NetworkMode": "default" if c.network else "none",
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
+        "Mounts": [{"Type": "bind", "Source": p.source, "Target": p.target, "ReadOnly": p.read_only} for p in c.places],
+    }
+    if c.limits is not None:
+        host |= {
+            "Memory": c.limits.memory_bytes,
+            "MemorySwap": c.limits.memory_bytes,  # none beyond it
+            "NanoCpus": int(c.limits.cpus * 1e9),
+            "PidsLimit": PIDS,
+        }
+    if c.sealed:
+        host |= {
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": {p: f"rw,nosuid,nodev,exec,mode=1777,size={n}" for p, n in SCRATCH.items()},
+            "ShmSize": 64 << 20,
+        }
+    return {
+        "Image": c.image,
+        "Cmd": c.command,
+        "Entrypoint": [],
+        "User": f"{c.user}:{c.user}",
+        "Env": [f"{k}={v}" for k, v in c.env.items()],
+        "Labels": c.labels,
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": host,
+    }

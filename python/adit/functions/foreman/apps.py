@@ -1,0 +1,78 @@
+"""An app as the foreman has it: functions, their containers, the code that those fetch, and whoever listens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from ...exception import NotFoundError
+from .calls import Call
+from .pool import Pool
+
+if TYPE_CHECKING:
+    from ..spec import AppSpec
+    from .endpoint import Endpoint
+    from .server import Foreman
+
+NEWS_MAX = 10_000
+
+
+class App:
+    """One run of an app."""
+
+    def __init__(self, foreman: Foreman, spec: AppSpec, bundle: bytes) -> None:
+        self.id = "ap-" + secrets.token_hex(8)
+        self.foreman, self.spec, self.bundle = foreman, spec, bundle
+        self.pools = {name: Pool(self, function) for name, function in spec.functions.items()}
+        self.queues: set[str] = set()
+        self.endpoints: dict[str, Endpoint] = {}
+        self._news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(NEWS_MAX)
+
+    def pool(self, function: str) -> Pool:
+        """Of the function of that name."""
+        pool = self.pools.get(function)
+        if pool is None:
+            raise NotFoundError(f"function {function}: this app has none of that name")
+        return pool
+
+    def call(self, function: str, payload: bytes) -> Call:
+        """Calls it."""
+        pool = self.pool(function)
+        call = Call(self.id, function, payload, self.foreman.calls.budget)
+        self.foreman.calls.add(call)
+        pool.submit(call)
+        return call
+
+    def tell(self, kind: str, **what: Any) -> None:
+        """News for whoever listens. Of too many, the oldest go."""
+        if self._news.full():
+            self._news.get_nowait()
+        self._news.put_nowait({"kind": kind, "at": time.time(), **what})
+
+    async def news(self) -> dict[str, Any] | None:
+        """The next; None at the end."""
+        return await self._news.get()
+
+    def failed_start(self, pool: Pool, kind: str, reason: str) -> None:
+        """A container did not come up."""
+        self.tell("failed", function=pool.spec.name, error=kind, text=reason)
+        if endpoint := self.endpoints.get(pool.spec.name):
+            endpoint.failed(kind, reason)
+
+    def warm(self) -> None:
+        """Starts what is to be there before anybody calls."""
+        for pool in self.pools.values():
+            pool.scale()
+
+    async def close(self) -> None:
+        """Ends all that is of it."""
+        for endpoint in self.endpoints.values():
+            await endpoint.close()
+        await asyncio.gather(*(pool.close() for pool in self.pools.values()))
+        for queue in self.queues:
+            await self.foreman.queues.end(queue)
+        if self._news.full():
+            self._news.get_nowait()
+        self._news.put_nowait(None)

@@ -1,0 +1,104 @@
+"""A web endpoint: one tunnel, whose visitors are joined to the web servers of a function's containers. The URL stays
+when the containers are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from .relays import join
+
+if TYPE_CHECKING:
+    from ..._client import Client
+    from ..._forward import Forward
+    from .pool import Pool, Worker
+
+WAIT_S = 60.0  # of a visitor for a container
+
+
+class Endpoint:
+    """Of one function with a web side."""
+
+    def __init__(self, pool: Pool, client: Client, keep: str | None) -> None:
+        self.pool = pool
+        self._client, self._keep = client, keep
+        self._server: asyncio.Server | None = None
+        self._forward: Forward | None = None
+        self._failure: asyncio.Future[tuple[str, str]] | None = None
+        self._visits: set[asyncio.Task[None]] = set()
+        self.url = ""
+
+    async def open(self) -> str:
+        """Its URL, once visitors get in."""
+        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self._forward = self._client.forward(port, keep=self._keep)
+        tunnel = await self._forward.__aenter__()
+        self.url = tunnel.url
+        return self.url
+
+    def point(self, pool: Pool) -> None:
+        """New visitors go to another version."""
+        self.pool = pool
+
+    def failed(self, kind: str, reason: str) -> None:
+        """Whoever waits for a container waits no more."""
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result((kind, reason))
+
+    async def ready(self) -> tuple[Worker | None, str]:
+        """A container of the present version, the one with fewest visitors; or why there is none."""
+        pool = self.pool
+        if self._failure is None or self._failure.done():
+            self._failure = asyncio.get_running_loop().create_future()
+        if not pool.workers:
+            pool.start_one()
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(w.ready.wait()) for w in pool.workers]
+        waits.append(self._failure)  # type: ignore[arg-type]
+        done, _ = await asyncio.wait(waits, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits[:-1]:
+            wait.cancel()
+        there = [w for w in pool.workers if w.ready.is_set()]
+        if there:
+            return min(there, key=lambda w: w.connections), ""
+        return None, self._failure.result()[1] if self._failure in done else "it does not start"
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._visits.add(task)
+        try:
+            worker, _ = await self.ready()
+            if worker is None:
+                writer.transport.abort()
+                return
+            worker.connections += 1
+            try:
+                await join(reader, writer, lambda: _dial(worker))
+            finally:
+                worker.connections -= 1
+        finally:
+            self._visits.discard(task)
+
+    async def close(self) -> None:
+        """No more visitors."""
+        if self._server is not None:
+            self._server.close()
+        if self._forward is not None:
+            await self._forward.__aexit__(None, None, None)
+        for task in list(self._visits):
+            task.cancel()
+
+
+async def _dial(worker: Worker) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(sock=worker.connect_web())
+
+
+def ticket_path(app: str, function: str, label: str | None) -> str:
+    """Where the address of an endpoint is kept for the next time."""
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    folder = os.path.join(state, "adit", "endpoints")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    name = label or f"{app}-{function}"
+    return os.path.join(folder, "".join(c if c.isalnum() or c in "-_" else "-" for c in name))

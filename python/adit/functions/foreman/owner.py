@@ -1,0 +1,83 @@
+"""Whose a container is: labels that tell which process made it, so that what one that died has left can be removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+
+LABEL = "adit.owner"
+_FILE = "owner"
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _start_of(pid: int) -> str | None:
+    """When a process began, if it still runs: a pid alone is given again to others."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def labels() -> dict[str, str]:
+    """Of this process."""
+    return {LABEL: " ".join((*_here(), str(os.getpid()), _start_of(os.getpid()) or ""))}
+
+
+def _here() -> tuple[str, str, str]:
+    """What makes a pid one: machine, boot, namespace."""
+    return os.uname().nodename, _boot(), os.readlink("/proc/self/ns/pid")
+
+
+def is_alive(owner: str) -> bool:
+    """Whether the process that these labels name may still run: one of another machine or namespace may, as far as can
+    be told from here, one of another boot of this machine does not."""
+    words = owner.split()
+    if len(words) != len(_here()) + 2:
+        return True
+    machine, boot, space, pid, start = words
+    here = _here()
+    if machine != here[0]:
+        return True
+    if boot != here[1]:
+        return False
+    return space != here[2] or (pid.isdigit() and _start_of(int(pid)) == start)
+
+
+def mark(folder: str) -> None:
+    """Says whose a folder is."""
+    with open(os.path.join(folder, _FILE), "w", encoding="ascii") as file:
+        file.write(labels()[LABEL])
+
+
+def _sweep_folders() -> None:
+    with os.scandir(tempfile.gettempdir()) as entries:
+        ours = [e for e in entries if e.name.startswith("adit-") and e.is_dir(follow_symlinks=False)]
+    for entry in ours:
+        with contextlib.suppress(OSError):
+            if entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                continue
+            with open(os.path.join(entry.path, _FILE), encoding="ascii") as file:
+                dead = not is_alive(file.read())
+            if dead:
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+async def sweep(engine: Engine) -> None:
+    """Removes containers and folders of callers that have died."""
+    for container, found in await engine.leftovers(LABEL):
+        if not is_alive(found.get(LABEL, "")):
+            await container.remove()
+    await asyncio.to_thread(_sweep_folders)

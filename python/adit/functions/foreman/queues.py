@@ -1,0 +1,179 @@
+"""Queues: items that nobody here understands, by partition, first in, first out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ...exception import InvalidError, NotFoundError, QueueFullError
+from .budget import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ITEMS_MAX = 5000  # of a partition
+ITEM_MAX = 1 << 20
+BYTES_MAX = 1 << 30  # of all items of all queues
+PARTITIONS_MAX = 100_000
+PARTITION_NAME_MAX = 64
+
+
+class _Partition:
+    def __init__(self) -> None:
+        self.items: deque[bytes] = deque()
+        self.expires = 0.0
+
+
+class Queue:
+    """One queue. Those who wait are woken when it changes, and when it ends."""
+
+    def __init__(self, name: str | None, maxsize: int, budget: Budget) -> None:
+        self.name, self.id, self._budget = name, secrets.token_hex(16), budget
+        self.limit = maxsize or ITEMS_MAX
+        self._partitions: dict[str, _Partition] = {}
+        self._changed = asyncio.Condition()
+        self.ended = False
+
+    def _partition(self, name: str) -> _Partition:
+        now = time.monotonic()
+        partition = self._partitions.get(name)
+        if partition is not None and not 0 < partition.expires < now:
+            return partition
+        self._forget(name)
+        if len(name) > PARTITION_NAME_MAX:
+            raise InvalidError(f"partition: its name is longer than {PARTITION_NAME_MAX} characters")
+        if len(self._partitions) >= PARTITIONS_MAX:
+            raise InvalidError(f"partition: a queue has at most {PARTITIONS_MAX} of them")
+        partition = self._partitions[name] = _Partition()
+        return partition
+
+    def _forget(self, name: str) -> None:
+        partition = self._partitions.pop(name, None)
+        if partition is not None:
+            self._budget.give(sum(map(len, partition.items)))
+
+    async def _wait(self, until: float) -> bool:
+        """Until something changes. False when the time is over."""
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), left)
+            return True
+        return False
+
+    def _check(self) -> None:
+        if self.ended:
+            raise NotFoundError("queue: it has ended (its `with` block is over, or its app)")
+
+    async def put(self, items: Iterable[bytes], partition: str, ttl: float, wait: float, *, some: bool) -> int:
+        """All of them, or with ``some`` as many as there is room for; QueueFullError when there is none in time."""
+        given = list(items)
+        if any(len(item) > ITEM_MAX for item in given):
+            raise InvalidError(f"queue: an item is larger than {ITEM_MAX >> 20} MiB (put a path or a URL instead)")
+        until = time.monotonic() + wait
+        async with self._changed:
+            while True:
+                self._check()
+                place = self._partition(partition)
+                room = self.limit - len(place.items)
+                if room >= len(given) or (some and room > 0):
+                    break
+                if not await self._wait(until):
+                    raise QueueFullError(f"queue: it has {len(place.items)} items, as many as it may")
+            taken = given[: max(room, 0)]
+            self._budget.take(sum(map(len, taken)))
+            place.items.extend(taken)
+            place.expires = time.monotonic() + ttl
+            self._changed.notify_all()
+        return len(taken)
+
+    async def get(self, n: int, partition: str, wait: float) -> list[bytes]:
+        """Up to n items, at least one; an empty list when there is none in time."""
+        until = time.monotonic() + wait
+        async with self._changed:
+            while True:
+                self._check()
+                place = self._partition(partition)
+                if place.items:
+                    break
+                if not await self._wait(until):
+                    return []
+            taken = [place.items.popleft() for _ in range(min(n, len(place.items)))]
+            self._budget.give(sum(map(len, taken)))
+            self._changed.notify_all()
+        return taken
+
+    async def put_back(self, items: list[bytes], partition: str) -> None:
+        """Whoever was to have them went away."""
+        async with self._changed:
+            self._partition(partition).items.extendleft(reversed(items))
+            self._budget.take(sum(map(len, items)))
+            self._changed.notify_all()
+
+    def peek(self, partition: str) -> list[bytes]:
+        """What is there, and stays."""
+        self._check()
+        return list(self._partition(partition).items)
+
+    def count(self, partition: str | None, *, total: bool) -> int:
+        """How many items there are."""
+        self._check()
+        if total:
+            return sum(len(p.items) for p in self._partitions.values())
+        place = self._partitions.get(partition or "")
+        return len(place.items) if place else 0
+
+    async def clear(self, partition: str | None, *, everything: bool) -> None:
+        """Forgets items."""
+        async with self._changed:
+            self._check()
+            for name in list(self._partitions) if everything else [partition or ""]:
+                self._forget(name)
+            self._changed.notify_all()
+
+    async def end(self) -> None:
+        """Whoever waits is told at once."""
+        async with self._changed:
+            self.ended = True
+            for name in list(self._partitions):
+                self._forget(name)
+            self._changed.notify_all()
+
+
+class Queues:
+    """All of a foreman's."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Queue] = {}
+        self._by_name: dict[str, Queue] = {}
+        self._budget = Budget("queues", BYTES_MAX)
+
+    def create(self, name: str | None, maxsize: int, *, missing: bool = True) -> Queue:
+        """A new one, or the one of that name."""
+        if name is not None and name in self._by_name:
+            return self._by_name[name]
+        if not missing:
+            raise NotFoundError(f"queue {name}: there is none of that name (use create_if_missing=True)")
+        queue = Queue(name, maxsize, self._budget)
+        self._by_id[queue.id] = queue
+        if name is not None:
+            self._by_name[name] = queue
+        return queue
+
+    def find(self, identity: str) -> Queue:
+        """Whoever knows the id may use it."""
+        queue = self._by_id.get(identity)
+        if queue is None:
+            raise NotFoundError("queue: it has ended (its `with` block is over, or its app)")
+        return queue
+
+    async def end(self, identity: str) -> None:
+        """Ends an ephemeral one."""
+        queue = self._by_id.pop(identity, None)
+        if queue is not None:
+            await queue.end()

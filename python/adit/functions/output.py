@@ -1,0 +1,130 @@
+"""What a person sees: progress on stderr, the functions' output on stdout and stderr as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from .. import exception
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .remote import Channel
+    from .wire import Meta
+
+JOIN_S = 10.0
+
+
+class Output:
+    """Of one run."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._console: Any = None
+        self._status: Any = None
+        self._lock = threading.Lock()
+        self._workers: dict[str, int] = {}
+        self._at_line_start = {1: True, 2: True}
+        self._building_since: float | None = None
+
+    def __enter__(self) -> Output:
+        if not self._quiet and sys.stderr.isatty():
+            with contextlib.suppress(ImportError):
+                from rich.console import Console
+
+                self._console = Console(stderr=True, highlight=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_status()
+
+    def _stop_status(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def say(self, text: str) -> None:
+        """A line of our own."""
+        if self._quiet:
+            return
+        if self._console is not None:
+            self._console.print(text, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def progress(self, text: str) -> None:
+        """What goes on at the moment; each on a line of its own where there is no terminal."""
+        if self._quiet:
+            return
+        if self._console is None:
+            print(text, file=sys.stderr, flush=True)
+        elif self._status is None:
+            self._status = self._console.status(text, spinner="dots")
+            self._status.start()
+        else:
+            self._status.update(text)
+
+    @contextlib.contextmanager
+    def following(self, channel: Channel, app: str) -> Iterator[None]:
+        """Shows the news of an app, to their end when the block is left."""
+        thread = threading.Thread(target=self._follow, args=(channel, app), name="adit-output", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join(JOIN_S)
+            self._stop_status()
+
+    def _follow(self, channel: Channel, app: str) -> None:
+        with contextlib.suppress(exception.Error, OSError):
+            for news in channel.listen("app_news", {"app": app}):
+                with self._lock:
+                    self._show(news)
+
+    def _show(self, news: Meta) -> None:
+        kind = news["kind"]
+        if kind == "output":
+            self._pass_on(news)
+        elif kind == "image":
+            self._building_since = self._building_since or time.monotonic()
+            self.progress(f"Building the image: {news['text']}")
+        elif kind == "build" and self._console is not None:
+            self.progress(f"Building the image: {news['text'][:100]}")
+        elif kind == "started":
+            self._stop_status()
+            if self._building_since is not None:
+                self.say(f"\u2713 Image built in {time.monotonic() - self._building_since - news['seconds']:.0f} s")
+                self._building_since = None
+            self.say(f"\u2713 {news['function']} started ({news['seconds']:.1f} s)")
+        elif kind == "failed":
+            self._stop_status()
+            self.say(news["text"])
+
+    def _pass_on(self, news: Meta) -> None:
+        """As it is; with the container's name before each line when there are several."""
+        stream = sys.stderr if news["stream"] == 2 else sys.stdout  # noqa: PLR2004
+        self._workers.setdefault(news["worker"], len(self._workers))
+        data = news["data"].encode("latin-1")
+        if len(self._workers) > 1:
+            name = f"[{news['function']} {self._workers[news['worker']] + 1}] ".encode()
+            data = b"".join(
+                (name if self._at_line_start[news["stream"]] or i else b"") + line
+                for i, line in enumerate(data.splitlines(True))
+            )
+        self._at_line_start[news["stream"]] = data.endswith(b"\n")
+        with contextlib.suppress(ValueError, OSError):
+            stream.flush()
+            getattr(stream, "buffer", None) and stream.buffer.write(_printable(data, stream.isatty()))
+            stream.flush()
+
+
+def _printable(data: bytes, terminal: bool) -> bytes:
+    """A terminal is not to be told what to do by a container: control characters but those of lines and colours
+    show."""
+    if not terminal:
+        return data
+    return bytes(data).replace(b"\x1b]", b"^[]").replace(b"\x07", b"")

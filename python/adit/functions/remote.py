@@ -1,0 +1,97 @@
+"""The client of the foreman: HTTP over a Unix socket, with nothing but the standard library, since the runner uses it
+too. Any number of threads may use one channel; each has a connection of its own while it asks."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from .. import exception
+from . import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .wire import Meta
+
+POLL_S = 50.0  # how long the foreman may keep a question before it says "not yet"
+_OK = 200
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("foreman")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        try:
+            self.sock.connect(self._path)
+        except BaseException:
+            self.sock.close()
+            raise
+
+
+def _error_of(meta: Meta) -> Exception:
+    kind = getattr(exception, str(meta.get("error")), None)
+    if not (isinstance(kind, type) and issubclass(kind, exception.Error)):
+        kind = exception.RemoteError
+    return kind(str(meta.get("text", "the foreman refused")))
+
+
+class Channel:
+    """The way to one foreman."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._idle: list[_Connection] = []
+        os.register_at_fork(after_in_child=self._idle.clear)
+
+    def ask(self, verb: str, meta: Meta | None = None, payload: bytes = b"") -> tuple[Meta, bytes]:
+        """One question and its answer."""
+        body = wire.pack(meta or {}, payload)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = _Connection(self.path)
+        try:
+            connection.request("POST", "/" + verb, body, {"Content-Type": "application/octet-stream"})
+            response = connection.getresponse()
+            data = response.read()
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, (OSError, http.client.HTTPException)):
+                raise exception.ClosedError(f"foreman: it has ended ({error or type(error).__name__})") from None
+            raise
+        self._idle.append(connection)
+        answer, rest = wire.unpack(data)
+        if response.status != _OK:
+            raise _error_of(answer)
+        return answer, rest
+
+    def poll(
+        self, verb: str, meta: Meta, payload: bytes = b"", timeout: float | None = None
+    ) -> tuple[Meta, bytes] | None:
+        """Asks until the answer is something else than "not yet"; None when the time is over."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            wait = POLL_S if end is None else max(0.0, min(POLL_S, end - time.monotonic()))
+            answer, rest = self.ask(verb, {**meta, "wait": wait}, payload)
+            if not answer.get("not_yet"):
+                return answer, rest
+            if end is not None and time.monotonic() >= end:
+                return None
+
+    def listen(self, verb: str, meta: Meta) -> Iterator[Meta]:
+        """Messages without payload, for as long as the foreman sends some."""
+        connection = _Connection(self.path)
+        with contextlib.closing(connection):
+            connection.request("POST", "/" + verb, wire.pack(meta))
+            response = connection.getresponse()
+            while line := response.readline():
+                yield json.loads(line)

@@ -1,0 +1,180 @@
+"""The program of a function's container: fetches code and inputs from the foreman, runs them, answers. It holds no
+address and needs no network; its standard input ends with the foreman, and it with that."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import signal
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from . import bundle, relay_way, session, wire
+from .remote import Channel
+from .spec import AppSpec, FunctionSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CODE = "/home/adit/code"
+FOREMAN_GONE = 70
+MESSAGE_MAX = 10_000
+
+
+def _live_with_foreman() -> None:
+    """Standard input is the foreman's hold on us. What the function starts gets none of it."""
+    hold = os.dup(0)
+    os.set_inheritable(hold, False)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def wait() -> None:
+        while os.read(hold, 4096):
+            pass
+        os._exit(FOREMAN_GONE)
+
+    threading.Thread(target=wait, name="adit-hold", daemon=True).start()
+
+
+class Runner:
+    """One container's."""
+
+    def __init__(self) -> None:
+        self.channel = Channel(session.CONTAINER_SOCKET)
+        work, code = self.channel.ask("work")
+        self.about: dict[str, str] = {"app": work["app_id"], "function": work["function"]}
+        session.enter_container(self.channel, self.about)
+        relay_way.use(work["token"])
+        self.app = AppSpec.read(work["app"])
+        self.spec: FunctionSpec = self.app.functions[work["function"]]
+        os.makedirs(CODE, exist_ok=True)
+        bundle.unpack(code, CODE)
+        sys.path.insert(0, CODE)
+        if os.getcwd() == "/":
+            os.chdir("/home/adit")
+
+    def load(self) -> Callable[..., Any]:
+        """The user's function: the module is imported anew here."""
+        found: Any = importlib.import_module(self.spec.module)
+        for part in self.spec.qualname.split("."):
+            found = getattr(found, part)
+        raw: Callable[..., Any] = getattr(found, "raw", found)
+        return raw
+
+    def run(self) -> None:
+        """Until there is nothing more to do."""
+        try:
+            function = self.load()
+        except Exception as error:
+            self._refuse_all(error)
+            return
+        if self.spec.web is not None:
+            from . import web_runner
+
+            web_runner.serve(self.spec.web, function, lambda: self.channel.ask("ready"))
+            return
+        while True:
+            found = self.channel.poll("next", {})
+            assert found is not None
+            meta, payload = found
+            if meta.get("end"):
+                return
+            self.about["call"] = meta["call"]
+            outcome, result = self._call(function, meta["call"], payload)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self.channel.ask("result", {"call": meta["call"], "outcome": outcome}, result)
+
+    def _refuse_all(self, error: Exception) -> None:
+        """A module that cannot be imported is told to whoever called."""
+        traceback.print_exception(type(error), error, _own_frames(error))
+        if self.spec.web is not None:
+            sys.exit(1)
+        outcome, result = _raised(error)
+        while True:
+            found = self.channel.poll("next", {})
+            assert found is not None
+            if found[0].get("end"):
+                return
+            self.channel.ask("result", {"call": found[0]["call"], "outcome": outcome}, result)
+
+    def _call(self, function: Callable[..., Any], call: str, payload: bytes) -> tuple[wire.Meta, bytes]:
+        try:
+            args, kwargs = wire.decode(payload, trusted=True, what="an argument")
+            value = function(*args, **kwargs)
+            if inspect.iscoroutine(value):
+                value = asyncio.run(value)
+            if self.spec.is_generator:
+                self._yield_all(value, call)
+                value = None
+            return {"status": "ok"}, wire.encode(value, f"{self.spec.name}: its result")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, too, is what came of the call
+            if isinstance(error, SystemExit) and os.environ.get("ADIT_CONTAINER"):
+                raise
+            return _raised(error)
+
+    def _yield_all(self, values: Any, call: str) -> None:
+        if inspect.isasyncgen(values):
+            with asyncio.Runner() as loop:
+                while True:
+                    try:
+                        self._give(loop.run(_next(values)), call)
+                    except StopAsyncIteration:
+                        return
+        for value in values:
+            self._give(value, call)
+
+    def _give(self, value: Any, call: str) -> None:
+        self.channel.ask("piece", {"call": call}, wire.encode(value, f"{self.spec.name}: a value"))
+
+
+async def _next(values: Any) -> Any:
+    return await values.__anext__()
+
+
+def _own_frames(error: BaseException) -> Any:
+    """The traceback without our lines, which come first."""
+    trace, folder = error.__traceback__, os.path.dirname(__file__)
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not name.startswith((folder, "<frozen")) and name != importlib.__file__:
+            return trace
+        trace = trace.tb_next
+    return error.__traceback__
+
+
+def _raised(error: BaseException) -> tuple[wire.Meta, bytes]:
+    lines = traceback.format_exception(type(error), error, _own_frames(error))
+    outcome = {
+        "status": "raised",
+        "type": type(error).__name__,
+        "message": str(error)[:MESSAGE_MAX],
+        "traceback": "".join(lines)[-10 * MESSAGE_MAX :],
+    }
+    try:
+        return outcome, wire.encode(error)
+    except Exception:
+        return outcome, b""
+
+
+def main() -> None:
+    """The container's program."""
+    _live_with_foreman()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever whoever started us ignores
+    try:
+        Runner().run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        relay_way.shut()
+
+
+if __name__ == "__main__":
+    main()

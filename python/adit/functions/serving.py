@@ -1,0 +1,161 @@
+"""``adit serve``: an app's web endpoints, and a new version of it whenever one of its files changes. Each version is
+described by a process of its own, which imports the file: what cannot be imported leaves the version before it as it
+is."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..exception import Error, InvalidError
+from . import session
+from .output import Output
+from .spec import AppSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEBOUNCE_MS = 200
+LOOK_MS = 1000
+
+
+def describe(path: str) -> None:
+    """What the child does: tells its parent, on descriptor 1, what the file's app is."""
+    from . import bundle, cli
+
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the file prints is for people
+    try:
+        app = cli.find_app(bundle.load(path), path)
+        spec = app._spec()
+        told = (spec.to_meta(), bundle.pack(spec), [p for p, _ in bundle.files(spec)])
+    except BaseException as error:
+        cli._show(error)
+        sys.exit(1)
+    pickle.dump(told, out)
+    out.close()
+
+
+def _described(path: str) -> tuple[dict[str, Any], bytes, list[str]] | None:
+    """None when it cannot be imported, of which the child has told."""
+    program = "import sys; from adit.functions.serving import describe; describe(sys.argv[1])"
+    child = subprocess.run([sys.executable, "-c", program, path], stdout=subprocess.PIPE, check=False)
+    return pickle.loads(child.stdout) if child.returncode == 0 else None
+
+
+def _states(files: list[str]) -> dict[str, tuple[int, int] | None]:
+    """By which a file is known to be another: an event tells when to look, and may have come before we listened."""
+    states: dict[str, tuple[int, int] | None] = {}
+    for path in files:
+        states[path] = None
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            states[path] = found.st_mtime_ns, found.st_size
+    return states
+
+
+class Served:
+    """The version that serves."""
+
+    def __init__(self, path: str, output: Output) -> None:
+        self._path, self._output = path, output
+        self._channel = session.channel()
+        self.app: str | None = None
+        self.files: list[str] = [os.path.abspath(path)]
+        self.seen = _states(self.files)
+        self._following = contextlib.ExitStack()
+        self._shown: dict[str, str] = {}
+
+    def load(self) -> bool:
+        """Serves the file as it is now. False when that cannot be, and the version before goes on."""
+        self.seen = _states(self.files)
+        described = _described(self._path)
+        if described is None:
+            return False
+        meta, code, files = described
+        spec = AppSpec.read(meta)
+        if not any(f.web for f in spec.functions.values()):
+            raise InvalidError(f"{self._path}: it has no web endpoints (use: adit run {self._path})")
+        self.files, self.seen = files, {**_states(files), **self.seen}
+        answer, _ = self._channel.ask("app_create", {"spec": meta}, code)
+        new, following = answer["app"], contextlib.ExitStack()
+        following.enter_context(self._output.following(self._channel, new))
+        try:
+            served, _ = self._channel.ask("app_serve", {"app": new, "replaces": self.app})
+        except BaseException:
+            self._channel.ask("app_close", {"app": new})
+            following.close()
+            raise
+        old, self.app = self.app, new
+        before, self._following = self._following, following
+        self._show(spec, served["urls"], served.get("ca_file"))
+        if old is not None:
+            self._channel.ask("app_close", {"app": old})
+            before.close()
+        return True
+
+    def _show(self, spec: AppSpec, urls: dict[str, str], ca_file: str | None) -> None:
+        for name, url in urls.items():
+            if self._shown.get(name) == url:
+                continue
+            web = spec.functions[name].web
+            assert web is not None
+            print(f"{name} => {web.method + ' ' if web.kind == 'endpoint' else ''}{url}", flush=True)
+        if ca_file and not self._shown:
+            self._output.say(f"These addresses work on this machine only (curl --cacert {ca_file} ...)")
+        self._shown = dict(urls)
+
+    def close(self) -> None:
+        """Ends it."""
+        if self.app is not None:
+            self._channel.ask("app_close", {"app": self.app})
+        self._following.close()
+
+
+def _changes(served: Served, stop: threading.Event) -> Iterator[None]:
+    """Whenever one of the app's files is another."""
+    from watchfiles import watch
+
+    folder = os.path.dirname(os.path.abspath(served.files[0]))
+    waits: dict[str, Any] = {"debounce": DEBOUNCE_MS, "step": 50, "rust_timeout": LOOK_MS, "yield_on_timeout": True}
+    for _ in watch(folder, stop_event=stop, raise_interrupt=True, **waits):
+        states = _states(served.files)
+        if any(states[path] != served.seen.get(path) for path in states):
+            yield
+
+
+def serve(words: list[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="adit serve", description="Serves the web endpoints of a file; reloads it.")
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--timeout", type=float, help="end after so many seconds")
+    given = parser.parse_args(words)
+    if not os.path.isfile(given.file):
+        raise InvalidError(f"{given.file}: there is no such file")
+    stop = threading.Event()
+    with Output() as output:
+        served = Served(given.file, output)
+        try:
+            if not served.load():
+                return 1
+            if given.timeout is not None:
+                timer = threading.Timer(given.timeout, stop.set)
+                timer.daemon = True
+                timer.start()
+            for _ in _changes(served, stop):
+                began = time.monotonic()
+                try:
+                    if served.load():
+                        output.say(f"\u2713 Reloaded ({time.monotonic() - began:.1f} s)")
+                except Error as error:
+                    output.say(f"adit: {error}")
+        finally:
+            served.close()
+    return 0

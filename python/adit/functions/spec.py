@@ -1,0 +1,97 @@
+"""What the foreman is told of an app: plain data, the same on both sides, as JSON on the way."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from .wire import Meta
+
+_T = TypeVar("_T")
+
+
+def _read(kind: type[_T], given: Meta) -> _T:
+    """From JSON, ignoring what a newer side says more."""
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{k: v for k, v in given.items() if k in known})
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """A base and steps, each ``{"kind": ..., ...}`` (see image.py and foreman/images.py)."""
+
+    base: str | None = None
+    """None is the default base; otherwise the name of an image."""
+    python: str | None = None
+    """The version of Python that the default base has to have."""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class WebSpec:
+    """How a function is reached from the web."""
+
+    kind: str
+    """``endpoint``, ``asgi``, ``wsgi`` or ``server``."""
+    method: str = "GET"
+    label: str | None = None
+    docs: bool = False
+    cors: bool = False
+    port: int = 0
+    startup_timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """One function. Durations in seconds, memory in MiB."""
+
+    name: str
+    module: str
+    qualname: str
+    image: ImageSpec = ImageSpec()
+    cpu: tuple[float, float | None] = (0.1, None)
+    memory: tuple[int, int | None] = (128, None)
+    timeout: int = 300
+    startup_timeout: int | None = None
+    idle_timeout: int = 60
+    concurrency_limit: int | None = None
+    keep_warm: int = 0
+    max_inputs: int | None = None
+    retries: dict[str, float] | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    network: bool = False
+    is_generator: bool = False
+    web: WebSpec | None = None
+
+    @classmethod
+    def read(cls, given: Meta) -> FunctionSpec:
+        """From JSON."""
+        spec = _read(cls, given)
+        web = spec.web
+        return FunctionSpec(
+            **{
+                **{f.name: getattr(spec, f.name) for f in fields(spec)},
+                "image": _read(ImageSpec, spec.image),  # type: ignore[arg-type]
+                "web": _read(WebSpec, web) if web is not None else None,  # type: ignore[arg-type]
+                "cpu": tuple(spec.cpu),
+                "memory": tuple(spec.memory),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class AppSpec:
+    """An app as its caller has it now."""
+
+    name: str
+    functions: dict[str, FunctionSpec]
+
+    def to_meta(self) -> Meta:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, given: Meta) -> AppSpec:
+        """From JSON."""
+        return cls(given["name"], {k: FunctionSpec.read(v) for k, v in given["functions"].items()})

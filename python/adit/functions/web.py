@@ -1,0 +1,91 @@
+"""Functions that are reached from the web: a decorator below ``@app.function()`` says how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, ParamSpec, TypeVar
+
+from ..exception import InvalidError
+from .spec import WebSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+
+
+class WebFunction(Generic[P, R]):
+    """A function with its web side; ``@app.function()`` makes the rest of it."""
+
+    def __init__(self, raw: Callable[P, R], web: WebSpec) -> None:
+        self.raw, self.web = raw, web
+        self.__name__, self.__doc__ = raw.__name__, raw.__doc__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.raw(*args, **kwargs)
+
+
+def _decorator(what: str, web: WebSpec) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
+    def decorate(raw: Callable[P, R]) -> WebFunction[P, R]:
+        from .function import Function
+
+        if isinstance(raw, (Function, WebFunction)) or not callable(raw):
+            raise InvalidError(
+                f"{what}: it stands below @app.function(), directly above the function:\n"
+                f"    @app.function()\n    @{what}()\n    def f(): ..."
+            )
+        return WebFunction(raw, web)
+
+    return decorate
+
+
+def _check_called(what: str, given: object) -> None:
+    if callable(given):
+        raise InvalidError(f"{what}: it needs parentheses (@{what}())")
+    if given is not None:
+        raise InvalidError(f"{what}: its options are given by name (such as @{what}(method='POST'))")
+
+
+def web_endpoint(
+    _: object = None,
+    /,
+    *,
+    method: str = "GET",
+    label: str | None = None,
+    docs: bool = False,
+    cors: bool = False,
+    wait_for_response: bool = True,
+) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
+    """A handler of FastAPI at ``/``. ``docs=True`` adds FastAPI's pages, ``cors=True`` lets pages of other sites read
+    the answers (without credentials). ``label`` names the ticket that keeps the URL."""
+    _check_called("web_endpoint", _)
+    if method.upper() not in METHODS:
+        raise InvalidError(f"method: {method!r} is none of {', '.join(METHODS)}")
+    if not wait_for_response:
+        raise InvalidError("wait_for_response=False: adit does not have it (spawn another function, and answer)")
+    return _decorator("web_endpoint", WebSpec("endpoint", method.upper(), label, docs, cors))
+
+
+def asgi_app(_: object = None, /, *, label: str | None = None) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
+    """The function returns an ASGI application (FastAPI, Starlette), which is served."""
+    _check_called("asgi_app", _)
+    return _decorator("asgi_app", WebSpec("asgi", label=label))
+
+
+def wsgi_app(_: object = None, /, *, label: str | None = None) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
+    """The function returns a WSGI application (Flask, Django), which is served."""
+    _check_called("wsgi_app", _)
+    return _decorator("wsgi_app", WebSpec("wsgi", label=label))
+
+
+def web_server(
+    port: int, *, startup_timeout: float = 5.0, label: str | None = None
+) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
+    """The function starts a server that listens on ``port``, and returns; within ``startup_timeout`` seconds it
+    answers."""
+    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:  # noqa: PLR2004
+        raise InvalidError(f"web_server: {port!r} is no port (such as @web_server(8000))")
+    return _decorator("web_server", WebSpec("server", label=label, port=port, startup_timeout=startup_timeout))
+
+
+fastapi_endpoint = web_endpoint
+__all__ = ["asgi_app", "fastapi_endpoint", "web_endpoint", "web_server", "wsgi_app"]

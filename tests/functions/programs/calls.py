@@ -1,0 +1,123 @@
+"""What test_calls.py and its like call."""
+import os
+import sys
+import threading
+import time
+
+from adit import App, Queue, Retries, current_function_call_id, is_local
+
+app = App("calls")
+
+
+class Wrong(Exception):
+    def __init__(self, code):
+        super().__init__(f"code {code}")
+        self.code = code
+
+    def __reduce__(self):
+        return Wrong, (self.code,)
+
+
+@app.function()
+def double(n, plus=0):
+    return n * 2 + plus
+
+
+@app.function()
+def echo(value):
+    return value
+
+
+@app.function(concurrency_limit=3)
+def square(n):
+    return n * n
+
+
+@app.function()
+def add(a, b):
+    return a + b
+
+
+@app.function()
+def fail(code):
+    raise Wrong(code)
+
+
+@app.function()
+def unsendable():
+    return threading.Lock()
+
+
+@app.function()
+def leave(status):
+    os._exit(status)
+
+
+@app.function(memory=(64, 96))
+def eat():
+    return len(b"x" * (1 << 30))
+
+
+@app.function(timeout=1)
+def sleep(seconds):
+    time.sleep(seconds)
+    return "awake"
+
+
+@app.function()
+def wait_for(q):
+    return q.get()
+
+
+@app.function()
+def meet(own, other):
+    own.put(os.environ["ADIT_CONTAINER"])
+    return other.get()
+
+
+@app.function()
+def count(n):
+    for i in range(n):
+        yield i
+
+
+@app.function()
+async def later(n):
+    return n + 1
+
+
+@app.function(retries=Retries(max_retries=2, initial_delay=0.0))
+def third_time(q):
+    q.put("try")
+    if q.len() < 3:
+        raise Wrong(q.len())
+    return q.len()
+
+
+@app.function()
+def nested(n):
+    return double.remote(n) + 1
+
+
+@app.function()
+def with_queue():
+    with Queue.ephemeral() as q:
+        call = wait_for.spawn(q)
+        q.put("through")
+        return call.get()
+
+
+@app.function()
+def where():
+    return is_local(), current_function_call_id()
+
+
+@app.function()
+def run_code(text):
+    names = {}
+    exec(text, names)
+    return names.get("result")
+
+
+if __name__ == "__main__":
+    sys.exit("run me with adit")

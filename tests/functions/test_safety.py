@@ -1,0 +1,153 @@
+"""What a function can do to the machine and to others: its code is taken as hostile."""
+import json
+import os
+import re
+
+import pytest
+
+ASK = """
+import http.client, json, os, socket
+def ask(verb, meta, raw=None):
+    connection = http.client.HTTPConnection("x")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/run/adit/foreman.sock")
+    head = json.dumps(meta).encode()
+    connection.request("POST", "/" + verb, raw if raw is not None else len(head).to_bytes(4, "big") + head)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode("latin-1")
+"""
+
+
+def test_a_function_has_a_user_of_its_own_and_no_rights(calls):
+    status = calls.run_code.remote("result = open('/proc/self/status').read()")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert int(fields["Uid"].split()[0]) >= 20_000
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(fields[name], 16) == 0
+    assert fields["NoNewPrivs"] == "1" and fields["Seccomp"] == "2"
+
+
+def test_a_function_has_no_network_but_its_loopback(calls):
+    assert calls.run_code.remote("import os; result = sorted(os.listdir('/sys/class/net'))") == ["lo"]
+
+
+def test_a_function_writes_only_to_its_scratch_folders(calls):
+    code = """
+import os
+result = []
+for folder in ("/", "/usr", "/etc", "/var", "/run", "/run/adit", "/root", "/tmp", "/home/adit"):
+    try:
+        open(os.path.join(folder, "x"), "w").close()
+        result.append(folder)
+    except OSError:
+        pass
+"""
+    assert calls.run_code.remote(code) == ["/tmp", "/home/adit"]
+
+
+def test_a_bomb_of_processes_ends_at_its_limit(calls):
+    code = """
+import os, signal
+made = []
+try:
+    while len(made) < 2000:
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+            os._exit(0)
+        made.append(pid)
+except OSError:
+    pass
+for pid in made:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+result = len(made)
+"""
+    assert 100 < calls.run_code.remote(code) < 512
+
+
+def test_no_token_is_in_the_environment_or_in_what_the_engine_tells(calls, engine):
+    assert not [k for k in calls.run_code.remote("import os; result = dict(os.environ)") if "TOKEN" in k]
+    shown = json.dumps([engine.json(f"/containers/{c['Id']}/json") for c in engine.containers()])
+    assert "adit1_" not in shown and shown != "[]"
+
+
+@pytest.mark.parametrize("verb", ["app_create", "app_close", "app_serve", "app_news", "nothing"])
+def test_a_container_has_none_of_its_callers_verbs(calls, verb):
+    status, text = calls.run_code.remote(f"{ASK}\nresult = ask({verb!r}, {{'app': 'x', 'spec': {{}}}})")
+    assert status == 400 and "no such verb" in text
+
+
+@pytest.mark.parametrize("meta", [
+    {"call": "fc-" + "0" * 32}, {"call": 3}, {}, {"call": None, "wait": "x"}, {"call": "fc-1", "outcome": {"status": "ok"}},
+])
+@pytest.mark.parametrize("verb", ["call_get", "call_cancel", "result", "piece", "queue_get", "queue_put"])
+def test_what_is_not_its_own_is_refused(calls, verb, meta):
+    status, _ = calls.run_code.remote(f"{ASK}\nresult = ask({verb!r}, {meta!r})")
+    assert status == 400
+
+
+def test_random_frames_do_the_foreman_no_harm(calls):
+    code = f"""{ASK}
+import random
+source = random.Random(7)
+result = set()
+for _ in range(300):
+    verb = source.choice(["call", "call_get", "queue_put", "queue_get", "result", "next", "work", "piece", "ready"])
+    raw = source.randbytes(source.choice([0, 1, 3, 4, 5, 100])) if source.random() < 0.5 else (
+        lambda head: len(head).to_bytes(4, "big") + head)(json.dumps(source.choice([[], 1, "x", {{}}, {{"call": []}}, {{"wait": -1}}])).encode())
+    result.add(ask(verb, None, raw)[0])
+result = sorted(result)
+"""
+    assert set(calls.run_code.remote(code)) <= {200, 400}
+    assert calls.double.remote(1) == 2
+
+
+def test_a_body_beyond_the_limit_is_refused(calls):
+    code = f"""{ASK}
+connection = http.client.HTTPConnection("x")
+connection.sock = socket.socket(socket.AF_UNIX)
+connection.sock.connect("/run/adit/foreman.sock")
+try:
+    connection.putrequest("POST", "/call")
+    connection.putheader("Content-Length", str(1 << 34))
+    connection.endheaders()
+    piece = bytes(1 << 20)
+    for _ in range(1 << 14):
+        connection.send(piece)
+    result = "taken"
+except OSError:
+    result = "refused"
+"""
+    assert calls.run_code.remote(code) == "refused"
+    assert calls.double.remote(1) == 2
+
+
+def test_a_link_in_place_of_the_web_socket_leads_nowhere(tmp_path):
+    import socket
+    import types
+
+    from adit.functions.foreman.pool import Worker
+    secret = tmp_path / "engine.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(secret))
+    listener.listen()
+    (tmp_path / "web").mkdir()
+    os.symlink(secret, tmp_path / "web" / "web.sock")
+    worker = types.SimpleNamespace(_folder=str(tmp_path))
+    with pytest.raises(OSError):
+        Worker.connect_web(worker)
+    os.unlink(tmp_path / "web" / "web.sock")
+    os.link(secret, tmp_path / "web" / "web.sock")
+    Worker.connect_web(worker).close()
+    listener.close()
+
+
+def test_the_foreman_has_nothing_that_could_load_a_pickle():
+    import adit.functions.foreman
+    folder = os.path.dirname(adit.functions.foreman.__file__)
+    for name in os.listdir(folder):
+        if name.endswith(".py"):
+            with open(os.path.join(folder, name)) as file:
+                text = file.read()
+            assert not re.search(r"import (cloud)?pickle\n.*loads?\(|pickle\.load|wire\.decode|from .*wire import.*decode", text)
