@@ -207,6 +207,7 @@ enum {
   CERTS_EXACT_MAX = 1024,                  /* certificates for one name: beyond it the least used is made anew when needed */
   CERTS_EXACT_PER_OWNER_MAX = 256,         /* so many are made, in milliseconds each, for the tunnels of one token in ... */
   CERTS_EXACT_PERIOD_MS = 10000,
+  USAGES_KEPT_MAX = 1024,                  /* tokens that nobody uses now, of which the relay still tells what has passed */
   REGISTRY_STEPS_MAX = 64,                 /* under the lock that every visitor takes; then it is free for others */
   ADMIN_BACKLOG = 16,
   ADMIN_HEADERS_MAX_BYTES = 8192,

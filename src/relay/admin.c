@@ -133,12 +133,13 @@ static void reply_metrics(struct admin *a, struct evhttp_request *request) {
 
 /* The status, in pieces */
 
-struct listing {                   /* of tunnels, under way to one client */
+struct listing {                   /* of tunnels and then of tokens, under way to one client */
   struct admin *admin;
   struct evhttp_request *request;
   struct evbuffer *piece;
   void *walk;
-  bool first;                      /* no tunnel was listed yet */
+  bool in_tokens;
+  bool first;                      /* none was listed yet */
 };
 
 static void listing_free(struct listing *l) {
@@ -172,15 +173,32 @@ static void listing_send(struct listing *l, char *text, bool last) {
   if (rc != 0 || last) listing_end(l);
 }
 
+/* The next tunnels, or what stands behind them. */
+static char *listing_tunnels(struct listing *l) {
+  struct status_tunnel batch[STATUS_BATCH_MAX];
+  size_t n = l->admin->source.walk_next(l->admin->source.user, l->walk, batch);
+  bool first = l->first;
+  l->first = n == 0;
+  l->in_tokens = n == 0;
+  return n > 0 ? status_json_tunnels(batch, n, first) : strdup(STATUS_JSON_TOKENS);
+}
+
+static char *listing_tokens(struct listing *l, bool *last) {
+  struct status_token batch[STATUS_BATCH_MAX];
+  size_t n = l->admin->source.walk_tokens(l->admin->source.user, l->walk, batch);
+  bool first = l->first;
+  l->first = false;
+  *last = n == 0;
+  return n > 0 ? status_json_tokens(batch, n, first) : strdup(STATUS_JSON_END);
+}
+
 /* The last piece has left. */
 static void listing_next(struct evhttp_connection *connection, void *user) {
   struct listing *l = user;
-  struct status_tunnel batch[STATUS_BATCH_MAX];
+  bool last = false;
   (void)connection;
-  size_t n = l->admin->source.walk_next(l->admin->source.user, l->walk, batch);
-  bool first = l->first;
-  if (n > 0) l->first = false;
-  listing_send(l, n > 0 ? status_json_tunnels(batch, n, first) : strdup(STATUS_JSON_END), n == 0);
+  char *text = l->in_tokens ? listing_tokens(l, &last) : listing_tunnels(l);
+  listing_send(l, text, last);
 }
 
 static void reply_status(struct admin *a, struct evhttp_request *request) {

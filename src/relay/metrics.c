@@ -168,3 +168,23 @@ char *status_json_tunnels(const struct status_tunnel *t, size_t n, bool first) {
   }
   return stream_finish(f, &text);
 }
+
+static void json_token(FILE *f, const struct status_token *t) {
+  fputs("{\"name\":", f);
+  json_string(f, t->name);
+  fprintf(f, ",\"id\":\"%s\",\"streams_now\":%" PRIu64 ",\"streams_total\":%" PRIu64 ",\"bytes_from_visitors\":%" PRIu64
+             ",\"bytes_to_visitors\":%" PRIu64 "}",
+          t->id, t->streams_now, t->streams_total, t->bytes_from_visitors, t->bytes_to_visitors);
+}
+
+char *status_json_tokens(const struct status_token *t, size_t n, bool first) {
+  char *text = NULL;
+  size_t text_n = 0;
+  FILE *f = open_memstream(&text, &text_n);
+  if (f == NULL) return NULL;
+  for (size_t i = 0; i < n; i++) {
+    if (i != 0 || !first) fputc(',', f);
+    json_token(f, &t[i]);
+  }
+  return stream_finish(f, &text);
+}

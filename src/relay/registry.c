@@ -15,6 +15,7 @@ struct registry {
   struct map *revoked;             /* id -> itself */
   struct map *tunnels;             /* label -> struct tunnel, one reference */
   struct map *links;               /* link id -> struct worker */
+  struct usages *usages;
   struct roster all_owners, all_tunnels;         /* those of the maps */
   uint64_t serial;                 /* the last that was given */
 };
@@ -30,7 +31,8 @@ int registry_new(struct relay *r, struct registry **out) {
   g->revoked = map_new(TOKEN_ID_BYTES);
   g->tunnels = map_new(LABEL_CHARS);
   g->links = map_new(LINK_ID_BYTES);
-  if (g->owners == NULL || g->revoked == NULL || g->tunnels == NULL || g->links == NULL) {
+  g->usages = usages_new();
+  if (g->owners == NULL || g->revoked == NULL || g->tunnels == NULL || g->links == NULL || g->usages == NULL) {
     registry_free(g);
     return ERR_NOMEM;
   }
@@ -44,6 +46,7 @@ void registry_free(struct registry *g) {
   map_free(g->revoked);
   map_free(g->tunnels);
   map_free(g->links);
+  usages_free(g->usages);
   pthread_mutex_destroy(&g->lock);
   free(g);
 }
@@ -61,6 +64,7 @@ static void owner_unref_locked(struct registry *g, struct owner *o) {
     struct owner *parent = o->parent;
     (void)map_remove(g->owners, o->id);
     roster_remove(&o->place);
+    if (parent == NULL) usages_leave(g->usages, o->usage);
     free(o);
     o = parent;
   }
@@ -81,9 +85,10 @@ static void owner_set_name(struct owner *o, const char *name) {
 }
 
 /* Takes the reference to its parent. */
-static struct owner *owner_new(const struct certificate *c, struct owner *parent) {
+static struct owner *owner_new(const struct certificate *c, struct owner *parent, struct usage *usage) {
   struct owner *o = calloc(1, sizeof *o);
   if (o == NULL) return NULL;
+  o->usage = usage;
   o->refs = 1;
   o->parent = parent;
   o->root = parent != NULL ? parent->root : o;
@@ -111,9 +116,10 @@ static int owner_step(struct registry *g, const struct certificate *c, struct ow
     owner_unref_locked(g, parent);
     return 0;
   }
-  next = owner_new(c, parent);
-  if (next == NULL) return ERR_NOMEM;
-  if (map_put(g->owners, next->id, next) != 0) {
+  struct usage *usage = parent != NULL ? parent->usage : usages_enter(g->usages, c->id, c->name);
+  next = usage != NULL ? owner_new(c, parent, usage) : NULL;
+  if (next == NULL || map_put(g->owners, next->id, next) != 0) {
+    if (usage != NULL && parent == NULL) usages_leave(g->usages, usage);
     free(next);
     return ERR_NOMEM;
   }
@@ -333,6 +339,7 @@ void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[
 void registry_walk_begin(struct registry *g, struct registry_walk *w) {
   pthread_mutex_lock(&g->lock);
   roster_walk_begin(&g->all_tunnels, &w->tunnels);
+  roster_walk_begin(usages_all(g->usages), &w->usages);
   pthread_mutex_unlock(&g->lock);
 }
 
@@ -355,8 +362,28 @@ size_t registry_walk_next(struct registry *g, struct registry_walk *w, struct tu
   return n;
 }
 
+static bool usages_some(struct registry *g, struct registry_walk *w, struct usage out[REGISTRY_STEPS_MAX], size_t *n) {
+  bool more = true;
+  pthread_mutex_lock(&g->lock);
+  for (int i = 0; more && i < REGISTRY_STEPS_MAX; i++) {
+    struct roster_entry *e;
+    more = roster_walk_step(&w->usages, &e);
+    if (e != NULL) out[(*n)++] = usage_now(CONTAINER_OF(e, struct usage, place));
+  }
+  pthread_mutex_unlock(&g->lock);
+  return more;
+}
+
+size_t registry_walk_usages(struct registry *g, struct registry_walk *w, struct usage out[REGISTRY_STEPS_MAX]) {
+  size_t n = 0;
+  while (usages_some(g, w, out, &n) && n == 0) {
+  }
+  return n;
+}
+
 void registry_walk_end(struct registry *g, struct registry_walk *w) {
   pthread_mutex_lock(&g->lock);
   roster_walk_end(&w->tunnels);
+  roster_walk_end(&w->usages);
   pthread_mutex_unlock(&g->lock);
 }

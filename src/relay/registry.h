@@ -8,6 +8,7 @@
 #include "pump/rate.h"
 #include "relay/context.h"
 #include "relay/shares.h"
+#include "relay/usage.h"
 #include "wire/frame.h"
 #include "wire/link_keys.h"
 
@@ -30,6 +31,7 @@ struct owner {
   struct cidr allow[TOKEN_ALLOW_MAX];
   size_t allow_n;
   struct account account;          /* of the relay's shares, with its limits */
+  struct usage *usage;             /* its root's */
   struct rate own_rate;            /* only with limits.max_bytes_per_s */
   struct rate *rate;               /* of its streams: its own, else its parent's; NULL: none */
   uint32_t tunnels, links;         /* its children's, too; under the registry's lock, as the next two */
@@ -100,11 +102,13 @@ int registry_link_put(struct registry *g, struct owner *o, const uint8_t id[LINK
 struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_BYTES]);
 void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES]);
 
-/* All tunnels, a few at a time: one that is here from the beginning to the end is met once. */
-struct registry_walk { struct roster_walk tunnels; };      /* private */
+/* All tunnels, and what has passed for all tokens, a few at a time: one that is here from the beginning to the end is met once. */
+struct registry_walk { struct roster_walk tunnels, usages; };      /* private */
 void registry_walk_begin(struct registry *g, struct registry_walk *w);
 /* References to the next ones; 0: there are no more. */
 size_t registry_walk_next(struct registry *g, struct registry_walk *w, struct tunnel *out[REGISTRY_STEPS_MAX]);
+/* Copies of the next ones. */
+size_t registry_walk_usages(struct registry *g, struct registry_walk *w, struct usage out[REGISTRY_STEPS_MAX]);
 void registry_walk_end(struct registry *g, struct registry_walk *w);
 
 #endif

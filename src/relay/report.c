@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/descriptors.h"
+#include "base/text.h"
 #include "relay/registry.h"
 #include "relay/warning.h"
 #include "relay/worker.h"
@@ -28,6 +29,8 @@ static void report_numbers(void *user, struct status *s) {
   for (unsigned i = 0; i < r->workers_n; i++) {
     const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
     metrics_add(&s->sum, &r->workers[i].metrics);
+    s->sum.bytes_to_visitors_total += __atomic_load_n(&p->to_peer_bytes, __ATOMIC_RELAXED);
+    s->sum.bytes_from_visitors_total += __atomic_load_n(&p->to_wire_bytes, __ATOMIC_RELAXED);
     s->sum.rate_waits_total += __atomic_load_n(&p->waits, __ATOMIC_RELAXED);
     s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) + __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
     s->sum.buffers_now +=
@@ -78,6 +81,20 @@ static size_t report_walk_next(void *user, void *walk, struct status_tunnel out[
   return n;
 }
 
+static size_t report_walk_tokens(void *user, void *walk, struct status_token out[STATUS_BATCH_MAX]) {
+  struct relay *r = user;
+  struct usage usages[REGISTRY_STEPS_MAX];
+  size_t n = registry_walk_usages(r->registry, walk, usages);
+  for (size_t i = 0; i < n; i++) {
+    const struct usage *u = &usages[i];
+    out[i] = (struct status_token){.streams_now = u->streams_now, .streams_total = u->streams_total,
+                                   .bytes_from_visitors = u->bytes_from_visitors, .bytes_to_visitors = u->bytes_to_visitors};
+    memcpy(out[i].name, u->name, sizeof out[i].name);
+    hex_encode(u->id, sizeof u->id, out[i].id);
+  }
+  return n;
+}
+
 static void report_walk_end(void *user, void *walk) {
   struct relay *r = user;
   registry_walk_end(r->registry, walk);
@@ -95,6 +112,7 @@ struct admin_source report_source(struct relay *r) {
                                .numbers = report_numbers,
                                .walk_begin = report_walk_begin,
                                .walk_next = report_walk_next,
+                               .walk_tokens = report_walk_tokens,
                                .walk_end = report_walk_end,
                                .shortage = report_shortage};
 }

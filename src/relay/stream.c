@@ -113,6 +113,7 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
   (void)__atomic_add_fetch(&s->worker->metrics.streams_closed[why], 1, __ATOMIC_RELAXED);
   METRIC_SUB(&s->worker->metrics, streams_now, 1);
   (void)__atomic_sub_fetch(&s->tunnel->streams_now, 1, __ATOMIC_RELAXED);
+  (void)__atomic_sub_fetch(&s->tunnel->owner->usage->streams_now, 1, __ATOMIC_RELAXED);
   /* After the counts, so that who has read the line finds them true. */
   log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor",
             LOG_U64(to_peer), "from_visitor", LOG_U64(to_wire), NULL);
@@ -137,6 +138,8 @@ static struct stream *stream_new(const struct stream_params *p) {
   METRIC_ADD(&p->worker->metrics, streams_now, 1);
   (void)__atomic_add_fetch(&s->tunnel->streams_now, 1, __ATOMIC_RELAXED);
   (void)__atomic_add_fetch(&s->tunnel->streams_total, 1, __ATOMIC_RELAXED);
+  (void)__atomic_add_fetch(&s->tunnel->owner->usage->streams_now, 1, __ATOMIC_RELAXED);
+  (void)__atomic_add_fetch(&s->tunnel->owner->usage->streams_total, 1, __ATOMIC_RELAXED);
   return s;
 }
 
@@ -158,8 +161,8 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
                                .on_prefix = stream_accepted,
                                .on_end = stream_ended,
                                .rate = p->tunnel->owner->rate,
-                               .to_peer_counter = &p->worker->metrics.bytes_to_visitors_total,
-                               .to_wire_counter = &p->worker->metrics.bytes_from_visitors_total};
+                               .to_peer_counter = &p->tunnel->owner->usage->bytes_to_visitors,
+                               .to_wire_counter = &p->tunnel->owner->usage->bytes_from_visitors};
   if (params.tls == NULL) tls_conn_free(p->conn);  /* TLS 1.3: the secrets are wiped here; raw: NULL */
   struct stream *s = stream_new(p);
   struct err e;

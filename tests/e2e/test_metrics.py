@@ -1,5 +1,6 @@
 """Every counter and gauge of /metrics counts what its help says, and nothing besides."""
 import contextlib
+import json
 import os
 import re
 import socket
@@ -154,3 +155,31 @@ def test_pipes_and_buffers_that_are_kept_for_the_next_stream_count_too(start_rel
     wait_until(lambda: relay.metric("streams_now") == 0, "streams stay")
     assert relay.metric("pipes_now") == open_pipes(relay.process.pid) - pipes > 0
     assert relay.metric("buffers_now") > 0
+
+
+def test_what_passes_is_told_by_token_with_what_was_narrowed_from_it(relay, box, agent, app, visitor):
+    """Also after the agent has gone."""
+    def told(name):
+        return next((t for t in json.loads(relay.get("/status"))["tokens"] if t["name"] == name), None)
+
+    root, other = relay.create_token("laptop"), relay.create_token("other")
+    narrowed = box.adit("token", "narrow", "--name", "job", env={"ADIT_TOKEN": root}).stdout.strip()
+    agents = [agent(app(echo), "--unencrypted", token=token) for token in (root, narrowed, other)]
+    kept = []
+    for n, running in enumerate(agents):
+        for v in visitor.raw(running), visitor(running):
+            v.sendall(b"x" * 1000 * (n + 1))
+            assert len(read_exactly(v, 1000 * (n + 1))) == 1000 * (n + 1)
+            kept.append(v)
+    laptop = told("laptop")
+    assert (laptop["streams_now"], laptop["streams_total"]) == (4, 4)
+    assert 6000 < laptop["bytes_to_visitors"] < 12_000 and 6000 < laptop["bytes_from_visitors"] < 12_000
+    assert told("other")["streams_total"] == 2 and told("job") is None
+    assert re.search(r"^laptop +4 +4 ", box.adit("status", "--admin", str(relay.admin)).stdout, re.MULTILINE)
+    ids = {row["name"]: row["id"] for row in map(json.loads, box.adit("token", "list", "--json", "--state", relay.state).stdout.splitlines())}
+    assert told("laptop")["id"] == ids["laptop"]
+    for running in agents:
+        running.process.stop()
+    wait_until(lambda: told("laptop")["streams_now"] == 0, "streams outlive their agents")
+    assert told("laptop")["bytes_to_visitors"] >= laptop["bytes_to_visitors"]
+    assert told("laptop")["bytes_to_visitors"] + told("other")["bytes_to_visitors"] == relay.metric("bytes_to_visitors_total")

@@ -246,7 +246,9 @@ static void a_relays_status_is_shown_as_tables(void **state) {
   char *text = shown("{\"version\":\"0.1.0\",\"domain\":\"r.test\",\"uptime_s\":3700,\"draining\":true,\"descriptors_now\":9,\"descriptors_max\":99,"
                      "\"metrics\":{\"links_now\":2,\"streams_total\":5,\"bytes_to_visitors_total\":1500},"
                      "\"tunnels\":[{\"host\":\"a.r.test\",\"owner\":\"laptop\",\"token\":\"lap\\u001btop/job\",\"tcp_port\":20001,\"streams_now\":1,\"streams_total\":5,\"age_s\":61,"
-                     "\"agent\":\"adit/0.1.0\",\"agent_address\":\"192.0.2.7:4711\"}]}", &code);
+                     "\"agent\":\"adit/0.1.0\",\"agent_address\":\"192.0.2.7:4711\"}],"
+                     "\"tokens\":[{\"name\":\"unused\",\"streams_total\":0},{\"name\":\"guest\",\"id\":\"00\",\"streams_now\":1,\"streams_total\":7,"
+                     "\"bytes_from_visitors\":2500,\"bytes_to_visitors\":1000000}]}", &code);
   assert_int_equal(code, 0);
   assert_non_null(strstr(text, "r.test, adit 0.1.0, draining, up 1h1m"));
   assert_non_null(strstr(text, "2 now"));
@@ -255,6 +257,8 @@ static void a_relays_status_is_shown_as_tables(void **state) {
   assert_non_null(strstr(text, "lap?top/job "));
   assert_non_null(strstr(text, "20001"));
   assert_non_null(strstr(text, "1m1s     adit/0.1.0 192.0.2.7:4711\n"));
+  assert_non_null(strstr(text, "guest                           1        7          2.5 kB         1.0 MB\n"));
+  assert_null(strstr(text, "unused"));
   free(text);
 }
 

@@ -16,7 +16,7 @@
 
 struct world {
   bool draining, out_of_memory;
-  size_t tunnels;                  /* how many there are */
+  size_t tunnels, tokens;          /* how many there are */
   size_t numbers, walks, walks_ended, batches;   /* how often it was asked; atomic */
   pthread_t asked_by;
   sigset_t blocked;
@@ -44,7 +44,7 @@ static void *walk_begin(void *user) {
   struct world *w = user;
   if (w->out_of_memory) return NULL;
   count(&w->walks);
-  return calloc(1, sizeof(size_t));              /* how many were met */
+  return calloc(2, sizeof(size_t));              /* how many of each were met */
 }
 
 static size_t walk_next(void *user, void *walk, struct status_tunnel out[STATUS_BATCH_MAX]) {
@@ -56,6 +56,14 @@ static size_t walk_next(void *user, void *walk, struct status_tunnel out[STATUS_
   return n;
 }
 
+static size_t walk_tokens(void *user, void *walk, struct status_token out[STATUS_BATCH_MAX]) {
+  struct world *w = user;
+  size_t *met = (size_t *)walk + 1, n = size_min(STATUS_BATCH_MAX, w->tokens - *met);
+  memset(out, 0, n * sizeof *out);
+  for (size_t i = 0; i < n; i++) snprintf(out[i].name, sizeof out[i].name, "token-%zu", (*met)++);
+  return n;
+}
+
 static void walk_end(void *user, void *walk) {
   struct world *w = user;
   count(&w->walks_ended);
@@ -64,7 +72,7 @@ static void walk_end(void *user, void *walk) {
 
 static struct admin_source source_of(struct world *w) {
   return (struct admin_source){.user = w, .draining = is_draining, .numbers = numbers, .walk_begin = walk_begin,
-                               .walk_next = walk_next, .walk_end = walk_end};
+                               .walk_next = walk_next, .walk_tokens = walk_tokens, .walk_end = walk_end};
 }
 
 static struct admin *start(struct world *w) {
@@ -163,10 +171,10 @@ static void health_and_metrics_ask_for_nothing_that_they_do_not_show(void **unus
   admin_stop(a);
 }
 
-static void the_status_lists_every_tunnel_over_many_batches(void **unused) {
+static void the_status_lists_every_tunnel_and_token_over_many_batches(void **unused) {
   (void)unused;
   enum { CAP = 1 << 20 };
-  struct world w = {.tunnels = 10 * STATUS_BATCH_MAX + 1};
+  struct world w = {.tunnels = 10 * STATUS_BATCH_MAX + 1, .tokens = 2 * STATUS_BATCH_MAX + 1};
   struct admin *a = start(&w);
   char *answer = malloc(CAP);
   assert_non_null(answer);
@@ -180,12 +188,20 @@ static void the_status_lists_every_tunnel_over_many_batches(void **unused) {
     at = strstr(at, host);
     assert_non_null(at);
   }
+  at = strstr(at, "}],\"tokens\":[");
+  assert_non_null(at);
+  for (size_t i = 0; i < w.tokens; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "%s{\"name\":\"token-%zu\"", i == 0 ? "[" : ",", i);
+    at = strstr(at, name);
+    assert_non_null(at);
+  }
   assert_non_null(strstr(at, "}]}\n"));
   assert_int_equal(w.batches, 12);
   assert_int_equal(w.walks_ended, 1);
-  w.tunnels = 0;
+  w.tunnels = w.tokens = 0;
   ask(a, "GET /status HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n", answer, CAP);
-  assert_non_null(strstr(answer, "\"tunnels\":[]}\n"));
+  assert_non_null(strstr(answer, "\"tunnels\":[],\"tokens\":[]}\n"));
   w.out_of_memory = true;
   assert_answer(a, GET("/status"), "HTTP/1.1 503 ", "out of memory");
   admin_stop(a);
@@ -369,7 +385,7 @@ int main(void) {
     cmocka_unit_test(metrics_and_status_have_their_types_and_close_the_connection),
     cmocka_unit_test(other_paths_are_not_found),
     cmocka_unit_test(health_and_metrics_ask_for_nothing_that_they_do_not_show),
-    cmocka_unit_test(the_status_lists_every_tunnel_over_many_batches),
+    cmocka_unit_test(the_status_lists_every_tunnel_and_token_over_many_batches),
     cmocka_unit_test(a_client_that_does_not_read_the_status_holds_nothing_for_ever),
     cmocka_unit_test(head_is_get_without_its_body),
     cmocka_unit_test(every_path_says_what_may_be_asked_of_it),

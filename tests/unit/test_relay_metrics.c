@@ -128,6 +128,22 @@ static void tunnels_follow_piece_by_piece(void **unused) {
   free(text);
 }
 
+static void tokens_follow_with_what_has_passed(void **unused) {
+  (void)unused;
+  const struct status_token t[] = {{.name = "lap\"top", .id = "ab01", .streams_now = 1, .streams_total = 2, .bytes_from_visitors = 3,
+                                    .bytes_to_visitors = UINT64_MAX}, {.name = "n", .id = "00"}};
+  char *text = status_json_tokens(t, 2, true);
+  assert_non_null(text);
+  assert_string_equal(text, "{\"name\":\"lap\\\"top\",\"id\":\"ab01\",\"streams_now\":1,\"streams_total\":2,\"bytes_from_visitors\":3,"
+                            "\"bytes_to_visitors\":18446744073709551615},{\"name\":\"n\",\"id\":\"00\",\"streams_now\":0,"
+                            "\"streams_total\":0,\"bytes_from_visitors\":0,\"bytes_to_visitors\":0}");
+  free(text);
+  text = status_json_tokens(t, 1, false);
+  assert_non_null(text);
+  assert_int_equal(text[0], ',');
+  free(text);
+}
+
 /* What an agent says of itself cannot break out of its string. */
 static void texts_of_agents_are_escaped(void **unused) {
   (void)unused;
@@ -162,6 +178,7 @@ int main(void) {
     cmocka_unit_test(a_label_value_is_escaped),
     cmocka_unit_test(the_status_begins_with_the_numbers),
     cmocka_unit_test(tunnels_follow_piece_by_piece),
+    cmocka_unit_test(tokens_follow_with_what_has_passed),
     cmocka_unit_test(texts_of_agents_are_escaped),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

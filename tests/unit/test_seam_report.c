@@ -141,7 +141,7 @@ static void health_takes_no_lock_and_the_numbers_not_that_of_look_ups(void **sta
   assert_true(s.draining(s.user));
 }
 
-static void all_tunnels_are_listed_by_holds_of_a_few_steps(void **state) {
+static void all_tunnels_and_tokens_are_listed_by_holds_of_a_few_steps(void **state) {
   (void)state;
   const struct admin_source s = report_source(&relay);
   struct status_tunnel batch[STATUS_BATCH_MAX];
@@ -150,6 +150,11 @@ static void all_tunnels_are_listed_by_holds_of_a_few_steps(void **state) {
   assert_non_null(walk);
   while ((n = s.walk_next(s.user, walk, batch)) > 0) {
     for (size_t i = 0; i < n; i++) assert_string_equal(batch[i].host, tunnels[met++]->host);
+  }
+  assert_int_equal(met, TUNNELS);
+  struct status_token tokens[STATUS_BATCH_MAX];
+  for (met = 0; (n = s.walk_tokens(s.user, walk, tokens)) > 0; met += n) {
+    for (size_t i = 0; i < n; i++) assert_int_equal(strlen(tokens[i].id), 2 * TOKEN_ID_BYTES);
   }
   s.walk_end(s.user, walk);
   assert_int_equal(met, TUNNELS);
@@ -183,7 +188,7 @@ static void a_new_certificate_is_put_in_place_in_a_hold_of_no_steps(void **state
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {T(health_takes_no_lock_and_the_numbers_not_that_of_look_ups),
-                                     T(all_tunnels_are_listed_by_holds_of_a_few_steps),
+                                     T(all_tunnels_and_tokens_are_listed_by_holds_of_a_few_steps),
                                      T(owners_are_looked_through_by_holds_of_a_few_steps),
                                      T(a_new_certificate_is_put_in_place_in_a_hold_of_no_steps)};
   return cmocka_run_group_tests(tests, NULL, NULL);
