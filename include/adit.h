@@ -128,13 +128,14 @@ struct adit_options {
   const char *const *deny; /* CIDR blocks of visitors who are not let in, also if they are allowed; NULL: none */
   size_t deny_n;
   const char *name;        /* what people call it, in the texts of events: at most 64 bytes; NULL: nothing */
-  int64_t app_wait_ms;     /* how long a visitor waits for an app that has never been there: at most 600000; 0: 10000; < 0: not at all */
+  int64_t app_wait_ms;     /* how long a visitor waits for an app that has never been there, at most 600000;
+                              0: 10000; < 0: not at all */
 };
 #define ADIT_OPTIONS_INIT { sizeof(struct adit_options), 0, 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0, NULL, 0 }
 
-/* app is "PORT" of this machine, where both 127.0.0.1 and [::1] are tried; "HOST:PORT" or "[V6]:PORT", whose name is looked up in the
-   background, again when it leads nowhere any more; or "unix:PATH", a Unix socket ("unix:@NAME": an abstract one). Returns at once;
-   the tunnel opens in the background. NULL: adit_error, adit_errno_last. */
+/* app is "PORT" of this machine, where both 127.0.0.1 and [::1] are tried; "HOST:PORT" or "[V6]:PORT", whose name is
+   looked up in the background, again when it leads nowhere any more; or "unix:PATH", a Unix socket ("unix:@NAME": an
+   abstract one). Returns at once; the tunnel opens in the background. NULL: adit_error, adit_errno_last. */
 ADIT_EXPORT struct adit_tunnel *adit_forward(struct adit_client *client, const char *app, const struct adit_options *options);
 ADIT_EXPORT int adit_errno_last(void);   /* of the calling thread's last failed call */
 /* Waits until visitors can reach it. timeout_ms < 0: no limit. Ends early when the tunnel was refused for good, or the relay's
@@ -160,7 +161,8 @@ ADIT_EXPORT uint16_t adit_tunnel_port(const struct adit_tunnel *tunnel);
 ADIT_EXPORT const char *adit_tunnel_tcp_host(const struct adit_tunnel *tunnel);  /* NULL without unencrypted */
 ADIT_EXPORT uint16_t adit_tunnel_tcp_port(const struct adit_tunnel *tunnel);     /* 0 without */
 ADIT_EXPORT uint16_t adit_tunnel_app_port(const struct adit_tunnel *tunnel);     /* always; 0 for a Unix socket */
-/* Always, until the tunnel is freed: the app ("localhost:8000", "unix:/run/app.sock"), and the name it was given, or NULL. */
+/* Always, until the tunnel is freed: the app ("localhost:8000", "unix:/run/app.sock"), and the name it was given, or
+   NULL. */
 ADIT_EXPORT const char *adit_tunnel_app(const struct adit_tunnel *tunnel);
 ADIT_EXPORT const char *adit_tunnel_name(const struct adit_tunnel *tunnel);
 

@@ -1,5 +1,6 @@
-/* Reaching the app. The hard thing is one that is not there yet: its visitors wait, for minutes if they are told to, and neither they nor
-   the looking for it may cost much. So there is a limit of them, one of them at a time tries, and when it gets through all do. */
+/* Reaching the app. The hard thing is one that is not there yet: its visitors wait, for minutes if they are told to, and
+   neither they nor the looking for it may cost much. So there is a limit of them, one of them at a time tries, and when
+   it gets through all do. */
 #include "agent/app.h"
 
 #include <stdio.h>
@@ -20,9 +21,9 @@ static const char *app_hint(const struct adit_tunnel *t) {
 
 static void app_warn(struct adit_tunnel *t, const char *why) {
   char app[APP_ADDRESS_TEXT_CHARS];
-  const char *name = t->request.name;
+  const char *name = t->request.name, *at = name[0] != 0 ? " at " : "";
   app_address_describe(&t->request.app, app, sizeof app);
-  client_event(t->client, ADIT_EVENT_WARNING, t, 0, "app", "app %s%s%s: %s", name, name[0] != 0 ? " at " : "", app, why);
+  client_event(t->client, ADIT_EVENT_WARNING, t, 0, "app", "app %s%s%s: %s", name, at, app, why);
 }
 
 /* What is wrong, for people; false: descriptors or memory have run out, which is not the app's fault. */
@@ -38,8 +39,8 @@ static bool app_explain(const struct adit_tunnel *t, const struct err *e, char *
 static void app_tell_trouble(struct adit_tunnel *t, const struct err *e) {
   char why[ERR_TEXT_MAX];
   uint64_t left_out;
-  if (app_explain(t, e, why, sizeof why) && seldom_due(&t->app.warned, loop_now_ms(loop_of(t)), APP_WARNING_MS, &left_out))
-    app_warn(t, why);
+  if (!app_explain(t, e, why, sizeof why)) return;
+  if (seldom_due(&t->app.warned, loop_now_ms(loop_of(t)), APP_WARNING_MS, &left_out)) app_warn(t, why);
 }
 
 static void app_failed(struct adit_tunnel *t, const struct err *e) {
@@ -51,8 +52,10 @@ static void app_awaited(struct adit_tunnel *t, const struct err *e) {
   char why[ERR_TEXT_MAX], text[ERR_TEXT_MAX + sizeof not_there + 4];
   if (t->app.awaited) return;
   t->app.awaited = true;
-  if (e->code == ERR_CLOSED || !app_explain(t, e, why, sizeof why)) snprintf(text, sizeof text, "%s (%s)", not_there, app_hint(t));
-  else snprintf(text, sizeof text, "%s: %s", not_there, why);
+  if (e->code == ERR_CLOSED || !app_explain(t, e, why, sizeof why))
+    snprintf(text, sizeof text, "%s (%s)", not_there, app_hint(t));
+  else
+    snprintf(text, sizeof text, "%s: %s", not_there, why);
   app_warn(t, text);
 }
 
@@ -77,7 +80,8 @@ static void app_resolved(void *user, const struct addr *addrs, size_t n, const s
   if (n > 0) {
     memcpy(a->addrs, addrs, n * sizeof addrs[0]);
     a->addrs_n = n;
-  } else if (a->addrs_n == 0 && a->waiting_n == 0) {   /* else those that were good until now may still be, or it was told */
+  } else if (a->addrs_n == 0 && a->waiting_n == 0) {
+    /* else those that were good until now may still be, or it was told */
     app_tell_trouble(t, e);
   }
   LIST_FOREACH(&a->calls, it) {
@@ -132,7 +136,8 @@ static int app_retry_later(struct adit_tunnel *t) {
 static bool call_take_place(struct app_call *call) {
   struct adit_tunnel *t = call->tunnel;
   if (call->has_place) return true;
-  if (t->app.waiting_n >= APP_WAITING_PER_TUNNEL_MAX || t->client->app_waiting_n >= APP_WAITING_PER_CLIENT_MAX) return false;
+  if (t->app.waiting_n >= APP_WAITING_PER_TUNNEL_MAX) return false;
+  if (t->client->app_waiting_n >= APP_WAITING_PER_CLIENT_MAX) return false;
   /* Edge-triggered for nothing: epoll tells only that the visitor has reset. */
   if (loop_io_add(loop_of(t), &call->io, call->visitor_fd, EPOLLET, call_visitor_left) != 0) return false;
   t->app.waiting_n++;
@@ -172,7 +177,8 @@ static void call_failed(struct app_call *call, const struct err *why) {
   if (t->app.by_name) t->app.addrs_n = 0;        /* a name may lead elsewhere by now */
   int code = call_wait(call, &e);
   if (code == 0) return;
-  if (code == ERR_CONFLICT) err_set(&e, code, "so many visitors wait for it already that another was refused (%s)", app_hint(t));
+  if (code == ERR_CONFLICT)
+    err_set(&e, code, "so many visitors wait for it already that another was refused (%s)", app_hint(t));
   app_failed(t, &e);
   call_over(call, -1, false);
 }
@@ -217,9 +223,11 @@ static void call_dial(struct app_call *call) {
   const struct app *a = &t->app;
   call->state = APP_CALL_DIAL;
   if (app_address_is_unix(&t->request.app))
-    call->dial = dial_start_unix(c->loop, &c->descriptors, t->request.app.path, APP_CONNECT_DEADLINE_MS, call_dialled, call);
+    call->dial = dial_start_unix(c->loop, &c->descriptors, t->request.app.path, APP_CONNECT_DEADLINE_MS, call_dialled,
+                                 call);
   else
-    call->dial = dial_start(c->loop, &c->descriptors, a->addrs, a->addrs_n, APP_CONNECT_DEADLINE_MS, call_dialled, call);
+    call->dial =
+        dial_start(c->loop, &c->descriptors, a->addrs, a->addrs_n, APP_CONNECT_DEADLINE_MS, call_dialled, call);
   if (call->dial != NULL) dial_hear_resets(call->dial);
   else call_failed(call, &(struct err){ERR_NOMEM, "out of memory"});
 }
@@ -229,7 +237,8 @@ static void call_try(struct app_call *call) {
   struct adit_tunnel *t = call->tunnel;
   struct app *a = &t->app;
   loop_timer_stop(&call->timer);
-  if (a->by_name && (a->addrs_n == 0 || loop_now_ms(loop_of(t)) - a->looked_up_ms >= APP_LOOKUP_EVERY_MS)) app_start_lookup(t);
+  bool is_old = loop_now_ms(loop_of(t)) - a->looked_up_ms >= APP_LOOKUP_EVERY_MS;
+  if (a->by_name && (a->addrs_n == 0 || is_old)) app_start_lookup(t);
   if (!a->by_name || a->addrs_n > 0) {
     call_dial(call);
     return;

@@ -1,5 +1,5 @@
-/* The app behind a tunnel: where it is, which may have to be looked up; whether it has ever been there; and the calls to it, one
-   for each visitor who is not connected to it yet. The loop thread's. */
+/* The app behind a tunnel: where it is, which may have to be looked up; whether it has ever been there; and the calls to
+   it, one for each visitor who is not connected to it yet. The loop thread's. */
 #ifndef AGENT_APP_H
 #define AGENT_APP_H
 
@@ -26,8 +26,8 @@ struct app {
 };
 
 struct app_call;
-/* fd >= 0: connected, the callee's; was_reset: and reset since, with what had been sent before left to read. -1: the app cannot
-   be reached, of which the host was told, or the visitor has left. The call has ended. */
+/* fd >= 0: connected, the callee's; was_reset: and reset since, with what had been sent before left to read. -1: the app
+   cannot be reached, of which the host was told, or the visitor has left. The call has ended. */
 typedef void app_call_fn(struct app_call *call, int fd, bool was_reset);
 enum app_call_state { APP_CALL_ENDED, APP_CALL_LOOKUP, APP_CALL_DIAL, APP_CALL_WAIT };
 struct app_call {                  /* embedded in its owner; zero-initialise; all fields private */
@@ -36,7 +36,7 @@ struct app_call {                  /* embedded in its owner; zero-initialise; al
   struct adit_tunnel *tunnel;
   app_call_fn *fn;
   int visitor_fd;
-  bool has_place;                  /* among those who wait for an app that has never been there, of whom there is a limit */
+  bool has_place;                  /* among those who wait for an app that has never been there: there is a limit */
   uint64_t began_ms;
   struct dial *dial;
   struct loop_timer timer;         /* APP_CALL_LOOKUP, APP_CALL_WAIT: how long */

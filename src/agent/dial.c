@@ -158,8 +158,8 @@ static void dial_try(struct dial *d) {
 
 void dial_hear_resets(struct dial *d) { d->hears_resets = true; }
 
-static struct dial *dial_begin(struct loop *l, struct descriptors *descriptors, size_t n, uint64_t deadline_ms, dial_fn *fn,
-                               void *user) {
+static struct dial *dial_begin(struct loop *l, struct descriptors *descriptors, size_t n, uint64_t deadline_ms,
+                               dial_fn *fn, void *user) {
   struct dial *d = calloc(1, sizeof *d + n * sizeof d->attempts[0]);
   if (d == NULL) return NULL;
   *d = (struct dial){.magic = DIAL_MAGIC, .loop = l, .descriptors = descriptors, .fn = fn, .user = user, .n = n};
@@ -178,8 +178,8 @@ struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const s
   return d;
 }
 
-struct dial *dial_start_unix(struct loop *l, struct descriptors *descriptors, const char *path, uint64_t deadline_ms, dial_fn *fn,
-                             void *user) {
+struct dial *dial_start_unix(struct loop *l, struct descriptors *descriptors, const char *path, uint64_t deadline_ms,
+                             dial_fn *fn, void *user) {
   struct dial *d = dial_begin(l, descriptors, 1, deadline_ms, fn, user);
   if (d == NULL) return NULL;
   snprintf(d->path, sizeof d->path, "%s", path);

@@ -16,8 +16,8 @@ typedef void dial_fn(void *user, int fd, const struct addr *to, const struct err
 struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
                         uint64_t deadline_ms, dial_fn *fn, void *user) MUST_USE;
 /* The same to a Unix socket (net_connect_unix), whose texts say what to do; *to is unset. */
-struct dial *dial_start_unix(struct loop *l, struct descriptors *descriptors, const char *path, uint64_t deadline_ms, dial_fn *fn,
-                             void *user) MUST_USE;
+struct dial *dial_start_unix(struct loop *l, struct descriptors *descriptors, const char *path, uint64_t deadline_ms,
+                             dial_fn *fn, void *user) MUST_USE;
 /* Whoever accepts and resets at once was reached, and may have said something; else the next address is tried. */
 void dial_hear_resets(struct dial *d);
 void dial_stop(struct dial *d);    /* fn will not be called; NULL is fine */

@@ -1,5 +1,5 @@
-/* A visitor's stream before and around its pump. Whatever fails before the app has answered is a reset: to a TLS visitor, too, since
-   browsers show an alert as a broken certificate or protocol. */
+/* A visitor's stream before and around its pump. Whatever fails before the app has answered is a reset: to a TLS visitor,
+   too, since browsers show an alert as a broken certificate or protocol. */
 #include "agent/stream.h"
 
 #include <stdlib.h>

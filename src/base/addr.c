@@ -232,8 +232,8 @@ bool host_name_is_valid(const char *host) {
   return true;
 }
 
-/* What resolvers find beyond the names of DNS: containers and /etc/hosts have underscores, and a last dot keeps a name from being
-   sought in other domains. */
+/* What resolvers find beyond the names of DNS: containers and /etc/hosts have underscores, and a last dot keeps a name
+   from being sought in other domains. */
 static bool local_name_is_valid(const char *host) {
   size_t n = strnlen(host, HOST_NAME_MAX_CHARS + 1);
   if (n == 0 || n > HOST_NAME_MAX_CHARS || host[0] == '.' || host[0] == '-') return false;
@@ -242,7 +242,8 @@ static bool local_name_is_valid(const char *host) {
   return strstr(host, "..") == NULL;
 }
 
-static int parse(const char *text, uint16_t default_port, bool (*is_name)(const char *host), struct host_port *out, struct err *e) {
+static int parse(const char *text, uint16_t default_port, bool (*is_name)(const char *host), struct host_port *out,
+                 struct err *e) {
   const char *host = text, *port = NULL;
   size_t n;
   *out = (struct host_port){.port = default_port};

@@ -8,6 +8,7 @@
 #include "base/text.h"
 
 static const char unix_prefix[] = "unix:", local_host[] = "localhost";
+enum { UNIX_PREFIX_CHARS = sizeof unix_prefix - 1 };
 
 static int parse_unix(const char *text, const char *path, struct app_address *out, struct err *e) {
   size_t n = strlen(path);
@@ -15,22 +16,22 @@ static int parse_unix(const char *text, const char *path, struct app_address *ou
     return err_set(e, ERR_USAGE, "app %.100s: the name of the socket is missing (such as unix:/run/app.sock)", text);
   if (text_has_control(path)) return err_set(e, ERR_USAGE, "app unix: its path has control characters (use another)");
   if (n > UNIX_PATH_MAX_BYTES)
-    return err_set(e, ERR_USAGE, "app %.100s...: the path of a Unix socket has %d bytes at most (use a shorter one, or a "
-                   "symbolic link to its folder)", text, UNIX_PATH_MAX_BYTES);
+    return err_set(e, ERR_USAGE, "app %.100s...: the path of a Unix socket has %d bytes at most (use a shorter one, or "
+                   "a symbolic link to its folder)", text, UNIX_PATH_MAX_BYTES);
   strcpy(out->path, path);
   return 0;
 }
 
 int app_address_parse(const char *text, struct app_address *out, struct err *e) {
   *out = (struct app_address){.path = ""};
-  if (strncmp(text, unix_prefix, sizeof unix_prefix - 1) == 0) return parse_unix(text, text + sizeof unix_prefix - 1, out, e);
+  if (strncmp(text, unix_prefix, UNIX_PREFIX_CHARS) == 0) return parse_unix(text, text + UNIX_PREFIX_CHARS, out, e);
   if (text_to_port(text, &out->tcp.port) == 0) {
     strcpy(out->tcp.host, local_host);
     return 0;
   }
   if (host_port_parse_local(text, &out->tcp, NULL) == 0) return 0;
-  return err_set(e, ERR_USAGE, "app %.100s: not a PORT, HOST:PORT or unix:PATH (such as 8000, 10.0.0.5:8000, [::1]:8000 or "
-                 "unix:/run/app.sock)", text);
+  return err_set(e, ERR_USAGE, "app %.100s: not a PORT, HOST:PORT or unix:PATH (such as 8000, 10.0.0.5:8000, "
+                 "[::1]:8000 or unix:/run/app.sock)", text);
 }
 
 bool app_address_is_local_port(const struct app_address *a) { return strcasecmp(a->tcp.host, local_host) == 0; }

@@ -6,7 +6,7 @@
 #include "base/limits.h"
 
 struct app_address {
-  struct host_port tcp;            /* a bare PORT is that of localhost, which is both loopback addresses; port 0: a Unix socket */
+  struct host_port tcp;            /* a bare PORT is that of localhost, both loopback addresses; port 0: a Unix socket */
   char path[UNIX_PATH_MAX_BYTES + 1];   /* as written; "@NAME" is one without a file (unix(7), abstract) */
 };
 

@@ -134,8 +134,8 @@ enum {
   APP_WAITING_PER_CLIENT_MAX = 2 * APP_WAITING_PER_TUNNEL_MAX,
   APP_RETRY_MS = 100,                      /* how often one of them looks for it */
   APP_RETRY_NAME_MS = 1000,                /* the same where its name must be looked up for it */
-  APP_LOOKUP_EVERY_MS = 10000,             /* its name may lead elsewhere by now: the next visitor has it looked up again */
-  UNIX_BUSY_RETRY_MS = 10,                 /* of a Unix socket where too many wait to be accepted, of which no event tells */
+  APP_LOOKUP_EVERY_MS = 10000,             /* its name may lead elsewhere by now: the next visitor has it looked up */
+  UNIX_BUSY_RETRY_MS = 10,                 /* of a Unix socket where too many wait to be accepted: no event tells */
 
   /* memory */
   HEAP_TRIM_MIN_BYTES = 4 << 20,           /* freed since the last time, it is worth giving back to the system */

@@ -83,7 +83,8 @@ static const struct option_row forward_rows[] = {
   {.name = "deny", .value = "CIDR", .kind = OPTION_LIST, AT(deny),
    .help = "Let in no visitors from this address block, also if they are allowed."},
   {.name = "app-wait", .value = "DURATION", .kind = OPTION_DURATION, AT(app_wait_ms), .min = 0, .max = APP_WAIT_MAX_MS,
-   .help = "How long a visitor waits for an app that has not been there yet (default: 10s; at most 10m); then it is reset."},
+   .help = "How long a visitor waits for an app that has not been there yet (default: 10s; at most 10m); then it is "
+           "reset."},
   {.name = "name", .value = "NAME", .kind = OPTION_LIST, AT(names),
    .help = "What to call the app in messages and events; of several apps one for each, in their order."},
   {.name = "keep", .value = "FILE", .kind = OPTION_TEXT, AT(keep),
@@ -240,7 +241,8 @@ static int take_words(struct forward *f, const struct options_parsed *parsed, st
   }
   for (size_t i = 0; i < f->apps_n && f->a.names.n > 0; i++) {
     if (f->a.names.n != f->apps_n)
-      return err_set(e, ERR_USAGE, "--name: %zu for %zu apps (give one for each, in their order)", f->a.names.n, f->apps_n);
+      return err_set(e, ERR_USAGE, "--name: %zu for %zu apps (give one for each, in their order)", f->a.names.n,
+                     f->apps_n);
     f->apps[i].name = f->a.names.at[i];
   }
   return 0;
@@ -312,6 +314,7 @@ static int open_tunnels(struct forward *f, struct err *e) {
     options.name = app->name;
     app->tunnel = adit_forward(f->client, app->text, &options);
     if (app->tunnel == NULL) return client_failed(f, e);
+    (void)snprintf(app->text, sizeof app->text, "%s", adit_tunnel_app(app->tunnel));   /* its path is absolute */
   }
   return 0;
 }

@@ -68,8 +68,8 @@ static int make_absolute(struct app_address *app, struct err *e) {
   int n = snprintf(app->path, sizeof app->path, "%s/%s", here, relative);
   free(here);
   if (n >= 0 && (size_t)n < sizeof app->path) return 0;
-  return err_set(e, ERR_USAGE, "app unix:%s: from the root on its path has more than %d bytes (use a shorter one, or a symbolic link "
-                 "to its folder)", relative, UNIX_PATH_MAX_BYTES);
+  return err_set(e, ERR_USAGE, "app unix:%s: from the root on its path has more than %d bytes (use a shorter one, or a "
+                 "symbolic link to its folder)", relative, UNIX_PATH_MAX_BYTES);
 }
 
 static int parse_app(const char *text, struct tunnel_request *r, struct err *e) {
@@ -79,21 +79,24 @@ static int parse_app(const char *text, struct tunnel_request *r, struct err *e) 
   return real_file(r->app.path, &r->app_file) == ENOMEM ? err_set(e, ERR_NOMEM, "out of memory") : 0;
 }
 
-static int parse_blocks(const char *what, const char *const *blocks, size_t n, struct cidr *out, size_t *out_n, struct err *e) {
-  if (n > ALLOW_CIDRS_MAX || (n > 0 && blocks == NULL)) return err_set(e, ERR_USAGE, "%s: at most %d blocks", what, ALLOW_CIDRS_MAX);
+static int parse_blocks(const char *what, const char *const *blocks, size_t n, struct cidr *out, size_t *out_n,
+                        struct err *e) {
+  if (n > ALLOW_CIDRS_MAX || (n > 0 && blocks == NULL))
+    return err_set(e, ERR_USAGE, "%s: at most %d blocks", what, ALLOW_CIDRS_MAX);
   for (*out_n = 0; *out_n < n; (*out_n)++) {
     const char *block = blocks[*out_n];
     if (block == NULL || cidr_parse(block, &out[*out_n], NULL) != 0)
-      return err_set(e, ERR_USAGE, "%s %.60s: not an address or block (such as 192.0.2.0/24)", what, block == NULL ? "NULL" : block);
+      return err_set(e, ERR_USAGE, "%s %.60s: not an address or block (such as 192.0.2.0/24)", what,
+                     block == NULL ? "NULL" : block);
   }
   return 0;
 }
 
 static int parse_name(const char *name, char out[TUNNEL_NAME_MAX_BYTES + 1], struct err *e) {
   if (name == NULL) return 0;
-  if (strlen(name) > TUNNEL_NAME_MAX_BYTES)
-    return err_set(e, ERR_USAGE, "name %.*s...: too long (at most %d bytes)", TUNNEL_NAME_MAX_BYTES, name, TUNNEL_NAME_MAX_BYTES);
   if (text_has_control(name)) return err_set(e, ERR_USAGE, "name: it has control characters (leave them out)");
+  if (strlen(name) > TUNNEL_NAME_MAX_BYTES)
+    return err_set(e, ERR_USAGE, "name %.20s...: too long (at most %d bytes)", name, TUNNEL_NAME_MAX_BYTES);
   strcpy(out, name);
   return 0;
 }
@@ -123,7 +126,8 @@ static int parse_options(const struct adit_options *o, struct tunnel_request *r,
 }
 
 /* Else a later field might lie where programs of today have what happened to be there. */
-_Static_assert(sizeof(struct adit_options) == offsetof(struct adit_options, app_wait_ms) + sizeof(int64_t), "no padding at the end");
+_Static_assert(sizeof(struct adit_options) == offsetof(struct adit_options, app_wait_ms) + sizeof(int64_t),
+               "no padding at the end");
 
 static int take_options(const struct adit_options *given, struct adit_options *o, struct err *e) {
   *o = (struct adit_options)ADIT_OPTIONS_INIT;

@@ -23,9 +23,10 @@ int net_listen_share(int fd) MUST_USE;
 int net_accept(int listen_fd, struct addr *peer) MUST_USE;
 /* Starts a connection: fd, or ERR_LIMIT at those four; ends with EPOLLOUT and then net_connect_result. */
 int net_connect(const struct addr *a, struct err *e) MUST_USE;
-/* A stream to a Unix socket, which stands at once: fd; NET_AGAIN when too many wait to be accepted, of whose end no event tells;
-   ERR_CLOSED: nobody is there (yet); ERR_AUTH, ERR_UNSUPPORTED, ERR_LIMIT, ERR_IO. path is at most UNIX_PATH_MAX_BYTES long; "@NAME" is
-   an abstract one. It knows no reset: its other end sees the death of this process as an end. */
+/* A stream to a Unix socket, which stands at once: fd; NET_AGAIN when too many wait to be accepted, of whose end no event
+   tells; ERR_CLOSED: nobody is there (yet); ERR_AUTH, ERR_UNSUPPORTED, ERR_LIMIT, ERR_IO. path is at most
+   UNIX_PATH_MAX_BYTES long; "@NAME" is an abstract one. It knows no reset: its other end sees the death of this process
+   as an end. */
 int net_connect_unix(const char *path, struct err *e) MUST_USE;
 /* 0, NET_AGAIN, or -errno; or NET_RESET: it was connected, and the other end has reset it since. What that had sent before can
    still be read, but the end behind it looks clean: the error has been taken out. */

@@ -207,7 +207,8 @@ struct tunnel *tunnel_ref(struct tunnel *t) {
   return t;
 }
 
-int tunnel_set_admission(struct tunnel *t, const struct cidr *allow, size_t allow_n, const struct cidr *deny, size_t deny_n) {
+int tunnel_set_admission(struct tunnel *t, const struct cidr *allow, size_t allow_n, const struct cidr *deny,
+                         size_t deny_n) {
   if (allow_n + deny_n == 0) return 0;
   t->admission = calloc(allow_n + deny_n, sizeof *t->admission);
   if (t->admission == NULL) return ERR_NOMEM;

@@ -57,7 +57,7 @@ struct tunnel {
   uint64_t serial;                 /* given by registry_put: of two tunnels of one label the later has the higher */
   uint8_t alpn[ALPN_LIST_MAX_BYTES];
   size_t alpn_n;
-  struct cidr *admission;          /* allow_n blocks of visitors who are let in, none: all; and deny_n of those who are not */
+  struct cidr *admission;          /* allow_n blocks of visitors who are let in, none: all; deny_n of those who are not */
   size_t allow_n, deny_n;
   uint16_t tcp_port;               /* 0: none. Written by the link's worker, atomically once the tunnel is registered */
   uint64_t opened_ms;
@@ -92,7 +92,8 @@ void registry_remove(struct registry *g, struct tunnel *t);
 struct tunnel *registry_find(struct registry *g, const char *label);  /* a new reference or NULL */
 struct tunnel *tunnel_ref(struct tunnel *t);
 /* Before it is put in place; ERR_NOMEM. */
-int tunnel_set_admission(struct tunnel *t, const struct cidr *allow, size_t allow_n, const struct cidr *deny, size_t deny_n) MUST_USE;
+int tunnel_set_admission(struct tunnel *t, const struct cidr *allow, size_t allow_n, const struct cidr *deny,
+                         size_t deny_n) MUST_USE;
 bool tunnel_admits(const struct tunnel *t, const struct addr *visitor);   /* as its token does, too */
 void tunnel_unref(struct registry *g, struct tunnel *t);
 

@@ -51,6 +51,26 @@ def test_an_app_on_an_ipv6_address_alone(relay, agent, app, visitor):
     assert says(visitor(agent(f"[::1]:{v6.port}")), b"six")
 
 
+# --- names of other hosts ---
+
+
+def hosts(names):
+    """The prefix of a program that takes this file for /etc/hosts."""
+    return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', names]
+
+
+def test_a_name_that_leads_elsewhere_by_now_is_looked_up_again(relay, agent, app, visitor, box):
+    """As that of a container that was made anew: no visitor is lost, not even the first. It may have an underscore."""
+    names, old = box.file("hosts", "127.0.0.5 moving_app\n", mode=0o644), app(echo, host="127.0.0.5")
+    tunnel = agent(f"moving_app:{old.port}", prefix=hosts(names))
+    assert says(visitor(tunnel), b"here")
+    old.close()
+    box.file("hosts", "127.0.0.6 moving_app\n")
+    app(echo, host="127.0.0.6", port=old.port)
+    assert says(visitor(tunnel), b"there")
+    assert not tunnel.events.seen("warning")
+
+
 # --- Unix sockets ---
 
 
@@ -120,8 +140,7 @@ def test_a_unix_socket_that_is_made_later_is_waited_for(relay, agent, app, visit
     assert says(v, b"early")
 
 
-def test_a_path_with_something_else_is_told(relay, agent, box, visitor):
-    """A file of another kind is no socket."""
+def test_a_path_of_what_is_no_socket_is_told(relay, agent, box, visitor):
     tunnel = agent(f"unix:{box.file('regular', b'x')}", "--app-wait", "0")
     assert how_it_ends(visitor(tunnel)) == "reset"
     assert tunnel.events.wait("warning")["text"].endswith("it refused the connection (start it, or check the path)")

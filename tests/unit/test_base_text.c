@@ -188,6 +188,14 @@ static void byte_counts_for_people(void **state) {
   }
 }
 
+static void what_a_terminal_would_obey_is_seen(void **state) {
+  (void)state;
+  static const char *const bad[] = {"\n", "a\033[2J", "\x7f", "a\xc2\x9b[", "\xc2\x80"};
+  static const char *const good[] = {"", "plain", "k\xc3\xa4se", "\xc2\xa0", "\xc2", "\xe2\x82\xac"};
+  for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_true(text_has_control(bad[i]));
+  for (size_t i = 0; i < ARRAY_LEN(good); i++) assert_false(text_has_control(good[i]));
+}
+
 static void escaped_text_is_printable_and_fits(void **state) {
   (void)state;
   char out[32], tiny[6];
@@ -366,7 +374,8 @@ int main(void) {
       cmocka_unit_test(rates_are_bytes_per_second_in_decimal_units),
       cmocka_unit_test(a_rate_is_written_as_it_can_be_read),
       cmocka_unit_test(byte_counts_for_people),
-      cmocka_unit_test(escaped_text_is_printable_and_fits),
+      cmocka_unit_test(what_a_terminal_would_obey_is_seen),
+    cmocka_unit_test(escaped_text_is_printable_and_fits),
       cmocka_unit_test(addresses_round_trip),
       cmocka_unit_test(addresses_that_are_not_numeric_are_refused),
       cmocka_unit_test(mapped_addresses_are_normalised),

@@ -39,9 +39,9 @@ def ends_by_reset(sock):
 
 
 class App:
-    """On a free port of the host; or, with a host "unix:PATH", on that socket, which is made by start()."""
+    """On a port of the host, a free one if none is named; or, with a host "unix:PATH", on that socket, which is made by start()."""
 
-    def __init__(self, serve=None, host="127.0.0.1", receive_buffer=None, started=True, backlog=1024):
+    def __init__(self, serve=None, host="127.0.0.1", receive_buffer=None, started=True, backlog=1024, port=0):
         self.path = host.removeprefix("unix:") if host.startswith("unix:") else None
         self.sock = socket.socket(socket.AF_UNIX if self.path else socket.AF_INET6 if ":" in host else socket.AF_INET)
         if receive_buffer:
@@ -49,7 +49,7 @@ class App:
         if self.path:
             self.host, self.port = None, host
         else:
-            self.sock.bind((host, 0))
+            self.sock.bind((host, port))
             self.host, self.port = self.sock.getsockname()[:2]
         self.serve, self.connections, self.failures, self.backlog = serve, [], [], backlog
         if started:
