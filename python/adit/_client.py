@@ -145,7 +145,7 @@ class Client:
         """Whether it was closed."""
         return not self._end.alive
 
-    def forward(self, port: SupportsIndex, **options: Unpack[Options]) -> Forward:
+    def forward(self, port: SupportsIndex | str, **options: Unpack[Options]) -> Forward:
         """:func:`forward` through this client."""
         from ._forward import forward  # noqa: PLC0415
 

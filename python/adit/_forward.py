@@ -23,15 +23,19 @@ TIMEOUT_S = 10.0
 
 
 def forward(
-    port: SupportsIndex,
+    port: SupportsIndex | str,
     *,
+    host: str | None = None,
     unencrypted: bool = False,
     h2_enabled: bool = False,
     client: Client | None = None,
     allow: str | Iterable[str] = (),
+    deny: str | Iterable[str] = (),
     proxy_protocol: bool = False,
     keep: str | os.PathLike[str] | None = None,
     alpn: str | Iterable[str] = (),
+    name: str | None = None,
+    app_wait: float | None = None,
     drain: float = 0.0,
     timeout: float = TIMEOUT_S,
     on_event: Callable[[Event], object] | None = None,
@@ -44,12 +48,17 @@ def forward(
     or from ``tunnel = forward(8000).start()`` until ``tunnel.close()``; in an event loop ``async with``, or ``await``
     and ``aclose()``.
 
+    A port is one of this machine, on ``127.0.0.1`` or ``::1``. With ``host``, or written as ``"db:8000"``, it is one
+    of another machine or container; and ``"unix:/run/app.sock"`` is a Unix socket. ``app_wait`` is how many seconds a
+    visitor waits for a program that has not been there yet: 10 if not said otherwise, and at most 600.
+
     ``unencrypted=True`` adds a raw TCP port at the relay, without TLS (``tunnel.tcp_socket``). ``h2_enabled=True``
     offers HTTP/2 to visitors; the program at ``port`` then gets it in clear (h2c), as gRPC servers expect. ``client``
     is the link to use instead of the process's own. ``allow`` lets in only visitors from these address blocks
-    (``"192.0.2.0/24"``). ``proxy_protocol=True`` gives the program a PROXY v2 header with each visitor's address.
-    ``keep`` is a file in which the address is kept, so that the program gets it again when it is restarted. ``alpn``
-    are the protocols offered to visitors, instead of ``http/1.1``.
+    (``"192.0.2.0/24"``), and ``deny`` none from these. ``proxy_protocol=True`` gives the program a PROXY v2 header with
+    each visitor's address. ``keep`` is a file in which the address is kept, so that the program gets it again when it
+    is restarted. ``alpn`` are the protocols offered to visitors, instead of ``http/1.1``. ``name`` is what the log
+    calls the tunnel, and what :func:`adit.tunnels` finds it by.
 
     Leaving the block lets no new visitor in and closes the streams of those who are there, after what they and the
     program have sent was delivered; with ``drain=seconds`` they may finish first, for at most so long. ``timeout`` is
@@ -62,12 +71,16 @@ def forward(
     if client is not None and not isinstance(client, Client):
         raise InvalidError(f"client: {client!r} is no adit.Client")
     options = Options(
+        host=host,
         unencrypted=unencrypted,
         h2_enabled=h2_enabled,
         allow=allow,
+        deny=deny,
         proxy_protocol=proxy_protocol,
         keep=keep,
         alpn=alpn,
+        name=name,
+        app_wait=app_wait,
         drain=drain,
         timeout=timeout,
         on_event=on_event,

@@ -124,7 +124,9 @@ class Opening:
     def _rival(self) -> Tunnel | None:
         """The open tunnel of the same app."""
         others = _registry.of_client(self.core_client)
-        return next(iter(_registry.open_ones([o for o in others if o.request.app == self.request.app])), None)
+        mine = self.request
+        same = [o for o in others if o.request.is_called(mine.app_name) or mine.is_called(o.request.app_name)]
+        return next(iter(_registry.open_ones(same)), None)
 
     def moved(self, core: _adit.Tunnel) -> bool:
         """Takes note of its addresses. Whether it has had others before."""

@@ -5,30 +5,35 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, SupportsFloat, SupportsIndex, TypedDict, TypeVar
 
 from .exception import InvalidError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable
 
     from ._events import Event
 
 PORT_MAX = 65535
+UNIX = "unix:"
 _T = TypeVar("_T")
 
 
 class Options(TypedDict, total=False):
     """Those of :func:`forward`, but for the client."""
 
+    host: str | None
     unencrypted: bool
     h2_enabled: bool
     allow: str | Iterable[str]
+    deny: str | Iterable[str]
     proxy_protocol: bool
     keep: str | os.PathLike[str] | None
     alpn: str | Iterable[str]
+    name: str | None
+    app_wait: float | None
     drain: float
     timeout: float
     on_event: Callable[[Event], object] | None
@@ -39,6 +44,7 @@ class Request:
     """A tunnel as it is asked for."""
 
     app: str
+    """In the words of adit_forward()."""
     options: dict[str, object]
     """By their names in adit.h."""
     drain_ms: int
@@ -47,25 +53,34 @@ class Request:
 
     @property
     def app_name(self) -> str:
-        return f"127.0.0.1:{self.app}" if self.app.isdigit() else self.app
+        return f"localhost:{self.app}" if self.app.isdigit() else self.app
+
+    @property
+    def name(self) -> str | None:
+        name = self.options["name"]
+        return name if isinstance(name, str) and name else None
 
     @property
     def label(self) -> str:
         """For people."""
-        return self.app_name
+        return self.app_name if self.name is None else f"{self.name} at {self.app_name}"
 
     @property
     def called(self) -> str | int:
         """What :func:`tunnels` finds it by."""
-        return int(self.app) if self.app.isdigit() else self.app
+        return self.name or (int(self.app) if self.app.isdigit() else self.app)
 
     def is_called(self, name: str) -> bool:
-        return name in (str(self.called), self.app_name)
+        host, _, port = self.app_name.rpartition(":")
+        ways = {self.name, self.app, self.app_name}
+        if host == "localhost":  # which means this machine
+            ways |= {port, f"127.0.0.1:{port}", f"[::1]:{port}"}
+        return name in ways
 
 
 def to_request(port: object, given: Options) -> Request:
     """``given`` has all of them."""
-    number = _check_port(port)
+    app = _to_app(port, given["host"])
     if given["h2_enabled"] and given["unencrypted"]:
         raise InvalidError(
             "h2_enabled: it goes with TLS only, and unencrypted=True asks for a raw port (leave out one of them)"
@@ -76,15 +91,31 @@ def to_request(port: object, given: Options) -> Request:
         "proxy_protocol": bool(given["proxy_protocol"]),
         "alpn": _check_alpn(given["alpn"], given["h2_enabled"]),
         "allow": to_words("allow", given["allow"]),
+        "deny": to_words("deny", given["deny"]),
         "keep_file": given["keep"],
+        "name": given["name"],
+        "app_wait_ms": None if given["app_wait"] is None else to_ms("app_wait", given["app_wait"]) or -1,
     }
     return Request(
-        str(number),
+        app,
         options,
         to_ms("drain", given["drain"]),
         to_ms("timeout", given["timeout"]),
         to_callback("on_event", given["on_event"]),
     )
+
+
+def _to_app(port: object, host: object) -> str:
+    if host is not None and (not isinstance(host, str) or not host):
+        raise InvalidError(f'host: {host!r} is no name or address (such as forward(8000, host="db"))')
+    if host is None and isinstance(port, str) and not port.isdigit():
+        path = port[len(UNIX) :] if port.startswith(UNIX) else ""
+        # What else may be wrong with it the library tells.
+        return port if not path or path[0] in "/@" else UNIX + os.path.join(os.getcwd(), path)
+    number = _check_port(port)
+    if host is None:
+        return str(number)
+    return f"[{host}]:{number}" if ":" in host and not host.startswith("[") else f"{host}:{number}"
 
 
 def _check_port(port: object) -> int:

@@ -67,8 +67,13 @@ class Tunnel:
 
     @property
     def app(self) -> str:
-        """What is forwarded, such as ``127.0.0.1:8000``."""
+        """What is forwarded, such as ``localhost:8000``."""
         return self._life.request.app_name
+
+    @property
+    def name(self) -> str | None:
+        """What it was called, if anything."""
+        return self._life.request.name
 
     @property
     def closed(self) -> bool:

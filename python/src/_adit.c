@@ -464,7 +464,8 @@ struct option_row {
 #define OPTION_OF_WORDS(field) OPTION_OF_WORDS_IN(adit_options, field)
 static const struct option_row option_rows[] = {
   OPTION(unencrypted, OPTION_INT), OPTION(h2, OPTION_INT), OPTION(proxy_protocol, OPTION_INT),
-  OPTION(alpn, OPTION_TEXT), OPTION_OF_WORDS(allow), OPTION(keep_file, OPTION_PATH)};
+  OPTION(alpn, OPTION_TEXT), OPTION_OF_WORDS(allow), OPTION_OF_WORDS(deny), OPTION(keep_file, OPTION_PATH),
+  OPTION(name, OPTION_TEXT), OPTION(app_wait_ms, OPTION_I64)};
 enum { OPTIONS_N = sizeof option_rows / sizeof *option_rows };
 
 /* Of a token that is to be narrower. */

@@ -115,8 +115,8 @@ def curl(relay):
 def visitor(box, relay):
     """visitor(tunnel) is a TLS visitor with its handshake done."""
 
-    def visit(tunnel, **options):
-        v = TlsVisitor(relay.address, tunnel.host, context(relay.authority, **options))
+    def visit(tunnel, source=None, **options):
+        v = TlsVisitor(relay.address, tunnel.host, context(relay.authority, **options), source=source)
         box.closers.append(v.close)
         return v
 

@@ -110,15 +110,15 @@ def test_what_was_never_open_cannot_be_waited_for(client):
 
 def test_they_say_what_they_are(client):
     f = forward(8000, client=client)
-    assert repr(f) == "<adit.Forward of 127.0.0.1:8000, not open>"
+    assert repr(f) == "<adit.Forward of localhost:8000, not open>"
     assert "adit.Client" in repr(client) and "0 tunnels" in repr(client)
     tunnel = f.start()
-    assert repr(f) == f"<adit.Forward of 127.0.0.1:8000, open at {tunnel.url}>"
-    assert repr(tunnel) == f"<adit.Tunnel {tunnel.url} of 127.0.0.1:8000, open>"
+    assert repr(f) == f"<adit.Forward of localhost:8000, open at {tunnel.url}>"
+    assert repr(tunnel) == f"<adit.Tunnel {tunnel.url} of localhost:8000, open>"
     assert repr(client) == "<adit.Client r1.test, 1 tunnel>"
     f.close()
-    assert repr(f) == "<adit.Forward of 127.0.0.1:8000, closed>"
-    assert repr(tunnel) == f"<adit.Tunnel {tunnel.url} of 127.0.0.1:8000, closed>"
+    assert repr(f) == "<adit.Forward of localhost:8000, closed>"
+    assert repr(tunnel) == f"<adit.Tunnel {tunnel.url} of localhost:8000, closed>"
     client.close()
     assert repr(client) == "<adit.Client closed>"
 
@@ -132,7 +132,12 @@ def test_the_open_ones_are_listed(client, token):
         tunnels = [f.start() for f in (one, two, three)]
         assert adit.tunnels() == tunnels
         assert client.tunnels == tunnels[:2] and other.tunnels == tunnels[2:]
-        assert adit.tunnels(8000) == adit.tunnels("127.0.0.1:8000") == [tunnels[0], tunnels[2]]
+        assert (
+            adit.tunnels(8000)
+            == adit.tunnels("localhost:8000")
+            == adit.tunnels("127.0.0.1:8000")
+            == [tunnels[0], tunnels[2]]
+        )
         assert adit.tunnels("8001") == [tunnels[1]] and adit.tunnels(80) == []
         with pytest.raises(InvalidError, match="neither a port nor a string"):
             adit.tunnels(8000.0)
@@ -309,7 +314,7 @@ def test_the_log_names_the_tunnels_of_a_lost_link(relay, token, wire, records):
     with adit.Client(token, relays=[wire.dial]) as client:
         with client.forward(8000) as one, client.forward(8001) as two:
             wire.cut_links()
-            labels = rf"127\.0\.0\.1:8000 \({one.host[:8]}\), 127\.0\.0\.1:8001 \({two.host[:8]}\)"
+            labels = rf"localhost:8000 \({one.host[:8]}\), localhost:8001 \({two.host[:8]}\)"
             records.wait(logging.WARNING, rf"^{labels}: relay r1\.test: ")
             records.wait(logging.WARNING, rf"^{labels}: the link to the relay is back")
 
@@ -445,7 +450,7 @@ def test_each_event_carries_its_tunnel(client):
     last.next("open")  # so those before it have been told
     for port in ports:
         url = tunnels[port].url
-        assert told[port] == [("open", f"127.0.0.1:{port}", url, url)]
+        assert told[port] == [("open", f"localhost:{port}", url, url)]
 
 
 def test_a_callback_that_fails_is_told_to_the_log(client, token, records, box, events):
@@ -479,7 +484,7 @@ def test_a_warning_before_it_is_open_is_told(client, token, box, events, records
         pass
     with client.forward(8000, keep=box.file("ticket"), on_event=events):
         assert events.next("warning").reason == "ticket_relay"
-        records.wait(logging.WARNING, r"^127\.0\.0\.1:8000.*: the kept ticket is of relay r2\.test")
+        records.wait(logging.WARNING, r"^localhost:8000.*: the kept ticket is of relay r2\.test")
 
 
 # --- copies ---
