@@ -31,7 +31,7 @@ class Index:
 )
 def test_numbers_of_other_kinds(client, port, seconds):
     with forward(port, client=client, timeout=numpy.int16(10), drain=seconds) as tunnel:
-        assert tunnel.app == "127.0.0.1:8000" and adit.tunnels(port) == [tunnel]
+        assert tunnel.app == "localhost:8000" and adit.tunnels(port) == [tunnel]
         assert tunnel.wait(numpy.float64(0)) is None
         tunnel.close(drain=seconds)
 

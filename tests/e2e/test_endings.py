@@ -10,7 +10,7 @@ import pytest
 from kit import data
 from kit.app import echo, ends_by_reset, read_exactly, read_until_end, reset
 from kit.process import DEADLINE_S, scaled, sockets, wait_until
-from kit.tls import BROKEN, how_it_ends
+from kit.tls import BROKEN, how_a_visit_ends, how_it_ends
 
 pytestmark = pytest.mark.both_pumps
 
@@ -205,7 +205,7 @@ def test_an_app_that_has_gone_is_a_failure_that_the_visitor_sees(relay, agent, a
     v.sendall(b"x")
     assert read_exactly(v, 1) == b"x"
     a.close()
-    assert how_it_ends(visit(tunnel)) == "reset"     # an alert would read as a broken certificate
+    assert how_a_visit_ends(visit, tunnel) == "reset"     # an alert would read as a broken certificate
     assert f":{a.port}: it refused" in tunnel.events.wait("warning")["text"], "the user is told which app does not answer"
 
 
@@ -223,7 +223,7 @@ def test_an_app_that_answers_and_resets_at_once_is_heard(relay, agent, app, visi
 def test_an_app_that_only_resets_was_there(relay, agent, app, visit, kind):
     tunnel = agent(app(reset), "--unencrypted")
     for _ in range(20):
-        assert how_it_ends(visit(tunnel)) == "reset"
+        assert how_a_visit_ends(visit, tunnel) == "reset"
     assert not tunnel.events.seen("warning")
 
 

@@ -123,4 +123,13 @@ def how_it_ends(stream):
         return (e.reason or str(e)).lower()
 
 
+def how_a_visit_ends(visit, *args):
+    """The same of visit(*args), which may meet a reset while it still connects."""
+    try:
+        stream = visit(*args)
+    except ConnectionResetError:
+        return "reset"
+    return how_it_ends(stream)
+
+
 BROKEN = ("reset", "tlsv1_alert_internal_error", "ssl/tls alert internal error")   # what a visitor sees of a stream that was torn
