@@ -20,7 +20,7 @@ from .exception import ClosedError, ConfigError, InvalidError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import SupportsFloat, SupportsIndex
+    from typing import SupportsIndex
 
     from typing_extensions import Unpack
 
@@ -154,7 +154,7 @@ class Client:
     def narrow(
         self,
         *,
-        expires: SupportsFloat | SupportsIndex | None = None,
+        expires: float | None = None,
         max_tunnels: SupportsIndex | None = None,
         max_streams: SupportsIndex | None = None,
         max_visitors_per_s: SupportsIndex | None = None,
