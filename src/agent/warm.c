@@ -131,10 +131,11 @@ static bool warm_flush(struct warm *w) {
   return flushed != NET_RESET;
 }
 
-/* It ended before OPEN. The relay ends those that it does not need, but none that has only just come. */
+/* It ended before OPEN. The relay ends those that it does not need, but none that has only just come; and what on the way
+   passes a preface on and breaks the connection then, does so at once. */
 static void warm_ended(struct warm *w) {
   struct link *l = w->link;
-  bool early = loop_now_ms(l->client->loop) - w->since_ms < DATA_PROOF_MS;
+  bool early = loop_now_ms(l->client->loop) - w->since_ms < (l->data_arrived ? DATA_BROKEN_MS : DATA_PROOF_MS);
   err_set(&l->data_err, ERR_CLOSED, "closed before use");
   warm_free(w);
   if (early && l->data_stood == 0 && ++l->data_ended_early >= DATA_ENDED_EARLY_MAX) warm_go_wrapped(l, "they are closed at once");
@@ -267,6 +268,7 @@ static bool warm_any_stands(const struct link *l) {
 }
 
 static const char *warm_remedy(const struct link *l) {
+  if (l->data_wrapped && !l->takes_wrapped) return "this relay takes none inside TLS: have it updated, or let them go plain";
   if (l->data_wrapped) return "have what is between here and the relay let more than one connection to it pass";
   if (l->client->setup.data == SETUP_DATA_PLAIN)
     return "a firewall or proxy between here and the relay lets only TLS out: have them go inside TLS, or allow plain TCP to that address";

@@ -160,6 +160,7 @@ enum {
   RESOLVED_MAX = 16,                       /* addresses of one host that are tried */
   CONNECT_STAGGER_MS = 250,                /* RFC 8305 5: then the next address is tried, too */
   DATA_PROOF_MS = 2000,                    /* so soon after the preface a relay says that it has seen it, and closes none before */
+  DATA_BROKEN_MS = 500,                    /* one that ends sooner, after the relay has seen some, was broken on the way */
   DATA_ENDED_EARLY_MAX = 2,                /* so many that end sooner do not get through plain */
   DATA_CHECK_MS = 5000,                    /* so long after WELCOME a data connection must stand */
   DATA_UNUSED_MAX = 6,                     /* a relay that has data connections leaves fewer unused for DATA_CHECK_MS: WARM_QUIET twice */
