@@ -327,8 +327,8 @@ static void a_visitor_must_be_allowed_by_the_tunnel_and_by_its_token(void **stat
   family_comes(f);
   struct cidr allow = {.family = 4, .bits = 16, .bytes = {10, 1}};
   struct tunnel *free_one = tunnel_of(f[ROOT], 'a', 1), *own = tunnel_of(f[ROOT], 'a', 1), *tokens = tunnel_of(f[CHILD], 'a', 1), *both = tunnel_of(f[CHILD], 'a', 1);
-  assert_int_equal(tunnel_set_admission(own, &allow, 1, NULL, 0), 0);
-  assert_int_equal(tunnel_set_admission(both, &allow, 1, NULL, 0), 0);
+  assert_int_equal(tunnel_set_admission(own, &allow, 1, &allow, 0), 0);
+  assert_int_equal(tunnel_set_admission(both, &allow, 1, &allow, 0), 0);
   assert_true(admits(free_one, "192.0.2.1:1") && !admits(own, "192.0.2.1:1") && !admits(tokens, "192.0.2.1:1") && !admits(both, "192.0.2.1:1"));
   assert_true(!admits(own, "10.2.0.1:1") && admits(tokens, "10.2.0.1:1") && !admits(both, "10.2.0.1:1"));
   assert_true(admits(own, "10.1.0.1:1") && admits(tokens, "10.1.0.1:1") && admits(both, "10.1.0.1:1"));
