@@ -279,8 +279,9 @@ ssize_t wrap_send(struct wrap *w, int fd, const void *p, size_t n) {
 }
 
 void wrap_close(struct wrap *w) {
-  if (w == NULL || w->closed || w->dead) return;
+  if (w == NULL || w->closed) return;
   w->closed = true;
+  if (w->dead) return;             /* to whom close_notify would say nothing; callers have closed it all the same */
   sealed_close(w->sealed);
   uint8_t *out = malloc(w->out_n + SEALED_OWED_MAX);
   if (out == NULL) {
