@@ -107,9 +107,10 @@ struct adit_narrow_options {
 #define ADIT_NARROW_OPTIONS_INIT { sizeof(struct adit_narrow_options), NULL, 0, 0, 0, 0, 0, 0, NULL, 0 }
 #define ADIT_TOKEN_CAP 4097        /* room for any token, with its NUL */
 /* Makes a token from the only one of the configuration, or of the client, for another key, without asking anybody: 0 and the word in
-   `token`, of at least ADIT_TOKEN_CAP bytes, which the caller wipes when done. Its tunnels count for one's own token, too; whoever revokes that ends them. A token
-   may be narrowed, and what comes of it once more. ADIT_EINVAL: it would be wider, was narrowed twice, or there are several;
-   ADIT_EAUTH: one's own has expired. A client's embedded relay has timeout_ms (< 0: no limit) to start, else ADIT_ETIMEDOUT. */
+   `token`, of at least ADIT_TOKEN_CAP bytes, which the caller wipes when done. Its tunnels count for one's own token, too;
+   whoever revokes that ends them. A token may be narrowed, and what comes of it once more. ADIT_EINVAL: it would be wider, was
+   narrowed twice, or there are several; ADIT_EAUTH: one's own has expired. A client's embedded relay has timeout_ms (< 0: no
+   limit) to start, else ADIT_ETIMEDOUT. */
 ADIT_EXPORT int adit_config_narrow(struct adit_config *config, const struct adit_narrow_options *options, char *token, size_t cap);
 ADIT_EXPORT int adit_client_narrow(struct adit_client *client, const struct adit_narrow_options *options, int timeout_ms,
                                    char *token, size_t cap);

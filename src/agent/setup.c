@@ -106,8 +106,10 @@ out:
 
 int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
                  struct err *e) {
-  if (s->tokens_n == 0) return err_set(e, ERR_AUTH, "token: there is none to be narrowed (set ADIT_TOKEN, or store one with adit login)");
-  if (s->tokens_n > 1) return err_set(e, ERR_USAGE, "token: several were given, and one at a time is narrowed (give one)");
+  if (s->tokens_n == 0)
+    return err_set(e, ERR_AUTH, "token: there is none to be narrowed (set ADIT_TOKEN, or store one with adit login)");
+  if (s->tokens_n > 1)
+    return err_set(e, ERR_USAGE, "token: several were given, and one at a time is narrowed (give one)");
   const struct setup_token *own = s->tokens[0];
   struct token *t = calloc(1, sizeof *t);
   if (t == NULL) return err_set(e, ERR_NOMEM, "token: out of memory");

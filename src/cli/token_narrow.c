@@ -29,9 +29,11 @@ static const struct option_row narrow_rows[] = {
    .help = "How long it is good: 10m, 12h (default: as long as the other)."},
   {.name = "no-raw", .kind = OPTION_FLAG, AT(no_raw), .help = "It opens no raw TCP ports."},
   {.name = "allow", .value = "CIDR", .kind = OPTION_LIST, AT(allow),
-   .help = "Its tunnels let in only visitors from this address block, which lies within those of the other if that has any."},
+   .help = "Its tunnels let in only visitors from this address block, which lies within those of the other if that has "
+           "any."},
   {.name = "max-tunnels", .value = "N", .kind = OPTION_NUMBER, AT(max_tunnels), .min = 1, .max = LINK_TUNNELS_MAX,
-   .help = "Tunnels that may be open with it at once. This limit and the next three: at most the other's, and that if not given."},
+   .help = "Tunnels that may be open with it at once. This limit and the next three: at most the other's, and that if "
+           "not given."},
   {.name = "max-streams", .value = "N", .kind = OPTION_NUMBER, AT(max_streams), .min = 1, .max = TOKEN_STREAMS_MAX,
    .help = "Visitors of all its tunnels that may be connected at once."},
   {.name = "max-visitors-per-s", .value = "N", .kind = OPTION_NUMBER, AT(max_visitors_per_s), .min = 1,
@@ -41,15 +43,17 @@ static const struct option_row narrow_rows[] = {
    .help = "Bytes per second of all its streams together, both directions added: 500kB/s, 10MB/s."},
   {.name = "token-file", .value = "FILE", .kind = OPTION_TEXT, AT(token_file),
    .help = "Read the token to be narrowed from FILE (default: ADIT_TOKEN, then what adit login stored)."},
-  {.name = "json", .kind = OPTION_FLAG, AT(json), .help = "Print a JSON object that also tells its id and what it may do."},
+  {.name = "json", .kind = OPTION_FLAG, AT(json),
+   .help = "Print a JSON object that also tells its id and what it may do."},
 };
 
 static int read_token(struct adit_config *config, const struct narrow_arguments *a, struct err *e) {
   int found = 0;
   if (a->token_file != NULL) return token_file_add(config, a->token_file, e);
   if (adit_config_load(config, &found) != 0) return err_set(e, ERR_NOT_NOW, "%s", adit_config_error(config));
-  return found ? 0 : err_set(e, ERR_NOT_NOW, "token: there is none to be narrowed (set ADIT_TOKEN, give --token-file, or store one "
-                                             "with adit login)");
+  if (found) return 0;
+  return err_set(e, ERR_NOT_NOW, "token: there is none to be narrowed (set ADIT_TOKEN, give --token-file, or store one "
+                                 "with adit login)");
 }
 
 static void put_allow(FILE *to, const struct certificate *c) {
@@ -62,13 +66,15 @@ static void put_allow(FILE *to, const struct certificate *c) {
   (void)fputc(']', to);
 }
 
-/* As `adit token list --json` tells of those that were issued, with the token itself and what only narrower ones have. */
+/* As `adit token list --json` tells of those that were issued, with the token itself and what only narrower ones
+   have. */
 static int put_json(FILE *to, const char *word, struct err *e) {
   struct token t;
   int code = token_decode(word, strlen(word), &t, e);
   if (code != 0) return code;
   const struct certificate *c = &t.info;
-  struct state_token listed = {.max_tunnels = c->max_tunnels, .issued_s = c->issued_s, .expires_s = c->expires_s, .limits = c->limits};
+  struct state_token listed = {
+      .max_tunnels = c->max_tunnels, .issued_s = c->issued_s, .expires_s = c->expires_s, .limits = c->limits};
   memcpy(listed.id, c->id, sizeof listed.id);
   memcpy(listed.name, c->name, sizeof listed.name);
   (void)fprintf(to, "{\"token\":\"%s\",", word);

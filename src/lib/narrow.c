@@ -1,4 +1,5 @@
-/* adit_config_narrow, adit_client_narrow: tokens for others, from the one that a program has. Nothing is asked of a relay. */
+/* adit_config_narrow, adit_client_narrow: tokens for others, from the one that a program has. Nothing is asked of a
+   relay. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,16 +35,18 @@ static int take_allow(const struct adit_narrow_options *o, struct wish *w, struc
 
 static int take_options(const struct adit_narrow_options *given, struct wish *w, struct err *e) {
   struct adit_narrow_options o = ADIT_NARROW_OPTIONS_INIT;
-  if (given != NULL &&
-      sized_take(given, offsetof(struct adit_narrow_options, name) + sizeof o.name, &o, sizeof o, "ADIT_NARROW_OPTIONS_INIT", e) != 0)
-    return e->code;
+  size_t least = offsetof(struct adit_narrow_options, name) + sizeof o.name;
+  if (given != NULL && sized_take(given, least, &o, sizeof o, "ADIT_NARROW_OPTIONS_INIT", e) != 0) return e->code;
   w->narrowing = (struct narrowing){
       .name = o.name, .life_s = o.expires_s, .max_tunnels = o.max_tunnels, .no_raw = o.no_raw != 0,
-      .limits = {.max_streams = o.max_streams, .max_visitors_per_s = o.max_visitors_per_s, .max_bytes_per_s = o.max_rate}};
+      .limits = {.max_streams = o.max_streams,
+                 .max_visitors_per_s = o.max_visitors_per_s,
+                 .max_bytes_per_s = o.max_rate}};
   return take_allow(&o, w, e);
 }
 
-static int narrow(const struct setup *s, const struct adit_narrow_options *options, char *token, size_t cap, struct err *e) {
+static int narrow(const struct setup *s, const struct adit_narrow_options *options, char *token, size_t cap,
+                  struct err *e) {
   struct wish w = {.narrowing = {0}};
   if (cap > 0) token[0] = '\0';
   if (cap < ADIT_TOKEN_CAP) return err_set(e, ERR_USAGE, "token: it wants room for ADIT_TOKEN_CAP bytes");
@@ -81,8 +84,8 @@ static int wait_for_token(struct adit_client *c, int timeout_ms) {
   return r;
 }
 
-int adit_client_narrow(struct adit_client *client, const struct adit_narrow_options *options, int timeout_ms, char *token,
-                       size_t cap) {
+int adit_client_narrow(struct adit_client *client, const struct adit_narrow_options *options, int timeout_ms,
+                       char *token, size_t cap) {
   struct err e = {0};
   int r = handle_check_client(client);
   if (r != 0) return r;

@@ -1,6 +1,6 @@
-/* Who is here: owners (tokens), tunnels by label, and which worker serves which control link. The only state that all
-   workers share; one mutex, held for a look-up or REGISTRY_STEPS_MAX steps of a walk, and never across I/O. Tunnels and owners are
-   counted by references. */
+/* Who is here: owners (tokens), tunnels by label, and which worker serves which control link. The only state that
+   all workers share; one mutex, held for a look-up or REGISTRY_STEPS_MAX steps of a walk, and never across I/O.
+   Tunnels and owners are counted by references. */
 #ifndef RELAY_REGISTRY_H
 #define RELAY_REGISTRY_H
 
@@ -15,9 +15,9 @@
 /* A label is what keeps strangers out: the log shows enough of it to tell tunnels apart and not enough to visit one. */
 enum { LABEL_LOG_CHARS = 8 };
 
-/* One token: the last certificate of a chain. Those before it are its parents, up to the root, whose labels, ports and shares all its
-   children's are; what is limited counts at each of them. What its certificate says is that of the first one shown while the owner
-   is here: only an operator who signs two of one id could make them differ. */
+/* One token: the last certificate of a chain. Those before it are its parents, up to the root, whose labels, ports
+   and shares all its children's are; what is limited counts at each of them. What its certificate says is that of
+   the first one shown while the owner is here: only an operator who signs two of one id could make them differ. */
 struct owner {
   unsigned refs;                   /* atomic */
   struct roster_entry place;
@@ -69,9 +69,10 @@ struct tunnel {
 int registry_new(struct relay *r, struct registry **out) MUST_USE;
 void registry_free(struct registry *g);
 
-/* A reference to the owner of the last of these n certificates, each of which was proven to be narrowed from the one before; ERR_AUTH
-   when one is revoked, ERR_TIMEOUT when one has expired, ERR_NOMEM. */
-int registry_owner(struct registry *g, const struct certificate *chain, size_t n, int64_t now_s, struct owner **out) MUST_USE;
+/* A reference to the owner of the last of these n certificates, each of which was proven to be narrowed from the one
+   before; ERR_AUTH when one is revoked, ERR_TIMEOUT when one has expired, ERR_NOMEM. */
+int registry_owner(struct registry *g, const struct certificate *chain, size_t n, int64_t now_s,
+                   struct owner **out) MUST_USE;
 struct owner *owner_ref(struct owner *o);
 void registry_owner_unref(struct registry *g, struct owner *o);
 /* Marks as revoked for good. */
@@ -103,7 +104,8 @@ int registry_link_put(struct registry *g, struct owner *o, const uint8_t id[LINK
 struct worker *registry_link_find(struct registry *g, const uint8_t id[LINK_ID_BYTES]);
 void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[LINK_ID_BYTES]);
 
-/* All tunnels, and what has passed for all tokens, a few at a time: one that is here from the beginning to the end is met once. */
+/* All tunnels, and what has passed for all tokens, a few at a time: one that is here from the beginning to the end
+   is met once. */
 struct registry_walk { struct roster_walk tunnels, usages; };      /* private */
 void registry_walk_begin(struct registry *g, struct registry_walk *w);
 /* References to the next ones; 0: there are no more. */

@@ -1,6 +1,6 @@
-/* What has passed for each of the operator's tokens since the relay started, all that were narrowed from it included. A record
-   outlives its owner, since an agent comes and goes, but of those who are gone only the last USAGES_KEPT_MAX stay. Not thread-safe but
-   for the counters, which whoever is in the owner's streams adds to. */
+/* What has passed for each of the operator's tokens since the relay started, all that were narrowed from it
+   included. A record outlives its owner, since an agent comes and goes, but of those who are gone only the last
+   USAGES_KEPT_MAX stay. Not thread-safe but for the counters, which whoever is in the owner's streams adds to. */
 #ifndef RELAY_USAGE_H
 #define RELAY_USAGE_H
 

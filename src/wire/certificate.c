@@ -1,6 +1,7 @@
-/* Certificates and chains of them. They are shown to relays by strangers, so everything is bounded and compared before the first
-   signature is looked at, and one byte that differs breaks it. What binds a narrower certificate to its place is that it is signed
-   together with the digest of all that stands before it; the same digest, over itself as well, is its id. */
+/* Certificates and chains of them. They are shown to relays by strangers, so everything is bounded and compared
+   before the first signature is looked at, and one byte that differs breaks it. What binds a narrower certificate to
+   its place is that it is signed together with the digest of all that stands before it; the same digest, over itself
+   as well, is its id. */
 #include "wire/certificate.h"
 
 #include <string.h>
@@ -13,7 +14,7 @@ enum { FLAG_NO_RAW = 1 };
 static const char operator_context[] = "adit certificate v1"; /* with its NUL, before the signed bytes */
 static const char narrower_context[] = "adit narrower v1";    /* likewise; then the digest of the chain so far */
 
-_Static_assert(VERSION_NARROWER < 256 && 200 + TOKEN_ALLOW_MAX * 18 <= CERTIFICATE_MAX_BYTES, "the longest certificate fits");
+_Static_assert(200 + TOKEN_ALLOW_MAX * 18 <= CERTIFICATE_MAX_BYTES, "the longest certificate fits");
 
 static bool name_is_valid(const char *name) {
   for (; *name != 0; name++) {
@@ -42,7 +43,8 @@ static void grant_write(struct writer *w, const struct certificate *c) {
   write_u64(w, (uint64_t)c->expires_s);
 }
 
-static void operators_write(struct writer *w, const struct certificate *c, const uint8_t operator_key[ED25519_KEY_BYTES]) {
+static void operators_write(struct writer *w, const struct certificate *c,
+                            const uint8_t operator_key[ED25519_KEY_BYTES]) {
   write_u8(w, has_limits(&c->limits) ? VERSION_LIMITS : VERSION_PLAIN);
   write_bytes(w, c->id, sizeof c->id);
   grant_write(w, c);
@@ -58,7 +60,8 @@ static void narrower_write(struct writer *w, const struct certificate *c) {
   cidrs_write(w, c->allow, c->allow_n);
 }
 
-/* The signed text: context, for a narrower one the digest of what stands before it, the certificate without its signature. */
+/* The signed text: context, for a narrower one the digest of what stands before it, the certificate without its
+   signature. */
 enum { SIGNED_MAX_BYTES = sizeof operator_context + SHA256_BYTES + CERTIFICATE_MAX_BYTES };
 
 static size_t signed_text(const uint8_t *before, const uint8_t *body, size_t n, uint8_t out[SIGNED_MAX_BYTES]) {
@@ -81,7 +84,8 @@ static int sign(struct writer *w, const uint8_t *before, const uint8_t seed[ED25
   return w->bad ? ERR_LIMIT : 0;
 }
 
-int certificate_sign(const struct certificate *c, const uint8_t operator_seed[ED25519_KEY_BYTES], uint8_t *out, size_t cap, size_t *n) {
+int certificate_sign(const struct certificate *c, const uint8_t operator_seed[ED25519_KEY_BYTES], uint8_t *out,
+                     size_t cap, size_t *n) {
   uint8_t operator_key[ED25519_KEY_BYTES];
   *n = 0;
   if (c->name[0] == 0 || !name_is_valid(c->name) || c->expires_s < 0) return ERR_USAGE;
@@ -94,9 +98,11 @@ int certificate_sign(const struct certificate *c, const uint8_t operator_seed[ED
   return r;
 }
 
-int chain_extend(uint8_t *p, size_t cap, size_t *n, const struct certificate *c, const uint8_t seed[ED25519_KEY_BYTES]) {
+int chain_extend(uint8_t *p, size_t cap, size_t *n, const struct certificate *c,
+                 const uint8_t seed[ED25519_KEY_BYTES]) {
   uint8_t before[SHA256_BYTES];
-  if (!name_is_valid(c->name) || c->issued_s < 0 || c->expires_s < 0 || c->allow_n > TOKEN_ALLOW_MAX || *n > cap) return ERR_USAGE;
+  if (!name_is_valid(c->name) || c->issued_s < 0 || c->expires_s < 0) return ERR_USAGE;
+  if (c->allow_n > TOKEN_ALLOW_MAX || *n > cap) return ERR_USAGE;
   int r = sha256(p, *n, before);
   if (r != 0) return r;
   struct writer w = writer_of(p + *n, size_min(cap - *n, CERTIFICATE_MAX_BYTES));

@@ -1,4 +1,5 @@
-/* Address blocks on the wire: family u8 (4 or 6), bits u8, and as many bytes as an address has; a list is their number, u8, and they. */
+/* Address blocks on the wire: family u8 (4 or 6), bits u8, and as many bytes as an address has; a list is their
+   number, u8, and they. */
 #ifndef WIRE_CIDR_H
 #define WIRE_CIDR_H
 

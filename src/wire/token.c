@@ -1,5 +1,5 @@
-/* Tokens. A token is what a person copies, so it carries a checksum, and every way in which it can be damaged has its own
-   words. */
+/* Tokens. A token is what a person copies, so it carries a checksum, and every way in which it can be damaged has
+   its own words. */
 #include "wire/token.h"
 
 #include <string.h>
@@ -32,7 +32,8 @@ int token_encode(const struct token *t, char *out, size_t cap) {
   uint8_t bytes[TOKEN_MAX_BYTES], digest[SHA256_BYTES];
   size_t prefix = strlen(TOKEN_PREFIX);
   if (cap > 0) out[0] = 0;
-  if (t->relays_n == 0 || t->relays_n > TOKEN_RELAYS_MAX || t->chain_n == 0 || t->chain_n > CHAIN_MAX_BYTES) return ERR_USAGE;
+  if (t->relays_n == 0 || t->relays_n > TOKEN_RELAYS_MAX) return ERR_USAGE;
+  if (t->chain_n == 0 || t->chain_n > CHAIN_MAX_BYTES) return ERR_USAGE;
   struct writer w = writer_of(bytes, sizeof bytes - CHECKSUM_BYTES);
   write_u8(&w, TOKEN_VERSION);
   write_u8(&w, (uint8_t)t->relays_n);
@@ -157,7 +158,8 @@ static void narrow_info(struct certificate *c, const struct narrowing *wish, int
 
 static int narrow_check(const struct token *t, const struct narrowing *wish, int64_t now_s, struct err *e) {
   if (t->narrowed + 1 >= CHAIN_MAX)
-    return err_set(e, ERR_USAGE, "token: it was narrowed %d times already, and more is not possible (narrow the one that it is from)",
+    return err_set(e, ERR_USAGE,
+                   "token: it was narrowed %d times already, and more is not possible (narrow the one that it is from)",
                    CHAIN_MAX - 1);
   if (t->info.expires_s != 0 && t->info.expires_s <= now_s)
     return err_set(e, ERR_TIMEOUT, "token: it has expired (ask whoever gave it for a new one)");
@@ -171,9 +173,11 @@ static int narrow_check(const struct token *t, const struct narrowing *wish, int
 static int narrow_refuse(const char *what, const struct certificate *own, struct err *e) {
   char end[TIME_TEXT_CHARS + 1];
   if (strcmp(what, "expires") != 0)
-    return err_set(e, ERR_USAGE, "%s: it is wider than the token's own (give what lies within that, or leave it out)", what);
+    return err_set(e, ERR_USAGE, "%s: it is wider than the token's own (give what lies within that, or leave it out)",
+                   what);
   text_of_time(own->expires_s, end);
-  return err_set(e, ERR_USAGE, "expires: the token itself is good until %s only (give a shorter time, or leave it out)", end);
+  return err_set(e, ERR_USAGE, "expires: the token itself is good until %s only (give a shorter time, or leave it out)",
+                 end);
 }
 
 int token_narrow(struct token *t, const struct narrowing *wish, int64_t now_s, struct err *e) {
@@ -195,7 +199,8 @@ int token_narrow(struct token *t, const struct narrowing *wish, int64_t now_s, s
     t->narrowed++;
   }
   wipe(seed, sizeof seed);
-  return r == 0 ? 0 : err_set(e, r, "token: its key and certificate could not be made (check the system's crypto library)");
+  if (r == 0) return 0;
+  return err_set(e, r, "token: its key and certificate could not be made (check the system's crypto library)");
 }
 
 /* Operator's public key file */

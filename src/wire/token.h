@@ -1,5 +1,5 @@
-/* Tokens: what an agent needs, in one word. "adit1_" and base64url. The chain of certificates inside is what an agent shows to a
-   relay; the token around it is never sent. */
+/* Tokens: what an agent needs, in one word. "adit1_" and base64url. The chain of certificates inside is what an
+   agent shows to a relay; the token around it is never sent. */
 #ifndef WIRE_TOKEN_H
 #define WIRE_TOKEN_H
 
@@ -23,10 +23,12 @@ struct token {                                 /* wipe after use */
   size_t narrowed;                             /* how often */
 };
 int token_encode(const struct token *t, char *out, size_t cap) MUST_USE;
-/* Surrounding white space is fine. Checks that the seed belongs to the last certificate. The text says what is wrong. */
+/* Surrounding white space is fine. Checks that the seed belongs to the last certificate. The text says what is
+   wrong. */
 int token_decode(const char *text, size_t chars, struct token *t, struct err *e) MUST_USE;
 
-/* A name for listings, logs and revoking: 1 to TOKEN_NAME_MAX_CHARS printable ASCII characters without spaces, and not like an id. */
+/* A name for listings, logs and revoking: 1 to TOKEN_NAME_MAX_CHARS printable ASCII characters without spaces, and
+   not like an id. */
 int token_name_check(const char *name, struct err *e) MUST_USE;
 
 /* What a token made from another may not do that this one may; 0 or NULL: as that. */
@@ -39,8 +41,8 @@ struct narrowing {
   const struct cidr *allow;                    /* within those of the token, if it has any */
   size_t allow_n;
 };
-/* Makes *t such a token, for a new key. ERR_USAGE: the wish is wider than the token, or not possible; ERR_TIMEOUT: it has expired. *t is
-   as it was then. */
+/* Makes *t such a token, for a new key. ERR_USAGE: the wish is wider than the token, or not possible; ERR_TIMEOUT:
+   it has expired. *t is as it was then. */
 int token_narrow(struct token *t, const struct narrowing *wish, int64_t now_s, struct err *e) MUST_USE;
 
 /* Text form of an operator's public key file: "adit-operator-1 <base64url>\n". */
