@@ -131,8 +131,11 @@ struct adit_options {
   const char *name;        /* what people call it, in the texts of events: at most 64 bytes; NULL: nothing */
   int64_t app_wait_ms;     /* how long a visitor waits for an app that has never been there, at most 600000;
                               0: 10000; < 0: not at all */
+  int64_t retry_ms;        /* how long opening may take, as at boot, before there is a network: then the tunnel ends; < 0: as long as
+                              it takes. One WARNING, of the reason "waiting", tells that no relay can be reached yet. 0: without
+                              it, and without an end, as the program decides how long it waits */
 };
-#define ADIT_OPTIONS_INIT { sizeof(struct adit_options), 0, 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0, NULL, 0 }
+#define ADIT_OPTIONS_INIT { sizeof(struct adit_options), 0, 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0, NULL, 0, 0 }
 
 /* app is "PORT" of this machine, where both 127.0.0.1 and [::1] are tried; "HOST:PORT" or "[V6]:PORT", whose name is
    looked up in the background, again when it leads nowhere any more; or "unix:PATH", a Unix socket ("unix:@NAME": an

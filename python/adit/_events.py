@@ -97,7 +97,10 @@ def _tell(
     if kind == "open" and tunnel is not None and any([opening.moved(tunnel) for opening in concerned]):
         level, news = logging.WARNING, f"it has another address now: {text}"
     # Before anything was open, an exception tells the same.
-    told_otherwise = not state.was_open if tag is None else kind != "warning" and not any(o.tunnel for o in concerned)
+    if tag is None:
+        told_otherwise = not state.was_open and reason != "waiting"
+    else:
+        told_otherwise = kind != "warning" and not any(o.tunnel for o in concerned)
     names = ", ".join(opening.label for opening in concerned) if len(concerned) <= _NAMED_AT_MOST else "all tunnels"
     log.log(logging.DEBUG if told_otherwise else level, "%s%s", names and names + ": ", news)
     for opening in _registry.of_client(core):

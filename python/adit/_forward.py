@@ -38,6 +38,7 @@ def forward(
     app_wait: float | None = None,
     drain: float = 0.0,
     timeout: float = TIMEOUT_S,
+    retry: float | bool | None = None,
     on_event: Callable[[Event], object] | None = None,
 ) -> Forward:
     """Gives ``port`` of this machine a public address for as long as the ``with`` block lasts::
@@ -61,9 +62,10 @@ def forward(
     calls the tunnel, and what :func:`adit.tunnels` finds it by.
 
     Leaving the block lets no new visitor in and closes the streams of those who are there, after what they and the
-    program have sent was delivered; with ``drain=seconds`` they may finish first, for at most so long. ``timeout`` is
-    how many seconds opening may take. ``on_event`` is called with each :class:`Event` of this tunnel and its link, in a
-    thread of its own.
+    program have sent was delivered; with ``drain=seconds`` they may finish first, for at most so long. ``timeout``
+    is how many seconds opening may take; with ``retry=seconds``, or ``retry=True`` for as long as it takes, it goes
+    on trying instead while no relay can be reached, as at boot. ``on_event`` is called with each :class:`Event` of
+    this tunnel and its link, in a thread of its own.
 
     Raises :class:`~adit.exception.InvalidError` for wrong arguments and
     :class:`~adit.exception.RemoteError` when no relay can be reached; see :mod:`adit.exception` for the rest.
@@ -83,6 +85,7 @@ def forward(
         app_wait=app_wait,
         drain=drain,
         timeout=timeout,
+        retry=retry,
         on_event=on_event,
     )
     return Forward()._of(to_request(port, options), client)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -76,7 +77,10 @@ class Opening:
             self._cores.append(core)
             if not self.given_up:  # and closed, it may be, just before the line above
                 with translated(conflict=ClosedError):
-                    core.wait_open(self.request.timeout_ms, client._state.was_open)
+                    retries = self.request.retries
+                    core.wait_open(
+                        sys.maxsize if retries else self.request.timeout_ms, retries or client._state.was_open
+                    )
                     self.moved(core)
                 client._state.was_open = True
             if not self.settle(True):

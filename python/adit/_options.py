@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     app_wait: float | None
     drain: float
     timeout: float
+    retry: float | bool | None
     on_event: Callable[[Event], object] | None
 
 
@@ -50,6 +51,11 @@ class Request:
     drain_ms: int
     timeout_ms: int
     on_event: Callable[[Event], object] | None
+
+    @property
+    def retries(self) -> bool:
+        """It goes on trying, for as long as the library is told to."""
+        return self.options["retry_ms"] != 0
 
     @property
     def app_name(self) -> str:
@@ -95,6 +101,7 @@ def to_request(port: object, given: Options) -> Request:
         "keep_file": given["keep"],
         "name": given["name"],
         "app_wait_ms": None if given["app_wait"] is None else to_ms("app_wait", given["app_wait"]) or -1,
+        "retry_ms": to_retry_ms(given["retry"]),
     }
     return Request(
         app,
@@ -144,6 +151,15 @@ def to_ms(name: str, given: SupportsFloat | SupportsIndex) -> int:
     if not 0 <= seconds < 2**31 / 1000:
         raise InvalidError(f"{name}: {given!r} is not a number of seconds from 0 on (such as {name}=10)")
     return round(seconds * 1000)
+
+
+def to_retry_ms(given: float | bool | None) -> int:
+    if given is None or isinstance(given, bool):
+        return -1 if given else 0
+    ms = to_ms("retry", given)
+    if ms == 0:
+        raise InvalidError("retry: 0 is no time (give a number of seconds, or True for as long as it takes)")
+    return ms
 
 
 def to_words(name: str, given: str | Iterable[str]) -> list[str]:

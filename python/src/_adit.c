@@ -465,7 +465,7 @@ struct option_row {
 static const struct option_row option_rows[] = {
   OPTION(unencrypted, OPTION_INT), OPTION(h2, OPTION_INT), OPTION(proxy_protocol, OPTION_INT),
   OPTION(alpn, OPTION_TEXT), OPTION_OF_WORDS(allow), OPTION_OF_WORDS(deny), OPTION(keep_file, OPTION_PATH),
-  OPTION(name, OPTION_TEXT), OPTION(app_wait_ms, OPTION_I64)};
+  OPTION(name, OPTION_TEXT), OPTION(app_wait_ms, OPTION_I64), OPTION(retry_ms, OPTION_I64)};
 enum { OPTIONS_N = sizeof option_rows / sizeof *option_rows };
 
 /* Of a token that is to be narrower. */
@@ -630,7 +630,8 @@ fail:
 typedef int (*wait_fn)(struct adit_tunnel *tunnel, int timeout_ms);
 
 /* Waits in slices, and looks for signals between them: true and the result, ADIT_ETIMEDOUT at the end of time; false with a Python
- * error when a signal raised one, or the tunnel closes. What `ignored` says is no reason to give up before the end of time. */
+ * error when a signal raised one, or the tunnel closes. What `ignored` says is no reason to give up before the end of time, unless
+ * the tunnel has. */
 static bool tunnel_wait(struct tunnel *self, wait_fn wait, unsigned long timeout_ms, int ignored, int *code) {
   for (unsigned long waited = 0;; waited += WAIT_SLICE_MS) {
     unsigned long left = timeout_ms > waited ? timeout_ms - waited : 0;
@@ -639,8 +640,9 @@ static bool tunnel_wait(struct tunnel *self, wait_fn wait, unsigned long timeout
     Py_BEGIN_ALLOW_THREADS
     *code = wait(handle, left < WAIT_SLICE_MS ? (int)left : WAIT_SLICE_MS);
     Py_END_ALLOW_THREADS
+    bool ended = wait == adit_wait_open && *code != 0 && adit_tunnel_reason(handle) != NULL;
     tunnel_leave(self);
-    if (*code == 0 || (*code != ADIT_ETIMEDOUT && *code != ignored) || left <= WAIT_SLICE_MS) return true;
+    if (*code == 0 || ended || (*code != ADIT_ETIMEDOUT && *code != ignored) || left <= WAIT_SLICE_MS) return true;
     if (PyErr_CheckSignals() != 0) return false;
   }
 }

@@ -158,6 +158,12 @@ def test_relays_are_reached_through_the_proxy(relay, token, box, monkeypatch):
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.parametrize("retry", [0, -1, "5", "yes", float("nan"), 10**9], ids=repr)
+def test_a_time_to_retry_that_is_none(retry):
+    with pytest.raises(InvalidError, match=r"^retry: "):
+        forward(8000, retry=retry)
+
+
 @pytest.mark.parametrize("relays", [5, [5], None, [None]], ids=repr)
 def test_relays_that_are_no_words(token, relays):
     with pytest.raises(InvalidError, match="relays: "):

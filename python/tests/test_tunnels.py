@@ -230,3 +230,31 @@ def test_a_closed_client_opens_nothing(token):
     assert client.closed
     with pytest.raises(ClosedError, match="closed"), forward(8000, client=client):
         pass
+
+
+def test_opening_goes_on_until_there_is_a_relay(relay, token, app, records):
+    relay.process.stop()
+    line = "the tunnel opens as soon as a relay can be reached: "
+    with adit.Client(token) as client:
+        opening = client.forward(app(echo).port, timeout=0.01, retry=True)
+        thread = threading.Thread(target=opening.start)
+        thread.start()
+        records.wait(logging.WARNING, line)
+        relay.restart()
+        thread.join()
+        assert opening.url
+        opening.close()
+    assert [line in r.getMessage() for r in records.records if r.levelno >= logging.WARNING] == [True]
+
+
+def test_opening_goes_on_for_so_long(relay, token):
+    relay.process.stop()
+    with adit.Client(token) as client:
+        for retry in (0.3, 0.1):  # of which each ends only its own tunnel
+            with pytest.raises(RemoteError, match="Connection refused"), forward(8000, client=client, retry=retry):
+                pass
+
+
+def test_a_refused_token_is_refused_whoever_waits(revoked):
+    with adit.Client(revoked) as client, pytest.raises(AuthError), forward(8000, client=client, retry=True):
+        pass

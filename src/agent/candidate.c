@@ -107,7 +107,11 @@ static void candidate_resolved(void *user, const struct addr *addrs, size_t n, c
 static void candidate_deadline(struct loop_timer *t) {
   struct candidate *k = CONTAINER_OF(t, struct candidate, deadline);
   struct err e = {0};
-  if (k->reach != NULL && k->choice->proxy != NULL) reach_explain_silence(k->choice, &e);
+  if (k->lookup != NULL) {
+    err_set(&e, ERR_TIMEOUT, "DNS has not answered for its name in %d s (check the network, and the servers in /etc/resolv.conf)",
+            AGENT_CONNECT_DEADLINE_MS / 1000);
+    if (k->choice->proxy != NULL) err_prefix(&e, "proxy %s", k->choice->proxy->name);
+  } else if (k->reach != NULL && k->choice->proxy != NULL) reach_explain_silence(k->choice, &e);
   else
     err_set(&e, ERR_TIMEOUT, "no answer in %d s (check the address, and that outgoing connections to it are allowed)",
             AGENT_CONNECT_DEADLINE_MS / 1000);

@@ -58,9 +58,22 @@ static void client_set_trouble(struct adit_client *c, int code, const char *text
   pthread_mutex_unlock(&c->lock);
 }
 
-/* Told once in a row: a relay that stays away for a day is one line. */
+bool client_retries(const struct adit_client *c) {
+  LIST_FOREACH(&c->tunnels, it)
+    if (tunnel_retries(CONTAINER_OF(it, struct adit_tunnel, node))) return true;
+  return false;
+}
+
+/* Told once in a row: a relay that stays away for a day is one line. So is a machine without a network yet, whatever ways it
+   finds of saying so. */
 static void client_warn(struct adit_client *c, int code, const char *reason, const char *text) {
   client_set_trouble(c, code, text);
+  if (code == ADIT_EUNREACHABLE && client_retries(c)) {
+    if (!c->waiting)
+      client_event(c, ADIT_EVENT_WARNING, NULL, code, "waiting", "the tunnel opens as soon as a relay can be reached: %s", text);
+    c->waiting = true;
+    return;
+  }
   if (strcmp(c->warned, text) == 0) return;
   snprintf(c->warned, sizeof c->warned, "%s", text);
   client_event(c, ADIT_EVENT_WARNING, NULL, code, reason, "%s", text);
@@ -161,6 +174,7 @@ struct tls_client *client_tls_for_proxy(struct adit_client *c, struct err *e) {
 void client_link_welcomed(struct adit_client *c, const char *relay) {
   if (atomic_load(&c->relay_name) == NULL) atomic_store(&c->relay_name, strdup(relay));
   c->warned[0] = '\0';
+  c->waiting = false;
   client_set_trouble(c, 0, "");
   for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
   LIST_FOREACH(&c->tunnels, it) {

@@ -70,6 +70,7 @@ struct adit_client {
   struct backoff backoff;
   struct loop_timer retry;
   char warned[ERR_TEXT_MAX];       /* the last connection failure that was told: each is told once in a row */
+  bool waiting;                    /* it was told that tunnels will open as soon as a relay can be reached */
   struct seldom shortage;          /* that descriptors have run out */
   bool interrupted;                /* RECONNECTING was told and RESTORED is due */
   const char *failed;              /* for good, and why, in one word: it was refused, or its embedded relay has ended */
@@ -93,6 +94,7 @@ struct tls_client *client_tls_for_proxy(struct adit_client *c, struct err *e) MU
 void client_connect(struct adit_client *c);                /* fine when already connected or connecting */
 /* The same without the pause that follows a failure: somebody asks anew. */
 void client_connect_now(struct adit_client *c);
+bool client_retries(const struct adit_client *c);           /* some tunnel does: tunnel_retries */
 bool client_one_relay(const struct adit_client *c);         /* all choices are addresses of one relay */
 void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path);

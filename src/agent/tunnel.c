@@ -198,9 +198,28 @@ void tunnel_choose_home(struct adit_tunnel *t) {
   t->set_aside = true;
 }
 
+bool tunnel_retries(const struct adit_tunnel *t) {
+  return t->request.retry_ms != 0 && atomic_load(&t->address) == NULL && t->state != TUNNEL_ENDED && !t->closing;
+}
+
+static void tunnel_tried_enough(struct loop_timer *timer) {
+  struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, opening);
+  const struct trouble *trouble = &t->client->trouble;
+  if (t->state == TUNNEL_BINDING && link_is_up(t->client->link)) {
+    link_unbind(t->client->link, t->id);
+    link_flush(t->client->link);
+  }
+  if (trouble->code != 0) tunnel_fail(t, trouble->code, "relay_unreachable", trouble->text);
+  else
+    tunnel_fail(t, ADIT_ETIMEDOUT, "timeout", "relay: it has not opened the tunnel in the time that was given (is it "
+                                              "overloaded, or something between in the way?)");
+}
+
 void tunnel_attach(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
+  c->waiting = c->waiting && client_retries(c);    /* else it is told anew */
   list_push_tail(&c->tunnels, &t->node);
+  if (t->request.retry_ms > 0) (void)loop_timer_set(c->loop, &t->opening, (uint64_t)t->request.retry_ms, tunnel_tried_enough);
   tunnel_choose_home(t);
   if (c->failed != NULL) tunnel_fail(t, c->trouble.code, c->failed, c->trouble.text);
   if (t->state == TUNNEL_ENDED) return;
@@ -245,6 +264,7 @@ void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char
   struct adit_client *c = t->client;
   t->state = TUNNEL_ENDED;
   loop_timer_stop(&t->retry);
+  loop_timer_stop(&t->opening);
   tunnel_keep_no_more(t);
   pthread_mutex_lock(&c->lock);
   t->ended = true;
@@ -376,6 +396,7 @@ void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
     t->told = false;
   }
   t->state = TUNNEL_OPEN;
+  loop_timer_stop(&t->opening);
   (void)tunnel_set_ticket(t, f->ticket, f->ticket_n);
   if (c->home[0] == '\0' && c->link != NULL) memcpy(c->home, c->link->choice->name, sizeof c->home);
   t->sealed_instead = (t->request.flags & TUNNEL_PLAIN) != 0 && !f->plain;
@@ -512,6 +533,7 @@ static void tunnel_drained(struct loop_timer *timer) {
 static void tunnel_turn_away(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
   t->closing = true;
+  loop_timer_stop(&t->opening);
   if (link_is_up(c->link) && (t->state == TUNNEL_OPEN || t->state == TUNNEL_BINDING)) {
     link_unbind(c->link, t->id);
     link_flush(c->link);

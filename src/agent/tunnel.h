@@ -30,6 +30,7 @@ struct tunnel_request {            /* what the host asked for, checked */
   char *app_file;                  /* and this is it by its folder's real path, to tell two apart; NULL: none */
   char name[TUNNEL_NAME_MAX_BYTES + 1];  /* for people; may be empty */
   uint64_t app_wait_ms;            /* how long a visitor waits for an app that has never been there */
+  int64_t retry_ms;                /* how long it may take to open; negative: as long as it takes; 0: the host decides */
   uint32_t flags;                  /* enum tunnel_flags */
   bool proxy_protocol;
   uint8_t alpn[ALPN_LIST_MAX_BYTES];
@@ -79,6 +80,7 @@ struct adit_tunnel {
   struct app app;
   struct seldom notice_warned;
   struct loop_timer retry, drain;
+  struct loop_timer opening;       /* of retry_ms */
   struct loop_timer keep_limit;    /* closing: how long the disk is waited for */
   struct loop_deferred defer;
   bool closing, leaving;           /* leaving: gone at the end of this turn */
@@ -106,6 +108,7 @@ void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms);
 /* A kept ticket says which relay to go to, unless that is decided or not among ours. */
 void tunnel_choose_home(struct adit_tunnel *t);
 bool tunnel_wants_bind(const struct adit_tunnel *t);
+bool tunnel_retries(const struct adit_tunnel *t);          /* it has never been open, and its host wants it to go on trying */
 void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w);
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f);
 void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came);

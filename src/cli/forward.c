@@ -31,12 +31,14 @@
 
 extern char **environ;
 
+enum { WAIT_MAX_S = 365 * 24 * 3600 };
+
 struct forward_arguments {
   bool unencrypted, h2, proxy_protocol, json;
   const char *alpn, *ca, *keep, *link, *data;
   char *proxy;                     /* a copy: it may hold a password */
   struct option_list allow, deny, names, relays, token_files;
-  uint64_t app_wait_ms;
+  uint64_t app_wait_ms, wait_ms;   /* wait_ms: 0: not at all; UINT64_MAX: without end */
   char *tokens[OPTION_LIST_MAX];   /* copies: those in argv are wiped */
   size_t tokens_n;
 };
@@ -97,6 +99,10 @@ static const struct option_row forward_rows[] = {
    .help = "How visitors' data goes to the relay: plain, which costs least, or inside TLS of its own, for networks that "
            "let nothing else through (default: auto, which is plain unless that does not get through, or goes through a "
            "proxy)."},
+  {.name = "wait", .value = "DURATION", .kind = OPTION_DURATION, .optional = true, AT(wait_ms), .min = 1,
+   .max = (uint64_t)WAIT_MAX_S * 1000,
+   .help = "Go on trying while no relay can be reached, as at boot, before there is a network (for so long: 30s, 5m; "
+           "default: one attempt). What waiting cannot mend, such as a token that is refused, is still the end."},
   {.name = "json", .kind = OPTION_FLAG, AT(json),
    .help = "Print events as JSON objects, one a line, and nothing else, to stdout; with a command behind --, to "
            "stderr, which is the command's as well."},
@@ -304,6 +310,7 @@ static int open_tunnels(struct forward *f, struct err *e) {
   options.deny = f->a.deny.at;
   options.deny_n = f->a.deny.n;
   options.app_wait_ms = f->a.app_wait_ms > 0 ? (int64_t)f->a.app_wait_ms : -1;
+  options.retry_ms = f->a.wait_ms <= INT64_MAX ? (int64_t)f->a.wait_ms : -1;
   for (size_t i = 0; i < f->apps_n; i++) {
     struct app *app = &f->apps[i];
     options.keep_file = f->a.keep;
@@ -438,10 +445,16 @@ static void on_end(struct forward *f, struct app *app, const struct adit_event *
 }
 
 /* The library goes on trying for ever, which is right for a tunnel that was open. One that has never been is better
-   ended: the user is there to read why, or a supervisor to start it again. */
+   ended: the user is there to read why, or a supervisor to start it again. Unless he said to wait: then the library tells of
+   that, if not yet in this event, and when it is enough. */
 static bool is_false_start(const struct forward *f, const struct adit_event *event) {
   if (f->open_n > 0 || event->tunnel != NULL || event->reason == NULL) return false;
   return strcmp(event->reason, "relay_unreachable") == 0 || strcmp(event->reason, "relay_certificate") == 0;
+}
+
+static void on_warning(struct forward *f, const struct tell_app *what, const struct adit_event *event) {
+  if (!is_false_start(f, event)) tell_event(&f->tell, "warning", what, event->reason, event->text, true);
+  else if (f->a.wait_ms == 0 || event->error == ADIT_EAUTH) on_end(f, NULL, event, "closed");
 }
 
 static void on_event(struct forward *f, const struct adit_event *event) {
@@ -460,10 +473,7 @@ static void on_event(struct forward *f, const struct adit_event *event) {
       tell_event(&f->tell, "restored", &what, event->reason, event->text, true);
       break;
     case ADIT_EVENT_WARNING:
-      if (is_false_start(f, event))
-        on_end(f, NULL, event, "closed");
-      else
-        tell_event(&f->tell, "warning", &what, event->reason, event->text, true);
+      on_warning(f, &what, event);
       break;
     case ADIT_EVENT_SUPERSEDED: on_end(f, app, event, "superseded"); break;
     case ADIT_EVENT_CLOSED: on_end(f, app, event, "closed"); break;
@@ -506,13 +516,13 @@ static int read_events(struct forward *f, struct err *e) {
 /* How long to wait for something to happen: until the live line is due, or the start is late; -1: for ever. */
 static int wait_ms(const struct forward *f) {
   if (f->tell.mode == TELL_TERMINAL) return 1000;
-  if (f->open_n > 0) return -1;
+  if (f->open_n > 0 || f->a.wait_ms > 0) return -1;
   uint64_t waited_ms = (now_us() - f->tell.start_us) / 1000;
   return waited_ms >= FORWARD_START_MS ? 0 : (int)(FORWARD_START_MS - waited_ms);
 }
 
 static void check_start(struct forward *f) {
-  if (f->open_n > 0 || now_us() - f->tell.start_us < (uint64_t)FORWARD_START_MS * 1000) return;
+  if (f->open_n > 0 || f->a.wait_ms > 0 || now_us() - f->tell.start_us < (uint64_t)FORWARD_START_MS * 1000) return;
   struct adit_event late = {.kind = ADIT_EVENT_CLOSED, .error = ADIT_ETIMEDOUT, .reason = "timeout"};
   (void)snprintf(late.text, sizeof late.text,
                  "relay: nothing is open after %d s (is the relay overloaded, or something between in the way?)",
@@ -589,6 +599,7 @@ const struct command command_forward = {
               "adit forward 22 --unencrypted\n"
               "adit forward db:8000 unix:/run/app.sock\n"
               "adit forward 8000 --keep ~/.adit-ticket\n"
+              "adit forward 8000 --wait\n"
               "adit forward 8000 -- sh -c 'echo I am at $ADIT_URL; exec ./server'",
   .options = forward_rows,
   .options_n = ARRAY_LEN(forward_rows),

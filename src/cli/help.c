@@ -53,8 +53,8 @@ void options_help(const struct command *c, FILE *to) {
     const struct option_row *row = &c->options[i];
     if (row->hidden) continue;
     char text[HELP_TEXT_CAP];
-    int column = fprintf(to, "  --%s%s%s", row->name, row->value != NULL ? " " : "",
-                         row->value != NULL ? row->value : "");
+    int column = fprintf(to, row->optional ? "  --%s[=%s%s]" : "  --%s%s%s", row->name,
+                         row->value != NULL && !row->optional ? " " : "", row->value != NULL ? row->value : "");
     put_wrapped(to, help_text(row, text), HELP_INDENT, column > 0 ? (size_t)column + 1 : 0);
   }
   (void)fputs("  --help", to);
@@ -90,7 +90,7 @@ void options_help_mdoc(const struct command *c, FILE *to) {
     (void)fputs(".It Fl Fl ", to);
     put_mdoc_text(to, row->name);
     if (row->value != NULL) {
-      (void)fputs(" Ar ", to);
+      (void)fputs(row->optional ? " Ns Op = Ns Ar " : " Ar ", to);
       put_mdoc_text(to, row->value);
     }
     (void)fputc('\n', to);

@@ -166,6 +166,11 @@ static int parse_option(const struct command *c, void *target, int argc, char **
   (void)snprintf(what, sizeof what, "--%s", row->name);
   if (row->kind == OPTION_FLAG && value != NULL)
     return err_set(e, ERR_USAGE, "%s: takes no value (leave out '=%.60s')", what, value);
+  out->given[row - c->options] = true;
+  if (row->optional && value == NULL) {
+    *(uint64_t *)field(target, row) = UINT64_MAX;
+    return 0;
+  }
   if (row->kind != OPTION_FLAG && value == NULL) {
     if (*at + 1 >= argc || strcmp(argv[*at + 1], "--") == 0)
       return err_set(e, ERR_USAGE, "%s: its value is missing (write %s %s)", what, what, row->value);
@@ -173,7 +178,6 @@ static int parse_option(const struct command *c, void *target, int argc, char **
   }
   if (row->kind != OPTION_FLAG && *value == 0)
     return err_set(e, ERR_USAGE, "%s: its value is empty (write %s %s)", what, what, row->value);
-  out->given[row - c->options] = true;
   int code = set_value(target, row, what, value, e);
   if (row->secret) wipe(value, strlen(value));
   return code;

@@ -122,11 +122,12 @@ static int parse_options(const struct adit_options *o, struct tunnel_request *r,
       parse_blocks("deny", o->deny, o->deny_n, r->deny, &r->deny_n, e) != 0 || parse_name(o->name, r->name, e) != 0 ||
       parse_app_wait(o->app_wait_ms, &r->app_wait_ms, e) != 0)
     return e->code;
+  r->retry_ms = o->retry_ms;
   return o->keep_file == NULL ? 0 : parse_keep_file(o->keep_file, &r->keep_file, e);
 }
 
 /* Else a later field might lie where programs of today have what happened to be there. */
-_Static_assert(sizeof(struct adit_options) == offsetof(struct adit_options, app_wait_ms) + sizeof(int64_t),
+_Static_assert(sizeof(struct adit_options) == offsetof(struct adit_options, retry_ms) + sizeof(int64_t),
                "no padding at the end");
 
 static int take_options(const struct adit_options *given, struct adit_options *o, struct err *e) {

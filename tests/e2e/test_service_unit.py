@@ -1,4 +1,5 @@
 """The relay as README's unit runs it, as a user of no rights, with a certificate from certbot, whose folders are root's alone."""
+import configparser
 import os
 import re
 import shutil
@@ -130,6 +131,48 @@ def test_a_renewal_that_fails_leaves_what_was_there(certbot, box):
     assert box.run(HOOK, env=env).returncode == 2
     assert open(certbot.installed).read() == before
     assert os.listdir(os.path.dirname(certbot.installed)) == ["certificate.pem"]
+
+
+@pytest.fixture
+def agents_unit(host, box):
+    """start(token, port): what the agent's unit starts, with what systemd provides."""
+    unit = configparser.ConfigParser(interpolation=None, comment_prefixes="#")
+    unit.optionxform = str
+    unit.read(os.path.join(ROOT, "service", "adit-forward@.service"))
+    service = unit["Service"]
+    assert service["DynamicUser"] == "yes" and service["Restart"] == "on-failure" and unit["Install"]["WantedBy"] == "multi-user.target"
+    program = os.path.join(host, "adit")
+    shutil.copy(ADIT, program)
+
+    def start(token, port):
+        name, path = service["LoadCredential"].split(":")
+        state = os.path.join(host, service["StateDirectory"].replace("%i", str(port)))
+        credentials = os.path.join(host, "credentials")
+        for folder in (credentials, state):
+            os.makedirs(folder, 0o700, exist_ok=True)
+            os.chown(folder, UID, UID)
+        os.chmod(os.path.dirname(state), 0o755)
+        with open(os.path.join(credentials, name), "w") as f:
+            f.write(token + "\n")
+        os.chown(f.name, UID, UID)
+        words = service["ExecStart"].replace("%d", credentials).replace("%S", host).replace("%i", str(port)).split()
+        assert path.startswith("/etc/adit/") and words.pop(0) == "/usr/local/bin/adit"
+        return box.start(["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--bounding-set=-all", "--no-new-privs", program, *words],
+                         env={"HOME": "/"})
+    return start
+
+
+def test_the_agents_unit_may_start_before_its_relay_and_keeps_its_address(relay, agents_unit, app):
+    token, a, urls = relay.token(), app(echo), []
+    relay.process.stop()
+    for _ in range(2):
+        program = agents_unit(token, a.port)
+        if not urls:
+            program.err.wait(lambda line: "as soon as a relay can be reached" in line)
+            relay.restart()
+        urls.append(program.out.wait(lambda line: line.startswith("https://")).split()[0])
+        assert program.stop() == 0
+    assert urls[0] == urls[1]
 
 
 def test_the_readmes_unit_and_commands_are_those_of_the_hook():

@@ -197,6 +197,36 @@ static void one_port_is_forwarded_once(void **state) {
   adit_client_close(other, 0);
 }
 
+/* Nobody listens where the token's relay is. */
+static void opening_goes_on_for_as_long_as_it_is_told_and_one_event_says_so(void **state) {
+  (void)state;
+  struct adit_client *client = new_client();
+  struct adit_options options = ADIT_OPTIONS_INIT;
+  struct adit_event event;
+  options.retry_ms = 1;            /* the first failure may come before it is forwarded, or after its end */
+  struct adit_tunnel *tunnel = adit_forward(client, "8000", &options);
+  assert_non_null(tunnel);
+  assert_int_equal(adit_tunnel_wait(tunnel, 20000), 0);
+  assert_true(adit_wait_open(tunnel, -1) == ADIT_EUNREACHABLE || adit_wait_open(tunnel, -1) == ADIT_ETIMEDOUT);
+  while (adit_next_event(client, &event, 0) == 1) {}
+  options.retry_ms = 700;
+  tunnel = adit_forward(client, "8001", &options);
+  assert_non_null(tunnel);
+  assert_int_equal(adit_wait_open(tunnel, -1), ADIT_EUNREACHABLE);
+  assert_string_equal(adit_tunnel_reason(tunnel), "relay_unreachable");
+  unsigned waiting = 0;            /* of several attempts */
+  do {
+    assert_int_equal(adit_next_event(client, &event, 20000), 1);
+    waiting += event.kind == ADIT_EVENT_WARNING && strcmp(event.reason, "waiting") == 0;
+  } while (event.kind != ADIT_EVENT_CLOSED || event.tunnel != tunnel);
+  assert_int_equal(waiting, 1);
+  options.retry_ms = -1;
+  tunnel = adit_forward(client, "8002", &options);
+  assert_non_null(tunnel);
+  assert_int_equal(adit_tunnel_wait(tunnel, 200), ADIT_ETIMEDOUT);
+  adit_client_close(client, 0);
+}
+
 static void expect_taken(struct adit_client *client, const char *app, const char *text) {
   assert_null(adit_forward(client, app, NULL));
   assert_int_equal(adit_errno_last(), ADIT_ECONFLICT);
@@ -564,6 +594,7 @@ int main(void) {
     cmocka_unit_test(a_token_is_narrowed_by_a_configuration_and_by_a_client),
     cmocka_unit_test(wrong_ways_to_narrow_a_token_are_refused),
     cmocka_unit_test(one_port_is_forwarded_once),
+    cmocka_unit_test(opening_goes_on_for_as_long_as_it_is_told_and_one_event_says_so),
     cmocka_unit_test(one_app_is_forwarded_once_however_it_is_written),
     cmocka_unit_test(names_denials_and_waits_have_their_limits),
     cmocka_unit_test(a_program_of_an_older_header_goes_on_working),
