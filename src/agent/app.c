@@ -138,8 +138,8 @@ static bool call_take_place(struct app_call *call) {
   if (call->has_place) return true;
   if (t->app.waiting_n >= APP_WAITING_PER_TUNNEL_MAX) return false;
   if (t->client->app_waiting_n >= APP_WAITING_PER_CLIENT_MAX) return false;
-  /* Edge-triggered for nothing: epoll tells only that the visitor has reset. */
-  if (loop_io_add(loop_of(t), &call->io, call->visitor_fd, EPOLLET, call_visitor_left) != 0) return false;
+  /* Edge-triggered for nothing else: epoll tells only that the visitor has reset. */
+  if (loop_io_add(loop_of(t), &call->io, call->visitor_fd, EPOLLET | call->leaves_by, call_visitor_left) != 0) return false;
   t->app.waiting_n++;
   t->client->app_waiting_n++;
   return call->has_place = true;
@@ -248,8 +248,9 @@ static void call_try(struct app_call *call) {
     call_failed(call, &(struct err){ERR_NOMEM, "out of memory"});
 }
 
-void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, app_call_fn *fn) {
-  *call = (struct app_call){.tunnel = t, .visitor_fd = visitor_fd, .fn = fn, .began_ms = loop_now_ms(loop_of(t))};
+void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, uint32_t leaves_by, app_call_fn *fn) {
+  *call = (struct app_call){
+    .tunnel = t, .visitor_fd = visitor_fd, .leaves_by = leaves_by, .fn = fn, .began_ms = loop_now_ms(loop_of(t))};
   list_push_tail(&t->app.calls, &call->node);
   call_try(call);
 }

@@ -36,6 +36,7 @@ struct app_call {                  /* embedded in its owner; zero-initialise; al
   struct adit_tunnel *tunnel;
   app_call_fn *fn;
   int visitor_fd;
+  uint32_t leaves_by;              /* events of visitor_fd, besides errors, that tell that the visitor has left */
   bool has_place;                  /* among those who wait for an app that has never been there: there is a limit */
   uint64_t began_ms;
   struct dial *dial;
@@ -47,8 +48,9 @@ void app_init(struct adit_tunnel *t);      /* from the host's thread */
 void app_look_up(struct adit_tunnel *t);   /* ahead of the first visitor, if it must be */
 void app_close(struct adit_tunnel *t);     /* all calls have ended */
 
-/* fn may be called at once. An app that has never been there is waited for, as long as the tunnel's request says. */
-void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, app_call_fn *fn);
+/* fn may be called at once. An app that has never been there is waited for, as long as the tunnel's request says. leaves_by:
+   EPOLLRDHUP where the visitor's end of TCP can be no half-close, or 0. */
+void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, uint32_t leaves_by, app_call_fn *fn);
 void app_call_end(struct app_call *call);  /* fn will not be called; fine when it has ended */
 
 #endif

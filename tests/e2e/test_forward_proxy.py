@@ -241,6 +241,20 @@ def test_what_the_relay_says_right_behind_the_proxys_answer_is_the_relays(relay,
         assert_echoes(visitor(agent(app(echo), "--proxy", f"http://{way.address}", "--data", how)))
 
 
+def test_a_visitor_that_leaves_while_it_waits_for_the_app_is_not_brought_to_it(agent, app, visitor, proxy):
+    """The proxy tells of its reset as an end; inside TLS that can be no half-close."""
+    way, late = proxy(), app(echo, started=False)
+    running = agent(late, "--app-wait", "5m", "--proxy", f"http://{way.address}")
+    gone = visitor(running)
+    running.events.wait("warning")               # it waits
+    gone.reset()
+    way.wait_ended(1)
+    stays = visitor(running)
+    late.start()
+    assert_echoes(stays)
+    assert len(late.connections) == 1
+
+
 class Tls:
     """A certificate of our own authority for an https:// proxy."""
 

@@ -12,7 +12,7 @@ class ConnectProxy:
         self.answer, self.context, self.heads, self.changed = answer, context, [], threading.Condition()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        self.open, self.silent = [], []
+        self.open, self.silent, self.ended = [], [], 0
         threading.Thread(target=self._accept_all, daemon=True).start()
         box.closers.append(self.close)
 
@@ -65,6 +65,14 @@ class ConnectProxy:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        with self.changed:
+            self.ended += 1
+            self.changed.notify_all()
+
+    def wait_ended(self, n):
+        """Until both ends of so many connections were told of their end."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.ended >= n, DEADLINE_S), f"{self.ended} have ended, not {n}"
 
     def wait_heads(self, n):
         with self.changed:
