@@ -176,5 +176,4 @@ print(os.wait()[1])
 """,
         token=token,
     )
-    program.out.wait("0")
-    ended(program)
+    assert ended(program) == "0"
