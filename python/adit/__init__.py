@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Image as Image,
         Queue as Queue,
         Retries as Retries,
+        Secret as Secret,
         Stub as Stub,
         asgi_app as asgi_app,
         current_function_call_id as current_function_call_id,

@@ -170,7 +170,7 @@ class Visit:
 def visit(settings):
     """visit(url, method=..., headers=...) as on the machine of a person who trusts the relay."""
     trust = os.path.join(settings["HOME"], ".local", "state", "adit", "embedded", "authority.pem")
-    return lambda url, **options: Visit(url, trust=trust, **options)
+    return lambda url, **options: Visit(url, **{"trust": trust, **options})
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@ import os
 import signal
 
 from conftest import BUILD_S
+from kit.process import wait_until
+from kit.roles import Relay
 
 START_APP = "start_app.py"
 
@@ -14,6 +16,17 @@ def test_runs_the_only_function_streams_its_output_and_leaves_nothing_behind(adi
     assert run.out.lines[1].startswith("tunnel.tls_socket = ('")
     assert "\u2713 start_app started" in run.err.text()
     nothing_stays()
+
+
+def test_with_a_token_the_addresses_are_those_of_its_relay(adit, box, visit):
+    relay = Relay(box)
+    serve = adit("serve", "web.py", env={"ADIT_TOKEN": relay.token()})
+    url = serve.out.wait(lambda line: line.startswith("pages => "), BUILD_S).split()[-1]
+    assert f".{relay.domain}" in url
+    assert visit(f"{url}/deep/page", trust=relay.authority).status == 200
+    run = adit("run", START_APP, env={"ADIT_TOKEN": relay.token()})
+    assert run.wait(BUILD_S) == 0
+    assert f".{relay.domain}" in run.out.lines[0]
 
 
 def test_options_of_the_command_line_are_the_arguments(adit, program):
@@ -94,7 +107,6 @@ def test_a_step_under_way_ends_with_a_caller_that_is_killed(adit, program, engin
 
     def building():
         return [c for c in engine.containers() if "sleep 600" in c["Command"] and c["State"] == "running"]
-    from kit.process import wait_until
     wait_until(building, "the step does not run", BUILD_S)
     run.kill(signal.SIGKILL)
     wait_until(lambda: not building(), "the step goes on", 20)

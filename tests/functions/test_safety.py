@@ -72,6 +72,15 @@ def test_no_token_is_in_the_environment_or_in_what_the_engine_tells(calls, engin
     assert "adit1_" not in shown and shown != "[]"
 
 
+def test_a_secret_is_seen_by_its_function_alone(calls, engine):
+    assert calls.secret.remote() == ("its own secret", "C.UTF-8")
+    shown = json.dumps([engine.json(f"/containers/{c['Id']}/json") for c in engine.containers()])
+    assert "its own secret" not in shown
+    _, work = calls.run_code.remote(f"{ASK}\nresult = ask('work', {{}})")
+    about = work[4:4 + int.from_bytes(work[:4].encode("latin-1"), "big")]      # behind it is the program's text
+    assert '"run_code"' in about and "its own secret" not in about
+
+
 @pytest.mark.parametrize("verb", ["app_create", "app_close", "app_serve", "app_news", "nothing"])
 def test_a_container_has_none_of_its_callers_verbs(calls, verb):
     status, text = calls.run_code.remote(f"{ASK}\nresult = ask({verb!r}, {{'app': 'x', 'spec': {{}}}})")

@@ -14,6 +14,7 @@ from .app import App, Retries, Stub
 from .function import Function, FunctionCall, gather
 from .image import Image
 from .queue import Queue
+from .secret import Secret
 from .session import current_function_call_id, is_local
 from .web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
 
@@ -24,6 +25,7 @@ __all__ = [
     "Image",
     "Queue",
     "Retries",
+    "Secret",
     "Stub",
     "asgi_app",
     "current_function_call_id",

@@ -6,12 +6,14 @@ import contextlib
 import difflib
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
 from ..exception import InvalidError
 from . import bundle, session
 from .function import Function, is_generator
 from .image import Image
+from .secret import Secret
 from .spec import AppSpec, FunctionSpec, ImageSpec
 from .web import WebFunction
 
@@ -29,7 +31,7 @@ _ALIASES = {
     "scaledown_window": "container_idle_timeout",
 }
 _NOT_HERE = ("cloud", "region", "proxy", "enable_memory_snapshot")
-_NOT_YET = ("gpu", "volumes", "network_file_systems", "secrets", "schedule", "mounts")
+_NOT_YET = ("gpu", "volumes", "network_file_systems", "schedule", "mounts")
 _OPTIONS = [
     "image",
     "cpu",
@@ -48,6 +50,7 @@ _OPTIONS = [
     "network",
     "is_generator",
     "env",
+    "secrets",
     "single_use_containers",
 ]
 
@@ -71,12 +74,13 @@ class App:
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidError(f"App: its name is a string, not a {type(name).__name__}")
-        for what, given in (("Secret", secrets), ("Volume", volumes), ("Mount", mounts)):
+        for what, given in (("Volume", volumes), ("Mount", mounts)):
             if given:
                 not_built(what)
         self.name, self.image = name, image
         self.registered_functions: dict[str, Function[Any, Any]] = {}
         self.registered_entrypoints: dict[str, Callable[..., Any]] = {}
+        self._secrets = _check_secrets("App", secrets)
         self._urls: dict[str, str] = {}
         self._id: str | None = None
 
@@ -135,8 +139,8 @@ class App:
         for function in self.registered_functions.values():
             given = function.spec
             if given.image == ImageSpec() and self.image is not None:
-                given = FunctionSpec(**{**given.__dict__, "image": self.image._spec})
-            functions[given.name] = given
+                given = replace(given, image=self.image._spec)
+            functions[given.name] = replace(given, secrets={**self._secrets, **given.secrets})
         return AppSpec(name or self.name or bundle.main_name(), functions)
 
     def _where(self) -> dict[str, str]:
@@ -303,10 +307,20 @@ def _to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator
         max_inputs=_count("max_inputs", o.get("max_inputs"), 1),
         retries=_to_policy(o.get("retries")),
         env=dict(env),
+        secrets=_check_secrets(name, o.get("secrets") or ()),
         network=bool(o.get("network")),
         is_generator=generator,
         web=web,
     )
+
+
+def _check_secrets(name: str, given: Any) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for secret in [given] if isinstance(given, Secret) else list(given):
+        if not isinstance(secret, Secret):
+            raise InvalidError(f"{name}: secrets: {secret!r} is no adit.Secret (such as [Secret.from_dict(...)])")
+        values.update(secret.values)
+    return values
 
 
 def _to_policy(retries: Any) -> dict[str, float] | None:

@@ -22,8 +22,8 @@ JOIN_S = 10.0
 class Output:
     """Of one run."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, *, quiet: bool = False, failures: bool = False) -> None:
+        self._quiet, self._failures = quiet, failures  # of containers that do not start: whoever calls is told them
         self._console: Any = None
         self._status: Any = None
         self._lock = threading.Lock()
@@ -100,7 +100,7 @@ class Output:
                 self.say(f"\u2713 Image built in {time.monotonic() - self._building_since - news['seconds']:.0f} s")
                 self._building_since = None
             self.say(f"\u2713 {news['function']} started ({news['seconds']:.1f} s)")
-        elif kind == "failed":
+        elif kind == "failed" and self._failures:
             self._stop_status()
             self.say(news["text"])
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import bundle, relay_way, session, wire
 from .remote import Channel
-from .spec import AppSpec, FunctionSpec
+from .spec import FunctionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,11 +47,11 @@ class Runner:
     def __init__(self) -> None:
         self.channel = Channel(session.CONTAINER_SOCKET)
         work, code = self.channel.ask("work")
-        self.about: dict[str, str] = {"app": work["app_id"], "function": work["function"]}
+        self.spec = FunctionSpec.read(work["spec"])
+        self.about: dict[str, str] = {"app": work["app_id"], "function": self.spec.name}
+        os.environ.update(self.spec.secrets)
         session.enter_container(self.channel, self.about)
         relay_way.use(work["token"])
-        self.app = AppSpec.read(work["app"])
-        self.spec: FunctionSpec = self.app.functions[work["function"]]
         os.makedirs(CODE, exist_ok=True)
         bundle.unpack(code, CODE)
         sys.path.insert(0, CODE)

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from ..exception import Error, InvalidError
+from ..exception import EmbeddedRelayWarning, Error, InvalidError
 from . import session
 from .output import Output
 from .spec import AppSpec
@@ -139,8 +140,9 @@ def serve(words: list[str]) -> int:
     given = parser.parse_args(words)
     if not os.path.isfile(given.file):
         raise InvalidError(f"{given.file}: there is no such file")
+    warnings.simplefilter("ignore", EmbeddedRelayWarning)  # which is told below the addresses
     stop = threading.Event()
-    with Output() as output:
+    with Output(failures=True) as output:
         served = Served(given.file, output)
         try:
             if not served.load():

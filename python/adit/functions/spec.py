@@ -60,6 +60,7 @@ class FunctionSpec:
     max_inputs: int | None = None
     retries: dict[str, float] | None = None
     env: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
     network: bool = False
     is_generator: bool = False
     web: WebSpec | None = None

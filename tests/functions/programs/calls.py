@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 
-from adit import App, Queue, Retries, current_function_call_id, is_local
+from adit import App, Queue, Retries, Secret, current_function_call_id, is_local
 
 app = App("calls")
 
@@ -117,6 +117,11 @@ def run_code(text):
     names = {}
     exec(text, names)
     return names.get("result")
+
+
+@app.function(secrets=[Secret.from_dict({"OWN": "its own secret"}), Secret.from_local_environ(["LANG"])])
+def secret():
+    return os.environ["OWN"], os.environ["LANG"]
 
 
 if __name__ == "__main__":

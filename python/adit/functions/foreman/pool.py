@@ -128,9 +128,13 @@ class Worker:
 
     async def _listen(self, running: Running, began: float) -> None:
         app = self.pool.app
-        self.ready_task = asyncio.create_task(self._tell_ready(began))
-        async for stream, data in running.output():
-            app.tell("output", function=self.pool.spec.name, worker=self.id, stream=stream, data=data.decode("latin-1"))
+        telling = asyncio.create_task(self._tell_ready(began))
+        try:
+            async for stream, data in running.output():
+                text = data.decode("latin-1")
+                app.tell("output", function=self.pool.spec.name, worker=self.id, stream=stream, data=text)
+        finally:
+            telling.cancel()
 
     async def _tell_ready(self, began: float) -> None:
         await self.ready.wait()

@@ -8,11 +8,12 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from ... import Client, exception
+from ... import exception
 from ...exception import Error, InvalidError, NotFoundError
 from .. import wire
 from ..spec import AppSpec
@@ -57,7 +58,6 @@ class Foreman:
         self.apps: dict[str, App] = {}
         self.images = Images(engine, self.labels, self._tell_all)
         self._resources: Resources | None = None
-        self._client: Client | None = None
         self._caller: web.AppRunner | None = None
 
     async def open(self) -> None:
@@ -79,8 +79,6 @@ class Foreman:
     async def close(self) -> None:
         """Ends all; nothing stays."""
         await asyncio.gather(*(app.close() for app in self.apps.values()))
-        if self._client is not None:
-            await asyncio.to_thread(self._client.close)
         await self.relay.close()
         if self._caller is not None:
             await self._caller.cleanup()
@@ -175,11 +173,8 @@ class Foreman:
                 continue
             endpoint = old.endpoints.get(name) if old else None
             if endpoint is None:
-                token = await self.relay.open()
-                if self._client is None:
-                    dial = ["{}:{}".format(*self.relay.address)]
-                    self._client = await asyncio.to_thread(Client, token, relays=dial)
-                endpoint = Endpoint(pool, self._client, ticket_path(app.spec.name, name, pool.spec.web.label))
+                client = await self.relay.client()
+                endpoint = Endpoint(pool, client, ticket_path(app.spec.name, name, pool.spec.web.label))
                 app.endpoints[name] = endpoint
                 await endpoint.open()
             before, app.endpoints[name] = endpoint.pool, endpoint
@@ -193,7 +188,8 @@ class Foreman:
         if old is not None:
             for name in urls:
                 old.endpoints.pop(name, None)
-        return {"urls": urls, "ca_file": self.relay.ca_file}, b""
+        ca_file = (await self.relay.client()).ca_file
+        return {"urls": urls, "ca_file": ca_file}, b""
 
     # --- calls ---
 
@@ -291,9 +287,8 @@ class Foreman:
         pool = worker.pool
         seconds = pool.spec.timeout + 300
         answer = {
-            "app": pool.app.spec.to_meta(),
+            "spec": asdict(pool.spec),  # of this function alone: others have secrets of their own
             "app_id": pool.app.id,
-            "function": pool.spec.name,
             "token": await self.relay.token_for(f"fn-{worker.id}", seconds),
         }
         return answer, pool.app.bundle

@@ -1,0 +1,80 @@
+"""``Secret``: environment variables that a function is to have and nobody else is to see: they go to its runner through
+the foreman, and are neither in its image nor in what the engine tells of its container."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+from ..exception import InvalidError
+from .session import is_local
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Secret:
+    """Some variables. ``@app.function(secrets=[...])``; of several with one name the last counts."""
+
+    def __init__(self) -> None:
+        raise InvalidError("Secret: it has no constructor (use Secret.from_dict({'NAME': 'value'}))")
+
+    values: dict[str, str]
+
+    @classmethod
+    def _of(cls, values: dict[str, str]) -> Secret:
+        made = cls.__new__(cls)
+        made.values = values
+        return made
+
+    def __repr__(self) -> str:
+        return f"<adit.Secret with {', '.join(self.values) or 'nothing'}>"
+
+    @staticmethod
+    def from_dict(env_dict: dict[str, str | None]) -> Secret:
+        """These; those that are None are left out."""
+        values = {k: v for k, v in env_dict.items() if v is not None}
+        if not all(isinstance(k, str) and k and "=" not in k and isinstance(v, str) for k, v in values.items()):
+            raise InvalidError("Secret.from_dict: names and values are strings (such as {'KEY': 'value'})")
+        return Secret._of(values)
+
+    @staticmethod
+    def from_local_environ(env_keys: Iterable[str]) -> Secret:
+        """Those of the caller's own environment that have these names."""
+        if not is_local():
+            return Secret._of({})
+        names = [env_keys] if isinstance(env_keys, str) else list(env_keys)
+        missing = [name for name in names if name not in os.environ]
+        if missing:
+            raise InvalidError(f"Secret.from_local_environ: {', '.join(missing)}: not set here")
+        return Secret._of({name: os.environ[name] for name in names})
+
+    @staticmethod
+    def from_dotenv(path: str | None = None) -> Secret:
+        """Those of a file of ``NAME=value`` lines: this one, or ``.env`` in the folder that the caller is in."""
+        if not is_local():
+            return Secret._of({})
+        found = os.path.join(path, ".env") if path and os.path.isdir(path) else path or ".env"
+        values: dict[str, str] = {}
+        try:
+            with open(found, encoding="utf-8") as file:
+                for line in file:
+                    text = line.strip().removeprefix("export ")
+                    name, equals, value = text.partition("=")
+                    if equals and not text.startswith("#"):
+                        values[name.strip()] = _unquoted(value.strip())
+        except OSError as error:
+            raise InvalidError(f"Secret.from_dotenv: {error}") from None
+        return Secret._of(values)
+
+    @staticmethod
+    def from_name(name: str) -> NoReturn:
+        """Not built yet."""
+        raise InvalidError("adit has no Secret.from_name yet (use from_dict, from_local_environ or from_dotenv)")
+
+
+def _unquoted(value: str) -> str:
+    for quote in "'\"":
+        if len(value) > 1 and value.startswith(quote) and value.endswith(quote):
+            return value[1:-1]
+    return value.partition(" #")[0].rstrip()
