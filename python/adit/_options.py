@@ -84,6 +84,9 @@ class Request:
         return name in ways
 
 
+default_app_wait: float | None = None  # in seconds; None leaves it to the library
+
+
 def to_request(port: object, given: Options) -> Request:
     """``given`` has all of them."""
     app = _to_app(port, given["host"])
@@ -91,6 +94,7 @@ def to_request(port: object, given: Options) -> Request:
         raise InvalidError(
             "h2_enabled: it goes with TLS only, and unencrypted=True asks for a raw port (leave out one of them)"
         )
+    app_wait = default_app_wait if given["app_wait"] is None else given["app_wait"]
     options: dict[str, object] = {
         "unencrypted": bool(given["unencrypted"]),
         "h2": bool(given["h2_enabled"]),
@@ -100,7 +104,7 @@ def to_request(port: object, given: Options) -> Request:
         "deny": to_words("deny", given["deny"]),
         "keep_file": given["keep"],
         "name": given["name"],
-        "app_wait_ms": None if given["app_wait"] is None else to_ms("app_wait", given["app_wait"]) or -1,
+        "app_wait_ms": None if app_wait is None else to_ms("app_wait", app_wait) or -1,
         "retry_ms": to_retry_ms(given["retry"]),
     }
     return Request(

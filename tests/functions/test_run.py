@@ -91,6 +91,17 @@ def f():
     assert "cleaned" in run.out.text()
 
 
+def test_interrupted_while_an_image_is_built_nothing_stays_either(adit, program, nothing_stays):
+    file = program("slow.py", "from adit import App, Image\napp = App(image=Image.debian_slim().run_commands('sleep 601'))\n"
+                   "@app.function()\ndef f():\n    pass\n")
+    run = adit("run", file)
+    run.err.wait(lambda line: "sleep 601" in line, BUILD_S)
+    run.kill(signal.SIGINT)
+    assert run.wait(60) == 130, run.report()
+    assert "Traceback" not in run.err.text()
+    nothing_stays(0.1)
+
+
 def test_the_containers_of_a_caller_that_is_killed_end_at_once(adit, program, nothing_stays):
     file = program("long.py", "import time\nfrom adit import App\napp = App()\n@app.function()\ndef f():\n    print('up')\n    time.sleep(600)\n")
     run = adit("run", file)

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from .. import Client, _default
+from .. import Client, _default, _options
 
 SOCKET = "/run/adit/relay.sock"
 CHUNK = 1 << 18
 JOIN_S = 1.0
+APP_WAIT_S = 60.0  # programs tell their URL before they listen, and start slowly where many do
 _ways: list[_Way] = []
 
 
@@ -71,6 +72,7 @@ def use(token: str) -> None:
         return Client(token, relays=[f"127.0.0.1:{_ways[-1].port}"])
 
     _default.use(make)
+    _options.default_app_wait = APP_WAIT_S
 
 
 def shut() -> None:

@@ -20,8 +20,9 @@ WAIT_S = 60.0  # of a visitor for a container
 class Endpoint:
     """Of one function with a web side."""
 
-    def __init__(self, pool: Pool, client: Client, keep: str | None) -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool, client: Client, path: str, keep: str | None) -> None:
+        """``path`` is for a socket of its own."""
+        self.pool, self._path = pool, path
         self._client, self._keep = client, keep
         self._server: asyncio.Server | None = None
         self._forward: Forward | None = None
@@ -31,9 +32,8 @@ class Endpoint:
 
     async def open(self) -> str:
         """Its URL, once visitors get in."""
-        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self._forward = self._client.forward(port, keep=self._keep)
+        self._server = await asyncio.start_unix_server(self._visit, self._path)
+        self._forward = self._client.forward(f"unix:{self._path}", keep=self._keep, name=self.pool.spec.name)
         tunnel = await self._forward.__aenter__()
         self.url = tunnel.url
         return self.url

@@ -174,7 +174,8 @@ class Foreman:
             endpoint = old.endpoints.get(name) if old else None
             if endpoint is None:
                 client = await self.relay.client()
-                endpoint = Endpoint(pool, client, ticket_path(app.spec.name, name, pool.spec.web.label))
+                path = os.path.join(self.folder, f"{len(os.listdir(self.folder))}-{name}"[:32])
+                endpoint = Endpoint(pool, client, path, ticket_path(app.spec.name, name, pool.spec.web.label))
                 app.endpoints[name] = endpoint
                 await endpoint.open()
             before, app.endpoints[name] = endpoint.pool, endpoint
