@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import threading
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from . import _adit, _fork_warning, _registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._opening import Opening
     from ._tunnel import Tunnel
 
 log = logging.getLogger("adit")
@@ -68,48 +70,64 @@ class State:
         return self._warner.setdefault("is", asks) is asks
 
 
+class _Happened(NamedTuple):
+    """In the library's words."""
+
+    kind: int
+    error: int
+    reason: str | None
+    text: str
+    tunnel: _adit.Tunnel | None
+    number: int | None  # of its opening
+
+
 def tell_events(core: _adit.Client, state: State) -> None:
     """Ends when the client closes. Between two events nothing here keeps a tunnel."""
     with contextlib.suppress(_adit.Failure):
-        while (happened := core.next_event()) is not None:
-            _tell(core, state, *happened)
-            del happened
+        while (next_one := core.next_event()) is not None:
+            try:
+                _tell(core, state, _Happened(*next_one))
+            except Exception:  # of a filter of the log, say, which may be the program's
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+            del next_one
 
 
-def _tell(
-    core: _adit.Client,
-    state: State,
-    number: int,
-    error: int,
-    reason: str | None,
-    text: str,
-    tunnel: _adit.Tunnel | None,
-    tag: int | None,
-) -> None:
-    kind, level = _KINDS.get(number, ("warning", logging.WARNING))
-    if kind == "closed" and error == _adit.ECLOSED:
-        return
-    if kind == "closed" and (error == _adit.EAUTH or reason in ("embedded_relay", "descriptors_closed")):
-        state.failed = True
-    news, concerned = text, _registry.of_client(core)
-    if tag is not None:
-        concerned = [opening for opening in concerned if opening.number == tag]
-    if kind == "open" and tunnel is not None and any([opening.moved(tunnel) for opening in concerned]):
-        level, news = logging.WARNING, f"it has another address now: {text}"
-    # Before anything was open, an exception tells the same.
-    if tag is None:
-        told_otherwise = not state.was_open and reason != "waiting"
-    else:
-        told_otherwise = kind != "warning" and not any(o.tunnel for o in concerned)
-    names = ", ".join(opening.label for opening in concerned) if len(concerned) <= _NAMED_AT_MOST else "all tunnels"
-    log.log(logging.DEBUG if told_otherwise else level, "%s%s", names and names + ": ", news)
-    for opening in _registry.of_client(core):
-        if opening.end() is not None:  # by what is: a program that holds us up for long loses events
-            opening.tell_end()
-    event = Event(kind, None, reason, text)
+def _tell(core: _adit.Client, state: State, happened: _Happened) -> None:
+    concerned = _registry.of_client(core)
+    if happened.number is not None:
+        concerned = [opening for opening in concerned if opening.number == happened.number]
+        if not concerned:  # it is being closed
+            return
+    kind, level = _KINDS.get(happened.kind, ("warning", logging.WARNING))
+    if kind == "closed":
+        if happened.error == _adit.ECLOSED:
+            return
+        state.failed |= happened.error == _adit.EAUTH or happened.reason in ("embedded_relay", "descriptors_closed")
+    text = happened.text
+    if kind == "open" and any([opening.moved(happened.tunnel) for opening in concerned]):
+        level, text = logging.WARNING, f"it has another address now: {text}"
+    try:
+        _log(logging.DEBUG if _is_told_otherwise(state, happened, kind, concerned) else level, concerned, text)
+    finally:
+        for opening in _registry.of_client(core):
+            if opening.end() is not None:  # by what is: a program that holds us up for long loses events
+                opening.tell_end()
     for opening in concerned:
-        _call(opening.request.on_event, replace(event, tunnel=opening.tunnel))
-    _call(state.on_event, event if tag is None else replace(event, tunnel=next((o.tunnel for o in concerned), None)))
+        _call(opening.request.on_event, Event(kind, opening.tunnel, happened.reason, happened.text))
+    tunnel = None if happened.number is None else concerned[0].tunnel
+    _call(state.on_event, Event(kind, tunnel, happened.reason, happened.text))
+
+
+def _is_told_otherwise(state: State, happened: _Happened, kind: str, concerned: list[Opening]) -> bool:
+    """By the exception of whoever opens one."""
+    if happened.number is None:
+        return not state.was_open and happened.reason != "waiting"
+    return kind != "warning" and concerned[0].tunnel is None
+
+
+def _log(level: int, concerned: list[Opening], text: str) -> None:
+    names = ", ".join(opening.label for opening in concerned) if len(concerned) <= _NAMED_AT_MOST else "all tunnels"
+    log.log(level, "%s%s", names and names + ": ", text)
 
 
 def _call(on_event: Callable[[Event], object] | None, event: Event) -> None:

@@ -81,7 +81,7 @@ class Opening:
                     core.wait_open(
                         sys.maxsize if retries else self.request.timeout_ms, retries or client._state.was_open
                     )
-                    self.moved(core)
+                    self._look(core)
                 client._state.was_open = True
             if not self.settle(True):
                 raise ClosedError(f"{self.request.label}: closed before it was open")
@@ -132,17 +132,23 @@ class Opening:
         same = [o for o in others if o.request.is_called(mine.app_name) or mine.is_called(o.request.app_name)]
         return next(iter(_registry.open_ones(same)), None)
 
-    def moved(self, core: _adit.Tunnel) -> bool:
+    def moved(self, core: _adit.Tunnel | None) -> bool:
         """Takes note of its addresses. Whether it has had others before."""
+        before = self.tunnel
+        with contextlib.suppress(_adit.Failure):  # it is being closed
+            if core is not None:
+                self._look(core)
+        return before is not None and before != self.tunnel
+
+    def _look(self, core: _adit.Tunnel) -> None:
         assert self.core_client is not None
         host, port, tcp_host, tcp_port = core.addresses()
         if tcp_host is not None and self.core_client.ca_file() is not None:
             # The embedded relay listens on loopback; its name means nothing to programs that do not know .localhost.
             tcp_host = "127.0.0.1"
-        before, now = self.tunnel, of_opening(self, host, port, tcp_host or "", tcp_port)
-        if before != now:
+        now = of_opening(self, host, port, tcp_host or "", tcp_port)
+        if now != self.tunnel:
             self.tunnel = now
-        return before is not None and before != now
 
     def _warning(self, client: Client) -> str | None:
         ca_file, url = client.ca_file, "" if self.tunnel is None else self.tunnel.url

@@ -562,3 +562,20 @@ def test_an_event_loop_that_waits_for_the_end(client, token, box):
 
     with contextlib.closing(client):
         asyncio.run(run())
+
+
+def test_a_filter_of_the_log_that_fails_ends_nothing(client, token, box, records, monkeypatch):
+    def fails(record):
+        raise ZeroDivisionError
+
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    log = logging.getLogger("adit")
+    log.addFilter(fails)
+    try:
+        with client.forward(8000, keep=box.file("ticket")) as tunnel:
+            with adit.Client(token) as other, other.forward(8000, keep=box.file("ticket")):
+                assert tunnel.wait(WAIT_S) == "superseded"
+    finally:
+        log.removeFilter(fails)
+    assert {failure.exc_type for failure in failures} == {ZeroDivisionError}

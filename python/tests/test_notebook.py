@@ -90,8 +90,8 @@ def test_a_cell_that_is_run_again_says_how_to_close_what_it_has_opened(notebook,
 
 def test_a_cell_shows_what_is_open(notebook):
     url, _ = notebook.run(CELL.format(port=8000))
-    assert notebook.run("tunnel") == (f"<adit.Tunnel {url} of 127.0.0.1:8000, open>", None)
-    assert notebook.run("adit.tunnels()") == (f"[<adit.Tunnel {url} of 127.0.0.1:8000, open>]", None)
+    assert notebook.run("tunnel") == (f"<adit.Tunnel {url} of localhost:8000, open>", None)
+    assert notebook.run("adit.tunnels()") == (f"[<adit.Tunnel {url} of localhost:8000, open>]", None)
 
 
 def test_a_cell_that_waits_is_interrupted(notebook):
