@@ -105,10 +105,8 @@ class Opening:
                 raise
             given_up = self.give_up()
             if is_cancelled(left):
-                with (
-                    undisturbed(),
-                    contextlib.suppress(Exception),
-                ):  # cancelled again, it closes without being waited for
+                # Cancelled again, it closes without being waited for.
+                with undisturbed(), contextlib.suppress(Exception):
                     await (opened if given_up else self.closing(0)).outcome()
             elif not given_up:  # the coroutine is dropped, perhaps with its event loop
                 self.close(0)
@@ -176,6 +174,7 @@ class Opening:
 
     def hurry(self) -> None:
         """Calls back whoever opens it, or waits for its visitors. Only close() may follow."""
+        self.stats()  # which cannot be asked any more then
         for core in list(self._cores):
             core.stop_waiting()
 

@@ -148,13 +148,17 @@ def _check_alpn(given: str | Iterable[str], h2_enabled: bool) -> str | None:
 
 def to_ms(name: str, given: SupportsFloat | SupportsIndex) -> int:
     """A duration as users give it, in the library's unit."""
+    return round(to_seconds(name, given, 2**31 / 1000 - 1) * 1000)
+
+
+def to_seconds(name: str, given: SupportsFloat | SupportsIndex, at_most: float = math.inf) -> float:
     try:
         seconds = math.nan if isinstance(given, (bool, str)) else float(given)
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not 0 <= seconds < 2**31 / 1000:
+    if not 0 <= seconds <= at_most:
         raise InvalidError(f"{name}: {given!r} is not a number of seconds from 0 on (such as {name}=10)")
-    return round(seconds * 1000)
+    return seconds
 
 
 def to_retry_ms(given: float | bool | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from ._options import to_ms
+from ._options import to_ms, to_seconds
 from .exception import InvalidError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Tunnel:
     def wait(self, timeout: float | None = None) -> str | None:
         """Waits until it is over, and returns the reason; None if it is still open after ``timeout`` seconds. In an
         event loop use ``await tunnel``, which does the same."""
-        return self._life.wait(None if timeout is None else to_ms("timeout", timeout) / 1000)
+        return self._life.wait(None if timeout is None else to_seconds("timeout", timeout))
 
     def __await__(self) -> Generator[object, None, str]:
         return self._life.wait_async().__await__()

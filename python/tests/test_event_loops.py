@@ -147,7 +147,7 @@ def test_cancelling_ends_a_drain(run_with_scopes, client, app, visitor):
                 v.sendall(b"x")
                 assert read_exactly(v, 1) == b"x"
                 scope.cancel()
-        assert tunnel.closed and not in_hand(client)
+        assert tunnel.closed and not in_hand(client) and tunnel.stats.visitors_total == 1
         return v
 
     assert how_it_ends(run_with_scopes(main)) in BROKEN

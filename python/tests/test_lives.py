@@ -349,6 +349,13 @@ def test_waiting_has_a_limit(client):
             tunnel.wait(-1)
 
 
+@pytest.mark.parametrize("timeout", [10**9, float("inf")])
+def test_waiting_may_have_a_limit_that_is_far_away(client, timeout):
+    tunnel = client.forward(8000).start()
+    threading.Timer(0.05, tunnel.close).start()
+    assert tunnel.wait(timeout) == "closed"
+
+
 @pytest.mark.parametrize("how", ["tunnel", "forward", "client"])
 def test_whoever_waits_is_told_of_a_close(client, how):
     f = client.forward(8000)
