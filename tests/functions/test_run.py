@@ -1,6 +1,7 @@
 """`adit run`: a function of a file in a container."""
 import os
 import signal
+import sys
 
 from conftest import BUILD_S
 from kit.process import wait_until
@@ -158,3 +159,26 @@ def test_folders_of_callers_that_died_are_removed_by_the_next(adit, settings, tm
     assert left
     assert adit("run", START_APP, env=folders).wait(BUILD_S) == 0
     assert not left & set(os.listdir(tmp_path))
+
+
+def test_a_program_may_run_its_app_itself(box, settings, program, nothing_stays):
+    file = program("itself.py", """
+from adit import App
+app = App()
+class Own:
+    pass
+@app.function()
+def make(n):
+    own = Own()
+    own.n = n * n
+    return own
+if __name__ == "__main__":
+    with app.run(show_progress=False):
+        made = list(make.map(range(3)))
+    print([own.n for own in made], all(isinstance(own, Own) for own in made))
+""")
+    run = box.start([sys.executable, file], env=settings)
+    assert run.wait(BUILD_S) == 0, run.report()
+    assert run.out.lines == ["[0, 1, 4] True"]
+    assert run.err.lines == []
+    nothing_stays()

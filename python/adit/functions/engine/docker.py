@@ -291,7 +291,7 @@ class Docker:
 
     async def pull(self, name: str) -> str:
         """See Engine."""
-        repository, _, tag = name.rpartition(":")
+        repository, _, tag = name.rpartition("@" if "@" in name else ":")
         if not repository or "/" in tag:
             repository, tag = name, "latest"
         async with await self._open("POST", "images/create", fromImage=repository, tag=tag) as response:

@@ -36,6 +36,7 @@ STOP_S = 5.0
 START_S = 60
 CONTAINERS_DEFAULT = 10  # of a function that anybody in the world may call
 CONTAINERS_MAX = 50
+STARTING_MAX = 4  # of a function at once
 
 
 def _limits(spec: FunctionSpec, there: Resources) -> Resources:
@@ -75,8 +76,8 @@ class Worker:
             text = "its container was stopped"
         except Error as error:
             text, self._why = str(error), self._why or (type(error).__name__, str(error))
-        except OSError as error:
-            text = str(error)
+        except Exception as error:  # of the engine's, whatever it is: whoever waits is told
+            text = f"{type(error).__name__}: {error}"
         finally:
             await asyncio.shield(asyncio.ensure_future(self._clear()))
             kind, reason = self._why or ("ExecutionError", f"{self.pool.spec.name}: {text}")
@@ -158,12 +159,19 @@ class Worker:
 
     # --- what the runner asks ---
 
+    def is_ready(self) -> None:
+        """Its function can be called."""
+        if not self.ready.is_set():
+            self.ready.set()
+            self.pool.scale()
+
     def begin(self, call: Call) -> Meta:
         """It takes this call."""
         self.call, call.began = call, True
         self.inputs += 1
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self.pool.spec.timeout, self._timed_out, call)
+        self.pool.scale()
         return {"call": call.id}
 
     def _timed_out(self, call: Call) -> None:
@@ -196,7 +204,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Lets it end by itself for a moment: Ctrl-C."""
-        if self._running is not None and not self.task.done():
+        if self._running is not None and self.ready.is_set() and not self.task.done():
             with contextlib.suppress(RemoteError):
                 await self._running.signal("SIGINT")
             await asyncio.wait({self.task}, timeout=STOP_S)
@@ -249,14 +257,15 @@ class Pool:
         self.scale()
 
     def scale(self) -> None:
-        """Starts what is missing."""
-        if self.closed:
-            return
-        while (
-            len(self.workers) < self.limit
-            and sum(w.idle for w in self.workers) < max(len(self.waiting), self.spec.keep_warm - len(self.workers))
-        ) or len(self.workers) < self.spec.keep_warm:
+        """Starts what is missing, some at a time: of many short calls the first containers do most."""
+        while self._is_short():
             self.workers.append(Worker(self))
+
+    def _is_short(self) -> bool:
+        starting = sum(not w.ready.is_set() for w in self.workers)
+        if self.closed or len(self.workers) >= self.limit or starting >= STARTING_MAX:
+            return False
+        return len(self.workers) < self.spec.keep_warm or sum(w.idle for w in self.workers) < len(self.waiting)
 
     def start_one(self) -> None:
         """For a visitor, when there is none."""

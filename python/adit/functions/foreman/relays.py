@@ -61,7 +61,7 @@ class Relay:
     async def close(self) -> None:
         """Ends it with its tunnels."""
         if self._client is not None:
-            await asyncio.to_thread(self._client.close)
+            self._client.close()  # not in a thread: at the interpreter's end there are no more
 
 
 async def join(

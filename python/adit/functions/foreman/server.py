@@ -297,13 +297,13 @@ class Foreman:
     async def ready(self, worker: Worker | None, meta: Meta, payload: bytes) -> Answer:
         """The function is there and can be called."""
         assert worker is not None
-        worker.ready.set()
+        worker.is_ready()
         return {}, b""
 
     async def next(self, worker: Worker | None, meta: Meta, payload: bytes) -> Answer:
         """The next call."""
         assert worker is not None
-        worker.ready.set()
+        worker.is_ready()
         call = worker.call or await worker.pool.take(worker, 0)
         if call is None:
             if worker.pool.may_end(worker):
