@@ -111,10 +111,11 @@ def test_the_containers_of_a_caller_that_is_killed_end_at_once(adit, program, no
     nothing_stays(20)
 
 
-def test_a_step_under_way_ends_with_a_caller_that_is_killed(adit, program, engine, nothing_stays):
+def test_a_step_under_way_ends_with_a_caller_that_is_killed(adit, program, engine, nothing_stays, tmp_path):
     file = program("build.py", "from adit import App, Image\napp = App(image=Image.debian_slim().run_commands('echo up; sleep 600'))\n"
                    "@app.function()\ndef f():\n    pass\n")
-    run = adit("run", file)
+    folders = {"TMPDIR": str(tmp_path)}
+    run = adit("run", file, env=folders)
     run.err.wait(lambda line: "sleep 600" in line, BUILD_S)
 
     def building():
@@ -122,9 +123,10 @@ def test_a_step_under_way_ends_with_a_caller_that_is_killed(adit, program, engin
     wait_until(building, "the step does not run", BUILD_S)
     run.kill(signal.SIGKILL)
     wait_until(lambda: not building(), "the step goes on", 20)
-    again = adit("run", START_APP)
+    again = adit("run", START_APP, env=folders)
     assert again.wait(BUILD_S) == 0
     nothing_stays()
+    assert not os.listdir(tmp_path)     # among it the settings of pip that the step had
 
 
 def test_what_is_asked_for_wrongly_is_said_in_a_sentence(adit, program):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SOCKETS = ("/var/run/docker.sock", "{runtime}/docker.sock", "{runtime}/podman/podman.sock", "/run/podman/podman.sock")
 RELIST_S = 30.0
+LATE_S = 0.2  # that it was memory may be told after the death
+_KILLED = 137
 SCRATCH = {"/tmp": 1 << 30, "/home/adit": 4 << 30}  # what a sealed container may write, in bytes; counts as its memory
 PIDS = 512
 _FRAME = 8
@@ -240,13 +242,16 @@ class Docker:
         if action == "oom":
             self._short_of_memory.add(identity)
             return
+        status = int((actor.get("Attributes") or {}).get("exitCode", -1))
+        late = 0 if status != _KILLED or identity in self._short_of_memory else LATE_S
+        asyncio.get_running_loop().call_later(late, self._end, identity, status)
+
+    def _end(self, identity: str, status: int) -> None:
         short = identity in self._short_of_memory
         self._short_of_memory.discard(identity)
         container = self._running.get(identity)
-        if container is None:
-            return
-        status = (actor.get("Attributes") or {}).get("exitCode", -1)
-        container.settle(Ended(int(status), short and int(status) != 0))
+        if container is not None:
+            container.settle(Ended(status, short and status != 0))
 
     async def _relist(self) -> None:
         mine = list(self._running.values())

@@ -51,8 +51,8 @@ def default_base(python: str | None) -> str:
 class Images:
     """The builder of one foreman."""
 
-    def __init__(self, engine: Engine, labels: dict[str, str], tell: Callable[..., None]) -> None:
-        self._engine, self._labels, self._tell = engine, labels, tell
+    def __init__(self, engine: Engine, folder: str, labels: dict[str, str], tell: Callable[..., None]) -> None:
+        self._engine, self._folder, self._labels, self._tell = engine, folder, labels, tell
         self._locks: dict[str, asyncio.Lock] = {}
         self._built: dict[str, str] = {}
         self._pythons: dict[str, str] = {}
@@ -101,7 +101,7 @@ class Images:
         """Runs a step and commits what came of it."""
         command, shown = _command(step)
         self._tell("image", text=f"step: {shown}")
-        folder = tempfile.mkdtemp(prefix="adit-build-")
+        folder = tempfile.mkdtemp(prefix="build-", dir=self._folder)  # where it goes, too, if we do
         try:
             places = await asyncio.to_thread(_furnish, folder, step, wheel)
             container = Container(

@@ -33,6 +33,7 @@ CPU_BEYOND_REQUEST = 4.0
 MEMORY_LEFT_MIB = 1024  # for the machine itself
 SPARE_LIFE_S = 300  # of a token, beyond the function's timeout
 STOP_S = 5.0
+KILLED = 137
 START_S = 60
 CONTAINERS_DEFAULT = 10  # of a function that anybody in the world may call
 CONTAINERS_MAX = 50
@@ -112,6 +113,8 @@ class Worker:
             listening.cancel()
         if ended.out_of_memory:
             return f"out of memory (limit {limits.memory_bytes >> 20} MiB)"
+        if ended.status == KILLED:  # not by us; the engine does not always see why
+            return f"its container was killed, most likely out of memory (limit {limits.memory_bytes >> 20} MiB)"
         return f"its container ended with status {ended.status}" if ended.status else "its container ended"
 
     async def _open(self) -> None:

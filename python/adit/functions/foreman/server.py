@@ -56,7 +56,7 @@ class Foreman:
         self.labels = owner.labels()
         self.relay, self.calls, self.queues = Relay(), Calls(), Queues()
         self.apps: dict[str, App] = {}
-        self.images = Images(engine, self.labels, self._tell_all)
+        self.images = Images(engine, self.folder, self.labels, self._tell_all)
         self._resources: Resources | None = None
         self._caller: web.AppRunner | None = None
 
