@@ -5,7 +5,7 @@ import os
 import queue
 
 import pytest
-from kit.app import echo, read_exactly
+from kit.app import echo, ipv6_alone, read_exactly
 from kit.process import DEADLINE_S
 from kit.tls import how_it_ends
 
@@ -19,8 +19,8 @@ def says(visitor, text):
     return read_exactly(visitor, len(text)) == text
 
 
-def test_a_program_on_the_ipv6_loopback_alone(client, app, visitor):
-    v6 = app(echo, host="::1")
+def test_a_program_on_the_ipv6_loopback_alone(client, app, visitor, box):
+    v6 = ipv6_alone(box, lambda: app(echo, host="::1"))
     for tunnel in (forward(v6.port, client=client), forward(v6.port, host="::1", client=client)):
         with tunnel as opened:
             assert says(visitor(opened), b"six")

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from kit import data, hello, http
-from kit.app import echo, read_exactly, read_until_end, reset
+from kit.app import echo, ipv6_alone, read_exactly, read_until_end, reset
 from kit.nginx import found
 from kit.process import ADIT, DEADLINE_S, scaled, wait_until
 from kit.tls import how_a_visit_ends, how_it_ends
@@ -28,22 +28,10 @@ def says(stream, text):
 
 
 @pytest.mark.parametrize("host", ["", "localhost:"])
-def test_an_app_on_the_ipv6_loopback_alone_is_found(relay, agent, app, visitor, host):
+def test_an_app_on_the_ipv6_loopback_alone_is_found(relay, agent, app, visitor, box, host):
     """Where 127.0.0.1 refuses, ::1 is tried."""
-    v6 = app(echo, host="::1")
+    v6 = ipv6_alone(box, lambda: app(echo, host="::1"))
     assert says(visitor(agent(f"{host}{v6.port}")), b"six")
-
-
-NODE = """const server = require("http").createServer((request, response) => response.end("from node"))
-server.listen(0, "localhost", () => console.log(server.address().port))"""
-
-
-def test_node_on_the_localhost_that_it_was_told_first(relay, agent, box, visitor):
-    """As Vite does, whose dev server is on ::1 wherever that comes first."""
-    node = box.start(["/usr/bin/env", "node", "--dns-result-order=ipv6first", "-e", NODE])
-    port = int(node.out.wait(lambda line: line.isdigit()))
-    done = visitor.curl(agent(port))("--http1.1")
-    assert (done.returncode, done.stdout) == (0, b"from node"), done.stderr
 
 
 def test_an_app_on_an_ipv6_address_alone(relay, agent, app, visitor):

@@ -95,6 +95,20 @@ class App:
             connection.close()
 
 
+def ipv6_alone(box, start):
+    """What start() starts on a port of ::1 that refuses on 127.0.0.1, as nobody else gets it there while the test goes on."""
+    for _ in range(20):
+        started = start()
+        nobody = socket.socket()
+        box.closers.append(nobody.close)
+        try:
+            nobody.bind(("127.0.0.1", started.port))     # and does not listen
+            return started
+        except OSError:
+            started.close()
+    raise AssertionError("somebody has every port of it on 127.0.0.1")
+
+
 def echo(connection):
     """Sends back what comes, half-closes when the visitor does."""
     while data := connection.recv(1 << 16):
