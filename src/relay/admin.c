@@ -26,6 +26,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/shortage.h"
+#include "base/words.h"
 #include "loop/net.h"
 
 enum { ADMIN_MAGIC = 0x61646d69 };
@@ -261,9 +262,12 @@ static void on_request(struct evhttp_request *request, void *user) {
 
 /* After an error libevent ends the process, so these are our last words: at the start, when descriptors have run out. */
 static void on_library_log(int severity, const char *text) {
-  if (severity == EVENT_LOG_ERR)
-    log_event(LOG_ERROR, "admin_library", "text", text, "what_to_do", shortage_remedy(errno), NULL);
-  else log_event(LOG_DEBUG, "admin_library", "text", text, NULL);
+  if (severity != EVENT_LOG_ERR) {
+    log_event(LOG_DEBUG, "admin_library", "text", text, NULL);
+    return;
+  }
+  log_event(LOG_ERROR, "admin_library", "text", text, "what_to_do", shortage_remedy(errno), NULL);
+  words_settle();
 }
 
 static struct event_base *base_new(void) {

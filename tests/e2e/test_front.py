@@ -71,14 +71,26 @@ def test_other_names_lead_elsewhere(relay, front, agent, app):
         assert read_exactly(connection, len(line) + len(first)) == line + first
 
 
+def names_only(stream):
+    """Without the relay as default: data connections have no name by which they could be told."""
+    return stream.replace("default ", "~.*\\.?r1\\.test$ ")
+
+
 @pytest.mark.relay_options("--accept-proxy", "127.0.0.1/32")
-def test_without_the_relay_as_default_the_agent_says_what_is_missing(relay, front, agent, app):
-    """Data connections have no name by which they could be told."""
-    def names_only(stream):
-        return stream.replace("default ", "~.*\\.?r1\\.test$ ")
-    running = agent(app(echo), dial=front(relay, names_only).dial)
+def test_without_the_relay_as_default_data_goes_inside_tls(relay, front, agent, app, visitor):
+    nginx = front(relay, names_only)
+    running = agent(app(echo), dial=nginx.dial)
+    running.events.wait("warning", reason="data_in_tls")
+    v = visitor(running, address=nginx.address)
+    v.sendall(b"a question")
+    assert read_exactly(v, 10) == b"a question"
+
+
+@pytest.mark.relay_options("--accept-proxy", "127.0.0.1/32")
+def test_without_the_relay_as_default_and_with_plain_data_the_agent_says_what_is_missing(relay, front, agent, app):
+    running = agent(app(echo), "--data", "plain", dial=front(relay, names_only).dial)
     text = running.events.wait("warning", reason="data_connections")["text"]
-    assert "goes by TLS names" in text and "what has none" in text, text
+    assert "have them go inside TLS" in text, text
 
 
 def test_a_header_that_the_relay_does_not_expect_is_told_at_both_ends(relay, front, agent, app):

@@ -63,7 +63,7 @@ def test_the_default_alpn_is_http_1_1(relay, agent, app, visitor, offer, chosen)
     assert read_exactly(v, 2) == b"hi"
 
 
-@pytest.mark.parametrize("offer", [["h2"], ["x"], ["acme-tls/1"], ["adit-data/1"]])
+@pytest.mark.parametrize("offer", [["h2"], ["x"], ["acme-tls/1"]])
 def test_no_overlap_of_alpn_is_no_application_protocol(relay, agent, app, offer):
     tunnel = agent(app(echo))
     assert hello.alert_in(refusal(relay, tunnel.host, offer)) == hello.fatal(hello.NO_APPLICATION_PROTOCOL)
@@ -109,7 +109,7 @@ def test_an_agent_cannot_ask_for_reserved_protocols(relay, box, protocol):
     assert done.returncode == 2 and protocol in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("name,alpn", [("r1.test", ["http/1.1"]), ("r1.test", ()), (None, ["adit/1"]), ("LABEL", ["adit/1"])])
+@pytest.mark.parametrize("name,alpn", [("r1.test", ["http/1.1"]), ("r1.test", ()), (None, ["adit/1"]), ("LABEL", ["adit/1"]), ("LABEL", ["adit-data/1"])])
 def test_a_control_link_wants_the_relays_name_and_its_alpn(relay, agent, app, name, alpn):
     tunnel = agent(app(echo))
     answer = refusal(relay, tunnel.host if name == "LABEL" else name, alpn)
