@@ -63,7 +63,8 @@ static size_t write_all(int fd, const char *text, size_t n) {
   while (done < n) {
     ssize_t wrote = write(fd, text + done, n - done);
     struct pollfd p = {.fd = fd, .events = POLLOUT};
-    if (wrote >= 0) done += (size_t)wrote;
+    if (wrote == 0) errno = EIO;
+    if (wrote > 0) done += (size_t)wrote;
     else if (errno == EAGAIN) (void)poll(&p, 1, -1);
     else if (errno != EINTR) break;
   }
@@ -80,11 +81,14 @@ static uint64_t count_lines(const char *text, size_t n) {
 
 static bool write_note(struct place *p) {
   char text[1 + WORDS_NOTE_CAP] = "\n";
-  size_t n = p->note(p->lost, text + 1);
-  const char *from = p->cut ? text : text + 1;
-  if (write_all(p->fd, from, n + (p->cut ? 1 : 0)) == 0) return false;
+  pthread_mutex_lock(&p->lock);
+  words_note_fn *note = p->note;
+  pthread_mutex_unlock(&p->lock);
+  size_t n = note(p->lost, text + 1), skip = p->cut ? 0 : 1;
+  size_t done = write_all(p->fd, text + skip, 1 + n - skip);
+  if (done > 0) p->cut = done < 1 + n - skip;
+  if (done < 1 + n - skip) return false;
   p->lost = 0;
-  p->cut = false;
   return true;
 }
 
