@@ -307,7 +307,8 @@ static bool doors_closed(struct relay *r) {
   return closed;
 }
 
-/* Whether somebody may still become a stream: in handshake, waiting for a data connection, or about to be accepted. */
+/* Whether somebody may still become a stream that its agent knows of: in handshake, waiting for a data connection, for
+   ACCEPT, or in the queue of a listener. */
 static bool visitors_pending(struct relay *r) {
   bool pending = !doors_closed(r);
   for (unsigned i = 0; i < r->workers_n; i++)

@@ -76,9 +76,13 @@ static int handoff_prepare(struct handoff *h, const struct stream_params *p) {
   return handoff_fresh(h, p->worker);
 }
 
+/* Its agent has it, or it ends: until then a drain leaves the link alone, with which the agent would drop the data
+   connection that OPEN is on. */
 static void stream_forget_keys(struct stream *s) {
+  if (s->keys == NULL) return;
   secret_free(s->keys, sizeof *s->keys);
   s->keys = NULL;
+  (void)__atomic_sub_fetch(&s->worker->visitors_n, 1, __ATOMIC_RELEASE);
 }
 
 static enum close_reason stream_accepted(struct pump *pump, void *user, const uint8_t *bytes) {
@@ -132,6 +136,7 @@ static struct stream *stream_new(const struct stream_params *p) {
   s->magic = STREAM_MAGIC;
   s->worker = p->worker;
   s->keys = p->wire.keys;
+  (void)__atomic_add_fetch(&p->worker->visitors_n, 1, __ATOMIC_RELAXED);
   s->tunnel = tunnel_ref(p->tunnel);
   list_push_tail(&p->worker->streams, &s->node);
   METRIC_ADD(&p->worker->metrics, streams_total, 1);

@@ -43,7 +43,7 @@ struct worker {
   bool accepting;                  /* atomic: until its listeners are closed */
   struct list wrapped;             /* struct wrapped: data connections inside TLS that have not proven themselves */
   struct list visitors;            /* struct visitor: in handshake or waiting for a data connection */
-  uint64_t visitors_n;             /* atomic: these, and doors that have begun to read a ClientHello */
+  uint64_t visitors_n;             /* atomic: these, doors that read a ClientHello, streams before ACCEPT */
   struct list streams;             /* struct stream */
   struct list links;               /* struct link */
   struct map *links_by_id;         /* link id -> struct link */

@@ -10,7 +10,7 @@ from kit.process import DEADLINE_S, SANITIZED, resident_bytes, scaled
 
 pytestmark = pytest.mark.both_pumps
 
-GROWTH_MAX = (256 if SANITIZED else 24) << 20      # for twenty streams; buffers of the kernel do not count
+GROWTH_MAX = (512 if SANITIZED else 24) << 20      # for twenty streams; buffers of the kernel do not count
 
 
 def fill(sock_of, write):

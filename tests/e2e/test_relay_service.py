@@ -67,6 +67,24 @@ def test_sigterm_lets_a_handshake_finish(relay, agent, app, visitor):
     assert relay.process.wait() == 0
 
 
+@pytest.mark.both_pumps
+@pytest.mark.relay_options("--drain", "600s")
+def test_sigterm_lets_the_agent_hear_of_its_last_visitors(relay, agent, app, visitor):
+    """One that is slow would hear of the link's end first, and drop the data connections on which they are told to it."""
+    running = agent(app(echo))
+    talk(visitor(running))
+    running.process.freeze()
+    last = [visitor(running) for _ in range(2)]
+    relay.process.kill(signal.SIGTERM)
+    relay.process.err.wait(lambda line: " draining " in line)
+    with pytest.raises(AssertionError, match="deadline"):
+        relay.process.err.wait(lambda line: " link_ended " in line, seconds=0.3)
+    running.process.kill(signal.SIGCONT)
+    running.events.wait("reconnecting")
+    for v in last:
+        talk(v)
+
+
 @pytest.mark.relay_options("--drain", "600s")
 def test_sigterm_lets_a_client_hello_of_which_a_part_is_there_arrive(relay, agent, app):
     running = agent(app(echo))
