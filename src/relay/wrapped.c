@@ -41,9 +41,9 @@ static void wrapped_leave(struct wrapped *c) {
 
 static void wrapped_drop(struct wrapped *c) {
   if (c->fd < 0) handshake_abort(&c->handshake);
+  wrapped_leave(c);                /* before its number can be another thread's new descriptor */
   wrap_free(c->wrap);
   net_close(c->fd);
-  wrapped_leave(c);
 }
 
 static void wrapped_refuse(struct wrapped *c) {
