@@ -36,6 +36,7 @@ static int decode(uint8_t type, struct reader body, union message *m) {
     case FRAME_GOODBYE: return frame_goodbye_decode(body, &m->goodbye);
     case FRAME_TICKET: return frame_ticket_decode(body, &m->ticket);
     case FRAME_NOTICE: return frame_notice_decode(body, &m->notice);
+    case FRAME_ARRIVED: return frame_arrived_decode(body, &m->cookie);
     default: return ERR_UNSUPPORTED;
   }
 }
@@ -54,6 +55,7 @@ static void encode(uint8_t type, const union message *m, struct writer *w) {
     case FRAME_GOODBYE: frame_goodbye_encode(w, &m->goodbye); break;
     case FRAME_TICKET: frame_ticket_encode(w, &m->ticket); break;
     case FRAME_NOTICE: frame_notice_encode(w, &m->notice); break;
+    case FRAME_ARRIVED: frame_arrived_encode(w, m->cookie); break;
     default: break;
   }
 }

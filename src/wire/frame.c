@@ -122,7 +122,7 @@ void frame_welcome_encode(struct writer *w, const struct frame_welcome *f) {
   write_u64(w, f->instance);
   write_u32(w, f->heartbeat_ms);
   write_u16(w, f->warm);
-  write_u32(w, f->flags);
+  if (f->flags != 0) write_u32(w, f->flags);         /* later than the rest, which older relays end with */
   frame_close(w, mark);
 }
 
@@ -133,7 +133,7 @@ int frame_welcome_decode(struct reader body, struct frame_welcome *f) {
   f->instance = read_u64(&body);
   f->heartbeat_ms = read_u32(&body);
   f->warm = read_u16(&body);
-  if (body.left > 0) f->flags = read_u32(&body);     /* added since: older relays end here */
+  if (body.left > 0) f->flags = read_u32(&body);
   return result(&body, f->version != 0 && host_name_is_valid(f->relay) && f->heartbeat_ms > 0);
 }
 
