@@ -1,4 +1,4 @@
-/* What every public call checks first. */
+/* What every public call checks first, and what those that wait do. */
 #ifndef LIB_HANDLE_H
 #define LIB_HANDLE_H
 
@@ -9,5 +9,7 @@
    here. */
 int handle_check_client(const struct adit_client *c) MUST_USE;
 int handle_check_tunnel(const struct adit_tunnel *t) MUST_USE;
+/* Under the client's lock: 0, or ETIMEDOUT at the deadline, of which there is none when timeout_ms < 0. */
+int handle_wait_for_change(struct adit_client *c, int timeout_ms, const struct timespec *deadline) MUST_USE;
 
 #endif

@@ -75,8 +75,7 @@ static int wait_for_token(struct adit_client *c, int timeout_ms) {
   int waited = 0, r = 0;
   pthread_mutex_lock(&c->lock);
   while (atomic_load(&c->ca_path) == NULL && c->trouble.code == 0 && waited != ETIMEDOUT)
-    waited = timeout_ms < 0 ? pthread_cond_wait(&c->changed, &c->lock)
-                            : pthread_cond_timedwait(&c->changed, &c->lock, &deadline);
+    waited = handle_wait_for_change(c, timeout_ms, &deadline);
   if (atomic_load(&c->ca_path) == NULL)
     r = c->trouble.code != 0 ? error_set(c->trouble.code, "%s", c->trouble.text)
                              : error_set(ADIT_ETIMEDOUT, "the embedded relay has not started within %d ms", timeout_ms);

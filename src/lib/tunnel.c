@@ -165,8 +165,7 @@ static int trouble_code(const struct adit_tunnel *t) {
   return t->client->troubles == t->troubles_before ? 0 : t->client->trouble.code;
 }
 
-/* Under the client's lock; ETIMEDOUT: the deadline has passed, which counts unless timeout_ms < 0. */
-static int wait_for_change(struct adit_client *c, int timeout_ms, const struct timespec *deadline) {
+int handle_wait_for_change(struct adit_client *c, int timeout_ms, const struct timespec *deadline) {
   return timeout_ms < 0 ? pthread_cond_wait(&c->changed, &c->lock)
                         : pthread_cond_timedwait(&c->changed, &c->lock, deadline);
 }
@@ -179,7 +178,7 @@ int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
   int waited = 0;
   pthread_mutex_lock(&c->lock);
   while (!tunnel->open && !tunnel->ended && waited != ETIMEDOUT && trouble_code(tunnel) != ADIT_EAUTH)
-    waited = wait_for_change(c, timeout_ms, &deadline);
+    waited = handle_wait_for_change(c, timeout_ms, &deadline);
   if (tunnel->open) r = 0;
   else if (tunnel->ended) r = error_set(tunnel->end.code, "%s", tunnel->end.text);
   else if (trouble_code(tunnel) != 0) r = error_set(c->trouble.code, "%s", c->trouble.text);
@@ -196,7 +195,7 @@ int adit_tunnel_wait(struct adit_tunnel *tunnel, int timeout_ms) {
   int waited = 0;
   pthread_mutex_lock(&c->lock);
   while (!tunnel->ended && waited != ETIMEDOUT)
-    waited = wait_for_change(c, timeout_ms, &deadline);
+    waited = handle_wait_for_change(c, timeout_ms, &deadline);
   if (!tunnel->ended) r = error_set(ADIT_ETIMEDOUT, "the tunnel has not ended within %d ms", timeout_ms);
   pthread_mutex_unlock(&c->lock);
   return r;
