@@ -136,7 +136,7 @@ def test_a_link_in_place_of_the_web_socket_leads_nowhere(tmp_path):
     import socket
     import types
 
-    from adit.functions.foreman.pool import Worker
+    from adit.functions.foreman.worker import Worker
     secret = tmp_path / "engine.sock"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(secret))

@@ -10,9 +10,10 @@ if sys.version_info < (3, 10):
 
 from .. import _names
 from . import later
-from .app import App, Retries, Stub
+from .app import App, Stub
 from .function import Function, FunctionCall, gather
 from .image import Image
+from .options import Retries
 from .queue import Queue
 from .secret import Secret
 from .session import current_function_call_id, is_local

@@ -14,7 +14,7 @@ from .pool import Pool
 if TYPE_CHECKING:
     from ..spec import AppSpec
     from .endpoint import Endpoint
-    from .server import Foreman
+    from .foreman import Foreman
 
 NEWS_MAX = 10_000
 

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..engine.docker import Docker
-from .server import Foreman
+from .foreman import Foreman
 
 if TYPE_CHECKING:
     from ..engine import Engine

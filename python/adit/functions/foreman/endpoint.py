@@ -12,7 +12,8 @@ from .relays import join
 if TYPE_CHECKING:
     from ..._client import Client
     from ..._forward import Forward
-    from .pool import Pool, Worker
+    from .pool import Pool
+    from .worker import Worker
 
 WAIT_S = 60.0  # of a visitor for a container
 

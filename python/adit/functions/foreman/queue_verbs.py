@@ -1,0 +1,76 @@
+"""Queues, for whoever has the id of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ... import exception
+from .. import wire
+from .verbs import CALLER, NOT_YET, RUNNER, Answer, verb
+
+if TYPE_CHECKING:
+    from .queues import Queue
+    from .verbs import Asked
+
+
+def _find(asked: Asked) -> Queue:
+    return asked.foreman.queues.find(asked.meta["queue"])
+
+
+@verb(CALLER, RUNNER)
+async def queue_create(asked: Asked) -> Answer:
+    """An ephemeral one, or the one of a name."""
+    name = asked.meta.get("name")
+    missing = bool(asked.meta.get("create", True))
+    queue = asked.foreman.queues.create(name, int(asked.meta.get("maxsize", 0)), missing=missing)
+    if asked.worker and name is None:
+        asked.app.queues.add(queue.id)
+    return Answer({"queue": queue.id})
+
+
+@verb(CALLER, RUNNER)
+async def queue_end(asked: Asked) -> Answer:
+    """Ends an ephemeral one."""
+    await asked.foreman.queues.end(asked.meta["queue"])
+    return Answer({})
+
+
+@verb(CALLER, RUNNER)
+async def queue_put(asked: Asked) -> Answer:
+    """Puts items."""
+    items, ttl = wire.unpack_items(asked.payload), float(asked.meta["ttl"])
+    partition, some = str(asked.meta["partition"]), bool(asked.meta.get("some"))
+    try:
+        n = await _find(asked).put(items, partition, ttl, asked.wait, some=some)
+    except exception.QueueFullError:
+        return NOT_YET
+    return Answer({"put": n})
+
+
+@verb(CALLER, RUNNER)
+async def queue_get(asked: Asked) -> Answer:
+    """Takes items; they are put back when whoever asked goes away before they are sent."""
+    queue, partition = _find(asked), str(asked.meta["partition"])
+    items = await queue.get(int(asked.meta["n"]), partition, asked.wait)
+    if not items:
+        return NOT_YET
+    return Answer({"n": len(items)}, wire.pack_items(items), undo=lambda: queue.put_back(items, partition))
+
+
+@verb(CALLER, RUNNER)
+async def queue_peek(asked: Asked) -> Answer:
+    """Items that stay."""
+    return Answer({}, wire.pack_items(_find(asked).peek(str(asked.meta["partition"]))))
+
+
+@verb(CALLER, RUNNER)
+async def queue_len(asked: Asked) -> Answer:
+    """How many there are."""
+    return Answer({"n": _find(asked).count(str(asked.meta["partition"]), total=bool(asked.meta.get("total")))})
+
+
+@verb(CALLER, RUNNER)
+async def queue_clear(asked: Asked) -> Answer:
+    """Forgets items."""
+    await _find(asked).clear(str(asked.meta["partition"]), everything=bool(asked.meta.get("all")))
+    return Answer({})

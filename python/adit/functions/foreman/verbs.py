@@ -1,0 +1,79 @@
+"""What may be asked of a foreman, and by whom: each verb is a function that ``@verb`` enters into a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ...exception import NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..wire import Meta
+    from .apps import App
+    from .foreman import Foreman
+    from .worker import Worker
+
+WAIT_MAX_S = 60.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question. A container's worker is known by the socket that it came from; the caller has none."""
+
+    foreman: Foreman
+    worker: Worker | None
+    meta: Meta
+    payload: bytes
+
+    @property
+    def wait(self) -> float:
+        """How long the answer may take, in seconds."""
+        wait = self.meta.get("wait", 0)
+        return min(float(wait), WAIT_MAX_S) if isinstance(wait, (int, float)) else 0.0
+
+    @property
+    def app(self) -> App:
+        """A container's own, or the one that the caller names."""
+        if self.worker is not None:
+            return self.worker.pool.app
+        app = self.foreman.apps.get(self.meta["app"])
+        if app is None:
+            raise NotFoundError(f"app {self.meta['app']}: it has ended")
+        return app
+
+    @property
+    def container(self) -> Worker:
+        """Whose verb this is."""
+        assert self.worker is not None
+        return self.worker
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is sent back. ``undo`` is called when that cannot be done."""
+
+    meta: Meta
+    payload: bytes = b""
+    undo: Callable[[], Awaitable[None]] | None = None
+
+
+NOT_YET = Answer({"not_yet": True})
+
+if TYPE_CHECKING:
+    Verb = Callable[[Asked], Awaitable[Answer]]
+
+CALLER: dict[str, Verb] = {}
+RUNNER: dict[str, Verb] = {}
+
+
+def verb(*tables: dict[str, Verb]) -> Callable[[Verb], Verb]:
+    """Enters a function, under its name, for those who may ask it."""
+
+    def enter(function: Verb) -> Verb:
+        for table in tables:
+            table[function.__name__] = function
+        return function
+
+    return enter

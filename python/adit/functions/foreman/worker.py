@@ -1,0 +1,228 @@
+"""One container of a function: its folder with its sockets, its runner, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from ...exception import Error, NotFoundError, RemoteError
+from ..engine import Container, Place, Resources
+from .images import FOLDER
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from ..engine import Running
+    from ..spec import FunctionSpec
+    from ..wire import Meta
+    from .calls import Call
+    from .pool import Pool
+
+USERS = range(20_000, 60_000)
+MEMORY_LIMIT_MIB = 4096
+CPU_BEYOND_REQUEST = 4.0
+MEMORY_LEFT_MIB = 1024  # for the machine itself
+SPARE_LIFE_S = 300  # of a token, beyond the function's timeout
+STOP_S = 5.0
+KILLED = 137
+START_S = 60
+
+
+def _limits(spec: FunctionSpec, there: Resources) -> Resources:
+    cpus = spec.cpu[1] or spec.cpu[0] + CPU_BEYOND_REQUEST
+    memory = spec.memory[1] or max(MEMORY_LIMIT_MIB, spec.memory[0])
+    return Resources(min(cpus, there.cpus), min(memory << 20, there.memory_bytes - (MEMORY_LEFT_MIB << 20)))
+
+
+class Worker:
+    """One container: its folder with its sockets, its runner, its end."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.id = secrets.token_hex(6)
+        self.pool = pool
+        self.call: Call | None = None
+        self.inputs = 0
+        self.ready = asyncio.Event()
+        self.connections = 0  # of visitors, with a web endpoint
+        self.idle_since = time.monotonic()
+        self._running: Running | None = None
+        self._folder = ""
+        self._why: tuple[str, str] | None = None
+        self._servers: list[asyncio.Server] = []
+        self._runner: web.AppRunner | None = None
+        self.task = asyncio.create_task(self._live(), name=f"worker {self.id}")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it would take a call."""
+        return self.call is None
+
+    async def _live(self) -> None:
+        text = ""
+        try:
+            text = await self._run()
+        except asyncio.CancelledError:
+            text = "its container was stopped"
+        except Error as error:
+            text, self._why = str(error), self._why or (type(error).__name__, str(error))
+        except Exception as error:  # of the engine's, whatever it is: whoever waits is told
+            text = f"{type(error).__name__}: {error}"
+        finally:
+            await asyncio.shield(asyncio.ensure_future(self._clear()))
+            kind, reason = self._why or ("ExecutionError", f"{self.pool.spec.name}: {text}")
+            self.pool.gone(self, kind, reason)
+
+    async def _run(self) -> str:
+        pool, app = self.pool, self.pool.app
+        image = await app.foreman.images.ensure(pool.spec.image)
+        await self._open()
+        began = time.monotonic()
+        limits = _limits(pool.spec, await app.foreman.resources())
+        self._running = await app.foreman.engine.start(
+            Container(
+                image=image,
+                command=["python3", "-u", "-m", "adit.functions.runner"],
+                name=f"adit-{pool.spec.name[:40]}-{self.id}".replace("_", "-"),
+                labels={**app.foreman.labels, "adit.app": app.id, "adit.function": pool.spec.name},
+                places=[Place(self._folder, FOLDER, read_only=False)],
+                limits=limits,
+                user=USERS.start + secrets.randbelow(len(USERS)),
+                env={"HOME": "/home/adit", "ADIT_CONTAINER": self.id, **pool.spec.env},
+                network=pool.spec.network,
+            )
+        )
+        listening = asyncio.create_task(self._listen(self._running, began))
+        late = asyncio.get_running_loop().call_later(pool.spec.startup_timeout or START_S, self._late)
+        try:
+            ended = await self._running.ended()
+            await asyncio.wait({listening}, timeout=STOP_S)
+        finally:
+            late.cancel()
+            listening.cancel()
+        if ended.out_of_memory:
+            return f"out of memory (limit {limits.memory_bytes >> 20} MiB)"
+        if ended.status == KILLED:  # not by us; the engine does not always see why
+            return f"its container was killed, most likely out of memory (limit {limits.memory_bytes >> 20} MiB)"
+        return f"its container ended with status {ended.status}" if ended.status else "its container ended"
+
+    async def _open(self) -> None:
+        """The folder that the container sees as /run/adit. Only it does: what is above is closed to other users."""
+        self._folder = os.path.join(self.pool.app.foreman.folder, self.id)
+        os.mkdir(self._folder)
+        web_folder = os.path.join(self._folder, "web")
+        os.mkdir(web_folder)
+        os.chmod(web_folder, 0o777)
+        os.chmod(self._folder, 0o755)
+        self._runner = await self.pool.app.foreman.serve(os.path.join(self._folder, "foreman.sock"), self)
+        relay = os.path.join(self._folder, "relay.sock")
+        self._servers.append(await asyncio.start_unix_server(self.pool.app.foreman.relay.carry, relay))
+        os.chmod(relay, 0o666)
+
+    async def _listen(self, running: Running, began: float) -> None:
+        app = self.pool.app
+        telling = asyncio.create_task(self._tell_ready(began))
+        try:
+            async for stream, data in running.output():
+                text = data.decode("latin-1")
+                app.tell("output", function=self.pool.spec.name, worker=self.id, stream=stream, data=text)
+        finally:
+            telling.cancel()
+
+    async def _tell_ready(self, began: float) -> None:
+        await self.ready.wait()
+        seconds = time.monotonic() - began
+        self.pool.app.tell("started", function=self.pool.spec.name, worker=self.id, seconds=seconds)
+
+    def _late(self) -> None:
+        if not self.ready.is_set():
+            self.end("ExecutionError", f"{self.pool.spec.name}: it did not start in time (see startup_timeout=)")
+
+    async def _clear(self) -> None:
+        if self._running is not None:
+            with contextlib.suppress(RemoteError):
+                await self._running.remove()
+        for server in self._servers:
+            server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    # --- what the runner asks ---
+
+    def is_ready(self) -> None:
+        """Its function can be called."""
+        if not self.ready.is_set():
+            self.ready.set()
+            self.pool.scale()
+
+    def begin(self, call: Call) -> None:
+        """It takes this call."""
+        self.call, call.began = call, True
+        self.inputs += 1
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.pool.spec.timeout, self._timed_out, call)
+        self.pool.scale()
+
+    def _timed_out(self, call: Call) -> None:
+        if not call.done:
+            seconds = self.pool.spec.timeout
+            text = f"{self.pool.spec.name}: it took longer than {seconds} s (see timeout= of @app.function)"
+            call.fail("FunctionTimeoutError", text)
+            self.end("FunctionTimeoutError", text)
+
+    def finish(self, identity: str, meta: Meta, payload: bytes) -> None:
+        """It has done the call that it was given, and only that."""
+        call = self.call
+        if call is None or call.id != identity:
+            raise NotFoundError(f"call {identity}: it is not this container's")
+        self._timer.cancel()
+        self.call = None
+        self.idle_since = time.monotonic()
+        if meta.get("status") != "ok" and self.pool.retry(call):
+            return
+        call.settle(meta, payload)
+
+    def end(self, kind: str, reason: str) -> None:
+        """At once."""
+        self._why = self._why or (kind, reason)
+        self.task.cancel()
+
+    def cancel(self) -> None:
+        """Its call is not wanted any more; the function may clean up."""
+        self._stopping = asyncio.create_task(self.stop())
+
+    async def stop(self) -> None:
+        """Lets it end by itself for a moment: Ctrl-C."""
+        if self._running is not None and self.ready.is_set() and not self.task.done():
+            with contextlib.suppress(RemoteError):
+                await self._running.signal("SIGINT")
+            await asyncio.wait({self.task}, timeout=STOP_S)
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+    def connect_web(self) -> socket.socket:
+        """To its web server. The name is in a folder that the container writes to: it must be a socket itself, not a
+        link that leads elsewhere on this machine."""
+        path = os.path.join(self._folder, "web", "web.sock")
+        place = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+        try:
+            if not stat.S_ISSOCK(os.fstat(place).st_mode):
+                raise ConnectionRefusedError("web.sock: it is no socket")
+            end = socket.socket(socket.AF_UNIX)
+            try:
+                end.connect(f"/proc/self/fd/{place}")
+            except OSError:
+                end.close()
+                raise
+        finally:
+            os.close(place)
+        end.setblocking(False)
+        return end
