@@ -7,6 +7,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from .places import state_path
 from .relays import join
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ async def _dial(worker: Worker) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 def ticket_path(app: str, function: str, label: str | None) -> str:
     """Where the address of an endpoint is kept for the next time."""
-    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    folder = os.path.join(state, "adit", "endpoints")
+    folder = state_path("endpoints")
     os.makedirs(folder, mode=0o700, exist_ok=True)
     name = label or f"{app}-{function}"
     return os.path.join(folder, "".join(c if c.isalnum() or c in "-_" else "-" for c in name))

@@ -13,6 +13,7 @@ from .calls import Calls
 from .images import Images
 from .queues import Queues
 from .relays import Relay
+from .store import Store
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -30,7 +31,7 @@ class Foreman:
         self.folder = tempfile.mkdtemp(prefix="adit-")  # 0700
         self.path = os.path.join(self.folder, "caller.sock")
         self.labels = owner.labels()
-        self.relay, self.calls, self.queues = Relay(), Calls(), Queues()
+        self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store()
         self.apps: dict[str, App] = {}
         self.images = Images(engine, self.folder, self.labels, self._tell_all)
         self._resources: Resources | None = None
@@ -63,4 +64,5 @@ class Foreman:
         if self._caller is not None:
             await self._caller.cleanup()
         await self.engine.close()
+        await self.store.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,158 @@
+"""What outlives a foreman: tables in a database that all foremen of a user share. SQL is SQLite's as far as PostgreSQL
+understands it, too: values are ``?``, types TEXT, BIGINT, DOUBLE PRECISION, BYTEA, and whoever inserts knows the key
+(``ON CONFLICT (key) DO UPDATE SET x = excluded.x``)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ...exception import ConfigError, InvalidError
+from .places import state_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+BUSY_S = 10.0  # that foremen wait for each other
+_VERSIONS = "CREATE TABLE IF NOT EXISTS versions (part TEXT PRIMARY KEY, version BIGINT NOT NULL)"
+# The row that it gives is held until the transaction ends: of several who upgrade one does.
+_HOLD_VERSION = (
+    "INSERT INTO versions VALUES (?, 0) ON CONFLICT (part) DO UPDATE SET version = versions.version RETURNING version"
+)
+
+Row = dict[str, Any]
+Statement = tuple[Any, ...]
+"""SQL, and behind it the values of its question marks."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Those of one part of the foreman. Later versions of adit add steps and change none."""
+
+    part: str
+    steps: tuple[str, ...]
+
+
+if TYPE_CHECKING:
+    Run = Callable[..., list[Row]]
+    """``run(sql, *values)`` within a transaction."""
+
+
+class Database(Protocol):
+    """Used by one thread at a time."""
+
+    def transaction(self) -> AbstractContextManager[Run]:
+        """All that is run in the block, or none of it. ConfigError when it cannot be."""
+
+    def close(self) -> None:
+        """Lets go of it."""
+
+
+class Sqlite:
+    """A file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        with self._told():
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # for this user alone
+            self._connection = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")  # a power failure may cost the last moments
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"store: {self._path}: {error} (is there room, and may you write there?)") from error
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Run]:
+        """See Database."""
+        with self._told():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield lambda sql, *values: [dict(row) for row in self._connection.execute(sql, values)]
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # some errors have rolled back themselves
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """See Database."""
+        self._connection.close()
+
+
+def default_place() -> str:
+    """``ADIT_STORE``, or a file in the user's state folder."""
+    return os.environ.get("ADIT_STORE") or state_path("functions.db")
+
+
+def open_database(place: str) -> Database:
+    """A file, or what a URL leads to."""
+    if "://" in place:
+        raise InvalidError(f"store: adit has no store at {place.partition(':')[0]}:// yet (name a file)")
+    return Sqlite(os.path.abspath(place))
+
+
+class Store:
+    """A database with a thread of its own, in which things are done in the order in which they were asked for. It is
+    opened when it is first needed."""
+
+    def __init__(self, place: str | None = None) -> None:
+        self.place = place or default_place()
+        self._thread = ThreadPoolExecutor(1, "adit-store")
+        self._database: Database | None = None
+        self._current: set[str] = set()
+
+    async def read(self, tables: Tables, sql: str, *values: Any) -> list[Row]:
+        """What a question gives."""
+        return await self.write(tables, (sql, *values))
+
+    async def write(self, tables: Tables, *statements: Statement) -> list[Row]:
+        """Does all of them or none; what the last one gives (``RETURNING``)."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.do, tables, *statements)
+
+    def do(self, tables: Tables, *statements: Statement) -> list[Row]:
+        """``write`` for those who have no event loop."""
+        database = self._open(tables)
+        rows: list[Row] = []
+        with database.transaction() as run:
+            for sql, *values in statements:
+                rows = run(sql, *values)
+        return rows
+
+    def _open(self, tables: Tables) -> Database:
+        if self._database is None:
+            self._database = open_database(self.place)
+        if tables.part not in self._current:
+            with self._database.transaction() as run:
+                run(_VERSIONS)
+            with self._database.transaction() as run:
+                version = run(_HOLD_VERSION, tables.part)[0]["version"]
+                if version > len(tables.steps):
+                    raise ConfigError(f"store: {self.place}: a newer adit has changed its tables (update this one)")
+                for step in tables.steps[version:]:
+                    run(step)
+                run("UPDATE versions SET version = ? WHERE part = ?", len(tables.steps), tables.part)
+            self._current.add(tables.part)
+        return self._database
+
+    async def close(self) -> None:
+        """When all is written."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
