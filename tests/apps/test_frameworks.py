@@ -245,6 +245,27 @@ def test_rails_without_the_setting_refuses_the_form(served, browser):
     expect(page.locator("body")).to_have_text("refused")
 
 
+SPRING = ["java", "-jar", f"{CACHE}/spring/target/app.jar", "--server.address=127.0.0.1", "--server.port={port}"]
+
+
+def test_spring_boot(served, browser):
+    app = served(SPRING)
+    assert visits(app) == {"url": f"{app.url}/where", "secure": True, "visitor": "127.0.0.1"}
+    assert app.answer("/old") == (302, f"{app.url}/where")
+    page = browser().page(app.url + "/private")
+    assert page.url == f"{app.url}/login"
+    page.fill("[name=username]", "alice")
+    page.fill("[name=password]", "sesame")
+    page.click("button")
+    expect(page.locator("p")).to_have_text("alice")
+    assert all(cookie["secure"] for cookie in page.context.cookies())
+
+
+def test_spring_boot_without_the_setting_leads_to_http(served):
+    app = served(SPRING, plain=True)
+    assert app.answer("/old")[1].startswith("http://")
+
+
 @pytest.fixture
 def next_project():
     """Beside its modules: it takes none from elsewhere."""
