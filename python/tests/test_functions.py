@@ -86,17 +86,104 @@ def test_wrong_uses_of_decorators_show_the_right_one():
             pass
 
 
-def test_values_cross_as_json_or_as_a_pickle_that_only_the_trusting_load():
+PLAIN = (
+    None, True, 1, 1.5, 1 << 70, 2j, "a\ud800", b"", b"\0\xff", [1, {"b": None}], (1, (2,)), {1: 2, (3,): b"x"},
+    {"$": 1}, {"$bytes": 3}, {1, b"2"}, frozenset(), [b"a", {"k": b"b"}, (b"c",)], {b"k": [b"v"]},
+)  # fmt: skip
+
+
+class Own:
+    def __eq__(self, other):
+        return type(other) is Own
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("value", PLAIN)
+def test_plain_values_cross_without_a_pickle_as_they_are(value):
+    from adit.functions import wire
+
+    back = wire.decode(wire.encode(value), trusted=False)
+    assert back == value and type(back) is type(value)
+
+
+def test_queues_and_calls_cross_without_a_pickle_too():
+    from adit import FunctionCall, Queue
+    from adit.functions import wire
+
+    queue, call = wire.decode(wire.encode((Queue._of("q1"), FunctionCall("fc-1", "f"))), trusted=False)
+    assert queue.object_id == "q1" and (call.object_id, repr(call)) == ("fc-1", "<adit.FunctionCall fc-1 of f>")
+
+
+def test_exceptions_that_everybody_has_cross_without_a_pickle():
+    from adit import exception
+    from adit.functions import wire
+
+    for error in (
+        ValueError("x", 1),
+        FileNotFoundError(2, "none", "/x"),
+        exception.TimeoutError("late"),
+        KeyError((1,)),
+    ):
+        back = wire.decode(wire.encode(error), trusted=False)
+        assert (type(back), back.args, str(back)) == (type(error), error.args, str(error))
+
+
+def test_other_values_cross_as_a_pickle_that_only_the_trusting_load():
     from adit.exception import ExecutionError
     from adit.functions import wire
 
-    for value in (None, True, 1, 1.5, "a\ud800", [1, {"b": None}]):
-        assert wire.decode(wire.encode(value), trusted=False) == value
-    for value in ((1, 2), {1: 2}, b"x", {1}):
+    endless = []
+    endless.append(endless)
+    for value in (Own(), endless, 10**5000, type("S", (str,), {})("x")):
         data = wire.encode(value)
-        assert wire.decode(data, trusted=True) == value
-        with pytest.raises(ExecutionError, match="not trusted"):
+        assert value is endless or wire.decode(data, trusted=True) == value
+        with pytest.raises(ExecutionError, match=r"not trusted.*App\(trusted=True\)"):
             wire.decode(data, trusted=False)
+
+
+def test_what_no_encoder_writes_is_refused_and_does_nothing():
+    import random
+
+    from adit.exception import ExecutionError
+    from adit.functions import wire
+
+    source = random.Random(11)
+    texts = [
+        b"{}", b"[" * 5000, b'{"$error":["os","system",["true"]]}', b'{"$error":["builtins","eval",["1"]]}',
+        b'{"$x":1}', b'{"$set":[[]]}', b'{"$bytes":-1}', b'{"$bytes":true}', b'{"$bytes":9}', b'{"$tuple":1,"b":2}',
+        b'{"$queue":[]}', b'{"$error":["builtins","BaseException",[]]}', b'{"$error":["builtins","SystemExit",[]]}',
+    ]  # fmt: skip
+    whole = [b"J" + len(t).to_bytes(4, "big") + t + more for t in texts for more in (b"", b"behind")]
+    for value in PLAIN:
+        data = bytearray(wire.encode(value))
+        for _ in range(200):
+            changed = bytearray(data)
+            for _ in range(source.randint(1, 4)):
+                changed[source.randrange(len(changed))] = source.randrange(256)
+            whole.append(bytes(changed[: source.randint(0, len(changed))] if source.random() < 0.3 else changed))
+    refused = 0
+    for data in whole:
+        try:
+            wire.decode(data, trusted=False)
+        except ExecutionError:
+            refused += 1
+    assert refused > len(whole) / 2
+
+
+def test_code_in_a_pickle_is_refused_by_another_python(monkeypatch):
+    from adit.exception import ExecutionError
+    from adit.functions import wire
+
+    code, data = wire.encode(lambda: 7), wire.encode(Own())
+    assert wire.decode(code, trusted=True)() == 7
+    monkeypatch.setattr(sys, "version_info", (3, 99, 0))
+    assert wire.decode(data, trusted=True) == Own()
+    ours = code[1:3]
+    with pytest.raises(
+        ExecutionError, match=rf"Python {ours[0]}\.{ours[1]} made, and this is Python 3\.99 .have the same"
+    ):
+        wire.decode(code, trusted=True)
 
 
 @pytest.mark.parametrize("data", [b"\0", b"\0\0\0\5{}", b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\2{x"])

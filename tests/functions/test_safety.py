@@ -4,6 +4,7 @@ import os
 import re
 
 import pytest
+from conftest import BUILD_S
 
 ASK = """
 import http.client, json, os, socket
@@ -160,3 +161,62 @@ def test_the_foreman_has_nothing_that_could_load_a_pickle():
             with open(os.path.join(folder, name)) as file:
                 text = file.read()
             assert not re.search(r"import (cloud)?pickle\n.*loads?\(|pickle\.load|wire\.decode|from .*wire import.*decode", text)
+
+
+def test_of_containers_that_are_not_trusted_no_pickle_is_loaded(adit, program):
+    file = program("untrusted.py", """
+import pickle
+from adit import App, FunctionCall, Queue
+app = App(trusted=False)
+class Trap:
+    def __reduce__(self):
+        return print, ("sprung",)
+class Wrong(Exception):
+    pass
+@app.function()
+def give(kind):
+    if kind == "raise":
+        raise Wrong("its words")
+    if kind == "raise plainly":
+        raise ValueError(3)
+    return {"plain": (1, {2: b"3"}), "trap": Trap()}[kind]
+@app.function()
+def count():
+    yield b"1"
+    yield Trap()
+@app.function()
+def put(q, value):
+    q.put(Trap() if value == "trap" else value)
+@app.function()
+def call_with_a_trap():
+    return give.remote(Trap())
+def tried(what):
+    try:
+        return what()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+@app.local_entrypoint()
+def main():
+    print(give.remote("plain"))
+    for kind in ("trap", "raise", "raise plainly"):
+        print(tried(lambda: give.remote(kind)))
+    values = count.remote_gen()
+    print(next(values), tried(lambda: next(values)))
+    with Queue.ephemeral() as q:
+        q.put(Wrong("the caller's own"))
+        print(repr(q.get()))
+        put.remote(q, (1,))
+        print(q.get())
+        put.remote(q, "trap")
+        print(tried(q.get))
+    print(tried(call_with_a_trap.remote))
+""")
+    run = adit("run", "-q", file)
+    assert run.wait(BUILD_S) == 0, run.report()
+    refused = "it is a pickle, from a container that is not trusted, and was not loaded"
+    for line, start in zip(run.out.lines, [
+        "(1, {2: b'3'})", f"ExecutionError: give: its result: {refused}", "ExecutionError: give: Wrong: its words", "ValueError: 3",
+        f"b'1' ExecutionError: count: a value: {refused}", "Wrong(\"the caller's own\")", "(1,)", f"ExecutionError: Queue.get: {refused}",
+        f"ExecutionError: give: an argument: {refused}",
+    ], strict=True):
+        assert line.startswith(start), run.report()

@@ -34,7 +34,9 @@ class App:
         secrets: Any = (),
         volumes: Any = None,
         mounts: Any = (),
+        trusted: bool = True,
     ) -> None:
+        """``trusted=False``: whatever its containers send is read as plain data, and no pickle of theirs is loaded."""
         if name is not None and not isinstance(name, str):
             raise InvalidError(f"App: its name is a string, not a {type(name).__name__}")
         for what, given in (("Volume", volumes), ("Mount", mounts)):
@@ -45,6 +47,7 @@ class App:
         self.registered_entrypoints: dict[str, Callable[..., Any]] = {}
         self._secrets = check_secrets("App", secrets)
         self._urls: dict[str, str] = {}
+        self._trusted = trusted
         self._id: str | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -104,7 +107,7 @@ class App:
             if given.image == ImageSpec() and self.image is not None:
                 given = replace(given, image=self.image._spec)
             functions[given.name] = replace(given, secrets={**self._secrets, **given.secrets})
-        return AppSpec(name or self.name or bundle.main_name(), functions)
+        return AppSpec(name or self.name or bundle.main_name(), functions, self._trusted)
 
     def _where(self) -> dict[str, str]:
         """What tells the foreman which app is meant; in a container it is its own."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from .. import exception
 from ..exception import ExecutionError, InvalidError
-from . import session, wire
+from . import plain, session, wire
 from .twin import Twin, in_thread, twin
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ INPUTS_AHEAD = 200  # of a map, under way at once
 
 def _raise_outcome(meta: wire.Meta, payload: bytes, name: str) -> Any:
     """Returns or raises what came of a call."""
-    status = meta.get("status")
+    status, trusted = meta.get("status"), bool(meta.get("trusted"))
     if status == "ok":
-        return wire.decode(payload, trusted=True, what=f"{name}: its result")
+        return wire.decode(payload, trusted=trusted, what=f"{name}: its result")
     if status == "raised":
         trace = str(meta.get("traceback", "")).rstrip()
         try:
-            error = wire.decode(payload, trusted=True, what=f"{name}: its exception") if payload else None
+            error = wire.decode(payload, trusted=trusted, what=f"{name}: its exception") if payload else None
         except ExecutionError:
             error = None
         if not isinstance(error, BaseException):
@@ -80,6 +80,11 @@ class FunctionCall(Generic[R]):
     def cancel(self) -> None:
         """Ends it; whoever waits for it gets a CancelledError."""
         session.channel().ask("call_cancel", {"call": self.object_id})
+
+
+plain.handle(
+    FunctionCall, "call", lambda call: [call.object_id, call._name], lambda given: FunctionCall(*map(str, given))
+)
 
 
 def gather(*calls: FunctionCall[Any]) -> list[Any]:
@@ -154,7 +159,7 @@ class Function(Generic[P, R]):
                     return
                 for piece in wire.unpack_items(payload):
                     have += 1
-                    yield wire.decode(piece, trusted=True, what=f"{self.spec.name}: a value")
+                    yield wire.decode(piece, trusted=bool(meta.get("trusted")), what=f"{self.spec.name}: a value")
         except GeneratorExit:
             call.cancel()
             raise

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..exception import InvalidError, QueueFullError
-from . import session, wire
+from . import plain, session, wire
 from .twin import in_thread, twin
 
 TTL_S = 24 * 3600
@@ -108,7 +108,8 @@ class Queue:
         found = session.channel().poll("queue_get", meta, b"", _check_timeout(block, timeout))
         if found is None:
             return None
-        return [wire.decode(item, trusted=True, what="Queue.get") for item in wire.unpack_items(found[1])]
+        trusted = bool(found[0].get("trusted"))
+        return [wire.decode(item, trusted=trusted, what="Queue.get") for item in wire.unpack_items(found[1])]
 
     @twin
     def get(self, block: bool = True, timeout: float | None = None, *, partition: str | None = None) -> Any:
@@ -148,9 +149,10 @@ class Queue:
         """Over the items that are there, leaving them; ends when no more has come for ``item_poll_timeout`` seconds."""
         seen, end = 0, time.monotonic() + item_poll_timeout
         while True:
-            items = wire.unpack_items(self._ask("queue_peek", partition=partition or "")[1])
+            meta, found = self._ask("queue_peek", partition=partition or "")
+            items = wire.unpack_items(found)
             for item in items[seen:]:
-                yield wire.decode(item, trusted=True, what="Queue.iterate")
+                yield wire.decode(item, trusted=bool(meta.get("trusted")), what="Queue.iterate")
                 end = time.monotonic() + item_poll_timeout
             seen = max(seen, len(items))
             if time.monotonic() >= end:
@@ -160,6 +162,9 @@ class Queue:
 
 def _restore(identity: str) -> Queue:
     return Queue._of(identity)
+
+
+plain.handle(Queue, "queue", lambda queue: queue.object_id, lambda identity: _restore(str(identity)))
 
 
 def _create(**meta: Any) -> str:

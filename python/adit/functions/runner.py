@@ -85,7 +85,7 @@ class Runner:
             if meta.get("end"):
                 return
             self.about["call"] = meta["call"]
-            outcome, result = self._call(function, meta["call"], payload)
+            outcome, result = self._call(function, meta, payload)
             sys.stdout.flush()
             sys.stderr.flush()
             self.channel.ask("result", {"call": meta["call"], "outcome": outcome}, result)
@@ -103,14 +103,16 @@ class Runner:
                 return
             self.channel.ask("result", {"call": found[0]["call"], "outcome": outcome}, result)
 
-    def _call(self, function: Callable[..., Any], call: str, payload: bytes) -> tuple[wire.Meta, bytes]:
+    def _call(self, function: Callable[..., Any], meta: wire.Meta, payload: bytes) -> tuple[wire.Meta, bytes]:
         try:
-            args, kwargs = wire.decode(payload, trusted=True, what="an argument")
+            args, kwargs = wire.decode(
+                payload, trusted=bool(meta.get("trusted")), what=f"{self.spec.name}: an argument"
+            )
             value = function(*args, **kwargs)
             if inspect.iscoroutine(value):
                 value = asyncio.run(value)
             if self.spec.is_generator:
-                self._yield_all(value, call)
+                self._yield_all(value, meta["call"])
                 value = None
             return {"status": "ok"}, wire.encode(value, f"{self.spec.name}: its result")
         except KeyboardInterrupt:

@@ -87,6 +87,8 @@ class AppSpec:
 
     name: str
     functions: dict[str, FunctionSpec]
+    trusted: bool = True
+    """Whether what its containers send may be loaded where it is a pickle."""
 
     def to_meta(self) -> Meta:
         """As JSON."""
@@ -95,4 +97,5 @@ class AppSpec:
     @classmethod
     def read(cls, given: Meta) -> AppSpec:
         """From JSON."""
-        return cls(given["name"], {k: FunctionSpec.read(v) for k, v in given["functions"].items()})
+        functions = {k: FunctionSpec.read(v) for k, v in given["functions"].items()}
+        return cls(given["name"], functions, bool(given.get("trusted", True)))

@@ -1,24 +1,29 @@
 """What caller, foreman and runner send each other.
 
-A message is a JSON object, and behind it bytes that only its two ends understand: a value, as JSON where JSON says it
-exactly, else as a pickle. The foreman passes values on and never loads one."""
+A message is a JSON object, and behind it bytes that only its two ends understand: a value, as plain data (plain.py)
+where that says it exactly, else as a pickle. The foreman passes values on and never loads one."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import pickle
 import struct
+import sys
 from typing import Any
 
 import cloudpickle
 
 from ..exception import ExecutionError, InvalidError
+from . import plain
 
 Meta = dict[str, Any]
 
 META_MAX = 1 << 20
 PAYLOAD_MAX = 1 << 30
 _HEAD = struct.Struct("!I")
-_JSON, _PICKLE = b"J", b"P"
+_PLAIN, _PICKLE, _CODE = b"J", b"P", b"C"
+_BY_CLOUDPICKLE = b"cloudpickle.cloudpickle"
 
 
 def pack(meta: Meta, payload: bytes = b"") -> bytes:
@@ -65,45 +70,38 @@ def unpack_items(data: bytes) -> list[bytes]:
     return items
 
 
-def _is_plain(value: object) -> bool:
-    """Whether it comes back from JSON as it was: a tuple, a subclass of str or an int as a key would not."""
-    kind = type(value)
-    if value is None or kind in (bool, int, float, str):
-        return True
-    if kind is list:
-        return all(_is_plain(item) for item in value)  # type: ignore[attr-defined]
-    if kind is dict:
-        return all(type(k) is str and _is_plain(v) for k, v in value.items())  # type: ignore[attr-defined]
-    return False
-
-
 def encode(value: object, what: str = "the value") -> bytes:
     """A value for the other side."""
+    with contextlib.suppress(plain.NotPlain):
+        return _PLAIN + plain.dump(value)
     try:
-        if _is_plain(value):
-            return _JSON + json.dumps(value).encode()
-    except RecursionError:
-        pass
-    try:
-        return _PICKLE + bytes(cloudpickle.dumps(value))
+        data = bytes(cloudpickle.dumps(value))
     except Exception as error:
         raise ExecutionError(
             f"{what}: a {type(value).__name__} cannot be sent to another process: {error} (send what can be pickled, "
             "such as numbers, strings, lists and objects of your own classes)"
         ) from error
+    # What cloudpickle sends of a lambda, or of a class of an interactive session, is code, as this very Python has it.
+    return (_CODE + bytes(sys.version_info[:2]) if _BY_CLOUDPICKLE in data else _PICKLE) + data
 
 
 def decode(data: bytes, *, trusted: bool, what: str = "the value") -> Any:
     """``trusted`` says whether a pickle, which can do anything to whoever loads it, may be loaded."""
     tag, body = data[:1], data[1:]
-    if tag == _JSON:
-        return json.loads(body)
-    if tag != _PICKLE:
+    if tag == _PLAIN:
+        try:
+            return plain.load(body)
+        except ValueError as error:
+            raise ExecutionError(f"{what}: it cannot be read: {error}") from None
+    if tag not in (_PICKLE, _CODE):
         raise ExecutionError(f"{what}: it cannot be read (is the other side of this version of adit?)")
     if not trusted:
-        raise ExecutionError(f"{what}: it is a pickle of an app that is not trusted (return numbers, strings or lists)")
-    import pickle
-
+        raise ExecutionError(
+            f"{what}: it is a pickle, from a container that is not trusted, and was not loaded (send None, numbers, "
+            "strings, bytes, and lists, tuples, dicts and sets of them, or trust its app with App(trusted=True))"
+        )
+    if tag == _CODE:
+        body = _of_this_python(body, what)
     try:
         return pickle.loads(body)
     except Exception as error:
@@ -111,3 +109,14 @@ def decode(data: bytes, *, trusted: bool, what: str = "the value") -> Any:
             f"{what}: it cannot be unpickled here: {type(error).__name__}: {error} "
             "(is the module that defines it installed on both sides?)"
         ) from error
+
+
+def _of_this_python(body: bytes, what: str) -> bytes:
+    theirs, ours = ("{}.{}".format(*version) for version in (body[:2].ljust(2, b"\0"), sys.version_info[:2]))
+    if theirs != ours:
+        raise ExecutionError(
+            f"{what}: there is code in it that Python {theirs} made, and this is Python {ours} (have the same on both "
+            "sides, for an image with Image.debian_slim(python_version=...), or define what is sent in a module of the "
+            "program)"
+        )
+    return body[2:]

@@ -37,10 +37,11 @@ class App:
             raise NotFoundError(f"function {function}: this app has none of that name")
         return pool
 
-    def call(self, function: str, payload: bytes) -> Call:
+    def call(self, function: str, payload: bytes, *, inside: bool) -> Call:
         """Calls it."""
         pool = self.pool(function)
-        call = Call(self.id, function, payload, self.foreman.calls.budget)
+        budget = self.foreman.calls.budget
+        call = Call(self.id, function, payload, budget, inside=inside, trusted=self.spec.trusted)
         self.foreman.calls.add(call)
         pool.submit(call)
         return call

@@ -16,10 +16,17 @@ def _find(asked: Asked) -> Call:
     return asked.foreman.calls.find(asked.meta["call"], asked.app.id if asked.worker else None)
 
 
+def _outcome(call: Call) -> Answer:
+    assert call.outcome is not None
+    meta, payload = call.outcome
+    return Answer({**meta, "trusted": call.trusted}, payload)
+
+
 @verb(CALLER, RUNNER)
 async def call(asked: Asked) -> Answer:
     """Calls a function."""
-    return Answer({"call": asked.app.call(str(asked.meta["function"]), asked.payload).id})
+    made = asked.app.call(str(asked.meta["function"]), asked.payload, inside=asked.worker is not None)
+    return Answer({"call": made.id})
 
 
 @verb(CALLER, RUNNER)
@@ -28,8 +35,7 @@ async def call_get(asked: Asked) -> Answer:
     call = _find(asked)
     if not await call.wait(asked.wait):
         return NOT_YET
-    assert call.outcome is not None
-    return Answer(*call.outcome)
+    return _outcome(call)
 
 
 @verb(CALLER, RUNNER)
@@ -40,9 +46,8 @@ async def call_pieces(asked: Asked) -> Answer:
         return NOT_YET
     pieces = call.pieces[have:]
     if pieces:
-        return Answer({"status": "piece"}, wire.pack_items(pieces))
-    assert call.outcome is not None
-    return Answer(*call.outcome)
+        return Answer({"status": "piece", "trusted": call.trusted}, wire.pack_items(pieces))
+    return _outcome(call)
 
 
 @verb(CALLER, RUNNER)

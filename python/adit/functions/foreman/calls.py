@@ -23,11 +23,13 @@ CALLS_MAX = 100_000
 class Call:
     """One call of one function."""
 
-    def __init__(self, app: str, function: str, payload: bytes, budget: Budget) -> None:
+    def __init__(self, app: str, function: str, payload: bytes, budget: Budget, *, inside: bool, trusted: bool) -> None:
+        """``inside``: a container made it. ``trusted``: pickles of the app's containers may be loaded."""
         budget.take(len(payload))
         self._budget, self._held = budget, len(payload)
         self.id = "fc-" + secrets.token_hex(16)
         self.app, self.function, self.payload = app, function, payload
+        self.inside, self.trusted = inside, trusted
         self.outcome: tuple[Meta, bytes] | None = None
         self.tries = 0
         self.began = False

@@ -41,7 +41,9 @@ async def queue_put(asked: Asked) -> Answer:
     items, ttl = wire.unpack_items(asked.payload), float(asked.meta["ttl"])
     partition, some = str(asked.meta["partition"]), bool(asked.meta.get("some"))
     try:
-        n = await _find(asked).put(items, partition, ttl, asked.wait, some=some)
+        queue = _find(asked)
+        queue.trusted = queue.trusted and asked.trusted
+        n = await queue.put(items, partition, ttl, asked.wait, some=some)
     except exception.QueueFullError:
         return NOT_YET
     return Answer({"put": n})
@@ -54,13 +56,15 @@ async def queue_get(asked: Asked) -> Answer:
     items = await queue.get(int(asked.meta["n"]), partition, asked.wait)
     if not items:
         return NOT_YET
-    return Answer({"n": len(items)}, wire.pack_items(items), undo=lambda: queue.put_back(items, partition))
+    meta = {"n": len(items), "trusted": queue.trusted}
+    return Answer(meta, wire.pack_items(items), undo=lambda: queue.put_back(items, partition))
 
 
 @verb(CALLER, RUNNER)
 async def queue_peek(asked: Asked) -> Answer:
     """Items that stay."""
-    return Answer({}, wire.pack_items(_find(asked).peek(str(asked.meta["partition"]))))
+    queue = _find(asked)
+    return Answer({"trusted": queue.trusted}, wire.pack_items(queue.peek(str(asked.meta["partition"]))))
 
 
 @verb(CALLER, RUNNER)

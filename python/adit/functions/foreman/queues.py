@@ -37,6 +37,7 @@ class Queue:
         self._partitions: dict[str, _Partition] = {}
         self._changed = asyncio.Condition()
         self.ended = False
+        self.trusted = True  # until somebody has put who is not: nobody tells later whose an item was
 
     def _partition(self, name: str) -> _Partition:
         now = time.monotonic()

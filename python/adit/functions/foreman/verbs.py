@@ -44,6 +44,11 @@ class Asked:
         return app
 
     @property
+    def trusted(self) -> bool:
+        """Whether whoever reads what is sent may load it as a pickle."""
+        return self.worker is None or self.app.spec.trusted
+
+    @property
     def container(self) -> Worker:
         """Whose verb this is."""
         assert self.worker is not None

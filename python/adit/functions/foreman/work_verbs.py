@@ -44,7 +44,7 @@ async def next(asked: Asked) -> Answer:
         return NOT_YET
     if worker.call is None:
         worker.begin(call)
-    return Answer({"call": call.id}, call.payload)
+    return Answer({"call": call.id, "trusted": call.trusted or not call.inside}, call.payload)
 
 
 @verb(RUNNER)
