@@ -63,3 +63,90 @@ def test_a_base_that_cannot_be_had_is_told(adit, program):
     run = adit("run", file)
     assert run.wait(400) == 1
     assert "127.0.0.1:9" in run.err.text() and "Traceback" not in run.err.text(), run.report()
+
+
+FROM_FILE = """
+from adit import App, Image
+app = App(image=Image.from_dockerfile("{file}", build_args={{"WORD": "given"}}))
+@app.function()
+def f():
+    import os
+    return [sorted(os.listdir("/srv/kept")), open("/srv/word").read(), os.environ["SAID"]]
+"""
+
+
+def test_a_dockerfile_is_built_by_the_engine_without_what_it_ignores(adit, program, box):
+    os.makedirs(box.file("context/kept"))
+    box.file("context/kept/one.txt", "1")
+    box.file("context/kept/two.pyc", "2")
+    box.file("context/kept/three.pyc", "3")
+    box.file("context/.dockerignore", "# not these\n**/*.pyc\n!kept/three.pyc\n")
+    file = box.file("context/Dockerfile", "FROM adit-base:test\nARG WORD\nENV SAID=hello\nRUN mkdir /srv/more && echo $WORD >/srv/word\n"
+                    "COPY kept /srv/kept\n")
+    text = program("docker.py", FROM_FILE.format(file=file))
+    run = adit("run", "-q", text)
+    assert run.wait(400) == 0, run.report()
+    assert run.out.lines == ["[['one.txt', 'three.pyc'], 'given\\n', 'hello']"]
+    again = adit("run", text)
+    assert again.wait(400) == 0
+    assert "step:" not in again.err.text()
+    box.file("context/Dockerfile", "FROM adit-base:test\nRUN echo oh dear && exit 9\n")
+    wrong = adit("run", text)
+    assert wrong.wait(400) == 1
+    assert "oh dear" in wrong.err.text() and "9" in wrong.err.text() and "context/Dockerfile" in wrong.err.text(), wrong.report()
+
+
+STEP_OF_OWN = """
+import os
+from adit import App, Image, Secret, is_local
+import beside
+
+def download(name, times=1):
+    assert not is_local() and os.getuid() == 0
+    with open("/srv/model", "w") as file:
+        file.write(beside.WORD + name * times + os.environ["LETTER"])
+
+image = Image.debian_slim().run_function(download, args=("m",), kwargs={{"times": {times}}}, secrets=[Secret.from_dict({{"LETTER": "ß"}})])
+app = App(image=image)
+@app.function()
+def f():
+    return open("/srv/model").read()
+"""
+
+
+def test_a_function_of_the_program_may_be_a_step(adit, program, engine):
+    program("beside.py", "WORD = 'beside '\n")
+    run = adit("run", program("step.py", STEP_OF_OWN.format(times=2)))
+    assert run.wait(400) == 0, run.report()
+    assert run.out.lines == ["beside mmß"] and "step: download" in run.err.text()
+    again = adit("run", program("step.py", STEP_OF_OWN.format(times=2) + "# another line\n"))
+    assert again.wait(400) == 0 and "step:" not in again.err.text()
+    other = adit("run", program("step.py", STEP_OF_OWN.format(times=3)))
+    assert other.wait(400) == 0 and other.out.lines == ["beside mmmß"]
+
+
+COPIES = """
+import os
+from adit import App, Image
+image = Image.debian_slim().copy_local_dir("{folder}", "/srv/all", ignore=["*.tmp"]).add_local_file("{folder}/a.txt", "/srv/b.txt")
+app = App(image=image.copy_local_file("{folder}/a.txt").pip_install_from_pyproject("{folder}/pyproject.toml", ["more"]))
+with image.imports():
+    import nothing_of_that_name_here
+@app.function()
+def f():
+    import six
+    return [sorted(os.listdir("/srv/all")), open("/srv/b.txt").read(), open("/root/a.txt").read()]
+"""
+
+
+def test_files_are_copied_as_everybody_can_read_them(adit, program, box):
+    os.mkdir(box.file("folder"))
+    box.file("folder/a.txt", "text")
+    box.file("folder/b.tmp", "text")
+    box.file("folder/pyproject.toml", '[project]\nname = "x"\ndependencies = []\noptional-dependencies.more = ["six"]\n')
+    text = COPIES.format(folder=box.file("folder"))
+    run = adit("run", "-q", program("copies.py", text))
+    assert run.wait(400) == 1 and "No module named 'nothing_of_that_name_here'" in run.err.text(), run.report()
+    run = adit("run", "-q", program("copies.py", text.replace("nothing_of_that_name_here", "six")))
+    assert run.wait(400) == 0, run.report()
+    assert run.out.lines == ["[['a.txt', 'pyproject.toml'], 'text', 'text']"]

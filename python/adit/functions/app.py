@@ -12,7 +12,8 @@ from ..exception import InvalidError
 from . import bundle, session
 from .function import Function, is_generator
 from .image import Image
-from .options import check_options, check_secrets, not_built, to_spec
+from .options import check_options, not_built, to_spec
+from .secret import check_secrets
 from .spec import AppSpec, ImageSpec
 from .web import WebFunction
 
@@ -189,8 +190,7 @@ class _Decorator:
                 f"{name}: it is defined inside of another function, where its container cannot find it (move it to the "
                 "top of its module)"
             )
-        module = bundle.main_name() if code.__module__ == "__main__" else code.__module__
-        spec = to_spec(self._options, name, module, code.__qualname__, generator, web)
+        spec = to_spec(self._options, name, bundle.module_of(code), code.__qualname__, generator, web)
         function: Function[P, R] = Function(self._app, body, spec)
         self._app._add(function)
         return function

@@ -3,12 +3,13 @@ imported. Files, no pickles: so line numbers are right, and the container's Pyth
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import os
 import sys
 import tarfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..exception import InvalidError
 
@@ -57,6 +58,19 @@ def main_name() -> str:
     if main is not None and getattr(main, "__file__", None) == path:
         sys.modules.setdefault(name, main)  # so that what comes back finds its classes here
     return name
+
+
+def module_of(code: Any) -> str:
+    """What the module of a function or class is called in containers."""
+    return main_name() if code.__module__ == "__main__" else str(code.__module__)
+
+
+def find(module: str, qualname: str) -> Any:
+    """What such a function or class is here."""
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def files(spec: AppSpec | None = None) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from .. import exception
 from ..exception import ExecutionError, InvalidError
-from . import plain, session, wire
+from . import bundle, plain, session, wire
 from .twin import Twin, in_thread, twin
 
 if TYPE_CHECKING:
@@ -282,6 +281,4 @@ def is_generator(raw: Callable[..., Any]) -> bool:
 
 def _find(module: str, qualname: str) -> Any:
     """A function that was sent to another process is that of the module there."""
-    import importlib
-
-    return functools.reduce(builtins.getattr, qualname.split("."), importlib.import_module(module))
+    return bundle.find(module, qualname)

@@ -2,32 +2,93 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import inspect
 import os
 import shlex
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..exception import InvalidError
+from . import bundle, wire
+from .ignore import Ignore
+from .known import Telling
+from .secret import check_secrets
 from .session import is_local
 from .spec import ImageSpec
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
+
+    from .secret import Secret
+
+_PIP = "use pip_install"
+_CONDA = "use pip_install, or from_registry with an image that has conda"
+_COMMANDS = "use run_commands"
 
 
 def _words(what: str, given: tuple[str | Iterable[str], ...]) -> list[str]:
     """Names, some of them perhaps in lists."""
     words: list[str] = []
     for one in given:
-        words += [one] if isinstance(one, str) else list(one)
+        words += list(one) if isinstance(one, (list, tuple, set)) else [one]  # type: ignore[list-item]
     if not all(isinstance(word, str) and word.strip() for word in words):
         raise InvalidError(f"{what}: {given!r} are not names of packages (such as {what}('numpy', 'pandas'))")
     return words
 
 
-class Image:
+def _read(what: str, path: str) -> str:
+    """A file of this machine; nothing in a container, which imports its program, too, and has been built from it."""
+    if not is_local():
+        return ""
+    try:
+        with open(os.path.expanduser(path), encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidError(f"{what}: {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _ignored(what: str, ignore: Sequence[str]) -> list[str]:
+    if isinstance(ignore, str) or not all(isinstance(pattern, str) for pattern in ignore):
+        raise InvalidError(f"{what}: ignore= is a list of patterns (such as ['**/*.pyc'])")
+    return list(ignore)
+
+
+class Image(Telling):
     """An image: a base and steps. Each method gives a new one with a step more."""
+
+    _instead: ClassVar[dict[str, str]] = {
+        "micromamba": _CONDA,
+        "micromamba_install": _CONDA,
+        "conda": _CONDA,
+        "conda_install": _CONDA,
+        "poetry_install_from_file": "use pip_install_from_pyproject, or run_commands",
+        "pip_install_private_repos": "use pip_install with your own settings of pip, which stay out of the image",
+        "uv_pip_install": _PIP,
+        "uv_sync": _PIP,
+        "dockerfile_commands": "use run_commands, env and workdir, or from_dockerfile",
+        "entrypoint": "functions have none: use run_commands, or start it in the function",
+        "cmd": "functions have none: start it in the function",
+        "shell": _COMMANDS,
+        "run_inside": "use imports",
+        "copy_mount": "use copy_local_dir",
+        "copy": "use copy_local_dir",
+        "add_local_python_source": "modules of the program's folder come by themselves; copy_local_dir brings others",
+        "from_scratch": "use from_registry or from_dockerfile",
+        "from_aws_ecr": "log the engine in, then from_registry",
+        "from_gcp_artifact_registry": "log the engine in, then from_registry",
+        "from_id": "use from_registry with the image's name",
+        "from_name": "use from_registry with the image's name",
+        "build": "it is built when something runs",
+    }
 
     def __init__(self, spec: ImageSpec | None = None) -> None:
         if spec is not None and not isinstance(spec, ImageSpec):
@@ -53,6 +114,35 @@ class Image:
         """An image that exists, with a Python from 3.10 and pip in it."""
         return Image(ImageSpec(base=tag))._forced(force_build)
 
+    @staticmethod
+    def from_dockerfile(
+        path: str,
+        *,
+        context_dir: str | None = None,
+        build_args: dict[str, str] | None = None,
+        force_build: bool = False,
+        **others: Any,
+    ) -> Image:
+        """What a Dockerfile makes, with a Python from 3.10 and pip in it. ``COPY`` finds the files of ``context_dir``,
+        by default the Dockerfile's folder, but those that its ``.dockerignore`` leaves out. Build arguments stay in
+        the image's history: no place for secrets."""
+        for name in others:
+            hint = "install Python in the Dockerfile" if name == "add_python" else "use context_dir, build_args"
+            raise InvalidError(f"from_dockerfile: adit has no {name}= ({hint})")
+        file = os.path.abspath(os.path.expanduser(path))
+        folder = os.path.abspath(os.path.expanduser(context_dir)) if context_dir is not None else os.path.dirname(file)
+        if is_local() and not os.path.isfile(file):
+            raise InvalidError(f"from_dockerfile: {path}: there is no such file")
+        if is_local() and not os.path.isdir(folder):
+            raise InvalidError(f"from_dockerfile: {context_dir}: there is no such folder")
+        given = build_args or {}
+        if not all(isinstance(k, str) and isinstance(v, str) for k, v in given.items()):
+            raise InvalidError("from_dockerfile: build_args: names and values are strings")
+        made = {"file": file, "folder": folder, "args": dict(given)}
+        if force_build:
+            made["nonce"] = os.urandom(8).hex()
+        return Image(ImageSpec(dockerfile=made))
+
     def _forced(self, force_build: bool) -> Image:
         """From here on, built again each time."""
         return self._with("force", nonce=os.urandom(8).hex()) if force_build else self
@@ -64,28 +154,69 @@ class Image:
         index_url: str | None = None,
         extra_index_url: str | None = None,
         pre: bool = False,
+        extra_options: str = "",
         force_build: bool = False,
     ) -> Image:
         """Installs Python packages, with the caller's own settings of pip (index, proxy, certificates), of which
-        nothing stays in the image."""
+        nothing stays in the image. ``extra_options`` are more words for pip."""
         words = _words("pip_install", packages)
         if not words:
             return self
-        options: list[str] = []
-        for name, value in (("find-links", find_links), ("index-url", index_url), ("extra-index-url", extra_index_url)):
-            options += [f"--{name}", value] if value else []
-        return self._forced(force_build)._with("pip", arguments=[*options, *(["--pre"] if pre else []), *sorted(words)])
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        return self._forced(force_build)._with("pip", arguments=[*options, *sorted(words)])
 
-    def pip_install_from_requirements(self, requirements_txt: str, *, force_build: bool = False) -> Image:
+    def pip_install_from_requirements(
+        self,
+        requirements_txt: str,
+        *,
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+    ) -> Image:
         """Installs what a requirements file of this machine lists."""
-        text = ""
+        text = _read("pip_install_from_requirements", requirements_txt)
+        options = _pip_options(find_links, index_url, extra_index_url, pre, extra_options)
+        return self._forced(force_build)._with("pip_file", text=text, arguments=options)
+
+    def pip_install_from_pyproject(
+        self,
+        pyproject_toml: str,
+        optional_dependencies: Sequence[str] = (),
+        *,
+        find_links: str | None = None,
+        index_url: str | None = None,
+        extra_index_url: str | None = None,
+        pre: bool = False,
+        extra_options: str = "",
+        force_build: bool = False,
+    ) -> Image:
+        """Installs the dependencies of a project of this machine, and those of the extras that are named."""
+        what = f"pip_install_from_pyproject: {pyproject_toml}"
+        if not is_local():
+            return self
         try:
-            if is_local():  # the container, which imports its program, too, has been built from it
-                with open(os.path.expanduser(requirements_txt), encoding="utf-8") as file:
-                    text = file.read()
-        except OSError as error:
-            raise InvalidError(f"requirements_txt: {error}") from None
-        return self._forced(force_build)._with("pip_file", text=text)
+            project = tomllib.loads(_read("pip_install_from_pyproject", pyproject_toml)).get("project", {})
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidError(f"{what}: {error}") from None
+        if "dependencies" not in project:
+            raise InvalidError(f"{what}: it has no [project] table with dependencies (use pip_install)")
+        words, extras = list(project["dependencies"]), project.get("optional-dependencies", {})
+        for name in [optional_dependencies] if isinstance(optional_dependencies, str) else optional_dependencies:
+            if name not in extras:
+                raise InvalidError(f"{what}: there is no extra {name} (there are: {', '.join(extras) or 'none'})")
+            words += extras[name]
+        return self.pip_install(
+            *words,
+            find_links=find_links,
+            index_url=index_url,
+            extra_index_url=extra_index_url,
+            pre=pre,
+            extra_options=extra_options,
+            force_build=force_build,
+        )
 
     def apt_install(self, *packages: str | list[str], force_build: bool = False) -> Image:
         """Installs Debian's packages."""
@@ -99,10 +230,15 @@ class Image:
         )
         return self._forced(force_build)._with("run", command=command)
 
-    def run_commands(self, *commands: str | list[str], force_build: bool = False) -> Image:
-        """Runs lines of shell, as root, with network."""
+    def run_commands(
+        self, *commands: str | list[str], secrets: Sequence[Secret] = (), force_build: bool = False
+    ) -> Image:
+        """Runs lines of shell, as root, with network. They see the secrets as variables, of which nothing stays in the
+        image but what they write."""
         words = _words("run_commands", commands)
-        return self._forced(force_build)._with("run", command="\n".join(words)) if words else self
+        values = check_secrets("run_commands", secrets)
+        step: dict[str, Any] = {"command": "\n".join(words), **({"secrets": values} if values else {})}
+        return self._forced(force_build)._with("run", **step) if words else self
 
     def env(self, variables: dict[str, str]) -> Image:
         """Sets environment variables. They can be read by whoever has the image: no place for secrets."""
@@ -115,22 +251,53 @@ class Image:
         return self._with("workdir", path=path)
 
     def copy_local_file(self, local_path: str, remote_path: str = "./") -> Image:
-        """Puts a file of this machine into the image. A path that ends with ``/`` is a folder."""
-        local = os.path.abspath(os.path.expanduser(local_path))
-        if is_local() and not os.path.isfile(local):
-            raise InvalidError(f"copy_local_file: {local_path}: there is no such file")
-        remote = remote_path + os.path.basename(local) if remote_path.endswith("/") else remote_path
-        return self._with("copy", local=local, remote=remote)
+        """Puts a file of this machine into the image. A path that ends with ``/`` is a folder; one that does not begin
+        with it is below ``/root``."""
+        return self._with("copy", **copy_file("copy_local_file", local_path, remote_path))
 
-    def copy_local_dir(self, local_path: str, remote_path: str = ".") -> Image:
-        """Puts a folder of this machine, with all that is in it, into the image."""
-        local = os.path.abspath(os.path.expanduser(local_path))
-        if is_local() and not os.path.isdir(local):
-            raise InvalidError(f"copy_local_dir: {local_path}: there is no such folder")
-        return self._with("copy", local=local, remote=remote_path)
+    def copy_local_dir(self, local_path: str, remote_path: str = ".", *, ignore: Sequence[str] = ()) -> Image:
+        """Puts a folder of this machine, with all that is in it, into the image; but what fits one of the patterns,
+        which are as in a ``.dockerignore``."""
+        return self._with("copy", **copy_folder("copy_local_dir", local_path, remote_path, ignore))
 
-    add_local_file = copy_local_file
-    add_local_dir = copy_local_dir
+    def add_local_file(self, local_path: str, remote_path: str, *, copy: bool = False) -> Image:
+        """``copy_local_file``, as Modal calls it today. ``copy`` says nothing here: it is in the image always."""
+        return self._with("copy", **copy_file("add_local_file", local_path, remote_path))
+
+    def add_local_dir(
+        self, local_path: str, remote_path: str, *, copy: bool = False, ignore: Sequence[str] = ()
+    ) -> Image:
+        """``copy_local_dir``, as Modal calls it today. ``copy`` says nothing here: it is in the image always."""
+        return self._with("copy", **copy_folder("add_local_dir", local_path, remote_path, ignore))
+
+    def run_function(
+        self,
+        raw_f: Callable[..., Any],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        secrets: Sequence[Secret] = (),
+        force_build: bool = False,
+    ) -> Image:
+        """Runs a function of this program as a step, as root, with network: what it leaves in the file system is in
+        the image (a model that it downloads). It is run again when its own text or arguments change."""
+        code: Any = getattr(raw_f, "raw", raw_f)
+        if not inspect.isfunction(code):
+            raise InvalidError(f"run_function: {raw_f!r} is no function")
+        if "<" in code.__qualname__:
+            raise InvalidError(
+                f"run_function: {code.__qualname__}: the image's build cannot find it (move it to the top of its "
+                "module)"
+            )
+        given = wire.encode((tuple(args), kwargs or {}), "run_function: an argument")
+        return self._forced(force_build)._with(
+            "function",
+            module=bundle.module_of(code),
+            qualname=code.__qualname__,
+            text=_text_of(code),
+            given=base64.b64encode(given).decode("ascii"),
+            secrets=check_secrets("run_function", secrets),
+        )
 
     def imports(self) -> AbstractContextManager[None]:
         """``with image.imports():`` around imports of what only the container has."""
@@ -145,14 +312,46 @@ class _Imports:
         return kind is not None and issubclass(kind, ImportError) and is_local()
 
 
+def _pip_options(
+    find_links: str | None, index_url: str | None, extra_index_url: str | None, pre: bool, extra_options: str
+) -> list[str]:
+    words: list[str] = []
+    for name, value in (("find-links", find_links), ("index-url", index_url), ("extra-index-url", extra_index_url)):
+        words += [f"--{name}", value] if value else []
+    return [*words, *(["--pre"] if pre else []), *shlex.split(extra_options)]
+
+
+def _text_of(code: Any) -> str:
+    """By which a function is known to be another."""
+    try:
+        text = inspect.getsource(code)
+    except (OSError, TypeError):
+        text = code.__code__.co_code.hex()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def copy_file(what: str, local_path: str, remote_path: str) -> dict[str, Any]:
+    """A copy step."""
+    local = os.path.abspath(os.path.expanduser(local_path))
+    if is_local() and not os.path.isfile(local):
+        raise InvalidError(f"{what}: {local_path}: there is no such file")
+    remote = remote_path + os.path.basename(local) if remote_path.endswith("/") else remote_path
+    return {"local": local, "remote": remote}
+
+
+def copy_folder(what: str, local_path: str, remote_path: str, ignore: Sequence[str] = ()) -> dict[str, Any]:
+    """Likewise, of a folder."""
+    local = os.path.abspath(os.path.expanduser(local_path))
+    if is_local() and not os.path.isdir(local):
+        raise InvalidError(f"{what}: {local_path}: there is no such folder")
+    return {"local": local, "remote": remote_path, "ignore": _ignored(what, ignore)}
+
+
 def local_files(step: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The files of a copy step: path here, path below the image's root."""
-    local, remote = step["local"], step["remote"]
+    local, remote = step["local"], os.path.join("/root", step["remote"])
     if os.path.isfile(local):
-        yield local, remote
+        yield local, os.path.normpath(remote)
         return
-    for folder, folders, names in os.walk(local):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            yield path, os.path.join(remote, os.path.relpath(path, local))
+    for path, below in Ignore(step.get("ignore") or ()).walk(local):
+        yield path, os.path.normpath(os.path.join(remote, below))

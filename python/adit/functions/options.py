@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from ..exception import InvalidError
 from .image import Image
-from .secret import Secret
+from .secret import check_secrets
 from .spec import FunctionSpec, ImageSpec
 
 TIMEOUT_MAX_S = 86_400
@@ -143,15 +143,6 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         is_generator=generator,
         web=web,
     )
-
-
-def check_secrets(name: str, given: Any) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for secret in [given] if isinstance(given, Secret) else list(given):
-        if not isinstance(secret, Secret):
-            raise InvalidError(f"{name}: secrets: {secret!r} is no adit.Secret (such as [Secret.from_dict(...)])")
-        values.update(secret.values)
-    return values
 
 
 def _to_policy(retries: Any) -> dict[str, float] | None:

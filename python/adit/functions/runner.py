@@ -60,9 +60,7 @@ class Runner:
 
     def load(self) -> Callable[..., Any]:
         """The user's function: the module is imported anew here."""
-        found: Any = importlib.import_module(self.spec.module)
-        for part in self.spec.qualname.split("."):
-            found = getattr(found, part)
+        found = bundle.find(self.spec.module, self.spec.qualname)
         raw: Callable[..., Any] = getattr(found, "raw", found)
         return raw
 

@@ -4,7 +4,7 @@ the foreman, and are neither in its image nor in what the engine tells of its co
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..exception import InvalidError
 from .session import is_local
@@ -78,3 +78,13 @@ def _unquoted(value: str) -> str:
         if len(value) > 1 and value.startswith(quote) and value.endswith(quote):
             return value[1:-1]
     return value.partition(" #")[0].rstrip()
+
+
+def check_secrets(name: str, given: Any) -> dict[str, str]:
+    """The variables of several, for what is called ``name``."""
+    values: dict[str, str] = {}
+    for secret in [given] if isinstance(given, Secret) else list(given):
+        if not isinstance(secret, Secret):
+            raise InvalidError(f"{name}: secrets: {secret!r} is no adit.Secret (such as [Secret.from_dict(...)])")
+        values.update(secret.values)
+    return values

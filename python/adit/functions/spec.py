@@ -26,6 +26,8 @@ class ImageSpec:
     python: str | None = None
     """The version of Python that the default base has to have."""
     steps: list[dict[str, Any]] = field(default_factory=list)
+    dockerfile: dict[str, Any] | None = None
+    """What the base is built from: ``file``, ``folder``, ``args``."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from typing import IO
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ class Container:
     network: bool = False
     sealed: bool = True
     """A function's: read-only root, no capabilities, tmpfs for what it writes. A build step's is not."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """An image to be built by the engine itself, from a Dockerfile."""
+
+    context: IO[bytes]
+    """A tar archive of what it may copy from, and of itself."""
+    dockerfile: str
+    tag: str
+    args: dict[str, str]
+    labels: dict[str, str]
+    fresh: bool = False
+    """Nothing that was built before is to be used."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,9 @@ class Engine(Protocol):
         self, image: str, tag: str, changes: list[str], labels: dict[str, str], archive: bytes | None = None
     ) -> str:
         """An image like another with other settings, and with the files of a tar archive (from its root); its id."""
+
+    async def build(self, build: Build, tell: Callable[[str], None]) -> str:
+        """An image of a Dockerfile; its id. ImageError when a step of it fails. Tells each line of it."""
 
     async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
         """All containers with such a label, whatever state they are in, and their labels."""

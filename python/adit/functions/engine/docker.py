@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ...exception import ConfigError, ImageError, RemoteError
-from . import Container, Ended, Resources, Running
+from . import Build, Container, Ended, Resources, Running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from typing import IO
 
 SOCKETS = ("/var/run/docker.sock", "{runtime}/docker.sock", "{runtime}/podman/podman.sock", "/run/podman/podman.sock")
 RELIST_S = 30.0
@@ -163,7 +164,9 @@ class Docker:
 
     # --- requests ---
 
-    async def _open(self, method: str, path: str, body: Any = None, data: bytes | None = None, **query: Any) -> Any:
+    async def _open(
+        self, method: str, path: str, body: Any = None, data: bytes | IO[bytes] | None = None, **query: Any
+    ) -> Any:
         try:
             response = await self._http.request(
                 method,
@@ -333,6 +336,29 @@ class Docker:
             return await self.commit(idle, tag, changes, labels)
         finally:
             await asyncio.shield(idle.remove())
+
+    async def build(self, build: Build, tell: Callable[[str], None]) -> str:
+        """See Engine."""
+        query: dict[str, Any] = {
+            "dockerfile": build.dockerfile,
+            "t": build.tag,
+            "buildargs": json.dumps(build.args),
+            "labels": json.dumps(build.labels),
+            "rm": 1,
+            "forcerm": 1,
+            "nocache": int(build.fresh),
+        }
+        async with await self._open("POST", "build", data=build.context, **query) as response:
+            async for line in response.content:
+                said = json.loads(line)
+                for text in str(said.get("stream", "")).splitlines():
+                    tell(text)
+                if "error" in said:
+                    raise ImageError(str(said["error"]).strip())
+        found = await self.find_image(build.tag)
+        if found is None:
+            raise ImageError("it was built and is not there")
+        return found
 
     async def close(self) -> None:
         """See Engine."""

@@ -5,7 +5,7 @@ again by a key of all that it was made from."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import base64
 import hashlib
 import io
 import json
@@ -13,18 +13,19 @@ import os
 import shlex
 import shutil
 import sys
-import tarfile
 import tempfile
+import zipfile
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ...exception import ImageError
-from ..engine import Container, Place
-from ..image import local_files
-from . import pip_settings, wheel
+from .. import bundle
+from ..engine import Build, Container, Place
+from . import archive, pip_settings, wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import IO
 
     from ..engine import Engine
     from ..spec import ImageSpec
@@ -42,6 +43,9 @@ _BASICS = (
 )  # for web endpoints; in all images, as a program imports its modules in all containers
 
 
+_NOT_OF_KEY = ("secrets",)
+
+
 def default_base(python: str | None) -> str:
     """The image that debian_slim() begins with."""
     named = os.environ.get("ADIT_BASE_IMAGE")
@@ -57,20 +61,52 @@ class Images:
         self._built: dict[str, str] = {}
         self._pythons: dict[str, str] = {}
 
-    async def ensure(self, spec: ImageSpec) -> str:
-        """The id of the image, built if need be."""
-        key = hashlib.sha256(json.dumps([spec.base, spec.python, spec.steps]).encode()).hexdigest()
+    async def ensure(self, spec: ImageSpec, code: bytes = b"") -> str:
+        """The id of the image, built if need be. ``code`` is the bundle of the app, for steps that run functions."""
+        key = hashlib.sha256(json.dumps([spec.base, spec.python, spec.steps, spec.dockerfile]).encode()).hexdigest()
         async with self._locks.setdefault(key, asyncio.Lock()):
             if key not in self._built:
-                self._built[key] = await self._build(spec)
+                self._built[key] = await self._build(spec, code)
             return self._built[key]
 
-    async def _build(self, spec: ImageSpec) -> str:
+    async def _base(self, spec: ImageSpec) -> str:
+        if spec.dockerfile is not None:
+            return await self._dockerfile(spec.dockerfile)
         base = spec.base or default_base(spec.python)
         image = await self._engine.find_image(base)
         if image is None:
             self._tell("image", text=f"pulling {base}")
             image = await self._engine.pull(base)
+        return image
+
+    async def _dockerfile(self, given: dict[str, Any]) -> str:
+        """Built by the engine itself. The key is of the files that it may use."""
+        name = f".Dockerfile.{hashlib.sha256(given['file'].encode()).hexdigest()[:16]}"
+        with tempfile.TemporaryFile(dir=self._folder) as context:
+            await asyncio.to_thread(archive.of_context, given, context, name)
+            context.seek(0)
+            digest = await asyncio.to_thread(_digest, context)
+            context.seek(0)
+            nonce = given.get("nonce")
+            key = hashlib.sha256(json.dumps([digest, given["args"], nonce]).encode()).hexdigest()
+            tag = f"{LAYER}:{key[:40]}"
+            if (found := await self._engine.find_image(tag)) is not None:
+                return found
+            self._tell("image", text=f"step: {given['file']}")
+            last: deque[str] = deque(maxlen=LAST_LINES)
+
+            def tell(line: str) -> None:
+                last.append(line)
+                self._tell("build", text=line)
+
+            build = Build(context, name, tag, given["args"], {"adit.layer": key}, fresh=nonce is not None)
+            try:
+                return await self._engine.build(build, tell)
+            except ImageError as error:
+                raise ImageError("\n".join([f"image: {given['file']}: {error}", *last])) from None
+
+    async def _build(self, spec: ImageSpec, code: bytes) -> str:
+        image = await self._base(spec)
         import cloudpickle
 
         basics = [*_BASICS, f"cloudpickle=={cloudpickle.__version__}"]
@@ -78,32 +114,41 @@ class Images:
             check = f"import sys; sys.exit({spec.python!r} != '%d.%d' % sys.version_info[:2] and sys.version)"
             image = await self._layer(image, {"kind": "run", "command": f"python3 -c {shlex.quote(check)}"})
         image = await self._layer(image, {"kind": "pip", "arguments": basics})
+        name, own = await asyncio.to_thread(wheel.own_wheel)
         for step in spec.steps:
-            image = await self._layer(image, step)
-        name, data = await asyncio.to_thread(wheel.own_wheel)
-        return await self._layer(image, {"kind": "wheel", "name": name}, data)
+            image = await self._layer(image, step, own, code)
+        return await self._layer(image, {"kind": "wheel", "name": name}, own)
 
-    async def _layer(self, parent: str, step: dict[str, Any], wheel: bytes = b"") -> str:
-        files = await asyncio.to_thread(_contents, step)
-        digest = hashlib.sha256(json.dumps([parent, step, hashlib.sha256(files + wheel).hexdigest()]).encode())
+    async def _layer(self, parent: str, step: dict[str, Any], wheel: bytes = b"", code: bytes = b"") -> str:
+        kind = step["kind"]
+        files = await asyncio.to_thread(archive.of_copy, step) if kind == "copy" else b""
+        made_of = {k: v for k, v in step.items() if k not in _NOT_OF_KEY}
+        contents = files + (wheel if kind == "wheel" else b"")
+        digest = hashlib.sha256(json.dumps([parent, made_of, hashlib.sha256(contents).hexdigest()]).encode())
         tag = f"{LAYER}:{digest.hexdigest()[:40]}"
         async with self._locks.setdefault(tag, asyncio.Lock()):
             found = await self._engine.find_image(tag)
             if found is not None:
                 return found
             labels = {"adit.layer": digest.hexdigest()}
-            kind = step["kind"]
             if kind in ("env", "workdir", "force", "copy"):
                 return await self._engine.derive(parent, tag, _changes(step), labels, files or None)
-            return await self._run(parent, step, tag, labels, wheel)
+            return await self._run(parent, step, tag, labels, lambda folder: _furnish(folder, step, wheel, code))
 
-    async def _run(self, parent: str, step: dict[str, Any], tag: str, labels: dict[str, str], wheel: bytes) -> str:
+    async def _run(
+        self,
+        parent: str,
+        step: dict[str, Any],
+        tag: str,
+        labels: dict[str, str],
+        furnish: Callable[[str], list[Place]],
+    ) -> str:
         """Runs a step and commits what came of it."""
         command, shown = _command(step)
         self._tell("image", text=f"step: {shown}")
         folder = tempfile.mkdtemp(prefix="build-", dir=self._folder)  # where it goes, too, if we do
         try:
-            places = await asyncio.to_thread(_furnish, folder, step, wheel)
+            places = await asyncio.to_thread(furnish, folder)
             container = Container(
                 image=parent,
                 command=["sh", "-c", _PRELUDE.format(folder=FOLDER) + command],
@@ -139,32 +184,47 @@ class Images:
         return last
 
 
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while data := file.read(1 << 20):
+        digest.update(data)
+    return digest.hexdigest()
+
+
 def _command(step: dict[str, Any]) -> tuple[str, str]:
     """A step's line of shell, and what is shown of it."""
     kind = step["kind"]
     if kind == "pip":
         return f"{_PIP} {shlex.join(step['arguments'])}", "pip install " + shlex.join(step["arguments"])
     if kind == "pip_file":
-        return f"{_PIP} -r {FOLDER}/requirements.txt", "pip install -r requirements.txt"
+        words = shlex.join(["-r", f"{FOLDER}/requirements.txt", *step.get("arguments", ())])
+        return f"{_PIP} {words}", "pip install -r requirements.txt"
+    if kind == "function":
+        words = shlex.join([step["module"], step["qualname"], f"{FOLDER}/given"])
+        return f"PYTHONPATH={FOLDER}/own:{FOLDER}/code python3 -u -m adit.functions.step {words}", step["qualname"]
     if kind == "wheel":
         return f"{_PIP} --no-deps --no-index {FOLDER}/{step['name']}", f"pip install {step['name']}"
     return str(step["command"]), " && ".join(str(step["command"]).splitlines())
 
 
-def _furnish(folder: str, step: dict[str, Any], wheel: bytes) -> list[Place]:
+def _furnish(folder: str, step: dict[str, Any], wheel: bytes, code: bytes) -> list[Place]:
     """Fills the folder that a step sees at FOLDER; what else it is to see."""
-    lines: list[str] = []
-    places = [Place(folder, FOLDER)]
+    settings: dict[str, str] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
+    files, places = {"requirements.txt": step.get("text", "").encode()}, [Place(folder, FOLDER)]
     if step["kind"] in ("pip", "pip_file"):
-        settings, more = pip_settings.collect(folder, FOLDER)
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+        collected, more = pip_settings.collect(folder, FOLDER)
+        settings |= collected
         places += more
-    lines.append("export PIP_BREAK_SYSTEM_PACKAGES=1")
-    for name, data in (
-        ("settings", "\n".join(lines).encode()),
-        ("requirements.txt", step.get("text", "").encode()),
-        (step.get("name", "wheel"), wheel),
-    ):
+    elif step["kind"] == "wheel":
+        files[step["name"]] = wheel
+    elif step["kind"] == "function":
+        files["given"] = base64.b64decode(step["given"])
+        bundle.unpack(code, os.path.join(folder, "code"))
+        with zipfile.ZipFile(io.BytesIO(wheel)) as own:
+            own.extractall(os.path.join(folder, "own"))
+    settings |= step.get("secrets", {})
+    files["settings"] = "".join(f"export {k}={shlex.quote(v)}\n" for k, v in settings.items()).encode()
+    for name, data in files.items():
         with open(os.open(os.path.join(folder, name), os.O_CREAT | os.O_WRONLY, 0o600), "wb") as file:
             file.write(data)
     return places
@@ -176,18 +236,3 @@ def _changes(step: dict[str, Any]) -> list[str]:
     if step["kind"] == "workdir":
         return [f"WORKDIR {step['path']}"]
     return []
-
-
-def _contents(step: dict[str, Any]) -> bytes:
-    """The files of a copy step as a tar archive, the same for the same files."""
-    if step["kind"] != "copy":
-        return b""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for local, remote in local_files(step):
-            info = tarfile.TarInfo(os.path.normpath(os.path.join("/root", remote)).lstrip("/"))
-            with contextlib.suppress(FileNotFoundError), open(local, "rb") as file:
-                stat = os.fstat(file.fileno())
-                info.size, info.mode = stat.st_size, (stat.st_mode & 0o777) | 0o444
-                tar.addfile(info, file)
-    return out.getvalue()

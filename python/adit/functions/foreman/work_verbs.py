@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ...exception import InvalidError, NotFoundError
+from ..spec import ImageSpec
 from .verbs import NOT_YET, RUNNER, Answer, verb
 from .worker import SPARE_LIFE_S
 
@@ -19,8 +20,10 @@ async def work(asked: Asked) -> Answer:
     worker = asked.container
     spec = worker.pool.spec
     token = await asked.foreman.relay.token_for(f"fn-{worker.id}", spec.timeout + SPARE_LIFE_S)
-    # The spec of this function alone: others have secrets of their own.
-    return Answer({"spec": asdict(spec), "app_id": asked.app.id, "token": token}, asked.app.bundle)
+    # The spec of this function alone: others have secrets of their own. Of its image it needs nothing any more, and its
+    # steps may have secrets, too.
+    told = asdict(replace(spec, image=ImageSpec()))
+    return Answer({"spec": told, "app_id": asked.app.id, "token": token}, asked.app.bundle)
 
 
 @verb(RUNNER)

@@ -81,7 +81,7 @@ class Worker:
 
     async def _run(self) -> str:
         pool, app = self.pool, self.pool.app
-        image = await app.foreman.images.ensure(pool.spec.image)
+        image = await app.foreman.images.ensure(pool.spec.image, app.bundle)
         await self._open()
         began = time.monotonic()
         limits = _limits(pool.spec, await app.foreman.resources())

@@ -1,0 +1,114 @@
+"""Each wrong use is told in one clear sentence, when the program is read and not when something runs."""
+
+import os
+
+import pytest
+
+from adit.exception import InvalidError
+
+
+def plain():
+    """What is decorated here."""
+
+
+def image(how):
+    from adit import Image
+
+    return how(Image.debian_slim())
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["six"]\n')
+    (tmp_path / "bare.toml").write_text("[tool.x]\n")
+    (tmp_path / "wrong.toml").write_text("[project\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda i: i.conda_install("x"), r"adit has no Image.conda_install yet \(use pip_install"),
+        (lambda i: i.pip_instal("x"), "no such name .did you mean pip_install?"),
+        (lambda i: type(i).micromamba(), "adit has no Image.micromamba yet"),
+        (lambda i: type(i).debian_slimm(), "did you mean debian_slim?"),
+        (lambda i: i.dockerfile_commands("RUN x"), "use run_commands"),
+        (lambda i: i.from_dockerfile("/nonexistent/Dockerfile"), "no such file"),
+        (lambda i: i.from_dockerfile(__file__, context_dir="/nonexistent"), "no such folder"),
+        (lambda i: i.from_dockerfile(__file__, add_python="3.12"), "adit has no add_python="),
+        (lambda i: i.from_dockerfile(__file__, build_args={"A": 1}), "names and values are strings"),
+        (lambda i: i.copy_local_file("/nonexistent"), "copy_local_file: /nonexistent: there is no such file"),
+        (lambda i: i.add_local_dir("/nonexistent", "/x"), "add_local_dir: /nonexistent: there is no such folder"),
+        (lambda i: i.copy_local_dir("/", ignore="*.pyc"), "ignore= is a list of patterns"),
+        (lambda i: i.pip_install_from_requirements("/nonexistent"), "/nonexistent: No such file"),
+        (lambda i: i.pip_install_from_pyproject("/nonexistent"), "/nonexistent: No such file"),
+        (lambda i: i.pip_install(3), "not names of packages"),
+        (lambda i: i.run_function("download"), "'download' is no function"),
+        (lambda i: i.run_function(lambda: None), "move it to the top"),
+        (lambda i: i.run_commands("x", secrets=["x"]), "'x' is no adit.Secret"),
+        (lambda i: i.env({"A": 1}), "names and values are strings"),
+        (lambda i: type(i)("debian"), "no constructor"),
+    ],
+)
+def test_of_images(how, said):
+    with pytest.raises(InvalidError, match=said):
+        image(how)
+
+
+@pytest.mark.parametrize(
+    ("file", "extras", "said"),
+    [("bare.toml", [], "no .project. table"), ("wrong.toml", [], "wrong.toml: "), ("pyproject.toml", "dev", "none")],
+)
+def test_of_projects(project, file, extras, said):
+    with pytest.raises(InvalidError, match=said):
+        image(lambda i: i.pip_install_from_pyproject(os.fspath(project / file), extras))
+
+
+def test_what_is_not_there_is_no_attribute_for_those_who_ask():
+    image(lambda i: (_ for _ in ()).throw(AssertionError) if hasattr(i, "conda") or hasattr(i, "__x__") else None)
+
+
+def test_options_of_pip_stand_before_the_packages():
+    made = image(
+        lambda i: i.pip_install(
+            "b", ["a"], find_links="/w", index_url="u", extra_index_url="e", pre=True, extra_options="-v --no-deps"
+        )
+    )
+    assert made._spec.steps == [
+        {
+            "kind": "pip",
+            "arguments": [
+                *("--find-links", "/w", "--index-url", "u", "--extra-index-url", "e", "--pre", "-v", "--no-deps"),
+                *("a", "b"),
+            ],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "path", "ignored"),
+    [
+        (["*.pyc"], "a.pyc", True),
+        (["*.pyc"], "x/a.pyc", False),
+        (["**/*.pyc"], "a.pyc", True),
+        (["**/*.pyc"], "x/y/a.pyc", True),
+        (["/x"], "x/y", True),
+        (["x/"], "x/y/z", True),
+        (["x"], "xy", False),
+        (["x/**"], "x/y/z", True),
+        (["*", "!keep"], "keep/this", False),
+        (["*", "!keep", "keep/not"], "keep/not/this", True),
+        (["a?c[0-9]"], "abc7", True),
+        (["a?c[^0-9]"], "abc7", False),
+        (["# a"], "# a", False),
+        ([r"\#a"], "#a", True),
+        (["./x"], "x", True),
+        (["a.b"], "axb", False),
+        ([""], "x", False),
+        (["."], "x", False),
+    ],
+)
+def test_patterns_leave_out_what_docker_leaves_out(patterns, path, ignored):
+    from adit.functions.ignore import Ignore
+
+    assert Ignore(patterns)(path) is ignored
