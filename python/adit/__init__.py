@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         current_function_call_id as current_function_call_id,
         fastapi_endpoint as fastapi_endpoint,
         gather as gather,
+        gpu as gpu,
         is_local as is_local,
         web_endpoint as web_endpoint,
         web_server as web_server,

@@ -56,7 +56,6 @@ def test_names_that_are_not_built_yet_say_so_when_used():
         ({"memory": "much"}, "memory"),
         ({"keep_warm": 3, "concurrency_limit": 2}, "more than concurrency_limit"),
         ({"cloud": "aws"}, "not on your own machines"),
-        ({"gpu": "H100"}, "adit has no gpu= for functions yet"),
         ({"image": "debian"}, "no adit.Image"),
     ],
 )

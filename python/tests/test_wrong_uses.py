@@ -64,6 +64,33 @@ def test_of_projects(project, file, extras, said):
         image(lambda i: i.pip_install_from_pyproject(os.fspath(project / file), extras))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"gpu": 1}, "plain: gpu: 1 is no GPU"),
+        ({"gpu": "H100:0"}, "at most 16"),
+        ({"gpu": "H100:17"}, "at most 16"),
+        ({"gpu": "H100:x"}, "is no GPU .such as 'any'"),
+        ({"gpu": ["H100", ""]}, "'' is no GPU"),
+        ({"gpu": True}, "True is no GPU"),
+        ({"gpuu": "any"}, "did you mean gpu"),
+    ],
+)
+def test_of_options(options, said):
+    from adit import App
+
+    with pytest.raises(InvalidError, match=said):
+        App().function(**options)(plain)
+
+
+def test_words_for_gpus_are_strings():
+    from adit import gpu
+
+    assert [gpu.Any(), gpu.A100(count=2, size="80GB"), gpu.H100()] == ["any:1", "A100-80GB:2", "H100:1"]
+    with pytest.raises(InvalidError, match="write gpu='B200'"):
+        _ = gpu.B200
+
+
 def test_what_is_not_there_is_no_attribute_for_those_who_ask():
     image(lambda i: (_ for _ in ()).throw(AssertionError) if hasattr(i, "conda") or hasattr(i, "__x__") else None)
 

@@ -9,7 +9,7 @@ if sys.version_info < (3, 10):
 
 
 from .. import _names
-from . import later
+from . import gpu, later
 from .app import App, Stub
 from .function import Function, FunctionCall, gather
 from .image import Image
@@ -32,6 +32,7 @@ __all__ = [
     "current_function_call_id",
     "fastapi_endpoint",
     "gather",
+    "gpu",
     "is_local",
     "web_endpoint",
     "web_server",

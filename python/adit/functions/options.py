@@ -6,6 +6,7 @@ import difflib
 from typing import Any, NoReturn
 
 from ..exception import InvalidError
+from .gpu import check_gpu
 from .image import Image
 from .secret import check_secrets
 from .spec import FunctionSpec, ImageSpec
@@ -18,11 +19,12 @@ _ALIASES = {
     "scaledown_window": "container_idle_timeout",
 }
 _NOT_HERE = ("cloud", "region", "proxy", "enable_memory_snapshot")
-_NOT_YET = ("gpu", "volumes", "network_file_systems", "schedule", "mounts")
+_NOT_YET = ("volumes", "network_file_systems", "schedule", "mounts")
 _OPTIONS = [
     "image",
     "cpu",
     "memory",
+    "gpu",
     "timeout",
     "startup_timeout",
     "retries",
@@ -130,6 +132,7 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         image=image._spec if image is not None else ImageSpec(),
         cpu=_pair("cpu", o.get("cpu") if o.get("cpu") is not None else 0.1, CPU_MIN),
         memory=_pair("memory", o.get("memory") if o.get("memory") is not None else 128, 8),
+        gpus=check_gpu(name, o.get("gpu")),
         timeout=_count("timeout", o.get("timeout"), 1, TIMEOUT_MAX_S) or 300,
         startup_timeout=_count("startup_timeout", o.get("startup_timeout"), 1, TIMEOUT_MAX_S),
         idle_timeout=_count("container_idle_timeout", o.get("container_idle_timeout"), 1, TIMEOUT_MAX_S) or 60,

@@ -60,6 +60,8 @@ class FunctionSpec:
     concurrency_limit: int | None = None
     keep_warm: int = 0
     max_inputs: int | None = None
+    gpus: list[tuple[str, int]] = field(default_factory=list)
+    """Types and how many of each; the first that can be had is taken."""
     retries: dict[str, float] | None = None
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class FunctionSpec:
                 "web": _read(WebSpec, web) if web is not None else None,  # type: ignore[arg-type]
                 "cpu": tuple(spec.cpu),
                 "memory": tuple(spec.memory),
+                "gpus": [(kind, count) for kind, count in spec.gpus],
             }
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -27,6 +27,14 @@ class Place:
     read_only: bool = True
 
 
+class Gpu(NamedTuple):
+    """A GPU of this machine, as its driver calls it."""
+
+    number: str
+    uuid: str
+    name: str
+
+
 @dataclass(frozen=True)
 class Container:
     """A container to be started."""
@@ -40,6 +48,7 @@ class Container:
     user: int = 0
     env: dict[str, str] = field(default_factory=dict)
     network: bool = False
+    gpus: list[Gpu] = field(default_factory=list)
     sealed: bool = True
     """A function's: read-only root, no capabilities, tmpfs for what it writes. A build step's is not."""
 
@@ -91,6 +100,9 @@ class Engine(Protocol):
 
     async def resources(self) -> Resources:
         """What its machine has."""
+
+    async def gives_gpus(self) -> bool:
+        """Whether containers can have GPUs."""
 
     async def start(self, container: Container) -> Running:
         """Starts one. ImageError if there is no such image, RemoteError otherwise."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import json
 import os
 import ssl
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ...exception import ConfigError, ImageError, RemoteError
-from . import Build, Container, Ended, Resources, Running
+from . import Build, Container, Ended, Gpu, Resources, Running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -27,6 +28,8 @@ LATE_S = 0.2  # that it was memory may be told after the death
 _KILLED = 137
 SCRATCH = {"/tmp": 1 << 30, "/home/adit": 4 << 30}  # what a sealed container may write, in bytes; counts as its memory
 PIDS = 512
+CDI_KIND = "nvidia.com/gpu="
+_CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")  # where podman looks
 _FRAME = 8
 _OK, _BAD, _NOT_FOUND, _CONFLICT = 200, 400, 404, 409
 
@@ -272,9 +275,31 @@ class Docker:
         info = await self._ask("GET", "info")
         return Resources(float(info["NCPU"]), int(info["MemTotal"]))
 
+    async def gives_gpus(self) -> bool:
+        """See Engine."""
+        return await self._way_of_gpus() is not None
+
+    async def _way_of_gpus(self) -> str | None:
+        """By NVIDIA's own runtime or by CDI, the container device interface; None when neither is set up."""
+        info = await self._ask("GET", "info")
+        if "nvidia" in (info.get("Runtimes") or {}):
+            return "nvidia"
+        devices = [d.get("ID", "") for d in info.get("DiscoveredDevices") or [] if d.get("Source") == "cdi"]
+        if any(device.startswith(CDI_KIND) for device in devices):
+            return "cdi"
+        folders = info.get("CDISpecDirs") or (_CDI_FOLDERS if await self._is_podman() else ())
+        return "cdi" if any(glob.glob(os.path.join(folder, "*nvidia*")) for folder in folders) else None
+
+    async def _is_podman(self) -> bool:
+        version = await self._ask("GET", "version")
+        return any("podman" in str(part.get("Name", "")).lower() for part in version.get("Components") or [])
+
     async def start(self, container: Container) -> Running:
         """See Engine."""
-        made = await self._ask("POST", "containers/create", _to_create(container), name=container.name)
+        asked = _to_create(container)
+        if container.gpus:
+            asked["HostConfig"]["DeviceRequests"] = [_to_request(container.gpus, await self._way_of_gpus())]
+        made = await self._ask("POST", "containers/create", asked, name=container.name)
         running = DockerContainer(self, made["Id"])
         try:
             await running.attach()
@@ -366,6 +391,13 @@ class Docker:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._http.close()
+
+
+def _to_request(gpus: list[Gpu], way: str | None) -> dict[str, Any]:
+    if way == "cdi":
+        return {"Driver": "cdi", "DeviceIDs": [f"{CDI_KIND}{gpu.number}" for gpu in gpus]}
+    capabilities = [["gpu", "compute", "utility"]]
+    return {"Driver": "nvidia", "DeviceIDs": [gpu.uuid for gpu in gpus], "Capabilities": capabilities}
 
 
 def _to_create(c: Container) -> dict[str, Any]:

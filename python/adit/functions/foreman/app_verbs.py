@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @verb(CALLER)
 async def app_create(asked: Asked) -> Answer:
     """A new app."""
-    app = App(asked.foreman, AppSpec.read(asked.meta["spec"]), asked.payload)
+    spec = AppSpec.read(asked.meta["spec"])
+    for function in spec.functions.values():
+        await asked.foreman.gpus.check(function)
+    app = App(asked.foreman, spec, asked.payload)
     asked.foreman.apps[app.id] = app
     app.warm()
     return Answer({"app": app.id})

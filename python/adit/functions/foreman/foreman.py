@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import owner, server
 from .calls import Calls
+from .gpus import Gpus
 from .images import Images
 from .queues import Queues
 from .relays import Relay
@@ -32,6 +33,7 @@ class Foreman:
         self.path = os.path.join(self.folder, "caller.sock")
         self.labels = owner.labels()
         self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store()
+        self.gpus = Gpus(engine)
         self.apps: dict[str, App] = {}
         self.images = Images(engine, self.folder, self.labels, self._tell_all)
         self._resources: Resources | None = None

@@ -19,7 +19,7 @@ from .images import FOLDER
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from ..engine import Running
+    from ..engine import Gpu, Running
     from ..spec import FunctionSpec
     from ..wire import Meta
     from .calls import Call
@@ -52,6 +52,7 @@ class Worker:
         self.ready = asyncio.Event()
         self.connections = 0  # of visitors, with a web endpoint
         self.idle_since = time.monotonic()
+        self.gpus: list[Gpu] = []
         self._running: Running | None = None
         self._folder = ""
         self._why: tuple[str, str] | None = None
@@ -82,6 +83,7 @@ class Worker:
     async def _run(self) -> str:
         pool, app = self.pool, self.pool.app
         image = await app.foreman.images.ensure(pool.spec.image, app.bundle)
+        self.gpus = await app.foreman.gpus.take(pool.spec)
         await self._open()
         began = time.monotonic()
         limits = _limits(pool.spec, await app.foreman.resources())
@@ -96,6 +98,7 @@ class Worker:
                 user=USERS.start + secrets.randbelow(len(USERS)),
                 env={"HOME": "/home/adit", "ADIT_CONTAINER": self.id, **pool.spec.env},
                 network=pool.spec.network,
+                gpus=self.gpus,
             )
         )
         listening = asyncio.create_task(self._listen(self._running, began))
@@ -148,6 +151,7 @@ class Worker:
         if self._running is not None:
             with contextlib.suppress(RemoteError):
                 await self._running.remove()
+        self.pool.app.foreman.gpus.give(self.gpus)
         for server in self._servers:
             server.close()
         if self._runner is not None:
