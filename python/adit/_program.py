@@ -13,12 +13,15 @@ _FUNCTIONS = ("run", "serve", "deploy", "app", "shell", "usage", "foreman", "doc
 
 def main() -> NoReturn:
     """The command ``adit``: becomes the program, but for the commands of functions, which are Python."""
-    if sys.argv[1:2] and sys.argv[1] in _FUNCTIONS:
+    words = sys.argv[1:]
+    if words[:1] == ["help"] and words[1:] and words[1] in _FUNCTIONS:
+        words = [words[1], "--help"]
+    if words and words[0] in _FUNCTIONS:
         try:
             from .functions import cli  # noqa: PLC0415
         except ImportError as error:
-            sys.exit(f"adit: {sys.argv[1]}: {error} (pip install 'adit[functions]')")
-        cli.main(sys.argv[1:])
+            sys.exit(f"adit: {words[0]}: {error} (pip install 'adit[functions]')")
+        cli.main(words)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores them, and what it becomes would go on to
         signal.signal(number, signal.SIG_DFL)
     os.execv(PATH, ["adit", *sys.argv[1:]])

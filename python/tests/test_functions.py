@@ -35,6 +35,23 @@ def test_without_the_extra_it_says_what_to_install():
     assert done.returncode == 1 and done.stderr.startswith("adit: run:") and "adit[functions]" in done.stderr
 
 
+def command(*words):
+    return subprocess.run([sys.executable, "-m", "adit", *words], capture_output=True, text=True, timeout=60)
+
+
+def test_each_command_teaches_with_an_example_and_says_in_a_line_what_is_wrong():
+    from adit.functions import cli
+
+    for name in cli.COMMANDS:
+        done = command(name, "--help")
+        assert done.returncode == 0 and f"\nExamples:\n  adit {name} " in done.stdout, done
+        assert command("help", name).stdout == done.stdout
+        assert f"  adit {name} " in command("--help").stdout
+        done = command(name, "--nonsense")
+        assert done.returncode == 2 and done.stderr.startswith("adit: "), done
+        assert done.stderr.endswith(" --help)\n") and done.stderr.count("\n") == 1
+
+
 def test_names_that_are_not_built_yet_say_so_when_used():
     import adit
 

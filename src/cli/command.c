@@ -12,6 +12,21 @@ const struct command *const commands[] = {
 };
 const size_t commands_n = ARRAY_LEN(commands);
 
+/* Commands of the Python package, which takes them before this program is asked: only their names are known here. */
+static const struct {
+  const char *name, *words, *brief;
+} package_commands[] = {
+  {"run", "FILE[::FUNCTION]", "run a function of a file in a container"},
+  {"serve", "FILE", "serve its web endpoints, and reload it"},
+  {"deploy", "FILE", "leave it to a foreman, which goes on"},
+  {"app", "list | logs | stop", "show and end what was deployed"},
+  {"shell", "FILE[::FUNCTION]", "open a shell in a function's container"},
+  {"usage", "", "show what functions have used, and its price"},
+  {"foreman", "", "run what deployed apps live in"},
+  {"image", "list | prune", "show and remove what was built"},
+  {"doctor", "", "show what functions need, and what is missing"},
+};
+
 int command_fail(const struct err *e) {
   (void)fprintf(words_err(), "adit: %s\n", e->text);
   return e->code == ERR_USAGE || e->code == ERR_SYNTAX ? EXIT_STATUS_USAGE : EXIT_STATUS_FAILED;
@@ -40,15 +55,19 @@ bool command_begin(const struct command *c, void *target, int argc, char **argv,
   return false;
 }
 
+static void put_row(FILE *to, const char *name, const char *words, const char *brief) {
+  char left[64];
+  (void)snprintf(left, sizeof left, "adit %s %s", name, words);
+  (void)fprintf(to, "  %-34s  %s\n", left, brief);
+}
+
 /* All commands, or those of a family ("token"). */
 static void put_list(FILE *to, const char *family) {
   for (size_t i = 0; i < commands_n; i++) {
     const struct command *c = commands[i];
     size_t n = family != NULL ? strlen(family) : 0;
     if (family != NULL && (strncmp(c->name, family, n) != 0 || c->name[n] != ' ')) continue;
-    char left[64];
-    (void)snprintf(left, sizeof left, "adit %s %s", c->name, c->words);
-    (void)fprintf(to, "  %-34s  %s\n", left, c->brief);
+    put_row(to, c->name, c->words, c->brief);
   }
 }
 
@@ -59,6 +78,9 @@ static void put_help(FILE *to) {
               "  adit forward 22 --unencrypted     a public TCP port for ssh, too\n"
               "  adit relay --domain r1.example.com     your own relay\n\nCommands:\n", to);
   put_list(to, NULL);
+  (void)fputs("\nFunctions in containers, with the Python package (pip install 'adit[functions]'):\n", to);
+  for (size_t i = 0; i < ARRAY_LEN(package_commands); i++)
+    put_row(to, package_commands[i].name, package_commands[i].words, package_commands[i].brief);
   (void)fputs("\nadit COMMAND --help tells more; adit --version prints the version.\n", to);
 }
 
@@ -82,6 +104,12 @@ static const struct command *find(int argc, char **argv, int *used) {
 
 static int fail_unknown(const char *word) {
   struct err e;
+  for (size_t i = 0; i < ARRAY_LEN(package_commands); i++) {
+    if (strcmp(word, package_commands[i].name) != 0) continue;
+    (void)err_set(&e, ERR_USAGE, "%s: functions are of the Python package, which this program was installed without "
+                  "(pip install 'adit[functions]')", word);
+    return command_fail(&e);
+  }
   for (size_t i = 0; i < commands_n; i++) {
     if (!options_words_near(word, commands[i]->name)) continue;
     return command_fail((err_set(&e, ERR_USAGE, "%.60s: no such command (did you mean adit %s?)", word,

@@ -99,9 +99,25 @@ static void the_list_of_commands_contains_all(void **state) {
     (void)snprintf(name, sizeof name, "  adit %s", commands[i]->name);
     assert_non_null(strstr(said.out, name));
   }
+  assert_non_null(strstr(said.out, "\n  adit doctor "));
   assert_int_equal(run("", &said), 2);
   assert_string_equal(said.out, "");
   assert_non_null(strstr(said.err, "adit forward 8000"));
+}
+
+static void commands_of_the_package_say_what_to_install(void **state) {
+  (void)state;
+  static const char *const names[] = {"run",  "serve",   "deploy", "app",   "shell",
+                                      "usage", "foreman", "image",  "doctor"};
+  for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+    char line[64], text[256];
+    (void)snprintf(text, sizeof text, "%s: functions are of the Python package, which this program was installed without "
+                   "(pip install 'adit[functions]')\n", names[i]);
+    (void)snprintf(line, sizeof line, "%s --help", names[i]);
+    assert_refused(line, 2, text);
+    (void)snprintf(line, sizeof line, "help %s", names[i]);
+    assert_refused(line, 2, text);
+  }
 }
 
 static void the_version_is_one_line(void **state) {
@@ -285,6 +301,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_help_of_every_command_contains_all_its_options),
     cmocka_unit_test(the_list_of_commands_contains_all),
+    cmocka_unit_test(commands_of_the_package_say_what_to_install),
     cmocka_unit_test(the_version_is_one_line),
     cmocka_unit_test(help_is_found_by_both_words),
     cmocka_unit_test(unknown_commands_suggest_the_nearest),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..exception import Error, InvalidError
 from . import bundle, session
 from .app import App
+from .command_line import Parser
 from .function import Function
 from .output import Output
 
@@ -80,7 +82,12 @@ def parse_arguments(name: str, raw: Callable[..., Any], words: list[str]) -> dic
 
 def run(words: list[str]) -> int:
     """``adit run FILE[::name] [--option value]``."""
-    parser = argparse.ArgumentParser(prog="adit run", description="Runs a function of a file in a container.")
+    parser = Parser(
+        "run",
+        "Runs a function of a file in a container, and shows its output. Builds the image first if need be.",
+        "adit run jupyter.py                         the only function of the file",
+        "adit run sums.py::add --a 2 --b 3           one of several, with its arguments",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="show the function's output only")
     parser.add_argument("-d", "--detach", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -106,13 +113,6 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def serve(words: list[str]) -> int:
-    """``adit serve FILE``."""
-    from . import serving
-
-    return serving.serve(words)
-
-
 def _show(error: BaseException) -> None:
     """The user's own lines, then what is wrong."""
     if isinstance(error, Error):
@@ -131,16 +131,26 @@ def _show(error: BaseException) -> None:
     traceback.print_exception(type(error), error, trace or error.__traceback__)
 
 
+# Where each command is: a module here, and its function of that name.
+COMMANDS = {"run": "cli", "serve": "serving"}
+
+
+def find_command(name: str) -> Callable[[list[str]], int]:
+    """What a command's name stands for: a function of the words after it, whose result is the exit status."""
+    if name not in COMMANDS:
+        raise InvalidError(f"adit has no command {name} yet (see docs/functions.md)")
+    found: Callable[[list[str]], int] = getattr(importlib.import_module(f"{__package__}.{COMMANDS[name]}"), name)
+    return found
+
+
 def main(words: list[str]) -> NoReturn:
     """A command of functions."""
-    known = {"run": run, "serve": serve}
     status = 1
     try:
-        if words[0] not in known:
-            raise InvalidError(f"adit has no command {words[0]} yet (see docs/functions.md)")
+        command = find_command(words[0])
         signal.signal(signal.SIGTERM, _interrupt)
         signal.signal(signal.SIGHUP, _interrupt)
-        status = known[words[0]](words[1:])
+        status = command(words[1:])
     except KeyboardInterrupt:
         status = INTERRUPTED
     except SystemExit as end:

@@ -4,7 +4,6 @@ is."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import pickle
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exception import EmbeddedRelayWarning, Error, InvalidError
 from . import session
+from .command_line import Parser
 from .output import Output
 from .spec import AppSpec
 
@@ -134,7 +134,12 @@ def _changes(served: Served, stop: threading.Event) -> Iterator[None]:
 
 def serve(words: list[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="adit serve", description="Serves the web endpoints of a file; reloads it.")
+    parser = Parser(
+        "serve",
+        "Serves the web endpoints of a file, each at a URL of its own, and the new version whenever the file changes.",
+        "adit serve hub.py                           until Ctrl-C",
+        "adit serve hub.py --timeout 600             for ten minutes",
+    )
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--timeout", type=float, help="end after so many seconds")
     given = parser.parse_args(words)
