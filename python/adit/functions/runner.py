@@ -13,7 +13,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from . import bundle, relay_way, session, wire
+from . import bundle, first_process, relay_way, session, wire
 from .remote import Channel
 from .spec import FunctionSpec
 
@@ -166,6 +166,7 @@ def _raised(error: BaseException) -> tuple[wire.Meta, bytes]:
 
 def main() -> None:
     """The container's program."""
+    first_process.leave()
     _live_with_foreman()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever whoever started us ignores
     try:

@@ -33,8 +33,16 @@ if TYPE_CHECKING:
 LAYER = "adit/layer"
 FOLDER = "/run/adit"  # where a step finds its settings, and a function its sockets: there in every image
 LAST_LINES = 40
-# Its input ends with whoever builds: then nothing of the step may go on.
-_PRELUDE = "exec 3<&0 </dev/null; (cat <&3 >/dev/null; kill -9 -1) & exec 3<&-; set -e; . {folder}/settings\n"
+# The first process of a step, which it is given as $1. Its input ends with whoever builds: then nothing of the step
+# may go on.
+_FIRST = f"""
+exec 3<&0 </dev/null
+sh -ec ". {FOLDER}/settings
+$1" 3<&- &
+step=$!
+(cat <&3 >/dev/null; kill -9 -1) &
+exec 3<&-
+wait $step"""
 _PIP = "python3 -m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore"
 _BASICS = (
     "fastapi",
@@ -151,7 +159,7 @@ class Images:
             places = await asyncio.to_thread(furnish, folder)
             container = Container(
                 image=parent,
-                command=["sh", "-c", _PRELUDE.format(folder=FOLDER) + command],
+                command=["sh", "-c", _FIRST, "sh", command],
                 name=f"adit-build-{os.urandom(4).hex()}",
                 labels=self._labels,
                 places=places,
