@@ -174,10 +174,14 @@ def visit(settings):
 
 
 @pytest.fixture
-def nothing_stays(engine):
-    """A function that waits until no container is left but those that were there before."""
-    before = {c["Id"] for c in engine.containers()}
-    return lambda seconds=20: wait_until(lambda: {c["Id"] for c in engine.containers()} <= before, "containers stay", seconds)
+def nothing_stays(engine, box):
+    """A function that waits until no container is left of this process and of the programs that the test started: others may use
+    the same engine."""
+    def left():
+        owners = {str(pid) for pid in (os.getpid(), *(program.pid for program in box.programs))}
+        return [c for c in engine.containers() if owners & set((c["Labels"] or {}).get("adit.owner", "").split())]
+    before = {c["Id"] for c in left()}
+    return lambda seconds=20: wait_until(lambda: {c["Id"] for c in left()} <= before, "containers stay", seconds)
 
 
 @pytest.fixture

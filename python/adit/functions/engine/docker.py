@@ -294,13 +294,29 @@ class Docker:
         version = await self._ask("GET", "version")
         return any("podman" in str(part.get("Name", "")).lower() for part in version.get("Components") or [])
 
+    async def _create(self, body: dict[str, Any], **query: Any) -> DockerContainer:
+        """Whoever is cancelled meanwhile does not know what it is called: it is removed as soon as it is there."""
+
+        async def create() -> DockerContainer:
+            return DockerContainer(self, (await self._ask("POST", "containers/create", body, **query))["Id"])
+
+        async def undo() -> None:
+            with contextlib.suppress(RemoteError):
+                await (await creating).remove()
+
+        creating = asyncio.create_task(create())
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.create_task(undo()))
+            raise
+
     async def start(self, container: Container) -> Running:
         """See Engine."""
         asked = _to_create(container)
         if container.gpus:
             asked["HostConfig"]["DeviceRequests"] = [_to_request(container.gpus, await self._way_of_gpus())]
-        made = await self._ask("POST", "containers/create", asked, name=container.name)
-        running = DockerContainer(self, made["Id"])
+        running = await self._create(asked, name=container.name)
         try:
             await running.attach()
             self._running[running.id] = running
@@ -353,8 +369,7 @@ class Docker:
         self, image: str, tag: str, changes: list[str], labels: dict[str, str], archive: bytes | None = None
     ) -> str:
         """See Engine."""
-        made = await self._ask("POST", "containers/create", {"Image": image, "Cmd": ["true"], "Entrypoint": []})
-        idle = DockerContainer(self, made["Id"])
+        idle = await self._create({"Image": image, "Cmd": ["true"], "Entrypoint": []})
         try:
             if archive is not None:
                 await self._ask("PUT", f"containers/{idle.id}/archive?path=/", data=archive)
@@ -403,7 +418,6 @@ def _to_request(gpus: list[Gpu], way: str | None) -> dict[str, Any]:
 def _to_create(c: Container) -> dict[str, Any]:
     host: dict[str, Any] = {
         "AutoRemove": c.sealed,
-        "Init": True,
         "NetworkMode": "default" if c.network else "none",
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
         "Mounts": [{"Type": "bind", "Source": p.source, "Target": p.target, "ReadOnly": p.read_only} for p in c.places],
