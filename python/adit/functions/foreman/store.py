@@ -148,11 +148,8 @@ class Store:
         return self._database
 
     async def close(self) -> None:
-        """When all is written."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        """When all is written. In no thread: at the interpreter's end there are no more."""
         self._thread.shutdown()
-
-    def _close(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
