@@ -7,12 +7,12 @@ import importlib
 from typing import Any
 
 BUILT = (
-    "App", "Function", "FunctionCall", "Image", "Queue", "Retries", "Secret",
-    "Stub", "asgi_app", "current_function_call_id",
+    "App", "Function", "FunctionCall", "Image", "Mount", "NetworkFileSystem", "Queue", "Retries", "Secret",
+    "Stub", "Volume", "asgi_app", "current_function_call_id",
     "fastapi_endpoint", "functions", "gather", "gpu", "is_local", "web_endpoint", "web_server", "wsgi_app",
 )  # fmt: skip
 LATER = (
-    "Volume", "NetworkFileSystem", "Mount", "Dict", "Cron", "Period", "Sandbox", "Cls", "method", "enter",
+    "Dict", "Cron", "Period", "Sandbox", "Cls", "method", "enter",
     "exit", "build", "CloudBucketMount", "Proxy", "parameter", "batched", "concurrent",
 )  # fmt: skip
 

@@ -55,8 +55,8 @@ def test_each_command_teaches_with_an_example_and_says_in_a_line_what_is_wrong()
 def test_names_that_are_not_built_yet_say_so_when_used():
     import adit
 
-    with pytest.raises(InvalidError, match="adit has no Volume yet"):
-        adit.Volume.from_name("x")
+    with pytest.raises(InvalidError, match="adit has no Sandbox yet"):
+        adit.Sandbox.create("x")
     with pytest.raises(InvalidError, match="adit has no Dict yet"):
         adit.Dict()
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):

@@ -48,7 +48,7 @@ class Notes:
                 elif self.path.startswith("/images"):
                     self.answer({"Id": "sha256:1"})
                 else:
-                    self.answer({} if self.path.startswith("/version") else [])
+                    self.answer([] if self.path.startswith("/containers") else {})
 
             def do_POST(self):
                 notes.posts.append(self.path)

@@ -6,6 +6,8 @@ import pytest
 
 from adit.exception import InvalidError
 
+VOLUME = object()  # stands for one, as the package is imported by tests only
+
 
 def plain():
     """What is decorated here."""
@@ -74,13 +76,74 @@ def test_of_projects(project, file, extras, said):
         ({"gpu": ["H100", ""]}, "'' is no GPU"),
         ({"gpu": True}, "True is no GPU"),
         ({"gpuu": "any"}, "did you mean gpu"),
+        ({"volumes": ["/data"]}, "plain: volumes: it is a dict"),
+        ({"volumes": {"/data": "data"}}, "'data' is no adit.Volume"),
+        ({"volumes": {"data": VOLUME}}, "'data' is no full path"),
+        ({"volumes": {3: VOLUME}}, "3 is no full path"),
+        ({"volumes": {"/": VOLUME}}, "/: that is no place for one"),
+        ({"volumes": {"/proc/x": VOLUME}}, "/proc/x: that is no place"),
+        ({"volumes": {"/run/adit": VOLUME}}, "/run/adit: that is no place"),
+        ({"volumes": {"/tmp/": VOLUME}}, "/tmp: that is no place"),
+        ({"volumes": {"/a": VOLUME, "/a/b": VOLUME}}, "/a/b and /a: one is inside of the other"),
+        ({"volumes": {"/a": VOLUME}, "network_file_systems": {"/a/": VOLUME}}, "one is inside of the other"),
+        ({"mounts": ["x"]}, "'x' is no adit.Mount"),
     ],
 )
 def test_of_options(options, said):
-    from adit import App
+    from adit import App, Volume
+
+    for places in (options.get("volumes"), options.get("network_file_systems")):
+        for path in places if isinstance(places, dict) else ():
+            places[path] = Volume.from_name("data") if places[path] is VOLUME else places[path]
 
     with pytest.raises(InvalidError, match=said):
         App().function(**options)(plain)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda a: a.Volume(), "no constructor"),
+        (lambda a: a.Volume.from_name("a/b"), "'a/b' is no name"),
+        (lambda a: a.Volume.from_name(""), "'' is no name"),
+        (lambda a: a.Volume.from_nam("x"), "did you mean from_name?"),
+        (lambda a: a.Volume.persisted("x"), "use Volume.from_name"),
+        (lambda a: a.Volume.from_name("x").listdir("/"), "mount it into a function"),
+        (lambda a: a.NetworkFileSystem.lookup("x"), "use Volume.from_name"),
+        (lambda a: a.Mount(), "no constructor"),
+        (lambda a: a.Mount.from_local_dir("/nonexistent"), "/nonexistent: there is no such folder"),
+        (lambda a: a.Mount.from_local_file("/nonexistent"), "/nonexistent: there is no such file"),
+        (lambda a: a.Mount.from_local_python_packages("nothing_here"), "nothing_here: it is not installed"),
+        (lambda a: a.App(volumes={"/data": 3}), "App: volumes: 3 is no adit.Volume"),
+        (lambda a: a.App(mounts=[3]), "App: mounts: 3 is no adit.Mount"),
+        (lambda a: a.App(secrets=[3]), "App: secrets: 3 is no adit.Secret"),
+        (lambda a: a.App(3), "its name is a string"),
+    ],
+)
+def test_of_names(how, said):
+    import adit
+
+    with pytest.raises(InvalidError, match=said):
+        how(adit)
+
+
+def test_a_mount_leaves_out_what_its_condition_does_not_fit(tmp_path):
+    from adit import Mount
+    from adit.functions.image import local_files
+
+    for path in ("a.py", "b.txt", "only/c.txt", "some/d.txt", "some/e.py", "some/[x].txt", "some/x.txt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+
+    def found(**options):
+        [step] = Mount.from_local_dir(tmp_path, remote_path="/m", **options).steps
+        return [remote for _, remote in local_files(step)]
+
+    assert found(condition=lambda path: path.endswith((".py", "/x.txt"))) == [
+        *("/m/a.py", "/m/some", "/m/some/e.py", "/m/some/x.txt")
+    ]
+    assert found(recursive=False) == ["/m/a.py", "/m/b.txt"]
+    assert len(found()) == 9
 
 
 def test_words_for_gpus_are_strings():

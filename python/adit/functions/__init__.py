@@ -13,10 +13,12 @@ from . import gpu, later
 from .app import App, Stub
 from .function import Function, FunctionCall, gather
 from .image import Image
+from .mount import Mount
 from .options import Retries
 from .queue import Queue
 from .secret import Secret
 from .session import current_function_call_id, is_local
+from .volume import NetworkFileSystem, Volume
 from .web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
 
 __all__ = [
@@ -24,10 +26,13 @@ __all__ = [
     "Function",
     "FunctionCall",
     "Image",
+    "Mount",
+    "NetworkFileSystem",
     "Queue",
     "Retries",
     "Secret",
     "Stub",
+    "Volume",
     "asgi_app",
     "current_function_call_id",
     "fastapi_endpoint",

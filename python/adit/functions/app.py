@@ -12,9 +12,11 @@ from ..exception import InvalidError
 from . import bundle, session
 from .function import Function, is_generator
 from .image import Image
+from .mount import check_mounts
 from .options import check_options, not_built, to_spec
 from .secret import check_secrets
 from .spec import AppSpec, ImageSpec
+from .volume import check_volumes
 from .web import WebFunction
 
 if TYPE_CHECKING:
@@ -40,13 +42,11 @@ class App:
         """``trusted=False``: whatever its containers send is read as plain data, and no pickle of theirs is loaded."""
         if name is not None and not isinstance(name, str):
             raise InvalidError(f"App: its name is a string, not a {type(name).__name__}")
-        for what, given in (("Volume", volumes), ("Mount", mounts)):
-            if given:
-                not_built(what)
         self.name, self.image = name, image
         self.registered_functions: dict[str, Function[Any, Any]] = {}
         self.registered_entrypoints: dict[str, Callable[..., Any]] = {}
-        self._secrets = check_secrets("App", secrets)
+        self._secrets, self._mounts = check_secrets("App", secrets), check_mounts("App", mounts)
+        self._volumes = check_volumes("App", volumes)
         self._urls: dict[str, str] = {}
         self._trusted = trusted
         self._id: str | None = None
@@ -107,7 +107,14 @@ class App:
             given = function.spec
             if given.image == ImageSpec() and self.image is not None:
                 given = replace(given, image=self.image._spec)
-            functions[given.name] = replace(given, secrets={**self._secrets, **given.secrets})
+            steps = [*given.image.steps, *self._mounts, *given.mounts]
+            functions[given.name] = replace(
+                given,
+                image=replace(given.image, steps=steps),
+                mounts=[],
+                secrets={**self._secrets, **given.secrets},
+                volumes={**self._volumes, **given.volumes},
+            )
         return AppSpec(name or self.name or bundle.main_name(), functions, self._trusted)
 
     def _where(self) -> dict[str, str]:

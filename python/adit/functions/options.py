@@ -8,8 +8,10 @@ from typing import Any, NoReturn
 from ..exception import InvalidError
 from .gpu import check_gpu
 from .image import Image
+from .mount import check_mounts
 from .secret import check_secrets
-from .spec import FunctionSpec, ImageSpec
+from .spec import FunctionSpec
+from .volume import check_volumes
 
 TIMEOUT_MAX_S = 86_400
 CPU_MIN = 0.01
@@ -19,7 +21,7 @@ _ALIASES = {
     "scaledown_window": "container_idle_timeout",
 }
 _NOT_HERE = ("cloud", "region", "proxy", "enable_memory_snapshot")
-_NOT_YET = ("volumes", "network_file_systems", "schedule", "mounts")
+_NOT_YET = ("schedule",)
 _OPTIONS = [
     "image",
     "cpu",
@@ -40,6 +42,9 @@ _OPTIONS = [
     "is_generator",
     "env",
     "secrets",
+    "volumes",
+    "network_file_systems",
+    "mounts",
     "single_use_containers",
 ]
 
@@ -129,7 +134,8 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         name=name,
         module=module,
         qualname=qualname,
-        image=image._spec if image is not None else ImageSpec(),
+        image=(image or Image())._spec,
+        mounts=check_mounts(name, o.get("mounts")),
         cpu=_pair("cpu", o.get("cpu") if o.get("cpu") is not None else 0.1, CPU_MIN),
         memory=_pair("memory", o.get("memory") if o.get("memory") is not None else 128, 8),
         gpus=check_gpu(name, o.get("gpu")),
@@ -142,6 +148,7 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         retries=_to_policy(o.get("retries")),
         env=dict(env),
         secrets=check_secrets(name, o.get("secrets") or ()),
+        volumes=check_volumes(name, o.get("volumes"), o.get("network_file_systems")),
         network=bool(o.get("network")),
         is_generator=generator,
         web=web,

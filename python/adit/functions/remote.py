@@ -93,5 +93,7 @@ class Channel:
         with contextlib.closing(connection):
             connection.request("POST", "/" + verb, wire.pack(meta))
             response = connection.getresponse()
+            if response.status != _OK:
+                raise _error_of(wire.unpack(response.read())[0])
             while line := response.readline():
                 yield json.loads(line)

@@ -4,6 +4,7 @@ address and needs no network; its standard input ends with the foreman, and it w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import os
@@ -20,7 +21,9 @@ from .spec import FunctionSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CODE = "/home/adit/code"
+HOME = "/home/adit"
+CODE = f"{HOME}/code"
+COPIED = "/root"  # where an image's files are whose paths are not full ones
 FOREMAN_GONE = 70
 MESSAGE_MAX = 10_000
 
@@ -41,6 +44,14 @@ def _live_with_foreman() -> None:
     threading.Thread(target=wait, name="adit-hold", daemon=True).start()
 
 
+def _link_copied() -> None:
+    """So that they are found by relative paths, in a folder that can be written to."""
+    with contextlib.suppress(OSError):  # it is root's alone where nothing was copied
+        for name in os.listdir(COPIED):
+            if not name.startswith(".") and not os.path.lexists(name):
+                os.symlink(f"{COPIED}/{name}", name)
+
+
 class Runner:
     """One container's."""
 
@@ -54,9 +65,10 @@ class Runner:
         relay_way.use(work["token"])
         os.makedirs(CODE, exist_ok=True)
         bundle.unpack(code, CODE)
-        sys.path.insert(0, CODE)
+        sys.path[:0] = [CODE, COPIED]
         if os.getcwd() == "/":
-            os.chdir("/home/adit")
+            os.chdir(HOME)
+            _link_copied()
 
     def load(self) -> Callable[..., Any]:
         """The user's function: the module is imported anew here."""

@@ -52,6 +52,8 @@ class FunctionSpec:
     module: str
     qualname: str
     image: ImageSpec = ImageSpec()
+    mounts: list[dict[str, Any]] = field(default_factory=list)
+    """More steps of the image."""
     cpu: tuple[float, float | None] = (0.1, None)
     memory: tuple[int, int | None] = (128, None)
     timeout: int = 300
@@ -65,6 +67,8 @@ class FunctionSpec:
     retries: dict[str, float] | None = None
     env: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By path, ``{"name": ..., "create": bool}`` or ``{"name": ..., "ephemeral": True}``."""
     network: bool = False
     is_generator: bool = False
     web: WebSpec | None = None

@@ -27,6 +27,13 @@ class Place:
     read_only: bool = True
 
 
+class VolumePlace(NamedTuple):
+    """A volume of the engine's in a container."""
+
+    name: str
+    target: str
+
+
 class Gpu(NamedTuple):
     """A GPU of this machine, as its driver calls it."""
 
@@ -44,6 +51,7 @@ class Container:
     name: str
     labels: dict[str, str]
     places: list[Place] = field(default_factory=list)
+    volumes: list[VolumePlace] = field(default_factory=list)
     limits: Resources | None = None
     user: int = 0
     env: dict[str, str] = field(default_factory=dict)
@@ -126,6 +134,19 @@ class Engine(Protocol):
 
     async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
         """All containers with such a label, whatever state they are in, and their labels."""
+
+    async def has_volume(self, name: str) -> bool:
+        """Whether there is a volume of that name."""
+
+    async def make_volume(self, name: str, labels: dict[str, str]) -> None:
+        """Makes one, unless there is one. While it is empty, it takes owner and mode of the folder in the image that it
+        is mounted at."""
+
+    async def remove_volume(self, name: str) -> None:
+        """With all that is in it; nothing if there is none."""
+
+    async def leftover_volumes(self, label: str) -> list[tuple[str, dict[str, str]]]:
+        """The names of all volumes with such a label, and their labels."""
 
     async def close(self) -> None:
         """Lets go of it."""

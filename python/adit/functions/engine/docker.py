@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SOCKETS = ("/var/run/docker.sock", "{runtime}/docker.sock", "{runtime}/podman/podman.sock", "/run/podman/podman.sock")
 RELIST_S = 30.0
+REMOVE_S = 10.0
 LATE_S = 0.2  # that it was memory may be told after the death
 _KILLED = 137
 SCRATCH = {"/tmp": 1 << 30, "/home/adit": 4 << 30}  # what a sealed container may write, in bytes; counts as its memory
@@ -331,6 +332,33 @@ class Docker:
         found = await self._ask("GET", "containers/json", all=1, filters=json.dumps({"label": [label]}))
         return [(DockerContainer(self, c["Id"]), c["Labels"]) for c in found]
 
+    # --- volumes ---
+
+    async def has_volume(self, name: str) -> bool:
+        """See Engine."""
+        return await self._ask("GET", f"volumes/{name}", may_fail=(_NOT_FOUND,)) is not None
+
+    async def make_volume(self, name: str, labels: dict[str, str]) -> None:
+        """See Engine."""
+        await self._ask("POST", "volumes/create", {"Name": name, "Labels": labels})
+
+    async def remove_volume(self, name: str) -> None:
+        """See Engine."""
+        end = asyncio.get_running_loop().time() + REMOVE_S
+        while True:
+            try:
+                await self._ask("DELETE", f"volumes/{name}", may_fail=(_NOT_FOUND,))
+                return
+            except _Refused as error:  # a container that has it is about to be gone
+                if error.status != _CONFLICT or asyncio.get_running_loop().time() > end:
+                    raise
+            await asyncio.sleep(0.05)
+
+    async def leftover_volumes(self, label: str) -> list[tuple[str, dict[str, str]]]:
+        """See Engine."""
+        found = await self._ask("GET", "volumes", filters=json.dumps({"label": [label]}))
+        return [(volume["Name"], volume.get("Labels") or {}) for volume in found.get("Volumes") or []]
+
     # --- images ---
 
     async def find_image(self, name: str) -> str | None:
@@ -420,7 +448,10 @@ def _to_create(c: Container) -> dict[str, Any]:
         "AutoRemove": c.sealed,
         "NetworkMode": "default" if c.network else "none",
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
-        "Mounts": [{"Type": "bind", "Source": p.source, "Target": p.target, "ReadOnly": p.read_only} for p in c.places],
+        "Mounts": [
+            *({"Type": "bind", "Source": p.source, "Target": p.target, "ReadOnly": p.read_only} for p in c.places),
+            *({"Type": "volume", "Source": v.name, "Target": v.target} for v in c.volumes),
+        ],
     }
     if c.limits is not None:
         host |= {

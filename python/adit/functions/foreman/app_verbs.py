@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,13 @@ async def app_create(asked: Asked) -> Answer:
         await asked.foreman.gpus.check(function)
     app = App(asked.foreman, spec, asked.payload)
     asked.foreman.apps[app.id] = app
+    try:
+        for function in spec.functions.values():
+            app.volumes += await asked.foreman.volumes.prepare(function)
+    except BaseException:
+        del asked.foreman.apps[app.id]
+        await asyncio.shield(app.close())
+        raise
     app.warm()
     return Answer({"app": app.id})
 

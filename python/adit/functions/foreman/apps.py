@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from ...exception import NotFoundError
+from ...exception import NotFoundError, RemoteError
 from .calls import Call
 from .pool import Pool
 
@@ -27,6 +28,7 @@ class App:
         self.foreman, self.spec, self.bundle = foreman, spec, bundle
         self.pools = {name: Pool(self, function) for name, function in spec.functions.items()}
         self.queues: set[str] = set()
+        self.volumes: list[dict[str, Any]] = []  # that end with it
         self.endpoints: dict[str, Endpoint] = {}
         self._news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(NEWS_MAX)
 
@@ -74,6 +76,9 @@ class App:
         await asyncio.gather(*(pool.close() for pool in self.pools.values()))
         for queue in self.queues:
             await self.foreman.queues.end(queue)
+        for volume in self.volumes:
+            with contextlib.suppress(RemoteError):
+                await self.foreman.volumes.end(volume)
         if self._news.full():
             self._news.get_nowait()
         self._news.put_nowait(None)

@@ -15,6 +15,7 @@ from .images import Images
 from .queues import Queues
 from .relays import Relay
 from .store import Store
+from .volumes import Volumes
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -33,7 +34,7 @@ class Foreman:
         self.path = os.path.join(self.folder, "caller.sock")
         self.labels = owner.labels()
         self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store()
-        self.gpus = Gpus(engine)
+        self.gpus, self.volumes = Gpus(engine), Volumes(engine, self.labels)
         self.apps: dict[str, App] = {}
         self.images = Images(engine, self.folder, self.labels, self._tell_all)
         self._resources: Resources | None = None
@@ -62,6 +63,7 @@ class Foreman:
     async def close(self) -> None:
         """Ends all; nothing stays."""
         await asyncio.gather(*(app.close() for app in self.apps.values()))
+        await self.volumes.close()
         await self.relay.close()
         if self._caller is not None:
             await self._caller.cleanup()

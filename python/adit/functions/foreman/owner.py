@@ -76,8 +76,11 @@ def _sweep_folders() -> None:
 
 
 async def sweep(engine: Engine) -> None:
-    """Removes containers and folders of callers that have died."""
+    """Removes containers, volumes and folders of callers that have died."""
     for container, found in await engine.leftovers(LABEL):
         if not is_alive(found.get(LABEL, "")):
             await container.remove()
+    for volume, found in await engine.leftover_volumes(LABEL):
+        if not is_alive(found.get(LABEL, "")):
+            await engine.remove_volume(volume)
     await asyncio.to_thread(_sweep_folders)

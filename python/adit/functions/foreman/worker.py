@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...exception import Error, NotFoundError, RemoteError
 from ..engine import Container, Place, Resources
+from . import volumes
 from .images import FOLDER
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Worker:
 
     async def _run(self) -> str:
         pool, app = self.pool, self.pool.app
-        image = await app.foreman.images.ensure(pool.spec.image, app.bundle)
+        image = await app.foreman.images.ensure(volumes.image_with_places(pool.spec), app.bundle)
         self.gpus = await app.foreman.gpus.take(pool.spec)
         await self._open()
         began = time.monotonic()
@@ -95,7 +96,8 @@ class Worker:
                 labels={**app.foreman.labels, "adit.app": app.id, "adit.function": pool.spec.name},
                 places=[Place(self._folder, FOLDER, read_only=False)],
                 limits=limits,
-                user=USERS.start + secrets.randbelow(len(USERS)),
+                volumes=volumes.places(pool.spec),
+                user=volumes.USER if pool.spec.volumes else USERS.start + secrets.randbelow(len(USERS)),
                 env={"HOME": "/home/adit", "ADIT_CONTAINER": self.id, **pool.spec.env},
                 network=pool.spec.network,
                 gpus=self.gpus,
