@@ -11,7 +11,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from .. import exception
+from .. import __version__, exception
 from . import wire
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 POLL_S = 50.0  # how long the foreman may keep a question before it says "not yet"
 _OK = 200
+_HEADERS = {"Content-Type": "application/octet-stream", wire.VERSION: __version__}
 
 
 class _Connection(http.client.HTTPConnection):
@@ -60,7 +61,7 @@ class Channel:
         except IndexError:
             connection = _Connection(self.path)
         try:
-            connection.request("POST", "/" + verb, body, {"Content-Type": "application/octet-stream"})
+            connection.request("POST", "/" + verb, body, _HEADERS)
             response = connection.getresponse()
             data = response.read()
         except BaseException as error:
@@ -91,7 +92,7 @@ class Channel:
         """Messages without payload, for as long as the foreman sends some."""
         connection = _Connection(self.path)
         with contextlib.closing(connection):
-            connection.request("POST", "/" + verb, wire.pack(meta))
+            connection.request("POST", "/" + verb, wire.pack(meta), _HEADERS)
             response = connection.getresponse()
             if response.status != _OK:
                 raise _error_of(wire.unpack(response.read())[0])

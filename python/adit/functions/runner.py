@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import bundle, first_process, relay_way, session, wire
 from .remote import Channel
-from .spec import FunctionSpec
+from .spec import FOREMAN_GONE, FunctionSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 HOME = "/home/adit"
 CODE = f"{HOME}/code"
 COPIED = "/root"  # where an image's files are whose paths are not full ones
-FOREMAN_GONE = 70
 MESSAGE_MAX = 10_000
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from .wire import Meta
 
+FOREMAN_GONE = 170  # the status of a runner whose foreman is gone
 _T = TypeVar("_T")
 
 

@@ -14,11 +14,13 @@ from typing import Any
 
 import cloudpickle
 
+from .. import exception
 from ..exception import ExecutionError, InvalidError
 from . import plain
 
 Meta = dict[str, Any]
 
+VERSION = "Adit-Version"  # the header that says whose message it is
 META_MAX = 1 << 20
 PAYLOAD_MAX = 1 << 30
 _HEAD = struct.Struct("!I")
@@ -48,6 +50,12 @@ def unpack(data: bytes) -> tuple[Meta, bytes]:
     if not isinstance(meta, dict):
         raise InvalidError("message: its head is not a JSON object")
     return meta, data[_HEAD.size + size :]
+
+
+def kind_of(error: exception.Error) -> str:
+    """The class of adit.exception that the other side knows it by."""
+    kinds = (kind for kind in type(error).__mro__ if getattr(exception, kind.__name__, None) is kind)
+    return next(kinds, exception.Error).__name__
 
 
 def pack_items(items: list[bytes]) -> bytes:

@@ -61,6 +61,9 @@ class Container:
     """A function's: read-only root, no capabilities, tmpfs for what it writes. A build step's is not."""
 
 
+GONE = -1  # the status of a container whose end nobody saw
+
+
 @dataclass(frozen=True)
 class Build:
     """An image to be built by the engine itself, from a Dockerfile."""

@@ -10,13 +10,14 @@ import glob
 import json
 import os
 import ssl
+import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from ...exception import ConfigError, ImageError, RemoteError
-from . import Build, Container, Ended, Gpu, Resources, Running
+from . import GONE, Build, Container, Ended, Gpu, Resources, Running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 SOCKETS = ("/var/run/docker.sock", "{runtime}/docker.sock", "{runtime}/podman/podman.sock", "/run/podman/podman.sock")
 RELIST_S = 30.0
 REMOVE_S = 10.0
+ANSWER_S = 60.0  # of the engine, unless it is to make an image
+LOOK_AGAIN_S = 0.2
+GONE_S = 10.0  # after which what ran on it has ended, as far as anybody can tell
 LATE_S = 0.2  # that it was memory may be told after the death
 _KILLED = 137
 SCRATCH = {"/tmp": 1 << 30, "/home/adit": 4 << 30}  # what a sealed container may write, in bytes; counts as its memory
 PIDS = 512
 CDI_KIND = "nvidia.com/gpu="
 _CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")  # where podman looks
+OOM_SCORE = 500  # when the machine's memory ends, a function's container ends before anything else of it
 _FRAME = 8
 _OK, _BAD, _NOT_FOUND, _CONFLICT = 200, 400, 404, 409
 
@@ -138,7 +143,9 @@ class DockerContainer:
         self._engine._running.pop(self.id, None)
         if self._attached is not None:
             self._attached.close()
+        self._engine._unremoved.add(self.id)
         await self._engine._ask("DELETE", f"containers/{self.id}", may_fail=(_NOT_FOUND, _CONFLICT), force=1, v=1)
+        self._engine._unremoved.discard(self.id)
 
 
 class Docker:
@@ -151,7 +158,9 @@ class Docker:
             connector=self._connector, timeout=aiohttp.ClientTimeout(total=None), read_bufsize=1 << 16
         )
         self._running: dict[str, DockerContainer] = {}
+        self._unremoved: set[str] = set()  # since the engine did not answer
         self._short_of_memory: set[str] = set()
+        self._runtime: str | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     @classmethod
@@ -160,11 +169,23 @@ class Docker:
         engine = cls(host or find_host())
         try:
             await engine._ask("GET", "_ping")
+            engine._runtime = await engine._find_runtime()
         except BaseException:
             await engine.close()
             raise
         engine._watcher = asyncio.create_task(engine._watch())
         return engine
+
+    async def _find_runtime(self) -> str | None:
+        """What runs functions' containers, where that is not the engine's own choice."""
+        name = os.environ.get("ADIT_RUNTIME")
+        there = sorted((await self._ask("GET", "info")).get("Runtimes") or ()) if name else []
+        if name and name not in there:
+            raise ConfigError(
+                f"ADIT_RUNTIME: the engine has no runtime {name} (it has {', '.join(there)}; docs/functions.md has "
+                "how to add one)"
+            )
+        return name
 
     # --- requests ---
 
@@ -199,16 +220,23 @@ class Docker:
         body: Any = None,
         data: bytes | None = None,
         may_fail: tuple[int, ...] = (),
+        within: float | None = ANSWER_S,
         **q: Any,
     ) -> Any:
+        async def ask() -> bytes:
+            async with await self._open(method, path, body, data, **q) as response:
+                return bytes(await response.read())
+
         try:
-            response = await self._open(method, path, body, data, **q)
+            raw = await asyncio.wait_for(ask(), within)
+        except asyncio.TimeoutError:
+            raise RemoteError(
+                f"engine {self.name}: it does not answer within {within:g} s (is it stopped, or overloaded?)"
+            ) from None
         except _Refused as error:
             if error.status in may_fail:
                 return None
             raise
-        async with response:
-            raw = await response.read()
         try:
             return json.loads(raw)
         except ValueError:
@@ -217,14 +245,27 @@ class Docker:
     # --- how containers end ---
 
     async def _watch(self) -> None:
+        away: float | None = None
+        filters = json.dumps({"type": ["container"], "event": ["die", "oom", "destroy"]})
         while True:
-            with contextlib.suppress(RemoteError, aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
-                filters = json.dumps({"type": ["container"], "event": ["die", "oom", "destroy"]})
-                response = await self._open("GET", "events", filters=filters)
-                async with response:
+            try:
+                async with await asyncio.wait_for(self._open("GET", "events", filters=filters), ANSWER_S) as response:
+                    away = None
                     await self._relist()
+                    await self._remove_the_rest()
                     await self._hear(response)
-            await asyncio.sleep(0.2)
+            except RemoteError:
+                away = away or time.monotonic()
+                if time.monotonic() - away > GONE_S:
+                    for container in list(self._running.values()):
+                        container.settle(Ended(GONE))
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError):
+                pass  # it is there, and broke off or is slow: the list tells what has been missed
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _remove_the_rest(self) -> None:
+        for identity in list(self._unremoved):
+            await DockerContainer(self, identity).remove()
 
     async def _hear(self, response: aiohttp.ClientResponse) -> None:
         line: asyncio.Future[bytes] | None = None
@@ -267,7 +308,7 @@ class Docker:
         there = {c["Id"] for c in await self._ask("GET", "containers/json")}
         for container in mine:
             if container.id not in there:
-                container.settle(Ended(-1))
+                container.settle(Ended(GONE))
 
     # --- containers ---
 
@@ -314,7 +355,7 @@ class Docker:
 
     async def start(self, container: Container) -> Running:
         """See Engine."""
-        asked = _to_create(container)
+        asked = _to_create(container, self._runtime)
         if container.gpus:
             asked["HostConfig"]["DeviceRequests"] = [_to_request(container.gpus, await self._way_of_gpus())]
         running = await self._create(asked, name=container.name)
@@ -390,7 +431,7 @@ class Docker:
         query = urllib.parse.urlencode(
             [("container", running.id), ("repo", repository), ("tag", version), *(("changes", line) for line in lines)]
         )
-        made = await self._ask("POST", f"commit?{query}", {})
+        made = await self._ask("POST", f"commit?{query}", {}, within=None)
         return str(made["Id"])
 
     async def derive(
@@ -400,7 +441,7 @@ class Docker:
         idle = await self._create({"Image": image, "Cmd": ["true"], "Entrypoint": []})
         try:
             if archive is not None:
-                await self._ask("PUT", f"containers/{idle.id}/archive?path=/", data=archive)
+                await self._ask("PUT", f"containers/{idle.id}/archive?path=/", data=archive, within=None)
             return await self.commit(idle, tag, changes, labels)
         finally:
             await asyncio.shield(idle.remove())
@@ -443,9 +484,10 @@ def _to_request(gpus: list[Gpu], way: str | None) -> dict[str, Any]:
     return {"Driver": "nvidia", "DeviceIDs": [gpu.uuid for gpu in gpus], "Capabilities": capabilities}
 
 
-def _to_create(c: Container) -> dict[str, Any]:
+def _to_create(c: Container, runtime: str | None) -> dict[str, Any]:
     host: dict[str, Any] = {
         "AutoRemove": c.sealed,
+        "Init": True,
         "NetworkMode": "default" if c.network else "none",
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
         "Mounts": [
@@ -467,6 +509,8 @@ def _to_create(c: Container) -> dict[str, Any]:
             "ReadonlyRootfs": True,
             "Tmpfs": {p: f"rw,nosuid,nodev,exec,mode=1777,size={n}" for p, n in SCRATCH.items()},
             "ShmSize": 64 << 20,
+            "OomScoreAdj": OOM_SCORE,
+            "Runtime": runtime or "",
         }
     return {
         "Image": c.image,

@@ -69,11 +69,12 @@ class Images:
         self._built: dict[str, str] = {}
         self._pythons: dict[str, str] = {}
 
-    async def ensure(self, spec: ImageSpec, code: bytes = b"") -> str:
-        """The id of the image, built if need be. ``code`` is the bundle of the app, for steps that run functions."""
+    async def ensure(self, spec: ImageSpec, code: bytes = b"", *, anew: bool = False) -> str:
+        """The id of the image, built if need be. ``code`` is the bundle of the app, for steps that run functions;
+        ``anew`` says that it is no longer where it was."""
         key = hashlib.sha256(json.dumps([spec.base, spec.python, spec.steps, spec.dockerfile]).encode()).hexdigest()
         async with self._locks.setdefault(key, asyncio.Lock()):
-            if key not in self._built:
+            if key not in self._built or anew:
                 self._built[key] = await self._build(spec, code)
             return self._built[key]
 

@@ -28,7 +28,6 @@ class Pool:
         self.waiting: deque[Call] = deque()
         self.workers: list[Worker] = []
         self._news = asyncio.Event()
-        self._failed_starts = 0
         self.closed = False
 
     @property
@@ -95,11 +94,9 @@ class Pool:
         asyncio.get_running_loop().call_later(delay, self.submit, call)
         return True
 
-    def gone(self, worker: Worker, kind: str, reason: str) -> None:
-        """A worker has ended."""
-        self.workers.remove(worker)
+    def died(self, worker: Worker, kind: str, reason: str) -> None:
+        """A worker has ended; whoever waits for it is told."""
         started = worker.ready.is_set()
-        self._failed_starts = 0 if started else self._failed_starts + 1
         if worker.call is not None and not worker.call.done:
             if kind == "FunctionTimeoutError" or not self.retry(worker.call):
                 worker.call.fail(kind, reason)
@@ -107,8 +104,12 @@ class Pool:
             while self.waiting:
                 self.waiting.popleft().fail(kind, reason)
             self.app.failed_start(self, kind, reason)
-            return
-        self.scale()
+
+    def gone(self, worker: Worker) -> None:
+        """Nothing is left of it."""
+        self.workers.remove(worker)
+        if worker.ready.is_set() or self.waiting:  # not for keep_warm what does not start
+            self.scale()
 
     async def close(self) -> None:
         """Ends all of them."""

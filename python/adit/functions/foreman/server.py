@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from ...exception import Error, NotFoundError
+from ... import __version__
+from ...exception import Error, InvalidError, NotFoundError
 from .. import wire
 from . import app_verbs, call_verbs, queue_verbs, volume_verbs, work_verbs  # noqa: F401  (they enter themselves into the tables)
 from .verbs import CALLER, RUNNER, Asked
@@ -33,6 +34,7 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
     async def handle(request: web.Request) -> web.StreamResponse:
         name = request.match_info["verb"]
         try:
+            _check_version(request.headers.get(wire.VERSION, __version__), worker)
             async with reading:
                 meta, payload = wire.unpack(await request.read())
             asked = Asked(foreman, worker, meta, payload)
@@ -45,7 +47,7 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
         except web.HTTPException:
             raise
         except Error as error:
-            said = wire.pack({"error": type(error).__name__, "text": str(error)})
+            said = wire.pack({"error": wire.kind_of(error), "text": str(error)})
         except (KeyError, TypeError, ValueError, AttributeError) as error:  # whatever a stranger may write
             text = f"{name}: this is not understood: {type(error).__name__}: {error}"
             said = wire.pack({"error": "InvalidError", "text": text})
@@ -64,6 +66,17 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
     await web.UnixSite(runner, path).start()
     os.chmod(path, 0o666 if worker else 0o600)
     return runner
+
+
+def _check_version(theirs: str, worker: Worker | None) -> None:
+    if theirs == __version__:
+        return
+    if worker is None:
+        text = f"foreman: it is of adit {__version__}, and its caller of {theirs} (pip install adit=={__version__})"
+        raise InvalidError(text)
+    text = f"container: it is of adit {theirs}, and its foreman of {__version__} (adit deploy its app again)"
+    worker.end("ExecutionError", f"{worker.pool.spec.name}: {text}")
+    raise InvalidError(text)
 
 
 async def _stream_news(request: web.Request, asked: Asked) -> web.StreamResponse:

@@ -7,13 +7,17 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import stat
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...exception import Error, NotFoundError, RemoteError
-from ..engine import Container, Place, Resources
+from ...exception import Error, ImageError, NotFoundError, RemoteError
+from .. import wire
+from ..engine import GONE, Container, Ended, Place, Resources
+from ..spec import FOREMAN_GONE
 from . import volumes
 from .images import FOLDER
 
@@ -32,14 +36,30 @@ CPU_BEYOND_REQUEST = 4.0
 MEMORY_LEFT_MIB = 1024  # for the machine itself
 SPARE_LIFE_S = 300  # of a token, beyond the function's timeout
 STOP_S = 5.0
-KILLED = 137
+BY_SIGNAL = 128
+KILLED = BY_SIGNAL + signal.SIGKILL
 START_S = 60
 
 
 def _limits(spec: FunctionSpec, there: Resources) -> Resources:
     cpus = spec.cpu[1] or spec.cpu[0] + CPU_BEYOND_REQUEST
     memory = spec.memory[1] or max(MEMORY_LIMIT_MIB, spec.memory[0])
-    return Resources(min(cpus, there.cpus), min(memory << 20, there.memory_bytes - (MEMORY_LEFT_MIB << 20)))
+    most = max(there.memory_bytes - (MEMORY_LEFT_MIB << 20), spec.memory[0] << 20)
+    return Resources(min(cpus, there.cpus), min(memory << 20, most))
+
+
+def _reason(ended: Ended, limits: Resources) -> str:
+    limit = f"out of memory (limit {limits.memory_bytes >> 20} MiB)"
+    if ended.out_of_memory:
+        return limit
+    if ended.status == KILLED:  # not by us; the engine does not always see why
+        return f"its container was killed, most likely {limit}"
+    if ended.status in (GONE, FOREMAN_GONE):  # of the latter: its standard input ended, which the engine holds for us
+        return "its container is gone (was the engine restarted, or the container removed?)"
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(ended.status - BY_SIGNAL).name
+        return f"its container was ended by {name} (was the engine stopped, or the container?)"
+    return f"its container ended with status {ended.status}" if ended.status else "its container ended"
 
 
 class Worker:
@@ -73,13 +93,14 @@ class Worker:
         except asyncio.CancelledError:
             text = "its container was stopped"
         except Error as error:
-            text, self._why = str(error), self._why or (type(error).__name__, str(error))
+            text, self._why = str(error), self._why or (wire.kind_of(error), str(error))
         except Exception as error:  # of the engine's, whatever it is: whoever waits is told
             text = f"{type(error).__name__}: {error}"
         finally:
-            await asyncio.shield(asyncio.ensure_future(self._clear()))
             kind, reason = self._why or ("ExecutionError", f"{self.pool.spec.name}: {text}")
-            self.pool.gone(self, kind, reason)
+            self.pool.died(self, kind, reason)  # before what is left is cleared, which an engine may be slow at
+            await asyncio.shield(asyncio.ensure_future(self._clear()))
+            self.pool.gone(self)
 
     async def _run(self) -> str:
         pool, app = self.pool, self.pool.app
@@ -88,34 +109,39 @@ class Worker:
         await self._open()
         began = time.monotonic()
         limits = _limits(pool.spec, await app.foreman.resources())
-        self._running = await app.foreman.engine.start(
-            Container(
-                image=image,
-                command=["python3", "-u", "-m", "adit.functions.runner"],
-                name=f"adit-{pool.spec.name[:40]}-{self.id}".replace("_", "-"),
-                labels={**app.foreman.labels, "adit.app": app.id, "adit.function": pool.spec.name},
-                places=[Place(self._folder, FOLDER, read_only=False)],
-                limits=limits,
-                volumes=volumes.places(pool.spec),
-                user=volumes.USER if pool.spec.volumes else USERS.start + secrets.randbelow(len(USERS)),
-                env={"HOME": "/home/adit", "ADIT_CONTAINER": self.id, **pool.spec.env},
-                network=pool.spec.network,
-                gpus=self.gpus,
-            )
-        )
-        listening = asyncio.create_task(self._listen(self._running, began))
         late = asyncio.get_running_loop().call_later(pool.spec.startup_timeout or START_S, self._late)
+        listening = None
         try:
+            self._running = await self._start(image, limits)
+            listening = asyncio.create_task(self._listen(self._running, began))
             ended = await self._running.ended()
             await asyncio.wait({listening}, timeout=STOP_S)
         finally:
             late.cancel()
-            listening.cancel()
-        if ended.out_of_memory:
-            return f"out of memory (limit {limits.memory_bytes >> 20} MiB)"
-        if ended.status == KILLED:  # not by us; the engine does not always see why
-            return f"its container was killed, most likely out of memory (limit {limits.memory_bytes >> 20} MiB)"
-        return f"its container ended with status {ended.status}" if ended.status else "its container ended"
+            if listening is not None:
+                listening.cancel()
+        return _reason(ended, limits)
+
+    async def _start(self, image: str, limits: Resources) -> Running:
+        pool, foreman = self.pool, self.pool.app.foreman
+        container = Container(
+            image=image,
+            command=["python3", "-u", "-m", "adit.functions.runner"],
+            name=f"adit-{pool.spec.name[:40]}-{self.id}".replace("_", "-"),
+            labels={**foreman.labels, "adit.app": pool.app.id, "adit.function": pool.spec.name},
+            places=[Place(self._folder, FOLDER, read_only=False)],
+            limits=limits,
+            volumes=volumes.places(pool.spec),
+            user=volumes.USER if pool.spec.volumes else USERS.start + secrets.randbelow(len(USERS)),
+            env={"HOME": "/home/adit", "ADIT_CONTAINER": self.id, **pool.spec.env},
+            network=pool.spec.network,
+            gpus=self.gpus,
+        )
+        try:
+            return await foreman.engine.start(container)
+        except ImageError:  # somebody has removed it since it was built
+            image = await foreman.images.ensure(pool.spec.image, pool.app.bundle, anew=True)
+            return await foreman.engine.start(replace(container, image=image))
 
     async def _open(self) -> None:
         """The folder that the container sees as /run/adit. Only it does: what is above is closed to other users."""
