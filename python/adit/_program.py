@@ -8,7 +8,7 @@ from typing import NoReturn
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", "adit")
 
 
-_FUNCTIONS = ("run", "serve", "deploy", "app", "shell", "usage", "foreman", "doctor", "image")
+_FUNCTIONS = ("run", "serve", "deploy", "app", "shell", "usage", "foreman", "doctor", "image", "secret")
 
 
 def main() -> NoReturn:

@@ -23,6 +23,7 @@ static const struct {
   {"shell", "FILE[::FUNCTION]", "open a shell in a function's container"},
   {"usage", "", "show what functions have used, and its price"},
   {"foreman", "", "run what deployed apps live in"},
+  {"secret", "create | list | delete", "keep what functions need to know"},
   {"image", "list | prune", "show and remove what was built"},
   {"doctor", "", "show what functions need, and what is missing"},
 };

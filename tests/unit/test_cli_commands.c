@@ -108,7 +108,7 @@ static void the_list_of_commands_contains_all(void **state) {
 static void commands_of_the_package_say_what_to_install(void **state) {
   (void)state;
   static const char *const names[] = {"run",  "serve",   "deploy", "app",   "shell",
-                                      "usage", "foreman", "image",  "doctor"};
+                                      "usage", "foreman", "image", "secret", "doctor"};
   for (size_t i = 0; i < ARRAY_LEN(names); i++) {
     char line[64], text[256];
     (void)snprintf(text, sizeof text, "%s: functions are of the Python package, which this program was installed without "

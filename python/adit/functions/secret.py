@@ -4,17 +4,20 @@ the foreman, and are neither in its image nor in what the engine tells of its co
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..exception import InvalidError
+from .known import Telling
 from .session import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Secret:
+class Secret(Telling):
     """Some variables. ``@app.function(secrets=[...])``; of several with one name the last counts."""
+
+    _instead: ClassVar[dict[str, str]] = {"lookup": "use Secret.from_name", "create_deployed": "use adit secret create"}
 
     def __init__(self) -> None:
         raise InvalidError("Secret: it has no constructor (use Secret.from_dict({'NAME': 'value'}))")
@@ -68,9 +71,17 @@ class Secret:
         return Secret._of(values)
 
     @staticmethod
-    def from_name(name: str) -> NoReturn:
-        """Not built yet."""
-        raise InvalidError("adit has no Secret.from_name yet (use from_dict, from_local_environ or from_dotenv)")
+    def from_name(name: str, *, required_keys: Iterable[str] = ()) -> Secret:
+        """Those that ``adit secret create`` was given for that name. NotFoundError when there is none."""
+        if not is_local():
+            return Secret._of({})
+        from . import secret_store
+
+        values = secret_store.read(name)
+        missing = [key for key in required_keys if key not in values]
+        if missing:
+            raise InvalidError(f"Secret.from_name: {name}: it has no {', '.join(missing)} (see adit secret list)")
+        return Secret._of(values)
 
 
 def _unquoted(value: str) -> str:
