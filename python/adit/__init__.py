@@ -25,6 +25,7 @@ from ._tunnel import Stats, Tunnel
 if TYPE_CHECKING:
     from .functions import (
         App as App,
+        Dict as Dict,
         Function as Function,
         FunctionCall as FunctionCall,
         Image as Image,

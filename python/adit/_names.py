@@ -7,12 +7,12 @@ import importlib
 from typing import Any
 
 BUILT = (
-    "App", "Function", "FunctionCall", "Image", "Mount", "NetworkFileSystem", "Queue", "Retries", "Secret",
+    "App", "Dict", "Function", "FunctionCall", "Image", "Mount", "NetworkFileSystem", "Queue", "Retries", "Secret",
     "Stub", "Volume", "asgi_app", "current_function_call_id",
     "fastapi_endpoint", "functions", "gather", "gpu", "is_local", "web_endpoint", "web_server", "wsgi_app",
 )  # fmt: skip
 LATER = (
-    "Dict", "Cron", "Period", "Sandbox", "Cls", "method", "enter",
+    "Cron", "Period", "Sandbox", "Cls", "method", "enter",
     "exit", "build", "CloudBucketMount", "Proxy", "parameter", "batched", "concurrent",
 )  # fmt: skip
 

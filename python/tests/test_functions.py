@@ -57,8 +57,8 @@ def test_names_that_are_not_built_yet_say_so_when_used():
 
     with pytest.raises(InvalidError, match="adit has no Sandbox yet"):
         adit.Sandbox.create("x")
-    with pytest.raises(InvalidError, match="adit has no Dict yet"):
-        adit.Dict()
+    with pytest.raises(InvalidError, match="adit has no CloudBucketMount yet"):
+        adit.CloudBucketMount("x")
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = adit.Nonsense
 

@@ -94,6 +94,58 @@ def test_generators_give_their_values_as_they_come(calls):
         calls.count.remote(3)
 
 
+def test_a_map_leaves_nothing_of_its_results_at_the_foreman(calls):
+    from adit.functions.session import _session
+    kept, most, known = _session.foreman._foreman.calls, 0, 0
+    before = kept._kept, len(kept._calls)
+    for n, result in enumerate(calls.large.map(range(1000), order_outputs=False)):
+        most, known = max(most, kept._kept - before[0]), max(known, len(kept._calls) - before[1])
+        assert len(result) == 100_000
+    assert n == 999
+    assert most <= 201 * 101_000 and known <= 201
+    assert (kept._kept, len(kept._calls)) == before
+
+
+def test_a_map_that_is_left_early_ends_its_calls(calls):
+    from adit import Queue
+    with Queue.ephemeral() as q:
+        for _ in calls.wait_if_odd.map([0, 1, 3], kwargs={"q": q}):
+            break
+        q.put("too late")
+        assert calls.double.remote(1) == 2
+    with pytest.raises(InvalidError, match="it takes inputs"):
+        calls.square.map()
+
+
+def test_maps_and_gather_have_asynchronous_twins(calls):
+    from adit import Queue
+
+    async def inputs(n):
+        for i in range(n):
+            await asyncio.sleep(0)
+            yield i
+
+    async def all_of_it():
+        squares = [v async for v in calls.square.map.aio(inputs(3))]
+        sums = [v async for v in calls.add.starmap.aio([(1, 2), (3, 4)])]
+        await calls.square.for_each.aio(inputs(2))
+        gathered = await gather.aio(await calls.double.spawn.aio(1), await calls.double.spawn.aio(2))
+        async with Queue.ephemeral() as q:
+            await q.put.aio("x")
+            left = [v async for v in q.iterate.aio()]
+        async for first in calls.square.map.aio(range(10)):
+            break
+        return squares, sums, gathered, left, first
+    assert asyncio.run(all_of_it()) == ([0, 1, 4], [3, 7], [2, 4], ["x"], 0)
+
+
+def test_an_error_of_a_map_arrives_in_the_loop(calls):
+    async def one():
+        return [v async for v in calls.fail.map.aio([1])]
+    with pytest.raises(calls.Wrong):
+        asyncio.run(one())
+
+
 def test_everything_has_an_asynchronous_twin(calls):
     async def all_of_it():
         values = [v async for v in calls.count.remote_gen.aio(2)]

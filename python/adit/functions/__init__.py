@@ -11,6 +11,7 @@ if sys.version_info < (3, 10):
 from .. import _names
 from . import gpu, later
 from .app import App, Stub
+from .dict import Dict
 from .function import Function, FunctionCall, gather
 from .image import Image
 from .mount import Mount
@@ -23,6 +24,7 @@ from .web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
 
 __all__ = [
     "App",
+    "Dict",
     "Function",
     "FunctionCall",
     "Image",

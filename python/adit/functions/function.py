@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from .. import exception
 from ..exception import ExecutionError, InvalidError
 from . import bundle, plain, session, wire
-from .twin import Twin, in_thread, twin
+from .twin import Twin, TwinIterator, TwinOfInputs, twin
 
 if TYPE_CHECKING:
     from .app import App
@@ -86,9 +87,12 @@ plain.handle(
 )
 
 
-def gather(*calls: FunctionCall[Any]) -> list[Any]:
+def _gather(*calls: FunctionCall[R]) -> list[R]:
     """The results of several calls, in their order; raises the first error."""
     return [call.get() for call in calls]
+
+
+gather = Twin(_gather)
 
 
 class Function(Generic[P, R]):
@@ -174,7 +178,7 @@ class Function(Generic[P, R]):
         return Twin(self._spawn)
 
     @property
-    def remote_gen(self) -> TwinIterator[P]:
+    def remote_gen(self) -> TwinIterator[P, Any]:
         """Calls a generator in a container; its values as they come."""
         return TwinIterator(self._remote_gen)
 
@@ -182,21 +186,38 @@ class Function(Generic[P, R]):
         """Calls it in this process."""
         return self.raw(*args, **kwargs)
 
-    def map(
+    @property
+    def map(self) -> TwinIterator[..., R]:
+        """``f.map(inputs)`` calls it for each input (of several iterators, for each set of them), as many at once as
+        its limits let, and yields the results, in the order of the inputs or, with ``order_outputs=False``, as they
+        come. The first exception is raised; with ``return_exceptions=True`` it stands in the place of its result.
+        ``kwargs={...}`` are the same for all."""
+        return TwinIterator(self._map)
+
+    @property
+    def starmap(self) -> TwinIterator[..., R]:
+        """``map`` for inputs that are tuples of arguments."""
+        return TwinIterator(self._starmap)
+
+    @property
+    def for_each(self) -> TwinOfInputs[..., None]:
+        """``f.for_each(inputs)`` calls it for each input, and returns nothing. The first exception is raised, unless
+        ``ignore_exceptions=True``."""
+        return TwinOfInputs(self._for_each)
+
+    def _map(
         self,
         *input_iterators: Iterable[Any],
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool = False,
     ) -> Iterator[Any]:
-        """Calls it for each input (of several iterators, for each set of them), as many at once as its limits let, and
-        yields the results, in the order of the inputs or, with ``order_outputs=False``, as they come. The first
-        exception is raised; with ``return_exceptions=True`` it stands in the place of its result."""
-        return self.starmap(
-            zip(*input_iterators), kwargs=kwargs, order_outputs=order_outputs, return_exceptions=return_exceptions
-        )
+        if not input_iterators:
+            raise InvalidError(f"{self.spec.name}.map: it takes inputs (such as {self.spec.name}.map(range(10)))")
+        inputs = zip(*input_iterators)
+        return self._starmap(inputs, kwargs=kwargs, order_outputs=order_outputs, return_exceptions=return_exceptions)
 
-    def starmap(
+    def _starmap(
         self,
         input_iterator: Iterable[Any],
         *,
@@ -204,74 +225,54 @@ class Function(Generic[P, R]):
         order_outputs: bool = True,
         return_exceptions: bool = False,
     ) -> Iterator[Any]:
-        """``map`` for inputs that are tuples of arguments."""
         self._check("map")
-        return self._map(input_iterator, kwargs or {}, order_outputs, return_exceptions)
+        return self._each(input_iterator, kwargs or {}, order_outputs, return_exceptions)
 
-    def _map(self, inputs: Iterable[Any], kwargs: dict[str, Any], ordered: bool, tolerant: bool) -> Iterator[Any]:
-        def outcome(call: FunctionCall[R]) -> Any:
-            try:
-                return call.get()
-            except Exception as error:
-                if not tolerant:
-                    raise
-                return error
-
-        under_way: list[Any] = []
-        calls: dict[Any, FunctionCall[R]] = {}
+    def _each(self, inputs: Iterable[Any], kwargs: dict[str, Any], ordered: bool, tolerant: bool) -> Iterator[Any]:
         remaining = iter(inputs)
-        with ThreadPoolExecutor(INPUTS_AHEAD, "adit-map") as threads:
-            try:
-                while True:
-                    while len(under_way) < INPUTS_AHEAD:
-                        try:
-                            arguments = next(remaining)
-                        except StopIteration:
-                            break
-                        call = self._begin(tuple(arguments), kwargs)
-                        future = threads.submit(outcome, call)
-                        calls[future] = call
-                        under_way.append(future)
-                    if not under_way:
-                        return
-                    future = under_way[0] if ordered else _first_done(under_way)
-                    result = future.result()
-                    under_way.remove(future)
-                    del calls[future]
-                    yield result
-            finally:
-                for call in calls.values():  # when it was left early
-                    call.cancel()
+        outcomes: dict[
+            str, tuple[wire.Meta, bytes] | None
+        ] = {}  # of the calls under way, in their order; None: not yet
+        try:
+            while True:
+                for arguments in itertools.islice(remaining, INPUTS_AHEAD - len(outcomes)):
+                    outcomes[self._begin(tuple(arguments), kwargs).object_id] = None
+                if not outcomes:
+                    return
+                there = [identity for identity, outcome in outcomes.items() if outcome is not None]
+                if there and (not ordered or there[0] == next(iter(outcomes))):
+                    outcome = outcomes.pop(there[0])
+                    assert outcome is not None
+                    yield self._result(*outcome, tolerant)
+                else:
+                    outcomes |= _take([i for i, outcome in outcomes.items() if outcome is None])
+        finally:
+            for identity, outcome in outcomes.items():  # when it was left early
+                if outcome is None:
+                    with contextlib.suppress(exception.Error):
+                        FunctionCall(identity).cancel()
 
-    def for_each(
+    def _result(self, meta: wire.Meta, payload: bytes, tolerant: bool) -> Any:
+        try:
+            return _raise_outcome(meta, payload, self.spec.name)
+        except Exception as error:
+            if not tolerant:
+                raise
+            return error
+
+    def _for_each(
         self, *input_iterators: Iterable[Any], kwargs: dict[str, Any] | None = None, ignore_exceptions: bool = False
     ) -> None:
-        """Calls it for each input, and returns nothing."""
-        for _ in self.map(*input_iterators, kwargs=kwargs, order_outputs=False, return_exceptions=ignore_exceptions):
+        for _ in self._map(*input_iterators, kwargs=kwargs, order_outputs=False, return_exceptions=ignore_exceptions):
             pass
 
 
-def _first_done(futures: list[Any]) -> Any:
-    from concurrent.futures import FIRST_COMPLETED, wait
-
-    done = wait(futures, return_when=FIRST_COMPLETED).done
-    return next(future for future in futures if future in done)
-
-
-class TwinIterator(Generic[P]):
-    """A call that yields, with ``.aio``."""
-
-    def __init__(self, call: Callable[P, Iterator[Any]]) -> None:
-        self._call = call
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
-        return self._call(*args, **kwargs)
-
-    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
-        """The same, for ``async for``."""
-        values, end = self._call(*args, **kwargs), object()
-        while (value := await in_thread(functools.partial(next, values, end))) is not end:
-            yield value
+def _take(calls: list[str]) -> dict[str, tuple[wire.Meta, bytes]]:
+    """What came of some of these, which nobody asks for again."""
+    found = session.channel().poll("calls_take", {"calls": calls})
+    assert found is not None
+    metas: list[tuple[str, wire.Meta]] = found[0]["outcomes"]
+    return {identity: (meta, data) for (identity, meta), data in zip(metas, wire.unpack_items(found[1]), strict=True)}
 
 
 def is_generator(raw: Callable[..., Any]) -> bool:

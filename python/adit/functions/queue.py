@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from ..exception import InvalidError, QueueFullError
 from . import plain, session, wire
-from .twin import in_thread, twin
+from .held import Ephemeral, Held
+from .twin import twin, twin_iterator
 
 TTL_S = 24 * 3600
 _NO_TIME = 0.0
@@ -22,53 +22,30 @@ def _check_timeout(block: bool, timeout: float | None) -> float | None:
     return timeout if block else _NO_TIME
 
 
-class Queue:
+class Queue(Held):
     """A queue of values, first in, first out, at the foreman; partitions of one are queues by themselves.
 
     Make one with ``Queue.ephemeral()`` (in a ``with`` block, at whose end it is gone) or ``Queue.from_name(name)``. It
     can be sent to functions and used there."""
 
-    def __init__(self) -> None:
-        raise InvalidError("Queue: it has no constructor (use Queue.ephemeral() in a with block, or Queue.from_name())")
-
-    _id: str | None
-    _find: Callable[[], str]
-
-    @classmethod
-    def _of(cls, identity: str | None, find: Callable[[], str] | None = None) -> Queue:
-        made = cls.__new__(cls)
-        made._id = identity
-        made._find = find or (lambda: str(identity))
-        return made
-
-    def __repr__(self) -> str:
-        return f"<adit.Queue {self._id or '(not used yet)'}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.object_id,)
-
-    @property
-    def object_id(self) -> str:
-        """What names it at the foreman; whoever knows it may use the queue."""
-        if self._id is None:
-            self._id = self._find()
-        return self._id
+    _kind = "queue"
+    _instead: ClassVar[dict[str, str]] = {
+        "new": "use Queue.ephemeral",
+        "persisted": "use Queue.from_name(name, create_if_missing=True)",
+        "lookup": "use Queue.from_name",
+        "delete": "use clear(all=True)",
+    }
 
     @staticmethod
-    def ephemeral(*, maxsize: int = 0) -> _Ephemeral:
+    def ephemeral(*, maxsize: int = 0) -> Ephemeral[Queue]:
         """One for the ``with`` block. ``maxsize`` is the most items of a partition (0: 5,000)."""
-        return _Ephemeral(maxsize)
+        return Ephemeral(Queue, maxsize=maxsize)
 
     @staticmethod
     def from_name(name: str, *, create_if_missing: bool = False, maxsize: int = 0) -> Queue:
         """The one of that name, for all apps of a foreman, for as long as that runs. NotFoundError when it is first
         used and there is none."""
-        if not isinstance(name, str) or not name:
-            raise InvalidError(f"Queue.from_name: {name!r} is no name")
-        return Queue._of(None, lambda: _create(name=name, create=create_if_missing, maxsize=maxsize))
-
-    def _ask(self, verb: str, payload: bytes = b"", **meta: Any) -> tuple[dict[str, Any], bytes]:
-        return session.channel().ask(verb, {"queue": self.object_id, **meta}, payload)
+        return Queue._named(name, create_if_missing, maxsize=maxsize)
 
     @twin
     def put(
@@ -138,18 +115,19 @@ class Queue:
     @twin
     def len(self, *, partition: str | None = None, total: bool = False) -> int:
         """How many items there are; ``total=True`` counts all partitions."""
-        return int(self._ask("queue_len", partition=partition or "", total=total)[0]["n"])
+        return int(self._ask("len", partition=partition or "", total=total)[0]["n"])
 
     @twin
     def clear(self, *, partition: str | None = None, all: bool = False) -> None:
         """Forgets the items of a partition, or of all."""
-        self._ask("queue_clear", partition=partition or "", all=all)
+        self._ask("clear", partition=partition or "", all=all)
 
+    @twin_iterator
     def iterate(self, *, partition: str | None = None, item_poll_timeout: float = 0.0) -> Iterator[Any]:
         """Over the items that are there, leaving them; ends when no more has come for ``item_poll_timeout`` seconds."""
         seen, end = 0, time.monotonic() + item_poll_timeout
         while True:
-            meta, found = self._ask("queue_peek", partition=partition or "")
+            meta, found = self._ask("peek", partition=partition or "")
             items = wire.unpack_items(found)
             for item in items[seen:]:
                 yield wire.decode(item, trusted=bool(meta.get("trusted")), what="Queue.iterate")
@@ -160,35 +138,4 @@ class Queue:
             time.sleep(min(0.05, max(0.0, end - time.monotonic())))
 
 
-def _restore(identity: str) -> Queue:
-    return Queue._of(identity)
-
-
-plain.handle(Queue, "queue", lambda queue: queue.object_id, lambda identity: _restore(str(identity)))
-
-
-def _create(**meta: Any) -> str:
-    return str(session.channel().ask("queue_create", meta)[0]["queue"])
-
-
-class _Ephemeral(contextlib.AbstractContextManager[Queue], contextlib.AbstractAsyncContextManager[Queue]):
-    def __init__(self, maxsize: int) -> None:
-        self._maxsize, self._queues = maxsize, list[Queue]()
-
-    def __enter__(self) -> Queue:
-        self._queues.append(Queue._of(_create(maxsize=self._maxsize)))
-        return self._queues[-1]
-
-    def __exit__(self, *_: object) -> None:
-        session.channel().ask("queue_end", {"queue": self._queues.pop().object_id})
-
-    async def __aenter__(self) -> Queue:
-        return await in_thread(self.__enter__)
-
-    async def __aexit__(self, *_: object) -> None:
-        await in_thread(self.__exit__)
-
-    def __getattr__(self, name: str) -> Any:
-        raise InvalidError(
-            f"Queue.ephemeral(): it is opened by a with block (with Queue.ephemeral() as q: q.{name}...)"
-        )
+plain.handle(Queue, "queue", lambda held: held.object_id, lambda identity: Queue._of(str(identity)))

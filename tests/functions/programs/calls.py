@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 
-from adit import App, Queue, Retries, Secret, current_function_call_id, is_local
+from adit import App, Dict, Queue, Retries, Secret, current_function_call_id, is_local
 
 app = App("calls")
 
@@ -67,6 +67,28 @@ def sleep(seconds):
 @app.function()
 def wait_for(q):
     return q.get()
+
+
+@app.function(concurrency_limit=3)
+def large(n):
+    return "x" * 100_000
+
+
+@app.function(concurrency_limit=3)
+def wait_if_odd(n, q):
+    return n % 2 and q.get()
+
+
+@app.function()
+def use_dict(d, key):
+    d[key] = d[key] + 1
+    return sorted(d.keys()), d.pop("gone", None)
+
+
+@app.function()
+def make_dict():
+    with Dict.ephemeral({"a": 1}) as d:
+        return dict(d.items()), d.object_id
 
 
 @app.function()

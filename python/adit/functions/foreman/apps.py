@@ -13,6 +13,8 @@ from .calls import Call
 from .pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ..spec import AppSpec
     from .endpoint import Endpoint
     from .foreman import Foreman
@@ -27,7 +29,7 @@ class App:
         self.id = "ap-" + secrets.token_hex(8)
         self.foreman, self.spec, self.bundle = foreman, spec, bundle
         self.pools = {name: Pool(self, function) for name, function in spec.functions.items()}
-        self.queues: set[str] = set()
+        self.endings: dict[str, Callable[[], Awaitable[None]]] = {}  # of what its containers have made, by id
         self.volumes: list[dict[str, Any]] = []  # that end with it
         self.endpoints: dict[str, Endpoint] = {}
         self._news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(NEWS_MAX)
@@ -74,8 +76,8 @@ class App:
         for endpoint in self.endpoints.values():
             await endpoint.close()
         await asyncio.gather(*(pool.close() for pool in self.pools.values()))
-        for queue in self.queues:
-            await self.foreman.queues.end(queue)
+        for end in list(self.endings.values()):
+            await end()
         for volume in self.volumes:
             with contextlib.suppress(RemoteError):
                 await self.foreman.volumes.end(volume)

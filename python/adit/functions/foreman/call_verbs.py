@@ -8,8 +8,12 @@ from .. import wire
 from .verbs import CALLER, NOT_YET, RUNNER, Answer, verb
 
 if TYPE_CHECKING:
+    from ..wire import Meta
     from .calls import Call
     from .verbs import Asked
+
+TAKEN_FROM_MAX = 1000  # calls that one question may name
+TAKEN_MAX, TAKEN_BYTES = 8, 4 << 20  # outcomes in one answer; one is there whatever its size
 
 
 def _find(asked: Asked) -> Call:
@@ -36,6 +40,26 @@ async def call_get(asked: Asked) -> Answer:
     if not await call.wait(asked.wait):
         return NOT_YET
     return _outcome(call)
+
+
+@verb(CALLER, RUNNER)
+async def calls_take(asked: Asked) -> Answer:
+    """The outcomes of some of these calls, as soon as there is one. They are not kept: it is how a map, which asks for
+    each of its many results once, leaves nothing behind."""
+    app, calls = asked.app.id if asked.worker else None, asked.foreman.calls
+    wanted = [calls.find(str(identity), app) for identity in asked.meta["calls"][:TAKEN_FROM_MAX]]
+    if not await calls.wait_for_any(wanted, asked.wait):
+        return NOT_YET
+    outcomes: list[tuple[str, Meta]] = []
+    payloads: list[bytes] = []
+    for call in wanted:
+        if call.outcome is None or len(outcomes) >= TAKEN_MAX or sum(map(len, payloads)) >= TAKEN_BYTES:
+            continue
+        answer = _outcome(call)
+        outcomes.append((call.id, answer.meta))
+        payloads.append(answer.payload)
+        calls.forget(call)
+    return Answer({"outcomes": outcomes}, wire.pack_items(payloads))
 
 
 @verb(CALLER, RUNNER)

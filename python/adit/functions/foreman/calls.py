@@ -86,6 +86,7 @@ class Calls:
     def __init__(self) -> None:
         self._calls: OrderedDict[str, Call] = OrderedDict()
         self._kept = 0
+        self._news = asyncio.Event()  # some call has an outcome
         self.budget = Budget("inputs", INPUT_BYTES)
 
     def add(self, call: Call) -> None:
@@ -95,6 +96,8 @@ class Calls:
 
     def _settled(self, call: Call) -> None:
         assert call.outcome is not None
+        self._news.set()
+        self._news = asyncio.Event()
         self._kept += len(call.outcome[1])
         for identity in list(self._calls) if self._is_too_much() else ():
             old = self._calls[identity]
@@ -103,6 +106,24 @@ class Calls:
                 del self._calls[identity]
             if not self._is_too_much():
                 break
+
+    def forget(self, call: Call) -> None:
+        """Nobody asks for its outcome again."""
+        if self._calls.pop(call.id, None) is not None and call.outcome is not None:
+            self._kept -= len(call.outcome[1])
+
+    async def wait_for_any(self, calls: list[Call], seconds: float) -> bool:
+        """Until one of them is done. False when none is in time."""
+
+        async def settled() -> None:
+            while not any(call.done for call in calls):
+                await self._news.wait()
+
+        try:
+            await asyncio.wait_for(settled(), max(seconds, 0.001))
+        except asyncio.TimeoutError:
+            return False
+        return True
 
     def _is_too_much(self) -> bool:
         return self._kept > KEPT_BYTES or len(self._calls) > CALLS_MAX

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import owner, server
 from .calls import Calls
+from .dicts import Dicts
 from .gpus import Gpus
 from .images import Images
 from .queues import Queues
@@ -34,7 +35,7 @@ class Foreman:
         self.path = os.path.join(self.folder, "caller.sock")
         self.labels = owner.labels()
         self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store()
-        self.gpus, self.volumes = Gpus(engine), Volumes(engine, self.labels)
+        self.dicts, self.gpus, self.volumes = Dicts(), Gpus(engine), Volumes(engine, self.labels)
         self.apps: dict[str, App] = {}
         self.images = Images(engine, self.folder, self.labels, self._tell_all)
         self._resources: Resources | None = None

@@ -20,18 +20,20 @@ def _find(asked: Asked) -> Queue:
 @verb(CALLER, RUNNER)
 async def queue_create(asked: Asked) -> Answer:
     """An ephemeral one, or the one of a name."""
-    name = asked.meta.get("name")
+    name, queues = asked.meta.get("name"), asked.foreman.queues
     missing = bool(asked.meta.get("create", True))
-    queue = asked.foreman.queues.create(name, int(asked.meta.get("maxsize", 0)), missing=missing)
+    identity = queues.named(name, int(asked.meta.get("maxsize", 0)), missing=missing)
     if asked.worker and name is None:
-        asked.app.queues.add(queue.id)
-    return Answer({"queue": queue.id})
+        asked.app.endings[identity] = lambda: queues.end(identity)
+    return Answer({"queue": identity})
 
 
 @verb(CALLER, RUNNER)
 async def queue_end(asked: Asked) -> Answer:
     """Ends an ephemeral one."""
     await asked.foreman.queues.end(asked.meta["queue"])
+    if asked.worker:
+        asked.app.endings.pop(asked.meta["queue"], None)
     return Answer({})
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ...exception import InvalidError, NotFoundError, QueueFullError
 from .budget import Budget
+from .holding import Holding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,8 +31,8 @@ class _Partition:
 class Queue:
     """One queue. Those who wait are woken when it changes, and when it ends."""
 
-    def __init__(self, name: str | None, maxsize: int, budget: Budget) -> None:
-        self.name, self.id, self._budget = name, secrets.token_hex(16), budget
+    def __init__(self, maxsize: int, budget: Budget) -> None:
+        self._budget = budget
         self.limit = maxsize or ITEMS_MAX
         self._partitions: dict[str, _Partition] = {}
         self._changed = asyncio.Condition()
@@ -146,35 +146,13 @@ class Queue:
             self._changed.notify_all()
 
 
-class Queues:
+class Queues(Holding[Queue]):
     """All of a foreman's."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Queue] = {}
-        self._by_name: dict[str, Queue] = {}
+        super().__init__("queue")
         self._budget = Budget("queues", BYTES_MAX)
 
-    def create(self, name: str | None, maxsize: int, *, missing: bool = True) -> Queue:
-        """A new one, or the one of that name."""
-        if name is not None and name in self._by_name:
-            return self._by_name[name]
-        if not missing:
-            raise NotFoundError(f"queue {name}: there is none of that name (use create_if_missing=True)")
-        queue = Queue(name, maxsize, self._budget)
-        self._by_id[queue.id] = queue
-        if name is not None:
-            self._by_name[name] = queue
-        return queue
-
-    def find(self, identity: str) -> Queue:
-        """Whoever knows the id may use it."""
-        queue = self._by_id.get(identity)
-        if queue is None:
-            raise NotFoundError("queue: it has ended (its `with` block is over, or its app)")
-        return queue
-
-    async def end(self, identity: str) -> None:
-        """Ends an ephemeral one."""
-        queue = self._by_id.pop(identity, None)
-        if queue is not None:
-            await queue.end()
+    def named(self, name: str | None, maxsize: int, *, missing: bool) -> str:
+        """The id of a new one, or of the one of that name."""
+        return self.create(name, lambda: Queue(maxsize, self._budget), missing=missing)

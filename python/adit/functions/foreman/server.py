@@ -13,7 +13,7 @@ from aiohttp import web
 from ... import __version__
 from ...exception import Error, InvalidError, NotFoundError
 from .. import wire
-from . import app_verbs, call_verbs, queue_verbs, volume_verbs, work_verbs  # noqa: F401  (they enter themselves into the tables)
+from . import app_verbs, call_verbs, dict_verbs, queue_verbs, volume_verbs, work_verbs  # noqa: F401  (they enter themselves into the tables)
 from .verbs import CALLER, RUNNER, Asked
 
 if TYPE_CHECKING:
