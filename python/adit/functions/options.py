@@ -15,6 +15,7 @@ from .volume import check_volumes
 
 TIMEOUT_MAX_S = 86_400
 CPU_MIN = 0.01
+CONCURRENT_MAX = 256  # each is a thread, of which a container may have some 500
 _ALIASES = {
     "min_containers": "keep_warm",
     "max_containers": "concurrency_limit",
@@ -87,8 +88,6 @@ def check_options(given: dict[str, Any]) -> dict[str, Any]:
         options["max_inputs"] = 1
     if options.pop("serialized", False):
         not_built("serialized=True")
-    if (options.pop("allow_concurrent_inputs", None) or 1) != 1:
-        not_built("allow_concurrent_inputs=")
     return options
 
 
@@ -145,6 +144,7 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         concurrency_limit=limit,
         keep_warm=keep_warm,
         max_inputs=_count("max_inputs", o.get("max_inputs"), 1),
+        concurrent=_count("allow_concurrent_inputs", o.get("allow_concurrent_inputs"), 1, CONCURRENT_MAX) or 1,
         retries=_to_policy(o.get("retries")),
         env=dict(env),
         secrets=check_secrets(name, o.get("secrets") or ()),

@@ -3,7 +3,6 @@ address and needs no network; its standard input ends with the foreman, and it w
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import inspect
@@ -15,6 +14,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from . import bundle, first_process, relay_way, session, wire
+from .coroutines import Alone, Together
 from .remote import Channel
 from .spec import FOREMAN_GONE, FunctionSpec
 
@@ -58,6 +58,7 @@ class Runner:
         self.channel = Channel(session.CONTAINER_SOCKET)
         work, code = self.channel.ask("work")
         self.spec = FunctionSpec.read(work["spec"])
+        self.waits: Alone | Together = Alone()
         self.about: dict[str, str] = {"app": work["app_id"], "function": self.spec.name}
         os.environ.update(self.spec.secrets)
         session.enter_container(self.channel, self.about)
@@ -87,13 +88,38 @@ class Runner:
 
             web_runner.serve(self.spec.web, function, lambda: self.channel.ask("ready"))
             return
+        if self.spec.concurrent == 1:
+            self._work(function, 0)
+            return
+        self.waits = Together(self.channel)
+        slots = range(self.spec.concurrent)
+        threads = [threading.Thread(target=self._work_or_exit, args=(function, n), daemon=True) for n in slots]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _work_or_exit(self, function: Callable[..., Any], slot: int) -> None:
+        try:
+            self._work(function, slot)
+        except SystemExit as end:  # in a thread it would end that one only
+            sys.stdout.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1 if end.code else 0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    def _work(self, function: Callable[..., Any], slot: int) -> None:
+        """One call after the other."""
         while True:
-            found = self.channel.poll("next", {})
+            found = self.channel.poll("next", {"slot": slot})
             assert found is not None
             meta, payload = found
             if meta.get("end"):
                 return
-            self.about["call"] = meta["call"]
+            session.begin_call(meta["call"])
+            if self.spec.concurrent == 1:
+                self.about["call"] = meta["call"]  # for threads of the function's
             outcome, result = self._call(function, meta, payload)
             sys.stdout.flush()
             sys.stderr.flush()
@@ -119,7 +145,7 @@ class Runner:
             )
             value = function(*args, **kwargs)
             if inspect.iscoroutine(value):
-                value = asyncio.run(value)
+                value = self.waits.wait(value, meta["call"])
             if self.spec.is_generator:
                 self._yield_all(value, meta["call"])
                 value = None
@@ -133,12 +159,10 @@ class Runner:
 
     def _yield_all(self, values: Any, call: str) -> None:
         if inspect.isasyncgen(values):
-            with asyncio.Runner() as loop:
-                while True:
-                    try:
-                        self._give(loop.run(_next(values)), call)
-                    except StopAsyncIteration:
-                        return
+            end = object()
+            while (value := self.waits.wait(_next(values, end), call)) is not end:
+                self._give(value, call)
+            return
         for value in values:
             self._give(value, call)
 
@@ -146,8 +170,11 @@ class Runner:
         self.channel.ask("piece", {"call": call}, wire.encode(value, f"{self.spec.name}: a value"))
 
 
-async def _next(values: Any) -> Any:
-    return await values.__anext__()
+async def _next(values: Any, end: object) -> Any:
+    try:
+        return await values.__anext__()
+    except StopAsyncIteration:
+        return end
 
 
 def _own_frames(error: BaseException) -> Any:

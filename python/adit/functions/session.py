@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from ..exception import ConfigError, InvalidError
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from .foreman.embedded import EmbeddedForeman
 
 CONTAINER_SOCKET = "/run/adit/foreman.sock"
+
+
+_call: ContextVar[str | None] = ContextVar("call", default=None)
 
 
 class _Session:
@@ -43,8 +47,13 @@ def container() -> dict[str, str] | None:
 
 
 def current_function_call_id() -> str | None:
-    """Of the call that this container runs; None outside."""
-    return (_session.container or {}).get("call")
+    """Of the call that this is part of; None outside of containers."""
+    return _call.get() or (_session.container or {}).get("call")
+
+
+def begin_call(identity: str) -> None:
+    """From here on, in this thread."""
+    _call.set(identity)
 
 
 def channel() -> Channel:

@@ -63,6 +63,8 @@ class FunctionSpec:
     concurrency_limit: int | None = None
     keep_warm: int = 0
     max_inputs: int | None = None
+    concurrent: int = 1
+    """Calls at once in one container."""
     gpus: list[tuple[str, int]] = field(default_factory=list)
     """Types and how many of each; the first that can be had is taken."""
     retries: dict[str, float] | None = None

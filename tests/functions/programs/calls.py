@@ -1,4 +1,5 @@
 """What test_calls.py and its like call."""
+import asyncio
 import os
 import sys
 import threading
@@ -67,6 +68,55 @@ def sleep(seconds):
 @app.function()
 def wait_for(q):
     return q.get()
+
+
+barrier = threading.Barrier(3)
+
+
+@app.function(allow_concurrent_inputs=3, concurrency_limit=1)
+def together(n):
+    barrier.wait()
+    return os.environ["ADIT_CONTAINER"], current_function_call_id(), n
+
+
+@app.function(allow_concurrent_inputs=3, concurrency_limit=1, timeout=60)
+async def together_in_a_loop(q, first, wait):
+    q.put("here")
+    if wait:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            q.put("cancelled")
+            raise
+    return os.environ["ADIT_CONTAINER"], id(asyncio.get_running_loop()), current_function_call_id()
+
+
+@app.function(allow_concurrent_inputs=2, concurrency_limit=1, timeout=1)
+def slow_beside(q, go):
+    q.put(os.environ["ADIT_CONTAINER"])
+    return go.get() if go is not None else "quick"
+
+
+@app.function(allow_concurrent_inputs=2)
+def leave_beside(status):
+    sys.exit(status)
+
+
+@app.function(allow_concurrent_inputs=2)
+async def count_in_a_loop(n):
+    for i in range(n):
+        await asyncio.sleep(0)
+        yield i
+
+
+@app.function(max_inputs=1, concurrency_limit=3)
+def once(n):
+    return os.environ["ADIT_CONTAINER"]
+
+
+@app.function(max_inputs=2, allow_concurrent_inputs=2, concurrency_limit=2)
+def twice(n):
+    return os.environ["ADIT_CONTAINER"]
 
 
 @app.function(concurrency_limit=3)

@@ -76,11 +76,11 @@ async def call_pieces(asked: Asked) -> Answer:
 
 @verb(CALLER, RUNNER)
 async def call_cancel(asked: Asked) -> Answer:
-    """Ends it, and the container that it runs in."""
+    """Ends it, and the container that it runs in, unless that runs others, too."""
     call = _find(asked)
     call.fail("CancelledError", f"{call.function}: the call was cancelled")
     app = asked.foreman.apps.get(call.app)
     for busy in app.pools[call.function].workers if app else ():
-        if busy.call is call:
-            busy.cancel()
+        if call in busy.calls.values():
+            busy.cancel(call)
     return Answer({})

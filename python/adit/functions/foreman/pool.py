@@ -1,5 +1,6 @@
-"""Containers of one function: as many as its calls need, within its limits. One call at a time in each; whoever calls
-next may get one that has been used, by the same function of the same app and caller only."""
+"""Containers of one function: as many as its calls need, within its limits. One call at a time in each, unless the
+function allows several; whoever calls next may get one that has been used, by the same function of the same app and
+caller only."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ class Pool:
         starting = sum(not w.ready.is_set() for w in self.workers)
         if self.closed or len(self.workers) >= self.limit or starting >= STARTING_MAX:
             return False
-        return len(self.workers) < self.spec.keep_warm or sum(w.idle for w in self.workers) < len(self.waiting)
+        return len(self.workers) < self.spec.keep_warm or sum(w.room for w in self.workers) < len(self.waiting)
 
     def start_one(self) -> None:
         """For a visitor, when there is none."""
@@ -63,7 +64,7 @@ class Pool:
     async def take(self, worker: Worker, seconds: float) -> Call | None:
         """The next call for a worker; None when there is none in time."""
         until = time.monotonic() + seconds
-        while True:
+        while not worker.ending:
             while self.waiting:
                 call = self.waiting.popleft()
                 if not call.done:
@@ -74,11 +75,17 @@ class Pool:
                 return None
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._news.wait(), left)
+        return None
+
+    def end(self, worker: Worker) -> None:
+        """It gets no more calls, whichever of its slots asks."""
+        worker.ending = True
+        self._news.set()
 
     def may_end(self, worker: Worker) -> bool:
-        """Whether an idle worker has been so for long enough, or has had all its inputs."""
-        if self.spec.max_inputs and worker.inputs >= self.spec.max_inputs:
-            return True
+        """Whether a worker has been idle for long enough."""
+        if worker.calls:
+            return False
         idle = time.monotonic() - worker.idle_since
         return idle >= self.spec.idle_timeout and len(self.workers) > self.spec.keep_warm
 
@@ -97,10 +104,10 @@ class Pool:
     def died(self, worker: Worker, kind: str, reason: str) -> None:
         """A worker has ended; whoever waits for it is told."""
         started = worker.ready.is_set()
-        if worker.call is not None and not worker.call.done:
-            if kind == "FunctionTimeoutError" or not self.retry(worker.call):
-                worker.call.fail(kind, reason)
-        elif not started:  # it would be so for the next, too
+        for call in worker.calls.values():
+            if not call.done and (kind == "FunctionTimeoutError" or not self.retry(call)):
+                call.fail(kind, reason)
+        if not started and not worker.calls:  # it would be so for the next, too
             while self.waiting:
                 self.waiting.popleft().fail(kind, reason)
             self.app.failed_start(self, kind, reason)
@@ -117,6 +124,6 @@ class Pool:
         while self.waiting:
             self.waiting.popleft().fail("CancelledError", f"{self.spec.name}: its app has ended")
         for worker in self.workers:
-            if worker.call is not None:
-                worker.call.fail("CancelledError", f"{self.spec.name}: its app has ended")
+            for call in worker.calls.values():
+                call.fail("CancelledError", f"{self.spec.name}: its app has ended")
         await asyncio.gather(*(worker.stop() for worker in list(self.workers)))

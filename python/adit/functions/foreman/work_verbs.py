@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from ...exception import InvalidError, NotFoundError
+from ...exception import InvalidError
 from ..spec import ImageSpec
 from .verbs import NOT_YET, RUNNER, Answer, verb
 from .worker import SPARE_LIFE_S
@@ -35,29 +37,40 @@ async def ready(asked: Asked) -> Answer:
 
 @verb(RUNNER)
 async def next(asked: Asked) -> Answer:
-    """The next call."""
-    worker = asked.container
+    """The next call, for one of the runner's slots."""
+    worker, slot = asked.container, int(asked.meta.get("slot", 0))
+    pool = worker.pool
+    if not 0 <= slot < pool.spec.concurrent:
+        raise InvalidError(f"next: slot {slot} is not one of {pool.spec.concurrent}")
     worker.is_ready()
-    call = worker.call or await worker.pool.take(worker, 0)
+    call = worker.calls.get(slot) or await pool.take(worker, 0)
+    if call is None and pool.may_end(worker):
+        pool.end(worker)
     if call is None:
-        if worker.pool.may_end(worker):
-            return Answer({"end": True})
-        call = await worker.pool.take(worker, min(asked.wait, worker.pool.spec.idle_timeout))
+        call = await pool.take(worker, min(asked.wait, pool.spec.idle_timeout))
     if call is None:
-        return NOT_YET
-    if worker.call is None:
-        worker.begin(call)
+        return Answer({"end": True}) if worker.ending else NOT_YET
+    if slot not in worker.calls:
+        worker.begin(call, slot)
     return Answer({"call": call.id, "trusted": call.trusted or not call.inside}, call.payload)
 
 
 @verb(RUNNER)
 async def piece(asked: Asked) -> Answer:
     """A generator's next value."""
-    worker = asked.container
-    if worker.call is None or worker.call.id != asked.meta["call"]:
-        raise NotFoundError("call: it is not this container's")
-    worker.call.give(asked.payload)
+    asked.container.give(str(asked.meta["call"]), asked.payload)
     return Answer({})
+
+
+@verb(RUNNER)
+async def over(asked: Asked) -> Answer:
+    """Calls that are over while they run, beyond the first ``have``."""
+    worker, have = asked.container, int(asked.meta["have"])
+    if len(worker.over) <= have:
+        worker.news.clear()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(worker.news.wait(), asked.wait)
+    return Answer({"over": worker.over[have:]}) if len(worker.over) > have else NOT_YET
 
 
 @verb(RUNNER)

@@ -68,8 +68,12 @@ class Worker:
     def __init__(self, pool: Pool) -> None:
         self.id = secrets.token_hex(6)
         self.pool = pool
-        self.call: Call | None = None
+        self.calls: dict[int, Call] = {}  # by the slot of the runner that has it: one, or as many as it may at once
         self.inputs = 0
+        self.ending = False  # no slot gets another call
+        self.over: list[str] = []  # calls that nobody wants any more, for runners that go on
+        self.news = asyncio.Event()  # of these
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self.ready = asyncio.Event()
         self.connections = 0  # of visitors, with a web endpoint
         self.idle_since = time.monotonic()
@@ -82,9 +86,14 @@ class Worker:
         self.task = asyncio.create_task(self._live(), name=f"worker {self.id}")
 
     @property
-    def idle(self) -> bool:
-        """Whether it would take a call."""
-        return self.call is None
+    def call(self) -> Call | None:
+        """What it does, or some of that."""
+        return next(iter(self.calls.values()), None)
+
+    @property
+    def room(self) -> int:
+        """How many calls more it would take."""
+        return 0 if self.ending else self.pool.spec.concurrent - len(self.calls)
 
     async def _live(self) -> None:
         text = ""
@@ -195,12 +204,14 @@ class Worker:
             self.ready.set()
             self.pool.scale()
 
-    def begin(self, call: Call) -> None:
+    def begin(self, call: Call, slot: int) -> None:
         """It takes this call."""
-        self.call, call.began = call, True
+        self.calls[slot], call.began = call, True
         self.inputs += 1
+        if self.pool.spec.max_inputs and self.inputs >= self.pool.spec.max_inputs:
+            self.pool.end(self)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self.pool.spec.timeout, self._timed_out, call)
+        self._timers[call.id] = loop.call_later(self.pool.spec.timeout, self._timed_out, call)
         self.pool.scale()
 
     def _timed_out(self, call: Call) -> None:
@@ -208,15 +219,16 @@ class Worker:
             seconds = self.pool.spec.timeout
             text = f"{self.pool.spec.name}: it took longer than {seconds} s (see timeout= of @app.function)"
             call.fail("FunctionTimeoutError", text)
-            self.end("FunctionTimeoutError", text)
+            if self.pool.spec.concurrent == 1:
+                self.end("FunctionTimeoutError", text)
+            else:
+                self._leave(call)
 
     def finish(self, identity: str, meta: Meta, payload: bytes) -> None:
         """It has done the call that it was given, and only that."""
-        call = self.call
-        if call is None or call.id != identity:
-            raise NotFoundError(f"call {identity}: it is not this container's")
-        self._timer.cancel()
-        self.call = None
+        slot, call = self._find(identity)
+        self._timers.pop(identity).cancel()
+        del self.calls[slot]
         self.idle_since = time.monotonic()
         if meta.get("status") != "ok" and self.pool.retry(call):
             return
@@ -227,9 +239,33 @@ class Worker:
         self._why = self._why or (kind, reason)
         self.task.cancel()
 
-    def cancel(self) -> None:
-        """Its call is not wanted any more; the function may clean up."""
-        self._stopping = asyncio.create_task(self.stop())
+    def give(self, identity: str, piece: bytes) -> None:
+        """The next value of a call that is its own."""
+        self._find(identity)[1].give(piece)
+
+    def _find(self, identity: str) -> tuple[int, Call]:
+        for slot, call in self.calls.items():
+            if call.id == identity:
+                return slot, call
+        raise NotFoundError(f"call {identity}: it is not this container's")
+
+    def cancel(self, call: Call) -> None:
+        """This call is not wanted any more; the function may clean up."""
+        if self.pool.spec.concurrent == 1:
+            self._stopping = asyncio.create_task(self.stop())
+        else:
+            self._leave(call)
+
+    def _leave(self, call: Call) -> None:
+        """Of several calls, to one that is over. A thread cannot be ended: where none is left for others, the container
+        is."""
+        self.over.append(call.id)
+        self.news.set()
+        asyncio.get_running_loop().call_later(STOP_S, self._end_if_stuck)
+
+    def _end_if_stuck(self) -> None:
+        if not self.room and all(call.done for call in self.calls.values()):
+            self.end("ExecutionError", f"{self.pool.spec.name}: all that it runs is over, and does not end")
 
     async def stop(self) -> None:
         """Lets it end by itself for a moment: Ctrl-C."""
