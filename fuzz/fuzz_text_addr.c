@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/addr.h"
-#include "base/app_address.h"
+#include "base/dial_address.h"
 #include "base/text.h"
 
 enum { TEXT_MAX = 1024 };
@@ -51,13 +51,26 @@ static void try_host_port(const char *text, uint16_t default_port) {
 }
 
 static void try_app(const char *text) {
-  struct app_address a, b;
+  struct dial_address a, b;
   struct err e;
-  char out[APP_ADDRESS_TEXT_CHARS], described[APP_ADDRESS_TEXT_CHARS];
-  if (app_address_parse(text, &a, &e) != 0) return;
-  app_address_format(&a, out, sizeof out);
-  app_address_describe(&a, described, sizeof described);
-  ASSERT(app_address_parse(out, &b, &e) == 0 && app_address_same(&a, &b) && app_address_is_unix(&a) == app_address_is_unix(&b));
+  char out[DIAL_ADDRESS_TEXT_CHARS], described[DIAL_ADDRESS_TEXT_CHARS];
+  if (dial_address_parse_app(text, &a, &e) != 0) return;
+  dial_address_format(&a, out, sizeof out);
+  dial_address_describe(&a, described, sizeof described);
+  ASSERT(dial_address_parse_app(out, &b, &e) == 0 && dial_address_same(&a, &b) && dial_address_is_unix(&a) == dial_address_is_unix(&b));
+}
+
+static void try_relay(const char *text) {
+  struct dial_address a, b;
+  struct err e;
+  char out[DIAL_ADDRESS_TEXT_CHARS], shown[DIAL_ADDRESS_TEXT_CHARS];
+  if (dial_address_parse_relay(text, &a, &e) != 0) return;
+  dial_address_format(&a, out, sizeof out);
+  ASSERT(dial_address_parse_relay(out, &b, &e) == 0 && dial_address_same(&a, &b));
+  if (!dial_address_is_unix(&a)) return;
+  struct addr at = addr_unix(a.path);
+  addr_format(&at, shown, sizeof shown);
+  ASSERT(strcmp(shown, out) == 0 && addr_len(&at) <= sizeof at.u.un);
 }
 
 static void try_base64url(const char *text) {
@@ -74,13 +87,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   if (n == 0 || n > sizeof text) return 0;
   memcpy(text, data + 1, n - 1);
   text[n - 1] = 0;
-  switch ((uint8_t)(data[0] - '0') % 7) {
+  switch ((uint8_t)(data[0] - '0') % 8) {
     case 0: try_addr(text); break;
     case 1: try_cidr(text); break;
     case 2: try_host_port(text, 0); break;
     case 3: try_host_port(text, 443); break;
     case 4: try_base64url(text); break;
     case 6: try_app(text); break;
+    case 7: try_relay(text); break;
     default:
       if (text_to_duration_ms(text, &ms) == 0) ASSERT(ms <= INT64_MAX);
       text_escape(text, n - 1, out, sizeof out);

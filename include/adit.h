@@ -55,8 +55,9 @@ ADIT_EXPORT struct adit_config *adit_config_new(void);
 ADIT_EXPORT void adit_config_free(struct adit_config *config);
 /* Adds a token (may be called several times; each brings its relays). */
 ADIT_EXPORT int adit_config_add_token(struct adit_config *config, const char *token);
-/* Dials HOST:PORT instead of the addresses in the tokens (may be called several times: they are raced). */
-ADIT_EXPORT int adit_config_add_relay(struct adit_config *config, const char *host_port);
+/* Dials HOST:PORT instead of the addresses in the tokens (may be called several times: they are raced); or unix:PATH, a Unix socket
+   (unix:@NAME is an abstract one), behind which is the relay that the first token names first. Its data connections go inside TLS. */
+ADIT_EXPORT int adit_config_add_relay(struct adit_config *config, const char *address);
 /* PEM file of authorities to trust instead of the system's, for relays without a pin. */
 ADIT_EXPORT int adit_config_set_ca_file(struct adit_config *config, const char *path);
 /* Dials relays through an HTTP proxy, for the link and for data: "http://[USER:PASSWORD@]HOST[:PORT]", "https://...", with user and
@@ -66,7 +67,7 @@ ADIT_EXPORT int adit_config_set_ca_file(struct adit_config *config, const char *
 ADIT_EXPORT int adit_config_set_proxy(struct adit_config *config, const char *url);
 /* How visitors' data goes to relays: "plain", which the kernel can pass on without copying it; "tls", as a TLS connection more for each
    visitor, for networks that let nothing else through; or "auto" (also NULL): plain unless that does not get through, or goes through a
-   proxy. What passes is encrypted in any case (but for the option plain of a tunnel). */
+   proxy or a Unix socket. What passes is encrypted in any case (but for the option plain of a tunnel). */
 ADIT_EXPORT int adit_config_set_data(struct adit_config *config, const char *how);
 /* Reads ADIT_TOKEN, ADIT_RELAY and the user's configuration, where the config has none yet; and the proxy (adit_config_set_proxy with
    NULL) unless it is set. *found is 1 when there is a token now. A variable that is set but empty is an error (ADIT_ECONFIG), and

@@ -68,12 +68,13 @@ class Client:
     ``token`` is what ``adit token create`` printed, or several of them. Without one it comes from the environment
     variable ``ADIT_TOKEN`` or from ``adit login``; and if there is none at all, a relay is started on this machine,
     whose addresses work here only (``ADIT_EMBEDDED=0`` makes that an error). ``relays`` are addresses to dial instead
-    of those in the token (and of that in the environment variable ``ADIT_RELAY``), ``ca_file`` a PEM file of
-    authorities to trust for relays with a public certificate, instead of the system's. ``proxy`` is the URL of an HTTP
-    proxy through which they are reached (``"http://USER:PASSWORD@HOST:PORT"``), instead of what ``HTTPS_PROXY`` or
-    ``ALL_PROXY`` says, or ``"none"``. ``data`` is how visitors' data goes to the relay: ``"plain"``, ``"tls"``, or
-    ``"auto"``, which is plain unless that does not get through, or goes through a proxy. ``on_event`` is called with
-    each :class:`Event` of the client and its tunnels, in a thread of its own.
+    of those in the token (and of that in the environment variable ``ADIT_RELAY``), ``"HOST:PORT"`` or ``"unix:PATH"``,
+    ``ca_file`` a PEM file of authorities to trust for relays with a public certificate, instead of the system's.
+    ``proxy`` is the URL of an HTTP proxy through which they are reached (``"http://USER:PASSWORD@HOST:PORT"``), instead
+    of what ``HTTPS_PROXY`` or ``ALL_PROXY`` says, or ``"none"``. ``data`` is how visitors' data goes to the relay:
+    ``"plain"``, ``"tls"``, or ``"auto"``, which is plain unless that does not get through, or goes through a proxy or
+    a Unix socket. ``on_event`` is called with each :class:`Event` of the client and its tunnels, in a thread of its
+    own.
 
     Connecting goes on in the background; errors of it show when a tunnel is opened.
     """

@@ -16,13 +16,13 @@ static struct loop *loop_of(const struct adit_tunnel *t) { return t->client->loo
 /* ---- telling the host ---- */
 
 static const char *app_hint(const struct adit_tunnel *t) {
-  return app_address_is_unix(&t->request.app) ? "start it, or check the path" : "start it, or check the port";
+  return dial_address_is_unix(&t->request.app) ? "start it, or check the path" : "start it, or check the port";
 }
 
 static void app_warn(struct adit_tunnel *t, const char *why) {
-  char app[APP_ADDRESS_TEXT_CHARS];
+  char app[DIAL_ADDRESS_TEXT_CHARS];
   const char *name = t->request.name, *at = name[0] != 0 ? " at " : "";
-  app_address_describe(&t->request.app, app, sizeof app);
+  dial_address_describe(&t->request.app, app, sizeof app);
   client_event(t->client, ADIT_EVENT_WARNING, t, 0, "app", "app %s%s%s: %s", name, at, app, why);
 }
 
@@ -30,7 +30,7 @@ static void app_warn(struct adit_tunnel *t, const char *why) {
 static bool app_explain(const struct adit_tunnel *t, const struct err *e, char *out, size_t cap) {
   if (e->code == ERR_LIMIT || e->code == ERR_NOMEM) return false;
   if (e->code == ERR_TIMEOUT) snprintf(out, cap, "it does not answer (%s)", app_hint(t));
-  else if (e->code == ERR_CLOSED && !app_address_is_unix(&t->request.app))
+  else if (e->code == ERR_CLOSED && !dial_address_is_unix(&t->request.app))
     snprintf(out, cap, "it refused the connection (%s)", app_hint(t));
   else snprintf(out, cap, "%s", e->text);
   return true;
@@ -67,7 +67,10 @@ static void call_failed(struct app_call *call, const struct err *e);
 void app_init(struct adit_tunnel *t) {
   struct app *a = &t->app;
   list_init(&a->calls);
-  if (app_address_is_unix(&t->request.app)) return;
+  if (dial_address_is_unix(&t->request.app)) {
+    a->addrs[a->addrs_n++] = addr_unix(t->request.app.path);
+    return;
+  }
   a->addrs_n = resolve_now(&t->request.app.tcp, a->addrs);
   a->by_name = a->addrs_n == 0;
 }
@@ -222,12 +225,7 @@ static void call_dial(struct app_call *call) {
   struct adit_client *c = t->client;
   const struct app *a = &t->app;
   call->state = APP_CALL_DIAL;
-  if (app_address_is_unix(&t->request.app))
-    call->dial = dial_start_unix(c->loop, &c->descriptors, t->request.app.path, APP_CONNECT_DEADLINE_MS, call_dialled,
-                                 call);
-  else
-    call->dial =
-        dial_start(c->loop, &c->descriptors, a->addrs, a->addrs_n, APP_CONNECT_DEADLINE_MS, call_dialled, call);
+  call->dial = dial_start(c->loop, &c->descriptors, a->addrs, a->addrs_n, APP_CONNECT_DEADLINE_MS, call_dialled, call);
   if (call->dial != NULL) dial_hear_resets(call->dial);
   else call_failed(call, &(struct err){ERR_NOMEM, "out of memory"});
 }

@@ -4,7 +4,7 @@
 #define AGENT_APP_H
 
 #include "agent/resolve.h"
-#include "base/app_address.h"
+#include "base/dial_address.h"
 #include "base/list.h"
 #include "base/seldom.h"
 

@@ -58,7 +58,7 @@ void candidate_take(struct candidate *k, struct reached *reached, struct tls_con
 static void candidate_fail(struct candidate *k, const struct err *why) {
   struct err e = *why;
   char relay[300];
-  host_port_format(&k->choice->dial, relay, sizeof relay);
+  dial_address_format(&k->choice->dial, relay, sizeof relay);
   if (e.code == 0) e.code = ERR_IO;
   err_prefix(&e, "relay %s", relay);
   k->fn(k->user, k, &e);
@@ -80,7 +80,7 @@ static void candidate_reached(void *user, const struct reached *reached, const s
   k->reach = NULL;
   k->reached = *reached;
   if (reached->fd < 0) {
-    bool told = why->code == ERR_LIMIT || k->choice->proxy != NULL;
+    bool told = why->code == ERR_LIMIT || k->choice->proxy != NULL || dial_address_is_unix(&k->choice->dial);
     err_set(&e, why->code, told ? "%.400s" : "%.300s (is the relay running, and is this its address?)", why->text);
   } else {
     struct tls_conn *tls = tls_conn_client(k->client->tls, k->choice->name, &k->choice->pin, WIRE_ALPN, &e);
@@ -123,8 +123,10 @@ struct candidate *candidate_start(struct adit_client *c, struct relay_choice *ch
   if (k == NULL) return NULL;
   *k = (struct candidate){.magic = CANDIDATE_MAGIC, .client = c, .choice = choice, .fn = fn, .user = user, .reached.fd = -1};
   struct addr addrs[RESOLVED_MAX];
+  bool is_unix = dial_address_is_unix(&choice->dial);
   const struct host_port *first = reach_host(choice);
-  size_t n = resolve_now(first, addrs);
+  size_t n = is_unix ? 1 : resolve_now(first, addrs);
+  if (is_unix) addrs[0] = addr_unix(choice->dial.path);
   bool begun = loop_timer_set(c->loop, &k->deadline, AGENT_CONNECT_DEADLINE_MS, candidate_deadline) == 0;
   if (begun && n > 0) {
     k->reach = reach_start(c, choice, addrs, n, candidate_reached, k);

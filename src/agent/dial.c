@@ -29,7 +29,6 @@ struct dial {
   struct err err;
   size_t n, begun, live;
   bool hears_resets;
-  char path[UNIX_PATH_MAX_BYTES + 1];  /* of a Unix socket, instead of addresses: then there is one attempt */
   struct attempt attempts[];
 };
 
@@ -71,7 +70,7 @@ static void dial_finish(struct dial *d, int fd, const struct addr *to) {
 
 /* Of several addresses, one that refuses says most: there is somebody, who may listen soon. */
 static void dial_failed(struct dial *d, const struct attempt *a, int code) {
-  char text[80];
+  char text[ADDR_TEXT_CAP];
   int why = code == ECONNREFUSED ? ERR_CLOSED : ERR_IO;
   if (d->err.code == ERR_CLOSED) return;
   addr_format(&a->to, text, sizeof text);
@@ -89,14 +88,12 @@ static void dial_connected(struct dial *d, struct attempt *a, bool was_reset) {
   dial_finish(d, fd, &a->to);
 }
 
-static bool dial_is_unix(const struct dial *d) { return d->path[0] != 0; }
-
 static void attempt_ready(struct loop_io *io, uint32_t events) {
   (void)events;
   struct attempt *a = CONTAINER_OF(io, struct attempt, io);
   struct dial *d = a->dial;
   CHECK_MAGIC(d, DIAL_MAGIC);
-  if (dial_is_unix(d)) {
+  if (addr_is_unix(&a->to)) {
     dial_connected(d, a, false);
     return;
   }
@@ -119,7 +116,7 @@ static void dial_next_due(struct loop_timer *t) {
 static void dial_deadline_due(struct loop_timer *t) {
   struct dial *d = CONTAINER_OF(t, struct dial, deadline);
   if (d->live > 0 || d->err.code == 0) {
-    char text[80];
+    char text[ADDR_TEXT_CAP];
     addr_format(&d->attempts[0].to, text, sizeof text);
     err_set(&d->err, ERR_TIMEOUT, "%s: no answer", text);
   }
@@ -131,7 +128,7 @@ static void dial_try(struct dial *d) {
   while (d->begun < d->n) {
     struct attempt *a = &d->attempts[d->begun++];
     struct err e = {0};
-    a->fd = dial_is_unix(d) ? net_connect_unix(d->path, &e) : net_connect(&a->to, &e);
+    a->fd = net_connect(&a->to, &e);
     if (a->fd == NET_AGAIN) {
       a->fd = -1;
       d->begun--;
@@ -158,31 +155,16 @@ static void dial_try(struct dial *d) {
 
 void dial_hear_resets(struct dial *d) { d->hears_resets = true; }
 
-static struct dial *dial_begin(struct loop *l, struct descriptors *descriptors, size_t n, uint64_t deadline_ms,
-                               dial_fn *fn, void *user) {
+struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
+                        uint64_t deadline_ms, dial_fn *fn, void *user) {
   struct dial *d = calloc(1, sizeof *d + n * sizeof d->attempts[0]);
   if (d == NULL) return NULL;
   *d = (struct dial){.magic = DIAL_MAGIC, .loop = l, .descriptors = descriptors, .fn = fn, .user = user, .n = n};
-  for (size_t i = 0; i < n; i++) d->attempts[i] = (struct attempt){.dial = d, .fd = -1};
-  if (loop_timer_set(l, &d->deadline, deadline_ms, dial_deadline_due) == 0) return d;
-  free(d);
-  return NULL;
-}
-
-struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
-                        uint64_t deadline_ms, dial_fn *fn, void *user) {
-  struct dial *d = dial_begin(l, descriptors, n, deadline_ms, fn, user);
-  if (d == NULL) return NULL;
-  for (size_t i = 0; i < n; i++) d->attempts[i].to = addrs[i];
-  dial_try(d);
-  return d;
-}
-
-struct dial *dial_start_unix(struct loop *l, struct descriptors *descriptors, const char *path, uint64_t deadline_ms,
-                             dial_fn *fn, void *user) {
-  struct dial *d = dial_begin(l, descriptors, 1, deadline_ms, fn, user);
-  if (d == NULL) return NULL;
-  snprintf(d->path, sizeof d->path, "%s", path);
+  for (size_t i = 0; i < n; i++) d->attempts[i] = (struct attempt){.dial = d, .fd = -1, .to = addrs[i]};
+  if (loop_timer_set(l, &d->deadline, deadline_ms, dial_deadline_due) != 0) {
+    free(d);
+    return NULL;
+  }
   dial_try(d);
   return d;
 }

@@ -1,5 +1,5 @@
-/* A TCP connection to the first of several addresses that answers (RFC 8305): the next is tried when one fails or is
-   slow. Or one to a Unix socket. */
+/* A connection to the first of several addresses that answers (RFC 8305): the next is tried when one fails or is slow. One of a
+   Unix socket stands alone. */
 #ifndef AGENT_DIAL_H
 #define AGENT_DIAL_H
 
@@ -15,9 +15,6 @@ struct dial;
 typedef void dial_fn(void *user, int fd, const struct addr *to, const struct err *e);
 struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,
                         uint64_t deadline_ms, dial_fn *fn, void *user) MUST_USE;
-/* The same to a Unix socket (net_connect_unix), whose texts say what to do; *to is unset. */
-struct dial *dial_start_unix(struct loop *l, struct descriptors *descriptors, const char *path, uint64_t deadline_ms,
-                             dial_fn *fn, void *user) MUST_USE;
 /* Whoever accepts and resets at once was reached, and may have said something; else the next address is tried. */
 void dial_hear_resets(struct dial *d);
 void dial_stop(struct dial *d);    /* fn will not be called; NULL is fine */

@@ -222,10 +222,11 @@ static void link_tick(struct loop_timer *t) {
 
 /* ---- reading ---- */
 
-/* From the start. HTTP proxies end both directions when one ends, and pass a reset on as an end; inside TLS neither is
-   taken for the other. */
+/* From the start. HTTP proxies end both directions when one ends, and pass a reset on as an end, and Unix sockets know no reset;
+   inside TLS neither is taken for the other. */
 static bool link_wraps_data(const struct link *l) {
   enum setup_data asked = l->client->setup.data;
+  if (dial_address_is_unix(&l->choice->dial)) return true;
   return asked == SETUP_DATA_TLS || (asked == SETUP_DATA_AUTO && l->takes_wrapped && l->choice->proxy != NULL);
 }
 
@@ -246,6 +247,11 @@ static void link_welcome(struct link *l, struct reader body) {
   l->welcomed = true;
   l->takes_wrapped = (f.flags & WELCOME_WRAPPED) != 0;
   l->data_wrapped = link_wraps_data(l);
+  if (l->data_wrapped && !l->takes_wrapped && dial_address_is_unix(&l->choice->dial)) {
+    link_lose_text(l, ERR_SYNTAX, "this relay takes no data connections inside TLS, as those through a Unix socket are "
+                                  "(update the relay)");
+    return;
+  }
   l->heartbeat_ms = f.heartbeat_ms < 100 ? 100 : f.heartbeat_ms > HEARTBEAT_MS ? HEARTBEAT_MS : f.heartbeat_ms;
   l->pinged_ms = l->heard_ms;
   (void)loop_timer_set(l->client->loop, &l->tick, l->heartbeat_ms, link_tick);

@@ -32,7 +32,7 @@ struct reach {
 };
 
 const struct host_port *reach_host(const struct relay_choice *choice) {
-  return choice->proxy != NULL ? &choice->proxy->at : &choice->dial;
+  return choice->proxy != NULL ? &choice->proxy->at : &choice->dial.tcp;
 }
 
 void reached_close(struct adit_client *c, struct reached *r) {
@@ -87,7 +87,7 @@ static void reach_refused(struct reach *r, const struct http_connect_answer *a) 
   bool wants_proof = a->status == 407 || a->status == 401;   /* which tinyproxy says to a wrong password */
   char relay[300];
   struct err e = {0};
-  host_port_format(&r->choice->dial, relay, sizeof relay);
+  dial_address_format(&r->choice->dial, relay, sizeof relay);
   if (wants_proof && a->scheme[0] != '\0' && !a->takes_basic)
     err_set(&e, ERR_CLOSED, "proxy %s: it wants a proof by %s (%u), which is not spoken here (have it take Basic, or put a local "
             "proxy before it that speaks that)", proxy->name, a->scheme, a->status);
@@ -139,7 +139,7 @@ static void reach_ready(struct loop_io *io, uint32_t events) {
 
 void reach_explain_silence(const struct relay_choice *choice, struct err *e) {
   char relay[300];
-  host_port_format(&choice->dial, relay, sizeof relay);
+  dial_address_format(&choice->dial, relay, sizeof relay);
   err_set(e, ERR_TIMEOUT, "proxy %s: it has not connected us to %s in %d s (check its address, and http:// or https://; can it "
           "reach the relay?)", choice->proxy->name, relay, AGENT_CONNECT_DEADLINE_MS / 1000);
 }
@@ -155,7 +155,7 @@ static void reach_late(struct loop_timer *t) {
 static bool reach_ask(struct reach *r) {
   uint8_t request[HTTP_CONNECT_MAX_BYTES];
   struct writer w = writer_of(request, sizeof request);
-  http_connect_encode(&w, &r->choice->dial, r->choice->proxy->authorization, "adit/" ADIT_VERSION);
+  http_connect_encode(&w, &r->choice->dial.tcp, r->choice->proxy->authorization, "adit/" ADIT_VERSION);
   bool sent = !w.bad && wrap_send(r->reached.wrap, r->reached.fd, request, w.len) == (ssize_t)w.len &&
               wrap_flush(r->reached.wrap, r->reached.fd) == 0;
   wipe(request, sizeof request);

@@ -1,4 +1,4 @@
-/* A TCP connection to a relay: dialled straight, or through an HTTP proxy that connects us. */
+/* A connection to a relay: dialled straight, or through an HTTP proxy that connects us. */
 #ifndef AGENT_REACH_H
 #define AGENT_REACH_H
 

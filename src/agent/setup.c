@@ -127,9 +127,11 @@ int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t no
   return r;
 }
 
-int setup_add_relay(struct setup *s, const char *host_port, struct err *e) {
+int setup_add_relay(struct setup *s, const char *address, struct err *e) {
   if (s->dials_n == AGENT_RELAYS_MAX) return err_set(e, ERR_LIMIT, "relay: too many (at most %d)", AGENT_RELAYS_MAX);
-  int r = host_port_parse(host_port, 443, &s->dials[s->dials_n], e);
+  struct dial_address *dial = &s->dials[s->dials_n];
+  int r = dial_address_parse_relay(address, dial, e);
+  if (r == 0) r = dial_address_make_absolute("relay", dial, e);
   if (r == 0) s->dials_n++;
   return r;
 }
@@ -160,9 +162,21 @@ static bool host_is_loopback(const struct host_port *to) {
   return n >= name_n && strcasecmp(to->host + n - name_n, name) == 0 && (n == name_n || to->host[n - name_n - 1] == '.');
 }
 
+/* A Unix socket passes an end on, and no reset: inside TLS neither is taken for the other. */
+static int choice_check_unix(const struct relay_choice *c, const struct setup *s, struct err *e) {
+  if (s->proxy != NULL && s->proxy_from == NULL)
+    return err_set(e, ERR_USAGE, "proxy: the relay at unix:%s is dialled straight (leave the proxy out, or give a "
+                   "relay's HOST:PORT)", c->dial.path);
+  if (s->data == SETUP_DATA_PLAIN)
+    return err_set(e, ERR_USAGE, "data: plain connections to the relay at unix:%s would lose resets, which Unix sockets do "
+                   "not know (leave it out: they go inside TLS)", c->dial.path);
+  return 0;
+}
+
 static int choice_set_proxy(struct relay_choice *c, struct setup *s, struct err *e) {
-  if (s->proxy == NULL || http_proxy_spares(s->no_proxy, c->dial.host)) return 0;
-  if (s->proxy_from != NULL && host_is_loopback(&c->dial)) return 0;
+  if (dial_address_is_unix(&c->dial)) return choice_check_unix(c, s, e);
+  if (s->proxy == NULL || http_proxy_spares(s->no_proxy, c->dial.tcp.host)) return 0;
+  if (s->proxy_from != NULL && host_is_loopback(&c->dial.tcp)) return 0;
   if (s->http_proxy == NULL) s->http_proxy = http_proxy_new(s->proxy, e);
   if (s->http_proxy == NULL) return err_prefix(e, "%s", s->proxy_from != NULL ? s->proxy_from : "proxy");
   c->proxy = s->http_proxy;
@@ -171,27 +185,27 @@ static int choice_set_proxy(struct relay_choice *c, struct setup *s, struct err 
 
 static void choice_fill(struct relay_choice *c, const struct setup_token *t, const struct token_relay *relay) {
   memset(c, 0, sizeof *c);
-  c->dial = relay->dial;
+  c->dial.tcp = relay->dial;
   c->pin = relay->pin;
   c->token = t;
   memcpy(c->name, relay->name[0] != '\0' ? relay->name : relay->dial.host, sizeof c->name);
 }
 
-/* The token's relay that `host` means: dialled by that host, or of that name. */
-static void choice_for_dial(struct relay_choice *c, const struct setup *s, const struct host_port *dial) {
+/* The token's relay that `dial` means: dialled by that host, or of that name; else the first. */
+static void choice_for_dial(struct relay_choice *c, const struct setup *s, const struct dial_address *dial) {
   choice_fill(c, s->tokens[0], &s->tokens[0]->relays[0]);
   bool found = false;
   for (size_t i = 0; i < s->tokens_n && !found; i++)
     for (size_t k = 0; k < s->tokens[i]->relays_n && !found; k++) {
       const struct token_relay *relay = &s->tokens[i]->relays[k];
-      if (strcasecmp(relay->dial.host, dial->host) != 0 && strcasecmp(relay->name, dial->host) != 0) continue;
+      if (strcasecmp(relay->dial.host, dial->tcp.host) != 0 && strcasecmp(relay->name, dial->tcp.host) != 0) continue;
       choice_fill(c, s->tokens[i], relay);
       found = true;
     }
   c->dial = *dial;
   /* A public authority vouches for any name, so the one that the user dialled is the one to insist on. */
-  if (!found && c->pin.kind == PIN_PUBLIC_AUTHORITIES && !host_is_ip(dial->host))
-    memcpy(c->name, dial->host, sizeof c->name);
+  if (!found && c->pin.kind == PIN_PUBLIC_AUTHORITIES && !dial_address_is_unix(dial) && !host_is_ip(dial->tcp.host))
+    memcpy(c->name, dial->tcp.host, sizeof c->name);
 }
 
 int setup_choices(struct setup *s, struct relay_choice **out, size_t *n, struct err *e) {

@@ -3,6 +3,7 @@
 #define AGENT_SETUP_H
 
 #include "agent/http_proxy.h"
+#include "base/dial_address.h"
 #include "wire/token.h"
 
 struct setup_token {
@@ -21,7 +22,7 @@ enum setup_data { SETUP_DATA_AUTO, SETUP_DATA_PLAIN, SETUP_DATA_TLS };
 struct setup {
   struct setup_token *tokens[AGENT_TOKENS_MAX];
   size_t tokens_n;
-  struct host_port dials[AGENT_RELAYS_MAX];    /* instead of the addresses in the tokens */
+  struct dial_address dials[AGENT_RELAYS_MAX]; /* instead of the addresses in the tokens */
   size_t dials_n;
   char *ca_file;
   char *embedded;                  /* path of the adit program */
@@ -35,11 +36,11 @@ struct setup {
 
 /* One relay that may be dialled, and who we are to it. */
 struct relay_choice {
-  struct host_port dial;
+  struct dial_address dial;
   char name[HOST_NAME_MAX_CHARS + 1];
   struct pin pin;
   const struct setup_token *token;
-  const struct http_proxy *proxy;  /* the setup's; NULL: dialled straight */
+  const struct http_proxy *proxy;  /* the setup's; NULL: dialled straight, as Unix sockets always are */
   bool refused;                    /* it refused us for good */
   bool tried;                      /* in this round */
   bool wrap_told;                 /* that its data connections go inside TLS */
@@ -52,7 +53,8 @@ int setup_add_token(struct setup *s, const char *text, struct err *e) MUST_USE;
 /* Another token, narrower than the only one that there is (wire/token.h). */
 int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
                  struct err *e) MUST_USE;
-int setup_add_relay(struct setup *s, const char *host_port, struct err *e) MUST_USE;
+/* "HOST[:PORT]" or "unix:PATH". */
+int setup_add_relay(struct setup *s, const char *address, struct err *e) MUST_USE;
 /* Dials through this proxy: a URL, or "none". Loopback relays are dialled straight unless `from` is NULL. no_proxy may be
    NULL. */
 int setup_set_proxy(struct setup *s, const char *url, const char *from, const char *no_proxy, struct err *e) MUST_USE;

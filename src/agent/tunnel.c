@@ -50,7 +50,7 @@ int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adi
   list_init(&t->node);
   list_init(&t->streams);
   request->keep_file = request->app_file = NULL;
-  app_address_format(&t->request.app, t->app_text, sizeof t->app_text);
+  dial_address_format(&t->request.app, t->app_text, sizeof t->app_text);
   app_init(t);
   *out = t;
   return 0;
@@ -77,13 +77,13 @@ static bool file_same(const char *a, const char *b) {
 }
 
 static bool app_same(const struct tunnel_request *a, const struct tunnel_request *b) {
-  return app_address_same(&a->app, &b->app) || file_same(a->app_file, b->app_file);
+  return dial_address_same(&a->app, &b->app) || file_same(a->app_file, b->app_file);
 }
 
 static int fail_taken(const struct adit_tunnel *t, struct err *e) {
   static const char why[] = "this client forwards it already (close that tunnel first)";
-  const struct app_address *app = &t->request.app;
-  return app_address_is_local_port(app) ? err_set(e, ERR_CONFLICT, "port %u: %s", app->tcp.port, why)
+  const struct dial_address *app = &t->request.app;
+  return dial_address_is_local_port(app) ? err_set(e, ERR_CONFLICT, "port %u: %s", app->tcp.port, why)
                                         : err_set(e, ERR_CONFLICT, "app %s: %s", t->app_text, why);
 }
 

@@ -26,7 +26,7 @@ struct tunnel_address {
 };
 
 struct tunnel_request {            /* what the host asked for, checked */
-  struct app_address app;          /* a Unix socket's path is absolute */
+  struct dial_address app;          /* a Unix socket's path is absolute */
   char *app_file;                  /* and this is it by its folder's real path, to tell two apart; NULL: none */
   char name[TUNNEL_NAME_MAX_BYTES + 1];  /* for people; may be empty */
   uint64_t app_wait_ms;            /* how long a visitor waits for an app that has never been there */
@@ -46,7 +46,7 @@ struct adit_tunnel {
   unsigned magic;
   struct adit_client *client;
   struct tunnel_request request;
-  char app_text[APP_ADDRESS_TEXT_CHARS];
+  char app_text[DIAL_ADDRESS_TEXT_CHARS];
   uint32_t id;                     /* of its BIND; 0: the next has a new one */
   _Atomic(struct tunnel_address *) address;
   struct { _Atomic uint64_t now, total, app_failures; uint64_t to_app, from_app; } stats;

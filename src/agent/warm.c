@@ -280,7 +280,7 @@ static void warm_warn(struct link *l, const char *why) {
   char relay[300];
   if (l->data_warned) return;
   l->data_warned = true;
-  host_port_format(&l->choice->dial, relay, sizeof relay);
+  dial_address_format(&l->choice->dial, relay, sizeof relay);
   client_event(l->client, ADIT_EVENT_WARNING, NULL, ADIT_EUNREACHABLE, "data_connections",
                "data connections to %.100s do not get through, though the control link does: %.100s (%s)", relay, why, warm_remedy(l));
 }
@@ -326,7 +326,7 @@ static void warm_go_wrapped(struct link *l, const char *why) {
   loop_timer_stop(&l->redial);
   if (!l->choice->wrap_told) {
     l->choice->wrap_told = true;
-    host_port_format(&l->choice->dial, relay, sizeof relay);
+    dial_address_format(&l->choice->dial, relay, sizeof relay);
     client_event(l->client, ADIT_EVENT_WARNING, NULL, 0, "data_in_tls",
                  "data connections to %.200s go inside TLS from now on, since plain ones do not get through: %s "
                  "(that costs more CPU; asking for data inside TLS from the start saves the try)", relay, why);

@@ -9,12 +9,22 @@
 #include "base/limits.h"
 #include "base/text.h"
 
-enum { ADDR_TEXT_MAX = 128 };
+static bool is_abstract(const struct addr *a) { return a->u.un.sun_path[0] == 0; }
 
 socklen_t addr_len(const struct addr *a) {
   if (a->u.any.sa_family == AF_INET) return sizeof a->u.v4;
   if (a->u.any.sa_family == AF_INET6) return sizeof a->u.v6;
-  return 0;
+  if (!addr_is_unix(a)) return 0;
+  /* The name of an abstract one is as long as it is; that of a file ends with its NUL. */
+  size_t n = is_abstract(a) ? 1 + strlen(a->u.un.sun_path + 1) : strlen(a->u.un.sun_path) + 1;
+  return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+}
+
+struct addr addr_unix(const char *path) {
+  struct addr a = {.u.un.sun_family = AF_UNIX};
+  memcpy(a.u.un.sun_path, path, strnlen(path, UNIX_PATH_MAX_BYTES));
+  if (path[0] == '@') a.u.un.sun_path[0] = 0;
+  return a;
 }
 
 uint16_t addr_port(const struct addr *a) {
@@ -56,7 +66,7 @@ static bool parse_ip(const char *host, uint16_t port, struct addr *out) {
     set_v4(out, ip, port);
     return true;
   }
-  char bare[ADDR_TEXT_MAX];
+  char bare[ADDR_TEXT_CAP];
   const char *zone = strchr(host, '%');
   size_t n = zone == NULL ? strlen(host) : (size_t)(zone - host);
   if (n >= sizeof bare) return false;
@@ -88,7 +98,18 @@ void addr_format_ip(const struct addr *a, char *out, size_t cap) {
   snprintf(out, cap, "%s", ip);
 }
 
+static void format_unix(const struct addr *a, char *out, size_t cap) {
+  const char *path = a->u.un.sun_path;
+  if (!is_abstract(a)) snprintf(out, cap, "unix:%s", path);
+  else if (path[1] != 0) snprintf(out, cap, "unix:@%s", path + 1);
+  else snprintf(out, cap, "unix uid %u", (unsigned)a->uid);
+}
+
 void addr_format(const struct addr *a, char *out, size_t cap) {
+  if (addr_is_unix(a)) {
+    format_unix(a, out, cap);
+    return;
+  }
   char ip[INET6_ADDRSTRLEN];
   addr_format_ip(a, ip, sizeof ip);
   bool v6 = a->u.any.sa_family == AF_INET6;
@@ -117,6 +138,8 @@ size_t addr_encode(const struct addr *a, uint8_t out[19]) {
 
 bool addr_equal(const struct addr *a, const struct addr *b) {
   uint8_t x[19], y[19];
+  if (addr_is_unix(a) || addr_is_unix(b))
+    return a->uid == b->uid && memcmp(&a->u.un, &b->u.un, sizeof a->u.un) == 0;
   struct addr p = addr_normalised(a), q = addr_normalised(b);
   size_t n = addr_encode(&p, x);
   return n == addr_encode(&q, y) && memcmp(x, y, n) == 0;
@@ -138,12 +161,15 @@ struct source_key addr_source(const struct addr *a) {
   } else if (n.u.any.sa_family == AF_INET6) {
     key.bytes[0] = 6;
     memcpy(key.bytes + 1, &n.u.v6.sin6_addr, 8);
+  } else if (addr_is_unix(&n)) {
+    key.bytes[0] = 1;
+    memcpy(key.bytes + 1, &n.uid, sizeof n.uid);
   }
   return key;
 }
 
 int cidr_parse(const char *text, struct cidr *out, struct err *e) {
-  char ip[ADDR_TEXT_MAX];
+  char ip[ADDR_TEXT_CAP];
   const char *slash = strchr(text, '/');
   size_t n = slash == NULL ? strlen(text) : (size_t)(slash - text);
   if (n >= sizeof ip) goto bad;

@@ -1,9 +1,10 @@
-/* Socket addresses, HOST:PORT, CIDR blocks, and what counts as one source. */
+/* Socket addresses, those of Unix sockets among them, HOST:PORT, CIDR blocks, and what counts as one source. */
 #ifndef BASE_ADDR_H
 #define BASE_ADDR_H
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/err.h"
 
@@ -12,7 +13,9 @@ struct addr {                      /* a value; family AF_UNSPEC when unset */
     struct sockaddr any;
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
+    struct sockaddr_un un;         /* of a peer without a path: see uid */
   } u;
+  uid_t uid;                       /* AF_UNIX: of who is at the other end of an accepted connection */
 };
 
 struct cidr {
@@ -26,13 +29,19 @@ struct host_port {
   uint16_t port;
 };
 
+enum { ADDR_TEXT_CAP = 128 };
+
 socklen_t addr_len(const struct addr *a);
+/* path: at most UNIX_PATH_MAX_BYTES; "@NAME" is an abstract one. */
+struct addr addr_unix(const char *path);
+static inline bool addr_is_unix(const struct addr *a) { return a->u.any.sa_family == AF_UNIX; }
 uint16_t addr_port(const struct addr *a);
 void addr_set_port(struct addr *a, uint16_t port);
 /* ::ffff:1.2.3.4 becomes 1.2.3.4. */
 struct addr addr_normalised(const struct addr *a);
 int addr_parse(const char *text, struct addr *out, struct err *e) MUST_USE;  /* "1.2.3.4:80", "[::1]:80"; numeric only */
-void addr_format(const struct addr *a, char *out, size_t cap);               /* "1.2.3.4:80", "[::1]:80" */
+/* "1.2.3.4:80", "[::1]:80", "unix:/run/app.sock", or, of a peer at a Unix socket, "unix uid 1000". */
+void addr_format(const struct addr *a, char *out, size_t cap);
 void addr_format_ip(const struct addr *a, char *out, size_t cap);
 bool addr_is_loopback(const struct addr *a);
 bool addr_equal(const struct addr *a, const struct addr *b);   /* mapped addresses normalised */
@@ -40,7 +49,7 @@ bool addr_equal(const struct addr *a, const struct addr *b);   /* mapped address
 size_t addr_encode(const struct addr *a, uint8_t out[19]);
 int addr_decode(const uint8_t *p, size_t n, struct addr *out) MUST_USE;
 
-/* The key under which a source is counted: IPv4 /32 or IPv6 /64, mapped addresses normalised. */
+/* The key under which a source is counted: IPv4 /32 or IPv6 /64, mapped addresses normalised; at a Unix socket, the user. */
 struct source_key { uint8_t bytes[9]; };
 struct source_key addr_source(const struct addr *a);
 

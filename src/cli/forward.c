@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "adit.h"
-#include "base/app_address.h"
+#include "base/dial_address.h"
 #include "base/descriptors.h"
 #include "base/environment.h"
 #include "base/home.h"
@@ -66,8 +66,9 @@ static const struct option_row forward_rows[] = {
   {.name = "alpn", .value = "LIST", .kind = OPTION_TEXT, AT(alpn),
    .help = "Comma-separated protocols offered to visitors (default: http/1.1)."},
   {.name = "h2", .kind = OPTION_FLAG, AT(h2), .help = "Offer HTTP/2 to visitors; the app gets it in clear (h2c)."},
-  {.name = "relay", .value = "HOST:PORT", .kind = OPTION_LIST, AT(relays),
-   .help = "Dial this relay instead of those in the token; of several the nearest is used."},
+  {.name = "relay", .value = "HOST:PORT|unix:PATH", .kind = OPTION_LIST, AT(relays),
+   .help = "Dial this relay instead of those in the token; of several the nearest is used. Behind a Unix socket is the first relay "
+           "in the token; no proxy is used for it, and data goes inside TLS."},
   {.name = "token", .value = "TOKEN", .kind = OPTION_CALL, .set = take_token, .many = true, .secret = true,
    .help = "The token to open tunnels with (default: ADIT_TOKEN, then what adit login stored). Wiped from the "
            "argument list at once, but --token-file leaves no trace in a shell's history either."},
@@ -98,7 +99,7 @@ static const struct option_row forward_rows[] = {
   {.name = "data", .value = "auto|plain|tls", .kind = OPTION_CHOICE, AT(data), .choices = "auto|plain|tls",
    .help = "How visitors' data goes to the relay: plain, which costs least, or inside TLS of its own, for networks that "
            "let nothing else through (default: auto, which is plain unless that does not get through, or goes through a "
-           "proxy)."},
+           "proxy or a Unix socket)."},
   {.name = "wait", .value = "DURATION", .kind = OPTION_DURATION, .optional = true, AT(wait_ms), .min = 1,
    .max = (uint64_t)WAIT_MAX_S * 1000,
    .help = "Go on trying while no relay can be reached, as at boot, before there is a network (for so long: 30s, 5m; "
@@ -109,8 +110,8 @@ static const struct option_row forward_rows[] = {
 };
 
 struct app {
-  struct app_address address;
-  char text[APP_ADDRESS_TEXT_CHARS];   /* of it */
+  struct dial_address address;
+  char text[DIAL_ADDRESS_TEXT_CHARS];   /* of it */
   const char *name;                /* NULL: none */
   struct adit_tunnel *tunnel;
   bool open, ended;
@@ -237,12 +238,12 @@ static int take_words(struct forward *f, const struct options_parsed *parsed, st
     struct app *app = &f->apps[f->apps_n];
     if (parsed->words[i][0] == 0)
       return err_set(e, ERR_USAGE, "PORT: empty (say which port to forward: adit forward 8000)");
-    if (app_address_parse(parsed->words[i], &app->address, e) != 0) return e->code;
+    if (dial_address_parse_app(parsed->words[i], &app->address, e) != 0) return e->code;
     for (size_t k = 0; k < f->apps_n; k++)
-      if (app_address_same(&app->address, &f->apps[k].address))
+      if (dial_address_same(&app->address, &f->apps[k].address))
         return err_set(e, ERR_USAGE, "%.100s: it is forwarded already by another argument (leave one out)",
                        parsed->words[i]);
-    app_address_format(&app->address, app->text, sizeof app->text);
+    dial_address_format(&app->address, app->text, sizeof app->text);
     f->apps_n++;
   }
   for (size_t i = 0; i < f->apps_n && f->a.names.n > 0; i++) {
@@ -292,7 +293,7 @@ static int client_failed(const struct forward *f, struct err *e) {
 /* Of several apps each has a file of its own, named after the last part of its address. */
 static int name_keep_file(const struct forward *f, struct app *app, struct err *e) {
   const char *text = app->text, *slash = strrchr(text, '/'), *colon = strrchr(text, ':');
-  const char *part = app_address_is_unix(&app->address) && slash != NULL ? slash + 1 : colon + 1;
+  const char *part = dial_address_is_unix(&app->address) && slash != NULL ? slash + 1 : colon + 1;
   if (asprintf(&app->keep, "%s.%s", f->a.keep, part) >= 0) return 0;
   app->keep = NULL;
   return err_set(e, ERR_NOMEM, "out of memory");

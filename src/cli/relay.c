@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/dial_address.h"
 #include "base/home.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -56,8 +57,18 @@ static int add_listen(struct addr at[RELAY_LISTENS_MAX], size_t *n, const char *
   return 0;
 }
 
+static int add_agent_listen(struct relay_options *o, const char *value, struct err *e) {
+  struct dial_address at = {.path = ""};
+  if (o->agent_listens_n == RELAY_LISTENS_MAX)
+    return err_set(e, ERR_USAGE, "given more than %d times (leave some out)", RELAY_LISTENS_MAX);
+  int code = dial_address_parse_unix("relay", value, at.path, e);
+  if (code == 0) o->agent_listens[o->agent_listens_n++] = addr_unix(at.path);
+  return code;
+}
+
 static int set_listen(void *target, const char *value, struct err *e) {
   struct relay_options *o = &((struct relay_arguments *)target)->options;
+  if (dial_address_text_is_unix(value)) return add_agent_listen(o, value, e);
   return add_listen(o->listens, &o->listens_n, value, 443, e);
 }
 
@@ -161,8 +172,9 @@ static const struct option_row relay_rows[] = {
   {.name = "domain", .value = "NAME", .kind = OPTION_CALL, .set = set_domain,
    .help = "The relay's own name. Tunnels are named LABEL.NAME, so NAME and *.NAME must lead to this machine. "
            "Required."},
-  {.name = "listen", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_listen, .many = true,
-   .help = "Where visitors and agents connect (default: [::]:443 and 0.0.0.0:443)."},
+  {.name = "listen", .value = "ADDR:PORT|unix:PATH", .kind = OPTION_CALL, .set = set_listen, .many = true,
+   .help = "Where visitors and agents connect (default: [::]:443 and 0.0.0.0:443). At a Unix socket, which comes besides, agents "
+           "only: those of this machine that can enter its folder, as from containers without a network."},
   {.name = "redirect-http", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_redirect_http, .many = true,
    .help = "Answer plain HTTP there, as at 0.0.0.0:80 and [::]:80, with a redirect to https at the same host and path "
            "(308), for names of this relay only (default: off)."},

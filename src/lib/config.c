@@ -48,9 +48,9 @@ int adit_config_add_token(struct adit_config *config, const char *token) {
   return config_result(config, r, ADIT_ECONFIG);
 }
 
-int adit_config_add_relay(struct adit_config *config, const char *host_port) {
-  if (config == NULL || host_port == NULL) return config_null();
-  int r = setup_add_relay(&config->setup, host_port, &config->err);
+int adit_config_add_relay(struct adit_config *config, const char *address) {
+  if (config == NULL || address == NULL) return config_null();
+  int r = setup_add_relay(&config->setup, address, &config->err);
   return config_result(config, r, ADIT_EINVAL);
 }
 

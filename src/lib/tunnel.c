@@ -59,23 +59,10 @@ static int parse_keep_file(const char *path, char **out, struct err *e) {
                  strerror_r(code, reason, sizeof reason));
 }
 
-/* The same of a Unix socket; but what lies between the root and it is left as it was written, and may change. */
-static int make_absolute(struct app_address *app, struct err *e) {
-  char relative[sizeof app->path];
-  memcpy(relative, app->path, sizeof relative);
-  char *here = getcwd(NULL, 0);
-  if (here == NULL) return err_set_errno_remedy(e, "give an absolute path", "app unix:%s: this folder", relative);
-  int n = snprintf(app->path, sizeof app->path, "%s/%s", here, relative);
-  free(here);
-  if (n >= 0 && (size_t)n < sizeof app->path) return 0;
-  return err_set(e, ERR_USAGE, "app unix:%s: from the root on its path has more than %d bytes (use a shorter one, or a "
-                 "symbolic link to its folder)", relative, UNIX_PATH_MAX_BYTES);
-}
-
 static int parse_app(const char *text, struct tunnel_request *r, struct err *e) {
-  if (app_address_parse(text, &r->app, e) != 0) return e->code;
-  if (!app_address_is_unix(&r->app) || r->app.path[0] == '@') return 0;
-  if (r->app.path[0] != '/' && make_absolute(&r->app, e) != 0) return e->code;
+  if (dial_address_parse_app(text, &r->app, e) != 0) return e->code;
+  if (!dial_address_is_unix(&r->app) || r->app.path[0] == '@') return 0;
+  if (dial_address_make_absolute("app", &r->app, e) != 0) return e->code;
   return real_file(r->app.path, &r->app_file) == ENOMEM ? err_set(e, ERR_NOMEM, "out of memory") : 0;
 }
 

@@ -8,18 +8,19 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/limits.h"
 #include "base/shortage.h"
 
-enum { ADDR_TEXT_BYTES = 64, RTO_MAX_MS = 120000 /* the kernel's TCP_RTO_MAX */ };
+enum { RTO_MAX_MS = 120000 /* the kernel's TCP_RTO_MAX */ };
 
 static int set_int(int fd, int level, int name, int value) { return setsockopt(fd, level, name, &value, sizeof value); }
 
 static int fail_listen(int fd, const struct addr *a, struct err *e) {
-  char text[ADDR_TEXT_BYTES];
+  char text[ADDR_TEXT_CAP];
   int saved = errno;
   addr_format(a, text, sizeof text);
   net_close(fd);
@@ -49,6 +50,55 @@ int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct er
   return fd;
 }
 
+static bool has_file(const struct addr *a) { return a->u.un.sun_path[0] != 0; }
+
+/* A socket whose listener has died keeps its file, and nobody can listen there. */
+static bool is_left_over(const struct addr *a) {
+  struct stat st;
+  if (!has_file(a) || lstat(a->u.un.sun_path, &st) != 0 || !S_ISSOCK(st.st_mode)) return false;
+  int fd = net_connect(a, NULL);
+  net_close(fd);
+  return fd == ERR_CLOSED;
+}
+
+int net_share(int fd, struct err *e) {
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy >= 0) return copy;
+  (void)shortage_note(errno);
+  return err_set(e, ERR_LIMIT, "listen: %s (%s)", strerror(errno), shortage_remedy(errno));
+}
+
+void net_unlink_unix(const struct addr *a) {
+  if (has_file(a)) (void)unlink(a->u.un.sun_path);
+}
+
+static int fail_listen_unix(int fd, const struct addr *a, struct err *e) {
+  char text[ADDR_TEXT_CAP];
+  int saved = errno;
+  addr_format(a, text, sizeof text);
+  net_close(fd);
+  errno = saved;
+  switch (saved) {
+    case EADDRINUSE:
+      return err_set(e, ERR_CONFLICT, "listen on %s: it is in use (stop the other program, or choose another path)", text);
+    case EACCES: case EPERM: case ENOENT: case ENOTDIR: case EROFS:
+      return err_set(e, ERR_AUTH, "listen on %s: %s (make its folder, for who runs this to write to)", text, strerror(saved));
+    default: return fail_listen(-1, a, e);
+  }
+}
+
+/* Who may connect is left to the folder; whom the listener serves, to its protocol. */
+int net_listen_unix(const struct addr *a, int backlog, struct err *e) {
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail_listen_unix(fd, a, e);
+  if (is_left_over(a)) net_unlink_unix(a);
+  if (bind(fd, &a->u.any, addr_len(a)) != 0) return fail_listen_unix(fd, a, e);
+  if ((!has_file(a) || chmod(a->u.un.sun_path, 0666) == 0) && listen(fd, backlog) == 0) return fd;
+  int code = fail_listen_unix(fd, a, e);
+  net_unlink_unix(a);
+  return code;
+}
+
 int net_listen_port(int fd, uint16_t *port) {
   struct addr a;
   int r = net_local(fd, &a);
@@ -58,12 +108,23 @@ int net_listen_port(int fd, uint16_t *port) {
 
 int net_listen_share(int fd) { return set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0 ? 0 : ERR_IO; }
 
+/* Whatever path it is bound to is its own affair. */
+static void take_peer(int fd, struct addr *peer) {
+  struct ucred who = {.uid = (uid_t)-1};
+  socklen_t n = sizeof who;
+  (void)getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n);
+  *peer = (struct addr){.u.un.sun_family = AF_UNIX, .uid = who.uid};
+}
+
 int net_accept(int listen_fd, struct addr *peer) {
   for (;;) {
     *peer = (struct addr){0};
     socklen_t n = sizeof peer->u;
     int fd = accept4(listen_fd, &peer->u.any, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) return fd;
+    if (fd >= 0) {
+      if (addr_is_unix(peer)) take_peer(fd, peer);
+      return fd;
+    }
     switch (errno) {
       case EINTR:
         continue;
@@ -81,21 +142,11 @@ int net_accept(int listen_fd, struct addr *peer) {
 }
 
 static int fail_connect(const struct addr *a, struct err *e) {
-  char text[ADDR_TEXT_BYTES];
+  char text[ADDR_TEXT_CAP];
   int code = shortage_remedy(errno) != NULL ? ERR_LIMIT : ERR_IO;
   addr_format(a, text, sizeof text);
   (void)err_set_errno(e, "connect to %s", text);
   if (e != NULL) e->code = code;
-  return code;
-}
-
-int net_connect(const struct addr *a, struct err *e) {
-  int fd = socket(a->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return fail_connect(a, e);
-  if (addr_is_loopback(a)) (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
-  if (connect(fd, &a->u.any, addr_len(a)) == 0 || errno == EINPROGRESS || errno == EINTR) return fd;
-  int code = fail_connect(a, e);
-  net_close(fd);
   return code;
 }
 
@@ -113,18 +164,22 @@ static int fail_connect_unix(struct err *e) {
   }
 }
 
-int net_connect_unix(const char *path, struct err *e) {
-  struct sockaddr_un a = {.sun_family = AF_UNIX};
-  size_t n = strnlen(path, sizeof a.sun_path - 1);
-  memcpy(a.sun_path, path, n);
-  bool abstract = path[0] == '@';
-  if (abstract) a.sun_path[0] = 0;
+static int connect_unix(const struct addr *a, struct err *e) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return fail_connect_unix(e);
-  /* The name of an abstract one is as long as it is; that of a file ends with its NUL. */
-  socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (abstract ? 0 : 1));
-  if (connect(fd, (const struct sockaddr *)&a, len) == 0 && set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) == 0) return fd;
+  if (connect(fd, &a->u.any, addr_len(a)) == 0 && set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) == 0) return fd;
   int code = fail_connect_unix(e);
+  net_close(fd);
+  return code;
+}
+
+int net_connect(const struct addr *a, struct err *e) {
+  if (addr_is_unix(a)) return connect_unix(a, e);
+  int fd = socket(a->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail_connect(a, e);
+  if (addr_is_loopback(a)) (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+  if (connect(fd, &a->u.any, addr_len(a)) == 0 || errno == EINPROGRESS || errno == EINTR) return fd;
+  int code = fail_connect(a, e);
   net_close(fd);
   return code;
 }
@@ -152,8 +207,8 @@ static int set_linger_reset(int fd) {
 
 int net_stream_setup(int fd) {
   if (set_linger_reset(fd) != 0) return ERR_IO;
-  if (set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0) return ERR_IO;
   if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) != 0) return ERR_IO;
+  if (set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0) return errno == EOPNOTSUPP ? 0 : ERR_IO;   /* a Unix socket */
   if (set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1) != 0) return ERR_IO;
   if (set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) != 0) return ERR_IO;
   if (set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) != 0) return ERR_IO;

@@ -16,24 +16,28 @@ enum {                                           /* beyond every -errno, which n
 /* fd; v6 sockets are v6-only. ERR_CONFLICT: in use; ERR_AUTH: not permitted; ERR_UNSUPPORTED: this machine lacks the address or its
    family; ERR_LIMIT: short of descriptors or memory for now; ERR_IO. */
 int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE;
+/* The same at a Unix socket, which whoever can enter its folder may connect to. A file without a listener is replaced; ERR_CONFLICT:
+   it has one, or is no socket. */
+int net_listen_unix(const struct addr *a, int backlog, struct err *e) MUST_USE;
+int net_share(int fd, struct err *e) MUST_USE;   /* another descriptor of the same socket, or ERR_LIMIT */
+void net_unlink_unix(const struct addr *a);      /* its file, if it has one */
 int net_listen_port(int fd, uint16_t *port) MUST_USE;
 /* From now on other sockets of this user that ask for reuse_port may listen on the same address: to reserve it alone first. */
 int net_listen_share(int fd) MUST_USE;
-/* fd, NET_AGAIN, NET_RESET (that connection is gone, try the next), or ERR_LIMIT at EMFILE, ENFILE, ENOMEM, ENOBUFS. */
+/* fd, NET_AGAIN, NET_RESET (that connection is gone, try the next), or ERR_LIMIT at EMFILE, ENFILE, ENOMEM, ENOBUFS. A peer at a
+   Unix socket has its uid in *peer, and no path. */
 int net_accept(int listen_fd, struct addr *peer) MUST_USE;
-/* Starts a connection: fd, or ERR_LIMIT at those four; ends with EPOLLOUT and then net_connect_result. */
+/* Starts a connection: fd, or ERR_LIMIT at those four; ends with EPOLLOUT and then net_connect_result. One to a Unix socket
+   stands at once: NET_AGAIN when too many wait to be accepted there, of whose end no event tells; ERR_CLOSED: nobody is there
+   (yet); ERR_AUTH, ERR_UNSUPPORTED, ERR_IO, with texts that say what to do. It knows no reset: its other end sees the death
+   of this process as an end. */
 int net_connect(const struct addr *a, struct err *e) MUST_USE;
-/* A stream to a Unix socket, which stands at once: fd; NET_AGAIN when too many wait to be accepted, of whose end no event
-   tells; ERR_CLOSED: nobody is there (yet); ERR_AUTH, ERR_UNSUPPORTED, ERR_LIMIT, ERR_IO. path is at most
-   UNIX_PATH_MAX_BYTES long; "@NAME" is an abstract one. It knows no reset: its other end sees the death of this process
-   as an end. */
-int net_connect_unix(const char *path, struct err *e) MUST_USE;
 /* 0, NET_AGAIN, or -errno; or NET_RESET: it was connected, and the other end has reset it since. What that had sent before can
    still be read, but the end behind it looks clean: the error has been taken out. */
 int net_connect_result(int fd) MUST_USE;
 
 /* A stream socket: TCP_NODELAY, keepalive, urgent data in its place among the rest, and SO_LINGER {1,0}, so that death of the
-   process is a reset. 0, or ERR_IO with errno. */
+   process is a reset. Of these a Unix socket has what it knows. 0, or ERR_IO with errno. */
 int net_stream_setup(int fd) MUST_USE;
 void net_linger_off(int fd);                     /* only when both directions have ended cleanly */
 int net_local(int fd, struct addr *a) MUST_USE;

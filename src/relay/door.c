@@ -119,7 +119,8 @@ static void door_served(struct newcomer *n) {
 }
 
 /* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any
-   public-key work: unknown, closed, malformed, or not for this visitor's address. */
+   public-key work: unknown, closed, malformed, or not for this visitor's address. At a Unix socket there are no visitors: they
+   would have no address, and know no reset. */
 static void door_route(struct door *d) {
   struct relay *r = d->worker->relay;
   const struct client_hello *hello = &d->hello;
@@ -128,7 +129,7 @@ static void door_route(struct door *d) {
   d->is_data = !link && client_hello_offers_alpn(hello, WIRE_DATA_ALPN);
   if (hello->has_sni && strcmp(hello->sni, r->options->domain) == 0) {
     found = d->is_data || (link && !relay_draining(r));
-  } else if (hello->has_sni && !link && !d->is_data) {
+  } else if (hello->has_sni && !link && !d->is_data && !addr_is_unix(&d->peer)) {
     t = visitor_tunnel(r, hello->sni, &d->peer);
     found = t != NULL;
   }
@@ -195,6 +196,11 @@ static bool door_read_first(struct door *d) {
   uint8_t first[RECORD_HEADER_BYTES];
   ssize_t n;
   if (!door_recv(d, first, sizeof first, &n)) return false;
+  if (first[0] == PREFACE_FIRST_BYTE && addr_is_unix(&d->peer)) {    /* it would know no reset, either */
+    METRIC_ADD(&d->worker->metrics, data_connections_refused_total, 1);
+    door_drop(d);
+    return false;
+  }
   if (first[0] == PREFACE_FIRST_BYTE) {
     memcpy(d->u.preface, first, (size_t)n);
     d->got = (size_t)n;

@@ -233,7 +233,7 @@ static void on_hello(struct link *l, struct reader body) {
   strcpy(welcome.relay, r->options->domain);
   l->warm.asked = welcome.warm;
   l->warm.asked_ms = l->renewed_ms = loop_now_ms(l->worker->loop);
-  char from[64], token_id[2 * TOKEN_ID_BYTES + 1];
+  char from[ADDR_TEXT_CAP], token_id[2 * TOKEN_ID_BYTES + 1];
   addr_format(&l->peer, from, sizeof from);
   hex_encode(l->owner->id, TOKEN_ID_BYTES, token_id);
   log_event(LOG_INFO, "link_up", "owner", l->owner->name, "token_id", token_id, "from", from, "software", l->software, NULL);

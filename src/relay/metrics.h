@@ -69,7 +69,7 @@ void metrics_add(struct metrics *sum, const struct metrics *one);   /* relaxed l
 
 struct status_tunnel {
   char host[HOST_NAME_MAX_CHARS + 1], owner[TOKEN_NAME_MAX_CHARS + 1], token[CHAIN_NAME_CAP];
-  char agent[AGENT_SOFTWARE_MAX_CHARS + 1], agent_address[64];
+  char agent[AGENT_SOFTWARE_MAX_CHARS + 1], agent_address[ADDR_TEXT_CAP];
   uint16_t tcp_port;
   uint64_t streams_now, streams_total, age_s;
 };

@@ -103,12 +103,33 @@ static int settle_listens(struct relay *r, struct addr *at, size_t *n, struct er
   return 0;
 }
 
+/* There is no SO_REUSEPORT between Unix sockets: the workers share one. */
+static int open_agent_doors(struct relay *r, struct err *e) {
+  const struct relay_options *o = r->options;
+  for (size_t i = 0; i < o->agent_listens_n; i++) {
+    int fd = net_listen_unix(&o->agent_listens[i], LISTEN_BACKLOG, e);
+    if (fd < 0) return fd;
+    r->agent_doors[r->agent_doors_n++] = fd;
+  }
+  return 0;
+}
+
+/* Before the state is given up: until then no successor listens there. */
+static void close_agent_doors(struct relay *r) {
+  for (size_t i = 0; i < r->agent_doors_n; i++) {
+    net_close(r->agent_doors[i]);
+    net_unlink_unix(&r->options->agent_listens[i]);
+  }
+  r->agent_doors_n = 0;
+}
+
 static int settle_addresses(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
   int rc = settle_listens(r, o->listens, &o->listens_n, e);
   if (rc == 0 && o->listens_n == 0)
     rc = err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
-  return rc != 0 ? rc : settle_listens(r, o->redirects, &o->redirects_n, e);
+  if (rc == 0) rc = settle_listens(r, o->redirects, &o->redirects_n, e);
+  return rc != 0 ? rc : open_agent_doors(r, e);
 }
 
 /* Agents would be told of a wrong one long after the start. */
@@ -246,7 +267,7 @@ static int announce_embedded(struct relay *r, struct err *e) {
 /* What all threads will have open, besides connections, is estimated: there are no threads yet. */
 static void divide_descriptors(struct relay *r) {
   uint64_t max = descriptors_max();
-  uint64_t each = LOOP_DESCRIPTORS + r->options->listens_n + r->options->redirects_n;
+  uint64_t each = LOOP_DESCRIPTORS + r->options->listens_n + r->options->redirects_n + r->options->agent_listens_n;
   uint64_t own = descriptors_now() + r->workers_n * each + OTHER_DESCRIPTORS;
   r->division = shares_divide(max > own ? max - own : 0, r->workers_n);
   r->shares.total = r->division.owners;
@@ -321,6 +342,7 @@ static bool visitors_pending(struct relay *r) {
 static void make_room(struct life *life) {
   struct relay *r = life->relay;
   if (!life->leaving && doors_closed(r)) {
+    close_agent_doors(r);
     keeper_leave(r->keeper);
     life->leaving = true;
   }
@@ -408,23 +430,26 @@ static void life_end(struct life *life) {
   if (life->signal_fd > 0) (void)close(life->signal_fd);
 }
 
-static void list_addresses(const struct addr *at, size_t n, char out[RELAY_LISTENS_MAX * 64]) {
+static void list_addresses(const struct addr *at, size_t n, char out[RELAY_LISTENS_MAX * ADDR_TEXT_CAP]) {
   size_t used = 0;
   out[0] = '\0';
   for (size_t i = 0; i < n; i++) {
     if (i > 0) out[used++] = ',';
-    addr_format(&at[i], out + used, (size_t)RELAY_LISTENS_MAX * 64 - used);
+    addr_format(&at[i], out + used, (size_t)RELAY_LISTENS_MAX * ADDR_TEXT_CAP - used);
     used += strlen(out + used);
   }
 }
 
 static void announce(struct relay *r, uint16_t admin_port) {
   const struct relay_options *o = r->options;
-  char text[RELAY_LISTENS_MAX * 64 + 256], listen[RELAY_LISTENS_MAX * 64], redirect[RELAY_LISTENS_MAX * 64];
+  enum { LIST_CAP = RELAY_LISTENS_MAX * ADDR_TEXT_CAP };
+  char text[LIST_CAP + 256], listen[LIST_CAP], redirect[LIST_CAP], agents[LIST_CAP];
   list_addresses(o->listens, o->listens_n, listen);
   list_addresses(o->redirects, o->redirects_n, redirect);
+  list_addresses(o->agent_listens, o->agent_listens_n, agents);
   log_event(LOG_INFO, "relay_ready", "domain", o->domain, "listen", listen, "workers", LOG_U64(r->workers_n),
-            o->redirects_n > 0 ? "redirect_http" : NULL, redirect, NULL);
+            o->agent_listens_n > 0 ? "listen_agents" : o->redirects_n > 0 ? "redirect_http" : NULL,
+            o->agent_listens_n > 0 ? agents : redirect, o->redirects_n > 0 ? "redirect_http" : NULL, redirect, NULL);
   (void)snprintf(text, sizeof text,
                  "READY=1\nSTATUS=listening on %s\nX_ADIT_PORT=%u\nX_ADIT_ADMIN=%u\nX_ADIT_REDIRECT=%u", listen,
                  addr_port(&o->listens[0]), admin_port, o->redirects_n > 0 ? addr_port(&o->redirects[0]) : 0);
@@ -502,6 +527,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   if (rc == 0) rc = relay_open(&r, e);
   if (rc == 0) rc = serve(&r, &life, e);
   release_listens(&r);
+  close_agent_doors(&r);
   free(r.workers);
   registry_free(r.registry);
   sources_free(r.sources);

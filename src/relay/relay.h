@@ -10,6 +10,7 @@ enum { RELAY_LISTENS_MAX = 16, RELAY_OPERATORS_MAX = 64, RELAY_ACCEPT_PROXY_MAX 
 struct relay_options {             /* strings belong to the caller and outlive the relay */
   const char *domain;              /* required */
   struct addr listens[RELAY_LISTENS_MAX]; size_t listens_n;
+  struct addr agent_listens[RELAY_LISTENS_MAX]; size_t agent_listens_n; /* Unix sockets, for agents of this machine */
   struct addr redirects[RELAY_LISTENS_MAX]; size_t redirects_n; /* for plain HTTP, which is told to come by https */
   struct host_port public; /* in URLs and tokens; host empty: domain; port 0: that of the first listen address */
   const char *cert_file, *key_file; /* both or none: the relay's own authority */

@@ -15,7 +15,7 @@
 #include "relay/visitor.h"
 #include "relay/wrapped.h"
 
-enum { LISTENER_PAUSE_MS = 100, ACCEPTS_PER_TURN_MAX = 64, LISTEN_BACKLOG = 4096 };
+enum { LISTENER_PAUSE_MS = 100, ACCEPTS_PER_TURN_MAX = 64 };
 
 /* Listeners */
 
@@ -77,25 +77,39 @@ static void redirect_accepted(struct listener *l, int fd, const struct addr *pee
   door_open_redirect(l->worker, fd, peer);
 }
 
+static int worker_listen_on(struct worker *w, int fd, void (*accepted)(struct listener *, int, const struct addr *),
+                            struct err *e) {
+  if (fd < 0) return fd;
+  if (listener_add(&w->listeners[w->listeners_n], w, fd, accepted) != 0) {
+    int rc = err_set_errno(e, "relay: cannot wait for connections");
+    net_close(fd);
+    return rc;
+  }
+  w->listeners_n++;
+  return 0;
+}
+
 static int worker_listen_at(struct worker *w, const struct addr *at, size_t n,
                             void (*accepted)(struct listener *, int, const struct addr *), struct err *e) {
-  for (size_t i = 0; i < n; i++) {
-    int fd = net_listen_tcp(&at[i], LISTEN_BACKLOG, true, e);
-    if (fd < 0) return fd;
-    if (listener_add(&w->listeners[w->listeners_n], w, fd, accepted) != 0) {
-      int rc = err_set_errno(e, "relay: cannot wait for connections");
-      net_close(fd);
-      return rc;
-    }
-    w->listeners_n++;
-  }
-  return 0;
+  int rc = 0;
+  for (size_t i = 0; rc == 0 && i < n; i++)
+    rc = worker_listen_on(w, net_listen_tcp(&at[i], LISTEN_BACKLOG, true, e), accepted, e);
+  return rc;
+}
+
+static int worker_share_agent_doors(struct worker *w, struct err *e) {
+  const struct relay *r = w->relay;
+  int rc = 0;
+  for (size_t i = 0; rc == 0 && i < r->agent_doors_n; i++)
+    rc = worker_listen_on(w, net_share(r->agent_doors[i], e), public_accepted, e);
+  return rc;
 }
 
 static int worker_listen(struct worker *w, struct err *e) {
   const struct relay_options *o = w->relay->options;
   int rc = worker_listen_at(w, o->listens, o->listens_n, public_accepted, e);
-  return rc != 0 ? rc : worker_listen_at(w, o->redirects, o->redirects_n, redirect_accepted, e);
+  if (rc == 0) rc = worker_listen_at(w, o->redirects, o->redirects_n, redirect_accepted, e);
+  return rc != 0 ? rc : worker_share_agent_doors(w, e);
 }
 
 /* Orders */

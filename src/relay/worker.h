@@ -8,6 +8,8 @@
 #include "relay/context.h"
 #include "relay/newcomers.h"
 
+enum { LISTEN_BACKLOG = 4096 };
+
 struct listener {
   struct worker *worker;
   struct loop_io io;
@@ -34,7 +36,7 @@ struct worker {
   pthread_t thread;
   bool running;
   struct metrics metrics;
-  struct listener listeners[2 * RELAY_LISTENS_MAX];          /* for TLS and for --redirect-http */
+  struct listener listeners[3 * RELAY_LISTENS_MAX];          /* for TLS, for --redirect-http, and for agents at Unix sockets */
   size_t listeners_n;
   struct loop_msg order_msg;
   unsigned orders;                 /* atomic: a bit for each that is to be run */

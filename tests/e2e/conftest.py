@@ -1,7 +1,7 @@
 """Fixtures: `relay`, `agent`, `app` and `visitor` stand in the signature of each test that has one.
 
-Everything waits for events with a deadline; nothing sleeps, nothing is retried. A test marked both_pumps runs in each pump mode, and with data
-connections inside TLS.
+Everything waits for events with a deadline; nothing sleeps, nothing is retried. A test marked both_pumps runs in each pump mode, with data
+connections inside TLS, and with an agent that dials its relay at a Unix socket.
 ADIT names the program under test, ADIT_E2E_SCALE scales large transfers and counts."""
 import socket
 
@@ -19,7 +19,7 @@ pytest_runtest_protocol = ends_after(1800 if SANITIZED else 600)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "both_pumps: run once with splice, once with copy, and once with data connections inside TLS")
+    config.addinivalue_line("markers", "both_pumps: run with splice, with copy, with data connections inside TLS, and through a Unix socket")
     config.addinivalue_line("markers", "heavy: measures time or memory, which sanitizers distort")
     config.addinivalue_line("markers", "relay_options(*options): flags for the relay fixture")
 
@@ -27,7 +27,7 @@ def pytest_configure(config):
 def pytest_generate_tests(metafunc):
     if metafunc.definition.get_closest_marker("both_pumps"):
         metafunc.fixturenames.append("pump") if "pump" not in metafunc.fixturenames else None
-        metafunc.parametrize("pump", ["splice", "copy", "tls"], indirect=True)
+        metafunc.parametrize("pump", ["splice", "copy", "tls", "unix"], indirect=True)
 
 
 @pytest.fixture

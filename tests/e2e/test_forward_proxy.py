@@ -267,7 +267,7 @@ class Tls:
         self.context.load_cert_chain(*self.files)
 
 
-@pytest.mark.both_pumps
+@pytest.mark.parametrize("pump", ["splice", "copy"], indirect=True)
 @pytest.mark.parametrize("how", ["auto", "plain", "tls"])
 def test_an_https_proxy_is_spoken_to_inside_tls(box, relay, agent, app, visitor, proxy, how):
     """TLS within TLS, and for data inside TLS that within both; the proxy sends session tickets, as servers do."""

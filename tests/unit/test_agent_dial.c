@@ -160,8 +160,9 @@ static int listen_unix(const char *path, int type, int backlog) {
 }
 
 static void dial_unix(struct rig *r, const char *path, uint64_t deadline_ms) {
+  struct addr at = addr_unix(path);
   r->outcome = (struct outcome){0};
-  assert_non_null(dial_start_unix(r->loop, &r->descriptors, path, deadline_ms, on_end, &r->outcome));
+  assert_non_null(dial_start(r->loop, &r->descriptors, &at, 1, deadline_ms, on_end, &r->outcome));
   assert_false(r->outcome.ended);
 }
 
@@ -220,9 +221,10 @@ static void where_too_many_wait_to_be_accepted_it_is_tried_again(void **state) {
   struct rig *r = *state;
   char name[40];
   (void)snprintf(name, sizeof name, "@adit-busy-%d", (int)getpid());
-  int listener = listen_unix(name, SOCK_STREAM, 0), first = net_connect_unix(name, NULL);
+  struct addr at = addr_unix(name);
+  int listener = listen_unix(name, SOCK_STREAM, 0), first = net_connect(&at, NULL);
   assert_true(first >= 0);
-  assert_int_equal(net_connect_unix(name, NULL), NET_AGAIN);
+  assert_int_equal(net_connect(&at, NULL), NET_AGAIN);
   dial_unix(r, name, 30);
   until_ended(r);
   assert_int_equal(r->outcome.err.code, ERR_TIMEOUT);

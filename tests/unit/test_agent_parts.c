@@ -278,11 +278,38 @@ static void a_relay_given_besides_takes_name_and_pin_of_the_token(void **state) 
   assert_int_equal(n, 3);
   assert_string_equal(choices[0].name, "r1.example.com");
   assert_int_equal(choices[0].pin.kind, PIN_SPKI_SHA256);
-  assert_int_equal(choices[0].dial.port, 8443);
+  assert_int_equal(choices[0].dial.tcp.port, 8443);
   assert_string_equal(choices[1].name, "r2.example.com");
   assert_ptr_equal(choices[1].token, s.tokens[1]);
   assert_string_equal(choices[2].name, "r1.example.com");
   free(choices);
+  setup_free(&s);
+}
+
+static void behind_a_unix_socket_is_the_first_relay_and_neither_proxy_nor_plain_data(void **state) {
+  (void)state;
+  struct setup s;
+  struct relay_choice *choices;
+  struct err e = {0};
+  size_t n;
+  setup_init(&s);
+  add_token(&s, "r1.example.com:443", "r1.example.com", PIN_PUBLIC_AUTHORITIES);
+  add_token(&s, "r2.example.com:443", "r2.example.com", PIN_SPKI_SHA256);
+  assert_int_equal(setup_add_relay(&s, "unix:/run/adit/relay.sock", NULL), 0);
+  assert_int_equal(setup_set_proxy(&s, "http://192.0.2.9:3128", "HTTPS_PROXY", NULL, NULL), 0);
+  assert_int_equal(setup_choices(&s, &choices, &n, NULL), 0);
+  assert_int_equal(n, 1);
+  assert_string_equal(choices[0].name, "r1.example.com");
+  assert_string_equal(choices[0].dial.path, "/run/adit/relay.sock");
+  assert_null(choices[0].proxy);
+  free(choices);
+  assert_int_equal(setup_set_proxy(&s, "http://192.0.2.9:3128", NULL, NULL, NULL), 0);
+  assert_int_equal(setup_choices(&s, &choices, &n, &e), ERR_USAGE);
+  assert_non_null(strstr(e.text, "is dialled straight"));
+  assert_int_equal(setup_set_proxy(&s, "none", NULL, NULL, NULL), 0);
+  s.data = SETUP_DATA_PLAIN;
+  assert_int_equal(setup_choices(&s, &choices, &n, &e), ERR_USAGE);
+  assert_non_null(strstr(e.text, "would lose resets"));
   setup_free(&s);
 }
 
@@ -346,6 +373,7 @@ int main(void) {
     cmocka_unit_test(a_malformed_token_is_refused_with_a_text),
     cmocka_unit_test(all_relays_of_all_tokens_are_chosen_from),
     cmocka_unit_test(a_relay_given_besides_takes_name_and_pin_of_the_token),
+    cmocka_unit_test(behind_a_unix_socket_is_the_first_relay_and_neither_proxy_nor_plain_data),
     cmocka_unit_test(under_public_authorities_the_dialled_name_is_insisted_on),
     cmocka_unit_test(the_user_file_is_read_by_key),
     cmocka_unit_test(a_malformed_user_file_is_refused_with_its_line),

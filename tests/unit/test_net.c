@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
@@ -357,6 +359,63 @@ static void stream_setup_refuses_what_is_no_stream(void **state) {
   net_reset(-1);
 }
 
+static void a_unix_listener_knows_its_peers_by_their_user(void **state) {
+  (void)state;
+  char name[40], text[ADDR_TEXT_CAP], who[ADDR_TEXT_CAP], in[4];
+  (void)snprintf(name, sizeof name, "@adit-net-%d", (int)getpid());
+  struct addr at = addr_unix(name), peer;
+  int listener = net_listen_unix(&at, 4, NULL), client = net_connect(&at, NULL);
+  assert_true(listener >= 0 && client >= 0);
+  addr_format(&at, text, sizeof text);
+  (void)snprintf(who, sizeof who, "unix:%s", name);
+  assert_string_equal(text, who);
+  int server = net_accept(listener, &peer);
+  assert_true(server >= 0);
+  assert_int_equal(net_stream_setup(server), 0);
+  (void)snprintf(who, sizeof who, "unix uid %u", getuid());
+  addr_format(&peer, text, sizeof text);
+  assert_string_equal(text, who);
+  struct addr other = peer;
+  struct source_key a = addr_source(&peer), b = addr_source(&other);
+  assert_memory_equal(&a, &b, sizeof a);
+  other.uid++;
+  b = addr_source(&other);
+  assert_memory_not_equal(&a, &b, sizeof a);
+  assert_false(addr_equal(&peer, &other));
+  net_close(client);               /* which no option makes a reset */
+  await(server, POLLIN);
+  assert_int_equal(net_recv(server, in, sizeof in), 0);
+  net_close(server);
+  net_close(listener);
+}
+
+static void a_unix_listener_replaces_what_a_dead_one_left_and_nothing_else(void **state) {
+  (void)state;
+  char folder[] = "/tmp/adit-net-XXXXXX", path[64];
+  struct err e = {0};
+  assert_non_null(mkdtemp(folder));
+  (void)snprintf(path, sizeof path, "%s/s", folder);
+  struct addr at = addr_unix(path);
+  int first = net_listen_unix(&at, 4, &e);
+  assert_true(first >= 0);
+  assert_int_equal(net_listen_unix(&at, 4, &e), ERR_CONFLICT);
+  net_close(first);
+  int second = net_listen_unix(&at, 4, &e);
+  assert_true(second >= 0);
+  net_close(second);
+  net_unlink_unix(&at);
+  assert_int_equal(access(path, F_OK), -1);
+  int file = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  assert_true(file >= 0);
+  assert_int_equal(net_listen_unix(&at, 4, &e), ERR_CONFLICT);
+  assert_int_equal(access(path, F_OK), 0);
+  net_close(file);
+  assert_int_equal(unlink(path), 0);
+  assert_int_equal(rmdir(folder), 0);
+  assert_int_equal(net_listen_unix(&at, 4, &e), ERR_AUTH);
+  assert_non_null(strstr(e.text, "make its folder"));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bytes_pass_both_ways_over_both_families),
@@ -378,6 +437,8 @@ int main(void) {
       cmocka_unit_test(a_peer_that_has_gone_is_overdue_since_the_first_transmission),
       cmocka_unit_test(what_was_just_sent_is_not_overdue_for_the_silence_before),
       cmocka_unit_test(window_probes_count_when_several_in_a_row_are_unanswered),
-      cmocka_unit_test(stream_setup_refuses_what_is_no_stream)};
+      cmocka_unit_test(stream_setup_refuses_what_is_no_stream),
+      cmocka_unit_test(a_unix_listener_knows_its_peers_by_their_user),
+      cmocka_unit_test(a_unix_listener_replaces_what_a_dead_one_left_and_nothing_else)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

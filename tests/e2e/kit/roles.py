@@ -60,12 +60,13 @@ class Box:
 
 
 class Relay:
-    """pump "tls": its agents send their data inside TLS, where it is never spliced."""
+    """pump "tls": its agents send their data inside TLS, where it is never spliced; "unix": they dial it at a Unix socket."""
 
     def __init__(self, box, pump="splice", domain="r1.test", listen="127.0.0.1:0", options=(), state=None, prefix=(), program=ADIT):
         self.box, self.pump, self.domain, self.listen, self.options = box, pump, domain, listen, list(options)
         self.program, self.prefix, self.tokens = program, list(prefix), {}
         self.state = state or box.file(box.unique("state"))
+        self.unix = f"unix:{self.state}.sock"           # so that a successor takes it over
         self.start()
 
     def start(self):
@@ -73,7 +74,9 @@ class Relay:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(path)
             argv = [*self.prefix, self.program, "relay", "--domain", self.domain, "--listen", self.listen, "--state", self.state,
-                    "--pump", {"tls": "splice"}.get(self.pump, self.pump), *self.options]
+                    "--pump", self.pump if self.pump == "copy" else "splice", *self.options]
+            if self.pump == "unix":
+                argv += ["--listen", self.unix]
             for flag, value in (("--tcp-listen", "127.0.0.1"), ("--admin", "127.0.0.1:0")):
                 if flag not in argv:
                     argv += [flag, value]
@@ -162,6 +165,8 @@ class Agent:
         options = [str(o) for o in options]
         if relay.pump == "tls" and "--data" not in options:
             options = ["--data", "tls", *options]
+        if relay.pump == "unix" and dial is None and "--relay" not in options:
+            options = ["--relay", relay.unix, *options]
         if "--" in options:
             at = options.index("--")
             options, command = options[:at], options[at:]
