@@ -34,6 +34,10 @@ def pack(meta: Meta, payload: bytes = b"") -> bytes:
     return _HEAD.pack(len(head)) + head + payload
 
 
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number")
+
+
 def unpack(data: bytes) -> tuple[Meta, bytes]:
     """A message's two parts; InvalidError for what is none, whoever sent it."""
     if not data:
@@ -44,7 +48,7 @@ def unpack(data: bytes) -> tuple[Meta, bytes]:
     if size > META_MAX or _HEAD.size + size > len(data):
         raise InvalidError("message: its head is longer than it may be")
     try:
-        meta = json.loads(data[_HEAD.size : _HEAD.size + size])
+        meta = json.loads(data[_HEAD.size : _HEAD.size + size], parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise InvalidError("message: its head is not JSON") from None
     if not isinstance(meta, dict):

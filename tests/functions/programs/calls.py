@@ -154,6 +154,12 @@ def count(n):
 
 
 @app.function()
+def flood(size):
+    while True:
+        yield bytes(size)
+
+
+@app.function()
 async def later(n):
     return n + 1
 

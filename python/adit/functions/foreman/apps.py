@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ...exception import NotFoundError, RemoteError
-from .calls import Call
+from .calls import CONTAINERS_BYTES, Call
 from .pool import Pool
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..spec import AppSpec
     from .endpoint import Endpoint
     from .foreman import Foreman
+    from .worker import Worker
 
 NEWS_MAX = 10_000
 
@@ -28,6 +29,7 @@ class App:
     def __init__(self, foreman: Foreman, spec: AppSpec, bundle: bytes) -> None:
         self.id = "ap-" + secrets.token_hex(8)
         self.foreman, self.spec, self.bundle = foreman, spec, bundle
+        self.budget = foreman.calls.budget.share("inputs that one app's containers have made", CONTAINERS_BYTES)
         self.pools = {name: Pool(self, function) for name, function in spec.functions.items()}
         self.endings: dict[str, Callable[[], Awaitable[None]]] = {}  # of what its containers have made, by id
         self.volumes: list[dict[str, Any]] = []  # that end with it
@@ -41,11 +43,11 @@ class App:
             raise NotFoundError(f"function {function}: this app has none of that name")
         return pool
 
-    def call(self, function: str, payload: bytes, *, inside: bool) -> Call:
-        """Calls it."""
+    def call(self, function: str, payload: bytes, maker: Worker | None) -> Call:
+        """Calls it, for the caller or for a container."""
         pool = self.pool(function)
-        budget = self.foreman.calls.budget
-        call = Call(self.id, function, payload, budget, inside=inside, trusted=self.spec.trusted)
+        budget = maker.budget if maker else self.foreman.calls.budget
+        call = Call(self.id, function, payload, budget, inside=maker is not None, trusted=self.spec.trusted)
         self.foreman.calls.add(call)
         pool.submit(call)
         return call

@@ -6,21 +6,25 @@ from ...exception import RemoteError
 
 
 class Budget:
-    """So many bytes, shared by all that ask for some."""
+    """So many bytes, shared by all that ask for some. A share of a larger one leaves the rest of that to others."""
 
-    def __init__(self, what: str, most: int) -> None:
-        self._what, self._most, self._taken = what, most, 0
+    def __init__(self, what: str, most: int, of: Budget | None = None) -> None:
+        self._what, self._most, self._of, self._taken = what, most, of, 0
 
-    def has(self, n: int) -> bool:
-        """Whether there is room for so many more."""
-        return self._taken + n <= self._most
+    def share(self, what: str, most: int) -> Budget:
+        """What one of them may have of it."""
+        return Budget(what, most, self)
 
     def take(self, n: int) -> None:
         """RemoteError when there is no room."""
-        if not self.has(n):
-            raise RemoteError(f"{self._what}: there are {self._most >> 20} MiB of them already (try again later)")
+        if self._taken + n > self._most:
+            raise RemoteError(f"{self._what}: there are {self._taken >> 20} MiB of them already (try again later)")
+        if self._of is not None:
+            self._of.take(n)
         self._taken += n
 
     def give(self, n: int) -> None:
         """Back."""
         self._taken -= n
+        if self._of is not None:
+            self._of.give(n)

@@ -29,7 +29,7 @@ def _outcome(call: Call) -> Answer:
 @verb(CALLER, RUNNER)
 async def call(asked: Asked) -> Answer:
     """Calls a function."""
-    made = asked.app.call(str(asked.meta["function"]), asked.payload, inside=asked.worker is not None)
+    made = asked.app.call(str(asked.meta["function"]), asked.payload, asked.worker)
     return Answer({"call": made.id})
 
 

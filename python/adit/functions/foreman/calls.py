@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
     from ..wire import Meta
 
-KEPT_BYTES = 1 << 30  # of outcomes that may be asked for again
+KEPT_BYTES = 512 << 20  # of outcomes that may be asked for again
+KEPT_MAX = 50_000
 INPUT_BYTES = 1 << 30  # that wait, and that generators have given
-CALLS_MAX = 100_000
+CONTAINER_BYTES = 128 << 20  # of these, from one container
+CONTAINERS_BYTES = 512 << 20  # from all of an app
+PIECE_COST = 1 << 10
+CALL_COST = 16 << 10  # what a call counts for, beside its input: that of one container there be some thousand
 
 
 class Call:
@@ -25,8 +29,8 @@ class Call:
 
     def __init__(self, app: str, function: str, payload: bytes, budget: Budget, *, inside: bool, trusted: bool) -> None:
         """``inside``: a container made it. ``trusted``: pickles of the app's containers may be loaded."""
-        budget.take(len(payload))
-        self._budget, self._held = budget, len(payload)
+        budget.take(len(payload) + CALL_COST)
+        self._held = [(budget, len(payload) + CALL_COST)]
         self.id = "fc-" + secrets.token_hex(16)
         self.app, self.function, self.payload = app, function, payload
         self.inside, self.trusted = inside, trusted
@@ -46,7 +50,8 @@ class Call:
         """The first outcome is it."""
         if self.outcome is None:
             self.outcome, self.payload = (meta, payload), b""
-            self._budget.give(self._held)
+            for budget, n in self._held:
+                budget.give(n)
             self._wake()
             if self.on_done is not None:
                 self.on_done(self)
@@ -55,12 +60,19 @@ class Call:
         """An outcome that is not of the function's own making; ``kind`` is a class of adit.exception."""
         self.settle({"status": "failed", "error": kind, "text": text})
 
-    def give(self, piece: bytes) -> None:
-        """A generator's next value."""
-        self._budget.take(len(piece))
-        self._held += len(piece)
-        self.pieces.append(piece)
-        self._wake()
+    def give(self, piece: bytes, budget: Budget) -> None:
+        """A generator's next value, of its container's budget."""
+        if not self.done:
+            budget.take(len(piece) + PIECE_COST)
+            self._held.append((budget, len(piece) + PIECE_COST))
+            self.pieces.append(piece)
+            self._wake()
+
+    @property
+    def kept_bytes(self) -> int:
+        """What it costs when it is done."""
+        assert self.outcome is not None
+        return CALL_COST + len(self.outcome[1]) + sum(len(piece) + PIECE_COST for piece in self.pieces)
 
     def _wake(self) -> None:
         self._changed.set()
@@ -80,12 +92,36 @@ class Call:
         return True
 
 
-class Calls:
-    """All of a foreman's. Outcomes are kept until there are too many bytes of them; the oldest go first."""
+class _Kept:
+    """Calls that are done, the oldest first, which goes first."""
 
     def __init__(self) -> None:
-        self._calls: OrderedDict[str, Call] = OrderedDict()
-        self._kept = 0
+        self._calls: OrderedDict[str, int] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, call: Call) -> list[str]:
+        """Who goes for it."""
+        gone = []
+        self._calls[call.id] = call.kept_bytes
+        self._bytes += call.kept_bytes
+        while len(self._calls) > 1 and (self._bytes > KEPT_BYTES or len(self._calls) > KEPT_MAX):
+            identity, n = self._calls.popitem(last=False)
+            self._bytes -= n
+            gone.append(identity)
+        return gone
+
+    def drop(self, call: Call) -> None:
+        """It is not asked for again."""
+        self._bytes -= self._calls.pop(call.id, 0)
+
+
+class Calls:
+    """All of a foreman's. Outcomes are kept until there are too many of them: of calls that containers made, and of
+    others, so that no container has those forgotten that a caller waits for."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Call] = {}
+        self._kept = {inside: _Kept() for inside in (True, False)}
         self._news = asyncio.Event()  # some call has an outcome
         self.budget = Budget("inputs", INPUT_BYTES)
 
@@ -95,22 +131,15 @@ class Calls:
         call.on_done = self._settled
 
     def _settled(self, call: Call) -> None:
-        assert call.outcome is not None
         self._news.set()
         self._news = asyncio.Event()
-        self._kept += len(call.outcome[1])
-        for identity in list(self._calls) if self._is_too_much() else ():
-            old = self._calls[identity]
-            if old.outcome is not None and old is not call:
-                self._kept -= len(old.outcome[1])
-                del self._calls[identity]
-            if not self._is_too_much():
-                break
+        for identity in self._kept[call.inside].add(call):
+            self._calls.pop(identity, None)
 
     def forget(self, call: Call) -> None:
         """Nobody asks for its outcome again."""
-        if self._calls.pop(call.id, None) is not None and call.outcome is not None:
-            self._kept -= len(call.outcome[1])
+        self._calls.pop(call.id, None)
+        self._kept[call.inside].drop(call)
 
     async def wait_for_any(self, calls: list[Call], seconds: float) -> bool:
         """Until one of them is done. False when none is in time."""
@@ -124,9 +153,6 @@ class Calls:
         except asyncio.TimeoutError:
             return False
         return True
-
-    def _is_too_much(self) -> bool:
-        return self._kept > KEPT_BYTES or len(self._calls) > CALLS_MAX
 
     def find(self, identity: str, app: str | None = None) -> Call:
         """``app`` is that of the container that asks; None is the caller."""

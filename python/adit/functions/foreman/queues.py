@@ -13,13 +13,15 @@ from .budget import Budget
 from .holding import Holding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 ITEMS_MAX = 5000  # of a partition
 ITEM_MAX = 1 << 20
 BYTES_MAX = 1 << 30  # of all items of all queues
 PARTITIONS_MAX = 100_000
 PARTITION_NAME_MAX = 64
+QUEUE_BYTES = 256 << 20  # of the items of one queue
+ITEM_COST, PARTITION_COST = 256, 1024  # what they count for, beside their bytes
 
 
 class _Partition:
@@ -28,34 +30,43 @@ class _Partition:
         self.expires = 0.0
 
 
+def _cost(items: Collection[bytes]) -> int:
+    return sum(map(len, items)) + ITEM_COST * len(items)
+
+
 class Queue:
     """One queue. Those who wait are woken when it changes, and when it ends."""
 
     def __init__(self, maxsize: int, budget: Budget) -> None:
-        self._budget = budget
+        self._budget = budget.share("items of one queue", QUEUE_BYTES)
         self.limit = maxsize or ITEMS_MAX
         self._partitions: dict[str, _Partition] = {}
         self._changed = asyncio.Condition()
         self.ended = False
         self.trusted = True  # until somebody has put who is not: nobody tells later whose an item was
 
-    def _partition(self, name: str) -> _Partition:
-        now = time.monotonic()
+    def _find(self, name: str) -> _Partition | None:
         partition = self._partitions.get(name)
-        if partition is not None and not 0 < partition.expires < now:
+        if partition is not None and 0 < partition.expires < time.monotonic():
+            self._forget(name)
+            return None
+        return partition
+
+    def _make(self, name: str) -> _Partition:
+        if (partition := self._find(name)) is not None:
             return partition
-        self._forget(name)
         if len(name) > PARTITION_NAME_MAX:
             raise InvalidError(f"partition: its name is longer than {PARTITION_NAME_MAX} characters")
         if len(self._partitions) >= PARTITIONS_MAX:
             raise InvalidError(f"partition: a queue has at most {PARTITIONS_MAX} of them")
+        self._budget.take(PARTITION_COST)
         partition = self._partitions[name] = _Partition()
         return partition
 
     def _forget(self, name: str) -> None:
         partition = self._partitions.pop(name, None)
         if partition is not None:
-            self._budget.give(sum(map(len, partition.items)))
+            self._budget.give(PARTITION_COST + _cost(partition.items))
 
     async def _wait(self, until: float) -> bool:
         """Until something changes. False when the time is over."""
@@ -80,14 +91,14 @@ class Queue:
         async with self._changed:
             while True:
                 self._check()
-                place = self._partition(partition)
+                place = self._make(partition)
                 room = self.limit - len(place.items)
                 if room >= len(given) or (some and room > 0):
                     break
                 if not await self._wait(until):
                     raise QueueFullError(f"queue: it has {len(place.items)} items, as many as it may")
             taken = given[: max(room, 0)]
-            self._budget.take(sum(map(len, taken)))
+            self._budget.take(_cost(taken))
             place.items.extend(taken)
             place.expires = time.monotonic() + ttl
             self._changed.notify_all()
@@ -99,27 +110,28 @@ class Queue:
         async with self._changed:
             while True:
                 self._check()
-                place = self._partition(partition)
-                if place.items:
+                place = self._find(partition)
+                if place is not None and place.items:
                     break
                 if not await self._wait(until):
                     return []
             taken = [place.items.popleft() for _ in range(min(n, len(place.items)))]
-            self._budget.give(sum(map(len, taken)))
+            self._budget.give(_cost(taken))
             self._changed.notify_all()
         return taken
 
     async def put_back(self, items: list[bytes], partition: str) -> None:
         """Whoever was to have them went away."""
         async with self._changed:
-            self._partition(partition).items.extendleft(reversed(items))
-            self._budget.take(sum(map(len, items)))
+            self._make(partition).items.extendleft(reversed(items))
+            self._budget.take(_cost(items))
             self._changed.notify_all()
 
     def peek(self, partition: str) -> list[bytes]:
         """What is there, and stays."""
         self._check()
-        return list(self._partition(partition).items)
+        place = self._find(partition)
+        return list(place.items) if place else []
 
     def count(self, partition: str | None, *, total: bool) -> int:
         """How many items there are."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 BODY_MAX = 128 << 20  # of one message of a container
-BODIES, CALLER_BODIES = 2, 64  # that are read at once from one socket
+BODIES, CALLER_BODIES = 1, 64  # that are read at once from one socket
+BODY_S = 60.0  # for one of a container to come
+CONNECTIONS, FEW = 256, 16  # of one container; as many as it may have when others need descriptors
 
 
 async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRunner:
@@ -36,7 +39,7 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
         try:
             _check_version(request.headers.get(wire.VERSION, __version__), worker)
             async with reading:
-                meta, payload = wire.unpack(await request.read())
+                meta, payload = wire.unpack(await _read(request, worker))
             asked = Asked(foreman, worker, meta, payload)
             if worker is None and name == "app_news":
                 return await _stream_news(request, asked)
@@ -44,15 +47,22 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
             if verb is None:
                 raise NotFoundError(f"{name}: there is no such verb here (are both sides of one version of adit?)")
             return await _send(request, await verb(asked))
-        except web.HTTPException:
+        except (web.HTTPException, ConnectionError):
             raise
         except Error as error:
             said = wire.pack({"error": wire.kind_of(error), "text": str(error)})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:  # whatever a stranger may write
+        except Exception as error:  # whatever a stranger may write
             text = f"{name}: this is not understood: {type(error).__name__}: {error}"
             said = wire.pack({"error": "InvalidError", "text": text})
         return web.Response(status=400, body=said)
 
+    listening: list[asyncio.Server] = []
+
+    async def shut(_: web.Application) -> None:
+        for server in listening:
+            server.close()
+
+    app.on_shutdown.append(shut)
     app.router.add_post("/{verb}", handle)
     runner = web.AppRunner(
         app,
@@ -63,9 +73,38 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
         lingering_time=0,
     )
     await runner.setup()
-    await web.UnixSite(runner, path).start()
+    if worker is None:
+        await web.UnixSite(runner, path).start()
+    else:
+        app_server = runner.server
+        assert app_server is not None
+
+        def admit() -> asyncio.Protocol:
+            n = len(app_server.connections)
+            return _Refusal() if n >= CONNECTIONS or (n >= FEW and _are_descriptors_short()) else app_server()
+
+        listening.append(await asyncio.get_running_loop().create_unix_server(admit, path))
     os.chmod(path, 0o666 if worker else 0o600)
     return runner
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _are_descriptors_short() -> bool:
+    return len(os.listdir("/proc/self/fd")) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+
+async def _read(request: web.Request, worker: Worker | None) -> bytes:
+    """A message. A container's is not begun to be read when it says to be too large, and is to come in time."""
+    if worker is None:
+        return await request.read()
+    if (request.content_length or 0) > BODY_MAX:
+        raise web.HTTPRequestEntityTooLarge(BODY_MAX, request.content_length or 0)
+    return await asyncio.wait_for(request.read(), BODY_S)
 
 
 def _check_version(theirs: str, worker: Worker | None) -> None:

@@ -19,6 +19,7 @@ from .. import wire
 from ..engine import GONE, Container, Ended, Place, Resources
 from ..spec import FOREMAN_GONE
 from . import volumes
+from .calls import CONTAINER_BYTES
 from .images import FOLDER
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Worker:
         self.over: list[str] = []  # calls that nobody wants any more, for runners that go on
         self.news = asyncio.Event()  # of these
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self.budget = pool.app.budget.share("inputs that one container has made", CONTAINER_BYTES)
         self.ready = asyncio.Event()
         self.connections = 0  # of visitors, with a web endpoint
         self.idle_since = time.monotonic()
@@ -241,7 +243,7 @@ class Worker:
 
     def give(self, identity: str, piece: bytes) -> None:
         """The next value of a call that is its own."""
-        self._find(identity)[1].give(piece)
+        self._find(identity)[1].give(piece, self.budget)
 
     def _find(self, identity: str) -> tuple[int, Call]:
         for slot, call in self.calls.items():
