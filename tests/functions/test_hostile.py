@@ -135,6 +135,26 @@ def test_queues_that_nobody_put_anything_into_cost_nothing():
     asyncio.run(use())
 
 
+def test_it_can_make_so_many_queues_and_no_more(hostile, monkeypatch):
+    monkeypatch.setattr("adit.functions.foreman.apps.MADE_MAX", 100)
+    made, said = hostile("""
+made, connection = [], http.client.HTTPConnection("x")
+connection.sock = connect()
+while len(made) < 1000:
+    connection.request("POST", "/queue_create", b"\\0\\0\\0\\2{}")
+    answer = connection.getresponse()
+    raw = answer.read()
+    if answer.status != 200:
+        break
+    made.append(json.loads(raw[4:])["queue"])
+result = len(made), raw[4:].decode()
+for queue in made:
+    connection.request("POST", "/queue_end", (lambda head: len(head).to_bytes(4, "big") + head)(json.dumps({"queue": queue}).encode()))
+    connection.getresponse().read()
+""")
+    assert 50 < made <= 100 and "its containers have 100 queues and dicts" in said
+
+
 def test_a_generator_that_nobody_reads_is_told_to_stop(hostile, calls):
     from adit import FunctionCall
     from adit.exception import RemoteError

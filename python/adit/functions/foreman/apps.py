@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 NEWS_MAX = 10_000
+MADE_MAX = 5_000  # queues and dicts of an app's containers
 
 
 class App:
@@ -51,6 +52,13 @@ class App:
         self.foreman.calls.add(call)
         pool.submit(call)
         return call
+
+    async def end_with(self, identity: str, end: Callable[[], Awaitable[None]]) -> None:
+        """What one of its containers has made ends with the app."""
+        if len(self.endings) >= MADE_MAX:
+            await end()
+            raise RemoteError(f"app {self.spec.name}: its containers have {MADE_MAX} queues and dicts (end some)")
+        self.endings[identity] = end
 
     def tell(self, kind: str, **what: Any) -> None:
         """News for whoever listens. Of too many, the oldest go."""

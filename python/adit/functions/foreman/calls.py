@@ -97,22 +97,22 @@ class _Kept:
 
     def __init__(self) -> None:
         self._calls: OrderedDict[str, int] = OrderedDict()
-        self._bytes = 0
+        self.bytes = 0
 
     def add(self, call: Call) -> list[str]:
         """Who goes for it."""
         gone = []
         self._calls[call.id] = call.kept_bytes
-        self._bytes += call.kept_bytes
-        while len(self._calls) > 1 and (self._bytes > KEPT_BYTES or len(self._calls) > KEPT_MAX):
+        self.bytes += call.kept_bytes
+        while len(self._calls) > 1 and (self.bytes > KEPT_BYTES or len(self._calls) > KEPT_MAX):
             identity, n = self._calls.popitem(last=False)
-            self._bytes -= n
+            self.bytes -= n
             gone.append(identity)
         return gone
 
     def drop(self, call: Call) -> None:
         """It is not asked for again."""
-        self._bytes -= self._calls.pop(call.id, 0)
+        self.bytes -= self._calls.pop(call.id, 0)
 
 
 class Calls:
@@ -124,6 +124,11 @@ class Calls:
         self._kept = {inside: _Kept() for inside in (True, False)}
         self._news = asyncio.Event()  # some call has an outcome
         self.budget = Budget("inputs", INPUT_BYTES)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of all outcomes."""
+        return sum(kept.bytes for kept in self._kept.values())
 
     def add(self, call: Call) -> None:
         """To be found by its id."""

@@ -34,7 +34,7 @@ async def dict_create(asked: Asked) -> Answer:
     name, missing, dicts = asked.meta.get("name"), bool(asked.meta.get("create", True)), asked.foreman.dicts
     identity = dicts.named(name, _pairs(asked.payload), missing=missing, trusted=asked.trusted)
     if asked.worker and name is None:
-        asked.app.endings[identity] = lambda: dicts.end(identity)
+        await asked.app.end_with(identity, lambda: dicts.end(identity))
     return Answer({"dict": identity})
 
 

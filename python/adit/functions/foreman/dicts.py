@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ENTRIES_MAX = 100_000  # of a dict
 KEY_MAX = 1 << 16
+DICT_BYTES = 256 << 20  # of one dict
 BYTES_MAX = 1 << 30  # of all entries of all dicts
 
 
@@ -20,7 +21,7 @@ class Dict:
     """One dict."""
 
     def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+        self._budget = budget.share("entries of one dict", DICT_BYTES)
         self.entries: dict[bytes, bytes] = {}
         self.trusted = True  # until somebody has put who is not: nobody tells later whose a value was
 

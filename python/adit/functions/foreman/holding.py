@@ -6,10 +6,13 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from ...exception import NotFoundError
+from ...exception import NotFoundError, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+HELD_MAX = 50_000  # of a kind
 
 
 class Held(Protocol):
@@ -36,6 +39,8 @@ class Holding(Generic[T]):
             return self._names[name]
         if not missing:
             raise NotFoundError(f"{self._kind} {name}: there is none of that name (use create_if_missing=True)")
+        if len(self._by_id) >= HELD_MAX:
+            raise RemoteError(f"{self._kind}: there are {HELD_MAX} of them already (end some)")
         identity = secrets.token_hex(16)
         self._by_id[identity] = make()
         if name is not None:

@@ -24,7 +24,7 @@ async def queue_create(asked: Asked) -> Answer:
     missing = bool(asked.meta.get("create", True))
     identity = queues.named(name, int(asked.meta.get("maxsize", 0)), missing=missing)
     if asked.worker and name is None:
-        asked.app.endings[identity] = lambda: queues.end(identity)
+        await asked.app.end_with(identity, lambda: queues.end(identity))
     return Answer({"queue": identity})
 
 
