@@ -151,7 +151,7 @@ class Worker:
         try:
             return await foreman.engine.start(container)
         except ImageError:  # somebody has removed it since it was built
-            image = await foreman.images.ensure(pool.spec.image, pool.app.bundle, anew=True)
+            image = await foreman.images.ensure(volumes.image_with_places(pool.spec), pool.app.bundle, anew=True)
             return await foreman.engine.start(replace(container, image=image))
 
     async def _open(self) -> None:
