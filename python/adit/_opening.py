@@ -55,6 +55,8 @@ class Opening:
         self._ended: dict[str, End] = {}
         self._counts = Stats(0, 0, 0, 0, 0)
         self._watchers: list[Callable[[], None]] = []
+        for tell in list(_registry.watchers):
+            tell(self)
 
     @property
     def label(self) -> str:

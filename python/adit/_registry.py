@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, SupportsIndex
 from .exception import InvalidError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from . import _adit
     from ._opening import Opening
     from ._tunnel import Tunnel
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 openings: dict[int, Opening] = {}
 """By the number by which the library's events call them. Each change is one step of the interpreter's own."""
 numbers = itertools.count(1)
+watchers: list[Callable[[Opening], object]] = []
+"""Called with each as it is asked for."""
 
 
 def tunnels(name: str | SupportsIndex | None = None) -> list[Tunnel]:

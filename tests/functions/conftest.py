@@ -81,7 +81,8 @@ def engine():
         engine = Engine(f"{scratch}/docker.sock")
         with open(f"{scratch}/log", "wb") as log:
             daemon = subprocess.Popen(["dockerd", "--data-root", f"{scratch}/data", "--exec-root", f"{scratch}/exec", "-H", engine.host,
-                                       "--pidfile", f"{scratch}/pid", "--config-file", _empty(f"{scratch}/config.json")],
+                                       "--pidfile", f"{scratch}/pid", "--config-file", _empty(f"{scratch}/config.json"),
+                                       "--exec-opt", "native.cgroupdriver=cgroupfs"],
                                       env={**os.environ, "PATH": path}, stdout=log, stderr=log, preexec_fn=die_with_parent)
     try:
         wait_until(engine.is_up, "the engine does not start", START_S)

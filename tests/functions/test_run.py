@@ -138,7 +138,7 @@ def test_what_is_asked_for_wrongly_is_said_in_a_sentence(adit, program):
         (["run", web], f"use: adit serve {web}"),
         (["run", "/nowhere/x.py"], "there is no such file"),
         (["serve", two], "it has no web endpoints"),
-        (["usage"], "adit has no command usage yet"),
+        (["shell"], "adit has no command shell yet"),
     ):
         run = adit(*words)
         assert run.wait(60) != 0

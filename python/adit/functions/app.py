@@ -149,15 +149,19 @@ class App:
         spec = self._spec()
         answer, _ = channel.ask("app_create", {"spec": spec.to_meta()}, bundle.pack(spec))
         self._id = answer["app"]
+        closed: dict[str, Any] = {}
+        succeeded = False
         try:
             with output.following(channel, answer["app"]):
                 try:
                     yield
+                    succeeded = True
                 finally:
                     self._id = None
-                    channel.ask("app_close", {"app": answer["app"]})
+                    closed, _ = channel.ask("app_close", {"app": answer["app"]})
         finally:
             self._id = None
+            output.done(closed.get("used"), succeeded=succeeded)
 
     def deploy(self, name: str | None = None) -> NoReturn:
         """Not built yet."""

@@ -132,7 +132,7 @@ def _show(error: BaseException) -> None:
 
 
 # Where each command is: a module here, and its function of that name.
-COMMANDS = {"run": "cli", "secret": "secret_command", "serve": "serving"}
+COMMANDS = {"run": "cli", "secret": "secret_command", "serve": "serving", "usage": "usage"}
 
 
 def find_command(name: str) -> Callable[[list[str]], int]:

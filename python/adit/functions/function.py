@@ -7,6 +7,7 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from .. import exception
@@ -49,6 +50,19 @@ class RemoteTraceback(Exception):
         return f"\n{self.args[0]}"
 
 
+@dataclass(frozen=True)
+class CallUsage:
+    """What a call has used."""
+
+    seconds: float
+    core_hours: float
+    gib_hours: float
+    gpu_hours: float
+    price: float | None
+    """None when no prices are set."""
+    currency: str
+
+
 class FunctionCall(Generic[R]):
     """A call under way, or done."""
 
@@ -75,6 +89,13 @@ class FunctionCall(Generic[R]):
             raise exception.TimeoutError(f"{self._name}: it has no result yet after {timeout:g} s")
         result: R = _raise_outcome(*found, self._name)
         return result
+
+    @property
+    def usage(self) -> CallUsage:
+        """What the call has used, from when its container got it to its answer. Waits for its end."""
+        found = session.channel().poll("call_used", {"call": self.object_id})
+        assert found is not None
+        return CallUsage(**found[0])
 
     @twin
     def cancel(self) -> None:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .. import exception
+from . import quantities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ class Output:
         self._workers: dict[str, int] = {}
         self._at_line_start = {1: True, 2: True}
         self._building_since: float | None = None
+        self._began = time.monotonic()
 
     def __enter__(self) -> Output:
         if not self._quiet and sys.stderr.isatty():
@@ -68,6 +70,14 @@ class Output:
         else:
             self._status.update(text)
 
+    def done(self, used: Meta | None, *, succeeded: bool) -> None:
+        """The end, and what it has come to."""
+        took = quantities.duration(time.monotonic() - self._began)
+        text = f"\u2713 Done in {took}." if succeeded else f"Ended after {took}."
+        if used is not None and used["seconds"] > 0:
+            text += " " + quantities.sentence(used)
+        self.say(text)
+
     @contextlib.contextmanager
     def following(self, channel: Channel, app: str) -> Iterator[None]:
         """Shows the news of an app, to their end when the block is left."""
@@ -100,7 +110,7 @@ class Output:
                 self.say(f"\u2713 Image built in {time.monotonic() - self._building_since - news['seconds']:.0f} s")
                 self._building_since = None
             self.say(f"\u2713 {news['function']} started ({news['seconds']:.1f} s)")
-        elif kind == "failed" and self._failures:
+        elif kind == "note" or (kind == "failed" and self._failures):
             self._stop_status()
             self.say(news["text"])
 

@@ -13,8 +13,10 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from ..exception import Error
 from . import bundle, first_process, relay_way, session, wire
 from .coroutines import Alone, Together
+from .passed import Passed
 from .remote import Channel
 from .spec import FOREMAN_GONE, FunctionSpec
 
@@ -62,6 +64,7 @@ class Runner:
         self.about: dict[str, str] = {"app": work["app_id"], "function": self.spec.name}
         os.environ.update(self.spec.secrets)
         session.enter_container(self.channel, self.about)
+        self.passed = Passed(self.channel)
         relay_way.use(work["token"])
         os.makedirs(CODE, exist_ok=True)
         bundle.unpack(code, CODE)
@@ -123,7 +126,14 @@ class Runner:
             outcome, result = self._call(function, meta, payload)
             sys.stdout.flush()
             sys.stderr.flush()
+            self.passed.tell()
             self.channel.ask("result", {"call": meta["call"], "outcome": outcome}, result)
+
+    def leave(self) -> None:
+        """Has the meter read for the last time."""
+        self.passed.tell()
+        with contextlib.suppress(Error):
+            self.channel.ask("leave")
 
     def _refuse_all(self, error: Exception) -> None:
         """A module that cannot be imported is told to whoever called."""
@@ -207,12 +217,16 @@ def main() -> None:
     first_process.leave()
     _live_with_foreman()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever whoever started us ignores
+    runner = None
     try:
-        Runner().run()
+        runner = Runner()
+        runner.run()
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         relay_way.shut()
+        if runner is not None:
+            runner.leave()
 
 
 if __name__ == "__main__":

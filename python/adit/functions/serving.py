@@ -115,9 +115,11 @@ class Served:
 
     def close(self) -> None:
         """Ends it."""
-        if self.app is not None:
-            self._channel.ask("app_close", {"app": self.app})
+        if self.app is None:
+            return
+        closed, _ = self._channel.ask("app_close", {"app": self.app})
         self._following.close()
+        self._output.done(closed.get("used"), succeeded=True)
 
 
 def _changes(served: Served, stop: threading.Event) -> Iterator[None]:

@@ -57,6 +57,8 @@ class Container:
     env: dict[str, str] = field(default_factory=dict)
     network: bool = False
     gpus: list[Gpu] = field(default_factory=list)
+    parent: str | None = None
+    """The control group that its own is made in, where the engine shares_groups()."""
     sealed: bool = True
     """A function's: read-only root, no capabilities, tmpfs for what it writes. A build step's is not."""
 
@@ -86,6 +88,15 @@ class Ended:
     out_of_memory: bool = False
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a container has used until now: nanoseconds of processors, and bytes of memory at the moment, without those
+    of files that could be read again."""
+
+    cpu_ns: int
+    memory_bytes: int
+
+
 class Running(Protocol):
     """A container that was started. Its standard input ends when whoever started it does, by which it knows to end."""
 
@@ -96,6 +107,9 @@ class Running(Protocol):
 
     async def ended(self) -> Ended:
         """Waits for its end."""
+
+    async def usage(self) -> Usage | None:
+        """What it has used; None when that cannot be told, as when it has ended."""
 
     async def signal(self, name: str) -> None:
         """Sends a signal to its first process; nothing if it has ended."""
@@ -114,6 +128,9 @@ class Engine(Protocol):
 
     async def gives_gpus(self) -> bool:
         """Whether containers can have GPUs."""
+
+    async def shares_groups(self) -> bool:
+        """Whether its containers are in control groups of this machine, below those that they are given."""
 
     async def start(self, container: Container) -> Running:
         """Starts one. ImageError if there is no such image, RemoteError otherwise."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ...exception import ConfigError, ImageError, RemoteError
-from . import GONE, Build, Container, Ended, Gpu, Resources, Running
+from . import GONE, Build, Container, Ended, Gpu, Resources, Running, Usage
+from .groups import Hierarchies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -104,6 +105,7 @@ class DockerContainer:
         self._engine, self.id = engine, identity
         self._attached: aiohttp.ClientResponse | None = None
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+        self._group: str | None = None
 
     async def attach(self) -> None:
         """Before it starts, so that nothing is missed."""
@@ -134,6 +136,29 @@ class DockerContainer:
         if not self._ended.done():
             self._ended.set_result(ended)
 
+    async def find_group(self) -> None:
+        """Its control group, if that is on this machine: there what it uses can be read without asking the engine."""
+        hierarchies = self._engine._hierarchies
+        if hierarchies is None:
+            return
+        found = await self._engine._ask("GET", f"containers/{self.id}/json", may_fail=(_NOT_FOUND,))
+        group = hierarchies.of_process(found["State"]["Pid"]) if found else None
+        if group is not None and self.id in group and hierarchies.usage(group) is not None:
+            self._group = group
+
+    async def usage(self) -> Usage | None:
+        """See Running."""
+        if self._group is not None and self._engine._hierarchies is not None:
+            return self._engine._hierarchies.usage(self._group)
+        path = f"containers/{self.id}/stats?stream=false&one-shot=true"
+        found = await self._engine._ask("GET", path, may_fail=(_NOT_FOUND, _CONFLICT))
+        memory = (found or {}).get("memory_stats") or {}
+        if not memory.get("usage"):  # it has ended: all is 0
+            return None
+        detail = memory.get("stats") or {}
+        unused = detail.get("total_inactive_file", detail.get("inactive_file", 0))
+        return Usage(int(found["cpu_stats"]["cpu_usage"]["total_usage"]), max(0, int(memory["usage"]) - int(unused)))
+
     async def signal(self, name: str) -> None:
         """See Running."""
         await self._engine._ask("POST", f"containers/{self.id}/kill", may_fail=(_NOT_FOUND, _CONFLICT), signal=name)
@@ -162,6 +187,7 @@ class Docker:
         self._short_of_memory: set[str] = set()
         self._runtime: str | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._hierarchies = Hierarchies.here() if host.startswith("unix:") else None
 
     @classmethod
     async def connect(cls, host: str | None = None) -> Docker:
@@ -317,6 +343,12 @@ class Docker:
         info = await self._ask("GET", "info")
         return Resources(float(info["NCPU"]), int(info["MemTotal"]))
 
+    async def shares_groups(self) -> bool:
+        """See Engine."""
+        if self._hierarchies is None:
+            return False
+        return bool((await self._ask("GET", "info")).get("CgroupDriver") == "cgroupfs")
+
     async def gives_gpus(self) -> bool:
         """See Engine."""
         return await self._way_of_gpus() is not None
@@ -363,6 +395,7 @@ class Docker:
             await running.attach()
             self._running[running.id] = running
             await self._ask("POST", f"containers/{running.id}/start")
+            await running.find_group()
         except BaseException:
             await asyncio.shield(running.remove())
             raise
@@ -502,6 +535,8 @@ def _to_create(c: Container, runtime: str | None) -> dict[str, Any]:
             "NanoCpus": int(c.limits.cpus * 1e9),
             "PidsLimit": PIDS,
         }
+    if c.parent is not None:
+        host["CgroupParent"] = c.parent
     if c.sealed:
         host |= {
             "CapDrop": ["ALL"],

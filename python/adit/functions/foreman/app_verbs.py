@@ -39,10 +39,11 @@ async def app_create(asked: Asked) -> Answer:
 async def app_close(asked: Asked) -> Answer:
     """Ends an app."""
     app = asked.foreman.apps.get(asked.meta["app"])
-    if app is not None:
-        await app.close()
-        asked.foreman.apps.pop(app.id, None)
-    return Answer({})
+    if app is None:
+        return Answer({})
+    await app.close()
+    asked.foreman.apps.pop(app.id, None)
+    return Answer({"used": asked.foreman.prices.sum(asked.foreman.meter.take_run(app.id))})
 
 
 @verb(CALLER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import wire
+from .amounts import Amounts
 from .verbs import CALLER, NOT_YET, RUNNER, Answer, verb
 
 if TYPE_CHECKING:
@@ -72,6 +73,15 @@ async def call_pieces(asked: Asked) -> Answer:
     if pieces:
         return Answer({"status": "piece", "trusted": call.trusted}, wire.pack_items(pieces))
     return _outcome(call)
+
+
+@verb(CALLER, RUNNER)
+async def call_used(asked: Asked) -> Answer:
+    """What it used, once that is known."""
+    call = _find(asked)
+    if not await call.wait(asked.wait, metered=True):
+        return NOT_YET
+    return Answer(asked.foreman.prices.sum({call.gpu: call.used or Amounts()}))
 
 
 @verb(CALLER, RUNNER)

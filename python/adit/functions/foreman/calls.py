@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..wire import Meta
+    from .amounts import Amounts
 
 KEPT_BYTES = 512 << 20  # of outcomes that may be asked for again
 KEPT_MAX = 50_000
@@ -39,6 +40,8 @@ class Call:
         self.began = False
         self.pieces: list[bytes] = []  # what a generator has given so far
         self.on_done: Callable[[Call], None] | None = None
+        self.used: Amounts | None = None
+        self.gpu = ""
         self._changed = asyncio.Event()
 
     @property
@@ -74,15 +77,28 @@ class Call:
         assert self.outcome is not None
         return CALL_COST + len(self.outcome[1]) + sum(len(piece) + PIECE_COST for piece in self.pieces)
 
+    def add_used(self, used: Amounts, gpu: str) -> None:
+        """What a try of it has used."""
+        if self.used is not None:
+            used.add(self.used)
+        self.used, self.gpu = used, gpu
+        self._wake()
+
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def wait(self, seconds: float, beyond: int | None = None) -> bool:
-        """For its outcome, or for more pieces than ``beyond``. False when there is neither in time."""
+    async def wait(self, seconds: float, beyond: int | None = None, *, metered: bool = False) -> bool:
+        """For its outcome, or for more pieces than ``beyond``, or until it is also ``metered``. False when there is
+        neither in time."""
+
+        def is_there() -> bool:
+            if beyond is not None and len(self.pieces) > beyond:
+                return True
+            return self.done and not (metered and self.began and self.used is None)
 
         async def changed() -> None:
-            while not self.done and not (beyond is not None and len(self.pieces) > beyond):
+            while not is_there():
                 await self._changed.wait()
 
         try:

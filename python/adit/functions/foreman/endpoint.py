@@ -7,12 +7,15 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from .amounts import TUNNEL, Bill
 from .places import state_path
 from .relays import join
 
 if TYPE_CHECKING:
     from ..._client import Client
     from ..._forward import Forward
+    from ..._tunnel import Stats
+    from .meter import Passing
     from .pool import Pool
     from .worker import Worker
 
@@ -28,6 +31,7 @@ class Endpoint:
         self._client, self._keep = client, keep
         self._server: asyncio.Server | None = None
         self._forward: Forward | None = None
+        self._passing: Passing | None = None
         self._failure: asyncio.Future[tuple[str, str]] | None = None
         self._visits: set[asyncio.Task[None]] = set()
         self.url = ""
@@ -38,6 +42,9 @@ class Endpoint:
         self._forward = self._client.forward(f"unix:{self._path}", keep=self._keep, name=self.pool.spec.name)
         tunnel = await self._forward.__aenter__()
         self.url = tunnel.url
+        app = self.pool.app
+        bill = Bill(app.spec.name, self.pool.spec.name, kind=TUNNEL)
+        self._passing = app.foreman.meter.watch(f"{app.id}-{self.pool.spec.name}", bill, lambda: _passed(tunnel.stats))
         return self.url
 
     def point(self, pool: Pool) -> None:
@@ -89,8 +96,14 @@ class Endpoint:
             self._server.close()
         if self._forward is not None:
             await self._forward.__aexit__(None, None, None)
+        if self._passing is not None:
+            await self._passing.close()
         for task in list(self._visits):
             task.cancel()
+
+
+def _passed(stats: Stats) -> tuple[int, int]:
+    return stats.visitors_total, stats.bytes_to_app + stats.bytes_from_app
 
 
 async def _dial(worker: Worker) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -8,11 +8,12 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
-from . import owner, server
+from . import owner, prices, server
 from .calls import Calls
 from .dicts import Dicts
 from .gpus import Gpus
 from .images import Images
+from .meter import Meter
 from .queues import Queues
 from .relays import Relay
 from .store import Store
@@ -36,15 +37,19 @@ class Foreman:
         self.labels = owner.labels()
         self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store()
         self.dicts, self.gpus, self.volumes = Dicts(), Gpus(engine), Volumes(engine, self.labels)
+        self.prices = prices.Prices()
         self.apps: dict[str, App] = {}
-        self.images = Images(engine, self.folder, self.labels, self._tell_all)
+        self.meter = Meter(engine, self.store, os.path.basename(self.folder), self._tell_all)
+        self.images = Images(engine, self.folder, self.labels, self.meter, self._tell_all)
         self._resources: Resources | None = None
         self._caller: web.AppRunner | None = None
 
     async def open(self) -> None:
         """Removes what was left behind by callers that died, and listens."""
+        self.prices = prices.read()
         owner.mark(self.folder)
         await owner.sweep(self.engine)
+        await self.meter.open()
         self._caller = await self.serve(self.path, None)
 
     async def serve(self, path: str, worker: Worker | None) -> web.AppRunner:
@@ -68,6 +73,7 @@ class Foreman:
         await self.relay.close()
         if self._caller is not None:
             await self._caller.cleanup()
+        await self.meter.close()
         await self.engine.close()
         await self.store.close()
         shutil.rmtree(self.folder, ignore_errors=True)

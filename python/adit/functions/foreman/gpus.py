@@ -33,12 +33,12 @@ async def _list() -> list[Gpu]:
     return [Gpu(*row) for row in rows if len(row) == len(Gpu._fields) and row[0].isdigit()]
 
 
-def is_of(gpu: Gpu, kind: str) -> bool:
-    """Whether each word of the type is one of the name: L4 is no L40S, A100-80GB an NVIDIA A100-SXM4-80GB."""
+def is_of(name: str, kind: str) -> bool:
+    """Whether each word of the type is one of a GPU's name: L4 is no L40S, A100-80GB an NVIDIA A100-SXM4-80GB."""
     if kind == ANY:
         return True
-    name = set(re.split(r"[^A-Z0-9]+", gpu.name.upper()))
-    return name.issuperset(re.split(r"[^A-Z0-9]+", kind.upper()))
+    words = set(re.split(r"[^A-Z0-9]+", name.upper()))
+    return words.issuperset(re.split(r"[^A-Z0-9]+", kind.upper()))
 
 
 class Gpus:
@@ -79,7 +79,7 @@ class Gpus:
 
     @staticmethod
     def _choose(among: list[Gpu], kind: str, count: int) -> list[Gpu]:
-        found = [gpu for gpu in among if is_of(gpu, kind)]
+        found = [gpu for gpu in among if is_of(gpu.name, kind)]
         return found[:count] if len(found) >= count else []
 
     async def take(self, spec: FunctionSpec) -> list[Gpu]:

@@ -22,6 +22,7 @@ from ...exception import ImageError
 from .. import bundle
 from ..engine import Build, Container, Place
 from . import archive, pip_settings, wheel
+from .amounts import BUILD, Bill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
 
     from ..engine import Engine
     from ..spec import ImageSpec
+    from .meter import Meter
 
 LAYER = "adit/layer"
 FOLDER = "/run/adit"  # where a step finds its settings, and a function its sockets: there in every image
 LAST_LINES = 40
+SHOWN_MAX = 200  # of a step, in the report of what was used
 # The first process of a step, which it is given as $1. Its input ends with whoever builds: then nothing of the step
 # may go on.
 _FIRST = f"""
@@ -63,8 +66,10 @@ def default_base(python: str | None) -> str:
 class Images:
     """The builder of one foreman."""
 
-    def __init__(self, engine: Engine, folder: str, labels: dict[str, str], tell: Callable[..., None]) -> None:
-        self._engine, self._folder, self._labels, self._tell = engine, folder, labels, tell
+    def __init__(
+        self, engine: Engine, folder: str, labels: dict[str, str], meter: Meter, tell: Callable[..., None]
+    ) -> None:
+        self._engine, self._folder, self._labels, self._meter, self._tell = engine, folder, labels, meter, tell
         self._locks: dict[str, asyncio.Lock] = {}
         self._built: dict[str, str] = {}
         self._pythons: dict[str, str] = {}
@@ -167,7 +172,7 @@ class Images:
                 network=True,
                 sealed=False,
             )
-            running = await self._engine.start(container)
+            running = await self._meter.start(container, Bill("(images)", shown[:SHOWN_MAX], kind=BUILD))
             try:
                 last = await self._listen(running)
                 ended = await running.ended()

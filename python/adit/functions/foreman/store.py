@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,9 @@ from .places import state_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 BUSY_S = 10.0  # that foremen wait for each other
 _VERSIONS = "CREATE TABLE IF NOT EXISTS versions (part TEXT PRIMARY KEY, version BIGINT NOT NULL)"
@@ -110,7 +114,8 @@ class Store:
 
     def __init__(self, place: str | None = None) -> None:
         self.place = place or default_place()
-        self._thread = ThreadPoolExecutor(1, "adit-store")
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None  # no executor's: foremen of programs close when those have ended
         self._database: Database | None = None
         self._current: set[str] = set()
 
@@ -120,7 +125,7 @@ class Store:
 
     async def write(self, tables: Tables, *statements: Statement) -> list[Row]:
         """Does all of them or none; what the last one gives (``RETURNING``)."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self.do, tables, *statements)
+        return await self._in_thread(lambda: self.do(tables, *statements))
 
     def do(self, tables: Tables, *statements: Statement) -> list[Row]:
         """``write`` for those who have no event loop."""
@@ -147,9 +152,45 @@ class Store:
             self._current.add(tables.part)
         return self._database
 
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def settle(result: T | None, error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(result)  # type: ignore[arg-type]
+            else:
+                done.set_exception(error)
+
+        def job() -> None:
+            result, error = None, None
+            try:
+                result = call()
+            except BaseException as raised:
+                error = raised
+            loop.call_soon_threadsafe(settle, result, error)
+
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="adit-store", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+        return await done
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
     async def close(self) -> None:
-        """When all is written. In no thread: at the interpreter's end there are no more."""
-        self._thread.shutdown()
+        """When all is written."""
+        if self._thread is not None:
+            await self._in_thread(self._close)
+            self._jobs.put(None)
+        else:
+            self._close()
+
+    def _close(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None

@@ -52,6 +52,7 @@ async def next(asked: Asked) -> Answer:
         return Answer({"end": True}) if worker.ending else NOT_YET
     if slot not in worker.calls:
         worker.begin(call, slot)
+        await (await worker.metered()).begin_call(call.id)
     return Answer({"call": call.id, "trusted": call.trusted or not call.inside}, call.payload)
 
 
@@ -79,5 +80,22 @@ async def result(asked: Asked) -> Answer:
     outcome = dict(asked.meta["outcome"])
     if outcome.get("status") not in ("ok", "raised"):
         raise InvalidError("result: its status is unknown")
-    asked.container.finish(str(asked.meta["call"]), outcome, asked.payload)
+    worker = asked.container
+    call, metered = worker.find(str(asked.meta["call"]))[1], await worker.metered()
+    call.add_used(await metered.end_call(call.id), metered.bill.gpu)  # the runner waits until this is known
+    worker.finish(call.id, outcome, asked.payload)
+    return Answer({})
+
+
+@verb(RUNNER)
+async def passed(asked: Asked) -> Answer:
+    """What has come through its tunnels."""
+    (await asked.container.metered()).passed(int(asked.meta["streams"]), int(asked.meta["bytes"]))
+    return Answer({})
+
+
+@verb(RUNNER)
+async def leave(asked: Asked) -> Answer:
+    """It ends, when it has this answer."""
+    await (await asked.container.metered()).leaves()
     return Answer({})

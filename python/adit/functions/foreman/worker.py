@@ -19,6 +19,7 @@ from .. import wire
 from ..engine import GONE, Container, Ended, Place, Resources
 from ..spec import FOREMAN_GONE
 from . import volumes
+from .amounts import Bill
 from .calls import CONTAINER_BYTES
 from .images import FOLDER
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..spec import FunctionSpec
     from ..wire import Meta
     from .calls import Call
+    from .meter import Metered
     from .pool import Pool
 
 USERS = range(20_000, 60_000)
@@ -80,7 +82,8 @@ class Worker:
         self.connections = 0  # of visitors, with a web endpoint
         self.idle_since = time.monotonic()
         self.gpus: list[Gpu] = []
-        self._running: Running | None = None
+        self._running: Metered | None = None
+        self._started = asyncio.Event()
         self._folder = ""
         self._why: tuple[str, str] | None = None
         self._servers: list[asyncio.Server] = []
@@ -124,6 +127,7 @@ class Worker:
         listening = None
         try:
             self._running = await self._start(image, limits)
+            self._started.set()
             listening = asyncio.create_task(self._listen(self._running, began))
             ended = await self._running.ended()
             await asyncio.wait({listening}, timeout=STOP_S)
@@ -133,7 +137,7 @@ class Worker:
                 listening.cancel()
         return _reason(ended, limits)
 
-    async def _start(self, image: str, limits: Resources) -> Running:
+    async def _start(self, image: str, limits: Resources) -> Metered:
         pool, foreman = self.pool, self.pool.app.foreman
         container = Container(
             image=image,
@@ -148,11 +152,12 @@ class Worker:
             network=pool.spec.network,
             gpus=self.gpus,
         )
+        bill = Bill.of(pool.spec, pool.app.spec.name, pool.app.id, self.gpus)
         try:
-            return await foreman.engine.start(container)
+            return await foreman.meter.start(container, bill)
         except ImageError:  # somebody has removed it since it was built
             image = await foreman.images.ensure(volumes.image_with_places(pool.spec), pool.app.bundle, anew=True)
-            return await foreman.engine.start(replace(container, image=image))
+            return await foreman.meter.start(replace(container, image=image), bill)
 
     async def _open(self) -> None:
         """The folder that the container sees as /run/adit. Only it does: what is above is closed to other users."""
@@ -190,6 +195,8 @@ class Worker:
         if self._running is not None:
             with contextlib.suppress(RemoteError):
                 await self._running.remove()
+            for call in self.calls.values():
+                call.add_used(self._running.call_used(call.id), self._running.bill.gpu)
         self.pool.app.foreman.gpus.give(self.gpus)
         for server in self._servers:
             server.close()
@@ -199,6 +206,12 @@ class Worker:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     # --- what the runner asks ---
+
+    async def metered(self) -> Metered:
+        """Its meter. The runner may ask before the engine has said that it runs."""
+        await self._started.wait()
+        assert self._running is not None
+        return self._running
 
     def is_ready(self) -> None:
         """Its function can be called."""
@@ -228,7 +241,7 @@ class Worker:
 
     def finish(self, identity: str, meta: Meta, payload: bytes) -> None:
         """It has done the call that it was given, and only that."""
-        slot, call = self._find(identity)
+        slot, call = self.find(identity)
         self._timers.pop(identity).cancel()
         del self.calls[slot]
         self.idle_since = time.monotonic()
@@ -243,9 +256,10 @@ class Worker:
 
     def give(self, identity: str, piece: bytes) -> None:
         """The next value of a call that is its own."""
-        self._find(identity)[1].give(piece, self.budget)
+        self.find(identity)[1].give(piece, self.budget)
 
-    def _find(self, identity: str) -> tuple[int, Call]:
+    def find(self, identity: str) -> tuple[int, Call]:
+        """The call that was given to it, and only such a one, and the slot that has it."""
         for slot, call in self.calls.items():
             if call.id == identity:
                 return slot, call

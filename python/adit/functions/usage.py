@@ -1,0 +1,141 @@
+"""``adit usage``: what containers have used, and what it comes to, as the store of this user's foremen has it."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..exception import InvalidError
+from . import quantities
+
+if TYPE_CHECKING:
+    from .foreman.amounts import Amounts
+    from .foreman.prices import Prices
+    from .foreman.store import Row
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_BY = {"app": ("app",), "function": ("app", "function"), "day": ("day",)}
+_HOURS = ("core_hours", "gib_hours", "gpu_hours")
+
+
+def since(text: str, now: datetime) -> float:
+    """When ``2h``, ``7d``, ``today`` or a date was."""
+    if text == "today":
+        return now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text):
+        return (now - timedelta(seconds=float(found[1]) * _UNITS[found[2]])).timestamp()
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise InvalidError(f"--since: {text!r} is no time (such as 12h, 7d, today, 2026-01-31)") from None
+
+
+class _Group:
+    """The rows that are summed up in one line."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, Amounts] = {}
+        self.sources: set[str] = set()
+        self.sampled: set[str] = set()
+        self.calls = 0
+
+    def add(self, row: Row) -> None:
+        from .foreman.amounts import EXACT, Amounts, amounts_of
+
+        self.used.setdefault(row["gpu"], Amounts()).add(amounts_of(row))
+        self.sources.add(row["source"])
+        if row["how"] != EXACT:
+            self.sampled.add(row["source"])
+        self.calls += row["calls"]
+
+    def told(self, prices: Prices) -> dict[str, Any]:
+        counts = {"containers": len(self.sources), "sampled": len(self.sampled), "calls": self.calls}
+        return {**counts, **prices.sum(self.used)}
+
+
+def report(rows: list[Row], by: str, prices: Prices) -> dict[str, Any]:
+    """Sums. What tunnels cost is said, too."""
+    from .foreman.amounts import TUNNEL
+
+    groups: dict[tuple[str, ...], _Group] = {}
+    total = _Group()
+    for row in rows:
+        row["day"] = datetime.fromtimestamp(row["began"]).date().isoformat()
+        if row["kind"] != TUNNEL:
+            total.add(row)
+            groups.setdefault(tuple(row[name] for name in _BY[by]), _Group()).add(row)
+    tunnel = {"streams": sum(r["streams"] for r in rows), "bytes": sum(r["bytes"] for r in rows), "price": 0.0}
+    lines = [{**dict(zip(_BY[by], key)), **group.told(prices)} for key, group in sorted(groups.items())]
+    return {"by": by, "rows": lines, "tunnel": tunnel, "total": total.told(prices)}
+
+
+def _price(line: dict[str, Any]) -> str:
+    return "-" if line["price"] is None else quantities.money(line["price"], line["currency"])
+
+
+def table(told: dict[str, Any]) -> list[str]:
+    """For people. Who has no GPUs sees nothing of them."""
+    names = _BY[told["by"]]
+    hours = [name for name in _HOURS if name != "gpu_hours" or told["total"][name]]
+    lines = [[*names, "containers", *(name.replace("_", "-").replace("gib", "GiB") for name in hours), "price"]]
+    for line in [*told["rows"], {**told["total"], names[0]: "total"}]:
+        amounts = [quantities.number(line[name]) for name in hours]
+        lines.append([*(line.get(name, "") for name in names), str(line["containers"]), *amounts, _price(line)])
+    tunnel = told["tunnel"]
+    passed = f"{tunnel['streams']:,} streams, {quantities.size(tunnel['bytes'])}"
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    n = len(names)
+
+    def pad(cells: list[str]) -> str:
+        return "  ".join(c.ljust(w) if i < n else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths))).rstrip()
+
+    text = [pad(line) for line in lines]
+    between = len(text[0]) - len("tunnel  0.00")
+    text.insert(-1, f"tunnel  {passed.ljust(between - 2)}  0.00")
+    if told["total"]["sampled"]:
+        n = told["total"]["sampled"]
+        text.append(
+            f"Of {n} {'container' if n == 1 else 'containers'} what is known ends up to a second early, or goes on."
+        )
+    return text
+
+
+def _write_csv(told: dict[str, Any]) -> None:
+    names = _BY[told["by"]]
+    columns = [*names, "containers", "sampled", "calls", "seconds", *_HOURS, "price", "currency", "streams", "bytes"]
+    writer = csv.DictWriter(sys.stdout, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(told["rows"])
+    writer.writerow({names[0]: "tunnel", **told["tunnel"], "price": "0.00"})
+
+
+def usage(words: list[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="adit usage", description="What functions' containers have used.")
+    parser.add_argument("--by", choices=list(_BY), default="app", help="a line for each (default: app)")
+    parser.add_argument(
+        "--since", metavar="TIME", help="such as 12h, 7d, today, 2026-01-31; default: from the beginning"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="for programs")
+    form.add_argument("--csv", action="store_true", help="for spreadsheets")
+    given = parser.parse_args(words)
+    from .foreman import prices
+    from .foreman.amounts import TABLES
+    from .foreman.store import Store
+
+    begin = since(given.since, datetime.now()) if given.since else 0.0
+    rows = Store().do(TABLES, ("SELECT * FROM usage WHERE seen >= ?", begin))
+    told = report(rows, given.by, prices.read())
+    if given.json:
+        print(json.dumps(told, indent=2))
+    elif given.csv:
+        _write_csv(told)
+    else:
+        print("\n".join(table(told)))
+    return 0
