@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import re
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exception import InvalidError
 from . import quantities
+from .command_line import Parser
 
 if TYPE_CHECKING:
     from .foreman.amounts import Amounts
@@ -116,7 +116,13 @@ def _write_csv(told: dict[str, Any]) -> None:
 
 def usage(words: list[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="adit usage", description="What functions' containers have used.")
+    parser = Parser(
+        "usage",
+        "Shows what functions' containers have used, and what it comes to if there are prices (docs/functions.md).",
+        "adit usage                                  by app, from the beginning",
+        "adit usage --by function --since 7d",
+        "adit usage --by day --since 2026-01-01 --csv",
+    )
     parser.add_argument("--by", choices=list(_BY), default="app", help="a line for each (default: app)")
     parser.add_argument(
         "--since", metavar="TIME", help="such as 12h, 7d, today, 2026-01-31; default: from the beginning"
@@ -129,7 +135,10 @@ def usage(words: list[str]) -> int:
     from .foreman.amounts import TABLES
     from .foreman.store import Store
 
-    begin = since(given.since, datetime.now()) if given.since else 0.0
+    try:
+        begin = since(given.since, datetime.now()) if given.since else 0.0
+    except InvalidError as error:
+        parser.error(str(error))
     rows = Store().do(TABLES, ("SELECT * FROM usage WHERE seen >= ?", begin))
     told = report(rows, given.by, prices.read())
     if given.json:
