@@ -11,6 +11,7 @@ from kit.process import wait_until
 
 OWN_START = 0.15        # what a container's start and end may use besides its Python
 ANSWER = 0.03           # what handing over a call and its result may
+SPEND = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done"     # of a shell, some 0.4 s
 IDLE, BUSY = 14.75, 0.25        # an hour with a minute of work in it, at 1:240
 
 
@@ -107,6 +108,45 @@ def test_the_engines_word_is_the_control_groups(configured, engine):
     assert after is None
 
 
+def test_what_a_dockerfile_runs_is_metered(configured, engine, tmp_path):
+    import asyncio
+    import io
+    import tarfile
+
+    from adit.functions.engine import Build
+    from adit.functions.engine.docker import Docker
+    from adit.functions.foreman.amounts import TABLES, Bill
+    from adit.functions.foreman.meter import Meter
+    from adit.functions.foreman.store import Store
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        text = f"FROM adit-base:test\nRUN {SPEND} # {os.urandom(4).hex()}\n".encode()
+        info = tarfile.TarInfo("Dockerfile")
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
+    context.seek(0)
+    name = f"adit-test-{os.urandom(4).hex()}"
+
+    async def work():
+        docker, store = await Docker.connect(engine.host), Store(str(tmp_path / "x.db"))
+        meter = Meter(docker, store, name, lambda *_, **__: None)
+        await meter.open()
+        try:
+            await meter.build(Build(context, "Dockerfile", f"{name}:1", {}, {}), lambda line: None, Bill("(images)", "x"))
+        finally:
+            await meter.close()
+            await docker.close()
+            rows = await store.read(TABLES, "SELECT * FROM usage")
+            await store.close()
+        return rows
+
+    try:
+        (row,) = asyncio.run(work())
+        assert row["how"] == "exact" and row["ended"] == 1 and row["cpu_ns"] > 0.1e9
+    finally:
+        engine.ask("DELETE", f"/images/{name}:1")
+
+
 def test_of_a_foreman_that_is_killed_the_next_one_bills_what_its_containers_used(adit, nothing_stays, tmp_path):
     from adit.functions.engine.groups import Hierarchies
     here = {"ADIT_STORE": str(tmp_path / "x.db"), "TMPDIR": str(tmp_path)}
@@ -128,11 +168,10 @@ def test_the_end_of_a_run_says_what_it_used_and_the_report_has_it_by_app_functio
     (tmp_path / "adit").mkdir()
     (tmp_path / "adit" / "prices.toml").write_text('currency = "EUR"\ncore_hour = 3600\ngib_hour = 0\n')
     here = {"ADIT_STORE": str(tmp_path / "x.db"), "XDG_CONFIG_HOME": str(tmp_path)}
-    file = program("spender.py", """
-import threading, time, urllib.request
-from http.server import ThreadingHTTPServer, SimpleHTTPRequestHandler
-from adit import App, forward
-app = App("spends")
+    file = program("spender.py", f"""
+import time
+from adit import App, Image
+app = App("spends", image=Image.debian_slim().run_commands('{SPEND} # {os.urandom(4).hex()}'))
 @app.function()
 def spend():
     while time.process_time() < 1: pass
@@ -149,6 +188,8 @@ def spend():
         assert 1 <= told[by]["total"]["price"] < 60 and told[by]["tunnel"]["price"] == 0
     assert 1 <= [row for row in told["app"]["rows"] if row["app"] == "spends"][0]["price"] < 1.5
     assert [row["containers"] for row in told["function"]["rows"] if row["function"] == "spend"] == [1]
+    (step,) = rows_of(here["ADIT_STORE"], kind="build", function=[r["function"] for r in told["function"]["rows"] if SPEND in r["function"]][0])
+    assert step["how"] == "exact" and step["cpu_ns"] > 0.1e9
     table = adit("usage", env=here)
     assert table.wait(60) == 0
     assert any(line.startswith("tunnel ") and line.endswith(" 0.00") for line in table.out.lines)

@@ -78,6 +78,8 @@ class Build:
     labels: dict[str, str]
     fresh: bool = False
     """Nothing that was built before is to be used."""
+    parent: str | None = None
+    """The control group that those of its containers are made in, where the engine shares_groups()."""
 
 
 @dataclass(frozen=True)

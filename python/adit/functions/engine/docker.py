@@ -395,7 +395,8 @@ class Docker:
             await running.attach()
             self._running[running.id] = running
             await self._ask("POST", f"containers/{running.id}/start")
-            await running.find_group()
+            if container.parent is None:  # else whoever named it looks there
+                await running.find_group()
         except BaseException:
             await asyncio.shield(running.remove())
             raise
@@ -489,6 +490,7 @@ class Docker:
             "rm": 1,
             "forcerm": 1,
             "nocache": int(build.fresh),
+            "cgroupparent": build.parent or "",
         }
         async with await self._open("POST", "build", data=build.context, **query) as response:
             async for line in response.content:

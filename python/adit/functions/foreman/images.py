@@ -115,7 +115,7 @@ class Images:
 
             build = Build(context, name, tag, given["args"], {"adit.layer": key}, fresh=nonce is not None)
             try:
-                return await self._engine.build(build, tell)
+                return await self._meter.build(build, tell, Bill("(images)", given["file"][-SHOWN_MAX:], kind=BUILD))
             except ImageError as error:
                 raise ImageError("\n".join([f"image: {given['file']}: {error}", *last])) from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import posixpath
+import secrets
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from typing import TypeVar
 
-    from ..engine import Container, Ended, Engine, Running
+    from ..engine import Build, Container, Ended, Engine, Running
     from .store import Store
 
     E = TypeVar("E", bound="Entry")
@@ -35,6 +36,7 @@ READS = 8  # that an engine is asked for at once
 GROUP = "/adit"  # above all of ours
 GROUP_TRIES, GROUP_TRY_S = 50, 0.04  # until the engine has left one
 MOST = 1 << 62  # that is believed of a container
+LEAVING_NS = 100_000_000  # of its processors: what a runner that leaves still needs
 
 
 class Entry:
@@ -67,17 +69,63 @@ class Entry:
         """Looks how it stands."""
 
 
-class Metered(Entry):
+class Grouped(Entry):
+    """What runs in a control group of its own."""
+
+    def __init__(self, meter: Meter, source: str, bill: Bill, group: str = "", read: int = 0) -> None:
+        """``read`` is how many nanoseconds of it are written down already."""
+        super().__init__(meter, source, bill, group)
+        self._group = group
+        self._last, self._at = Usage(read, 0), meter.clock()
+        self._reading = asyncio.Lock()
+        self._over = False
+
+    async def read(self) -> bool:
+        """Reads the meter. False when there is nothing to be read any more."""
+        async with self._reading:
+            found = await self._ask()
+            if found is None:
+                return False
+            if self._over:  # until when it had its memory
+                found = Usage(found.cpu_ns, self._last.memory_bytes)
+            self._take(found)
+            return True
+
+    async def _ask(self) -> Usage | None:
+        return self._meter.group_usage(self._group)
+
+    def _take(self, found: Usage) -> None:
+        now, bill = self._meter.clock(), self.bill
+        seconds, self._at = now - self._at, now
+        cpu = max(0, found.cpu_ns - self._last.cpu_ns)
+        memory = (found.memory_bytes + self._last.memory_bytes) / 2 * seconds
+        self._last = Usage(self._last.cpu_ns + cpu, found.memory_bytes)
+        self.period.memory_peak = max(self.period.memory_peak, found.memory_bytes)
+        more = Amounts(seconds=seconds, cpu_ns=cpu, memory_byte_s=memory, gpu_s=bill.gpus * seconds)
+        more.cpu_most_ns = max(cpu, round(bill.cpus * seconds * 1e9))
+        more.memory_most_byte_s = max(memory, bill.memory_bytes * seconds)
+        self.add(more)
+
+    async def sample(self) -> None:
+        """See Entry."""
+        if not self._over:
+            await self.read()
+
+    async def close(self, exact: bool = False) -> None:
+        """Nothing of it runs any more. ``exact``: nothing did since the last reading."""
+        self._over = True
+        self.period.how = EXACT if await self.read() or exact else SAMPLED
+        self._meter.end(self, self._group)
+
+
+class Metered(Grouped):
     """A container as the engine has it (see Running), and its meter."""
 
     def __init__(self, meter: Meter, running: Running, bill: Bill, group: str = "", read: int = 0) -> None:
-        """``read`` is how many nanoseconds of it are written down already."""
-        super().__init__(meter, running.id, bill, group)
-        self.id, self._running, self._group = running.id, running, group
-        self._last, self._at = Usage(read, 0), meter.clock()
-        self._reading = asyncio.Lock()
+        super().__init__(meter, running.id, bill, group, read)
+        self.id, self._running = running.id, running
         self._marks: dict[str, Amounts] = {}
-        self._over = self._has_left = False
+        self._left_at: int | None = None
 
     def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """See Running."""
@@ -100,52 +148,17 @@ class Metered(Entry):
     async def remove(self) -> None:
         """See Running. The last reading is just before, or, of a group of its own, after. When the engine cannot be
         asked the row stays open for a later foreman."""
-        exact = await self.read() or self._has_left
+        exact = await self.read() or self._has_left()
         try:
             await self._running.remove()
         except BaseException:
             self._meter.leave(self)
             raise
-        if self._group:
-            self._over = True
-            exact = await self.read() or exact
-        self.period.how = EXACT if exact else SAMPLED
-        self._meter.end(self, self._group)
-
-    # --- reading ---
-
-    async def read(self) -> bool:
-        """Reads the meter. False when there is nothing to be read any more."""
-        async with self._reading:
-            found = await self._ask()
-            if found is None:
-                return False
-            if self._over:  # until when it had its memory
-                found = Usage(found.cpu_ns, self._last.memory_bytes)
-            self._take(found)
-            return True
+        await self.close(exact)
 
     async def _ask(self) -> Usage | None:
-        if (found := self._meter.group_usage(self._group)) is not None:
-            return found
-        return None if self._over else await self._meter.usage_of(self._running)
-
-    def _take(self, found: Usage) -> None:
-        now, bill = self._meter.clock(), self.bill
-        seconds, self._at = now - self._at, now
-        cpu = max(0, found.cpu_ns - self._last.cpu_ns)
-        memory = (found.memory_bytes + self._last.memory_bytes) / 2 * seconds
-        self._last = Usage(self._last.cpu_ns + cpu, found.memory_bytes)
-        self.period.memory_peak = max(self.period.memory_peak, found.memory_bytes)
-        more = Amounts(seconds=seconds, cpu_ns=cpu, memory_byte_s=memory, gpu_s=bill.gpus * seconds)
-        more.cpu_most_ns = max(cpu, round(bill.cpus * seconds * 1e9))
-        more.memory_most_byte_s = max(memory, bill.memory_bytes * seconds)
-        self.add(more)
-
-    async def sample(self) -> None:
-        """See Entry."""
-        if not self._over:
-            await self.read()
+        found = await super()._ask()
+        return found if found is not None or self._over else await self._meter.usage_of(self._running)
 
     # --- what its runner tells ---
 
@@ -168,7 +181,11 @@ class Metered(Entry):
 
     async def leaves(self) -> None:
         """It is about to end, and does no more."""
-        self._has_left = await self.read()
+        if await self.read():
+            self._left_at = self._last.cpu_ns
+
+    def _has_left(self) -> bool:
+        return self._left_at is not None and self._last.cpu_ns - self._left_at < LEAVING_NS
 
     def passed(self, streams: int, count: int) -> None:
         """How many visitors and bytes have come through its tunnels, as it says itself; they cost nothing."""
@@ -246,11 +263,13 @@ class Meter:
 
     # --- what is metered ---
 
+    def _make_group(self, name: str) -> str:
+        group = f"{self._group}/{name}"
+        return group if self._makes_groups and self._here is not None and self._here.make(group) else ""
+
     async def start(self, container: Container, bill: Bill) -> Metered:
         """Has the engine start it."""
-        group = f"{self._group}/{container.name}"
-        if not (self._makes_groups and self._here is not None and self._here.make(group)):
-            group = ""
+        group = self._make_group(container.name)
         try:
             running = await self._engine.start(replace(container, parent=group) if group else container)
         except BaseException:
@@ -261,6 +280,18 @@ class Meter:
             metered.period.cpu_limit = container.limits.cpus
             metered.period.memory_limit = container.limits.memory_bytes
         return self._enter(metered)
+
+    async def build(self, build: Build, tell: Callable[[str], None], bill: Bill) -> str:
+        """Has the engine build an image. What it starts for that can be metered in a group of ours only."""
+        name = f"adit-build-{secrets.token_hex(4)}"
+        group = self._make_group(name)
+        if not group:
+            return await self._engine.build(build, tell)
+        metered = self._enter(Grouped(self, name, bill, group))
+        try:
+            return await self._engine.build(replace(build, parent=group), tell)
+        finally:
+            await asyncio.shield(metered.close())
 
     async def adopt(self, running: Running) -> Metered | None:
         """A container that another foreman had started, which has died; None if that one has written nothing of it."""

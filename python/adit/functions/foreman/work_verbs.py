@@ -90,7 +90,10 @@ async def result(asked: Asked) -> Answer:
 @verb(RUNNER)
 async def passed(asked: Asked) -> Answer:
     """What has come through its tunnels."""
-    (await asked.container.metered()).passed(int(asked.meta["streams"]), int(asked.meta["bytes"]))
+    streams, count = asked.meta["streams"], asked.meta["bytes"]
+    if type(streams) is not int or type(count) is not int:
+        raise InvalidError("passed: these are no numbers of streams and bytes")
+    (await asked.container.metered()).passed(streams, count)
     return Answer({})
 
 
