@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 
 import pytest
 from conftest import BUILD_S, PROGRAMS
@@ -75,6 +76,38 @@ def test_a_container_that_dies_is_billed_to_its_end(metered, store, engine, how,
     row = ended(store, before + 1, function="die")
     assert row["how"] == "exact" and row["cpu_ns"] > 0.3e9
     assert call.usage.core_hours * 3600 > 0.3 and call.usage.price is None
+
+
+WITHOUT_GROUPS = """
+import sys
+from adit.exception import ExecutionError
+from adit.functions import bundle
+from adit.functions.engine.docker import Docker
+async def no(self):
+    return False
+Docker.shares_groups = no
+metered = bundle.load(sys.argv[1])
+with metered.app.run(show_progress=False):
+    print(*metered.short.remote(0.1))
+    try:
+        metered.die.remote("exit", 1.5)
+    except ExecutionError as error:
+        print(error)
+"""
+
+
+def test_where_no_groups_may_be_made_what_ends_is_exact_and_of_what_dies_the_last_sample_stands(adit, box, settings, tmp_path):
+    here = {"ADIT_STORE": str(tmp_path / "x.db")}
+    program = box.start([sys.executable, "-c", WITHOUT_GROUPS, os.path.join(PROGRAMS, "metered.py")], env={**settings, **here})
+    assert program.wait(BUILD_S) == 0, program.report()
+    spent = float(program.out.lines[0].split()[1])
+    assert "status 3" in program.out.lines[-1]
+    (short,), (died,) = (rows_of(here["ADIT_STORE"], function=name) for name in ("short", "die"))
+    assert short["how"] == "exact" and spent <= short["cpu_ns"] / 1e9 <= spent + OWN_START and short["control_group"] == ""
+    assert died["how"] == "sampled" and died["ended"] == 1 and 0.2e9 < died["cpu_ns"] < 2e9
+    usage = adit("usage", env=here)
+    assert usage.wait(60) == 0
+    assert usage.out.lines[-1].startswith("(1 of them up to the last sample: ")
 
 
 def test_the_engines_word_is_the_control_groups(configured, engine):

@@ -97,11 +97,8 @@ def table(told: dict[str, Any]) -> list[str]:
     text = [pad(line) for line in lines]
     between = len(text[0]) - len("tunnel  0.00")
     text.insert(-1, f"tunnel  {passed.ljust(between - 2)}  0.00")
-    if told["total"]["sampled"]:
-        n = told["total"]["sampled"]
-        text.append(
-            f"Of {n} {'container' if n == 1 else 'containers'} what is known ends up to a second early, or goes on."
-        )
+    if n := told["total"]["sampled"]:
+        text.append(f"({n} of them up to the last sample: {'it goes' if n == 1 else 'they go'} on, or died unseen)")
     return text
 
 
