@@ -25,6 +25,7 @@ from ._tunnel import Stats, Tunnel
 if TYPE_CHECKING:
     from .functions import (
         App as App,
+        Cls as Cls,
         Dict as Dict,
         Function as Function,
         FunctionCall as FunctionCall,
@@ -38,10 +39,13 @@ if TYPE_CHECKING:
         Volume as Volume,
         asgi_app as asgi_app,
         current_function_call_id as current_function_call_id,
+        enter as enter,
+        exit as exit,
         fastapi_endpoint as fastapi_endpoint,
         gather as gather,
         gpu as gpu,
         is_local as is_local,
+        method as method,
         web_endpoint as web_endpoint,
         web_server as web_server,
         wsgi_app as wsgi_app,

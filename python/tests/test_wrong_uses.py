@@ -76,6 +76,8 @@ def test_of_projects(project, file, extras, said):
         ({"gpu": ["H100", ""]}, "'' is no GPU"),
         ({"gpu": True}, "True is no GPU"),
         ({"gpuu": "any"}, "did you mean gpu"),
+        ({"is_generator": "yes"}, "is_generator: 'yes' is neither True nor False"),
+        ({"network": ["example.com:443"]}, "adit has no network= with a list of hosts .it is all with network=True"),
         ({"allow_concurrent_inputs": 0}, "no whole number from 1..256"),
         ({"allow_concurrent_inputs": 257}, "no whole number from 1..256"),
         ({"allow_concurrent_inputs": 1.5}, "no whole number from 1..256"),
@@ -147,6 +149,46 @@ def test_a_mount_leaves_out_what_its_condition_does_not_fit(tmp_path):
     ]
     assert found(recursive=False) == ["/m/a.py", "/m/b.txt"]
     assert len(found()) == 9
+
+
+class Class:
+    """What is decorated here, too."""
+
+    def function(self):
+        """One of a class."""
+
+
+def of(**functions):
+    return type("Class", (), {"__module__": __name__, "__qualname__": "Class", **functions})
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda a: a.App().cls(Class), "@app.cls: it needs parentheses"),
+        (lambda a: a.App().cls()(plain), "is no class .use @app.function"),
+        (lambda a: a.App().function()(Class), "is no function .use @app.cls"),
+        (lambda a: a.App().cls()(of()), "Class: it has no methods to be called .put @method.. above one"),
+        (lambda a: a.App().cls(gpuu="any"), "@app.cls..: gpuu: no such option .did you mean gpu"),
+        (lambda a: a.App().cls(serialized=True), "adit has no serialized= for classes yet"),
+        (lambda a: a.App().function()(Class.function), "put @app.cls.. above Class, and @method.. above it"),
+        (lambda a: a.method(plain), "@method: it needs parentheses"),
+        (lambda a: a.enter(plain), "@enter: it needs parentheses"),
+        (lambda a: a.exit()("x"), "@exit..: 'x' is no function of a class"),
+        (lambda a: of(f=a.method()(plain))().f, "@method.. is for classes with @app.cls.. above them"),
+        (lambda a: a.method()(a.web_endpoint()(plain)), "web endpoints cannot be methods yet"),
+        (lambda a: a.App().cls()(of(f=a.method()(plain), g=a.web_endpoint()(plain))), "web endpoints cannot be method"),
+        (lambda a: a.App().function()(plain).lookup("x"), "adit has no Function.lookup yet"),
+        (lambda a: a.App().function()(plain).remot(), "did you mean remote?"),
+        (lambda a: a.App().function(name="f")(plain).map([1]), "it does not run"),
+    ],
+)
+def test_of_classes_and_functions(how, said):
+    import adit
+
+    with pytest.raises((InvalidError, AttributeError), match=said):
+        result = how(adit)
+        list(result)
 
 
 def test_words_for_gpus_are_strings():

@@ -11,6 +11,7 @@ if sys.version_info < (3, 10):
 from .. import _names
 from . import gpu, later
 from .app import App, Stub
+from .cls import Cls, enter, exit, method
 from .dict import Dict
 from .function import Function, FunctionCall, gather
 from .image import Image
@@ -24,6 +25,7 @@ from .web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
 
 __all__ = [
     "App",
+    "Cls",
     "Dict",
     "Function",
     "FunctionCall",
@@ -37,10 +39,13 @@ __all__ = [
     "Volume",
     "asgi_app",
     "current_function_call_id",
+    "enter",
+    "exit",
     "fastapi_endpoint",
     "gather",
     "gpu",
     "is_local",
+    "method",
     "web_endpoint",
     "web_server",
     "wsgi_app",

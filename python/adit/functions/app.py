@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
+import cloudpickle
+
 from ..exception import InvalidError
-from . import bundle, session
-from .function import Function, is_generator
+from . import bundle, session, wire
+from .cls import Cls
+from .function import AsyncFunction, Function, is_generator
 from .image import Image
 from .mount import check_mounts
 from .options import check_options, not_built, to_spec
@@ -24,6 +29,11 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+PICKLED_MAX = 512 << 10
+_ATTRIBUTES = ("name", "image", "registered_functions", "registered_classes", "registered_entrypoints")
 
 
 class App:
@@ -44,9 +54,11 @@ class App:
             raise InvalidError(f"App: its name is a string, not a {type(name).__name__}")
         self.name, self.image = name, image
         self.registered_functions: dict[str, Function[Any, Any]] = {}
+        self.registered_classes: dict[str, Cls] = {}
         self.registered_entrypoints: dict[str, Callable[..., Any]] = {}
         self._secrets, self._mounts = check_secrets("App", secrets), check_mounts("App", mounts)
         self._volumes = check_volumes("App", volumes)
+        self._serialized: set[str] = set()
         self._urls: dict[str, str] = {}
         self._trusted = trusted
         self._id: str | None = None
@@ -54,7 +66,7 @@ class App:
     def __setattr__(self, name: str, value: object) -> None:
         if name == "image" and value is not None and not isinstance(value, Image):
             raise InvalidError(f"app.image: {value!r} is no adit.Image (such as Image.debian_slim())")
-        if name not in ("name", "image", "registered_functions", "registered_entrypoints") and not name.startswith("_"):
+        if name not in _ATTRIBUTES and not name.startswith("_"):
             raise InvalidError(f"app.{name}: an app has no such attribute (a queue is had with Queue.from_name())")
         object.__setattr__(self, name, value)
 
@@ -74,11 +86,44 @@ class App:
             raise InvalidError("@app.function: its options are given by name (such as @app.function(image=image))")
         return _Decorator(self, check_options(options))
 
-    def _add(self, function: Function[Any, Any]) -> None:
+    def _add(self, function: Function[Any, Any] | Cls) -> None:
         name = function.spec.name
-        if name in self.registered_functions and self.registered_functions[name].raw is not function.raw:
+        before = self.registered_functions.get(name) or self.registered_classes.get(name)
+        if before is not None and before.raw is not function.raw:
             raise InvalidError(f"{name}: this app has a function of that name already (give one a name=)")
-        self.registered_functions[name] = function
+        if isinstance(function, Cls):
+            self.registered_classes[name] = function
+        else:
+            self.registered_functions[name] = function
+
+    def cls(self, _: object = None, /, **options: Any) -> Callable[[type[T]], type[T]]:
+        """Makes a class one of this app: ``@app.cls()``. Its objects live in containers, and those of its functions
+        that have ``@method()`` above them are called there: ``Model(...).predict.remote(...)``. Options as of
+        ``@app.function()``."""
+        if _ is not None:
+            raise InvalidError(
+                "@app.cls: it needs parentheses, and its options are given by name (@app.cls(gpu='any'))"
+            )
+        checked = check_options(options, "cls")
+        for name in ("serialized", "is_generator"):
+            if checked.get(name):
+                not_built(f"{name}= for classes")
+
+        def decorate(raw: type[T]) -> type[T]:
+            if not isinstance(raw, type):
+                raise InvalidError(f"@app.cls(): {raw!r} is no class (use @app.function())")
+            name = checked.get("name") or raw.__name__
+            _check_place(name, raw)
+            spec = to_spec(checked, name, bundle.module_of(raw), raw.__qualname__, False, None)
+            # What a class does when it is entered may take as long as a call.
+            made: Any = Cls(self, raw, replace(spec, cls=True, startup_timeout=spec.startup_timeout or spec.timeout))
+            self._add(made)
+            return made  # type: ignore[no-any-return]
+
+        return decorate
+
+    def _all(self) -> list[Function[Any, Any] | Cls]:
+        return [*self.registered_functions.values(), *self.registered_classes.values()]
 
     def local_entrypoint(
         self, _: object = None, /, *, name: str | None = None
@@ -95,7 +140,7 @@ class App:
 
     def include(self, other: App) -> App:
         """Has the functions of another app, too."""
-        for function in other.registered_functions.values():
+        for function in other._all():
             self._add(function)
         return self
 
@@ -103,11 +148,13 @@ class App:
 
     def _spec(self, name: str | None = None) -> AppSpec:
         functions = {}
-        for function in self.registered_functions.values():
+        for function in self._all():
             given = function.spec
             if given.image == ImageSpec() and self.image is not None:
                 given = replace(given, image=self.image._spec)
             steps = [*given.image.steps, *self._mounts, *given.mounts]
+            if function.spec.name in self._serialized:
+                given = replace(given, pickled=_pickled(given.name, function.raw))
             functions[given.name] = replace(
                 given,
                 image=replace(given.image, steps=steps),
@@ -115,7 +162,11 @@ class App:
                 secrets={**self._secrets, **given.secrets},
                 volumes={**self._volumes, **given.volumes},
             )
-        return AppSpec(name or self.name or bundle.main_name(), functions, self._trusted)
+        if name is None and self.name is None:  # a program that is no file has functions that come along only
+            name = (
+                bundle.main_name() if bundle.entry() is not None or any(f.module for f in functions.values()) else "app"
+            )
+        return AppSpec(name or self.name or "app", functions, self._trusted)
 
     def _where(self) -> dict[str, str]:
         """What tells the foreman which app is meant; in a container it is its own."""
@@ -167,12 +218,38 @@ class App:
         """Not built yet."""
         not_built("deploy")
 
-    def cls(self, *_: Any, **__: Any) -> NoReturn:
-        """Not built yet."""
-        not_built("cls")
-
 
 Stub = App
+
+
+def _pickled(name: str, raw: Any) -> str:
+    """A function as it is, with what it uses of its module, which its container need not have."""
+    module = sys.modules.get(raw.__module__)
+    by_value = module is not None and module.__name__ not in cloudpickle.list_registry_pickle_by_value()
+    if by_value:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        data = base64.b64encode(wire.encode(raw, name)).decode("ascii")
+    finally:
+        if by_value:
+            cloudpickle.unregister_pickle_by_value(module)
+    if len(data) > PICKLED_MAX:
+        raise InvalidError(f"{name}: it is larger than {PICKLED_MAX >> 10} KiB (give it what is large as an argument)")
+    return data
+
+
+def _check_place(name: str, code: Any) -> None:
+    """That a container finds it by its name."""
+    outer = code.__qualname__.rpartition(".")[0]
+    if outer.endswith("<locals>"):
+        raise InvalidError(
+            f"{name}: it is defined inside of another function, where its container cannot find it (move it to the top "
+            "of its module, or serialized=True sends it along)"
+        )
+    if outer and inspect.isfunction(code):
+        raise InvalidError(
+            f"{name}: it is a function of a class (put @app.cls() above {outer}, and @method() above it)"
+        )
 
 
 class _Decorator:
@@ -182,26 +259,30 @@ class _Decorator:
         self._app, self._options = app, options
 
     @overload
+    def __call__(self, raw: Callable[P, Coroutine[Any, Any, R]]) -> AsyncFunction[P, R]: ...
+    @overload
     def __call__(self, raw: WebFunction[P, R]) -> Function[P, R]: ...
     @overload
     def __call__(self, raw: Callable[P, R]) -> Function[P, R]: ...
-    def __call__(self, raw: Callable[P, R] | WebFunction[P, R]) -> Function[P, R]:
+    def __call__(self, raw: Callable[P, Any] | WebFunction[P, Any]) -> Function[P, Any]:
         web = raw.web if isinstance(raw, WebFunction) else None
-        body: Callable[P, R] = raw.raw if isinstance(raw, WebFunction) else raw
+        body: Callable[P, Any] = raw.raw if isinstance(raw, WebFunction) else raw
         code: Any = body
         if not inspect.isfunction(code):
-            raise InvalidError(f"@app.function(): {body!r} is no function")
+            hint = " (use @app.cls())" if inspect.isclass(code) else ""
+            raise InvalidError(f"@app.function(): {body!r} is no function{hint}")
         name = self._options.get("name") or code.__name__
         generator = self._options.get("is_generator")
         generator = is_generator(code) if generator is None else generator
         if generator and web is not None and web.kind == "endpoint":
             raise InvalidError(f"{name}: a web endpoint cannot be a generator (return a StreamingResponse)")
-        if "<locals>" in code.__qualname__:
-            raise InvalidError(
-                f"{name}: it is defined inside of another function, where its container cannot find it (move it to the "
-                "top of its module)"
-            )
-        spec = to_spec(self._options, name, bundle.module_of(code), code.__qualname__, generator, web)
-        function: Function[P, R] = Function(self._app, body, spec)
+        serialized = bool(self._options.get("serialized"))
+        if not serialized:
+            _check_place(name, code)
+        module = "" if serialized else bundle.module_of(code)
+        spec = to_spec(self._options, name, module, code.__qualname__, generator, web)
+        function: Function[P, Any] = Function(self._app, body, spec)
         self._app._add(function)
+        if serialized:
+            self._app._serialized.add(name)
         return function

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..exception import Error, InvalidError
 from . import bundle, session
 from .app import App
+from .cls import Cls
 from .command_line import Parser
 from .function import Function
 from .output import Output
@@ -40,15 +41,19 @@ def find_app(module: ModuleType, path: str) -> App:
 
 def find_function(app: App, name: str | None, path: str) -> tuple[str, Callable[..., Any] | Function[Any, Any]]:
     """The entrypoint or function to run: the one that is named, or the only one."""
+    methods = {f"{cls.spec.name}.{name}": cls for cls in app.registered_classes.values() for name in cls.methods}
     runnable: dict[str, Any] = {n: f for n, f in app.registered_functions.items() if f.spec.web is None}
     if name is not None:
-        name = name.rpartition(".")[2]
-        found = app.registered_entrypoints.get(name) or app.registered_functions.get(name)
-        if found is None:
-            there = ", ".join([*app.registered_entrypoints, *app.registered_functions])
+        short = name.rpartition(".")[2]
+        found = app.registered_entrypoints.get(short) or app.registered_functions.get(short)
+        if found is not None:
+            return short, found
+        method = next((m for m in methods if f".{name}".endswith(f".{m}")), None)
+        if method is None:
+            there = ", ".join([*app.registered_entrypoints, *app.registered_functions, *methods])
             raise InvalidError(f"{path}::{name}: there is no such function (there are: {there})")
-        return name, found
-    choices: dict[str, Any] = app.registered_entrypoints or runnable
+        return method, _method(methods[method], method)
+    choices: dict[str, Any] = app.registered_entrypoints or {**runnable, **methods}
     if not choices:
         if app.registered_functions:
             raise InvalidError(f"{path}: it has web endpoints only (use: adit serve {path})")
@@ -56,7 +61,14 @@ def find_function(app: App, name: str | None, path: str) -> tuple[str, Callable[
     if len(choices) > 1:
         lines = "".join(f"\n    adit run {path}::{n}" for n in choices)
         raise InvalidError(f"{path}: it has several functions; say which:{lines}")
-    return next(iter(choices.items()))
+    [(name, chosen)] = choices.items()
+    return name, _method(chosen, name) if isinstance(chosen, Cls) else chosen
+
+
+def _method(cls: Cls, name: str) -> Function[Any, Any]:
+    """Of an object that is made without arguments."""
+    found: Function[Any, Any] = getattr(cls(), name.rpartition(".")[2])
+    return found
 
 
 def _bool(text: str) -> bool:

@@ -6,13 +6,14 @@ import contextlib
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from .. import exception
 from ..exception import ExecutionError, InvalidError
 from . import bundle, plain, session, wire
+from .known import Telling
 from .twin import Twin, TwinIterator, TwinOfInputs, twin
 
 if TYPE_CHECKING:
@@ -116,9 +117,22 @@ def _gather(*calls: FunctionCall[R]) -> list[R]:
 gather = Twin(_gather)
 
 
-class Function(Generic[P, R]):
+class Function(Telling, Generic[P, R]):
     """What ``@app.function()`` makes of a function: ``f.remote(...)`` calls it in a container, ``f.local(...)``
     here."""
+
+    _instead: ClassVar[dict[str, str]] = {
+        "lookup": "call functions of the app that runs",
+        "from_name": "call functions of the app that runs",
+        "with_options": "give them to @app.function()",
+        "call": "use remote",
+        "submit": "use spawn",
+        "spawn_map": "use for_each, or spawn each",
+        "get_web_url": "use web_url",
+        "get_raw_f": "use raw",
+        "get_current_stats": "see adit usage",
+        "update_autoscaler": "give keep_warm and concurrency_limit to @app.function()",
+    }
 
     def __init__(self, app: App, raw: Callable[P, R], spec: FunctionSpec) -> None:
         self._app, self.raw, self.spec = app, raw, spec
@@ -134,6 +148,8 @@ class Function(Generic[P, R]):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if not self.spec.module:
+            return _serialized, (self.spec.name, self.spec.is_generator)
         return _find, (self.spec.module, self.spec.qualname)
 
     @property
@@ -155,10 +171,13 @@ class Function(Generic[P, R]):
         if generator and not self.spec.is_generator:
             raise InvalidError(f"{name}.{how}: it is no generator (use {name}.remote(...))")
 
+    def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[wire.Meta, bytes]:
+        return {"function": self.spec.name}, wire.encode((args, kwargs), f"{self.spec.name}: an argument")
+
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall[R]:
-        payload = wire.encode((args, kwargs), f"{self.spec.name}: an argument")
-        meta = {"function": self.spec.name, **self._app._where()}
-        answer, _ = session.channel().ask("call", meta, payload)
+        where = self._app._where()
+        meta, payload = self._payload(args, kwargs)
+        answer, _ = session.channel().ask("call", {**meta, **where}, payload)
         return FunctionCall(answer["call"], self.spec.name)
 
     def _remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -288,6 +307,15 @@ class Function(Generic[P, R]):
             pass
 
 
+class AsyncFunction(Function[P, R]):
+    """Likewise, of a coroutine: a container waits for it, and whoever calls it here does."""
+
+    if TYPE_CHECKING:
+
+        def local(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+            """Calls it in this process."""
+
+
 def _take(calls: list[str]) -> dict[str, tuple[wire.Meta, bytes]]:
     """What came of some of these, which nobody asks for again."""
     found = session.channel().poll("calls_take", {"calls": calls})
@@ -299,6 +327,17 @@ def _take(calls: list[str]) -> dict[str, tuple[wire.Meta, bytes]]:
 def is_generator(raw: Callable[..., Any]) -> bool:
     """Whether calling it gives an iterator."""
     return inspect.isgeneratorfunction(raw) or inspect.isasyncgenfunction(raw)
+
+
+def _serialized(name: str, generator: bool) -> Any:
+    """A function without a module, in another process: it can be called in a container from there, and no more."""
+    from .app import App
+    from .spec import FunctionSpec
+
+    def raw(*_: Any, **__: Any) -> Any:
+        raise InvalidError(f"{name}.local: it is not here, as it is serialized (use {name}.remote)")
+
+    return Function(App(), raw, FunctionSpec(name, "", "", is_generator=generator))
 
 
 def _find(module: str, qualname: str) -> Any:

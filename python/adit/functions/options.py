@@ -23,6 +23,7 @@ _ALIASES = {
 }
 _NOT_HERE = ("cloud", "region", "proxy", "enable_memory_snapshot")
 _NOT_YET = ("schedule",)
+_FLAGS = ("serialized", "block_network", "is_generator", "single_use_containers")
 _OPTIONS = [
     "image",
     "cpu",
@@ -69,7 +70,7 @@ class Retries:
         self.initial_delay, self.max_delay = initial_delay, max_delay
 
 
-def check_options(given: dict[str, Any]) -> dict[str, Any]:
+def check_options(given: dict[str, Any], what: str = "function") -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, value in given.items():
         known = _ALIASES.get(name, name)
@@ -82,12 +83,10 @@ def check_options(given: dict[str, Any]) -> dict[str, Any]:
         if known not in _OPTIONS:
             near = difflib.get_close_matches(name, [*_OPTIONS, *_ALIASES, *_NOT_YET], 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_OPTIONS)}"
-            raise InvalidError(f"@app.function(): {name}: no such option ({hint})")
-        options[known] = value
+            raise InvalidError(f"@app.{what}(): {name}: no such option ({hint})")
+        options[known] = _flag(name, value) if known in _FLAGS else value
     if options.pop("single_use_containers", False):
         options["max_inputs"] = 1
-    if options.pop("serialized", False):
-        not_built("serialized=True")
     return options
 
 
@@ -112,6 +111,12 @@ def _count(name: str, given: Any, least: int, most: int | None = None) -> int | 
     return given
 
 
+def _flag(name: str, given: Any) -> bool | None:
+    if given is not None and not isinstance(given, bool):
+        raise InvalidError(f"{name}: {given!r} is neither True nor False")
+    return given
+
+
 def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator: bool, web: Any) -> FunctionSpec:
     image = o.get("image")
     if image is not None and not isinstance(image, Image):
@@ -128,7 +133,7 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
     if o.get("network") and o.get("block_network"):
         raise InvalidError(f"{name}: network=True and block_network=True exclude each other")
     if not isinstance(o.get("network", False), bool):
-        not_built("network= with a list")
+        not_built("network= with a list of hosts (it is all with network=True, or nothing)")
     return FunctionSpec(
         name=name,
         module=module,

@@ -3,6 +3,7 @@ address and needs no network; its standard input ends with the foreman, and it w
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib
 import inspect
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..exception import Error
 from . import bundle, first_process, relay_way, session, wire
 from .coroutines import Alone, Together
+from .living import Living
 from .passed import Passed
 from .remote import Channel
 from .spec import FOREMAN_GONE, FunctionSpec
@@ -60,6 +62,7 @@ class Runner:
         self.channel = Channel(session.CONTAINER_SOCKET)
         work, code = self.channel.ask("work")
         self.spec = FunctionSpec.read(work["spec"])
+        self.living: Living | None = None
         self.waits: Alone | Together = Alone()
         self.about: dict[str, str] = {"app": work["app_id"], "function": self.spec.name}
         os.environ.update(self.spec.secrets)
@@ -75,12 +78,23 @@ class Runner:
 
     def load(self) -> Callable[..., Any]:
         """The user's function: the module is imported anew here."""
+        if self.spec.pickled is not None:
+            what = f"{self.spec.name}: the function"
+            function: Callable[..., Any] = wire.decode(base64.b64decode(self.spec.pickled), trusted=True, what=what)
+            return function
         found = bundle.find(self.spec.module, self.spec.qualname)
+        if self.spec.cls:
+            self.living = Living(found, lambda value: inspect.iscoroutine(value) and self.waits.wait(value, ""))
+            if not self.spec.parametrised:
+                self.living.get(((), {}))
+            return self.living.call
         raw: Callable[..., Any] = getattr(found, "raw", found)
         return raw
 
     def run(self) -> None:
         """Until there is nothing more to do."""
+        if self.spec.concurrent > 1 and self.spec.web is None:
+            self.waits = Together(self.channel)
         try:
             function = self.load()
         except Exception as error:
@@ -94,7 +108,6 @@ class Runner:
         if self.spec.concurrent == 1:
             self._work(function, 0)
             return
-        self.waits = Together(self.channel)
         slots = range(self.spec.concurrent)
         threads = [threading.Thread(target=self._work_or_exit, args=(function, n), daemon=True) for n in slots]
         for thread in threads:
@@ -129,6 +142,11 @@ class Runner:
             self.passed.tell()
             self.channel.ask("result", {"call": meta["call"], "outcome": outcome}, result)
 
+    def close(self) -> None:
+        """The container ends."""
+        if self.living is not None:
+            self.living.close()
+
     def leave(self) -> None:
         """Has the meter read for the last time."""
         self.passed.tell()
@@ -150,13 +168,11 @@ class Runner:
 
     def _call(self, function: Callable[..., Any], meta: wire.Meta, payload: bytes) -> tuple[wire.Meta, bytes]:
         try:
-            args, kwargs = wire.decode(
-                payload, trusted=bool(meta.get("trusted")), what=f"{self.spec.name}: an argument"
-            )
-            value = function(*args, **kwargs)
+            given = wire.decode(payload, trusted=bool(meta.get("trusted")), what=f"{self.spec.name}: an argument")
+            value = function(*given) if self.living else function(*given[0], **given[1])
             if inspect.iscoroutine(value):
                 value = self.waits.wait(value, meta["call"])
-            if self.spec.is_generator:
+            if self.living.yields(given[2]) if self.living else self.spec.is_generator:
                 self._yield_all(value, meta["call"])
                 value = None
             return {"status": "ok"}, wire.encode(value, f"{self.spec.name}: its result")
@@ -217,13 +233,15 @@ def main() -> None:
     first_process.leave()
     _live_with_foreman()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever whoever started us ignores
-    runner = None
+    runner: Runner | None = None
     try:
         runner = Runner()
         runner.run()
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
+        if runner is not None:
+            runner.close()
         relay_way.shut()
         if runner is not None:
             runner.leave()

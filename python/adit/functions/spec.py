@@ -62,6 +62,12 @@ class FunctionSpec:
     idle_timeout: int = 60
     concurrency_limit: int | None = None
     keep_warm: int = 0
+    pickled: str | None = None
+    """Itself, where it is not found by its module and name."""
+    cls: bool = False
+    """It is a class, whose methods are called."""
+    parametrised: bool = False
+    """Of a class: its object is made with the arguments of the first call."""
     max_inputs: int | None = None
     concurrent: int = 1
     """Calls at once in one container."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...exception import NotFoundError, RemoteError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 NEWS_MAX = 10_000
 MADE_MAX = 5_000  # queues and dicts of an app's containers
+POOLS_MAX = 1000
+KEY_MAX = 64
 
 
 class App:
@@ -37,18 +40,28 @@ class App:
         self.endpoints: dict[str, Endpoint] = {}
         self._news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(NEWS_MAX)
 
-    def pool(self, function: str) -> Pool:
-        """Of the function of that name."""
+    def pool(self, function: str, key: str = "") -> Pool:
+        """Of the function of that name; of a class, those of objects that were made with the same arguments."""
         pool = self.pools.get(function)
         if pool is None:
             raise NotFoundError(f"function {function}: this app has none of that name")
-        return pool
+        if not key:
+            return pool
+        name = f"{function}({key[:KEY_MAX]})"
+        if name not in self.pools:
+            if len(self.pools) >= POOLS_MAX:
+                raise RemoteError(
+                    f"{function}: objects of more than {POOLS_MAX} kinds are too many (use fewer arguments)"
+                )
+            self.pools[name] = Pool(self, replace(pool.spec, parametrised=True, keep_warm=0), name)
+        return self.pools[name]
 
-    def call(self, function: str, payload: bytes, maker: Worker | None) -> Call:
+    def call(self, function: str, key: str, payload: bytes, maker: Worker | None) -> Call:
         """Calls it, for the caller or for a container."""
-        pool = self.pool(function)
+        pool = self.pool(function, key)
         budget = maker.budget if maker else self.foreman.calls.budget
         call = Call(self.id, function, payload, budget, inside=maker is not None, trusted=self.spec.trusted)
+        call.pool = pool.name
         self.foreman.calls.add(call)
         pool.submit(call)
         return call

@@ -30,7 +30,8 @@ def _outcome(call: Call) -> Answer:
 @verb(CALLER, RUNNER)
 async def call(asked: Asked) -> Answer:
     """Calls a function."""
-    made = asked.app.call(str(asked.meta["function"]), asked.payload, asked.worker)
+    key = str(asked.meta.get("key", ""))
+    made = asked.app.call(str(asked.meta["function"]), key, asked.payload, asked.worker)
     return Answer({"call": made.id})
 
 
@@ -90,7 +91,7 @@ async def call_cancel(asked: Asked) -> Answer:
     call = _find(asked)
     call.fail("CancelledError", f"{call.function}: the call was cancelled")
     app = asked.foreman.apps.get(call.app)
-    for busy in app.pools[call.function].workers if app else ():
+    for busy in app.pools[call.pool].workers if app else ():
         if call in busy.calls.values():
             busy.cancel(call)
     return Answer({})

@@ -34,6 +34,7 @@ class Call:
         self._held = [(budget, len(payload) + CALL_COST)]
         self.id = "fc-" + secrets.token_hex(16)
         self.app, self.function, self.payload = app, function, payload
+        self.pool = function  # its name among the app's
         self.inside, self.trusted = inside, trusted
         self.outcome: tuple[Meta, bytes] | None = None
         self.tries = 0

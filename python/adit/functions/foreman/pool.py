@@ -24,8 +24,8 @@ STARTING_MAX = 4  # of a function at once
 class Pool:
     """The containers and waiting calls of a function."""
 
-    def __init__(self, app: App, spec: FunctionSpec) -> None:
-        self.app, self.spec = app, spec
+    def __init__(self, app: App, spec: FunctionSpec, name: str = "") -> None:
+        self.app, self.spec, self.name = app, spec, name or spec.name
         self.waiting: deque[Call] = deque()
         self.workers: list[Worker] = []
         self._news = asyncio.Event()
