@@ -15,7 +15,7 @@ enum { STEP_RAW = 0xff, STEP_WRITE = 0xfe, STEP_CLOSE = 0xfd, STEP_FAIL = 0xfc, 
 struct world {
   struct sealed *ours;
   struct record_keys peer;         /* seals what the peer sends */
-  uint8_t buf[CONTENT_MAX + RECORD_OVERHEAD_BYTES];
+  uint8_t buf[CONTENT_MAX + RECORD_OVERHEAD_MAX];
 };
 
 static void read_all(struct world *w, size_t len) {
@@ -54,15 +54,15 @@ static void step(struct world *w, struct reader *r) {
   } else if (what == STEP_FAIL) {
     sealed_fail(w->ours, ALERT_INTERNAL_ERROR);
   } else if (what == STEP_PEER_UPDATES) {
-    ASSERT(record_keys_update(&w->peer) == 0);
+    ASSERT(w->peer.suite->version != TLS_VERSION_13 || record_keys_update(&w->peer) == 0);
   } else {
     struct reader content = read_vec16(r);
     size_t n = size_min(content.left, CONTENT_MAX);
-    size_t offset = what == STEP_RAW ? 0 : RECORD_HEADER_BYTES;
+    size_t offset = what == STEP_RAW ? 0 : w->peer.suite->lead;
     if (n > 0) memcpy(w->buf + offset, content.at, n);
     if (what != STEP_RAW) {
       ASSERT(record_seal(&w->peer, (enum record_type)what, w->buf, n) == 0);
-      n += RECORD_OVERHEAD_BYTES;
+      n += w->peer.suite->overhead;
     }
     read_all(w, n);
   }
@@ -72,9 +72,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static const uint8_t secret[TLS_SECRET_MAX_BYTES] = "a secret that both sides of the fuzzer know...";
   struct reader r = reader_of(data, size);
   uint8_t first = read_u8(&r);
-  const struct tls_suite *suite = tls_suite_find((uint16_t)(0x1301 + first % 3));
+  static const uint16_t suites[] = {0x1301, 0x1302, 0x1303, 0xc02b, 0xcca9};
+  const struct tls_suite *suite = tls_suite_find(suites[first % ARRAY_LEN(suites)]);
   const struct sealed_params p = {
-      .suite = suite, .read_secret = secret, .write_secret = secret, .fragment_max = (size_t)first / 3 * 64};
+      .suite = suite, .read_secret = secret, .write_secret = secret, .fragment_max = first / ARRAY_LEN(suites) * 64,
+      .from_server = size % 2 == 0};
   struct world w;
   memset(&w, 0, sizeof w);
   w.ours = sealed_new(&p);

@@ -112,7 +112,7 @@ void stream_stop_all(struct adit_tunnel *t) {
 static int stream_prepare(struct stream *s, const struct open_message *open) {
   if (open->kind != STREAM_RAW_PLAIN) {
     const struct tls_suite *suite = tls_suite_find(open->suite);
-    if (suite == NULL || open->secret_n != hash_bytes(suite->hash)) return ERR_SYNTAX;
+    if (suite == NULL || open->secret_n != tls_suite_secret_bytes(suite)) return ERR_SYNTAX;
     s->sealed = sealed_new(&(struct sealed_params){.suite = suite,
                                                    .read_secret = open->client_secret,
                                                    .write_secret = open->server_secret,

@@ -16,7 +16,8 @@ enum {
   RECORD_PLAIN_MAX = 16384,                /* RFC 8446 5.1 */
   RECORD_CIPHER_MAX = 16384 + 256,         /* RFC 8446 5.2 */
   RECORD_HEADER_BYTES = 5,
-  RECORD_OVERHEAD_BYTES = 5 + 1 + 16,      /* header, inner content type, AEAD tag */
+  RECORD_OVERHEAD_BYTES = 5 + 1 + 16,      /* TLS 1.3: header, inner content type, AEAD tag */
+  RECORD_OVERHEAD_MAX = 5 + 8 + 16,        /* of any version: TLS 1.2 has a nonce in front and no inner type */
   CLIENT_HELLO_MAX_BYTES = 32768,          /* with the headers of its records: these, and so their number, are bounded with it */
   HANDSHAKE_MAX_BYTES = 2 * CLIENT_HELLO_MAX_BYTES + 4096, /* that a client may send: two ClientHellos, and what completes the handshake */
   HANDSHAKE_READS_PER_TURN_MAX = 16,       /* of one newcomer; a record takes two, however small */

@@ -1,4 +1,4 @@
-/* The AEADs of TLS 1.3. The key schedule is computed once, when the context is made; a record costs one init with its
+/* The AEADs of TLS. The key schedule is computed once, when the context is made; a record costs one init with its
    nonce and the passes over its bytes. Ciphers are fetched at the first use, and again if that failed: the memory that was short
    then may be there now. OpenSSL frees its cipher state with OPENSSL_clear_free, so that freeing the context wipes the key. */
 #include <limits.h>

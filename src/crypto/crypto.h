@@ -28,7 +28,7 @@ int ed25519_public(const uint8_t seed[ED25519_KEY_BYTES], uint8_t public_key[ED2
 int ed25519_sign(const uint8_t seed[ED25519_KEY_BYTES], const void *p, size_t n, uint8_t sig[ED25519_SIG_BYTES]) MUST_USE;
 int ed25519_verify(const uint8_t public_key[ED25519_KEY_BYTES], const void *p, size_t n, const uint8_t sig[ED25519_SIG_BYTES]) MUST_USE; /* 0 or ERR_AUTH */
 
-/* AEADs of TLS 1.3; a context holds one key for one direction of use. */
+/* AEADs of TLS; a context holds one key for one direction of use. */
 enum aead_alg { AEAD_AES_128_GCM, AEAD_AES_256_GCM, AEAD_CHACHA20_POLY1305 };
 size_t aead_key_bytes(enum aead_alg a);
 struct aead;

@@ -262,7 +262,7 @@ static bool flow_read_last(struct flow *f) {
     }
     f->source_done = true;
   }
-  if (f->kind == &flow_kind_seal || f->kind == &flow_kind_seal_from_tls) {
+  if (f->kind == &flow_kind_seal) {
     if (flow_owed_fill(f) == FLOW_MOVED) return true;
   }
   flow_stop(f);

@@ -1,5 +1,5 @@
 /* One direction of a pump. A flow reads from its source, holds at most one buffer or pipe, and writes to its sink; it ends by
-   itself. What differs between splice, copy, the record layer and TLS 1.2 stands behind three functions of struct flow_kind. */
+   itself. What differs between splice, copy and the record layer stands behind three functions of struct flow_kind. */
 #ifndef PUMP_FLOW_H
 #define PUMP_FLOW_H
 
@@ -49,8 +49,7 @@ struct flow_kind {
   enum flow_result (*drain)(struct flow *f);     /* writes what is held: MOVED when all went out, BLOCKED, RESET (of the sink) */
   enum flow_result (*finish)(struct flow *f);    /* puts what ends the stream behind the data: MOVED (drain it, call again), CLEAN_END */
 };
-extern const struct flow_kind flow_kind_copy, flow_kind_splice, flow_kind_unseal, flow_kind_seal, flow_kind_unseal_to_tls,
-  flow_kind_seal_from_tls;
+extern const struct flow_kind flow_kind_copy, flow_kind_splice, flow_kind_unseal, flow_kind_seal;
 
 struct flow {
   struct pump *pump;
@@ -88,7 +87,6 @@ struct pump {
   struct side wire, peer;
   struct flow to_peer, to_wire;
   struct sealed *sealed;
-  struct tls_conn *tls;
   struct rate *rate;                             /* NULL: none */
   bool broken, stopping, over;
   enum close_reason why;

@@ -28,14 +28,15 @@ enum flow_result flow_owed_fill(struct flow *f) {
 static enum flow_result seal_slots(struct flow *f, size_t n, size_t fragment) {
   struct buffer *b = f->buffer;
   uint8_t *record = b->bytes;
+  size_t overhead = sealed_overhead(f->pump->sealed);
   f->plain_held = n;
-  b->used = size_max(b->used, size_min(b->size, n + (n / fragment + 1) * RECORD_OVERHEAD_BYTES));
+  b->used = size_max(b->used, size_min(b->size, n + (n / fragment + 1) * overhead));
   while (n > 0) {
     size_t part = size_min(n, fragment);
     if (flow_owed_fill(f) == FLOW_NO_MEMORY) return FLOW_NO_MEMORY;
     if (sealed_write(f->pump->sealed, record, part) != 0) return FLOW_NO_MEMORY;
-    buffer_segment_push(b, record, part + RECORD_OVERHEAD_BYTES);
-    record += part + RECORD_OVERHEAD_BYTES;
+    buffer_segment_push(b, record, part + overhead);
+    record += part + overhead;
     n -= part;
   }
   return FLOW_MOVED;
@@ -50,9 +51,10 @@ static enum flow_result seal_begin(struct flow *f, struct slots *s) {
   struct buffer *b = flow_room(f);
   if (b == NULL) return FLOW_NO_MEMORY;
   s->fragment = sealed_fragment_max(f->pump->sealed);
-  s->n = size_min(SLOTS_MAX, b->size / (s->fragment + RECORD_OVERHEAD_BYTES));
+  size_t slot = s->fragment + sealed_overhead(f->pump->sealed);
+  s->n = size_min(SLOTS_MAX, b->size / slot);
   for (size_t i = 0; i < s->n; i++) {
-    s->at[i].iov_base = b->bytes + i * (s->fragment + RECORD_OVERHEAD_BYTES) + RECORD_HEADER_BYTES;
+    s->at[i].iov_base = b->bytes + i * slot + sealed_lead(f->pump->sealed);
     s->at[i].iov_len = s->fragment;
   }
   return FLOW_CLEAN_END;
@@ -82,60 +84,6 @@ static enum flow_result seal_fill(struct flow *f) {
   return seal_slots(f, (size_t)n, slots.fragment);
 }
 
-/* Takes what the socket has into OpenSSL, which is fed exactly as much as it wants at a time. */
-static enum flow_result tls_feed(struct flow *f) {
-  struct tls_conn *t = f->pump->tls;
-  uint8_t cipher[16384];
-  ssize_t n = net_recv(f->source->fd, cipher, flow_most(f, sizeof(cipher)));
-  if (n == 0) {
-    f->source->at_end = true;
-    return f->source->reset ? FLOW_RESET : FLOW_TRUNCATED;
-  }
-  if (n < 0) return flow_of_net(n);
-  flow_took(f, (size_t)n);
-  for (size_t at = 0; at < (size_t)n;) {
-    size_t part = size_min((size_t)n - at, tls_conn_want(t));
-    if (part == 0 || tls_conn_feed(t, cipher + at, part, NULL) == TLS_FAILED) return FLOW_VIOLATION;
-    at += part;
-  }
-  return FLOW_MOVED;
-}
-
-/* Plaintext into slots, each full before the next. *n is what came, whatever the result. */
-static enum flow_result tls_read_slots(struct tls_conn *t, const struct slots *slots, size_t *n) {
-  *n = 0;
-  for (size_t i = 0; i < slots->n; i++) {
-    for (size_t have = 0; have < slots->fragment;) {
-      int got = tls_conn_read(t, (uint8_t *)slots->at[i].iov_base + have, slots->fragment - have);
-      if (got == 0) return FLOW_CLEAN_END;
-      if (got == TLS_IO_AGAIN) return FLOW_BLOCKED;
-      if (got == TLS_IO_ALERT) return FLOW_ALERTED;
-      if (got < 0) return FLOW_VIOLATION;
-      have += (size_t)got;
-      *n += (size_t)got;
-    }
-  }
-  return FLOW_MOVED;
-}
-
-static enum flow_result seal_from_tls_fill(struct flow *f) {
-  struct slots slots;
-  enum flow_result r = seal_begin(f, &slots);
-  if (r != FLOW_CLEAN_END) return r;
-  if (!f->more) {
-    r = tls_feed(f);
-    if (r != FLOW_MOVED) return r;
-  }
-  size_t n;
-  r = tls_read_slots(f->pump->tls, &slots, &n);
-  f->more = r == FLOW_MOVED;
-  if (r != FLOW_MOVED && r != FLOW_BLOCKED) {
-    f->verdict = r;
-    f->more = true;
-  }
-  return seal_slots(f, n, slots.fragment);
-}
-
 static enum flow_result seal_drain(struct flow *f) {
   struct buffer *b = f->buffer;
   if (b == NULL) return FLOW_MOVED;
@@ -160,4 +108,3 @@ static enum flow_result seal_finish(struct flow *f) {
 }
 
 const struct flow_kind flow_kind_seal = {.fill = seal_fill, .drain = seal_drain, .finish = seal_finish};
-const struct flow_kind flow_kind_seal_from_tls = {.fill = seal_from_tls_fill, .drain = seal_drain, .finish = seal_finish};

@@ -70,36 +70,4 @@ static enum flow_result unseal_fill(struct flow *f) {
   return unseal_records(f, b);
 }
 
-/* TLS 1.2 towards the peer: one segment at a time, and only when what OpenSSL made of the one before has left. */
-static enum flow_result tls_drain(struct flow *f) {
-  struct tls_conn *t = f->pump->tls;
-  for (;;) {
-    size_t n = 0;
-    const uint8_t *out = tls_conn_output(t, &n);
-    while (n > 0) {
-      ssize_t sent = net_send(f->sink->fd, out, n);
-      if (sent == NET_AGAIN) return FLOW_BLOCKED;
-      if (sent < 0) return FLOW_RESET;
-      tls_conn_output_sent(t, (size_t)sent);
-      flow_wrote(f);
-      out = tls_conn_output(t, &n);
-    }
-    struct buffer *b = f->buffer;
-    if (b == NULL || !buffer_has_segments(b)) return FLOW_MOVED;
-    struct iovec *at = &b->segment[b->segment_at];
-    size_t part = size_min(at->iov_len, RECORD_PLAIN_MAX);
-    if (tls_conn_write(t, at->iov_base, part) != 0) return FLOW_RESET;
-    buffer_segments_sent(b, part);
-    flow_count(f, part);
-  }
-}
-
-static enum flow_result tls_finish(struct flow *f) {
-  if (f->source_done) return FLOW_CLEAN_END;
-  f->source_done = true;
-  tls_conn_close(f->pump->tls);
-  return FLOW_MOVED;
-}
-
 const struct flow_kind flow_kind_unseal = {.fill = unseal_fill, .drain = flow_segments_drain};
-const struct flow_kind flow_kind_unseal_to_tls = {.fill = unseal_fill, .drain = tls_drain, .finish = tls_finish};

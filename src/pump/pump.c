@@ -35,15 +35,13 @@ static void pump_release(struct pump *p) {
   flow_drop(&p->to_wire);
 }
 
-static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted, bool peer_alerted) {
+static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted) {
   p->over = true;
   pump_release(p);
   sealed_free(p->sealed);
-  tls_conn_free(p->tls);
   p->sealed = NULL;
-  p->tls = NULL;
   side_close(&p->wire, why == CLOSE_CLEAN, wire_alerted);
-  side_close(&p->peer, why == CLOSE_CLEAN, peer_alerted);
+  side_close(&p->peer, why == CLOSE_CLEAN, false);
   wrap_free(p->wire.wrap);
   p->wire.wrap = NULL;
   list_remove(&p->link);
@@ -100,12 +98,12 @@ static bool pump_gives_grace(struct pump *p) {
 static void pump_settle(struct pump *p) {
   if (!flow_is_at_rest(&p->to_peer) || !flow_is_at_rest(&p->to_wire)) return;
   if (!p->broken || (p->stopping && p->to_peer.state == FLOW_ENDED && p->to_wire.state == FLOW_ENDED)) {
-    pump_end(p, CLOSE_CLEAN, false, false);
+    pump_end(p, CLOSE_CLEAN, false);
     return;
   }
   /* A reset empties the send queue: what was written must have arrived before. */
   bool delivered = (p->wire.reset || socket_is_delivered(p->wire.fd)) && (p->peer.reset || socket_is_delivered(p->peer.fd));
-  if (delivered && !pump_gives_grace(p)) pump_end(p, p->why, false, false);
+  if (delivered && !pump_gives_grace(p)) pump_end(p, p->why, false);
 }
 
 static uint64_t pump_half_open_until_ms(const struct pump *p) {
@@ -165,12 +163,6 @@ static void pump_after(struct pump *p) {
   side_set_interest(&p->peer, &p->to_wire, &p->to_peer);
 }
 
-static bool pump_tls_has_output(const struct pump *p) {
-  size_t n = 0;
-  if (p->tls != NULL) (void)tls_conn_output(p->tls, &n);
-  return n > 0;
-}
-
 /* An event wakes the direction that it is for; the other waits for its own. So one that idles costs no system call. */
 static bool flow_is_due(const struct flow *f, const struct side *at, uint32_t events) {
   if (f->pump->broken || (events & ~(uint32_t)(EPOLLIN | EPOLLOUT)) != 0) return true;
@@ -185,7 +177,6 @@ static void pump_run(struct pump *p, bool to_peer, bool to_wire) {
     was_broken = p->broken;
     if (to_peer) flow_step(&p->to_peer);
     if (!p->over && to_wire) flow_step(&p->to_wire);
-    if (!p->over && !p->to_peer.wants_write && pump_tls_has_output(p)) flow_step(&p->to_peer);
     if (!p->over && p->sealed != NULL && !p->to_wire.wants_write && sealed_owes(p->sealed)) flow_step(&p->to_wire);
     to_peer = to_wire = true;
   } while (!p->over && p->broken != was_broken);
@@ -222,7 +213,7 @@ static void pump_timeout(struct loop_timer *t) {
   bool overdue = pump_overdue(p) != CLOSE_CLEAN;
   pump_run(p, overdue || flow_has_waited(&p->to_peer), overdue || flow_has_waited(&p->to_wire));
   enum close_reason why = p->over ? CLOSE_CLEAN : pump_overdue(p);
-  if (why != CLOSE_CLEAN && p->broken) pump_end(p, why, false, false);
+  if (why != CLOSE_CLEAN && p->broken) pump_end(p, why, false);
   else if (why != CLOSE_CLEAN) pump_abort(p, why);
   pump_after(p);
 }
@@ -235,20 +226,12 @@ static bool pump_alert_wire(struct pump *p) {
   return flow_owed_fill(f) == FLOW_MOVED && flow_drain(f) == FLOW_MOVED;
 }
 
-static bool pump_alert_peer(struct pump *p) {
-  struct flow *f = &p->to_peer;
-  if (p->tls == NULL || p->peer.reset || flow_is_at_rest(f) || flow_drain(f) != FLOW_MOVED) return false;
-  tls_conn_alert(p->tls, ALERT_INTERNAL_ERROR);
-  return flow_drain(f) == FLOW_MOVED;
-}
-
 void pump_abort(struct pump *p, enum close_reason why) {
   CHECK_MAGIC(p, PUMP_MAGIC);
   ASSERT(why != CLOSE_CLEAN);
   if (p->over) return;
   p->broken = true;
-  bool wire_alerted = pump_alert_wire(p), peer_alerted = pump_alert_peer(p);
-  pump_end(p, why, wire_alerted, peer_alerted);
+  pump_end(p, why, pump_alert_wire(p));
 }
 
 void pump_stop(struct pump *p, enum close_reason why) {
@@ -295,10 +278,7 @@ static void pool_sweep(struct loop_timer *t) {
 static void pump_set_flows(struct pump *p, const struct pump_params *params) {
   const struct flow_kind *plain = p->pool->mode == PUMP_SPLICE && params->wire_wrap == NULL ? &flow_kind_splice : &flow_kind_copy;
   const struct flow_kind *in = plain, *out = plain;
-  if (params->tls != NULL) {
-    in = &flow_kind_unseal_to_tls;
-    out = &flow_kind_seal_from_tls;
-  } else if (params->sealed != NULL) {
+  if (params->sealed != NULL) {
     in = &flow_kind_unseal;
     out = &flow_kind_seal;
   }
@@ -308,8 +288,7 @@ static void pump_set_flows(struct pump *p, const struct pump_params *params) {
   p->to_wire.total = &p->pool->stats.to_wire_bytes;
   p->to_peer.counter = params->to_peer_counter;
   p->to_wire.counter = params->to_wire_counter;
-  /* Plaintext or output may be inside OpenSSL already, or input inside the wrap, of which no event of the socket tells. */
-  p->to_wire.more = p->to_peer.wants_write = params->tls != NULL;
+  /* Input may be inside the wrap already, of which no event of the socket tells. */
   if (wrap_has_input(params->wire_wrap)) p->to_peer.wants_write = true;
   p->visitor = params->visitor_is_peer ? &p->peer : &p->wire;
   p->to_visitor = params->visitor_is_peer ? &p->to_peer : &p->to_wire;
@@ -343,8 +322,7 @@ static int pump_set_waits(struct pump *p) {
 }
 
 int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) {
-  if (params->wire_prefix_n > PREFIX_MAX_BYTES || params->peer_first_n > STREAM_BUFFER_SMALL_BYTES ||
-      (params->tls != NULL && params->sealed == NULL)) {
+  if (params->wire_prefix_n > PREFIX_MAX_BYTES || params->peer_first_n > STREAM_BUFFER_SMALL_BYTES) {
     return err_set(e, ERR_USAGE, "pump: parameters out of range");
   }
   struct pump *p = calloc(1, sizeof(*p));
@@ -371,7 +349,6 @@ int pump_start(struct pump_pool *pool, const struct pump_params *params, struct 
     return err_set(e, r, "pump: %s", err_name(r));
   }
   p->sealed = params->sealed;
-  p->tls = params->tls;
   p->wire.wrap = params->wire_wrap;
   list_push_tail(&pool->pumps, &p->link);
   pool_count(&pool->stats.pumps, 1);

@@ -12,7 +12,6 @@
 #include "loop/loop.h"
 #include "pump/wrap.h"
 #include "tls/sealed.h"
-#include "tls/tls_conn.h"
 
 enum pump_mode { PUMP_SPLICE, PUMP_COPY };
 
@@ -62,7 +61,6 @@ struct pump_params {
   struct wrap *wire_wrap;          /* TLS around the wire side, whose end of a direction is a close_notify of that; taken; NULL: none */
   bool peer_reset;                 /* that side was reset already, and only what it had sent before is left to deliver */
   struct sealed *sealed;           /* record layer on the wire side; taken; NULL: bytes pass as they are */
-  struct tls_conn *tls;            /* established TLS 1.2 on the peer side; taken; NULL: none. Needs sealed. */
   const uint8_t *peer_first;       /* goes to the peer before anything else (PROXY header); copied */
   size_t peer_first_n;
   bool visitor_is_peer;            /* who may read its answer undisturbed when the other end breaks; else it is beyond the wire */

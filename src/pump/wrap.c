@@ -39,7 +39,7 @@ static struct sealed *seal_over(const struct tls_takeover *t, bool client) {
                                             .read_sequence = client ? t->server_sequence : t->client_sequence,
                                             .write_sequence = client ? t->client_sequence : t->server_sequence,
                                             .fragment_max = t->fragment_max,
-                                            .passes_tickets = client});
+                                            .from_server = client});
 }
 
 /* What OpenSSL has not sent yet leaves first. */
@@ -226,7 +226,7 @@ int wrap_flush(struct wrap *w, int fd) {
 /* Of the first n bytes in iov, each record behind what is owed. None is held before. */
 static int make_records(struct wrap *w, const struct iovec *iov, size_t n) {
   size_t fragment = sealed_fragment_max(w->sealed), records = n / fragment + 1;
-  uint8_t *out = malloc(n + records * RECORD_OVERHEAD_BYTES + records * SEALED_OWED_MAX), *at = out;
+  uint8_t *out = malloc(n + records * (sealed_overhead(w->sealed) + SEALED_OWED_MAX)), *at = out;
   size_t used = 0;                 /* of *iov */
   if (out == NULL) return ERR_NOMEM;
   while (n > 0) {
@@ -234,7 +234,7 @@ static int make_records(struct wrap *w, const struct iovec *iov, size_t n) {
     at += sealed_write_owed(w->sealed, at);
     for (size_t have = 0; have < part;) {
       size_t take = size_min(part - have, iov->iov_len - used);
-      memcpy(at + RECORD_HEADER_BYTES + have, (const uint8_t *)iov->iov_base + used, take);
+      memcpy(at + sealed_lead(w->sealed) + have, (const uint8_t *)iov->iov_base + used, take);
       have += take;
       used += take;
       if (used == iov->iov_len) {
@@ -246,7 +246,7 @@ static int make_records(struct wrap *w, const struct iovec *iov, size_t n) {
       free(out);
       return ERR_CRYPTO;
     }
-    at += part + RECORD_OVERHEAD_BYTES;
+    at += part + sealed_overhead(w->sealed);
     n -= part;
   }
   w->out = out;

@@ -16,7 +16,7 @@
 struct wrap;
 /* Takes both, also on failure, which is want of memory: NULL. */
 struct wrap *wrap_new(struct sealed *sealed, struct wrap *below) MUST_USE;
-/* Takes the connection, whose handshake is done, and what lies below, also on failure. A client's Finished leaves with
+/* Takes the connection, whose handshake is done, and what lies below, also on failure. A client's Finished, in TLS 1.3, leaves with
    what is sent first. NULL with *e on failure. */
 struct wrap *wrap_take_over(struct tls_conn *tls, bool client, struct wrap *below, struct err *e) MUST_USE;
 /* Reads no more than n bytes ahead, and takes no longer record: for an other end that has not proven itself. 0: as much as is

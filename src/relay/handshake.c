@@ -28,7 +28,7 @@ static void flush_once(int fd, struct tls_conn *conn) {
 static void handshake_fail(struct handshake *h) {
   handshake_leave(h);
   if (h->conn != NULL) {
-    h->alpn_refused = tls_conn_refused_alpn(h->conn);
+    h->refusal = tls_conn_refusal(h->conn);
     flush_once(h->fd, h->conn);
   }
   tls_conn_free(h->conn);

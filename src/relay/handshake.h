@@ -12,7 +12,8 @@ struct handshake {                 /* embedded in its owner; the fields are for 
   int fd;
   struct tls_conn *conn;
   uint64_t *now;                   /* a gauge of the worker's; NULL: no longer counted */
-  bool alpn_refused, late;         /* why it failed */
+  enum tls_refusal refusal;        /* why it failed */
+  bool late;
   void (*done)(struct handshake *h, bool ok);
 };
 

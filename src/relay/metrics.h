@@ -17,10 +17,10 @@
   X(client_hellos_total, counter, "ClientHellos begun, of visitors, control links and strangers") \
   X(client_hellos_failed_total, counter, "ClientHellos that were malformed or did not arrive") \
   X(handshakes_started_total, counter, "Visitor handshakes begun: the ClientHello names a tunnel") \
-  X(handshakes_handed_off_total, counter, "Visitor handshakes handed off in TLS 1.3") \
-  X(handshakes_terminated_total, counter, "Visitor handshakes terminated here and re-sealed (TLS 1.2)") \
+  X(handshakes_handed_off_total, counter, "Visitor handshakes handed off") \
   X(handshakes_unknown_name_total, counter, "ClientHellos refused with unrecognized_name") \
   X(handshakes_no_alpn_total, counter, "Visitors refused with no_application_protocol") \
+  X(handshakes_no_ems_total, counter, "Visitors refused with handshake_failure: TLS 1.2 without the extended master secret") \
   X(handshakes_failed_total, counter, "Visitor handshakes that failed otherwise") \
   X(handshakes_timeout_total, counter, "Visitor handshakes that met their deadline") \
   X(handshakes_over_cap_total, counter, "Connections dropped because their source had too many unfinished ones") \
@@ -50,7 +50,7 @@
   X(data_connections_wrapped_total, counter, "Data connections accepted inside TLS, which are copied instead of spliced") \
   X(data_connections_refused_total, counter, "Data connections refused: unknown link, wrong or used preface, or too many") \
   X(data_connections_warm_now, gauge, "Data connections waiting for a visitor") \
-  X(bytes_to_visitors_total, counter, "Bytes of streams sent to visitors: ciphertext of TLS 1.3, else plaintext") \
+  X(bytes_to_visitors_total, counter, "Bytes of streams sent to visitors: of TLS ciphertext, else plaintext") \
   X(bytes_from_visitors_total, counter, "Bytes of streams received from visitors: likewise") \
   X(rate_waits_total, counter, "Times that a stream waited for its token's --max-rate") \
   X(pipes_now, gauge, "Pipes in use or pooled") \

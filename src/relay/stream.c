@@ -39,7 +39,7 @@ static int handoff_fresh(struct handoff *h, struct worker *w) {
   return h->sealed != NULL ? 0 : ERR_NOMEM;
 }
 
-static int handoff_tls13(struct handoff *h, struct tls_conn *conn) {
+static int handoff_tls(struct handoff *h, struct tls_conn *conn) {
   struct tls_takeover t;
   int rc = tls_conn_take_over(conn, &t);
   if (rc != 0) return rc;
@@ -68,12 +68,8 @@ static int handoff_prepare(struct handoff *h, const struct stream_params *p) {
   if (n > sizeof h->open.alpn) return ERR_LIMIT;
   if (n > 0) memcpy(h->open.alpn, alpn, n);
   h->open.alpn_n = n;
-  if (tls_conn_version(p->conn) == 0x0304) {
-    h->open.kind = STREAM_TLS13;
-    return handoff_tls13(h, p->conn);
-  }
-  h->open.kind = STREAM_TLS12;
-  return handoff_fresh(h, p->worker);
+  h->open.kind = tls_conn_version(p->conn) == TLS_VERSION_13 ? STREAM_TLS13 : STREAM_TLS12;
+  return handoff_tls(h, p->conn);
 }
 
 /* Its agent has it, or it ends: until then a drain leaves the link alone, with which the agent would drop the data
@@ -148,13 +144,7 @@ static struct stream *stream_new(const struct stream_params *p) {
   return s;
 }
 
-static void count_kind(struct worker *w, uint8_t kind) {
-  if (kind == STREAM_TLS13) METRIC_ADD(&w->metrics, handshakes_handed_off_total, 1);
-  if (kind == STREAM_TLS12) METRIC_ADD(&w->metrics, handshakes_terminated_total, 1);
-}
-
-/* After the handoff was prepared: from here on a TLS 1.3 visitor cannot be told anything any more, so failures are
-   resets. */
+/* After the handoff was prepared: from here on a TLS visitor cannot be told anything any more, so failures are resets. */
 static void stream_run(const struct stream_params *p, struct handoff *h, const uint8_t *open, size_t open_n) {
   struct pump_params params = {.wire_fd = p->wire.fd,
                                .wire_wrap = p->wire.wrap,
@@ -162,20 +152,19 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
                                .sealed = h->sealed,
                                .visitor_is_peer = true,
                                .wire_prefix_n = ACCEPT_BYTES,
-                               .tls = h->open.kind == STREAM_TLS12 ? p->conn : NULL,
                                .on_prefix = stream_accepted,
                                .on_end = stream_ended,
                                .rate = p->tunnel->owner->rate,
                                .to_peer_counter = &p->tunnel->owner->usage->bytes_to_visitors,
                                .to_wire_counter = &p->tunnel->owner->usage->bytes_from_visitors};
-  if (params.tls == NULL) tls_conn_free(p->conn);  /* TLS 1.3: the secrets are wiped here; raw: NULL */
+  tls_conn_free(p->conn);          /* the secrets are wiped here; raw: NULL */
   struct stream *s = stream_new(p);
   struct err e;
   if (s != NULL) {
     params.user = s;
     if (wrap_send(p->wire.wrap, p->wire.fd, open, open_n) == (ssize_t)open_n &&
         wrap_flush(p->wire.wrap, p->wire.fd) == 0 && pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
-      count_kind(p->worker, h->open.kind);
+      if (h->open.kind == STREAM_TLS13 || h->open.kind == STREAM_TLS12) METRIC_ADD(&p->worker->metrics, handshakes_handed_off_total, 1);
       return;
     }
     stream_ended(NULL, s, CLOSE_WIRE_RESET, 0, 0);
@@ -184,7 +173,6 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
     stream_leave_owner(p->worker, p->tunnel);
   }
   sealed_free(h->sealed);
-  tls_conn_free(params.tls);
   wrap_free(p->wire.wrap);
   net_reset(p->wire.fd);
   net_reset(p->peer_fd);
@@ -205,7 +193,7 @@ int stream_hand_off(const struct stream_params *p) {
     struct data_connection wire = p->wire;
     sealed_free(h.sealed);
     data_connection_close(&wire);
-    if (h.open.kind == STREAM_TLS13 && h.open.secret_n > 0) {  /* taken over already: the TLS object can say no more */
+    if (p->conn != NULL && h.open.secret_n > 0) {  /* taken over already: the TLS object can say no more */
       tls_conn_free(p->conn);
       net_reset(p->peer_fd);
       stream_leave_owner(p->worker, p->tunnel);

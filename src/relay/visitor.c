@@ -237,7 +237,8 @@ static void visitor_ask(struct visitor *v) {
 
 static void count_failure(struct visitor *v) {
   if (v->handshake.late) METRIC_ADD(&v->worker->metrics, handshakes_timeout_total, 1);
-  else if (v->handshake.alpn_refused) METRIC_ADD(&v->worker->metrics, handshakes_no_alpn_total, 1);
+  else if (v->handshake.refusal == TLS_REFUSED_ALPN) METRIC_ADD(&v->worker->metrics, handshakes_no_alpn_total, 1);
+  else if (v->handshake.refusal == TLS_REFUSED_NO_EMS) METRIC_ADD(&v->worker->metrics, handshakes_no_ems_total, 1);
   else METRIC_ADD(&v->worker->metrics, handshakes_failed_total, 1);
 }
 

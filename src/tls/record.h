@@ -1,5 +1,6 @@
-/* The TLS 1.3 record layer, one direction: protect and unprotect single records (RFC 8446 5.2), keys and their update (7.2, 7.3).
-   No I/O, no buffers of its own: both work in place in the caller's memory. */
+/* The record layer, one direction: protect and unprotect single records of TLS 1.3 (RFC 8446 5.2) and of TLS 1.2 with an AEAD
+   (RFC 5246 6.2.3.3, RFC 5288, RFC 7905), keys and, in TLS 1.3, their update (RFC 8446 7.2, 7.3).
+   No I/O, no buffers of its own: all work in place in the caller's memory. */
 #ifndef TLS_RECORD_H
 #define TLS_RECORD_H
 
@@ -11,19 +12,21 @@ enum record_type { RECORD_CHANGE_CIPHER_SPEC = 20, RECORD_ALERT = 21, RECORD_HAN
 struct record_keys {               /* owned by one direction of one connection; fields private */
   const struct tls_suite *suite;
   struct aead *aead;
-  uint8_t *secret;                 /* from secret_alloc */
-  uint8_t iv[12];
+  uint8_t *secret;                 /* TLS 1.3, from secret_alloc: what the next keys are made from */
+  uint8_t iv[TLS_IV_BYTES];
   uint64_t sequence;
   bool encrypt;
 };
 
-/* secret has hash_bytes(suite->hash) bytes and is copied. */
+/* secret has tls_suite_secret_bytes(suite) bytes and is copied. In TLS 1.2 it is the key and 12 bytes of iv. With AES-GCM these are the
+   salt (4) and the explicit nonce that a record numbered 0 has or had (8): the one with number n has the sum of that and n, so that none is
+   used twice. Whoever reads takes the explicit nonce from the record. */
 int record_keys_init(struct record_keys *k, const struct tls_suite *suite, const uint8_t *secret, uint64_t sequence, bool encrypt) MUST_USE;
 void record_keys_free(struct record_keys *k);     /* wipes */
-int record_keys_update(struct record_keys *k) MUST_USE; /* application_traffic_secret_N+1, sequence 0 */
+int record_keys_update(struct record_keys *k) MUST_USE; /* TLS 1.3: application_traffic_secret_N+1, sequence 0 */
 
-/* Protects n (at most RECORD_PLAIN_MAX) bytes that the caller placed at record + RECORD_HEADER_BYTES; the record's full length is
-   n + RECORD_OVERHEAD_BYTES, for which there must be room. */
+/* Protects n (at most RECORD_PLAIN_MAX) bytes that the caller placed at record + suite->lead; the record's full length is
+   n + suite->overhead, for which there must be room. */
 int record_seal(struct record_keys *k, enum record_type type, uint8_t *record, size_t n) MUST_USE;
 
 /* Full length of the record that starts at p when its header is there, else 0. */

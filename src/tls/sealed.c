@@ -1,4 +1,4 @@
-/* An established TLS 1.3 connection without its handshake. The hard thing is KeyUpdate (RFC 8446 4.6.3) without
+/* An established TLS connection without its handshake. The hard thing is KeyUpdate (RFC 8446 4.6.3) without
    deadlock: while our writes are blocked the peer may ask again and again, so an answer is a flag and not a message in
    a queue; however many were asked for, one is written, before the next data. */
 #include "tls/sealed.h"
@@ -9,7 +9,9 @@
 #include "base/secret.h"
 
 enum {
-  HANDSHAKE_NEW_SESSION_TICKET = 4, HANDSHAKE_HEADER_BYTES = 4, HANDSHAKE_KEY_UPDATE = 24, KEY_UPDATE_BYTES = 5, ALERT_BYTES = 2, ALERT_LEVEL_WARNING = 1, ALERT_LEVEL_FATAL = 2
+  HANDSHAKE_HELLO_REQUEST = 0, HANDSHAKE_CLIENT_HELLO = 1, HANDSHAKE_NEW_SESSION_TICKET = 4, HANDSHAKE_HEADER_BYTES = 4, HANDSHAKE_KEY_UPDATE = 24,
+  KEY_UPDATE_BYTES = 5, ALERT_BYTES = 2, ALERT_LEVEL_WARNING = 1, ALERT_LEVEL_FATAL = 2,
+  RENEGOTIATIONS_MAX = 4           /* a client may try it once for old habit's sake; each attempt costs us a record */
 };
 
 enum read_state { READ_OPEN, READ_ENDED, READ_RESET, READ_FAILED };
@@ -20,18 +22,23 @@ struct sealed {
   size_t fragment_max;
   enum read_state read_state;
   enum write_state write_state;
-  bool passes_tickets;
+  bool from_server;
   bool owes_key_update;            /* the peer asked for one */
+  bool owes_refusal;               /* TLS 1.2: the peer wants to renegotiate */
+  unsigned renegotiations;
+  uint8_t hello_header[HANDSHAKE_HEADER_BYTES]; /* TLS 1.2: of a message that may come in several records */
+  size_t hello_header_n, hello_left;
   uint8_t alert_level, alert;      /* what is owed in WRITE_ALERT_OWED */
 };
 
 _Static_assert((int)SEALED_OWED_MAX >= 2 * RECORD_OVERHEAD_BYTES + KEY_UPDATE_BYTES + ALERT_BYTES,
                "a KeyUpdate and an alert fit");
+_Static_assert((int)SEALED_OWED_MAX >= 2 * (RECORD_OVERHEAD_MAX + ALERT_BYTES), "two alerts fit");
 
 struct sealed *sealed_new(const struct sealed_params *p) {
   struct sealed *s = calloc(1, sizeof *s);
   if (s == NULL) return NULL;
-  s->passes_tickets = p->passes_tickets;
+  s->from_server = p->from_server;
   s->fragment_max = p->fragment_max == 0 ? RECORD_PLAIN_MAX : size_min(p->fragment_max, RECORD_PLAIN_MAX);
   if (record_keys_init(&s->in, p->suite, p->read_secret, p->read_sequence, false) != 0) goto fail;
   if (record_keys_init(&s->out, p->suite, p->write_secret, p->write_sequence, true) != 0) goto fail_in;
@@ -42,6 +49,8 @@ fail:
   free(s);
   return NULL;
 }
+
+static bool is_tls13(const struct sealed *s) { return s->out.suite->version == TLS_VERSION_13; }
 
 void sealed_free(struct sealed *s) {
   if (s == NULL) return;
@@ -68,10 +77,36 @@ static bool are_tickets(const uint8_t *p, size_t n) {
   return n == 0;
 }
 
+/* A byte of a message's header. False: it is none that may come. */
+static bool take_hello_header(struct sealed *s, uint8_t byte) {
+  uint8_t *h = s->hello_header;
+  h[s->hello_header_n++] = byte;
+  if (h[0] != (s->from_server ? HANDSHAKE_HELLO_REQUEST : HANDSHAKE_CLIENT_HELLO)) return false;
+  if (s->hello_header_n < HANDSHAKE_HEADER_BYTES) return true;
+  s->hello_header_n = 0;
+  s->hello_left = (size_t)h[1] << 16 | (size_t)h[2] << 8 | h[3];
+  if (s->write_state == WRITE_OPEN) s->owes_refusal = true;
+  return ++s->renegotiations <= RENEGOTIATIONS_MAX && (!s->from_server || s->hello_left == 0);
+}
+
+/* RFC 5246 7.4.1 and 7.2.2: a ClientHello, or a server's HelloRequest, is declined by a warning, unread. Messages may be cut into records
+   anywhere. */
+static enum sealed_result decline_handshake(struct sealed *s, const uint8_t *p, size_t n) {
+  if (n == 0) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
+  for (size_t at = 0; at < n;) {
+    size_t body = size_min(n - at, s->hello_left);
+    s->hello_left -= body;
+    at += body;
+    if (at < n && !take_hello_header(s, p[at++])) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
+  }
+  return SEALED_NOTHING;
+}
+
 /* RFC 8446 4.6.3 and 5.1: the one handshake message that may come, alone in its record because the key changes after
    it. */
 static enum sealed_result read_handshake(struct sealed *s, const uint8_t *p, size_t n) {
-  if (s->passes_tickets && n > 0 && are_tickets(p, n)) return SEALED_NOTHING;
+  if (!is_tls13(s)) return decline_handshake(s, p, n);
+  if (s->from_server && n > 0 && are_tickets(p, n)) return SEALED_NOTHING;
   if (n == 0 || p[0] != HANDSHAKE_KEY_UPDATE) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
   if (n >= 4 && (p[1] != 0 || p[2] != 0 || p[3] != 1)) return fail_read(s, ALERT_DECODE_ERROR);
   if (n != KEY_UPDATE_BYTES) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
@@ -81,15 +116,16 @@ static enum sealed_result read_handshake(struct sealed *s, const uint8_t *p, siz
   return SEALED_NOTHING;
 }
 
-/* RFC 8446 6: every alert but close_notify and user_canceled is fatal, whatever its level says. */
+/* RFC 8446 6: every alert but close_notify and user_canceled is fatal, whatever its level says. In TLS 1.2 the level says it. */
 static enum sealed_result read_alert(struct sealed *s, const uint8_t *p, size_t n) {
   if (n == 0) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
   if (n != ALERT_BYTES) return fail_read(s, ALERT_DECODE_ERROR);
-  if (p[1] == ALERT_USER_CANCELED) return SEALED_NOTHING;
-  if (p[1] == ALERT_CLOSE_NOTIFY) {
+  bool warns = p[0] == ALERT_LEVEL_WARNING;
+  if (p[1] == ALERT_CLOSE_NOTIFY && (is_tls13(s) || warns)) {
     s->read_state = READ_ENDED;
     return SEALED_EOF;
   }
+  if (is_tls13(s) ? p[1] == ALERT_USER_CANCELED : warns) return SEALED_NOTHING;
   s->read_state = READ_RESET;
   return SEALED_PEER_ALERT;
 }
@@ -97,8 +133,9 @@ static enum sealed_result read_alert(struct sealed *s, const uint8_t *p, size_t 
 /* A header that no legal record has; told before its body is waited for. RFC 8446 5.4: the limit, also a reduced one, is on the
    whole inner plaintext with its type and padding; and a tag is all that protection adds. */
 static uint8_t header_alert(const struct sealed *s, const uint8_t *header) {
-  if (header[0] != RECORD_APPLICATION_DATA) return ALERT_UNEXPECTED_MESSAGE;
-  if (record_length(header, RECORD_HEADER_BYTES) > s->fragment_max + RECORD_OVERHEAD_BYTES) return ALERT_RECORD_OVERFLOW;
+  uint8_t least = is_tls13(s) ? RECORD_APPLICATION_DATA : RECORD_ALERT;
+  if (header[0] < least || header[0] > RECORD_APPLICATION_DATA) return ALERT_UNEXPECTED_MESSAGE;
+  if (record_length(header, RECORD_HEADER_BYTES) > s->fragment_max + sealed_overhead(s)) return ALERT_RECORD_OVERFLOW;
   return 0;
 }
 
@@ -134,12 +171,13 @@ enum sealed_result sealed_read(struct sealed *s, uint8_t *buf, size_t len, size_
   return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
 }
 
+/* TLS 1.2 has no way to. */
 static bool owes_update(const struct sealed *s) {
-  return s->owes_key_update || s->out.sequence >= RECORDS_PER_KEY_MAX;
+  return s->owes_key_update || (is_tls13(s) && s->out.sequence >= RECORDS_PER_KEY_MAX);
 }
 
 bool sealed_owes(const struct sealed *s) {
-  if (s->write_state == WRITE_OPEN) return owes_update(s);
+  if (s->write_state == WRITE_OPEN) return owes_update(s) || s->owes_refusal;
   return s->write_state == WRITE_ALERT_OWED;
 }
 
@@ -153,12 +191,11 @@ static size_t write_key_update(struct sealed *s, uint8_t *out) {
   return RECORD_OVERHEAD_BYTES + sizeof message;
 }
 
-static size_t write_alert(struct sealed *s, uint8_t *out) {
-  out[RECORD_HEADER_BYTES] = s->alert_level;
-  out[RECORD_HEADER_BYTES + 1] = s->alert;
-  s->write_state = WRITE_ENDED;
+static size_t write_alert(struct sealed *s, uint8_t level, uint8_t alert, uint8_t *out) {
+  out[sealed_lead(s)] = level;
+  out[sealed_lead(s) + 1] = alert;
   if (record_seal(&s->out, RECORD_ALERT, out, ALERT_BYTES) != 0) return 0;
-  return RECORD_OVERHEAD_BYTES + ALERT_BYTES;
+  return sealed_overhead(s) + ALERT_BYTES;
 }
 
 size_t sealed_write_owed(struct sealed *s, uint8_t *out) {
@@ -174,17 +211,24 @@ size_t sealed_write_owed(struct sealed *s, uint8_t *out) {
       return 0;
     }
   }
-  if (s->write_state == WRITE_ALERT_OWED) n += write_alert(s, out + n);
+  if (!fatal && s->owes_refusal) n = write_alert(s, ALERT_LEVEL_WARNING, ALERT_NO_RENEGOTIATION, out);
+  s->owes_refusal = false;
+  if (s->write_state == WRITE_ALERT_OWED) {
+    s->write_state = WRITE_ENDED;
+    n += write_alert(s, s->alert_level, s->alert, out + n);
+  }
   return n;
 }
 
 int sealed_write(struct sealed *s, uint8_t *record, size_t n) {
-  if (s->write_state != WRITE_OPEN || owes_update(s)) return ERR_NOT_NOW;
+  if (s->write_state != WRITE_OPEN || sealed_owes(s)) return ERR_NOT_NOW;
   if (n == 0 || n > s->fragment_max) return ERR_USAGE;
   return record_seal(&s->out, RECORD_APPLICATION_DATA, record, n);
 }
 
 size_t sealed_fragment_max(const struct sealed *s) { return s->fragment_max; }
+size_t sealed_lead(const struct sealed *s) { return s->out.suite->lead; }
+size_t sealed_overhead(const struct sealed *s) { return s->out.suite->overhead; }
 
 void sealed_close(struct sealed *s) {
   if (s->write_state != WRITE_OPEN) return;

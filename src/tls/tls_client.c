@@ -29,7 +29,7 @@ struct tls_client *tls_client_new(const char *ca_file, struct err *e) {
   struct tls_client *c = calloc(1, sizeof *c);
   if (c == NULL) goto nomem;
   c->ctx = SSL_CTX_new(TLS_client_method());
-  if (c->ctx == NULL || tls_hooks_set_up(c->ctx) != 0 || SSL_CTX_set_min_proto_version(c->ctx, TLS1_3_VERSION) != 1) {
+  if (c->ctx == NULL || tls_hooks_set_up(c->ctx) != 0) {
     err_set(e, ERR_CRYPTO, "TLS: OpenSSL cannot be set up: %s (check its configuration)", pem_openssl_reason());
     goto fail;
   }

@@ -1,5 +1,5 @@
-/* A handshake over memory, and the way out of OpenSSL. The hard thing is knowing, at the end, that nothing but the two
-   traffic secrets and two zero sequence numbers describes the connection: every condition of tls_conn_take_over is one
+/* A handshake over memory, and the way out of OpenSSL. The hard thing is knowing, at the end, that nothing but two
+   secrets, two sequence numbers and, in TLS 1.2, one nonce describes the connection: every condition of tls_conn_take_over is one
    way in which that could be untrue, and a handoff that overlooked it would give the agent a stream that it cannot
    read. */
 #include "tls/tls_conn.h"
@@ -14,13 +14,9 @@
 #include "base/secret.h"
 #include "tls/pem.h"
 #include "tls/record.h"
-#include "tls/tls12_alert.h"
+#include "tls/tls12_keys.h"
 #include "tls/tls_ctx.h"
 #include "tls/tls_hooks.h"
-
-/* A client may try it once for old habit's sake; each attempt costs us a record, which a client that does not read leaves with
-   us. */
-enum { RENEGOTIATIONS_MAX = 4 };
 
 enum conn_state { CONN_HANDSHAKE, CONN_DONE, CONN_FAILED, CONN_TAKEN };
 
@@ -31,11 +27,10 @@ struct tls_conn {
   struct tls_hooks hooks;
   enum conn_state state;
   bool wants_exporter;
-  bool app_written;                /* something went out through OpenSSL after the handshake */
   bool protects;                   /* OpenSSL has written a protected TLS 1.3 record */
   uint8_t fatal_alert;             /* that OpenSSL has written; 0: none */
-  uint64_t tls12_sequence;         /* records written by OpenSSL since its ChangeCipherSpec */
-  unsigned renegotiations;         /* that the visitor asked for and OpenSSL refused with a warning */
+  uint64_t written, read;          /* records since the ChangeCipherSpec of that direction: TLS 1.2's sequence numbers */
+  uint8_t explicit_nonce[TLS_EXPLICIT_NONCE_BYTES]; /* TLS 1.2: of our Finished, which is record number 0 */
   uint64_t late_bytes;             /* written by the very call that completed the handshake */
   size_t fed;                      /* server: in the handshake */
   uint8_t header[RECORD_HEADER_BYTES]; /* of the record that is being fed */
@@ -50,11 +45,11 @@ static void on_message(int writing, int version, int type, const void *bytes, si
   (void)ssl;
   struct tls_conn *t = arg;
   const uint8_t *p = bytes;
-  if (writing && type == SSL3_RT_ALERT && n == 2 && p[1] == SSL_AD_NO_RENEGOTIATION) t->renegotiations++;
   if (writing && type == SSL3_RT_ALERT && n == 2 && p[0] == SSL3_AL_FATAL) t->fatal_alert = p[1];
-  if (!writing || type != SSL3_RT_HEADER || n == 0) return;
-  if (p[0] == RECORD_APPLICATION_DATA) t->protects = true;
-  t->tls12_sequence = p[0] == RECORD_CHANGE_CIPHER_SPEC ? 0 : t->tls12_sequence + 1;
+  if (type != SSL3_RT_HEADER || n == 0) return;
+  if (writing && p[0] == RECORD_APPLICATION_DATA) t->protects = true;
+  uint64_t *count = writing ? &t->written : &t->read;
+  *count = p[0] == RECORD_CHANGE_CIPHER_SPEC ? 0 : *count + 1;
 }
 
 static struct tls_conn *conn_new(SSL_CTX *ctx, struct err *e) {
@@ -136,7 +131,8 @@ struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const s
   t->hooks.pin = *pin;
   t->wants_exporter = true;
   SSL_set_connect_state(t->ssl);
-  if (set_host(t, host) != 0 || (alpn != NULL && set_alpn(t, alpn) != 0)) {
+  bool relay = alpn != NULL;
+  if (set_host(t, host) != 0 || (relay && (set_alpn(t, alpn) != 0 || SSL_set_min_proto_version(t->ssl, TLS1_3_VERSION) != 1))) {
     err_set(e, ERR_CRYPTO, "TLS: %s", pem_openssl_reason());
     tls_conn_free(t);
     return NULL;
@@ -225,21 +221,36 @@ static void put_plain_alert(struct tls_conn *t, uint8_t alert) {
   (void)BIO_write(t->out, plain, sizeof plain);
 }
 
-/* Under the application keys, by our own record layer: nothing else has been written under them. */
+/* In the next record of ours: nothing that is not counted has been written under the keys. */
+static int put_sealed_alert(struct tls_conn *t, const struct tls_suite *suite, const uint8_t *secret, uint64_t sequence, uint8_t alert) {
+  uint8_t record[RECORD_OVERHEAD_MAX + 2];
+  struct record_keys keys;
+  if (record_keys_init(&keys, suite, secret, sequence, true) != 0) return ERR_NOT_NOW;
+  record[suite->lead] = 2;
+  record[suite->lead + 1] = alert;
+  int n = suite->overhead + 2, rc = record_seal(&keys, RECORD_ALERT, record, 2);
+  record_keys_free(&keys);
+  if (rc != 0) return rc;
+  return BIO_write(t->out, record, n) == n ? 0 : ERR_NOMEM;
+}
+
 static int seal_tls13_alert(struct tls_conn *t, uint8_t alert) {
   const struct tls_suite *suite = current_suite(t);
   const struct tls_kept_secret *kept = t->server != NULL ? &t->hooks.server : &t->hooks.client;
-  uint8_t record[RECORD_OVERHEAD_BYTES + 2];
-  struct record_keys keys;
-  if (t->app_written || suite == NULL || !secret_is_good(kept, suite)) return ERR_NOT_NOW;
+  if (suite == NULL || !secret_is_good(kept, suite)) return ERR_NOT_NOW;
   if (t->server != NULL && t->late_bytes != 0) return ERR_NOT_NOW;
-  if (record_keys_init(&keys, suite, kept->bytes, 0, true) != 0) return ERR_NOT_NOW;
-  record[RECORD_HEADER_BYTES] = 2;
-  record[RECORD_HEADER_BYTES + 1] = alert;
-  int rc = record_seal(&keys, RECORD_ALERT, record, 2);
-  record_keys_free(&keys);
-  if (rc != 0) return rc;
-  return BIO_write(t->out, record, sizeof record) == (int)sizeof record ? 0 : ERR_NOMEM;
+  return put_sealed_alert(t, suite, kept->bytes, 0, alert);
+}
+
+static int seal_tls12_alert(struct tls_conn *t, uint8_t alert) {
+  const struct tls_suite *suite = current_suite(t);
+  uint8_t client[TLS_SECRET_MAX_BYTES], server[TLS_SECRET_MAX_BYTES];
+  if (suite == NULL) return ERR_NOT_NOW;
+  int rc = tls12_keys_derive(t->ssl, suite, t->explicit_nonce, client, server);
+  if (rc == 0) rc = put_sealed_alert(t, suite, t->server != NULL ? server : client, t->written, alert);
+  wipe(client, sizeof client);
+  wipe(server, sizeof server);
+  return rc;
 }
 
 /* When the failure is OpenSSL's own (memory), what it has just written cannot be relied upon: its alert comes under the keys
@@ -263,13 +274,27 @@ static enum tls_status check_client_alpn(struct tls_conn *t, struct err *e) {
   return TLS_FAILED;
 }
 
+/* Of the last n bytes of the output, a flight, the last record: of our last flight that is Finished. */
+static void keep_explicit_nonce(struct tls_conn *t, uint64_t n) {
+  size_t all;
+  const uint8_t *p = tls_conn_output(t, &all);
+  if (n > all) return;
+  for (size_t left = (size_t)n, full; left > RECORD_HEADER_BYTES; left -= full) {
+    const uint8_t *record = p + all - left;
+    full = size_min(record_length(record, left), left);
+    if (full >= RECORD_HEADER_BYTES + sizeof t->explicit_nonce) memcpy(t->explicit_nonce, record + RECORD_HEADER_BYTES, sizeof t->explicit_nonce);
+  }
+}
+
 static enum tls_status drive_handshake(struct tls_conn *t, struct err *e) {
   ERR_clear_error();
   uint64_t before = BIO_number_written(t->out);
   bool all_sent = BIO_ctrl_pending(t->out) == 0, protects = t->protects;
   int rc = SSL_do_handshake(t->ssl);
+  uint64_t wrote = BIO_number_written(t->out) - before;
+  keep_explicit_nonce(t, wrote);
   if (rc == 1) {
-    t->late_bytes = BIO_number_written(t->out) - before;
+    t->late_bytes = wrote;
     t->state = CONN_DONE;
     return check_client_alpn(t, e);
   }
@@ -328,7 +353,7 @@ enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, st
   return look ? drive_handshake(t, e) : TLS_GOING_ON;
 }
 
-bool tls_conn_refused_alpn(const struct tls_conn *t) { return t->hooks.alpn_refused; }
+enum tls_refusal tls_conn_refusal(const struct tls_conn *t) { return t->hooks.refusal; }
 
 size_t tls_conn_want(const struct tls_conn *t) {
   return t->body_left > 0 ? t->body_left : sizeof t->header - t->header_n;
@@ -360,15 +385,25 @@ const uint8_t *tls_conn_alpn(const struct tls_conn *t, size_t *n) {
   return p;
 }
 
-/* See the header. A client's last call writes its own Finished; a server's must write nothing. */
+/* A client's last call writes its own Finished; a server's must write nothing. */
+static bool tls13_is_known(const struct tls_conn *t, const struct tls_suite *suite) {
+  if (t->server != NULL && t->late_bytes != 0) return false;
+  return secret_is_good(&t->hooks.client, suite) && secret_is_good(&t->hooks.server, suite);
+}
+
+static bool tls12_is_known(const struct tls_conn *t) {
+  if (t->server != NULL && SSL_get_extms_support(t->ssl) != 1) return false;
+  return t->written == 1 && t->read > 0;
+}
+
+/* See the header. */
 static bool may_take_over(const struct tls_conn *t) {
-  if (t->state != CONN_DONE || !SSL_is_init_finished(t->ssl)) return false;
-  if (SSL_version(t->ssl) != TLS1_3_VERSION || SSL_session_reused(t->ssl)) return false;
-  if (t->app_written || (t->server != NULL && t->late_bytes != 0)) return false;
+  if (t->state != CONN_DONE || !SSL_is_init_finished(t->ssl) || SSL_session_reused(t->ssl)) return false;
   if (t->header_n != 0 || t->body_left != 0 || BIO_ctrl_pending(t->in) != 0 || SSL_has_pending(t->ssl)) return false;
   if (BIO_ctrl_pending(t->out) != 0) return false;
   const struct tls_suite *suite = current_suite(t);
-  return suite != NULL && secret_is_good(&t->hooks.client, suite) && secret_is_good(&t->hooks.server, suite);
+  if (suite == NULL) return false;
+  return suite->version == TLS_VERSION_13 ? tls13_is_known(t, suite) : tls12_is_known(t);
 }
 
 /* RFC 6066 4: codes 1 to 4 stand for 512 to 4096 bytes. */
@@ -376,6 +411,18 @@ static size_t negotiated_fragment_max(const struct tls_conn *t) {
   const SSL_SESSION *session = SSL_get0_session(t->ssl);
   unsigned code = session == NULL ? 0 : SSL_SESSION_get_max_fragment_length(session);
   return code >= 1 && code <= 4 ? (size_t)256 << code : 0;
+}
+
+static int take_tls13(const struct tls_conn *t, const struct tls_suite *suite, struct tls_takeover *out) {
+  memcpy(out->client_secret, t->hooks.client.bytes, hash_bytes(suite->hash));
+  memcpy(out->server_secret, t->hooks.server.bytes, hash_bytes(suite->hash));
+  return 0;
+}
+
+static int take_tls12(const struct tls_conn *t, const struct tls_suite *suite, struct tls_takeover *out) {
+  out->client_sequence = t->server != NULL ? t->read : t->written;
+  out->server_sequence = t->server != NULL ? t->written : t->read;
+  return tls12_keys_derive(t->ssl, suite, t->explicit_nonce, out->client_secret, out->server_secret);
 }
 
 int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) {
@@ -390,70 +437,23 @@ int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) {
     ERR_clear_error();
     return ERR_NOT_NOW;
   }
+  int rc = suite->version == TLS_VERSION_13 ? take_tls13(t, suite, out) : take_tls12(t, suite, out);
+  if (rc != 0) {
+    wipe(out, sizeof *out);
+    ERR_clear_error();
+    return ERR_NOT_NOW;
+  }
   out->suite = suite->id;
-  out->secret_n = hash_bytes(suite->hash);
-  memcpy(out->client_secret, t->hooks.client.bytes, out->secret_n);
-  memcpy(out->server_secret, t->hooks.server.bytes, out->secret_n);
+  out->secret_n = tls_suite_secret_bytes(suite);
   out->fragment_max = negotiated_fragment_max(t);
   tls_hooks_free(&t->hooks);
   t->state = CONN_TAKEN;
   return 0;
 }
 
-static int io_failure(struct tls_conn *t, int rc) {
-  int error = SSL_get_error(t->ssl, rc);
-  bool alerted = error == SSL_ERROR_SSL && alert_of_peer() >= 0;
-  ERR_clear_error();
-  if (error == SSL_ERROR_WANT_READ) return TLS_IO_AGAIN;
-  if (error == SSL_ERROR_ZERO_RETURN) return 0;
-  t->state = CONN_FAILED;
-  return alerted ? TLS_IO_ALERT : TLS_IO_RESET;
-}
-
-int tls_conn_read(struct tls_conn *t, uint8_t *p, size_t n) {
-  if (t->state != CONN_DONE) return TLS_IO_RESET;
-  ERR_clear_error();
-  uint64_t before = BIO_number_written(t->out);
-  int got = SSL_read(t->ssl, p, (int)size_min(n, INT_MAX));
-  if (BIO_number_written(t->out) != before) t->app_written = true;
-  if (t->renegotiations > RENEGOTIATIONS_MAX) {
-    tls_conn_alert(t, ALERT_UNEXPECTED_MESSAGE);
-    return TLS_IO_RESET;
-  }
-  return got > 0 ? got : io_failure(t, got);
-}
-
-int tls_conn_write(struct tls_conn *t, const uint8_t *p, size_t n) {
-  if (t->state != CONN_DONE) return TLS_IO_RESET;
-  t->app_written = true;
-  while (n > 0) {
-    ERR_clear_error();
-    int put = SSL_write(t->ssl, p, (int)size_min(n, INT_MAX));
-    if (put <= 0) {
-      int rc = io_failure(t, put);
-      return rc == 0 ? 0 : TLS_IO_RESET; /* memory takes everything, so that there is nothing to wait for */
-    }
-    p += put;
-    n -= (size_t)put;
-  }
-  return 0;
-}
-
-void tls_conn_close(struct tls_conn *t) {
-  ASSERT(t->state != CONN_TAKEN);
-  if (t->state != CONN_DONE) return;
-  t->app_written = true;
-  SSL_shutdown(t->ssl);
-  ERR_clear_error();
-}
-
 /* After the handshake: OpenSSL has no call that sends an alert of choice, so we protect the record ourselves. */
 static int seal_alert(struct tls_conn *t, uint8_t alert) {
-  uint8_t record[TLS12_ALERT_MAX_BYTES];
-  size_t n;
-  if (SSL_version(t->ssl) == TLS1_3_VERSION) return seal_tls13_alert(t, alert);
-  if (t->server == NULL || tls12_alert_seal(t->ssl, t->tls12_sequence, alert, record, &n) != 0) return ERR_NOT_NOW;
-  return BIO_write(t->out, record, (int)n) == (int)n ? 0 : ERR_NOMEM;
+  return SSL_version(t->ssl) == TLS1_3_VERSION ? seal_tls13_alert(t, alert) : seal_tls12_alert(t, alert);
 }
 
 /* Where only OpenSSL has the keys (amid a handshake) it is made to send a fatal alert by a record that it must refuse:

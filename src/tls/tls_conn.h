@@ -1,6 +1,5 @@
-/* A TLS handshake by OpenSSL without I/O, and what follows from it: the handoff of the connection's secrets, or, for TLS 1.2,
-   the connection itself. Bytes are fed exactly: never more than tls_conn_want() at a time, so that what the peer sends after its
-   Finished stays in the kernel. */
+/* A TLS handshake by OpenSSL without I/O, and what follows from it: the handoff of the connection's secrets. Bytes are fed exactly:
+   never more than tls_conn_want() at a time, so that what the peer sends after its Finished stays in the kernel. */
 #ifndef TLS_TLS_CONN_H
 #define TLS_TLS_CONN_H
 
@@ -24,44 +23,44 @@ struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_p
 struct tls_client;                 /* shared by connections of one process; the system's authorities are loaded when first needed */
 struct tls_client *tls_client_new(const char *ca_file /* or NULL: the system's */, struct err *e) MUST_USE;
 void tls_client_free(struct tls_client *c);
-/* TLS 1.3 only, ALPN `alpn` required of the server (NULL: none is spoken of). The exporter is always computed. */
+/* To a relay: TLS 1.3 only, ALPN `alpn` required of it. To a stranger's server (alpn NULL): TLS 1.2 will do, and no ALPN is spoken of.
+   The exporter is always computed. */
 struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn, struct err *e) MUST_USE;
 void tls_conn_free(struct tls_conn *t);          /* wipes all secrets; NULL is fine */
 
 enum tls_status { TLS_GOING_ON, TLS_DONE, TLS_FAILED };
 /* Drives the handshake; call first with n == 0 on a client. After TLS_FAILED an alert may be in the output. */
 enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, struct err *e);
-bool tls_conn_refused_alpn(const struct tls_conn *t); /* TLS_FAILED on a server, with no_application_protocol */
+enum tls_refusal {                 /* why a server's handshake failed, as far as an operator should know */
+  TLS_REFUSED_OTHERWISE,
+  TLS_REFUSED_ALPN,                /* no_application_protocol: the client offers some, and none that is selectable */
+  TLS_REFUSED_NO_EMS               /* handshake_failure: it knows TLS 1.2 only, and no extended master secret */
+};
+enum tls_refusal tls_conn_refusal(const struct tls_conn *t);
 size_t tls_conn_want(const struct tls_conn *t);  /* bytes that may be fed now: rest of header, or of the record's body */
 /* Bytes to send. */
 const uint8_t *tls_conn_output(struct tls_conn *t, size_t *n);
 void tls_conn_output_sent(struct tls_conn *t, size_t n);
 /* After the handshake. */
-int tls_conn_version(const struct tls_conn *t);  /* 0x0303 or 0x0304 */
+int tls_conn_version(const struct tls_conn *t);  /* TLS_VERSION_12 or TLS_VERSION_13 */
 const uint8_t *tls_conn_alpn(const struct tls_conn *t, size_t *n);  /* n 0: none */
 
 /* EXPORTER-adit-link, 32 bytes. */
 enum { TLS_EXPORTER_BYTES = 32 };
 struct tls_takeover {              /* wipe after use */
   uint16_t suite;
-  uint8_t client_secret[TLS_SECRET_MAX_BYTES], server_secret[TLS_SECRET_MAX_BYTES]; /* application traffic secrets 0 */
+  uint8_t client_secret[TLS_SECRET_MAX_BYTES], server_secret[TLS_SECRET_MAX_BYTES]; /* as record_keys_init takes them */
   size_t secret_n;
   uint64_t client_sequence, server_sequence;   /* records already sent under them */
   size_t fragment_max;             /* from max_fragment_length, else 0 */
   uint8_t exporter[TLS_EXPORTER_BYTES];        /* when wanted */
 };
-/* Takes the connection out of OpenSSL. Holds only when the handshake is done in TLS 1.3, not resumed, nothing was sent since the
-   server's flight, nothing is pending inside OpenSSL and both secrets were logged exactly once; else ERR_NOT_NOW and nothing is
+/* Takes the connection out of OpenSSL. Holds only when the handshake is done and not resumed, nothing is pending inside OpenSSL, and
+   what describes the connection is known for certain: in TLS 1.3, both secrets were logged exactly once and nothing was sent since the
+   server's flight; in TLS 1.2, our Finished is all that we sent under the keys, and a client has the extended master secret. Else ERR_NOT_NOW and nothing is
    changed. All output must have been sent. On success only tls_conn_free may follow. */
 int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) MUST_USE;
 
-/* The established connection, for a TLS 1.2 visitor. Ciphertext goes through feed/want/output as before. */
-enum { TLS_IO_AGAIN = -100, TLS_IO_RESET = -101, TLS_IO_ALERT = -102 };
-/* >0 bytes; 0 close_notify; TLS_IO_AGAIN: feed more; TLS_IO_ALERT: the peer's, fatal; TLS_IO_RESET: protocol error (our alert may be in
-   the output). */
-int tls_conn_read(struct tls_conn *t, uint8_t *p, size_t n);
-int tls_conn_write(struct tls_conn *t, const uint8_t *p, size_t n);  /* takes all, into the output; 0, or TLS_IO_RESET */
-void tls_conn_close(struct tls_conn *t);         /* close_notify into the output */
 /* A fatal alert into the output, before or after the handshake. */
 void tls_conn_alert(struct tls_conn *t, uint8_t alert);
 

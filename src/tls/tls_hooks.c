@@ -31,14 +31,38 @@ static void on_keylog(const SSL *ssl, const char *line) {
   keep_secret(kept, secret + 1);
 }
 
+static bool offers_tls13(SSL *ssl) {
+  const unsigned char *extension;
+  size_t n;
+  if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &extension, &n) != 1) return false;
+  for (size_t at = 1; at + 1 < n; at += 2) {     /* behind the list's length, of which OpenSSL makes sure */
+    if (extension[at] == 3 && extension[at + 1] == 4) return true;
+  }
+  return false;
+}
+
+/* RFC 7627: without it a master secret may be that of two connections, and what is handed over that of another's. TLS 1.3 has no
+   such thing, and is chosen wherever it is offered; what is older than TLS 1.2 is refused for that. */
+static bool lacks_extended_master_secret(SSL *ssl) {
+  const unsigned char *extension;
+  size_t n;
+  if (SSL_client_hello_get0_legacy_version(ssl) < TLS1_2_VERSION || offers_tls13(ssl)) return false;
+  return SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_extended_master_secret, &extension, &n) != 1;
+}
+
 /* Runs for each ClientHello, also for the one after HelloRetryRequest, in which OpenSSL itself would accept another
    name. */
 static int on_client_hello(SSL *ssl, int *alert, void *unused) {
   (void)unused;
   struct tls_hooks *h = SSL_get_app_data(ssl);
-  if (h == NULL || h->host[0] == 0) return SSL_CLIENT_HELLO_SUCCESS;
   const unsigned char *extension;
   size_t n;
+  *alert = SSL_AD_HANDSHAKE_FAILURE;
+  if (lacks_extended_master_secret(ssl)) {
+    if (h != NULL) h->refusal = TLS_REFUSED_NO_EMS;
+    return SSL_CLIENT_HELLO_ERROR;
+  }
+  if (h == NULL || h->host[0] == 0) return SSL_CLIENT_HELLO_SUCCESS;
   char name[HOST_NAME_MAX_CHARS + 1];
   *alert = SSL_AD_ILLEGAL_PARAMETER;
   if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &extension, &n) != 1) return SSL_CLIENT_HELLO_ERROR;
@@ -63,7 +87,7 @@ static int on_alpn_select(SSL *ssl, const unsigned char **out, unsigned char *ou
       return SSL_TLSEXT_ERR_OK;
     }
   }
-  h->alpn_refused = true;
+  h->refusal = TLS_REFUSED_ALPN;
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 

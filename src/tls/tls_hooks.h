@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "crypto/pin.h"
+#include "tls/tls_conn.h"
 
 struct tls_kept_secret {           /* an application traffic secret 0, from the key log */
   uint8_t *bytes;                  /* from secret_alloc, TLS_SECRET_MAX_BYTES; NULL until logged */
@@ -19,7 +20,7 @@ struct tls_hooks {
   uint8_t alpn[ALPN_LIST_MAX_BYTES];  /* server: selectable, in order of preference */
   size_t alpn_n;
   struct pin pin;                  /* client */
-  bool alpn_refused;               /* server: the client offers protocols, and none that is selectable */
+  enum tls_refusal refusal;        /* server */
   long verify_error;               /* client: X509_V_ERR_*, or TLS_VERIFY_PIN */
   struct tls_kept_secret client, server;
 };

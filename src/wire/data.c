@@ -9,6 +9,7 @@
 
 enum {
   DATA_VERSION = 1,
+  OPEN_TLS12_VERSION = 2,          /* of an OPEN for kind 2: in version 1 that was re-sealed by the relay */
   MAC_BYTES = 16,
   PREFACE_SIGNED_BYTES = PREFACE_BYTES - MAC_BYTES,
   ACCEPT_SIGNED_BYTES = ACCEPT_BYTES - MAC_BYTES,
@@ -66,9 +67,20 @@ int preface_verify(const struct preface *p, const struct number_keys *k) {
 
 /* OPEN */
 
-static size_t suite_secret_bytes(uint16_t suite) {
-  if (suite == 0x1301 || suite == 0x1303) return 32;
-  return suite == 0x1302 ? 48 : 0;
+/* What OPEN says of either side: a traffic secret, or in TLS 1.2 a key and 12 bytes of iv. 0: that suite is not of that kind. */
+static size_t suite_secret_bytes(uint8_t kind, uint16_t suite) {
+  switch (suite) {
+    case 0x1301:
+    case 0x1303: return kind == STREAM_TLS12 ? 0 : 32;
+    case 0x1302: return kind == STREAM_TLS12 ? 0 : 48;
+    case 0xc02b:
+    case 0xc02f: return kind == STREAM_TLS12 ? 16 + 12 : 0;
+    case 0xc02c:
+    case 0xc030:
+    case 0xcca8:
+    case 0xcca9: return kind == STREAM_TLS12 ? 32 + 12 : 0;
+    default: return 0;
+  }
 }
 
 static bool open_is_consistent(const struct open_message *m) {
@@ -78,8 +90,10 @@ static bool open_is_consistent(const struct open_message *m) {
            m->fragment_max == 0;
   }
   if (m->fragment_max != 0 && (m->fragment_max < FRAGMENT_MIN || m->fragment_max > RECORD_PLAIN_MAX)) return false;
-  return m->secret_n != 0 && m->secret_n == suite_secret_bytes(m->suite);
+  return m->secret_n != 0 && m->secret_n == suite_secret_bytes(m->kind, m->suite);
 }
+
+static uint8_t open_version(uint8_t kind) { return kind == STREAM_TLS12 ? OPEN_TLS12_VERSION : DATA_VERSION; }
 
 static void write_addr(struct writer *w, const struct addr *a) {
   uint8_t bytes[19];
@@ -120,7 +134,7 @@ int open_encode(const struct open_message *m, const struct number_keys *k, uint8
 
   struct writer h = writer_of(out, OPEN_HEADER_BYTES);
   write_bytes(&h, open_magic, sizeof open_magic);
-  write_u8(&h, DATA_VERSION);
+  write_u8(&h, open_version(m->kind));
   write_u16(&h, (uint16_t)(w.len + AEAD_TAG_BYTES));
   int r = seal_once(k->open, out, out + OPEN_HEADER_BYTES, w.len, true);
   if (r != 0) {
@@ -134,7 +148,9 @@ int open_encode(const struct open_message *m, const struct number_keys *k, uint8
 int open_length(const uint8_t header[OPEN_HEADER_BYTES], size_t *total) {
   struct reader r = reader_of(header, OPEN_HEADER_BYTES);
   const uint8_t *magic = read_bytes(&r, sizeof open_magic);
-  if (memcmp(magic, open_magic, sizeof open_magic) != 0 || read_u8(&r) != DATA_VERSION) return ERR_SYNTAX;
+  uint8_t version = read_u8(&r);
+  if (memcmp(magic, open_magic, sizeof open_magic) != 0) return ERR_SYNTAX;
+  if (version != DATA_VERSION && version != OPEN_TLS12_VERSION) return ERR_SYNTAX;
   size_t length = read_u16(&r);
   if (length <= AEAD_TAG_BYTES || length > OPEN_BODY_MAX_BYTES + AEAD_TAG_BYTES) return ERR_SYNTAX;
   *total = OPEN_HEADER_BYTES + length;
@@ -167,6 +183,7 @@ int open_decode(uint8_t *in, size_t n, const struct number_keys *k, struct open_
   size_t body = total - OPEN_HEADER_BYTES - AEAD_TAG_BYTES;
   int r = seal_once(k->open, in, in + OPEN_HEADER_BYTES, body, false);
   if (r == 0) r = open_parse(reader_of(in + OPEN_HEADER_BYTES, body), m);
+  if (r == 0 && in[sizeof open_magic] != open_version(m->kind)) r = ERR_SYNTAX;
   if (r != 0) wipe(m, sizeof *m);
   return r;
 }

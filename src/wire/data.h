@@ -13,7 +13,7 @@ int preface_encode(const uint8_t link_id[LINK_ID_BYTES], uint64_t number, const 
 int preface_decode(const uint8_t in[PREFACE_BYTES], struct preface *p) MUST_USE;         /* no MAC check: ERR_SYNTAX */
 int preface_verify(const struct preface *p, const struct number_keys *k) MUST_USE;       /* ERR_AUTH */
 
-enum stream_kind { STREAM_TLS13 = 1, STREAM_TLS12 = 2 /* re-sealed */, STREAM_RAW_SEALED = 3, STREAM_RAW_PLAIN = 4 };
+enum stream_kind { STREAM_TLS13 = 1, STREAM_TLS12 = 2, STREAM_RAW_SEALED = 3, STREAM_RAW_PLAIN = 4 };
 
 /* OPEN: header magic(4) version(1) length(2), authenticated, then the sealed body (AES-256-GCM, key used once, nonce zero). */
 enum { OPEN_HEADER_BYTES = 7, OPEN_MAX_BYTES = OPEN_HEADER_BYTES + OPEN_BODY_MAX_BYTES + 16 };
@@ -22,7 +22,7 @@ struct open_message {
   uint8_t kind;
   struct addr visitor, local;      /* who came, and the address on which the relay took it */
   uint16_t suite;                  /* 0 for STREAM_RAW_PLAIN, as all below */
-  uint8_t client_secret[TLS_SECRET_MAX_BYTES], server_secret[TLS_SECRET_MAX_BYTES]; /* "client" is the visitor's side */
+  uint8_t client_secret[TLS_SECRET_MAX_BYTES], server_secret[TLS_SECRET_MAX_BYTES]; /* "client" is the visitor's side; TLS 1.2: key and iv */
   size_t secret_n;
   uint64_t client_sequence, server_sequence;
   uint16_t fragment_max;           /* 0: none negotiated */

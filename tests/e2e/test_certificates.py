@@ -111,7 +111,12 @@ class TestOwnCertificate:
     def test_an_rsa_certificate_serves_too(self, own, start_relay, agent, app, visitor):
         own.issue(rsa_key=True)
         relay = start_relay(options=["--cert", own.cert, "--key", own.key])
-        assert serial(visitor, agent(app(echo), relay=relay), own)
+        tunnel = agent(app(echo), relay=relay)
+        assert serial(visitor, tunnel, own)
+        for suite in ("ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-RSA-CHACHA20-POLY1305"):
+            v = visitor(tunnel, context=tls.context(own.ca, version=ssl.TLSVersion.TLSv1_2, ciphers=suite))
+            assert v.tls.cipher()[0] == suite
+            talk(v)
 
     @pytest.mark.parametrize("how", ["SIGHUP", "files"])
     def test_a_new_one_is_taken_and_no_connection_dropped(self, relay_with_own, own, agent, app, visitor, how):

@@ -269,9 +269,13 @@ class Tls:
 
 @pytest.mark.parametrize("pump", ["splice", "copy"], indirect=True)
 @pytest.mark.parametrize("how", ["auto", "plain", "tls"])
-def test_an_https_proxy_is_spoken_to_inside_tls(box, relay, agent, app, visitor, proxy, how):
+@pytest.mark.parametrize("suite", [None, "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"], ids=["1.3", "1.2-gcm", "1.2-chacha20"])
+def test_an_https_proxy_is_spoken_to_inside_tls(box, relay, agent, app, visitor, proxy, how, suite):
     """TLS within TLS, and for data inside TLS that within both; the proxy sends session tickets, as servers do."""
     identity = Tls(box)
+    if suite:
+        identity.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        identity.context.set_ciphers(suite)
     way = proxy(context=identity.context)
     running = agent(app(echo), "--unencrypted", "--data", how, "--proxy", f"https://u:p@{way.address}", env={"SSL_CERT_FILE": identity.ca})
     assert_echoes(visitor(running), b"y" * 3_000_000)
@@ -280,9 +284,10 @@ def test_an_https_proxy_is_spoken_to_inside_tls(box, relay, agent, app, visitor,
     assert relay.metric("data_connections_wrapped_total") == 0 if how == "plain" else relay.metric("data_connections_wrapped_total") >= every
 
 
-def test_squid_is_spoken_to_inside_tls(behind):
+@pytest.mark.parametrize("options", ["", "options=NO_TLSv1_3"], ids=["1.3", "1.2"])
+def test_squid_is_spoken_to_inside_tls(behind, options):
     identity = Tls(behind.box)
-    squid(behind.walled, tls=identity.files, **{NAME: Walled.WORLD})
+    squid(behind.walled, tls=identity.files, tls_options=options, **{NAME: Walled.WORLD})
     running = behind.agent(behind.app(echo), "--unencrypted", "--proxy", f"https://{behind.walled.address}", env={"SSL_CERT_FILE": identity.ca})
     assert_echoes(behind.visitor(running), b"z" * 1_000_000)
     assert_echoes(behind.visitor(running, raw=True), b"z" * 1_000_000)

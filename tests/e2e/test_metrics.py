@@ -64,16 +64,25 @@ def test_a_control_link_counts_as_one_and_as_no_visitor(relay, agent, app):
         running.process.stop()
 
 
-@pytest.mark.parametrize("version,how", [(ssl.TLSVersion.TLSv1_3, "handed_off"), (ssl.TLSVersion.TLSv1_2, "terminated")], ids=["tls1.3", "tls1.2"])
-def test_a_visitor_counts_once_at_each_step(relay, agent, app, visitor, version, how):
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2], ids=["tls1.3", "tls1.2"])
+def test_a_visitor_counts_once_at_each_step(relay, agent, app, visitor, version):
     running = agent(app(echo))
-    with counted(relay, client_hellos_total=1, handshakes_started_total=1, streams_total=1, streams_now=1, **{f"handshakes_{how}_total": 1}):
+    with counted(relay, client_hellos_total=1, handshakes_started_total=1, streams_total=1, streams_now=1, handshakes_handed_off_total=1):
         v = visitor(running, version=version)
         v.sendall(b"hello")
         assert read_exactly(v, 5) == b"hello"
     with counted(relay, **{"streams_now": -1, 'streams_closed_total{reason="clean"}': 1}):
         v.half_close()
         assert v.recv(1) == b""
+
+
+def test_a_visitor_without_the_extended_master_secret_is_refused_and_counted(relay, agent, app, box):
+    running = agent(app(echo))
+    host, port = relay.dial.rsplit(":", 1)
+    with counted(relay, client_hellos_total=1, handshakes_started_total=1, handshakes_no_ems_total=1):
+        done = box.run("gnutls-cli", "--port", port, "--sni-hostname", running.host, "--insecure",
+                       "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.2:%NO_SESSION_HASH", host)
+    assert done.returncode != 0 and "Handshake failed" in done.stdout + done.stderr
 
 
 def test_a_visitor_of_a_raw_port_makes_no_handshake(relay, agent, app, visitor):

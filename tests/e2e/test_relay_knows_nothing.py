@@ -1,7 +1,7 @@
 """Of visitors that were handed off, the relay's memory holds neither plaintext nor keys.
 
 Every writable mapping is read while the visitors stream. The scan proves itself: it finds the marker in the agent, a canary in a page
-that core dumps leave out, and, for a TLS 1.2 visitor, the marker in the relay."""
+that core dumps leave out, and, for a visitor of a raw port, the marker in the relay."""
 import os
 import re
 import resource
@@ -101,19 +101,27 @@ class Traffic:
 
 
 @pytest.mark.both_pumps
-def test_the_relay_knows_nothing_of_handed_off_visitors(relay, agent, app, visitor, box, scan):
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2], ids=["tls1.3", "tls1.2"])
+def test_the_relay_knows_nothing_of_handed_off_visitors(relay, agent, app, visitor, box, scan, version):
     a, keylog = app(), box.file("keys")
     running, traffic = agent(a), Traffic()
-    context = visitor.context(running, version=ssl.TLSVersion.TLSv1_3, keylog=keylog)
+    context = visitor.context(running, version=version, keylog=keylog)
+    secrets = []
     for _ in range(VISITORS):
         v = visitor(running, context=context)
         traffic.add(a.accept(), v.sock)
-    secrets = [s for pair in records.traffic_secrets(keylog) for s in pair]
-    assert len(secrets) == 2 * VISITORS and relay.metric("handshakes_handed_off_total") == VISITORS
+        if version == ssl.TLSVersion.TLSv1_2:
+            secrets += records.tls12_secrets(keylog, v)
+    if version == ssl.TLSVersion.TLSv1_3:
+        secrets = [s for pair in records.traffic_secrets(keylog) for s in pair]
+    assert len(set(secrets)) == VISITORS * (2 if version == ssl.TLSVersion.TLSv1_3 else 3)
+    assert relay.metric("handshakes_handed_off_total") == VISITORS
     with traffic:
         end = time.monotonic() + DEADLINE_S
         while MARKER not in scan(running.process.pid, [MARKER]):
             assert time.monotonic() < end, "the scan does not find the marker where it must be: in the agent"
+        if version == ssl.TLSVersion.TLSv1_2:
+            assert scan(running.process.pid, secrets) == {s for s in secrets if len(s) < 48}, "the agent has the keys, and no master secret"
         before = traffic.moved
         for _ in range(3):
             assert scan(relay.process.pid, [MARKER]) == set(), "plaintext in the relay"
@@ -135,15 +143,15 @@ def test_the_relay_forgets_what_a_link_is_made_from(relay, box, scan, hello, ans
     assert not scan(relay.process.pid, secrets), "the exporter, or what X25519 gave"
 
 
-def test_the_scan_finds_the_marker_of_a_tls_1_2_visitor_in_the_relay(relay, agent, app, visitor, scan):
+def test_the_scan_finds_the_marker_of_a_raw_port_s_visitor_in_the_relay(relay, agent, app, visitor, scan):
     a = app()
-    running, traffic = agent(a), Traffic()
-    v = visitor(running, version=ssl.TLSVersion.TLSv1_2)
-    traffic.add(a.accept(), v.sock)
+    running, traffic = agent(a, "--unencrypted"), Traffic()
+    v = visitor.raw(running)
+    traffic.add(a.accept(), v)
     with traffic:
         end = time.monotonic() + DEADLINE_S
         while MARKER not in scan(relay.process.pid, [MARKER]):
-            assert time.monotonic() < end, "the relay terminates TLS 1.2, so the marker must be there"
+            assert time.monotonic() < end, "the relay opens what is sealed for a raw port, so the marker must be there"
 
 
 def test_the_scan_finds_a_canary_in_a_page_of_the_relay_that_core_dumps_leave_out(relay, agent, app, scan):

@@ -138,8 +138,8 @@ class TestAdmin:
             talk(v, b"x" * 1000)
         for host, alpn in (("nobody.r1.test", ()), (tunnel.host, ["h2"])):
             hello.answer_to(relay.address, hello.records(hello.client_hello(host, alpn=alpn)))
-        for name, value in {"tunnels_now": 1, "links_now": 1, "streams_now": 3, "streams_total": 3, "handshakes_handed_off_total": 1,
-                            "handshakes_terminated_total": 1, "handshakes_unknown_name_total": 1, "handshakes_no_alpn_total": 1, "handshakes_failed_total": 0,
+        for name, value in {"tunnels_now": 1, "links_now": 1, "streams_now": 3, "streams_total": 3, "handshakes_handed_off_total": 2,
+                            "handshakes_unknown_name_total": 1, "handshakes_no_alpn_total": 1, "handshakes_failed_total": 0,
                             "raw_visitors_total": 1}.items():
             assert relay.metric(name) == value, name
         assert relay.metric("bytes_to_visitors_total") >= 3000 and relay.metric("bytes_from_visitors_total") >= 3000

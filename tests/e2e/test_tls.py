@@ -44,6 +44,29 @@ def test_openssl_talks_with_each_cipher(relay, agent, app, box, suite):
 
 
 @pytest.mark.both_pumps
+@pytest.mark.parametrize("suite", ["AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305"])
+def test_gnutls_talks_tls_1_2_with_each_cipher(relay, agent, app, box, suite):
+    tunnel = agent(app(echo))
+    host, port = relay.dial.rsplit(":", 1)
+    client = box.start(["gnutls-cli", "--port", port, "--sni-hostname", tunnel.host, "--verify-hostname", tunnel.host, "--x509cafile", relay.authority,
+                        "--priority", f"NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+{suite}", host], stdin=subprocess.PIPE)
+    client.out.wait(lambda line: "Handshake was completed" in line)
+    say(client, b"a line through the tunnel\n")
+    client.out.wait(lambda line: line == "a line through the tunnel")
+    client.popen.stdin.close()
+    assert client.wait() == 0
+    assert suite in client.out.text() and "(TLS1.2-" in client.out.text()
+
+
+def test_openssl_that_wants_to_renegotiate_is_told_that_nobody_does(relay, agent, app, box):
+    client = s_client(box, agent(app(echo)), "-tls1_2", "-msg")
+    client.out.wait(lambda line: "Cipher is" in line)
+    say(client, b"R\n")
+    client.out.wait(lambda line: "no_renegotiation" in line)
+    client.err.wait(lambda line: "no renegotiation" in line)
+
+
+@pytest.mark.both_pumps
 @pytest.mark.parametrize("version,suite", [(ssl.TLSVersion.TLSv1_3, None)] + [(ssl.TLSVersion.TLSv1_2, s) for s in TLS12_SUITES],
                          ids=["1.3"] + ["1.2-" + s for s in TLS12_SUITES])
 def test_bulk_passes_unchanged_both_ways(relay, agent, app, visitor, version, suite):

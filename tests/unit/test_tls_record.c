@@ -114,24 +114,28 @@ static void pair_close(struct pair *p) {
   record_keys_free(&p->open);
 }
 
+static const uint16_t all_suites[] = {0x1301, 0x1302, 0x1303, 0xc02b, 0xc02c, 0xc02f, 0xc030, 0xcca8, 0xcca9};
+
 static void every_suite_carries_every_size_across_a_key_update(void **state) {
   (void)state;
-  static uint8_t record[RECORD_PLAIN_MAX + RECORD_OVERHEAD_BYTES];
+  static uint8_t record[RECORD_PLAIN_MAX + RECORD_OVERHEAD_MAX];
   const size_t sizes[] = {0, 1, 15, 16, 17, 4096, RECORD_PLAIN_MAX};
-  for (uint16_t id = 0x1301; id <= 0x1303; id++) {
+  for (size_t s = 0; s < ARRAY_LEN(all_suites); s++) {
     struct pair p;
-    pair_open(&p, id, 7);
+    pair_open(&p, all_suites[s], 7);
+    const struct tls_suite *suite = p.seal.suite;
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
       enum record_type type;
       uint8_t *plain, alert;
       size_t n;
-      memset(record + RECORD_HEADER_BYTES, 0x33, sizes[i]);
+      memset(record + suite->lead, 0x33, sizes[i]);
       assert_int_equal(record_seal(&p.seal, RECORD_APPLICATION_DATA, record, sizes[i]), 0);
-      assert_int_equal(record_length(record, 5), sizes[i] + RECORD_OVERHEAD_BYTES);
-      assert_int_equal(record_open(&p.open, record, sizes[i] + RECORD_OVERHEAD_BYTES, &type, &plain, &n, &alert), 0);
+      assert_int_equal(record_length(record, 5), sizes[i] + suite->overhead);
+      assert_int_equal(record_open(&p.open, record, sizes[i] + suite->overhead, &type, &plain, &n, &alert), 0);
       assert_int_equal(n, sizes[i]);
+      assert_int_equal(type, RECORD_APPLICATION_DATA);
       for (size_t at = 0; at < n; at++) assert_int_equal(plain[at], 0x33);
-      if (i == 3) {
+      if (i == 3 && suite->version == TLS_VERSION_13) {
         assert_int_equal(record_keys_update(&p.seal), 0);
         assert_int_equal(record_keys_update(&p.open), 0);
         assert_int_equal(p.seal.sequence, 0);
@@ -216,6 +220,44 @@ static void a_changed_bit_anywhere_is_a_bad_record_mac_and_opens_nothing(void **
   }
 }
 
+static void a_changed_bit_of_a_tls12_record_is_found(void **state) {
+  (void)state;
+  for (size_t s = 3; s < ARRAY_LEN(all_suites); s++) {
+    for (size_t at = 0; at < 16 + RECORD_OVERHEAD_MAX; at++) {
+      uint8_t record[64], alert = 0;
+      struct pair p;
+      pair_open(&p, all_suites[s], 3);
+      size_t n = 16u + p.seal.suite->overhead;
+      bool version = at == 1 || at == 2;
+      memcpy(record + p.seal.suite->lead, "secret plaintext", 16);
+      assert_int_equal(record_seal(&p.seal, RECORD_APPLICATION_DATA, record, 16), 0);
+      record[at] ^= 1;             /* of the type: it is a handshake's then */
+      if (at != 3 && at != 4 && at < n) {
+        assert_int_equal(open_alert(&p.open, record, n, &alert), version ? ERR_SYNTAX : ERR_AUTH);
+        assert_int_equal(alert, version ? ALERT_PROTOCOL_VERSION : ALERT_BAD_RECORD_MAC);
+        assert_null(memmem(record, n, "secret", 6));
+      }
+      pair_close(&p);
+    }
+  }
+}
+
+/* RFC 5288 3: the explicit nonce goes on from where it began, also past its end. */
+static void the_nonces_of_tls12_are_all_different(void **state) {
+  (void)state;
+  uint8_t secret[TLS_SECRET_MAX_BYTES], record[64], nonce[8] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe};
+  struct record_keys k;
+  memset(secret, 0xff, sizeof secret);
+  secret[16 + 11] = 0xfe;
+  assert_int_equal(record_keys_init(&k, suite_of(0xc02b), secret, 0, true), 0);
+  for (int i = 0; i < 600; i++) {
+    assert_int_equal(record_seal(&k, RECORD_APPLICATION_DATA, record, 1), 0);
+    assert_memory_equal(record + RECORD_HEADER_BYTES, nonce, sizeof nonce);
+    for (int at = 7; at >= 0 && ++nonce[at] == 0;) at--;
+  }
+  record_keys_free(&k);
+}
+
 static void a_record_twice_is_a_bad_record_mac(void **state) {
   (void)state;
   uint8_t record[64], copy[64], alert = 0;
@@ -245,12 +287,14 @@ static void a_record_of_another_type_or_too_short_is_refused(void **state) {
   (void)state;
   uint8_t change[] = {20, 3, 3, 0, 1, 1}, brief[] = {23, 3, 3, 0, 3, 1, 2, 3}, alert = 0;
   struct pair p;
-  pair_open(&p, 0x1302, 0);
-  assert_int_equal(open_alert(&p.open, change, sizeof change, &alert), ERR_SYNTAX);
-  assert_int_equal(alert, ALERT_UNEXPECTED_MESSAGE);
-  assert_int_equal(open_alert(&p.open, brief, sizeof brief, &alert), ERR_AUTH);
-  assert_int_equal(alert, ALERT_BAD_RECORD_MAC);
-  pair_close(&p);
+  for (size_t s = 0; s < ARRAY_LEN(all_suites); s++) {
+    pair_open(&p, all_suites[s], 0);
+    assert_int_equal(open_alert(&p.open, change, sizeof change, &alert), ERR_SYNTAX);
+    assert_int_equal(alert, ALERT_UNEXPECTED_MESSAGE);
+    assert_int_equal(open_alert(&p.open, brief, sizeof brief, &alert), ERR_AUTH);
+    assert_int_equal(alert, ALERT_BAD_RECORD_MAC);
+    pair_close(&p);
+  }
 }
 
 static void an_unknown_suite_is_not_found(void **state) {
@@ -267,6 +311,8 @@ int main(void) {
     cmocka_unit_test(padding_is_accepted_up_to_the_limit_of_the_inner_plaintext),
     cmocka_unit_test(an_inner_plaintext_of_zeros_is_an_unexpected_message),
     cmocka_unit_test(a_changed_bit_anywhere_is_a_bad_record_mac_and_opens_nothing),
+    cmocka_unit_test(a_changed_bit_of_a_tls12_record_is_found),
+    cmocka_unit_test(the_nonces_of_tls12_are_all_different),
     cmocka_unit_test(a_record_twice_is_a_bad_record_mac),
     cmocka_unit_test(the_sequence_number_never_wraps),
     cmocka_unit_test(a_record_of_another_type_or_too_short_is_refused),

@@ -150,7 +150,7 @@ static void tickets_are_passed_over_where_the_other_end_is_a_stranger(void **sta
   memset(theirs, 1, sizeof theirs);
   memset(mine, 2, sizeof mine);
   f.ours = sealed_new(&(struct sealed_params){
-    .suite = tls_suite_find(0x1301), .read_secret = theirs, .write_secret = mine, .passes_tickets = true});
+    .suite = tls_suite_find(0x1301), .read_secret = theirs, .write_secret = mine, .from_server = true});
   assert_int_equal(from_peer(&f, RECORD_HANDSHAKE, two, sizeof two), SEALED_NOTHING);
   assert_int_equal(from_peer(&f, RECORD_HANDSHAKE, two, 6), SEALED_NOTHING);
   assert_int_equal(from_peer(&f, RECORD_APPLICATION_DATA, "data", 4), SEALED_DATA);

@@ -66,7 +66,8 @@ static void first_byte_of_a_data_connection_is_nothing_else(void **state) {
 static void open_round_trips_for_every_kind_and_suite(void **state) {
   (void)state;
   static const struct { uint8_t kind; uint16_t suite; size_t secret_n; } cases[] = {
-    {STREAM_TLS13, 0x1301, 32}, {STREAM_TLS13, 0x1302, 48}, {STREAM_TLS12, 0x1303, 32}, {STREAM_RAW_SEALED, 0x1301, 32}, {STREAM_RAW_PLAIN, 0, 0}};
+    {STREAM_TLS13, 0x1301, 32}, {STREAM_TLS13, 0x1302, 48}, {STREAM_TLS12, 0xc02b, 28}, {STREAM_TLS12, 0xc02f, 28},
+    {STREAM_TLS12, 0xc02c, 44}, {STREAM_TLS12, 0xc030, 44}, {STREAM_TLS12, 0xcca8, 44}, {STREAM_TLS12, 0xcca9, 44}, {STREAM_RAW_SEALED, 0x1301, 32}, {STREAM_RAW_PLAIN, 0, 0}};
   for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
     struct open_message a = sample(cases[i].kind, cases[i].suite, cases[i].secret_n), b;
     uint8_t out[OPEN_MAX_BYTES];
@@ -149,7 +150,7 @@ static void open_lengths_out_of_bounds_are_refused(void **state) {
 
 static void open_that_contradicts_itself_is_not_written(void **state) {
   (void)state;
-  struct open_message bad[8];
+  struct open_message bad[11];
   uint8_t out[OPEN_MAX_BYTES];
   size_t n;
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) bad[i] = sample(STREAM_TLS13, 0x1301, 32);
@@ -161,6 +162,9 @@ static void open_that_contradicts_itself_is_not_written(void **state) {
   bad[5].fragment_max = 63;
   bad[6].fragment_max = RECORD_PLAIN_MAX + 1;
   bad[7].kind = STREAM_RAW_PLAIN; /* with secrets */
+  bad[8].kind = STREAM_TLS12;      /* with a suite of TLS 1.3 */
+  bad[9] = sample(STREAM_TLS13, 0xc02b, 28);
+  bad[10] = sample(STREAM_TLS12, 0xc02b, 32);
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_int_equal(open_encode(&bad[i], &keys, out, &n), ERR_USAGE);
 }
 

@@ -66,8 +66,8 @@ def tinyproxy(walled, auth=False, **names):
     return program
 
 
-def squid(walled, auth=False, tls=None, **names):
-    """tls: files of a certificate and its key, for https://."""
+def squid(walled, auth=False, tls=None, tls_options="", **names):
+    """tls: files of a certificate and its key, for https://; tls_options: in squid's words."""
     box = walled.box
     folder = box.file(box.unique("squid"))
     os.mkdir(folder)
@@ -84,7 +84,7 @@ for line in sys.stdin:
 """, mode=0o755)
         basic = f"auth_param basic program {helper}\nauth_param basic realm test\nacl known proxy_auth REQUIRED\nhttp_access deny !known\n"
     share = next(p for p in ("/usr/share/squid", os.path.join(CACHE, "usr/share/squid")) if os.path.exists(p))
-    conf = box.file(box.unique("squidconf"), (f"https_port {port} tls-cert={tls[0]} tls-key={tls[1]}\n" if tls else f"http_port {port}\n") + basic
+    conf = box.file(box.unique("squidconf"), (f"https_port {port} tls-cert={tls[0]} tls-key={tls[1]} {tls_options}\n" if tls else f"http_port {port}\n") + basic
                     + f"http_access allow all\ncache deny all\naccess_log none\ncache_log /dev/null\npid_filename none\n"
                     f"coredump_dir {folder}\nmime_table {share}/mime.conf\nerror_directory {share}/errors/en\nicon_directory {share}/icons\n"
                     f"unlinkd_program {found('usr/lib/squid/unlinkd')}\nlogfile_daemon {found('usr/lib/squid/log_file_daemon')}\n"

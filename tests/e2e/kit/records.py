@@ -1,4 +1,6 @@
 """The TLS 1.3 record layer of a visitor by hand (RFC 8446 section 5), for records that no TLS library would send."""
+import hmac
+
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -98,3 +100,21 @@ class RecordVisitor:
             updates += kind == HANDSHAKE
             data += plain if kind == DATA else b""
         return bytes(data), updates
+
+
+
+TLS12_KEYS = {"ECDHE-ECDSA-AES128-GCM-SHA256": (16, "sha256"), "ECDHE-ECDSA-AES256-GCM-SHA384": (32, "sha384")}
+
+
+def tls12_secrets(keylog, visitor):
+    """Of a TLS 1.2 visitor with AES-GCM: the master secret, and both keys (RFC 5246 6.3)."""
+    random, answer = visitor.said[11:43], visitor.heard[11:43]
+    with open(keylog) as lines:
+        master = next(bytes.fromhex(line.split()[2]) for line in lines if line.startswith(f"CLIENT_RANDOM {random.hex()} "))
+    n, digest = TLS12_KEYS[visitor.tls.cipher()[0]]
+    seed = a = b"key expansion" + answer + random
+    block = b""
+    while len(block) < 2 * n:
+        a = hmac.digest(master, a, digest)
+        block += hmac.digest(master, a + seed, digest)
+    return [master, block[:n], block[n:2 * n]]

@@ -36,6 +36,7 @@ class TlsVisitor:
         self.sock.connect(address)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.said, self.heard = b"", b""        # the beginnings: both hellos
         self.tls = tls_context.wrap_bio(self.incoming, self.outgoing, server_hostname=host)
         try:
             if first:
@@ -55,6 +56,7 @@ class TlsVisitor:
                 self.flush()
                 data = self.sock.recv(1 << 16)
                 if data:
+                    self.heard = self.heard or data[:100]
                     self.incoming.write(data)
                 else:
                     self.incoming.write_eof()
@@ -62,6 +64,7 @@ class TlsVisitor:
     def flush(self):
         data = self.outgoing.read()
         if data:
+            self.said = self.said or data[:100]
             self.sock.sendall(data)
 
     def sendall(self, data):
