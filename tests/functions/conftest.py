@@ -47,7 +47,7 @@ class Engine:
 
     def ask(self, method, path, body=None):
         with contextlib.closing(UnixConnection(self.path)) as connection:
-            connection.request(method, path, body)
+            connection.request(method, path, body, {"Content-Type": "application/json"} if isinstance(body, str) else {})
             answer = connection.getresponse()
             data = answer.read()
             assert answer.status < 400, data

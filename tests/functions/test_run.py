@@ -138,7 +138,7 @@ def test_what_is_asked_for_wrongly_is_said_in_a_sentence(adit, program):
         (["run", web], f"use: adit serve {web}"),
         (["run", "/nowhere/x.py"], "there is no such file"),
         (["serve", two], "it has no web endpoints"),
-        (["shell"], "adit has no command shell yet"),
+        (["shell", two], f"adit shell {two}::g"),
     ):
         run = adit(*words)
         assert run.wait(60) != 0
@@ -148,7 +148,7 @@ def test_what_is_asked_for_wrongly_is_said_in_a_sentence(adit, program):
 def test_without_an_engine_it_says_what_to_do(adit):
     run = adit("run", START_APP, env={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
     assert run.wait(60) == 1
-    assert run.err.text().startswith("adit: engine unix:///nowhere/docker.sock:") and "is it running" in run.err.text()
+    assert run.err.text().startswith("adit: engine unix:///nowhere/docker.sock:") and "adit doctor tells more" in run.err.text()
 
 
 def test_folders_of_callers_that_died_are_removed_by_the_next(adit, settings, tmp_path):

@@ -144,7 +144,15 @@ def _show(error: BaseException) -> None:
 
 
 # Where each command is: a module here, and its function of that name.
-COMMANDS = {"run": "cli", "secret": "secret_command", "serve": "serving", "usage": "usage"}
+COMMANDS = {
+    "run": "cli",
+    "secret": "secret_command",
+    "serve": "serving",
+    "usage": "usage",
+    "doctor": "doctor",
+    "image": "stored_images",
+    "shell": "shell_command",
+}
 
 
 def find_command(name: str) -> Callable[[list[str]], int]:

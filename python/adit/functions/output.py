@@ -32,6 +32,7 @@ class Output:
         self._at_line_start = {1: True, 2: True}
         self._building_since: float | None = None
         self._began = time.monotonic()
+        self._last_failure = ""
 
     def __enter__(self) -> Output:
         if not self._quiet and sys.stderr.isatty():
@@ -110,9 +111,13 @@ class Output:
                 self.say(f"\u2713 Image built in {time.monotonic() - self._building_since - news['seconds']:.0f} s")
                 self._building_since = None
             self.say(f"\u2713 {news['function']} started ({news['seconds']:.1f} s)")
-        elif kind == "note" or (kind == "failed" and self._failures):
+        elif kind == "note":
             self._stop_status()
             self.say(news["text"])
+        elif kind == "failed" and self._failures and news["text"] != self._last_failure:
+            self._stop_status()
+            self._last_failure = news["text"]  # several functions may have one image
+            self.say(f"adit: {news['text']}")
 
     def _pass_on(self, news: Meta) -> None:
         """As it is; with the container's name before each line when there are several."""

@@ -99,6 +99,33 @@ class Usage:
     memory_bytes: int
 
 
+@dataclass(frozen=True)
+class About:
+    """What an engine tells of itself."""
+
+    product: str
+    storage: str
+    folder: str
+    """Where it keeps its data."""
+    cgroups: str
+    runtime: str
+    runtimes: list[str]
+    lacks: list[str]
+    """Limits that it cannot hold containers to."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An image that an engine keeps."""
+
+    id: str
+    tags: list[str]
+    labels: dict[str, str]
+    created: float
+    own_bytes: int
+    """Without those of the image that it was made from."""
+
+
 class Running(Protocol):
     """A container that was started. Its standard input ends when whoever started it does, by which it knows to end."""
 
@@ -128,6 +155,9 @@ class Engine(Protocol):
     async def resources(self) -> Resources:
         """What its machine has."""
 
+    async def about(self) -> About:
+        """What it is."""
+
     async def gives_gpus(self) -> bool:
         """Whether containers can have GPUs."""
 
@@ -139,6 +169,15 @@ class Engine(Protocol):
 
     async def find_image(self, name: str) -> str | None:
         """The id of an image that is there."""
+
+    async def can_pull(self, name: str) -> str | None:
+        """Why an image cannot be fetched; None when it can."""
+
+    async def stored(self, label: str) -> list[Stored]:
+        """All images with such a label."""
+
+    async def drop(self, identity: str) -> bool:
+        """Removes an image; False when something still needs it."""
 
     async def pull(self, name: str) -> str:
         """Fetches an image from its registry; its id."""

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ...exception import ConfigError, ImageError, RemoteError
-from . import GONE, Build, Container, Ended, Gpu, Resources, Running, Usage
+from . import GONE, About, Build, Container, Ended, Gpu, Resources, Running, Stored, Usage
+from .find import find_host, how_to_use
 from .groups import Hierarchies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import IO
 
-SOCKETS = ("/var/run/docker.sock", "{runtime}/docker.sock", "{runtime}/podman/podman.sock", "/run/podman/podman.sock")
 RELIST_S = 30.0
 REMOVE_S = 10.0
 ANSWER_S = 60.0  # of the engine, unless it is to make an image
@@ -35,24 +35,12 @@ _KILLED = 137
 SCRATCH = {"/tmp": 1 << 30, "/home/adit": 4 << 30}  # what a sealed container may write, in bytes; counts as its memory
 PIDS = 512
 CDI_KIND = "nvidia.com/gpu="
+_LIMITS = {"MemoryLimit": "memory", "CpuCfsQuota": "processors", "PidsLimit": "processes"}  # in what it says of itself
+PULL_S = 15.0
 _CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")  # where podman looks
 OOM_SCORE = 500  # when the machine's memory ends, a function's container ends before anything else of it
 _FRAME = 8
 _OK, _BAD, _NOT_FOUND, _CONFLICT = 200, 400, 404, 409
-
-
-def _context_host() -> str | None:
-    """Where `docker context use` points."""
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        with open(os.path.join(folder, "config.json"), encoding="utf-8") as file:
-            name = os.environ.get("DOCKER_CONTEXT") or json.load(file).get("currentContext", "default")
-        for entry in os.scandir(os.path.join(folder, "contexts", "meta")):
-            with open(os.path.join(entry.path, "meta.json"), encoding="utf-8") as file:
-                meta = json.load(file)
-            if meta["Name"] == name:
-                return str(meta["Endpoints"]["docker"]["Host"])
-    return None
 
 
 def _tls() -> ssl.SSLContext:
@@ -60,21 +48,6 @@ def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=os.path.join(folder, "ca.pem"))
     context.load_cert_chain(os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem"))
     return context
-
-
-def find_host() -> str:
-    """The address of this user's engine."""
-    host = os.environ.get("DOCKER_HOST") or _context_host()
-    if host:
-        return host
-    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
-    for path in (s.format(runtime=runtime) for s in SOCKETS):
-        if os.path.exists(path):
-            return f"unix://{path}"
-    raise ConfigError(
-        "engine: no container engine was found (install Docker, or podman and start its service with "
-        "`systemctl --user start podman.socket`, or name one with DOCKER_HOST)"
-    )
 
 
 def _connector(host: str) -> tuple[aiohttp.BaseConnector, str]:
@@ -228,10 +201,8 @@ class Docker:
                 headers={"Content-Type": "application/x-tar"} if data is not None else None,
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise RemoteError(
-                f"engine {self.name}: {error} (is it running, and may you use it? Docker's is for root and the group "
-                "docker)"
-            ) from None
+            why = getattr(error, "strerror", None) or error
+            raise RemoteError(f"engine {self.name}: {why} ({how_to_use(self.name)}; adit doctor tells more)") from None
         if response.status < _BAD:
             return response
         text = await response.text()
@@ -349,6 +320,20 @@ class Docker:
             return False
         return bool((await self._ask("GET", "info")).get("CgroupDriver") == "cgroupfs")
 
+    async def about(self) -> About:
+        """See Engine."""
+        version, info = await self._ask("GET", "version"), await self._ask("GET", "info")
+        product = "podman" if await self._is_podman() else "Docker"
+        return About(
+            product=f"{product} {version.get('Version', '?')}",
+            storage=str(info.get("Driver")),
+            folder=str(info.get("DockerRootDir")),
+            cgroups=str(info.get("CgroupVersion") or "1"),
+            runtime=str(info.get("DefaultRuntime") or "runc"),
+            runtimes=sorted(info.get("Runtimes") or {}),
+            lacks=[f"limits of {word}" for name, word in _LIMITS.items() if info.get(name) is False],
+        )
+
     async def gives_gpus(self) -> bool:
         """See Engine."""
         return await self._way_of_gpus() is not None
@@ -441,18 +426,55 @@ class Docker:
         found = await self._ask("GET", f"images/{name}/json", may_fail=(_NOT_FOUND,))
         return str(found["Id"]) if found else None
 
+    async def can_pull(self, name: str) -> str | None:
+        """See Engine."""
+        try:
+            await asyncio.wait_for(self._ask("GET", f"distribution/{name}/json"), PULL_S)
+        except _Refused as error:
+            return str(error).removeprefix("engine: ")
+        except asyncio.TimeoutError:
+            return f"its registry has not answered within {PULL_S:.0f} s"
+        return None
+
+    async def stored(self, label: str) -> list[Stored]:
+        """See Engine."""
+        filters = json.dumps({"label": [label]})
+        every = {i["Id"]: int(i["Size"]) for i in await self._ask("GET", "images/json", all=1)}
+        return [
+            Stored(
+                id=i["Id"],
+                tags=[t.removeprefix("localhost/") for t in i["RepoTags"] or []],
+                labels=i["Labels"] or {},
+                created=float(i["Created"]),
+                own_bytes=max(0, int(i["Size"]) - every.get(i.get("ParentId") or "", 0)),
+            )
+            for i in await self._ask("GET", "images/json", all=1, filters=filters)
+        ]
+
+    async def drop(self, identity: str) -> bool:
+        """See Engine."""
+        try:
+            await self._ask("DELETE", f"images/{identity}", may_fail=(_NOT_FOUND,), noprune=1)
+        except _Refused as error:
+            if error.status == _CONFLICT:
+                return False
+            raise
+        return True
+
     async def pull(self, name: str) -> str:
         """See Engine."""
         repository, _, tag = name.rpartition("@" if "@" in name else ":")
         if not repository or "/" in tag:
             repository, tag = name, "latest"
-        async with await self._open("POST", "images/create", fromImage=repository, tag=tag) as response:
-            async for line in response.content:
-                said = json.loads(line)
-                if "error" in said:
-                    raise ImageError(
-                        f"image {name}: {said['error']} (is the name right, and its registry within reach?)"
-                    )
+        hint = "is the name right, and its registry within reach? adit doctor tells how to do without one"
+        try:
+            async with await self._open("POST", "images/create", fromImage=repository, tag=tag) as response:
+                async for line in response.content:
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise ImageError(f"image {name}: {said['error']} ({hint})")
+        except _Refused as error:
+            raise ImageError(f"image {name}: {str(error).removeprefix('engine: ')} ({hint})") from None
         found = await self.find_image(name)
         if found is None:
             raise ImageError(f"image {name}: it was pulled and is not there")
@@ -461,7 +483,7 @@ class Docker:
     async def commit(self, running: Running, tag: str, changes: list[str], labels: dict[str, str]) -> str:
         """See Engine."""
         repository, _, version = tag.rpartition(":")
-        lines = [*changes, *(f"LABEL {k}={json.dumps(v)}" for k, v in labels.items())]
+        lines = [*changes, *(f"LABEL {k}={_quoted(v)}" for k, v in labels.items())]
         query = urllib.parse.urlencode(
             [("container", running.id), ("repo", repository), ("tag", version), *(("changes", line) for line in lines)]
         )
@@ -510,6 +532,11 @@ class Docker:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         await self._http.close()
+
+
+def _quoted(text: str) -> str:
+    """For a line of a Dockerfile, in which a dollar would begin a variable."""
+    return json.dumps(text, ensure_ascii=False).replace("$", "\\$")
 
 
 def _to_request(gpus: list[Gpu], way: str | None) -> dict[str, Any]:

@@ -25,14 +25,16 @@ from . import archive, pip_settings, wheel
 from .amounts import BUILD, Bill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from typing import IO
 
     from ..engine import Engine
     from ..spec import ImageSpec
     from .meter import Meter
 
-LAYER = "adit/layer"
+LAYER = "adit/layer"  # what layers are called, and the label with which one is which
+LABEL, STEP = "adit.layer", "adit.step"
+SHOWN_MAX = 200
 FOLDER = "/run/adit"  # where a step finds its settings, and a function its sockets: there in every image
 LAST_LINES = 40
 SHOWN_MAX = 200  # of a step, in the report of what was used
@@ -57,10 +59,45 @@ _BASICS = (
 _NOT_OF_KEY = ("secrets",)
 
 
+# What to type where no registry can be reached.
+OWN_BASE = (
+    "mmdebstrap --variant=minbase --include=python3,python3-pip,ca-certificates bookworm base.tar && "
+    "docker import base.tar my-base:1 && export ADIT_BASE_IMAGE=my-base:1"
+)
+
+
 def default_base(python: str | None) -> str:
     """The image that debian_slim() begins with."""
     named = os.environ.get("ADIT_BASE_IMAGE")
     return named or f"docker.io/library/python:{python or '{}.{}'.format(*sys.version_info)}-slim-bookworm"
+
+
+class Shared:
+    """An image that is built, or was, for all who want it: what fails fails once, for all of them."""
+
+    def __init__(self, work: Coroutine[Any, Any, str]) -> None:
+        self._task, self._waiting = asyncio.create_task(work), 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what came of it is known."""
+        return self._task.done()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing came of it."""
+        return self._task.done() and (self._task.cancelled() or self._task.exception() is not None)
+
+    async def wait(self) -> str:
+        """Its id. When nobody waits any more, it ends."""
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._task)
+        finally:
+            self._waiting -= 1
+            if self._waiting == 0 and not self._task.done():
+                self._task.cancel()
+                await asyncio.wait({self._task})
 
 
 class Images:
@@ -71,17 +108,16 @@ class Images:
     ) -> None:
         self._engine, self._folder, self._labels, self._meter, self._tell = engine, folder, labels, meter, tell
         self._locks: dict[str, asyncio.Lock] = {}
-        self._built: dict[str, str] = {}
-        self._pythons: dict[str, str] = {}
+        self._builds: dict[str, Shared] = {}
 
     async def ensure(self, spec: ImageSpec, code: bytes = b"", *, anew: bool = False) -> str:
         """The id of the image, built if need be. ``code`` is the bundle of the app, for steps that run functions;
         ``anew`` says that it is no longer where it was."""
         key = hashlib.sha256(json.dumps([spec.base, spec.python, spec.steps, spec.dockerfile]).encode()).hexdigest()
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            if key not in self._built or anew:
-                self._built[key] = await self._build(spec, code)
-            return self._built[key]
+        build = self._builds.get(key)
+        if build is None or build.has_failed or (anew and build.is_done):
+            build = self._builds[key] = Shared(self._build(spec, code))
+        return await build.wait()
 
     async def _base(self, spec: ImageSpec) -> str:
         if spec.dockerfile is not None:
@@ -113,7 +149,7 @@ class Images:
                 last.append(line)
                 self._tell("build", text=line)
 
-            build = Build(context, name, tag, given["args"], {"adit.layer": key}, fresh=nonce is not None)
+            build = Build(context, name, tag, given["args"], {LABEL: key, STEP: given["file"]}, fresh=nonce is not None)
             try:
                 return await self._meter.build(build, tell, Bill("(images)", given["file"][-SHOWN_MAX:], kind=BUILD))
             except ImageError as error:
@@ -144,7 +180,7 @@ class Images:
             found = await self._engine.find_image(tag)
             if found is not None:
                 return found
-            labels = {"adit.layer": digest.hexdigest()}
+            labels = {LABEL: digest.hexdigest(), STEP: _shown(step)}
             if kind in ("env", "workdir", "force", "copy"):
                 return await self._engine.derive(parent, tag, _changes(step), labels, files or None)
             return await self._run(parent, step, tag, labels, lambda folder: _furnish(folder, step, wheel, code))
@@ -158,7 +194,7 @@ class Images:
         furnish: Callable[[str], list[Place]],
     ) -> str:
         """Runs a step and commits what came of it."""
-        command, shown = _command(step)
+        command, shown = _command(step), _shown(step)
         self._tell("image", text=f"step: {shown}")
         folder = tempfile.mkdtemp(prefix="build-", dir=self._folder)  # where it goes, too, if we do
         try:
@@ -205,20 +241,35 @@ def _digest(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _command(step: dict[str, Any]) -> tuple[str, str]:
-    """A step's line of shell, and what is shown of it."""
+def _command(step: dict[str, Any]) -> str:
+    """A step's line of shell."""
     kind = step["kind"]
     if kind == "pip":
-        return f"{_PIP} {shlex.join(step['arguments'])}", "pip install " + shlex.join(step["arguments"])
+        return f"{_PIP} {shlex.join(step['arguments'])}"
     if kind == "pip_file":
-        words = shlex.join(["-r", f"{FOLDER}/requirements.txt", *step.get("arguments", ())])
-        return f"{_PIP} {words}", "pip install -r requirements.txt"
+        return f"{_PIP} {shlex.join(['-r', f'{FOLDER}/requirements.txt', *step.get('arguments', ())])}"
     if kind == "function":
         words = shlex.join([step["module"], step["qualname"], f"{FOLDER}/given"])
-        return f"PYTHONPATH={FOLDER}/own:{FOLDER}/code python3 -u -m adit.functions.step {words}", step["qualname"]
+        return f"PYTHONPATH={FOLDER}/own:{FOLDER}/code python3 -u -m adit.functions.step {words}"
     if kind == "wheel":
-        return f"{_PIP} --no-deps --no-index {FOLDER}/{step['name']}", f"pip install {step['name']}"
-    return str(step["command"]), " && ".join(str(step["command"]).splitlines())
+        return f"{_PIP} --no-deps --no-index {FOLDER}/{step['name']}"
+    return str(step["command"])
+
+
+def _shown(step: dict[str, Any]) -> str:
+    """What people see of a step."""
+    kind = step["kind"]
+    if kind == "pip":
+        shown = "pip install " + shlex.join(step["arguments"])
+    elif kind == "pip_file":
+        shown = "pip install -r requirements.txt"
+    elif kind == "wheel":
+        shown = f"pip install {step['name']}"
+    elif kind == "copy":
+        shown = f"copy {step['local']} to {step['remote']}"
+    else:
+        shown = str(step.get("command") or step.get("qualname") or step.get("path") or kind)
+    return pip_settings.without_secrets(" && ".join(shown.splitlines()))[:SHOWN_MAX]
 
 
 def _furnish(folder: str, step: dict[str, Any], wheel: bytes, code: bytes) -> list[Place]:

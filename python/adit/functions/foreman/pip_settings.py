@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,11 @@ def read() -> dict[str, str]:
         if name not in found or found[name][0] < order[section]:
             found[name] = order[section], value
     return {name: value for name, (_, value) in found.items()}
+
+
+def without_secrets(value: str) -> str:
+    """With what stands before the @ of URLs left out."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "***@", value)
 
 
 def collect(folder: str, seen_as: str) -> tuple[dict[str, str], list[Place]]:
