@@ -18,11 +18,12 @@ from ._client import Client
 from ._events import Event
 from ._forward import Forward, forward
 from ._https import https
-from ._names import find as __getattr__  # noqa: F401
 from ._registry import tunnels
 from ._tunnel import Stats, Tunnel
 
-if TYPE_CHECKING:
+if not TYPE_CHECKING:  # who checks types knows the names below
+    from ._names import find as __getattr__  # noqa: F401
+else:
     from .functions import (
         App as App,
         Cls as Cls,

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
 
@@ -17,15 +17,18 @@ from . import bundle, session, wire
 from .cls import Cls
 from .function import AsyncFunction, Function, is_generator
 from .image import Image
-from .mount import check_mounts
+from .mount import Mount, check_mounts
 from .options import check_options, not_built, to_spec
-from .secret import check_secrets
+from .secret import Secret, check_secrets
 from .spec import AppSpec, ImageSpec
-from .volume import check_volumes
+from .volume import Volume, check_volumes
 from .web import WebFunction
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .output import Output
+    from .words import Options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,9 +47,9 @@ class App:
         name: str | None = None,
         *,
         image: Image | None = None,
-        secrets: Any = (),
-        volumes: Any = None,
-        mounts: Any = (),
+        secrets: Sequence[Secret] = (),
+        volumes: Mapping[str, Volume] | None = None,
+        mounts: Sequence[Mount] = (),
         trusted: bool = True,
     ) -> None:
         """``trusted=False``: whatever its containers send is read as plain data, and no pickle of theirs is loaded."""
@@ -75,16 +78,17 @@ class App:
 
     # --- what is in it ---
 
-    def function(self, _: object = None, /, **options: Any) -> _Decorator:
+    def function(self, _: None = None, /, **options: Unpack[Options]) -> _Decorator:
         """Makes a function one of this app: ``@app.function()``. Options: ``image``, ``cpu`` (cores, or a pair of what
         is asked for and the limit), ``memory`` (MiB, likewise), ``timeout`` (seconds, 300), ``retries``,
-        ``concurrency_limit``, ``keep_warm``, ``container_idle_timeout``, ``max_inputs``, ``network=True``, ``env``,
-        ``name``."""
+        ``concurrency_limit``, ``keep_warm``, ``container_idle_timeout``, ``max_inputs``, ``allow_concurrent_inputs``,
+        ``gpu``, ``volumes``, ``mounts``, ``secrets``, ``network=True``, ``env``, ``name``, ``serialized``: see
+        docs/functions.md."""
         if _ is not None:
             if callable(_):
                 raise InvalidError("@app.function: it needs parentheses (@app.function())")
             raise InvalidError("@app.function: its options are given by name (such as @app.function(image=image))")
-        return _Decorator(self, check_options(options))
+        return _Decorator(self, check_options({**options}))
 
     def _add(self, function: Function[Any, Any] | Cls) -> None:
         name = function.spec.name
@@ -96,7 +100,7 @@ class App:
         else:
             self.registered_functions[name] = function
 
-    def cls(self, _: object = None, /, **options: Any) -> Callable[[type[T]], type[T]]:
+    def cls(self, _: None = None, /, **options: Unpack[Options]) -> Callable[[type[T]], type[T]]:
         """Makes a class one of this app: ``@app.cls()``. Its objects live in containers, and those of its functions
         that have ``@method()`` above them are called there: ``Model(...).predict.remote(...)``. Options as of
         ``@app.function()``."""
@@ -104,7 +108,7 @@ class App:
             raise InvalidError(
                 "@app.cls: it needs parentheses, and its options are given by name (@app.cls(gpu='any'))"
             )
-        checked = check_options(options, "cls")
+        checked = check_options({**options}, "cls")
         for name in ("serialized", "is_generator"):
             if checked.get(name):
                 not_built(f"{name}= for classes")
