@@ -158,6 +158,9 @@ class Engine(Protocol):
     async def about(self) -> About:
         """What it is."""
 
+    async def data_folder(self) -> str | None:
+        """Where it keeps images and containers, if that is on this machine."""
+
     async def gives_gpus(self) -> bool:
         """Whether containers can have GPUs."""
 

@@ -159,6 +159,7 @@ class Docker:
         self._unremoved: set[str] = set()  # since the engine did not answer
         self._short_of_memory: set[str] = set()
         self._runtime: str | None = None
+        self._data_folder: str | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._hierarchies = Hierarchies.here() if host.startswith("unix:") else None
 
@@ -337,6 +338,12 @@ class Docker:
     async def gives_gpus(self) -> bool:
         """See Engine."""
         return await self._way_of_gpus() is not None
+
+    async def data_folder(self) -> str | None:
+        """See Engine."""
+        if self._data_folder is None:
+            self._data_folder = str((await self._ask("GET", "info")).get("DockerRootDir") or "")
+        return self._data_folder or None
 
     async def _way_of_gpus(self) -> str | None:
         """By NVIDIA's own runtime or by CDI, the container device interface; None when neither is set up."""

@@ -7,8 +7,10 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
+from . import descriptors
 from .amounts import TUNNEL, Bill
 from .places import state_path
+from .refusal import refuse
 from .relays import join
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 WAIT_S = 60.0  # of a visitor for a container
+WAITING_MAX, REFUSING_MAX = 100, 100  # visitors who wait for one; who are being told that there is none
 
 
 class Endpoint:
@@ -33,6 +36,7 @@ class Endpoint:
         self._forward: Forward | None = None
         self._passing: Passing | None = None
         self._failure: asyncio.Future[tuple[str, str]] | None = None
+        self._waiting = self._refusing = 0
         self._visits: set[asyncio.Task[None]] = set()
         self.url = ""
 
@@ -61,14 +65,15 @@ class Endpoint:
         pool = self.pool
         if self._failure is None or self._failure.done():
             self._failure = asyncio.get_running_loop().create_future()
-        if not pool.workers:
+        if all(w.ending for w in pool.workers):
             pool.start_one()
-        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(w.ready.wait()) for w in pool.workers]
+        live = [w for w in pool.workers if not w.ending]
+        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(w.ready.wait()) for w in live]
         waits.append(self._failure)  # type: ignore[arg-type]
         done, _ = await asyncio.wait(waits, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits[:-1]:
             wait.cancel()
-        there = [w for w in pool.workers if w.ready.is_set()]
+        there = [w for w in pool.workers if w.ready.is_set() and not w.ending]
         if there:
             return min(there, key=lambda w: w.connections), ""
         return None, self._failure.result()[1] if self._failure in done else "it does not start"
@@ -78,9 +83,9 @@ class Endpoint:
         assert task is not None
         self._visits.add(task)
         try:
-            worker, _ = await self.ready()
+            worker = await self._find()
             if worker is None:
-                writer.transport.abort()
+                await self._refuse(reader, writer)
                 return
             worker.connections += 1
             try:
@@ -89,6 +94,25 @@ class Endpoint:
                 worker.connections -= 1
         finally:
             self._visits.discard(task)
+
+    async def _find(self) -> Worker | None:
+        if self._waiting >= WAITING_MAX or (len(self._visits) > descriptors.FEW and descriptors.are_short()):
+            return None
+        self._waiting += 1
+        try:
+            return (await self.ready())[0]
+        finally:
+            self._waiting -= 1
+
+    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refusing >= REFUSING_MAX:
+            writer.transport.abort()
+            return
+        self._refusing += 1
+        try:
+            await refuse(reader, writer)
+        finally:
+            self._refusing -= 1
 
     async def close(self) -> None:
         """No more visitors."""

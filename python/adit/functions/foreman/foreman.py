@@ -9,6 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from . import owner, prices, server
+from .admission import Admission
 from .calls import Calls
 from .dicts import Dicts
 from .gpus import Gpus
@@ -41,6 +42,7 @@ class Foreman:
         self.apps: dict[str, App] = {}
         self.meter = Meter(engine, self.store, os.path.basename(self.folder), self._tell_all)
         self.images = Images(engine, self.folder, self.labels, self.meter, self._tell_all)
+        self.admission = Admission(self)
         self._resources: Resources | None = None
         self._caller: web.AppRunner | None = None
 

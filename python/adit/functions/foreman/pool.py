@@ -10,6 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from .admission import CONTAINERS_MAX
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .apps import App
     from .calls import Call
 
-CONTAINERS_MAX = 50
+WEB_CONTAINERS = 10  # of a web endpoint that names no limit: whoever has its URL can have it start them
 STARTING_MAX = 4  # of a function at once
 
 
@@ -34,7 +35,7 @@ class Pool:
     @property
     def limit(self) -> int:
         """Of containers at once."""
-        return min(self.spec.concurrency_limit or CONTAINERS_MAX, CONTAINERS_MAX)
+        return min(self.spec.concurrency_limit or (WEB_CONTAINERS if self.spec.web else CONTAINERS_MAX), CONTAINERS_MAX)
 
     def submit(self, call: Call) -> None:
         """A call more."""
@@ -108,7 +109,7 @@ class Pool:
             if not call.done and (kind == "FunctionTimeoutError" or not self.retry(call)):
                 call.fail(kind, reason)
         if not started and not worker.calls:  # it would be so for the next, too
-            while self.waiting:
+            while self.waiting and not any(w.ready.is_set() and not w.ending for w in self.workers):
                 self.waiting.popleft().fail(kind, reason)
             self.app.failed_start(self, kind, reason)
 

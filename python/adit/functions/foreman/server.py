@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,7 +13,7 @@ from aiohttp import web
 from ... import __version__
 from ...exception import Error, InvalidError, NotFoundError
 from .. import wire
-from . import app_verbs, call_verbs, dict_verbs, queue_verbs, volume_verbs, work_verbs  # noqa: F401  (they enter themselves into the tables)
+from . import app_verbs, call_verbs, descriptors, dict_verbs, queue_verbs, volume_verbs, work_verbs  # noqa: F401  (they enter themselves into the tables)
 from .verbs import CALLER, RUNNER, Asked
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 BODY_MAX = 128 << 20  # of one message of a container
 BODIES, CALLER_BODIES = 1, 64  # that are read at once from one socket
 BODY_S = 60.0  # for one of a container to come
-CONNECTIONS, FEW = 256, 16  # of one container; as many as it may have when others need descriptors
+CONNECTIONS = 256  # of one container
 
 
 async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRunner:
@@ -81,7 +80,9 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
 
         def admit() -> asyncio.Protocol:
             n = len(app_server.connections)
-            return _Refusal() if n >= CONNECTIONS or (n >= FEW and _are_descriptors_short()) else app_server()
+            return (
+                _Refusal() if n >= CONNECTIONS or (n >= descriptors.FEW and descriptors.are_short()) else app_server()
+            )
 
         listening.append(await asyncio.get_running_loop().create_unix_server(admit, path))
     os.chmod(path, 0o666 if worker else 0o600)
@@ -92,10 +93,6 @@ class _Refusal(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
-
-
-def _are_descriptors_short() -> bool:
-    return len(os.listdir("/proc/self/fd")) > resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 async def _read(request: web.Request, worker: Worker | None) -> bytes:

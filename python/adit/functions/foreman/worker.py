@@ -19,6 +19,7 @@ from .. import wire
 from ..engine import GONE, Container, Ended, Place, Resources
 from ..spec import FOREMAN_GONE
 from . import volumes
+from .admission import MEMORY_LEFT_MIB
 from .amounts import Bill
 from .calls import CONTAINER_BYTES
 from .images import FOLDER
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 USERS = range(20_000, 60_000)
 MEMORY_LIMIT_MIB = 4096
 CPU_BEYOND_REQUEST = 4.0
-MEMORY_LEFT_MIB = 1024  # for the machine itself
 SPARE_LIFE_S = 300  # of a token, beyond the function's timeout
 STOP_S = 5.0
 BY_SIGNAL = 128
@@ -100,6 +100,12 @@ class Worker:
         """How many calls more it would take."""
         return 0 if self.ending else self.pool.spec.concurrent - len(self.calls)
 
+    @property
+    def is_dispensable(self) -> bool:
+        """Whether it has nothing to do, and is not one of those that are to be there in any case."""
+        used = self.calls or self.connections or self.pool.spec.web is not None
+        return self.ready.is_set() and not used and len(self.pool.workers) > self.pool.spec.keep_warm
+
     async def _live(self) -> None:
         text = ""
         try:
@@ -111,14 +117,18 @@ class Worker:
         except Exception as error:  # of the engine's, whatever it is: whoever waits is told
             text = f"{type(error).__name__}: {error}"
         finally:
+            self.ending = True
             kind, reason = self._why or ("ExecutionError", f"{self.pool.spec.name}: {text}")
             self.pool.died(self, kind, reason)  # before what is left is cleared, which an engine may be slow at
             await asyncio.shield(asyncio.ensure_future(self._clear()))
+            self.pool.app.foreman.admission.release(self)
             self.pool.gone(self)
 
     async def _run(self) -> str:
         pool, app = self.pool, self.pool.app
+        await app.foreman.admission.check(self)
         image = await app.foreman.images.ensure(volumes.image_with_places(pool.spec), app.bundle)
+        await app.foreman.admission.admit(self)
         self.gpus = await app.foreman.gpus.take(pool.spec)
         await self._open()
         began = time.monotonic()

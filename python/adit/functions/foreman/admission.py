@@ -1,0 +1,132 @@
+"""Who may start a container now: no app, whoever calls it, makes the machine fall over. What is short is waited for a
+while, by ending containers that have nothing to do, and then told. Nothing is begun for what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from ...exception import RemoteError
+
+if TYPE_CHECKING:
+    from .apps import App
+    from .foreman import Foreman
+    from .worker import Worker
+
+CONTAINERS_MAX = 50  # of an app
+STARTS_MAX, WITHIN_S = 100, 60.0  # of an app, for visitors and for calls that its containers make
+MEMORY_LEFT_MIB = 1024  # for the machine itself
+DISK_LEFT_MIB, FOLDER_LEFT_MIB = (
+    256,
+    16,
+)  # where the engine has its images and containers; where the foreman's sockets are
+PATIENCE_S = 30.0  # of a call; a visitor is refused at once, and may come again
+LOOK_AGAIN_S = 0.5
+
+
+def _meminfo() -> dict[str, int]:
+    """In bytes; empty where there is none."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="ascii") as file:
+        return {name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in file)}
+    return {}
+
+
+def _available(total: int) -> int | None:
+    """What this machine has left, if it is the engine's, which tells it by how much there is in all."""
+    there = _meminfo()
+    same = abs(there.get("MemTotal", 0) - total) < total >> 4
+    return there.get("MemAvailable") if same else None
+
+
+def _free_mib(folder: str) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize >> 20
+
+
+class Admission:
+    """Of one foreman."""
+
+    def __init__(self, foreman: Foreman) -> None:
+        self._foreman = foreman
+        self._held: dict[Worker, int] = {}  # the memory that each asked for
+        self._starts: WeakKeyDictionary[App, deque[float]] = WeakKeyDictionary()
+        self._changed = asyncio.Event()
+
+    async def check(self, worker: Worker) -> None:
+        """Before its image is made: what need not be waited for."""
+        spec, total = worker.pool.spec, (await self._foreman.resources()).memory_bytes
+        if spec.memory[0] > (total >> 20) - MEMORY_LEFT_MIB:
+            raise RemoteError(
+                f"{spec.name}: memory: it asks for {spec.memory[0]} MiB, and the machine has {total >> 20}, of which "
+                f"{MEMORY_LEFT_MIB} are left to itself (ask for less with memory=)"
+            )
+        data = await self._foreman.engine.data_folder()
+        for folder, least in ((data, DISK_LEFT_MIB), (self._foreman.folder, FOLDER_LEFT_MIB)):
+            free = _free_mib(folder) if folder else None
+            if free is not None and free < least:
+                raise RemoteError(
+                    f"{spec.name}: disk: {folder} has {free} MiB left, and {least} are needed (remove what nobody "
+                    "needs there, such as images)"
+                )
+
+    async def admit(self, worker: Worker) -> None:
+        """Before anything of a container is made. RemoteError says what is missing."""
+        spec = worker.pool.spec
+        memory, total = spec.memory[0] << 20, (await self._foreman.resources()).memory_bytes
+        until = time.monotonic() + (0 if spec.web else PATIENCE_S)
+        while why := self._missing(worker, memory, total):
+            self._make_room(worker)
+            left = until - time.monotonic()
+            if left <= 0:
+                raise RemoteError(f"{spec.name}: {why}")
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), min(left, LOOK_AGAIN_S))
+        self._held[worker] = memory
+        if self._is_paced(worker):
+            self._starts.setdefault(worker.pool.app, deque()).append(time.monotonic())
+
+    def release(self, worker: Worker) -> None:
+        """Nothing is left of its container."""
+        self._held.pop(worker, None)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _is_paced(self, worker: Worker) -> bool:
+        """Not what the caller itself calls for."""
+        waiting = worker.pool.waiting
+        return not waiting or waiting[0].inside
+
+    def _missing(self, worker: Worker, memory: int, total: int) -> str | None:
+        app = worker.pool.app
+        if sum(other.pool.app is app for other in self._held) >= CONTAINERS_MAX:
+            return f"containers: its app has {CONTAINERS_MAX}, as many as one may (see concurrency_limit=)"
+        starts = self._starts.get(app, deque())
+        while starts and starts[0] < time.monotonic() - WITHIN_S:
+            starts.popleft()
+        if len(starts) >= STARTS_MAX and self._is_paced(worker):
+            return f"containers: {STARTS_MAX} were started within a minute, as many as may be (try again later)"
+        left, promised = MEMORY_LEFT_MIB << 20, sum(self._held.values())
+        if promised + memory > total - left:
+            return (
+                f"memory: it asks for {memory >> 20} MiB, and other containers for {promised >> 20} of the machine's "
+                f"{total >> 20} MiB, of which {MEMORY_LEFT_MIB} are left to itself (try again later)"
+            )
+        available = _available(total)
+        if available is not None and available < memory + left:
+            return (
+                f"memory: it asks for {memory >> 20} MiB, and the machine has {available >> 20} MiB left, of which "
+                f"{MEMORY_LEFT_MIB} are for itself (try again later)"
+            )
+        return None
+
+    def _make_room(self, worker: Worker) -> None:
+        """The container ends that has had nothing to do for longest, unless one is ending already."""
+        idle = [w for w in self._held if w.pool is not worker.pool and w.is_dispensable]
+        if idle and not any(w.ending for w in self._held):
+            longest = min(idle, key=lambda w: w.idle_since)
+            longest.pool.end(longest)
