@@ -101,7 +101,7 @@ import os
 from adit import App, Image, Secret, is_local
 import beside
 
-def download(name, times=1):
+def download(name, times=1, own="{own}"):
     assert not is_local() and os.getuid() == 0
     with open("/srv/model", "w") as file:
         file.write(beside.WORD + name * times + os.environ["LETTER"])
@@ -116,12 +116,13 @@ def f():
 
 def test_a_function_of_the_program_may_be_a_step(adit, program, engine):
     program("beside.py", "WORD = 'beside '\n")
-    run = adit("run", program("step.py", STEP_OF_OWN.format(times=2)))
+    own = os.urandom(8).hex()      # an engine that is there already has what was made before
+    run = adit("run", program("step.py", STEP_OF_OWN.format(times=2, own=own)))
     assert run.wait(400) == 0, run.report()
     assert run.out.lines == ["beside mmß"] and "step: download" in run.err.text()
-    again = adit("run", program("step.py", STEP_OF_OWN.format(times=2) + "# another line\n"))
+    again = adit("run", program("step.py", STEP_OF_OWN.format(times=2, own=own) + "# another line\n"))
     assert again.wait(400) == 0 and "step:" not in again.err.text()
-    other = adit("run", program("step.py", STEP_OF_OWN.format(times=3)))
+    other = adit("run", program("step.py", STEP_OF_OWN.format(times=3, own=own)))
     assert other.wait(400) == 0 and other.out.lines == ["beside mmmß"]
 
 

@@ -34,7 +34,12 @@ def image_with_places(spec: FunctionSpec) -> ImageSpec:
     """A function's image, with folders for them."""
     if not spec.volumes:
         return spec.image
-    step = {"kind": "run", "command": "\n".join(_command(path) for path in sorted(spec.volumes))}
+    paths = sorted(spec.volumes)
+    step = {
+        "kind": "run",
+        "command": "\n".join(map(_command, paths)),
+        "shown": f"places for volumes: {', '.join(paths)}",
+    }
     return replace(spec.image, steps=[*spec.image.steps, step])
 
 
