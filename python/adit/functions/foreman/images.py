@@ -56,7 +56,7 @@ _BASICS = (
 )  # for web endpoints; in all images, as a program imports its modules in all containers
 
 
-_NOT_OF_KEY = ("secrets",)
+_NOT_OF_KEY = ("secrets", "shown")
 
 
 # What to type where no registry can be reached.
@@ -259,7 +259,9 @@ def _command(step: dict[str, Any]) -> str:
 def _shown(step: dict[str, Any]) -> str:
     """What people see of a step."""
     kind = step["kind"]
-    if kind == "pip":
+    if "shown" in step:
+        shown = str(step["shown"])
+    elif kind == "pip":
         shown = "pip install " + shlex.join(step["arguments"])
     elif kind == "pip_file":
         shown = "pip install -r requirements.txt"
