@@ -229,11 +229,13 @@ def test_of_a_crash_what_was_written_last_stands_and_a_later_foreman_closes_it(i
 def test_a_container_is_adopted_and_counted_on_from_what_is_written(in_world):
     async def work(world):
         first = await world.start(cpus=0.5)
+        first.passed(3, 100)
         await world.go(first, 30, 1.0)
         world.meter.leave(first)
         assert await world.meter.adopt(Running("unknown")) is None
         second = await world.meter.adopt(first._running)
         assert second.bill == first.bill
+        second.passed(5, 300)
         await world.go(second, 30, 1.0)
         await second.remove()
         await asyncio.gather(*world.meter._jobs)
@@ -242,6 +244,7 @@ def test_a_container_is_adopted_and_counted_on_from_what_is_written(in_world):
     rows = in_world(work)
     assert [row["ended"] for row in rows] == [1, 1]
     assert sum(row["cpu_ns"] for row in rows) == 60 * 10**9
+    assert [(row["streams"], row["bytes"]) for row in rows] == [(3, 100), (2, 200)]
 
 
 def test_when_the_engine_is_gone_the_row_stays_open_for_later(in_world):
@@ -390,6 +393,13 @@ def test_quantities_are_written_so_that_small_ones_tell_something():
         "2 h 5 min",
     ]
     assert [quantities.size(x) for x in (0, 1023, 1536, 3 << 30)] == ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]
+
+
+def test_the_sum_of_several_runs_is_theirs():
+    parts = [PRICED.sum({"": Amounts(cpu_ns=36 * 10**11 * n)}) for n in (1, 2)]
+    assert quantities.total(parts) == PRICED.sum({"": Amounts(cpu_ns=36 * 10**11 * 3)})
+    unpriced = prices.Prices().sum({"": Amounts(cpu_ns=36 * 10**11)})
+    assert quantities.total([unpriced, unpriced])["price"] is None and quantities.total([]) is None
 
 
 def test_a_time_since_when_is_a_duration_or_a_date():

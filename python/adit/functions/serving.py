@@ -15,13 +15,15 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..exception import EmbeddedRelayWarning, Error, InvalidError
-from . import session
+from . import quantities, session
 from .command_line import Parser
 from .output import Output
 from .spec import AppSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .wire import Meta
 
 DEBOUNCE_MS = 200
 LOOK_MS = 1000
@@ -73,6 +75,7 @@ class Served:
         self.seen = _states(self.files)
         self._following = contextlib.ExitStack()
         self._shown: dict[str, str] = {}
+        self._used: list[Meta] = []  # of each version that has ended
 
     def load(self) -> bool:
         """Serves the file as it is now. False when that cannot be, and the version before goes on."""
@@ -98,7 +101,7 @@ class Served:
         before, self._following = self._following, following
         self._show(spec, served["urls"], served.get("ca_file"))
         if old is not None:
-            self._channel.ask("app_close", {"app": old})
+            self._close_app(old)
             before.close()
         return True
 
@@ -117,9 +120,14 @@ class Served:
         """Ends it."""
         if self.app is None:
             return
-        closed, _ = self._channel.ask("app_close", {"app": self.app})
+        self._close_app(self.app)
         self._following.close()
-        self._output.done(closed.get("used"), succeeded=True)
+        self._output.done(quantities.total(self._used), succeeded=True)
+
+    def _close_app(self, app: str) -> None:
+        closed, _ = self._channel.ask("app_close", {"app": app})
+        if used := closed.get("used"):
+            self._used.append(used)
 
 
 def _changes(served: Served, stop: threading.Event) -> Iterator[None]:

@@ -299,10 +299,12 @@ class Meter:
         rows = await self._store.read(TABLES, f"SELECT * {where} ORDER BY began DESC LIMIT 1", running.id)
         if not rows:
             return None
-        read = await self._store.read(TABLES, f"SELECT SUM(cpu_ns) AS cpu_ns {where}", running.id)
+        sums = ", ".join(f"SUM({name}) AS {name}" for name in ("cpu_ns", "streams", "bytes"))
+        known = (await self._store.read(TABLES, f"SELECT {sums} {where}", running.id))[0]
         await self._store.write(TABLES, ("UPDATE usage SET ended = 1 WHERE source = ?", running.id))
         row = rows[0]
-        metered = Metered(self, running, bill_of(row), row["control_group"], int(read[0]["cpu_ns"]))
+        metered = Metered(self, running, bill_of(row), row["control_group"], int(known["cpu_ns"]))
+        metered.total.streams, metered.total.bytes = int(known["streams"]), int(known["bytes"])
         metered.period.cpu_limit, metered.period.memory_limit = row["cpu_limit"], row["memory_limit"]
         return self._enter(metered)
 
