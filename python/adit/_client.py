@@ -136,6 +136,14 @@ class Client:
             return self._core.relay()
 
     @property
+    def relay_socket(self) -> str | None:
+        """Where the relay that was started on this machine takes others of it, with a token from :meth:`narrow`: as
+        ``Client(relays=...)`` has it, ``"unix:/PATH"``. None before it has started, and with a real relay.
+        """
+        with translated():
+            return self._core.relay_socket()
+
+    @property
     def ca_file(self) -> str | None:
         """The certificate of the embedded relay's authority, for those who shall trust it; None with a real relay."""
         with translated():

@@ -401,6 +401,15 @@ static PyObject *client_relay(PyObject *object, PyObject *none) {
   return text;
 }
 
+static PyObject *client_relay_socket(PyObject *object, PyObject *none) {
+  (void)none;
+  struct client *self = (struct client *)object;
+  if (!client_enter(self)) return NULL;
+  PyObject *text = text_or_none(adit_client_relay_socket(self->handle));
+  guard_leave(&self->guard);
+  return text;
+}
+
 static PyObject *client_ca_file(PyObject *object, PyObject *none) {
   (void)none;
   struct client *self = (struct client *)object;
@@ -753,6 +762,7 @@ static PyMethodDef client_methods[] = {
   {"narrow", (PyCFunction)(void (*)(void))client_narrow, METH_VARARGS | METH_KEYWORDS, "narrow(**options) -> a token for less"},
   {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, error, reason, text, tunnel, tag), or None when the client closes."},
   {"relay", client_relay, METH_NOARGS, "The name of the relay that was chosen, or None before."},
+  {"relay_socket", client_relay_socket, METH_NOARGS, "Where the embedded relay takes other agents of this machine, or None."},
   {"ca_file", client_ca_file, METH_NOARGS, "The embedded relay's authority, or None."},
   {"close", client_close, METH_NOARGS, "With all its tunnels."},
   {NULL, NULL, 0, NULL}};

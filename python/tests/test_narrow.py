@@ -9,6 +9,7 @@ import time
 import pytest
 from conftest import ended
 from kit.app import echo, read_exactly
+from kit.tls import TlsVisitor, context
 
 import adit
 from adit.exception import AuthError, ClosedError, ConfigError, InvalidError, RemoteError
@@ -26,6 +27,26 @@ def test_a_narrowed_token_opens_tunnels(client, app, visitor):
         v = visitor(tunnel)
         v.sendall(b"hello")
         assert read_exactly(v, 5) == b"hello"
+
+
+def test_the_relay_of_this_machine_takes_them_at_a_unix_socket(app, recwarn):
+    with adit.Client() as client:
+        token = client.narrow(name="job")
+        assert client.relay_socket is not None
+        with adit.Client(token, relays=client.relay_socket) as other, other.forward(app(echo).port) as tunnel:
+            v = TlsVisitor(("127.0.0.1", tunnel.tls_socket[1]), tunnel.host, context(client.ca_file))
+            v.sendall(b"hello")
+            assert read_exactly(v, 5) == b"hello"
+            v.close()
+            assert other.relay_socket is None
+
+
+def test_what_does_not_go_with_a_unix_socket_is_told(client):
+    for options in ({"proxy": "http://127.0.0.1:1"}, {"data": "plain"}):
+        with pytest.raises(ConfigError, match=r"unix:/run/relay\.sock"):
+            adit.Client(client.narrow(), relays="unix:/run/relay.sock", **options)
+    with pytest.raises(InvalidError, match="107 bytes at most"):
+        adit.Client(client.narrow(), relays="unix:/" + "x" * 200)
 
 
 def test_all_that_is_wished_for_is_in_it(client, box):

@@ -245,7 +245,7 @@ void client_tunnel_bound(struct adit_client *c) {
 
 /* ---- the embedded relay ---- */
 
-void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path) {
+void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path, const char *relay_socket) {
   struct err e = {0};                /* it is on this machine, whatever proxy leads out of it */
   if (setup_set_proxy(&c->setup, "none", NULL, NULL, &e) != 0 || setup_add_token(&c->setup, token, &e) != 0 || setup_choices(&c->setup, &c->choices, &c->choices_n, &e) != 0) {
     err_prefix(&e, "embedded relay");
@@ -253,6 +253,7 @@ void client_embedded_ready(struct adit_client *c, const char *token, const char 
     return;
   }
   pthread_mutex_lock(&c->lock);
+  if (relay_socket[0] != '\0') atomic_store(&c->relay_socket, strdup(relay_socket));
   atomic_store(&c->ca_path, strdup(ca_path));    /* the token's sign, too: who sees this finds that in the setup */
   pthread_cond_broadcast(&c->changed);
   pthread_mutex_unlock(&c->lock);
@@ -407,6 +408,7 @@ static void client_free(struct adit_client *c) {
   setup_free(&c->setup);
   free(atomic_load(&c->relay_name));
   free(atomic_load(&c->ca_path));
+  free(atomic_load(&c->relay_socket));
   pthread_mutex_destroy(&c->lock);
   pthread_cond_destroy(&c->changed);
   c->magic = 0;

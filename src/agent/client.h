@@ -56,7 +56,7 @@ struct adit_client {
   struct err start_err;
   struct trouble trouble;
   unsigned troubles;               /* how many there have been: whoever asks wants to hear of none older than itself */
-  _Atomic(char *) relay_name, ca_path;   /* set once */
+  _Atomic(char *) relay_name, ca_path, relay_socket;   /* set once */
 
   struct list tunnels;             /* of adit_tunnel.node */
   uint32_t last_bind_id;
@@ -97,7 +97,8 @@ void client_connect_now(struct adit_client *c);
 bool client_retries(const struct adit_client *c);           /* some tunnel does: tunnel_retries */
 bool client_one_relay(const struct adit_client *c);         /* all choices are addresses of one relay */
 void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
-void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path);
+/* relay_socket: where it takes other agents of this machine, as they name it; empty: nowhere. */
+void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path, const char *relay_socket);
 void client_embedded_failed(struct adit_client *c, int code, const struct err *e);   /* code: enum adit_errno */
 void client_race_won(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
                      struct tls_conn *tls);

@@ -145,19 +145,31 @@ static void embedded_ended(struct embedded *m) {
   }
 }
 
-/* Once both lines are there: hands them over. The descriptor stays: its end is what the child lives by, and we see the
+/* What stands behind the word in the next line; NULL: it is another. */
+static char *embedded_line(char **at, const char *word) {
+  char *line = *at, *end = strchr(line, '\n');
+  size_t n = strlen(word);
+  *end = '\0';
+  *at = end + 1;
+  return strncmp(line, word, n) == 0 ? line + n : NULL;
+}
+
+static bool embedded_is_complete(const struct embedded *m) {
+  size_t lines = 0;
+  for (size_t i = 0; i < m->n; i++) lines += m->text[i] == '\n';
+  return lines >= 3;
+}
+
+/* Once all lines are there: hands them over. The descriptor stays: its end is what the child lives by, and we see the
    child's. */
 static void embedded_parse(struct embedded *m) {
-  char *token_end = memchr(m->text, '\n', m->n);
-  char *ca = token_end == NULL ? NULL : token_end + 1;
-  char *ca_end = ca == NULL ? NULL : memchr(ca, '\n', m->n - (size_t)(ca - m->text));
-  if (ca_end == NULL) return;
-  *token_end = *ca_end = '\0';
+  if (!embedded_is_complete(m)) return;
+  char *at = m->text, *token = embedded_line(&at, "TOKEN "), *ca = embedded_line(&at, "CA "), *agents = embedded_line(&at, "AGENTS ");
   m->ready = true;
   loop_timer_stop(&m->deadline);
-  if (strncmp(m->text, "TOKEN ", 6) != 0 || strncmp(ca, "CA ", 3) != 0)
+  if (token == NULL || ca == NULL || agents == NULL)
     embedded_fail(m, ADIT_ECONFIG, "its first words are not understood", " (is the program adit, and of this version?)");
-  else client_embedded_ready(m->client, m->text + 6, ca + 3);
+  else client_embedded_ready(m->client, token, ca, agents);
   wipe(m->text, sizeof m->text);
   m->n = 0;
 }

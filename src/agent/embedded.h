@@ -4,8 +4,8 @@
 
 #include "agent/client.h"
 
-/* Starts `program relay --embedded 3`, whose descriptor 3 is a socketpair: it writes "TOKEN <token>\nCA <path>\n" on it
-   when it listens, and ends when it reads EOF there, so it dies with this process however that dies. Reports by
+/* Starts `program relay --embedded 3`, whose descriptor 3 is a socketpair: it writes "TOKEN <token>\nCA <path>\nAGENTS unix:<path>\n"
+   on it when it listens, or nothing behind AGENTS where no Unix socket can be, and ends when it reads EOF there, so it dies with this process however that dies. Reports by
    client_embedded_*. */
 struct embedded *embedded_start(struct adit_client *c, const char *program, struct err *e) MUST_USE;
 void embedded_stop(struct embedded *m);          /* ends and reaps the child, in two seconds at most; NULL is fine */

@@ -406,7 +406,7 @@ static void on_open(struct forward *f, struct app *app) {
   const struct adit_tunnel *t = app->tunnel;
   struct tell_open open = {
     .app = told(app), .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
-    .relay = adit_client_relay(f->client), .ca_file = adit_client_ca_file(f->client),
+    .relay = adit_client_relay(f->client), .relay_socket = adit_client_relay_socket(f->client), .ca_file = adit_client_ca_file(f->client),
     .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t),
     .embedded = f->embedded, .again = app->open};
   app->open = true;

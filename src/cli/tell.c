@@ -65,6 +65,8 @@ void tell_open_json(FILE *to, const struct tell_open *open, double open_ms) {
   put_socket(to, open->tcp_host, open->tcp_port);
   (void)fputs(",\"relay\":", to);
   json_put_text(to, open->relay);
+  (void)fputs(",\"relay_socket\":", to);
+  json_put_text(to, open->relay_socket);
   (void)fprintf(to, ",\"embedded\":%s,\"open_ms\":%.1f", open->embedded ? "true" : "false", open_ms);
   put_app(to, &open->app);
   (void)fputs("}\n", to);

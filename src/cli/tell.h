@@ -32,7 +32,7 @@ void tell_app_format(const struct tell_app *app, char *out, size_t cap);   /* "w
 /* What the address of one tunnel is, as it is told. */
 struct tell_open {
   struct tell_app app;
-  const char *url, *host, *tcp_host, *relay, *ca_file;
+  const char *url, *host, *tcp_host, *relay, *relay_socket, *ca_file;
   uint16_t port, tcp_port;
   bool embedded;                   /* the relay is one for this machine only */
   bool again;                      /* it was open before, at another address */

@@ -56,6 +56,10 @@ const char *adit_client_ca_file(const struct adit_client *client) {
   return handle_check_client(client) == 0 ? atomic_load(&client->ca_path) : NULL;
 }
 
+const char *adit_client_relay_socket(const struct adit_client *client) {
+  return handle_check_client(client) == 0 ? atomic_load(&client->relay_socket) : NULL;
+}
+
 const char *adit_client_relay(const struct adit_client *client) {
   return handle_check_client(client) == 0 ? atomic_load(&client->relay_name) : NULL;
 }

@@ -72,6 +72,10 @@ void net_unlink_unix(const struct addr *a) {
   if (has_file(a)) (void)unlink(a->u.un.sun_path);
 }
 
+void net_unlink_left_over(const struct addr *a) {
+  if (is_left_over(a)) net_unlink_unix(a);
+}
+
 static int fail_listen_unix(int fd, const struct addr *a, struct err *e) {
   char text[ADDR_TEXT_CAP];
   int saved = errno;
@@ -91,7 +95,7 @@ static int fail_listen_unix(int fd, const struct addr *a, struct err *e) {
 int net_listen_unix(const struct addr *a, int backlog, struct err *e) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return fail_listen_unix(fd, a, e);
-  if (is_left_over(a)) net_unlink_unix(a);
+  net_unlink_left_over(a);
   if (bind(fd, &a->u.any, addr_len(a)) != 0) return fail_listen_unix(fd, a, e);
   if ((!has_file(a) || chmod(a->u.un.sun_path, 0666) == 0) && listen(fd, backlog) == 0) return fd;
   int code = fail_listen_unix(fd, a, e);

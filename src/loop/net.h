@@ -21,6 +21,7 @@ int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct er
 int net_listen_unix(const struct addr *a, int backlog, struct err *e) MUST_USE;
 int net_share(int fd, struct err *e) MUST_USE;   /* another descriptor of the same socket, or ERR_LIMIT */
 void net_unlink_unix(const struct addr *a);      /* its file, if it has one */
+void net_unlink_left_over(const struct addr *a); /* the same, if nobody listens there */
 int net_listen_port(int fd, uint16_t *port) MUST_USE;
 /* From now on other sockets of this user that ask for reuse_port may listen on the same address: to reserve it alone first. */
 int net_listen_share(int fd) MUST_USE;

@@ -21,6 +21,7 @@
 #include "base/text.h"
 #include "loop/net.h"
 #include "relay/admin.h"
+#include "relay/agent_doors.h"
 #include "relay/host.h"
 #include "relay/issue.h"
 #include "relay/keeper.h"
@@ -103,33 +104,13 @@ static int settle_listens(struct relay *r, struct addr *at, size_t *n, struct er
   return 0;
 }
 
-/* There is no SO_REUSEPORT between Unix sockets: the workers share one. */
-static int open_agent_doors(struct relay *r, struct err *e) {
-  const struct relay_options *o = r->options;
-  for (size_t i = 0; i < o->agent_listens_n; i++) {
-    int fd = net_listen_unix(&o->agent_listens[i], LISTEN_BACKLOG, e);
-    if (fd < 0) return fd;
-    r->agent_doors[r->agent_doors_n++] = fd;
-  }
-  return 0;
-}
-
-/* Before the state is given up: until then no successor listens there. */
-static void close_agent_doors(struct relay *r) {
-  for (size_t i = 0; i < r->agent_doors_n; i++) {
-    net_close(r->agent_doors[i]);
-    net_unlink_unix(&r->options->agent_listens[i]);
-  }
-  r->agent_doors_n = 0;
-}
-
 static int settle_addresses(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
   int rc = settle_listens(r, o->listens, &o->listens_n, e);
   if (rc == 0 && o->listens_n == 0)
     rc = err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
   if (rc == 0) rc = settle_listens(r, o->redirects, &o->redirects_n, e);
-  return rc != 0 ? rc : open_agent_doors(r, e);
+  return rc != 0 ? rc : agent_doors_open(r, e);
 }
 
 /* Agents would be told of a wrong one long after the start. */
@@ -256,7 +237,9 @@ static int announce_embedded(struct relay *r, struct err *e) {
   int rc = describe_self(r, &self, e);
   if (rc == 0) rc = issue_token(r->state, &q, time(NULL), token, e);
   if (rc != 0) return rc;
-  if (dprintf(o->ready_fd, "TOKEN %s\nCA %s/authority.pem\n", token, o->state_dir) < 0)
+  char agents[ADDR_TEXT_CAP] = "";
+  if (o->agent_listens_n > 0) addr_format(&o->agent_listens[0], agents, sizeof agents);
+  if (dprintf(o->ready_fd, "TOKEN %s\nCA %s/authority.pem\nAGENTS %s\n", token, o->state_dir, agents) < 0)
     rc = err_set_errno(e, "relay: cannot answer the program that started it");
   wipe(token, sizeof token);
   return rc;
@@ -342,7 +325,7 @@ static bool visitors_pending(struct relay *r) {
 static void make_room(struct life *life) {
   struct relay *r = life->relay;
   if (!life->leaving && doors_closed(r)) {
-    close_agent_doors(r);
+    agent_doors_close(r);
     keeper_leave(r->keeper);
     life->leaving = true;
   }
@@ -527,7 +510,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   if (rc == 0) rc = relay_open(&r, e);
   if (rc == 0) rc = serve(&r, &life, e);
   release_listens(&r);
-  close_agent_doors(&r);
+  agent_doors_close(&r);
   free(r.workers);
   registry_free(r.registry);
   sources_free(r.sources);

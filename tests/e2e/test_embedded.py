@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import signal
+import stat
 
 import pytest
 
@@ -65,6 +66,36 @@ def test_json_tells_where_it_is(first_use, app):
 
 def test_json_tells_that_a_relay_is_not_embedded(agent, app):
     assert agent(app(echo)).tunnel.event["embedded"] is False
+
+
+def test_json_tells_where_it_takes_other_agents_of_this_machine(first_use, app, box):
+    """As those in containers, with a token that somebody narrows for them."""
+    program = first_use(app(page), "--json")
+    event = Events(program.out).wait("open")
+    path = event["relay_socket"].removeprefix("unix:")
+    assert path.startswith(box.home) and stat.S_ISSOCK(os.stat(path).st_mode)
+    assert program.stop() == 0
+    assert not os.path.exists(path)
+
+
+def test_what_a_killed_one_left_is_swept(first_use, app):
+    program = first_use(app(page), "--json")
+    path = Events(program.out).wait("open")["relay_socket"].removeprefix("unix:")
+    child, = children(program.pid)
+    os.kill(child, signal.SIGKILL)
+    program.wait()
+    assert os.path.exists(path)
+    program = first_use(app(page), "--json")
+    assert Events(program.out).wait("open")["relay_socket"] != f"unix:{path}"
+    assert not os.path.exists(path)
+    program.stop()
+
+
+def test_a_home_too_deep_for_sockets_has_a_relay_all_the_same(box, app):
+    home = os.path.join(box.home, "x" * 100)
+    program = box.start([ADIT, "forward", "--json", app(page).port], env={"HOME": home})
+    event = Events(program.out).wait("open")
+    assert event["embedded"] and event["relay_socket"] is None
 
 
 def find_authority(program, event):

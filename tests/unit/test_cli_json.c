@@ -94,14 +94,15 @@ static void the_open_event_has_the_promised_form(void **state) {
   open.tcp_host = "r.test";
   open.tcp_port = 20001;
   open.relay = NULL;
+  open.relay_socket = "unix:/home/me/relay-1.sock";
   open.embedded = true;
   open.app = (struct tell_app){.text = "unix:/run/app.sock", .name = "web"};
   tell_open_json(f, &open, 10);
   (void)fclose(f);
   assert_string_equal(out,
-    "{\"event\":\"open\",\"port\":8000,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":null,\"relay\":\"r.test\",\"embedded\":false,\"open_ms\":4.2,"
+    "{\"event\":\"open\",\"port\":8000,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":null,\"relay\":\"r.test\",\"relay_socket\":null,\"embedded\":false,\"open_ms\":4.2,"
     "\"app\":\"localhost:8000\",\"name\":null}\n"
-    "{\"event\":\"open\",\"port\":null,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":[\"r.test\",20001],\"relay\":null,\"embedded\":true,\"open_ms\":10.0,"
+    "{\"event\":\"open\",\"port\":null,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":[\"r.test\",20001],\"relay\":null,\"relay_socket\":\"unix:/home/me/relay-1.sock\",\"embedded\":true,\"open_ms\":10.0,"
     "\"app\":\"unix:/run/app.sock\",\"name\":\"web\"}\n");
   free(out);
 }

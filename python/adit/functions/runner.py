@@ -14,8 +14,9 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from .. import Client, _default, _options
 from ..exception import Error
-from . import bundle, first_process, relay_way, session, wire
+from . import bundle, first_process, session, wire
 from .coroutines import Alone, Together
 from .living import Living
 from .passed import Passed
@@ -29,6 +30,7 @@ HOME = "/home/adit"
 CODE = f"{HOME}/code"
 COPIED = "/root"  # where an image's files are whose paths are not full ones
 MESSAGE_MAX = 10_000
+APP_WAIT_S = 60.0  # programs tell their URL before they listen, and start slowly where many do
 
 
 def _live_with_foreman() -> None:
@@ -55,6 +57,13 @@ def _link_copied() -> None:
                 os.symlink(f"{COPIED}/{name}", name)
 
 
+def _use_relay(token: str) -> None:
+    """From now on ``forward`` without a client opens tunnels with this token, which is in this process's memory only,
+    since functions hand their environment on."""
+    _default.use(lambda: Client(token, relays=session.RELAY))
+    _options.default_app_wait = APP_WAIT_S
+
+
 class Runner:
     """One container's."""
 
@@ -68,7 +77,7 @@ class Runner:
         os.environ.update(self.spec.secrets)
         session.enter_container(self.channel, self.about)
         self.passed = Passed(self.channel)
-        relay_way.use(work["token"])
+        _use_relay(work["token"])
         os.makedirs(CODE, exist_ok=True)
         bundle.unpack(code, CODE)
         sys.path[:0] = [CODE, COPIED]
@@ -242,7 +251,7 @@ def main() -> None:
     finally:
         if runner is not None:
             runner.close()
-        relay_way.shut()
+        _default.shut()
         if runner is not None:
             runner.leave()
 

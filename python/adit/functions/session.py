@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .foreman.embedded import EmbeddedForeman
 
 CONTAINER_SOCKET = "/run/adit/foreman.sock"
+RELAY = "unix:/run/adit/relay.sock"
 
 
 _call: ContextVar[str | None] = ContextVar("call", default=None)

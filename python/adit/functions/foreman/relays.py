@@ -1,11 +1,13 @@
-"""The way out for tunnels of containers, which have no network: the relay of this user, or one on this machine that
-ends with the foreman, and for each container a token of its own, narrower than the foreman's."""
+"""The way out for tunnels of containers, which have no network: a socket that leads to the relay of this user, or that
+of one on this machine, which ends with the foreman; and for each container a token of its own, narrower than the
+foreman's. What passes is inside TLS and knows its end by that, so whoever carries it may end as he likes."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import os
+import urllib.parse
 from typing import TYPE_CHECKING
 
 from ... import Client
@@ -18,17 +20,27 @@ TUNNELS = 5
 CHUNK = 1 << 18
 
 
+UNIX = "unix:"
+PORT = 443
+
+
 def dial_address(token: str) -> tuple[str, int]:
-    """Of the first relay that a token names (docs/protocol.md, "Token"), or what is to be dialled instead."""
+    """Of the first relay that a token names (docs/protocol.md, "Token"), or what is to be dialled instead: host and
+    port, or a Unix socket's path and 0."""
     try:
         if dialled := os.environ.get("ADIT_RELAY"):
-            host, _, port = dialled.rpartition(":")
-            return host.strip("[]"), int(port)
+            if dialled.startswith(UNIX):
+                path = dialled[len(UNIX) :]
+                return "\0" + path[1:] if path.startswith("@") else os.path.abspath(path), 0
+            at = urllib.parse.urlsplit(f"//{dialled}")
+            return at.hostname or "", at.port or PORT
         raw = base64.urlsafe_b64decode(token.removeprefix("adit1_") + "===")
         size = raw[2]
         return raw[3 : 3 + size].decode("ascii"), int.from_bytes(raw[3 + size : 5 + size], "big")
     except (ValueError, IndexError):
-        raise ConfigError("token: the relay that it names cannot be read (is ADIT_RELAY a HOST:PORT?)") from None
+        raise ConfigError(
+            "token: the relay that it names cannot be read (is ADIT_RELAY a HOST:PORT or unix:PATH?)"
+        ) from None
 
 
 class Relay:
@@ -48,6 +60,10 @@ class Relay:
                 self._client = client
             return self._client
 
+    async def socket(self) -> str | None:
+        """The file by which containers of this machine reach the relay themselves; None: they are carried."""
+        return ((await self.client()).relay_socket or "").removeprefix(UNIX) or None
+
     async def token_for(self, name: str, seconds: float) -> str:
         """A token of a container's own, good for so long."""
         client = await self.client()
@@ -56,7 +72,11 @@ class Relay:
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a container to the relay."""
         await self.client()
-        await join(reader, writer, lambda: asyncio.open_connection(*self._address))
+        await join(reader, writer, self._dial)
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, port = self._address
+        return await (asyncio.open_connection(host, port) if port else asyncio.open_unix_connection(host))
 
     async def close(self) -> None:
         """Ends it with its tunnels."""

@@ -130,7 +130,6 @@ class Worker:
         image = await app.foreman.images.ensure(volumes.image_with_places(pool.spec), app.bundle)
         await app.foreman.admission.admit(self)
         self.gpus = await app.foreman.gpus.take(pool.spec)
-        await self._open()
         began = time.monotonic()
         limits = _limits(pool.spec, await app.foreman.resources())
         late = asyncio.get_running_loop().call_later(pool.spec.startup_timeout or START_S, self._late)
@@ -154,7 +153,7 @@ class Worker:
             command=["python3", "-u", "-m", "adit.functions.runner"],
             name=f"adit-{pool.spec.name[:40]}-{self.id}".replace("_", "-"),
             labels={**foreman.labels, "adit.app": pool.app.id, "adit.function": pool.spec.name},
-            places=[Place(self._folder, FOLDER, read_only=False)],
+            places=await self._open(),
             limits=limits,
             volumes=volumes.places(pool.spec),
             user=volumes.USER if pool.spec.volumes else USERS.start + secrets.randbelow(len(USERS)),
@@ -169,7 +168,7 @@ class Worker:
             image = await foreman.images.ensure(volumes.image_with_places(pool.spec), pool.app.bundle, anew=True)
             return await foreman.meter.start(replace(container, image=image), bill)
 
-    async def _open(self) -> None:
+    async def _open(self) -> list[Place]:
         """The folder that the container sees as /run/adit. Only it does: what is above is closed to other users."""
         self._folder = os.path.join(self.pool.app.foreman.folder, self.id)
         os.mkdir(self._folder)
@@ -178,9 +177,17 @@ class Worker:
         os.chmod(web_folder, 0o777)
         os.chmod(self._folder, 0o755)
         self._runner = await self.pool.app.foreman.serve(os.path.join(self._folder, "foreman.sock"), self)
-        relay = os.path.join(self._folder, "relay.sock")
-        self._servers.append(await asyncio.start_unix_server(self.pool.app.foreman.relay.carry, relay))
-        os.chmod(relay, 0o666)
+        return [Place(self._folder, FOLDER, read_only=False), *await self._open_relay()]
+
+    async def _open_relay(self) -> list[Place]:
+        """Its way to the relay: the relay's own socket, if that is on this machine, else one of ours."""
+        relay, path = self.pool.app.foreman.relay, os.path.join(self._folder, "relay.sock")
+        if its_own := await relay.socket():
+            os.close(os.open(path, os.O_CREAT))  # what it is mounted on
+            return [Place(its_own, os.path.join(FOLDER, "relay.sock"), read_only=False)]
+        self._servers.append(await asyncio.start_unix_server(relay.carry, path))
+        os.chmod(path, 0o666)
+        return []
 
     async def _listen(self, running: Running, began: float) -> None:
         app = self.pool.app

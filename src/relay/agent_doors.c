@@ -1,0 +1,68 @@
+/* Doors for agents. There is no SO_REUSEPORT between Unix sockets: the workers share each. */
+#include "relay/agent_doors.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "loop/net.h"
+#include "relay/worker.h"
+
+static const char embedded_name[] = "relay-%d.sock";   /* by its process */
+
+static int door_open_at(struct relay *r, const struct addr *at, struct err *e) {
+  int fd = net_listen_unix(at, LISTEN_BACKLOG, e);
+  if (fd < 0) return fd;
+  r->agent_doors[r->agent_doors_n++] = fd;
+  return 0;
+}
+
+static bool path_of(const struct relay *r, const char *name, char out[UNIX_PATH_MAX_BYTES + 1]) {
+  int n = snprintf(out, UNIX_PATH_MAX_BYTES + 1, "%s/%s", r->options->state_dir, name);
+  return n > 0 && n <= UNIX_PATH_MAX_BYTES;
+}
+
+/* What embedded relays have left that were killed. They may be in another namespace of processes, and then they listen. */
+static void sweep(const struct relay *r) {
+  char path[UNIX_PATH_MAX_BYTES + 1];
+  DIR *folder = opendir(r->options->state_dir);
+  struct dirent *entry;
+  int pid;
+  while (folder != NULL && (entry = readdir(folder)) != NULL) {
+    if (sscanf(entry->d_name, embedded_name, &pid) != 1 || kill(pid, 0) == 0 || errno != ESRCH) continue;
+    if (!path_of(r, entry->d_name, path)) continue;
+    struct addr at = addr_unix(path);
+    net_unlink_left_over(&at);
+  }
+  if (folder != NULL) closedir(folder);
+}
+
+/* Its user works without it, too: it is for those who are elsewhere, as in containers. */
+static void open_embedded(struct relay *r) {
+  char name[sizeof embedded_name + 16], path[UNIX_PATH_MAX_BYTES + 1];
+  struct relay_options *o = r->options;
+  sweep(r);
+  (void)snprintf(name, sizeof name, embedded_name, (int)getpid());
+  if (!path_of(r, name, path)) return;
+  o->agent_listens[0] = addr_unix(path);
+  o->agent_listens_n = door_open_at(r, &o->agent_listens[0], NULL) == 0 ? 1 : 0;
+}
+
+int agent_doors_open(struct relay *r, struct err *e) {
+  const struct relay_options *o = r->options;
+  int rc = 0;
+  if (o->ready_fd >= 0) open_embedded(r);
+  else
+    for (size_t i = 0; rc == 0 && i < o->agent_listens_n; i++) rc = door_open_at(r, &o->agent_listens[i], e);
+  return rc;
+}
+
+void agent_doors_close(struct relay *r) {
+  for (size_t i = 0; i < r->agent_doors_n; i++) {
+    net_close(r->agent_doors[i]);
+    net_unlink_unix(&r->options->agent_listens[i]);
+  }
+  r->agent_doors_n = 0;
+}

@@ -1,0 +1,12 @@
+/* The Unix sockets at which a relay takes agents of its machine. */
+#ifndef RELAY_AGENT_DOORS_H
+#define RELAY_AGENT_DOORS_H
+
+#include "relay/context.h"
+
+/* Those of the options; an embedded relay has one in its state folder, if sockets can be there. */
+int agent_doors_open(struct relay *r, struct err *e) MUST_USE;
+/* With their files. While the state is the relay's: after that a successor may listen there. */
+void agent_doors_close(struct relay *r);
+
+#endif
