@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, TypeVar, overload
 
 import cloudpickle
 
@@ -17,6 +17,7 @@ from . import bundle, session, wire
 from .cls import Cls
 from .function import AsyncFunction, Function, is_generator
 from .image import Image
+from .known import Telling
 from .mount import Mount, check_mounts
 from .options import check_options, not_built, to_spec
 from .secret import Secret, check_secrets
@@ -39,8 +40,17 @@ PICKLED_MAX = 512 << 10
 _ATTRIBUTES = ("name", "image", "registered_functions", "registered_classes", "registered_entrypoints")
 
 
-class App:
+class App(Telling):
     """A collection of functions. ``app.image = ...`` is the image of those that name none."""
+
+    _instead: ClassVar[dict[str, str]] = {
+        "lookup": "run its file, or import it and use app.run()",
+        "web_endpoint": "put @web_endpoint() below @app.function()",
+        "asgi_app": "put @asgi_app() below @app.function()",
+        "wsgi_app": "put @wsgi_app() below @app.function()",
+        "set_description": "give it a name",
+        "interactive": "use adit shell",
+    }
 
     def __init__(
         self,

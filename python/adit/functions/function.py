@@ -64,8 +64,16 @@ class CallUsage:
     currency: str
 
 
-class FunctionCall(Generic[R]):
+class FunctionCall(Telling, Generic[R]):
     """A call under way, or done."""
+
+    _instead: ClassVar[dict[str, str]] = {
+        "get_gen": "use remote_gen",
+        "iter": "use remote_gen",
+        "get_call_graph": "see adit usage",
+        "get_current_stats": "see adit usage",
+        "gather": "use adit.gather",
+    }
 
     def __init__(self, object_id: str, name: str = "function") -> None:
         self.object_id, self._name = object_id, name
