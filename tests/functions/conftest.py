@@ -155,14 +155,14 @@ def calls(configured):
 class Visit:
     """An answer of HTTP through a tunnel."""
 
-    def __init__(self, url, method="GET", headers=None, trust=None):
+    def __init__(self, url, method="GET", headers=None, trust=None, body=None):
         at = urllib.parse.urlsplit(url)
         context = ssl.create_default_context(cafile=trust)
         # The names below .localhost are this machine, which a resolver need not know.
         with contextlib.closing(socket.create_connection(("127.0.0.1", at.port), 90)) as tcp:
             connection = http.client.HTTPConnection(at.hostname, at.port)
             connection.sock = context.wrap_socket(tcp, server_hostname=at.hostname)
-            connection.request(method, (at.path or "/") + (f"?{at.query}" if at.query else ""), headers=headers or {})
+            connection.request(method, (at.path or "/") + (f"?{at.query}" if at.query else ""), body, headers or {})
             answer = connection.getresponse()
             self.status, self.headers, self.body = answer.status, answer.headers, answer.read()
 
