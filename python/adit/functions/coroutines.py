@@ -35,12 +35,14 @@ class Together:
     def __init__(self, channel: Channel) -> None:
         self._channel, self._loop = channel, asyncio.new_event_loop()
         self._waiting: dict[str, concurrent.futures.Future[Any]] = {}
+        self._lock = threading.Lock()  # what has begun may be cancelled before it is known as begun
         threading.Thread(target=self._loop.run_forever, name="adit-loop", daemon=True).start()
         threading.Thread(target=self._watch, name="adit-over", daemon=True).start()
 
     def wait(self, coroutine: Coroutine[Any, Any, Any], call: str) -> Any:
         """Its result."""
-        future = self._waiting[call] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            future = self._waiting[call] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         finally:
@@ -53,5 +55,7 @@ class Together:
             assert found is not None
             have += len(found[0]["over"])
             for call in found[0]["over"]:
-                if (future := self._waiting.get(call)) is not None:
+                with self._lock:
+                    future = self._waiting.get(call)
+                if future is not None:
                     future.cancel()
