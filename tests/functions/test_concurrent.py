@@ -51,6 +51,19 @@ def test_a_container_in_which_all_is_stuck_is_replaced(calls):
         assert q.get() not in containers and len(containers) == 1
 
 
+def test_a_call_that_is_tried_again_has_its_time_anew(calls, monkeypatch):
+    from adit.functions.foreman.worker import Worker
+    given, begin = [], Worker.begin
+
+    def note(worker, call, slot):
+        begin(worker, call, slot)
+        given.append(worker._timers[call.id])
+    monkeypatch.setattr(Worker, "begin", note)
+    with Queue.ephemeral() as q:
+        assert calls.leave_once.remote(q) == "second try"
+    assert [timer.cancelled() for timer in given] == [True, True]
+
+
 def test_an_exit_ends_the_container(calls):
     with pytest.raises(ExecutionError, match="ended with status 5"):
         calls.leave_beside.remote(5)

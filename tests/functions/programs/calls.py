@@ -97,6 +97,14 @@ def slow_beside(q, go):
     return go.get() if go is not None else "quick"
 
 
+@app.function(retries=Retries(max_retries=1, initial_delay=0.0))
+def leave_once(q):
+    q.put("try")
+    if q.len() == 1:
+        os._exit(1)
+    return "second try"
+
+
 @app.function(allow_concurrent_inputs=2)
 def leave_beside(status):
     sys.exit(status)

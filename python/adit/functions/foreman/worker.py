@@ -118,6 +118,8 @@ class Worker:
             text = f"{type(error).__name__}: {error}"
         finally:
             self.ending = True
+            for timer in self._timers.values():  # a call that is tried again has its time anew
+                timer.cancel()
             kind, reason = self._why or ("ExecutionError", f"{self.pool.spec.name}: {text}")
             self.pool.died(self, kind, reason)  # before what is left is cleared, which an engine may be slow at
             await asyncio.shield(asyncio.ensure_future(self._clear()))
