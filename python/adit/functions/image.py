@@ -19,11 +19,6 @@ from .secret import check_secrets
 from .session import is_local
 from .spec import ImageSpec
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
@@ -197,6 +192,10 @@ class Image(Telling):
         what = f"pip_install_from_pyproject: {pyproject_toml}"
         if not is_local():
             return self
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:  # which containers have not
+            import tomli as tomllib
         try:
             project = tomllib.loads(_read("pip_install_from_pyproject", pyproject_toml)).get("project", {})
         except tomllib.TOMLDecodeError as error:
