@@ -36,14 +36,17 @@ def test_a_function_writes_only_to_its_scratch_folders(calls):
     code = """
 import os
 result = []
-for folder in ("/", "/usr", "/etc", "/var", "/run", "/run/adit", "/root", "/tmp", "/home/adit"):
+for folder, _, _ in os.walk("/"):
+    if folder.startswith(("/proc", "/sys")):
+        continue
     try:
         open(os.path.join(folder, "x"), "w").close()
         result.append(folder)
     except OSError:
         pass
+result = sorted({os.path.join("/", *folder.split("/")[1:3]) for folder in result})
 """
-    assert calls.run_code.remote(code) == ["/tmp", "/home/adit"]
+    assert calls.run_code.remote(code) == ["/dev/mqueue", "/dev/shm", "/home/adit", "/tmp"]
 
 
 def test_a_bomb_of_processes_ends_at_its_limit(calls):
@@ -131,26 +134,6 @@ except OSError:
 """
     assert calls.run_code.remote(code) == "refused"
     assert calls.double.remote(1) == 2
-
-
-def test_a_link_in_place_of_the_web_socket_leads_nowhere(tmp_path):
-    import socket
-    import types
-
-    from adit.functions.foreman.worker import Worker
-    secret = tmp_path / "engine.sock"
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(secret))
-    listener.listen()
-    (tmp_path / "web").mkdir()
-    os.symlink(secret, tmp_path / "web" / "web.sock")
-    worker = types.SimpleNamespace(_folder=str(tmp_path))
-    with pytest.raises(OSError):
-        Worker.connect_web(worker)
-    os.unlink(tmp_path / "web" / "web.sock")
-    os.link(secret, tmp_path / "web" / "web.sock")
-    Worker.connect_web(worker).close()
-    listener.close()
 
 
 def test_the_foreman_has_nothing_that_could_load_a_pickle():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import threading
@@ -14,7 +13,15 @@ if TYPE_CHECKING:
 
     from .spec import WebSpec
 
-SOCKET = "/run/adit/web/web.sock"
+SOCKET = "/run/adit/web.sock"
+
+
+def _listener() -> socket.socket:
+    """Where visitors come, which the foreman hands over: nothing of the container's is in a folder of the machine."""
+    with socket.socket(socket.AF_UNIX) as way:
+        way.connect(SOCKET)
+        _, [descriptor], _, _ = socket.recv_fds(way, 1, 1)
+    return socket.socket(fileno=descriptor)
 
 
 def _endpoint(web: WebSpec, function: Callable[..., Any]) -> Any:
@@ -53,9 +60,6 @@ def serve(web: WebSpec, function: Callable[..., Any], ready: Callable[[], object
             await super().startup(sockets)
             ready()
 
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(SOCKET)
-    os.chmod(SOCKET, 0o666)
     config = uvicorn.Config(
         _application(web, function),
         log_level="warning",
@@ -63,7 +67,7 @@ def serve(web: WebSpec, function: Callable[..., Any], ready: Callable[[], object
         timeout_graceful_shutdown=3,
         proxy_headers=False,
     )
-    Server(config).run(sockets=[listener])
+    Server(config).run(sockets=[_listener()])
 
 
 def _serve_port(web: WebSpec, ready: Callable[[], object]) -> None:
@@ -80,9 +84,7 @@ def _serve_port(web: WebSpec, ready: Callable[[], object]) -> None:
                 )
                 sys.exit(1)
             time.sleep(0.02)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(SOCKET)
-    os.chmod(SOCKET, 0o666)
+    listener = _listener()
     listener.listen(128)
     ready()
     while True:

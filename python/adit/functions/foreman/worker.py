@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import socket
-import stat
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -39,6 +38,7 @@ MEMORY_LIMIT_MIB = 4096
 CPU_BEYOND_REQUEST = 4.0
 SPARE_LIFE_S = 300  # of a token, beyond the function's timeout
 STOP_S = 5.0
+VISITORS = "visitors.sock"
 BY_SIGNAL = 128
 KILLED = BY_SIGNAL + signal.SIGKILL
 START_S = 60
@@ -174,11 +174,10 @@ class Worker:
         """The folder that the container sees as /run/adit. Only it does: what is above is closed to other users."""
         self._folder = os.path.join(self.pool.app.foreman.folder, self.id)
         os.mkdir(self._folder)
-        web_folder = os.path.join(self._folder, "web")
-        os.mkdir(web_folder)
-        os.chmod(web_folder, 0o777)
         os.chmod(self._folder, 0o755)
         self._runner = await self.pool.app.foreman.serve(os.path.join(self._folder, "foreman.sock"), self)
+        if self.pool.spec.web is not None:
+            await self._open_web()
         return [Place(self._folder, FOLDER, read_only=False), *await self._open_relay()]
 
     async def _open_relay(self) -> list[Place]:
@@ -190,6 +189,23 @@ class Worker:
         self._servers.append(await asyncio.start_unix_server(relay.carry, path))
         os.chmod(path, 0o666)
         return []
+
+    async def _open_web(self) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.join(self._folder, VISITORS))
+        listener.listen()
+
+        def hand_over(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            """Once: then it ends with the container."""
+            if listener.fileno() >= 0:
+                with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as way:
+                    socket.send_fds(way, [b"."], [listener.fileno()])
+                listener.close()
+            writer.close()
+
+        path = os.path.join(self._folder, "web.sock")
+        self._servers.append(await asyncio.start_unix_server(hand_over, path))
+        os.chmod(path, 0o666)
 
     async def _listen(self, running: Running, began: float) -> None:
         app = self.pool.app
@@ -312,20 +328,13 @@ class Worker:
         await asyncio.wait({self.task})
 
     def connect_web(self) -> socket.socket:
-        """To its web server. The name is in a folder that the container writes to: it must be a socket itself, not a
-        link that leads elsewhere on this machine."""
-        path = os.path.join(self._folder, "web", "web.sock")
-        place = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+        """To its web server. The container may write to no folder of this machine: it could fill it, and put links
+        where sockets are to be. So the socket that it listens at is made here, and handed to it."""
+        end = socket.socket(socket.AF_UNIX)
         try:
-            if not stat.S_ISSOCK(os.fstat(place).st_mode):
-                raise ConnectionRefusedError("web.sock: it is no socket")
-            end = socket.socket(socket.AF_UNIX)
-            try:
-                end.connect(f"/proc/self/fd/{place}")
-            except OSError:
-                end.close()
-                raise
-        finally:
-            os.close(place)
+            end.connect(os.path.join(self._folder, VISITORS))
+        except OSError:
+            end.close()
+            raise
         end.setblocking(False)
         return end
