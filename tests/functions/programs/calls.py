@@ -59,6 +59,12 @@ def eat():
     return len(b"x" * (1 << 30))
 
 
+@app.function(memory=(64, 128))
+def parent_of_eater():
+    import subprocess
+    return subprocess.run([sys.executable, "-c", "x = b'x' * (1 << 30)"], check=False).returncode
+
+
 @app.function(timeout=1)
 def sleep(seconds):
     time.sleep(seconds)
