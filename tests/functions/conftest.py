@@ -65,9 +65,8 @@ class Engine:
         return self.json("/containers/json?all=1")
 
     def import_image(self, tar, name):
-        repository, tag = name.split(":")
         with open(tar, "rb") as file:
-            self.ask("POST", f"/images/create?fromSrc=-&repo={repository}&tag={tag}", file)
+            self.ask("POST", f"/images/create?fromSrc=-&repo={name}", file)
 
 
 @pytest.fixture(scope="session")

@@ -244,7 +244,8 @@ class Docker:
 
     async def _watch(self) -> None:
         away: float | None = None
-        filters = json.dumps({"type": ["container"], "event": ["die", "oom", "destroy"]})
+        events = ["die", "died", "oom", "destroy"]  # podman filters by its own word for it, and then tells Docker's
+        filters = json.dumps({"type": ["container"], "event": events})
         while True:
             try:
                 async with await asyncio.wait_for(self._open("GET", "events", filters=filters), ANSWER_S) as response:
@@ -288,7 +289,8 @@ class Docker:
         if action == "oom":
             self._short_of_memory.add(identity)
             return
-        status = int((actor.get("Attributes") or {}).get("exitCode", -1))
+        told = actor.get("Attributes") or {}
+        status = int(told.get("exitCode", told.get("containerExitCode", GONE)))
         late = 0 if status != _KILLED or identity in self._short_of_memory else LATE_S
         asyncio.get_running_loop().call_later(late, self._end, identity, status)
 
