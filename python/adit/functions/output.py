@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import exception
 from . import quantities
+from .printable import Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ class Output:
         self._status: Any = None
         self._lock = threading.Lock()
         self._workers: dict[str, int] = {}
-        self._at_line_start = {1: True, 2: True}
+        self._streams: dict[tuple[str, int], tuple[Stream, str]] = {}
         self._building_since: float | None = None
         self._began = time.monotonic()
         self._last_failure = ""
@@ -66,10 +67,10 @@ class Output:
         if self._console is None:
             print(text, file=sys.stderr, flush=True)
         elif self._status is None:
-            self._status = self._console.status(text, spinner="dots")
+            self._status = self._console.status(self._line(text), spinner="dots")
             self._status.start()
         else:
-            self._status.update(text)
+            self._status.update(self._line(text))
 
     def done(self, used: Meta | None, *, succeeded: bool) -> None:
         """The end, and what it has come to."""
@@ -78,6 +79,13 @@ class Output:
         if used is not None and used["seconds"] > 0:
             text += " " + quantities.sentence(used)
         self.say(text)
+
+    def _line(self, text: str) -> Any:
+        """One line, in which nothing means anything to the terminal."""
+        from rich.text import Text
+
+        shown = "".join(c if c.isprintable() else " " for c in text)
+        return Text(shown[: max(self._console.width - len("x  "), 1)], no_wrap=True)
 
     @contextlib.contextmanager
     def following(self, channel: Channel, app: str) -> Iterator[None]:
@@ -95,6 +103,10 @@ class Output:
             for news in channel.listen("app_news", {"app": app}):
                 with self._lock:
                     self._show(news)
+        with self._lock:
+            for (_, number), (held, name) in self._streams.items():  # lines that have no end
+                self._write(number, held, b"", name, end=True)
+            self._streams.clear()
 
     def _show(self, news: Meta) -> None:
         kind = news["kind"]
@@ -104,7 +116,7 @@ class Output:
             self._building_since = self._building_since or time.monotonic()
             self.progress(f"Building the image: {news['text']}")
         elif kind == "build" and self._console is not None:
-            self.progress(f"Building the image: {news['text'][:100]}")
+            self.progress(f"Building the image: {news['text']}")
         elif kind == "started":
             self._stop_status()
             if self._building_since is not None:
@@ -121,25 +133,17 @@ class Output:
 
     def _pass_on(self, news: Meta) -> None:
         """As it is; with the container's name before each line when there are several."""
-        stream = sys.stderr if news["stream"] == 2 else sys.stdout  # noqa: PLR2004
-        self._workers.setdefault(news["worker"], len(self._workers))
-        data = news["data"].encode("latin-1")
-        if len(self._workers) > 1:
-            name = f"[{news['function']} {self._workers[news['worker']] + 1}] ".encode()
-            data = b"".join(
-                (name if self._at_line_start[news["stream"]] or i else b"") + line
-                for i, line in enumerate(data.splitlines(True))
-            )
-        self._at_line_start[news["stream"]] = data.endswith(b"\n")
+        worker, number = news["worker"], int(news["stream"])
+        self._workers.setdefault(worker, len(self._workers))
+        name = f"[{news['function']} {self._workers[worker] + 1}] " if len(self._workers) > 1 else ""
+        held = self._streams.setdefault((worker, number), (Stream(), name))[0]
+        self._streams[worker, number] = held, name
+        self._write(number, held, news["data"].encode("latin-1"), name)
+
+    def _write(self, number: int, held: Stream, data: bytes, name: str, end: bool = False) -> None:
+        stream = sys.stdout if number == 1 else sys.stderr
         with contextlib.suppress(ValueError, OSError):
             stream.flush()
-            getattr(stream, "buffer", None) and stream.buffer.write(_printable(data, stream.isatty()))
+            shown = held.take(data, name=name.encode(), terminal=stream.isatty(), end=end)
+            getattr(stream, "buffer", None) and stream.buffer.write(shown)
             stream.flush()
-
-
-def _printable(data: bytes, terminal: bool) -> bytes:
-    """A terminal is not to be told what to do by a container: control characters but those of lines and colours
-    show."""
-    if not terminal:
-        return data
-    return bytes(data).replace(b"\x1b]", b"^[]").replace(b"\x07", b"")
