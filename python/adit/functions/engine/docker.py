@@ -558,7 +558,6 @@ def _to_request(gpus: list[Gpu], way: str | None) -> dict[str, Any]:
 def _to_create(c: Container, runtime: str | None) -> dict[str, Any]:
     host: dict[str, Any] = {
         "AutoRemove": c.sealed,
-        "Init": True,
         "NetworkMode": "default" if c.network else "none",
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
         "Mounts": [
