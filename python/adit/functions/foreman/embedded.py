@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..engine import Engine
 
 CLOSE_S = 30.0
+FINISH_S = 5.0
 
 
 class EmbeddedForeman:
@@ -44,7 +45,17 @@ class EmbeddedForeman:
             self._loop.run_until_complete(self._live())
         finally:
             self._ready.set()
+            self._loop.run_until_complete(self._finish())
             self._loop.close()
+
+    async def _finish(self) -> None:
+        """What was cancelled may still be clearing up."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if left:
+            _, late = await asyncio.wait(left, timeout=FINISH_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _live(self) -> None:
         self._stop = asyncio.Event()
