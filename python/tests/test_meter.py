@@ -395,13 +395,6 @@ def test_quantities_are_written_so_that_small_ones_tell_something():
     assert [quantities.size(x) for x in (0, 1023, 1536, 3 << 30)] == ["0 B", "1023 B", "1.5 KiB", "3.0 GiB"]
 
 
-def test_the_sum_of_several_runs_is_theirs():
-    parts = [PRICED.sum({"": Amounts(cpu_ns=36 * 10**11 * n)}) for n in (1, 2)]
-    assert quantities.total(parts) == PRICED.sum({"": Amounts(cpu_ns=36 * 10**11 * 3)})
-    unpriced = prices.Prices().sum({"": Amounts(cpu_ns=36 * 10**11)})
-    assert quantities.total([unpriced, unpriced])["price"] is None and quantities.total([]) is None
-
-
 def test_a_time_since_when_is_a_duration_or_a_date():
     from datetime import datetime
 

@@ -8,12 +8,12 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar, overload
 
 import cloudpickle
 
 from ..exception import InvalidError
-from . import bundle, session, wire
+from . import bundle, deploying, session, wire
 from .cls import Cls
 from .function import AsyncFunction, Function, is_generator
 from .image import Image
@@ -207,30 +207,42 @@ class App(Telling):
             yield self
 
     @contextlib.contextmanager
-    def _running(self, output: Output) -> Iterator[None]:
+    def _running(self, output: Output, *, detached: bool = False) -> Iterator[str]:
         if self._id is not None:
             raise InvalidError("app.run(): this app runs already")
-        channel = session.channel()
+        channel = session.channel(own=True)
         spec = self._spec()
-        answer, _ = channel.ask("app_create", {"spec": spec.to_meta()}, bundle.pack(spec))
+        kind = "detached" if detached else "run"
+        answer, _ = channel.ask("app_create", {"spec": spec.to_meta(), "kind": kind}, bundle.pack(spec))
         self._id = answer["app"]
         closed: dict[str, Any] = {}
         succeeded = False
         try:
-            with output.following(channel, answer["app"]):
+            with output.following(channel, answer["app"], to_end=not detached):
                 try:
-                    yield
+                    yield answer["app"]
                     succeeded = True
                 finally:
                     self._id = None
-                    closed, _ = channel.ask("app_close", {"app": answer["app"]})
+                    if not detached:
+                        closed, _ = channel.ask("app_close", {"app": answer["app"]})
         finally:
             self._id = None
             output.done(closed.get("used"), succeeded=succeeded)
 
-    def deploy(self, name: str | None = None) -> NoReturn:
-        """Not built yet."""
-        not_built("deploy")
+    def deploy(self, name: str | None = None, *, show_progress: bool = True) -> App:
+        """Has the foreman that runs as a service (``adit foreman``) keep it: its endpoints are served, its functions
+        can be called with ``Function.from_name``, until ``adit app stop``. Deployed again, it is a new version, which
+        takes over when it is up."""
+        from .output import Output
+
+        if not session.is_local():
+            raise InvalidError(
+                "app.deploy(): a container runs in an app already (guard it with `if __name__ == '__main__':`)"
+            )
+        with Output(quiet=not show_progress) as output:
+            self._urls = deploying.deploy(session.service(), self, name, output).urls
+        return self
 
 
 Stub = App

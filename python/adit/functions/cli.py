@@ -101,19 +101,19 @@ def run(words: list[str]) -> int:
         "adit run sums.py::add --a 2 --b 3           one of several, with its arguments",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="show the function's output only")
-    parser.add_argument("-d", "--detach", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("-d", "--detach", action="store_true", help="leave it to the foreman (adit foreman)")
     parser.add_argument(
         "target", metavar="FILE[::FUNCTION]", help="the file, and which of its functions if it has several"
     )
     parser.add_argument("options", nargs=argparse.REMAINDER, help="the function's own arguments, as --name value")
     given = parser.parse_args(words)
-    if given.detach:
-        raise InvalidError("adit has no --detach yet (see docs/functions.md)")
     path, _, name = given.target.partition("::")
     app = find_app(bundle.load(path), path)
     chosen, function = find_function(app, name or None, path)
     raw = function.raw if isinstance(function, Function) else function
     arguments = parse_arguments(chosen, raw, given.options)
+    if given.detach:
+        return _detach(app, function, arguments, given.quiet)
     with Output(quiet=given.quiet) as output, app._running(output):
         if not isinstance(function, Function):
             function(**arguments)
@@ -122,6 +122,18 @@ def run(words: list[str]) -> int:
                 print(value, flush=True)
         elif (result := function.remote(**arguments)) is not None:
             print(result)
+    return 0
+
+
+def _detach(app: App, function: Any, arguments: dict[str, Any], quiet: bool) -> int:
+    channel = session.service()
+    session.use(channel)
+    with Output(quiet=quiet) as output, app._running(output, detached=True) as identity:
+        if isinstance(function, Function):
+            function.spawn(**arguments)
+        else:
+            function(**arguments)
+        output.say(f"\u2713 It goes on as {identity} (adit app logs -f {identity}; adit app stop {identity})")
     return 0
 
 
@@ -145,13 +157,16 @@ def _show(error: BaseException) -> None:
 
 # Where each command is: a module here, and its function of that name.
 COMMANDS = {
+    "app": "app_commands",
+    "deploy": "app_commands",
+    "doctor": "doctor",
+    "foreman": "foreman.service",
+    "image": "stored_images",
     "run": "cli",
     "secret": "secret_command",
     "serve": "serving",
-    "usage": "usage",
-    "doctor": "doctor",
-    "image": "stored_images",
     "shell": "shell_command",
+    "usage": "usage",
 }
 
 

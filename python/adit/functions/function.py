@@ -18,6 +18,7 @@ from .twin import Twin, TwinIterator, TwinOfInputs, twin
 
 if TYPE_CHECKING:
     from .app import App
+    from .remote import Channel
     from .spec import FunctionSpec
 
 P = ParamSpec("P")
@@ -75,8 +76,8 @@ class FunctionCall(Telling, Generic[R]):
         "gather": "use adit.gather",
     }
 
-    def __init__(self, object_id: str, name: str = "function") -> None:
-        self.object_id, self._name = object_id, name
+    def __init__(self, object_id: str, name: str = "function", channel: Channel | None = None) -> None:
+        self.object_id, self._name, self._channel = object_id, name, channel
 
     def __repr__(self) -> str:
         return f"<adit.FunctionCall {self.object_id} of {self._name}>"
@@ -93,7 +94,7 @@ class FunctionCall(Telling, Generic[R]):
     def get(self, timeout: float | None = None) -> R:
         """What the function returned, or raises what it raised. adit.exception.TimeoutError when that is not known
         within ``timeout`` seconds. May be asked again."""
-        found = session.channel().poll("call_get", {"call": self.object_id}, timeout=timeout)
+        found = (self._channel or session.channel()).poll("call_get", {"call": self.object_id}, timeout=timeout)
         if found is None:
             raise exception.TimeoutError(f"{self._name}: it has no result yet after {timeout:g} s")
         result: R = _raise_outcome(*found, self._name)
@@ -109,11 +110,14 @@ class FunctionCall(Telling, Generic[R]):
     @twin
     def cancel(self) -> None:
         """Ends it; whoever waits for it gets a CancelledError."""
-        session.channel().ask("call_cancel", {"call": self.object_id})
+        (self._channel or session.channel()).ask("call_cancel", {"call": self.object_id})
 
 
 plain.handle(
-    FunctionCall, "call", lambda call: [call.object_id, call._name], lambda given: FunctionCall(*map(str, given))
+    FunctionCall,
+    "call",
+    lambda call: [call.object_id, call._name],
+    lambda given: FunctionCall(str(given[0]), str(given[1])),
 )
 
 
@@ -130,8 +134,6 @@ class Function(Telling, Generic[P, R]):
     here."""
 
     _instead: ClassVar[dict[str, str]] = {
-        "lookup": "call functions of the app that runs",
-        "from_name": "call functions of the app that runs",
         "with_options": "give them to @app.function()",
         "call": "use remote",
         "submit": "use spawn",
@@ -160,6 +162,20 @@ class Function(Telling, Generic[P, R]):
             return _serialized, (self.spec.name, self.spec.is_generator)
         return _find, (self.spec.module, self.spec.qualname)
 
+    @staticmethod
+    def from_name(app_name: str, name: str) -> Function[..., Any]:
+        """A function of a deployed app. NotFoundError when it is first used and there is none."""
+        from .deploying import DeployedFunction
+
+        return DeployedFunction(app_name, name)
+
+    @staticmethod
+    def lookup(app_name: str, name: str) -> Function[..., Any]:
+        """The same, and looks at once whether it is there."""
+        found = Function.from_name(app_name, name)
+        found.spec  # noqa: B018
+        return found
+
     @property
     def web_url(self) -> str | None:
         """Where its endpoint is, while the app is served; None otherwise."""
@@ -185,8 +201,12 @@ class Function(Telling, Generic[P, R]):
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall[R]:
         where = self._app._where()
         meta, payload = self._payload(args, kwargs)
-        answer, _ = session.channel().ask("call", {**meta, **where}, payload)
-        return FunctionCall(answer["call"], self.spec.name)
+        channel = self._channel()
+        answer, _ = channel.ask("call", {**meta, **where}, payload)
+        return FunctionCall(answer["call"], self.spec.name, channel)
+
+    def _channel(self) -> Channel:
+        return session.channel()
 
     def _remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
         self._check("remote")
@@ -202,7 +222,7 @@ class Function(Telling, Generic[P, R]):
         call, have = self._begin(args, kwargs), 0
         try:
             while True:
-                found = session.channel().poll("call_pieces", {"call": call.object_id, "have": have})
+                found = self._channel().poll("call_pieces", {"call": call.object_id, "have": have})
                 assert found is not None
                 meta, payload = found
                 if meta.get("status") != "piece":

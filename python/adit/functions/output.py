@@ -88,27 +88,42 @@ class Output:
         return Text(shown[: max(self._console.width - len("x  "), 1)], no_wrap=True)
 
     @contextlib.contextmanager
-    def following(self, channel: Channel, app: str) -> Iterator[None]:
-        """Shows the news of an app, to their end when the block is left."""
-        thread = threading.Thread(target=self._follow, args=(channel, app), name="adit-output", daemon=True)
+    def following(
+        self, channel: Channel, app: str, *, version: int | None = None, to_end: bool = True
+    ) -> Iterator[None]:
+        """Shows the news of an app, with ``to_end`` to their end after the block; with ``version`` only those from now
+        on, and of that version."""
+        left = threading.Event()
+        args = (channel, {"app": app, "past": version is None, "holds": True}, version, left)
+        thread = threading.Thread(target=self._follow, args=args, name="adit-output", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            thread.join(JOIN_S)
+            if not to_end:
+                left.set()
+            else:
+                thread.join(JOIN_S)
             self._stop_status()
 
-    def _follow(self, channel: Channel, app: str) -> None:
+    def _follow(self, channel: Channel, meta: Meta, version: int | None, left: threading.Event) -> None:
         with contextlib.suppress(exception.Error, OSError):
-            for news in channel.listen("app_news", {"app": app}):
+            for news in channel.listen("app_news", meta):
+                if left.is_set():
+                    return
                 with self._lock:
-                    self._show(news)
+                    if version is None or news.get("version", version) == version:
+                        self.show(news)
+        self.flush()
+
+    def flush(self) -> None:
+        """Shows lines that have no end."""
         with self._lock:
-            for (_, number), (held, name) in self._streams.items():  # lines that have no end
+            for (_, number), (held, name) in self._streams.items():
                 self._write(number, held, b"", name, end=True)
             self._streams.clear()
 
-    def _show(self, news: Meta) -> None:
+    def show(self, news: Meta) -> None:
         kind = news["kind"]
         if kind == "output":
             self._pass_on(news)

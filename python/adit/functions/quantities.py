@@ -63,11 +63,3 @@ def sentence(used: Meta) -> str:
         parts.append(f"{number(used['gpu_hours'])} GPU-hours")
     text = f"{', '.join(parts)}, tunnels: free."
     return text if used["price"] is None else f"{text} {money(used['price'], used['currency'])}"
-
-
-def total(parts: list[Meta]) -> Meta | None:
-    """Of several runs; None of none."""
-    if not parts:
-        return None
-    names = [name for name, value in parts[-1].items() if isinstance(value, float)]
-    return {**parts[-1], **{name: sum(part[name] or 0.0 for part in parts) for name in names}}

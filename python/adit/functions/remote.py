@@ -53,6 +53,15 @@ class Channel:
         self._idle: list[_Connection] = []
         os.register_at_fork(after_in_child=self._idle.clear)
 
+    def is_answered(self) -> bool:
+        """Whether somebody listens there."""
+        with contextlib.closing(_Connection(self.path)) as connection:
+            try:
+                connection.connect()
+            except OSError:
+                return False
+        return True
+
     def ask(self, verb: str, meta: Meta | None = None, payload: bytes = b"") -> tuple[Meta, bytes]:
         """One question and its answer."""
         body = wire.pack(meta or {}, payload)

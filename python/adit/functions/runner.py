@@ -168,6 +168,7 @@ class Runner:
         if self.spec.web is not None:
             sys.exit(1)
         outcome, result = _raised(error)
+        self.channel.ask("refused", {"text": f"it cannot be imported: {outcome['type']}: {outcome['message']}"})
         while True:
             found = self.channel.poll("next", {})
             assert found is not None

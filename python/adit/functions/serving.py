@@ -15,7 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..exception import EmbeddedRelayWarning, Error, InvalidError
-from . import quantities, session
+from . import session
 from .command_line import Parser
 from .output import Output
 from .spec import AppSpec
@@ -23,7 +23,6 @@ from .spec import AppSpec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .wire import Meta
 
 DEBOUNCE_MS = 200
 LOOK_MS = 1000
@@ -69,13 +68,12 @@ class Served:
 
     def __init__(self, path: str, output: Output) -> None:
         self._path, self._output = path, output
-        self._channel = session.channel()
+        self._channel = session.channel(own=True)
         self.app: str | None = None
         self.files: list[str] = [os.path.abspath(path)]
         self.seen = _states(self.files)
         self._following = contextlib.ExitStack()
         self._shown: dict[str, str] = {}
-        self._used: list[Meta] = []  # of each version that has ended
 
     def load(self) -> bool:
         """Serves the file as it is now. False when that cannot be, and the version before goes on."""
@@ -88,21 +86,12 @@ class Served:
         if not any(f.web for f in spec.functions.values()):
             raise InvalidError(f"{self._path}: it has no web endpoints (use: adit run {self._path})")
         self.files, self.seen = files, {**_states(files), **self.seen}
-        answer, _ = self._channel.ask("app_create", {"spec": meta}, code)
-        new, following = answer["app"], contextlib.ExitStack()
-        following.enter_context(self._output.following(self._channel, new))
-        try:
-            served, _ = self._channel.ask("app_serve", {"app": new, "replaces": self.app})
-        except BaseException:
-            self._channel.ask("app_close", {"app": new})
-            following.close()
-            raise
-        old, self.app = self.app, new
-        before, self._following = self._following, following
+        if self.app is None:
+            answer, _ = self._channel.ask("app_create", {"spec": {"name": spec.name, "functions": {}}})
+            self.app = answer["app"]
+            self._following.enter_context(self._output.following(self._channel, answer["app"]))
+        served, _ = self._channel.ask("app_update", {"app": self.app, "spec": meta}, code)
         self._show(spec, served["urls"], served.get("ca_file"))
-        if old is not None:
-            self._close_app(old)
-            before.close()
         return True
 
     def _show(self, spec: AppSpec, urls: dict[str, str], ca_file: str | None) -> None:
@@ -120,14 +109,9 @@ class Served:
         """Ends it."""
         if self.app is None:
             return
-        self._close_app(self.app)
+        closed, _ = self._channel.ask("app_close", {"app": self.app})
         self._following.close()
-        self._output.done(quantities.total(self._used), succeeded=True)
-
-    def _close_app(self, app: str) -> None:
-        closed, _ = self._channel.ask("app_close", {"app": app})
-        if used := closed.get("used"):
-            self._used.append(used)
+        self._output.done(closed.get("used"), succeeded=True)
 
 
 def _changes(served: Served, stop: threading.Event) -> Iterator[None]:

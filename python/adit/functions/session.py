@@ -3,12 +3,13 @@ apps run."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from ..exception import ConfigError, InvalidError
+from ..exception import ConfigError
 from .remote import Channel
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 CONTAINER_SOCKET = "/run/adit/foreman.sock"
 RELAY = "unix:/run/adit/relay.sock"
+SERVICE_SOCKET = "adit/foreman/caller.sock"  # below the user's runtime folder, or the machine's
 
 
 _call: ContextVar[str | None] = ContextVar("call", default=None)
@@ -57,22 +59,46 @@ def begin_call(identity: str) -> None:
     _call.set(identity)
 
 
-def channel() -> Channel:
-    """To the foreman, which is started if need be."""
+def channel(*, own: bool = False) -> Channel:
+    """To the foreman: the one that this process has to do with already, or that ADIT_FOREMAN names; else the one that
+    runs as a service, or with ``own`` one of this process, which is started."""
     with _session.lock:
+        if _session.channel is None and not own and not os.environ.get("ADIT_FOREMAN"):
+            with contextlib.suppress(ConfigError):
+                _session.channel = service()
         if _session.channel is None:
-            path = os.environ.get("ADIT_FOREMAN")
-            if path is None:
+            if not os.environ.get("ADIT_FOREMAN"):
                 try:
                     from .foreman.embedded import EmbeddedForeman
                 except ImportError as error:
                     raise ConfigError(f"functions: {error} (pip install 'adit[functions]')") from None
                 _session.foreman = EmbeddedForeman()
-                path = _session.foreman.path
-            elif not os.path.exists(path):
-                raise InvalidError(f"ADIT_FOREMAN: {path}: there is no such socket")
-            _session.channel = Channel(path)
+                _session.channel = Channel(_session.foreman.path)
+            else:
+                _session.channel = service()
         return _session.channel
+
+
+def service_sockets() -> list[str]:
+    """Where the foreman of this user, or of the machine, listens unless it is told otherwise."""
+    folders = [os.environ.get("XDG_RUNTIME_DIR") or (f"/run/user/{os.getuid()}" if os.getuid() else None), "/run"]
+    return [os.path.join(folder, SERVICE_SOCKET) for folder in folders if folder]
+
+
+def service() -> Channel:
+    """To the foreman that goes on when this process has ended: ``adit foreman``."""
+    named = os.environ.get("ADIT_FOREMAN")
+    for path in [named] if named else service_sockets():
+        channel = Channel(path)
+        if channel.is_answered():
+            return channel
+    where = f"ADIT_FOREMAN: {named}: no foreman listens there" if named else "foreman: none runs"
+    raise ConfigError(f"{where} (start one: adit foreman)")
+
+
+def use(channel: Channel) -> None:
+    """This process has another foreman from now on."""
+    _session.channel = channel
 
 
 def close() -> None:

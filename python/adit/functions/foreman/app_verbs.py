@@ -1,80 +1,113 @@
-"""What the caller has apps do."""
+"""What callers have apps do."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING
 
-from ... import exception
+from ...exception import InvalidError, NotFoundError
 from ..spec import AppSpec
-from .apps import App
-from .endpoint import Endpoint, ticket_path
+from .apps import DEPLOYED, DETACHED, RUN, App
 from .verbs import CALLER, Answer, verb
 
 if TYPE_CHECKING:
+    from .foreman import Foreman
     from .verbs import Asked
+
+
+def _begin(foreman: Foreman, name: str, kind: str) -> App:
+    if kind not in (RUN, DETACHED, DEPLOYED):
+        raise InvalidError(f"app: {kind}: there is no such kind")
+    if kind != RUN and foreman.state is None:
+        raise InvalidError(
+            "foreman: it ends with this program, and what is deployed is to stay (start one: adit foreman)"
+        )
+    app = App(foreman, name, kind)
+    foreman.apps[app.id] = app
+    return app
 
 
 @verb(CALLER)
 async def app_create(asked: Asked) -> Answer:
     """A new app."""
     spec = AppSpec.read(asked.meta["spec"])
-    for function in spec.functions.values():
-        await asked.foreman.gpus.check(function)
-    app = App(asked.foreman, spec, asked.payload)
-    asked.foreman.apps[app.id] = app
+    app = _begin(asked.foreman, spec.name, str(asked.meta.get("kind", RUN)))
     try:
-        for function in spec.functions.values():
-            app.volumes += await asked.foreman.volumes.prepare(function)
+        await app.prepare(spec)
     except BaseException:
-        del asked.foreman.apps[app.id]
-        await asyncio.shield(app.close())
+        await asyncio.shield(asked.foreman.end_app(app))
         raise
-    app.warm()
+    app.put(spec, asked.payload)
     return Answer({"app": app.id})
+
+
+@verb(CALLER)
+async def app_named(asked: Asked) -> Answer:
+    """The deployed app of that name, or a new one, which has nothing yet."""
+    name = str(asked.meta["name"])
+    app = asked.foreman.find_app(name)
+    if app is None or app.kind != DEPLOYED:
+        app = _begin(asked.foreman, name, DEPLOYED)
+    return Answer({"app": app.id, "version": app.version})
+
+
+@verb(CALLER)
+async def app_find(asked: Asked) -> Answer:
+    """The id of an app, or of one that has ended."""
+    return Answer({"app": asked.past_app.id})
+
+
+@verb(CALLER)
+async def app_update(asked: Asked) -> Answer:
+    """Another version of an app, once it is up."""
+    foreman, app = asked.foreman, asked.app
+    try:
+        await app.update(AppSpec.read(asked.meta["spec"]), asked.payload)
+    except BaseException:
+        if app.kind == DEPLOYED and app.version == 0:
+            await foreman.end_app(app)
+        raise
+    return Answer({"urls": app.urls, "version": app.version, "ca_file": foreman.relay.ca_file})
 
 
 @verb(CALLER)
 async def app_close(asked: Asked) -> Answer:
     """Ends an app."""
-    app = asked.foreman.apps.get(asked.meta["app"])
-    if app is None:
-        return Answer({})
-    await app.close()
-    asked.foreman.apps.pop(app.id, None)
-    return Answer({"used": asked.foreman.prices.sum(asked.foreman.meter.take_run(app.id))})
+    foreman, app = asked.foreman, asked.foreman.find_app(str(asked.meta["app"]))
+    if app is not None:
+        await foreman.end_app(app)
+        return Answer({"used": foreman.prices.sum(foreman.meter.take_run(app.id))})
+    if asked.meta.get("must"):
+        raise NotFoundError(f"app {asked.meta['app']}: there is none of that name (see: adit app list)")
+    return Answer({})
 
 
 @verb(CALLER)
-async def app_serve(asked: Asked) -> Answer:
-    """Opens an app's web endpoints, or gives it those of the version that it ``replaces``, once its containers are
-    there."""
-    foreman, app = asked.foreman, asked.app
-    old = foreman.apps.get(asked.meta.get("replaces") or "")
-    urls: dict[str, str] = {}
-    for pool in app.pools.values():
-        if pool.spec.web is not None and not pool.workers:
-            pool.start_one()
-    for name, pool in app.pools.items():
-        if pool.spec.web is None:
-            continue
-        endpoint = old.endpoints.get(name) if old else None
-        if endpoint is None:
-            client = await foreman.relay.client()
-            path = os.path.join(foreman.folder, f"{len(os.listdir(foreman.folder))}-{name}"[:32])
-            endpoint = Endpoint(pool, client, path, ticket_path(app.spec.name, name, pool.spec.web.label))
-            app.endpoints[name] = endpoint
-            await endpoint.open()
-        before, app.endpoints[name] = endpoint.pool, endpoint
-        endpoint.point(pool)
-        worker, why = await endpoint.ready()
-        if worker is None and old is not None:
-            endpoint.point(before)
-            app.endpoints.clear()
-            raise exception.ExecutionError(f"{name}: {why}")
-        urls[name] = endpoint.url
-    if old is not None:
-        for name in urls:
-            old.endpoints.pop(name, None)
-    return Answer({"urls": urls, "ca_file": (await foreman.relay.client()).ca_file})
+async def app_list(asked: Asked) -> Answer:
+    """All that there are, the oldest first."""
+    foreman = asked.foreman
+    apps = [(app, "ended") for app in foreman.ended] + [(app, app.kind) for app in foreman.apps.values()]
+    return Answer({"apps": [_describe(app, state) for app, state in apps if app.version or app.kind != DEPLOYED]})
+
+
+def _describe(app: App, state: str) -> dict[str, object]:
+    return {
+        "app": app.id,
+        "name": app.name,
+        "state": state,
+        "version": app.version,
+        "since": app.since,
+        "containers": sum(len(pool.workers) for pool in app.pools.values()),
+        "calls": app.under_way,
+        "functions": list(app.spec.functions),
+        "urls": app.urls,
+    }
+
+
+@verb(CALLER)
+async def function_find(asked: Asked) -> Answer:
+    """A function of a deployed app, for its callers."""
+    app = asked.app
+    spec = app.pool(str(asked.meta["function"])).spec
+    url = app.urls.get(spec.name)
+    return Answer({"app": app.id, "is_generator": spec.is_generator, "is_web": spec.web is not None, "url": url})

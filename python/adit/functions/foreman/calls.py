@@ -40,7 +40,7 @@ class Call:
         self.tries = 0
         self.began = False
         self.pieces: list[bytes] = []  # what a generator has given so far
-        self.on_done: Callable[[Call], None] | None = None
+        self.on_done: list[Callable[[Call], None]] = []
         self.used: Amounts | None = None
         self.gpu = ""
         self._changed = asyncio.Event()
@@ -57,8 +57,8 @@ class Call:
             for budget, n in self._held:
                 budget.give(n)
             self._wake()
-            if self.on_done is not None:
-                self.on_done(self)
+            for tell in self.on_done:
+                tell(self)
 
     def fail(self, kind: str, text: str) -> None:
         """An outcome that is not of the function's own making; ``kind`` is a class of adit.exception."""
@@ -150,7 +150,7 @@ class Calls:
     def add(self, call: Call) -> None:
         """To be found by its id."""
         self._calls[call.id] = call
-        call.on_done = self._settled
+        call.on_done.append(self._settled)
 
     def _settled(self, call: Call) -> None:
         self._news.set()

@@ -28,14 +28,12 @@ WAITING_MAX, REFUSING_MAX = 100, 100  # visitors who wait for one; who are being
 class Endpoint:
     """Of one function with a web side."""
 
-    def __init__(self, pool: Pool, client: Client, path: str, keep: str | None) -> None:
+    def __init__(self, pool: Pool, client: Client, path: str) -> None:
         """``path`` is for a socket of its own."""
-        self.pool, self._path = pool, path
-        self._client, self._keep = client, keep
+        self.pool, self._path, self._client = pool, path, client
         self._server: asyncio.Server | None = None
         self._forward: Forward | None = None
         self._passing: Passing | None = None
-        self._failure: asyncio.Future[tuple[str, str]] | None = None
         self._waiting = self._refusing = 0
         self._visits: set[asyncio.Task[None]] = set()
         self.url = ""
@@ -43,7 +41,10 @@ class Endpoint:
     async def open(self) -> str:
         """Its URL, once visitors get in."""
         self._server = await asyncio.start_unix_server(self._visit, self._path)
-        self._forward = self._client.forward(f"unix:{self._path}", keep=self._keep, name=self.pool.spec.name)
+        spec = self.pool.spec
+        assert spec.web is not None
+        keep = ticket_path(self.pool.app.name, spec.name, spec.web.label)
+        self._forward = self._client.forward(f"unix:{self._path}", keep=keep, name=spec.name)
         tunnel = await self._forward.__aenter__()
         self.url = tunnel.url
         app = self.pool.app
@@ -55,29 +56,6 @@ class Endpoint:
         """New visitors go to another version."""
         self.pool = pool
 
-    def failed(self, kind: str, reason: str) -> None:
-        """Whoever waits for a container waits no more."""
-        if self._failure is not None and not self._failure.done():
-            self._failure.set_result((kind, reason))
-
-    async def ready(self) -> tuple[Worker | None, str]:
-        """A container of the present version, the one with fewest visitors; or why there is none."""
-        pool = self.pool
-        if self._failure is None or self._failure.done():
-            self._failure = asyncio.get_running_loop().create_future()
-        if all(w.ending for w in pool.workers):
-            pool.start_one()
-        live = [w for w in pool.workers if not w.ending]
-        waits: list[asyncio.Future[object]] = [asyncio.ensure_future(w.ready.wait()) for w in live]
-        waits.append(self._failure)  # type: ignore[arg-type]
-        done, _ = await asyncio.wait(waits, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits[:-1]:
-            wait.cancel()
-        there = [w for w in pool.workers if w.ready.is_set() and not w.ending]
-        if there:
-            return min(there, key=lambda w: w.connections), ""
-        return None, self._failure.result()[1] if self._failure in done else "it does not start"
-
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -87,11 +65,8 @@ class Endpoint:
             if worker is None:
                 await self._refuse(reader, writer)
                 return
-            worker.connections += 1
-            try:
+            with worker.visit():
                 await join(reader, writer, lambda: _dial(worker))
-            finally:
-                worker.connections -= 1
         finally:
             self._visits.discard(task)
 
@@ -100,7 +75,11 @@ class Endpoint:
             return None
         self._waiting += 1
         try:
-            return (await self.ready())[0]
+            while True:
+                pool = self.pool
+                worker, _ = await pool.up(WAIT_S)
+                if worker is not None or pool is self.pool:  # else its version went while we waited
+                    return worker
         finally:
             self._waiting -= 1
 

@@ -1,15 +1,19 @@
-"""The foreman: everything of one caller, and what it shares among its apps."""
+"""The foreman: everything of one caller, or of all callers of a service, and what it shares among its apps."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from . import owner, prices, server
+from . import kept, owner, prices, server
 from .admission import Admission
+from .apps import DEPLOYED, App
 from .calls import Calls
 from .dicts import Dicts
 from .gpus import Gpus
@@ -24,34 +28,61 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from ..engine import Engine, Resources
-    from .apps import App
     from .worker import Worker
+
+RESUMED_S = 10.0  # for endpoints to be there again, before it counts as ready without
+LOOK_S = 2.0  # between looks for apps that nobody is there for
+ENDED_MAX = 20  # detached apps whose output may still be looked at
 
 
 class Foreman:
-    """Everything of one caller."""
+    """``service`` has the socket and the folder of one that others use, and that comes back at the same place."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, service: tuple[str, str] | None = None) -> None:
         self.engine = engine
-        self.folder = tempfile.mkdtemp(prefix="adit-")  # 0700
-        self.path = os.path.join(self.folder, "caller.sock")
-        self.labels = owner.labels()
+        self.state: str | None = None
+        if service is None:
+            self.folder = tempfile.mkdtemp(prefix="adit-")  # 0700
+            self.path = os.path.join(self.folder, "caller.sock")
+            self.labels = owner.labels()
+        else:
+            self.path, self.state = service
+            self.folder = self.path.removesuffix(".sock") + ".d"
+            self.labels = owner.service_labels(self.path)
         self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store()
         self.dicts, self.gpus, self.volumes = Dicts(), Gpus(engine), Volumes(engine, self.labels)
         self.prices = prices.Prices()
         self.apps: dict[str, App] = {}
-        self.meter = Meter(engine, self.store, os.path.basename(self.folder), self._tell_all)
+        self.ended: deque[App] = deque()
+        group = (
+            os.path.basename(self.folder) if service is None else hashlib.sha256(self.path.encode()).hexdigest()[:16]
+        )
+        self.meter = Meter(engine, self.store, group, self._tell_all)
         self.images = Images(engine, self.folder, self.labels, self.meter, self._tell_all)
         self.admission = Admission(self)
         self._resources: Resources | None = None
         self._caller: web.AppRunner | None = None
+        self._endpoints = 0
+        self._looking: asyncio.Task[None] | None = None
+        self._resuming: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Removes what was left behind by callers that died, and listens."""
         self.prices = prices.read()
-        owner.mark(self.folder)
-        await owner.sweep(self.engine)
+        if self.state is None:
+            owner.mark(self.folder)
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            os.makedirs(self.folder, mode=0o700)
+            os.makedirs(os.path.join(self.state, "logs"), mode=0o700, exist_ok=True)
+            self._looking = asyncio.create_task(self._look())
+        await owner.sweep(self.engine, self.labels)
         await self.meter.open()
+        for app in await kept.load(self) if self.state is not None else ():
+            self.apps[app.id] = app
+            self._resuming.append(asyncio.create_task(app.resume()))
+        if self._resuming:
+            await asyncio.wait(self._resuming, timeout=RESUMED_S)
         self._caller = await self.serve(self.path, None)
 
     async def serve(self, path: str, worker: Worker | None) -> web.AppRunner:
@@ -68,8 +99,50 @@ class Foreman:
         for app in self.apps.values():
             app.tell(kind, **what)
 
+    # --- apps ---
+
+    def news_path(self, app: str) -> str | None:
+        """Where the output of an app that stays is kept."""
+        return None if self.state is None else os.path.join(self.state, "logs", app)
+
+    def endpoint_path(self) -> str:
+        """For another endpoint's socket."""
+        self._endpoints += 1
+        return os.path.join(self.folder, f"web-{self._endpoints}.sock")
+
+    def find_app(self, name: str) -> App | None:
+        """By its id, or, of those that stay, by its name."""
+        named = (app for app in self.apps.values() if app.stays and app.name == name)
+        return self.apps.get(name) or next(named, None)
+
+    async def keep(self, app: App) -> None:
+        """For the next foreman."""
+        await kept.save(app)
+
+    async def end_app(self, app: App) -> None:
+        """For good."""
+        if self.apps.pop(app.id, None) is None:
+            return
+        await app.close()
+        if app.kind == DEPLOYED:
+            await kept.forget(app)
+        if app.stays:
+            self.ended.append(app)
+        while len(self.ended) > ENDED_MAX:
+            self.ended.popleft().news.forget()
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for app in list(self.apps.values()):
+                if app.is_forsaken:
+                    await self.end_app(app)
+
     async def close(self) -> None:
         """Ends all; nothing stays."""
+        for task in (self._looking, *self._resuming):
+            if task is not None:
+                task.cancel()
         await asyncio.gather(*(app.close() for app in self.apps.values()))
         await self.volumes.close()
         await self.relay.close()
@@ -78,4 +151,6 @@ class Foreman:
         await self.meter.close()
         await self.engine.close()
         await self.store.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -36,6 +36,11 @@ def labels() -> dict[str, str]:
     return {LABEL: " ".join((*_here(), str(os.getpid()), _start_of(os.getpid()) or ""))}
 
 
+def service_labels(path: str) -> dict[str, str]:
+    """Of the foreman that listens there: what is its own stays so when it is another process."""
+    return {LABEL: f"service {os.uname().nodename} {path}"}
+
+
 def _here() -> tuple[str, str, str]:
     """What makes a pid one: machine, boot, namespace."""
     return os.uname().nodename, _boot(), os.readlink("/proc/self/ns/pid")
@@ -75,12 +80,16 @@ def _sweep_folders() -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 
-async def sweep(engine: Engine) -> None:
-    """Removes containers, volumes and folders of callers that have died."""
+async def sweep(engine: Engine, own: dict[str, str] | None = None) -> None:
+    """Removes containers, volumes and folders of callers that have died, and what a service of ours has left."""
+
+    def is_left(labels: dict[str, str]) -> bool:
+        return (own is not None and labels.get(LABEL) == own[LABEL]) or not is_alive(labels.get(LABEL, ""))
+
     for container, found in await engine.leftovers(LABEL):
-        if not is_alive(found.get(LABEL, "")):
+        if is_left(found):
             await container.remove()
     for volume, found in await engine.leftover_volumes(LABEL):
-        if not is_alive(found.get(LABEL, "")):
+        if is_left(found):
             await engine.remove_volume(volume)
     await asyncio.to_thread(_sweep_folders)

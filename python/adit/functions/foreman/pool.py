@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .admission import CONTAINERS_MAX
@@ -25,12 +26,15 @@ STARTING_MAX = 4  # of a function at once
 class Pool:
     """The containers and waiting calls of a function."""
 
-    def __init__(self, app: App, spec: FunctionSpec, name: str = "") -> None:
-        self.app, self.spec, self.name = app, spec, name or spec.name
+    def __init__(self, app: App, spec: FunctionSpec, bundle: bytes, name: str = "") -> None:
+        self.app, self.spec, self.bundle, self.version = app, spec, bundle, app.version
+        self.name = name or spec.name
         self.waiting: deque[Call] = deque()
         self.workers: list[Worker] = []
         self._news = asyncio.Event()
-        self.closed = False
+        self._changed = asyncio.Event()
+        self._failed_starts, self._why = 0, ""  # in all, and of the last one
+        self.draining = self.closed = False
 
     @property
     def limit(self) -> int:
@@ -53,14 +57,40 @@ class Pool:
 
     def _is_short(self) -> bool:
         starting = sum(not w.ready.is_set() for w in self.workers)
-        if self.closed or len(self.workers) >= self.limit or starting >= STARTING_MAX:
+        if self.draining or len(self.workers) >= self.limit or starting >= STARTING_MAX:
             return False
         return len(self.workers) < self.spec.keep_warm or sum(w.room for w in self.workers) < len(self.waiting)
 
-    def start_one(self) -> None:
-        """For a visitor, when there is none."""
-        if not self.closed and len(self.workers) < self.limit:
-            self.workers.append(Worker(self))
+    def of_objects(self, name: str) -> Pool:
+        """For the objects of its class that were made with the same arguments."""
+        return Pool(self.app, replace(self.spec, parametrised=True, keep_warm=0), self.bundle, name)
+
+    async def up(self, seconds: float | None = None) -> tuple[Worker | None, str]:
+        """A container that is ready, of several the one with the fewest visitors; or why there is none."""
+        failed = self._failed_starts
+
+        async def look() -> tuple[Worker | None, str]:
+            while True:
+                live = [w for w in self.workers if not w.ending]
+                there = [w for w in live if w.ready.is_set()]
+                if there:
+                    best = min(there, key=lambda w: w.connections)
+                    return (None, best.refused) if best.refused else (best, "")
+                if self._failed_starts > failed or self.closed:
+                    return None, self._why or "its app has ended"
+                if not live and len(self.workers) < self.limit:
+                    self.workers.append(Worker(self))
+                await self._changed.wait()
+
+        try:
+            return await asyncio.wait_for(look(), seconds)
+        except asyncio.TimeoutError:
+            return None, "it does not start"
+
+    def changed(self) -> None:
+        """A worker has become something else: whoever waits for that looks."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def take(self, worker: Worker, seconds: float) -> Call | None:
         """The next call for a worker; None when there is none in time."""
@@ -87,8 +117,9 @@ class Pool:
         """Whether a worker has been idle for long enough."""
         if worker.calls:
             return False
+        least = max(self.spec.keep_warm, 1 if self.spec.web and not self.app.stays else 0)
         idle = time.monotonic() - worker.idle_since
-        return idle >= self.spec.idle_timeout and len(self.workers) > self.spec.keep_warm
+        return idle >= self.spec.idle_timeout and sum(not w.ending for w in self.workers) > least
 
     def retry(self, call: Call) -> bool:
         """Whether the call is to be tried once more, which is then arranged."""
@@ -99,11 +130,15 @@ class Pool:
             policy["initial_delay"] * policy["backoff_coefficient"] ** call.tries, policy.get("max_delay", 60.0)
         )
         call.tries += 1
-        asyncio.get_running_loop().call_later(delay, self.submit, call)
+        asyncio.get_running_loop().call_later(delay, self._again, call)
         return True
+
+    def _again(self, call: Call) -> None:
+        self.app.successor(self).submit(call)
 
     def died(self, worker: Worker, kind: str, reason: str) -> None:
         """A worker has ended; whoever waits for it is told."""
+        worker.ending = True
         started = worker.ready.is_set()
         for call in worker.calls.values():
             if not call.done and (kind == "FunctionTimeoutError" or not self.retry(call)):
@@ -111,17 +146,41 @@ class Pool:
         if not started and not worker.calls:  # it would be so for the next, too
             while self.waiting and not any(w.ready.is_set() and not w.ending for w in self.workers):
                 self.waiting.popleft().fail(kind, reason)
-            self.app.failed_start(self, kind, reason)
+            self._failed_starts, self._why = self._failed_starts + 1, reason
+            self.app.tell("failed", function=self.spec.name, error=kind, text=reason)
+            self.changed()
 
     def gone(self, worker: Worker) -> None:
         """Nothing is left of it."""
         self.workers.remove(worker)
         if worker.ready.is_set() or self.waiting:  # not for keep_warm what does not start
             self.scale()
+        self.changed()
+
+    async def drain(self, successor: Pool) -> None:
+        """Takes nothing new and ends with what it has; what has not begun goes to its successor."""
+        self.draining = True
+        while self.waiting and successor is not self:
+            successor.submit(self.waiting.popleft())
+        for worker in self.workers:
+            self.end(worker)
+        try:
+            await asyncio.wait_for(self._finish(), self.spec.timeout)
+        except asyncio.TimeoutError:
+            pass  # visitors who do not go; calls have ended at this time
+        finally:
+            await asyncio.shield(self.close())
+
+    async def _finish(self) -> None:
+        while busy := [w for w in self.workers if w.calls or w.connections]:
+            for worker in self.workers:
+                if worker not in busy and worker.ready.is_set():
+                    worker.retire()
+            await self._changed.wait()
 
     async def close(self) -> None:
         """Ends all of them."""
-        self.closed = True
+        self.closed = self.draining = True
         while self.waiting:
             self.waiting.popleft().fail("CancelledError", f"{self.spec.name}: its app has ended")
         for worker in self.workers:

@@ -64,6 +64,11 @@ class Relay:
         """The file by which containers of this machine reach the relay themselves; None: they are carried."""
         return ((await self.client()).relay_socket or "").removeprefix(UNIX) or None
 
+    @property
+    def ca_file(self) -> str | None:
+        """What visitors are to trust, when it is the relay on this machine and is needed."""
+        return self._client.ca_file if self._client is not None else None
+
     async def token_for(self, name: str, seconds: float) -> str:
         """A token of a container's own, good for so long."""
         client = await self.client()

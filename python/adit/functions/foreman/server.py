@@ -4,7 +4,7 @@ only fetch its work, answer it, call functions of its app and use queues whose i
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -115,12 +115,17 @@ def _check_version(theirs: str, worker: Worker | None) -> None:
     raise InvalidError(text)
 
 
+_LISTENING = {"past": True, "follow": True, "holds": False}
+
+
 async def _stream_news(request: web.Request, asked: Asked) -> web.StreamResponse:
-    app = asked.app
+    how = {name: bool(asked.meta.get(name, default)) for name, default in _LISTENING.items()}
+    lines = asked.past_app.news.listen(**how)
     response = web.StreamResponse()
-    await response.prepare(request)
-    while (news := await app.news()) is not None:
-        await response.write(json.dumps(news).encode() + b"\n")
+    async with contextlib.aclosing(lines):
+        await response.prepare(request)
+        async for line in lines:
+            await response.write(line)
     return response
 
 

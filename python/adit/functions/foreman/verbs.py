@@ -38,10 +38,17 @@ class Asked:
         """A container's own, or the one that the caller names."""
         if self.worker is not None:
             return self.worker.pool.app
-        app = self.foreman.apps.get(self.meta["app"])
+        app = self.foreman.find_app(str(self.meta["app"]))
         if app is None:
-            raise NotFoundError(f"app {self.meta['app']}: it has ended")
+            raise NotFoundError(f"app {self.meta['app']}: there is none of that name (see: adit app list)")
         return app
+
+    @property
+    def past_app(self) -> App:
+        """The app, or one that has ended, of which only its news are left."""
+        name = str(self.meta["app"])
+        ended = (app for app in reversed(self.foreman.ended) if name in (app.id, app.name))
+        return self.foreman.find_app(name) or next(ended, None) or self.app
 
     @property
     def trusted(self) -> bool:

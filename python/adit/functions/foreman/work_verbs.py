@@ -25,13 +25,20 @@ async def work(asked: Asked) -> Answer:
     # The spec of this function alone: others have secrets of their own. Of its image it needs nothing any more, and its
     # steps may have secrets, too.
     told = asdict(replace(spec, image=ImageSpec()))
-    return Answer({"spec": told, "app_id": asked.app.id, "token": token}, asked.app.bundle)
+    return Answer({"spec": told, "app_id": asked.app.id, "token": token}, worker.pool.bundle)
 
 
 @verb(RUNNER)
 async def ready(asked: Asked) -> Answer:
     """The function is there and can be called."""
     asked.container.is_ready()
+    return Answer({})
+
+
+@verb(RUNNER)
+async def refused(asked: Asked) -> Answer:
+    """Its program cannot be imported; calls are answered with that."""
+    asked.container.refused = str(asked.meta["text"])
     return Answer({})
 
 

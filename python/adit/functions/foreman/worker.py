@@ -24,6 +24,8 @@ from .calls import CONTAINER_BYTES
 from .images import FOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiohttp import web
 
     from ..engine import Gpu, Running
@@ -42,6 +44,7 @@ VISITORS = "visitors.sock"
 BY_SIGNAL = 128
 KILLED = BY_SIGNAL + signal.SIGKILL
 START_S = 60
+LOOK_AGAIN_S = 1.0
 
 
 def _limits(spec: FunctionSpec, there: Resources) -> Resources:
@@ -79,6 +82,7 @@ class Worker:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.budget = pool.app.budget.share("inputs that one container has made", CONTAINER_BYTES)
         self.ready = asyncio.Event()
+        self.refused = ""  # why its program cannot be imported
         self.connections = 0  # of visitors, with a web endpoint
         self.idle_since = time.monotonic()
         self.gpus: list[Gpu] = []
@@ -88,6 +92,8 @@ class Worker:
         self._why: tuple[str, str] | None = None
         self._servers: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self.task = asyncio.create_task(self._live(), name=f"worker {self.id}")
 
     @property
@@ -129,7 +135,7 @@ class Worker:
     async def _run(self) -> str:
         pool, app = self.pool, self.pool.app
         await app.foreman.admission.check(self)
-        image = await app.foreman.images.ensure(volumes.image_with_places(pool.spec), app.bundle)
+        image = await app.foreman.images.ensure(volumes.image_with_places(pool.spec), pool.bundle)
         await app.foreman.admission.admit(self)
         self.gpus = await app.foreman.gpus.take(pool.spec)
         began = time.monotonic()
@@ -167,7 +173,7 @@ class Worker:
         try:
             return await foreman.meter.start(container, bill)
         except ImageError:  # somebody has removed it since it was built
-            image = await foreman.images.ensure(volumes.image_with_places(pool.spec), pool.app.bundle, anew=True)
+            image = await foreman.images.ensure(volumes.image_with_places(pool.spec), pool.bundle, anew=True)
             return await foreman.meter.start(replace(container, image=image), bill)
 
     async def _open(self) -> list[Place]:
@@ -213,7 +219,8 @@ class Worker:
         try:
             async for stream, data in running.output():
                 text = data.decode("latin-1")
-                app.tell("output", function=self.pool.spec.name, worker=self.id, stream=stream, data=text)
+                about = {"function": self.pool.spec.name, "worker": self.id, "version": self.pool.version}
+                app.tell("output", **about, stream=stream, data=text)
         finally:
             telling.cancel()
 
@@ -253,6 +260,9 @@ class Worker:
         if not self.ready.is_set():
             self.ready.set()
             self.pool.scale()
+            self.pool.changed()
+            if self.pool.spec.web is not None:
+                self._look_idle()
 
     def begin(self, call: Call, slot: int) -> None:
         """It takes this call."""
@@ -280,9 +290,39 @@ class Worker:
         self._timers.pop(identity).cancel()
         del self.calls[slot]
         self.idle_since = time.monotonic()
-        if meta.get("status") != "ok" and self.pool.retry(call):
+        if meta.get("status") == "ok" or not self.pool.retry(call):
+            call.settle(meta, payload)
+        self.pool.changed()
+
+    @contextlib.contextmanager
+    def visit(self) -> Iterator[None]:
+        """A visitor's connection, for which it stays."""
+        self.connections += 1
+        try:
+            yield
+        finally:
+            self.connections -= 1
+            self.idle_since = time.monotonic()
+            self.pool.changed()
+            self._look_idle()
+
+    def _look_idle(self) -> None:
+        """One that serves the web fetches no calls, by which others are told to end: it is looked at."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        if self.ending or self.connections:
             return
-        call.settle(meta, payload)
+        if self.pool.may_end(self):
+            self.retire()
+            return
+        left = max(self.idle_since + self.pool.spec.idle_timeout - time.monotonic(), LOOK_AGAIN_S)
+        self._idle_timer = asyncio.get_running_loop().call_later(left, self._look_idle)
+
+    def retire(self) -> None:
+        """It has nothing to do, and is not needed."""
+        if self._stopping is None:
+            self.ending = True
+            self._stopping = asyncio.create_task(self.stop())
 
     def end(self, kind: str, reason: str) -> None:
         """At once."""
@@ -320,6 +360,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Lets it end by itself for a moment: Ctrl-C."""
+        self.ending = True
         if self._running is not None and self.ready.is_set() and not self.task.done():
             with contextlib.suppress(RemoteError):
                 await self._running.signal("SIGINT")

@@ -1,0 +1,84 @@
+"""``adit foreman``: a foreman as a service, at a socket where others find it, for apps that stay."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from ...exception import ConfigError
+from .. import session
+from ..command_line import Parser
+from ..engine.docker import Docker
+from .foreman import Foreman
+from .places import state_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _tell_systemd(state: str) -> None:
+    """Nothing when it is not systemd that started us."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if path:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """One foreman at a socket. What holds the lock is the process, so none is left behind."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"foreman: {error} (name a socket in a folder of yours: --socket PATH)") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"foreman: one listens at {path} already (stop it, or name another --socket)") from None
+        yield
+    finally:
+        os.close(lock)
+
+
+async def _live(path: str, state: str) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    kept = Foreman(await Docker.connect(), (path, state))
+    try:
+        await kept.open()
+        print(f"adit: the foreman listens at {path}", file=sys.stderr, flush=True)
+        _tell_systemd("READY=1")
+        await stop.wait()
+        _tell_systemd("STOPPING=1")
+    finally:
+        await kept.close()
+
+
+def _default_socket() -> str:
+    return os.environ.get("ADIT_FOREMAN") or session.service_sockets()[0]
+
+
+def foreman(words: list[str]) -> int:
+    """The command."""
+    parser = Parser(
+        "foreman",
+        "Keeps the apps that adit deploy and adit run --detach hand over. It stays in the foreground, tells systemd\n"
+        "when it is ready, and ends at SIGTERM; what is deployed is there again with the next one.",
+        "adit foreman                                          # at the usual place",
+        "ADIT_FOREMAN=/srv/adit/caller.sock adit app list      # with adit foreman --socket /srv/adit/caller.sock",
+    )
+    parser.add_argument("--socket", metavar="PATH", default=_default_socket(), help="where it listens (%(default)s)")
+    given = parser.parse_args(words)
+    path = os.path.abspath(given.socket)
+    with _alone(path):
+        asyncio.run(_live(path, state_path("foreman")))
+    return 0
