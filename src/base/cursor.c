@@ -50,7 +50,6 @@ static struct reader read_vec(struct reader *r, size_t size) {
 
 struct reader read_vec8(struct reader *r) { return read_vec(r, 1); }
 struct reader read_vec16(struct reader *r) { return read_vec(r, 2); }
-struct reader read_vec24(struct reader *r) { return read_vec(r, 3); }
 
 void read_text8(struct reader *r, char *to, size_t cap) {
   struct reader v = read_vec8(r);
@@ -91,10 +90,6 @@ static void write_number(struct writer *w, uint64_t v, size_t bytes) {
 
 void write_u8(struct writer *w, uint8_t v) { write_number(w, v, 1); }
 void write_u16(struct writer *w, uint16_t v) { write_number(w, v, 2); }
-void write_u24(struct writer *w, uint32_t v) {
-  if (v >> 24 != 0) w->bad = true;
-  write_number(w, v, 3);
-}
 void write_u32(struct writer *w, uint32_t v) { write_number(w, v, 4); }
 void write_u64(struct writer *w, uint64_t v) { write_number(w, v, 8); }
 

@@ -22,7 +22,6 @@ const uint8_t *read_bytes(struct reader *r, size_t n);
 void read_copy(struct reader *r, void *to, size_t n);          /* zero-fills *to on failure */
 struct reader read_vec8(struct reader *r);                     /* a part with a length before it */
 struct reader read_vec16(struct reader *r);
-struct reader read_vec24(struct reader *r);
 /* Copies a vec8 of text into to[cap] with a terminating NUL; NUL bytes inside or too long a text is a failure. */
 void read_text8(struct reader *r, char *to, size_t cap);
 /* True when everything was read and nothing failed. */
@@ -37,7 +36,6 @@ struct writer {
 struct writer writer_of(void *to, size_t cap);
 void write_u8(struct writer *w, uint8_t v);
 void write_u16(struct writer *w, uint16_t v);
-void write_u24(struct writer *w, uint32_t v);
 void write_u32(struct writer *w, uint32_t v);
 void write_u64(struct writer *w, uint64_t v);
 void write_bytes(struct writer *w, const void *p, size_t n);

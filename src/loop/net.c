@@ -284,11 +284,6 @@ size_t net_unread(int fd) {
   return ioctl(fd, SIOCINQ, &n) == 0 && n > 0 ? (size_t)n : 0;
 }
 
-uint32_t net_rtt_us(int fd) {
-  struct tcp_info info;
-  return tcp_info_of(fd, &info) ? info.tcpi_rtt : 0;
-}
-
 /* What a call that moved r bytes says, errno being its reason when r < 0. */
 static ssize_t outcome(ssize_t r) {
   if (r >= 0) return r;

@@ -48,7 +48,6 @@ int net_socket_error(int fd);                    /* SO_ERROR: 0 or the errno, wh
 uint32_t net_unacked_ms(int fd);
 struct tcp_info;
 uint32_t net_unacked_ms_of(const struct tcp_info *info);   /* the same, of what the kernel says */
-uint32_t net_rtt_us(int fd);
 size_t net_unread(int fd);                       /* bytes that came and were not read yet */
 
 /* >0 bytes; 0 end of stream, made sure of (SO_ERROR); NET_AGAIN; NET_RESET. */

@@ -15,7 +15,7 @@
 
 enum pump_mode { PUMP_SPLICE, PUMP_COPY };
 
-/* Why a stream ended: a row each (name, is it an error, text) in close_reason.c, and a counter in the relay's metrics. */
+/* Why a stream ended: a name each in close_reason.c, and a counter in the relay's metrics. */
 enum close_reason {
   CLOSE_CLEAN,                     /* both directions ended */
   CLOSE_PEER_RESET, CLOSE_WIRE_RESET,
@@ -34,8 +34,6 @@ enum close_reason {
   CLOSE_REASONS
 };
 const char *close_reason_name(enum close_reason r);
-const char *close_reason_text(enum close_reason r);
-bool close_reason_is_error(enum close_reason r);
 
 struct rate;
 

@@ -432,7 +432,8 @@ static void announce(struct relay *r, uint16_t admin_port) {
   list_addresses(o->agent_listens, o->agent_listens_n, agents);
   log_event(LOG_INFO, "relay_ready", "domain", o->domain, "listen", listen, "workers", LOG_U64(r->workers_n),
             o->agent_listens_n > 0 ? "listen_agents" : o->redirects_n > 0 ? "redirect_http" : NULL,
-            o->agent_listens_n > 0 ? agents : redirect, o->redirects_n > 0 ? "redirect_http" : NULL, redirect, NULL);
+            o->agent_listens_n > 0 ? agents : redirect,
+            o->agent_listens_n > 0 && o->redirects_n > 0 ? "redirect_http" : NULL, redirect, NULL);
   (void)snprintf(text, sizeof text,
                  "READY=1\nSTATUS=listening on %s\nX_ADIT_PORT=%u\nX_ADIT_ADMIN=%u\nX_ADIT_REDIRECT=%u", listen,
                  addr_port(&o->listens[0]), admin_port, o->redirects_n > 0 ? addr_port(&o->redirects[0]) : 0);
