@@ -49,7 +49,7 @@ class App:
 
     @property
     def stays(self) -> bool:
-        """Whether it outlives whoever made it, and its foreman."""
+        """Whether it outlives whoever made it."""
         return self.kind != RUN
 
     @property
