@@ -70,7 +70,8 @@ class Channel:
         except IndexError:
             connection = _Connection(self.path)
         try:
-            connection.request("POST", "/" + verb, body, _HEADERS)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered all the same
+                connection.request("POST", "/" + verb, body, _HEADERS)
             response = connection.getresponse()
             data = response.read()
         except BaseException as error:

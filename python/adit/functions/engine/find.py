@@ -63,7 +63,7 @@ def how_to_use(host: str) -> str:
     if path == host:
         return "is it running, and is that its address?"
     if not os.path.exists(path):
-        return how_to_start()
+        return f"is it running? else {how_to_start()}"
     if not os.access(path, os.R_OK | os.W_OK):
         return "you may not use it: sudo usermod -aG docker $USER, and log in again"
     return "is it running?"

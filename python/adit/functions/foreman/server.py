@@ -36,9 +36,10 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
     async def handle(request: web.Request) -> web.StreamResponse:
         name = request.match_info["verb"]
         try:
-            _check_version(request.headers.get(wire.VERSION, __version__), worker)
             async with reading:
-                meta, payload = wire.unpack(await _read(request, worker))
+                said = await _read(request, worker)  # whole, or whoever sends it would not hear the answer
+                _check_version(request.headers.get(wire.VERSION, __version__), worker)
+                meta, payload = wire.unpack(said)
             asked = Asked(foreman, worker, meta, payload)
             if worker is None and name == "app_news":
                 return await _stream_news(request, asked)
