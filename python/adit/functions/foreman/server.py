@@ -25,6 +25,7 @@ BODY_MAX = 128 << 20  # of one message of a container
 BODIES, CALLER_BODIES = 1, 64  # that are read at once from one socket
 BODY_S = 60.0  # for one of a container to come
 CONNECTIONS = 256  # of one container
+ACCEPTED = 16  # at once, before the first of them counts
 
 
 async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRunner:
@@ -47,8 +48,10 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
             if verb is None:
                 raise NotFoundError(f"{name}: there is no such verb here (are both sides of one version of adit?)")
             return await _send(request, await verb(asked))
-        except (web.HTTPException, ConnectionError):
+        except web.HTTPException:
             raise
+        except ConnectionError:  # nobody hears the answer, and nothing is wrong here
+            said = b""
         except Error as error:
             said = wire.pack({"error": wire.kind_of(error), "text": str(error)})
         except Exception as error:  # whatever a stranger may write
@@ -82,10 +85,12 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
         def admit() -> asyncio.Protocol:
             n = len(app_server.connections)
             return (
-                _Refusal() if n >= CONNECTIONS or (n >= descriptors.FEW and descriptors.are_short()) else app_server()
+                _Refusal()
+                if n > CONNECTIONS - ACCEPTED or (n >= descriptors.FEW and descriptors.are_short())
+                else app_server()
             )
 
-        listening.append(await asyncio.get_running_loop().create_unix_server(admit, path))
+        listening.append(await asyncio.get_running_loop().create_unix_server(admit, path, backlog=ACCEPTED))
     os.chmod(path, 0o666 if worker else 0o600)
     return runner
 
