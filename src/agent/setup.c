@@ -194,7 +194,7 @@ static void choice_fill(struct relay_choice *c, const struct setup_token *t, con
 /* The token's relay that `dial` means: dialled by that host, or of that name; else the first. */
 static void choice_for_dial(struct relay_choice *c, const struct setup *s, const struct dial_address *dial) {
   choice_fill(c, s->tokens[0], &s->tokens[0]->relays[0]);
-  bool found = false;
+  bool found = dial_address_is_unix(dial);       /* which has no name */
   for (size_t i = 0; i < s->tokens_n && !found; i++)
     for (size_t k = 0; k < s->tokens[i]->relays_n && !found; k++) {
       const struct token_relay *relay = &s->tokens[i]->relays[k];
@@ -204,7 +204,7 @@ static void choice_for_dial(struct relay_choice *c, const struct setup *s, const
     }
   c->dial = *dial;
   /* A public authority vouches for any name, so the one that the user dialled is the one to insist on. */
-  if (!found && c->pin.kind == PIN_PUBLIC_AUTHORITIES && !dial_address_is_unix(dial) && !host_is_ip(dial->tcp.host))
+  if (!found && c->pin.kind == PIN_PUBLIC_AUTHORITIES && !host_is_ip(dial->tcp.host))
     memcpy(c->name, dial->tcp.host, sizeof c->name);
 }
 

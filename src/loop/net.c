@@ -50,6 +50,29 @@ int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct er
   return fd;
 }
 
+#if !defined SO_PASSRIGHTS && !defined __hppa__ && !defined __sparc__
+#define SO_PASSRIGHTS 83               /* Linux 6.16; what it accepts has it, too */
+#endif
+
+static int open_unix(void) {
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+#ifdef SO_PASSRIGHTS
+  if (fd >= 0) (void)set_int(fd, SOL_SOCKET, SO_PASSRIGHTS, 0);
+#endif
+  return fd;
+}
+
+bool net_takes_no_descriptors(int fd) {
+#ifdef SO_PASSRIGHTS
+  int takes = 1;
+  socklen_t n = sizeof takes;
+  return getsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &takes, &n) == 0 && takes == 0;
+#else
+  (void)fd;
+  return false;
+#endif
+}
+
 static bool has_file(const struct addr *a) { return a->u.un.sun_path[0] != 0; }
 
 /* A socket whose listener has died keeps its file, and nobody can listen there. */
@@ -91,13 +114,21 @@ static int fail_listen_unix(int fd, const struct addr *a, struct err *e) {
   }
 }
 
-/* Who may connect is left to the folder; whom the listener serves, to its protocol. */
+/* Who may connect is left to the folder; whom the listener serves, to its protocol. The mode is right from the start: afterwards
+   there may be another's link in the file's place. */
+static int bind_for_all(int fd, const struct addr *a) {
+  mode_t before = umask(0111);
+  int r = bind(fd, &a->u.any, addr_len(a));
+  (void)umask(before);
+  return r;
+}
+
 int net_listen_unix(const struct addr *a, int backlog, struct err *e) {
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int fd = open_unix();
   if (fd < 0) return fail_listen_unix(fd, a, e);
   net_unlink_left_over(a);
-  if (bind(fd, &a->u.any, addr_len(a)) != 0) return fail_listen_unix(fd, a, e);
-  if ((!has_file(a) || chmod(a->u.un.sun_path, 0666) == 0) && listen(fd, backlog) == 0) return fd;
+  if (bind_for_all(fd, a) != 0) return fail_listen_unix(fd, a, e);
+  if (listen(fd, backlog) == 0) return fd;
   int code = fail_listen_unix(fd, a, e);
   net_unlink_unix(a);
   return code;
@@ -169,7 +200,7 @@ static int fail_connect_unix(struct err *e) {
 }
 
 static int connect_unix(const struct addr *a, struct err *e) {
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int fd = open_unix();
   if (fd < 0) return fail_connect_unix(e);
   if (connect(fd, &a->u.any, addr_len(a)) == 0 && set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) == 0) return fd;
   int code = fail_connect_unix(e);

@@ -16,9 +16,12 @@ enum {                                           /* beyond every -errno, which n
 /* fd; v6 sockets are v6-only. ERR_CONFLICT: in use; ERR_AUTH: not permitted; ERR_UNSUPPORTED: this machine lacks the address or its
    family; ERR_LIMIT: short of descriptors or memory for now; ERR_IO. */
 int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE;
-/* The same at a Unix socket, which whoever can enter its folder may connect to. A file without a listener is replaced; ERR_CONFLICT:
-   it has one, or is no socket. */
+/* The same at a Unix socket, which whoever can enter its folder may connect to, or with an abstract name everybody. A file without a
+   listener is replaced; ERR_CONFLICT: it has one, or is no socket. No threads may run that make files. */
 int net_listen_unix(const struct addr *a, int backlog, struct err *e) MUST_USE;
+/* Whether nobody can send descriptors to that Unix socket, or to one that it accepts. Else a peer can hold up whoever reads, since
+   some take their time when they are closed (a TCP socket that lingers). Linux before 6.16 cannot keep them out. */
+bool net_takes_no_descriptors(int fd);
 int net_share(int fd, struct err *e) MUST_USE;   /* another descriptor of the same socket, or ERR_LIMIT */
 void net_unlink_unix(const struct addr *a);      /* its file, if it has one */
 void net_unlink_left_over(const struct addr *a); /* the same, if nobody listens there */

@@ -182,6 +182,13 @@ static void pump_run(struct pump *p, bool to_peer, bool to_wire) {
   } while (!p->over && p->broken != was_broken);
 }
 
+/* Of one that has hung up. Inside TLS both directions end before TCP does; and a Unix socket's other end, when it has died, leaves no
+   error behind. */
+static bool side_is_gone(const struct side *s) {
+  const struct flow *to = s == &s->pump->wire ? &s->pump->to_wire : &s->pump->to_peer;
+  return s->wrap != NULL && !s->pump->over && !flow_is_at_rest(to);
+}
+
 static void side_event(struct loop_io *io, uint32_t events) {
   struct side *s = CONTAINER_OF(io, struct side, io);
   struct pump *p = s->pump;
@@ -190,6 +197,7 @@ static void side_event(struct loop_io *io, uint32_t events) {
   /* Read first: what arrived before a reset is still in the kernel. */
   pump_run(p, flow_is_due(&p->to_peer, s, events), flow_is_due(&p->to_wire, s, events));
   bool left = (events & EPOLLRDHUP) && side_must_stay(s, &p->to_peer, &p->to_wire);
+  left |= (events & EPOLLHUP) && side_is_gone(s);
   if (!p->over && !s->reset && (left || ((events & (EPOLLERR | EPOLLHUP)) && net_socket_error(s->fd) != 0))) {
     s->reset = true;
     pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);

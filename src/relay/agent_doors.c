@@ -5,18 +5,38 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "loop/net.h"
 #include "relay/worker.h"
 
 static const char embedded_name[] = "relay-%d.sock";   /* by its process */
 
 static int door_open_at(struct relay *r, const struct addr *at, struct err *e) {
-  int fd = net_listen_unix(at, LISTEN_BACKLOG, e);
-  if (fd < 0) return fd;
-  r->agent_doors[r->agent_doors_n++] = fd;
+  struct agent_door *door = &r->agent_doors[r->agent_doors_n];
+  struct stat st;
+  *door = (struct agent_door){.fd = net_listen_unix(at, LISTEN_BACKLOG, e)};
+  if (door->fd < 0) return door->fd;
+  if (lstat(at->u.un.sun_path, &st) == 0) {
+    door->dev = st.st_dev;
+    door->ino = st.st_ino;
+  }
+  r->agent_doors_n++;
   return 0;
+}
+
+/* By now it may be another's. */
+static bool is_its_file(const struct agent_door *door, const char *path) {
+  struct stat st;
+  return door->ino != 0 && lstat(path, &st) == 0 && st.st_dev == door->dev && st.st_ino == door->ino;
+}
+
+static void door_close(struct relay *r, size_t i) {
+  const struct addr *at = &r->options->agent_listens[i];
+  net_close(r->agent_doors[i].fd);
+  if (is_its_file(&r->agent_doors[i], at->u.un.sun_path)) net_unlink_unix(at);
 }
 
 static bool path_of(const struct relay *r, const char *name, char out[UNIX_PATH_MAX_BYTES + 1]) {
@@ -39,7 +59,7 @@ static void sweep(const struct relay *r) {
   if (folder != NULL) closedir(folder);
 }
 
-/* Its user works without it, too: it is for those who are elsewhere, as in containers. */
+/* Its user works without it, too: it is for those who are elsewhere, as in containers. They are not to hold up one another. */
 static void open_embedded(struct relay *r) {
   char name[sizeof embedded_name + 16], path[UNIX_PATH_MAX_BYTES + 1];
   struct relay_options *o = r->options;
@@ -48,6 +68,9 @@ static void open_embedded(struct relay *r) {
   if (!path_of(r, name, path)) return;
   o->agent_listens[0] = addr_unix(path);
   o->agent_listens_n = door_open_at(r, &o->agent_listens[0], NULL) == 0 ? 1 : 0;
+  if (o->agent_listens_n == 0 || net_takes_no_descriptors(r->agent_doors[0].fd)) return;
+  agent_doors_close(r);
+  o->agent_listens_n = 0;
 }
 
 int agent_doors_open(struct relay *r, struct err *e) {
@@ -56,13 +79,13 @@ int agent_doors_open(struct relay *r, struct err *e) {
   if (o->ready_fd >= 0) open_embedded(r);
   else
     for (size_t i = 0; rc == 0 && i < o->agent_listens_n; i++) rc = door_open_at(r, &o->agent_listens[i], e);
+  if (rc == 0 && r->agent_doors_n > 0 && !net_takes_no_descriptors(r->agent_doors[0].fd))
+    log_event(LOG_WARN, "listen_unix_can_be_held_up", "why", "this kernel lets whoever connects send descriptors, and some hold up who gets them",
+              "what_to_do", "let only agents that you trust enter the socket's folder, or use Linux 6.16 or later", NULL);
   return rc;
 }
 
 void agent_doors_close(struct relay *r) {
-  for (size_t i = 0; i < r->agent_doors_n; i++) {
-    net_close(r->agent_doors[i]);
-    net_unlink_unix(&r->options->agent_listens[i]);
-  }
+  for (size_t i = 0; i < r->agent_doors_n; i++) door_close(r, i);
   r->agent_doors_n = 0;
 }

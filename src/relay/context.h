@@ -36,7 +36,11 @@ struct relay {
   struct host_port dial;           /* in tokens */
   int held[2 * RELAY_LISTENS_MAX];     /* sockets that hold our addresses until the workers listen */
   size_t held_n;
-  int agent_doors[RELAY_LISTENS_MAX];  /* the Unix sockets, of which each worker has a copy; their files go with them */
+  struct agent_door {
+    int fd;
+    dev_t dev;
+    ino_t ino;                     /* 0: it has no file */
+  } agent_doors[RELAY_LISTENS_MAX];    /* the Unix sockets, of which each worker has a copy; their files go with them */
   size_t agent_doors_n;
   uint64_t instance;
   uint64_t started_ms;             /* CLOCK_MONOTONIC */

@@ -101,7 +101,7 @@ static int worker_share_agent_doors(struct worker *w, struct err *e) {
   const struct relay *r = w->relay;
   int rc = 0;
   for (size_t i = 0; rc == 0 && i < r->agent_doors_n; i++)
-    rc = worker_listen_on(w, net_share(r->agent_doors[i], e), public_accepted, e);
+    rc = worker_listen_on(w, net_share(r->agent_doors[i].fd, e), public_accepted, e);
   return rc;
 }
 

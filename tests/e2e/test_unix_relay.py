@@ -3,13 +3,14 @@ both_pumps show, for this way as for the others."""
 import os
 import socket
 import stat
+import struct
 import threading
 
 import pytest
 
 from kit import hello
 from kit.app import echo, ends_by_reset, read_exactly, read_until_end, reset
-from kit.process import DEADLINE_S
+from kit.process import DEADLINE_S, wait_until
 from kit.tls import BROKEN, how_it_ends
 
 
@@ -113,6 +114,45 @@ def test_it_serves_agents_only(relay, agent, app):
     with pytest.raises(ConnectionResetError):
         sock.recv(1)
     assert relay.metric("data_connections_refused_total") == before + 1
+
+
+def test_descriptors_that_would_hold_it_up_are_not_taken(relay):
+    """A TCP socket that lingers, with bytes that nobody reads, closes when they are read or the time is over."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sender = socket.create_connection(listener.getsockname())
+    reader, _ = listener.accept()
+    sender.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            sender.send(bytes(1 << 16))
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    with connect(relay) as peer:
+        with pytest.raises(PermissionError):
+            socket.send_fds(peer, [b"\x16"], [sender.fileno()])
+    reader.close()
+    sender.close()
+    listener.close()
+
+
+def test_the_socket_of_another_that_has_its_place_stays(relay, box):
+    os.unlink(path_of(relay))
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(path_of(relay))
+    relay.process.stop()
+    assert stat.S_ISSOCK(os.stat(path_of(relay)).st_mode)
+    other.close()
+
+
+def test_death_of_the_agent_ends_a_visitor_that_does_not_read(relay, agent, app, visitor):
+    def flood(connection):
+        while True:
+            connection.sendall(bytes(1 << 20))
+    running = agent(app(flood))
+    v = visitor(running)
+    wait_until(lambda: relay.metric("bytes_to_visitors_total") > 0, "nothing has come")
+    read_exactly(v, 1000)
+    running.process.kill()
+    wait_until(lambda: relay.metric("streams_now") == 0, "its stream is still there")
 
 
 def test_its_socket_is_there_as_long_as_the_relay(relay, start_relay, box):

@@ -61,8 +61,10 @@ class Relay:
             return self._client
 
     async def socket(self) -> str | None:
-        """The file by which containers of this machine reach the relay themselves; None: they are carried."""
-        return ((await self.client()).relay_socket or "").removeprefix(UNIX) or None
+        """The file by which containers of this machine reach the relay themselves; None: they are carried. It goes with
+        the relay, of whose end tunnels tell."""
+        path = ((await self.client()).relay_socket or "").removeprefix(UNIX)
+        return path if path and await asyncio.to_thread(os.path.exists, path) else None
 
     @property
     def ca_file(self) -> str | None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from ... import __version__
 from ...exception import Error, InvalidError, NotFoundError
 from .. import wire
-from . import app_verbs, call_verbs, descriptors, dict_verbs, queue_verbs, volume_verbs, work_verbs  # noqa: F401  (they enter themselves into the tables)
+from . import app_verbs, call_verbs, descriptors, dict_verbs, queue_verbs, unix, volume_verbs, work_verbs  # noqa: F401  (they enter themselves into the tables)
 from .verbs import CALLER, RUNNER, Asked
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
     await runner.setup()
     if worker is None:
         await web.UnixSite(runner, path).start()
+        os.chmod(path, 0o600)
     else:
         app_server = runner.server
         assert app_server is not None
@@ -90,8 +91,8 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
                 else app_server()
             )
 
-        listening.append(await asyncio.get_running_loop().create_unix_server(admit, path, backlog=ACCEPTED))
-    os.chmod(path, 0o666 if worker else 0o600)
+        own = unix.bind(path)
+        listening.append(await asyncio.get_running_loop().create_unix_server(admit, sock=own, backlog=ACCEPTED))
     return runner
 
 

@@ -17,7 +17,7 @@ from ...exception import Error, ImageError, NotFoundError, RemoteError
 from .. import wire
 from ..engine import GONE, Container, Ended, Place, Resources
 from ..spec import FOREMAN_GONE
-from . import volumes
+from . import unix, volumes
 from .admission import MEMORY_LEFT_MIB
 from .amounts import Bill
 from .calls import CONTAINER_BYTES
@@ -192,13 +192,11 @@ class Worker:
         if its_own := await relay.socket():
             os.close(os.open(path, os.O_CREAT))  # what it is mounted on
             return [Place(its_own, os.path.join(FOLDER, "relay.sock"), read_only=False)]
-        self._servers.append(await asyncio.start_unix_server(relay.carry, path))
-        os.chmod(path, 0o666)
+        self._servers.append(await asyncio.start_unix_server(relay.carry, sock=unix.bind(path)))
         return []
 
     async def _open_web(self) -> None:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(os.path.join(self._folder, VISITORS))
+        listener = unix.bind(os.path.join(self._folder, VISITORS), 0o600)
         listener.listen()
 
         def hand_over(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -210,8 +208,7 @@ class Worker:
             writer.close()
 
         path = os.path.join(self._folder, "web.sock")
-        self._servers.append(await asyncio.start_unix_server(hand_over, path))
-        os.chmod(path, 0o666)
+        self._servers.append(await asyncio.start_unix_server(hand_over, sock=unix.bind(path)))
 
     async def _listen(self, running: Running, began: float) -> None:
         app = self.pool.app
@@ -371,7 +368,7 @@ class Worker:
     def connect_web(self) -> socket.socket:
         """To its web server. The container may write to no folder of this machine: it could fill it, and put links
         where sockets are to be. So the socket that it listens at is made here, and handed to it."""
-        end = socket.socket(socket.AF_UNIX)
+        end = unix.make()
         try:
             end.connect(os.path.join(self._folder, VISITORS))
         except OSError:
