@@ -27,7 +27,8 @@ def pytest_configure(config):
 def pytest_generate_tests(metafunc):
     if metafunc.definition.get_closest_marker("both_pumps"):
         metafunc.fixturenames.append("pump") if "pump" not in metafunc.fixturenames else None
-        metafunc.parametrize("pump", ["splice", "copy", "tls", "unix"], indirect=True)
+        # A sanitizer need not see TLS around data twice: it is the same code at a Unix socket.
+        metafunc.parametrize("pump", ["splice", "copy", "unix"] if SANITIZED else ["splice", "copy", "tls", "unix"], indirect=True)
 
 
 @pytest.fixture
