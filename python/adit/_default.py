@@ -18,6 +18,7 @@ class _Shared:
         self.lock = threading.RLock()  # a signal's handler may come here in the thread that has it
         self.client: Client | None = None
         self.users = 0
+        self.former: dict[Client, int] = {}  # that others have followed, and how many use them still
 
 
 _shared = _Shared()
@@ -43,10 +44,21 @@ def use(make: Callable[[], Client]) -> None:
     _make = make
 
 
+def renew() -> None:
+    """Whoever asks next gets a new one; those who have the present one keep it."""
+    with _shared.lock:
+        client, users = _shared.client, _shared.users
+        _shared.client = None
+        if client is not None and users:
+            _shared.former[client] = users
+    if client is not None and not users:
+        client.close()
+
+
 def shut() -> None:
-    """Closes the shared client, if there is one."""
-    if _shared.client is not None:
-        _shared.client.close()
+    """Closes the shared client, if there is one, and those before it."""
+    for client in [*_shared.former, *([_shared.client] if _shared.client is not None else [])]:
+        client.close()
 
 
 def default_client() -> Client:
@@ -67,10 +79,16 @@ def release(client: Client, *, failed: bool) -> None:
     """A client that never opened anything, or was refused, is given up with its last user: the next one is made from
     the configuration as it is then."""
     with _shared.lock:
-        if client is not _shared.client:
+        if client in _shared.former:
+            _shared.former[client] -= 1
+            if _shared.former[client] > 0:
+                return
+            del _shared.former[client]
+        elif client is not _shared.client:
             return
-        _shared.users -= 1
-        if not failed or _shared.users > 0:
-            return
-        _shared.client = None
+        else:
+            _shared.users -= 1
+            if not failed or _shared.users > 0:
+                return
+            _shared.client = None
     client.close()

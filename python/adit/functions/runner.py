@@ -7,10 +7,12 @@ import base64
 import contextlib
 import importlib
 import inspect
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +59,26 @@ def _link_copied() -> None:
                 os.symlink(f"{COPIED}/{name}", name)
 
 
-def _use_relay(token: str) -> None:
-    """From now on ``forward`` without a client opens tunnels with this token, which is in this process's memory only,
-    since functions hand their environment on."""
-    _default.use(lambda: Client(token, relays=session.RELAY))
-    _options.default_app_wait = APP_WAIT_S
+class Way:
+    """To the relay, for ``forward`` without a client: with a token of this container's, which is in this process's
+    memory only, since functions hand their environment on. It ends, and containers may live for longer."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel, self._ends = channel, math.inf
+        _default.use(self._client)
+        _options.default_app_wait = APP_WAIT_S
+
+    def _client(self) -> Client:
+        asked = time.monotonic()
+        answer, _ = self._channel.ask("token")
+        self._ends = asked + answer["life"]
+        return Client(answer["token"], relays=session.RELAY)
+
+    def last(self, seconds: float) -> None:
+        """What is opened from now on lasts for so long."""
+        if self._ends < time.monotonic() + seconds:
+            self._ends = math.inf
+            _default.renew()
 
 
 class Runner:
@@ -77,7 +94,7 @@ class Runner:
         os.environ.update(self.spec.secrets)
         session.enter_container(self.channel, self.about)
         self.passed = Passed(self.channel)
-        _use_relay(work["token"])
+        self.way = Way(self.channel)
         os.makedirs(CODE, exist_ok=True)
         bundle.unpack(code, CODE)
         sys.path[:0] = [CODE, COPIED]
@@ -142,6 +159,7 @@ class Runner:
             meta, payload = found
             if meta.get("end"):
                 return
+            self.way.last(self.spec.timeout)
             session.begin_call(meta["call"])
             if self.spec.concurrent == 1:
                 self.about["call"] = meta["call"]  # for threads of the function's

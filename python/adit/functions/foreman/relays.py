@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import os
 import urllib.parse
 from typing import TYPE_CHECKING
 
 from ... import Client
-from ...exception import ConfigError
+from ...exception import ConfigError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -72,9 +73,13 @@ class Relay:
         return self._client.ca_file if self._client is not None else None
 
     async def token_for(self, name: str, seconds: float) -> str:
-        """A token of a container's own, good for so long."""
+        """A token of a container's own, good for so long, or as long as the foreman's own."""
         client = await self.client()
-        return await asyncio.to_thread(client.narrow, expires=seconds, max_tunnels=TUNNELS, name=name)
+        narrow = functools.partial(client.narrow, max_tunnels=TUNNELS, name=name)
+        try:
+            return await asyncio.to_thread(narrow, expires=seconds)
+        except InvalidError:
+            return await asyncio.to_thread(narrow)
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a container to the relay."""

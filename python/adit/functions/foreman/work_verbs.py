@@ -15,17 +15,26 @@ from .worker import SPARE_LIFE_S
 if TYPE_CHECKING:
     from .verbs import Asked
 
+TOKEN_LIFE_S = 24 * 3600  # or the function's timeout, if that is longer
+
 
 @verb(RUNNER)
 async def work(asked: Asked) -> Answer:
     """What a runner begins with."""
     worker = asked.container
     spec = worker.pool.spec
-    token = await asked.foreman.relay.token_for(f"fn-{worker.id}", spec.timeout + SPARE_LIFE_S)
     # The spec of this function alone: others have secrets of their own. Of its image it needs nothing any more, and its
     # steps may have secrets, too.
     told = asdict(replace(spec, image=ImageSpec()))
-    return Answer({"spec": told, "app_id": asked.app.id, "token": token}, worker.pool.bundle)
+    return Answer({"spec": told, "app_id": asked.app.id}, worker.pool.bundle)
+
+
+@verb(RUNNER)
+async def token(asked: Asked) -> Answer:
+    """For its tunnels, and how long it is good for: a container that lives for longer asks again."""
+    worker = asked.container
+    life = max(worker.pool.spec.timeout, TOKEN_LIFE_S) + SPARE_LIFE_S
+    return Answer({"token": await asked.foreman.relay.token_for(f"fn-{worker.id}", life), "life": life})
 
 
 @verb(RUNNER)

@@ -1,0 +1,64 @@
+"""The process's client, when another takes its place."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from adit import _default
+from adit.functions import runner
+
+
+class Client:
+    def __init__(self, token="", relays=None):
+        self.token, self.closed, self._state = token, False, SimpleNamespace(failed=False)
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch):
+    monkeypatch.setattr(_default, "_shared", _default._Shared())
+    monkeypatch.setattr(_default, "_make", Client)
+    monkeypatch.setattr("adit._options.default_app_wait", 0.0)
+
+
+def test_whoever_has_the_client_keeps_it_when_it_is_renewed_and_it_goes_with_the_last():
+    first = _default.default_client()
+    assert _default.default_client() is first
+    _default.renew()
+    second = _default.default_client()
+    assert second is not first and not first.closed
+    _default.release(first, failed=False)
+    assert not first.closed
+    _default.release(first, failed=False)
+    assert first.closed and not second.closed
+    _default.release(second, failed=False)
+    _default.renew()
+    assert second.closed  # nobody has it
+
+
+def test_the_former_ones_end_with_the_process():
+    first = _default.default_client()
+    _default.renew()
+    second = _default.default_client()
+    _default.shut()
+    assert first.closed and second.closed
+
+
+def test_a_call_never_begins_with_a_token_that_ends_within_it(monkeypatch):
+    now, given = [1000.0], iter("abc")
+    monkeypatch.setattr(runner, "Client", Client)
+    monkeypatch.setattr(runner.time, "monotonic", lambda: now[0])
+    way = runner.Way(SimpleNamespace(ask=lambda verb: ({"token": next(given), "life": 100.0}, b"")))
+    way.last(300)  # none is asked for before it is needed
+    first = _default.default_client()
+    assert first.token == "a"
+    now[0] += 60
+    way.last(30)
+    assert _default.default_client() is first
+    way.last(50)
+    assert _default.default_client().token == "b"
+    now[0] += 10
+    way.last(50)
+    assert _default.default_client().token == "b"
