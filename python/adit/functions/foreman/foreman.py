@@ -41,6 +41,7 @@ class Foreman:
     def __init__(self, engine: Engine, service: tuple[str, str] | None = None) -> None:
         self.engine = engine
         self.state: str | None = None
+        self._is_folder_ours = service is None
         if service is None:
             self.folder = tempfile.mkdtemp(prefix="adit-")  # 0700
             self.path = os.path.join(self.folder, "caller.sock")
@@ -72,8 +73,8 @@ class Foreman:
         if self.state is None:
             owner.mark(self.folder)
         else:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            os.makedirs(self.folder, mode=0o700)
+            owner.claim(self.folder)
+            self._is_folder_ours = True
             os.makedirs(os.path.join(self.state, "logs"), mode=0o700, exist_ok=True)
             self._looking = asyncio.create_task(self._look())
         await owner.sweep(self.engine, self.labels)
@@ -148,9 +149,10 @@ class Foreman:
         await self.relay.close()
         if self._caller is not None:
             await self._caller.cleanup()
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
         await self.meter.close()
         await self.engine.close()
         await self.store.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._is_folder_ours:
+            shutil.rmtree(self.folder, ignore_errors=True)

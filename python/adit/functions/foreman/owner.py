@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
+from ...exception import ConfigError
+
 if TYPE_CHECKING:
     from ..engine import Engine
 
@@ -65,6 +67,20 @@ def mark(folder: str) -> None:
     """Says whose a folder is."""
     with open(os.path.join(folder, _FILE), "w", encoding="ascii") as file:
         file.write(labels()[LABEL])
+
+
+def claim(folder: str) -> None:
+    """Makes a service's folder anew. ConfigError if there is one that none of ours has made."""
+    try:
+        if os.path.lexists(folder):
+            is_ours = not os.path.islink(folder) and os.path.isfile(os.path.join(folder, _FILE))
+            if not is_ours and (not os.path.isdir(folder) or os.listdir(folder)):
+                raise ConfigError(f"foreman: {folder} is there, and no foreman's (name another --socket)")
+            shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder, mode=0o700)
+        mark(folder)
+    except OSError as error:
+        raise ConfigError(f"foreman: {error} (name a socket in a folder of yours: --socket PATH)") from None
 
 
 def _sweep_folders() -> None:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import sys
 from typing import TYPE_CHECKING
 
@@ -43,9 +44,26 @@ def _alone(path: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ConfigError(f"foreman: one listens at {path} already (stop it, or name another --socket)") from None
+        _check_free(path)
         yield
     finally:
         os.close(lock)
+
+
+def _check_free(path: str) -> None:
+    """Nothing may be there, but for the socket of a foreman that was killed."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise ConfigError(f"foreman: {path} is there, and no socket (name another --socket)")
+        with socket.socket(socket.AF_UNIX) as end:
+            end.setblocking(False)
+            try:
+                end.connect(path)
+            except ConnectionRefusedError:
+                return  # nobody listens any more
+            except OSError as error:
+                raise ConfigError(f"foreman: {path}: {error.strerror} (name another --socket)") from None
+        raise ConfigError(f"foreman: another program listens at {path} (name another --socket)")
 
 
 async def _live(path: str, state: str) -> None:
