@@ -71,7 +71,7 @@ class Queue(Held):
         partition: str | None = None,
         partition_ttl: int = TTL_S,
     ) -> None:
-        """Adds items, all of them or none."""
+        """Adds items, all of them or none; no more at once than a partition may have."""
         self._put(list(vs), block, timeout, partition, partition_ttl)
 
     def _put(self, vs: list[Any], block: bool, timeout: float | None, partition: str | None, ttl: int) -> None:
@@ -105,6 +105,8 @@ class Queue(Held):
     ) -> list[Any]:
         """Takes up to so many, at least one. After ``timeout`` seconds ``queue.Empty``; with ``block=False`` the list
         may be empty."""
+        if n_values < 1:
+            raise InvalidError(f"Queue.get_many: n_values={n_values} are none (ask for 1 or more)")
         items = self._get(n_values, block, timeout, partition)
         if items is None:
             if not block:

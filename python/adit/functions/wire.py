@@ -67,10 +67,12 @@ def pack_items(items: list[bytes]) -> bytes:
     return b"".join(_HEAD.pack(len(item)) + item for item in items)
 
 
-def unpack_items(data: bytes) -> list[bytes]:
-    """The reverse of pack_items."""
+def unpack_items(data: bytes, most: int | None = None, what: str = "message") -> list[bytes]:
+    """The reverse of pack_items; InvalidError for more than ``most``, as those without bytes are many."""
     items, at = [], 0
     while at < len(data):
+        if most is not None and len(items) >= most:
+            raise InvalidError(f"{what}: more than {most} items at once (send fewer at a time)")
         if at + _HEAD.size > len(data):
             raise InvalidError("message: its items are cut off")
         size = _HEAD.unpack_from(data, at)[0]

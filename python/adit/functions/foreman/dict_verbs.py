@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...exception import InvalidError
 from .. import wire
+from .dicts import ENTRIES_MAX
 from .verbs import CALLER, RUNNER, Answer, verb
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def _find(asked: Asked) -> Dict:
 
 
 def _pairs(payload: bytes) -> list[tuple[bytes, bytes]]:
-    items = wire.unpack_items(payload)
+    items = wire.unpack_items(payload, 2 * (ENTRIES_MAX + 1), "dict, keys and values")
     if len(items) % 2:
         raise InvalidError("dict: a key has no value")
     return list(zip(items[::2], items[1::2], strict=True))
@@ -32,7 +33,8 @@ def _value(found: Dict, value: bytes | None) -> Answer:
 async def dict_create(asked: Asked) -> Answer:
     """An ephemeral one, or the one of a name."""
     name, missing, dicts = asked.meta.get("name"), bool(asked.meta.get("create", True)), asked.foreman.dicts
-    identity = dicts.named(name, _pairs(asked.payload), missing=missing, trusted=asked.trusted)
+    app = asked.app.id if asked.worker else None
+    identity = dicts.named(name, _pairs(asked.payload), missing=missing, trusted=asked.trusted, app=app)
     if asked.worker and name is None:
         await asked.app.end_with(identity, lambda: dicts.end(identity))
     return Answer({"dict": identity})

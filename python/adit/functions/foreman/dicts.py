@@ -15,6 +15,11 @@ ENTRIES_MAX = 100_000  # of a dict
 KEY_MAX = 1 << 16
 DICT_BYTES = 256 << 20  # of one dict
 BYTES_MAX = 1 << 30  # of all entries of all dicts
+ENTRY_COST = 256  # what one counts for, beside its bytes
+
+
+def _cost(entries: Iterable[tuple[bytes, bytes]]) -> int:
+    return sum(len(key) + len(value) + ENTRY_COST for key, value in entries)
 
 
 class Dict:
@@ -32,10 +37,9 @@ class Dict:
             raise InvalidError(f"dict: a key is larger than {KEY_MAX >> 10} KiB (use a shorter one)")
         if len(self.entries.keys() | new.keys()) > ENTRIES_MAX:
             raise InvalidError(f"dict: it has at most {ENTRIES_MAX} keys (pop some, or use several)")
-        more = sum(len(k) + len(v) for k, v in new.items())
-        less = sum(len(k) + len(self.entries[k]) for k in new if k in self.entries)
-        self._budget.take(more)
-        self._budget.give(less)
+        more = _cost(new.items()) - _cost((k, self.entries[k]) for k in new if k in self.entries)
+        self._budget.take(max(more, 0))
+        self._budget.give(max(-more, 0))
         self.entries.update(new)
         return len(new)
 
@@ -43,12 +47,12 @@ class Dict:
         """Takes one out."""
         value = self.entries.pop(key, None)
         if value is not None:
-            self._budget.give(len(key) + len(value))
+            self._budget.give(_cost([(key, value)]))
         return value
 
     def clear(self) -> None:
         """Forgets all."""
-        self._budget.give(sum(len(k) + len(v) for k, v in self.entries.items()))
+        self._budget.give(_cost(self.entries.items()))
         self.entries.clear()
 
     async def end(self) -> None:
@@ -63,7 +67,15 @@ class Dicts(Holding[Dict]):
         super().__init__("dict")
         self._budget = Budget("dicts", BYTES_MAX)
 
-    def named(self, name: str | None, given: Iterable[tuple[bytes, bytes]], *, missing: bool, trusted: bool) -> str:
+    def named(
+        self,
+        name: str | None,
+        given: Iterable[tuple[bytes, bytes]],
+        *,
+        missing: bool,
+        trusted: bool,
+        app: str | None = None,
+    ) -> str:
         """The id of a new one that begins with these, or of the one of that name."""
 
         def make() -> Dict:
@@ -72,4 +84,4 @@ class Dicts(Holding[Dict]):
             made.trusted = trusted
             return made
 
-        return self.create(name, make, missing=missing)
+        return self.create(name, make, missing=missing, app=app)

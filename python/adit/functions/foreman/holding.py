@@ -4,15 +4,18 @@ until they are ended."""
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from ...exception import NotFoundError, RemoteError
+from ...exception import InvalidError, NotFoundError, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 HELD_MAX = 50_000  # of a kind
+NAMED_MAX = 500  # of these, with names, that an app's containers have made
+NAME_MAX = 256
 
 
 class Held(Protocol):
@@ -32,19 +35,25 @@ class Holding(Generic[T]):
         self._kind = kind
         self._by_id: dict[str, T] = {}
         self._names: dict[str, str] = {}
+        self._made: Counter[str] = Counter()  # those with names, by the apps whose containers made them
 
-    def create(self, name: str | None, make: Callable[[], T], *, missing: bool = True) -> str:
-        """The id of a new one, or of the one of that name."""
+    def create(self, name: str | None, make: Callable[[], T], *, missing: bool = True, app: str | None = None) -> str:
+        """The id of a new one, or of the one of that name. ``app`` is that of the container that asks."""
+        if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_MAX):
+            raise InvalidError(f"{self._kind}: its name is not one of 1 to {NAME_MAX} characters")
         if name is not None and name in self._names:
             return self._names[name]
         if not missing:
             raise NotFoundError(f"{self._kind} {name}: there is none of that name (use create_if_missing=True)")
         if len(self._by_id) >= HELD_MAX:
             raise RemoteError(f"{self._kind}: there are {HELD_MAX} of them already (end some)")
+        if name is not None and app is not None and self._made[app] >= NAMED_MAX:
+            raise RemoteError(f"{self._kind} {name}: the app's containers have made {NAMED_MAX} with names already")
         identity = secrets.token_hex(16)
         self._by_id[identity] = make()
         if name is not None:
             self._names[name] = identity
+            self._made.update([app] if app is not None else [])
         return identity
 
     def find(self, identity: str) -> T:
@@ -55,7 +64,9 @@ class Holding(Generic[T]):
         return held
 
     async def end(self, identity: str) -> None:
-        """Ends an ephemeral one."""
+        """Ends an ephemeral one: of those with names others know."""
+        if identity in self._names.values():
+            raise InvalidError(f"{self._kind}: it has a name, and stays for as long as the foreman (use clear)")
         held = self._by_id.pop(identity, None)
         if held is not None:
             await held.end()

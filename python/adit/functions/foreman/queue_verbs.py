@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ... import exception
 from .. import wire
+from .queues import ITEMS_MAX
 from .verbs import CALLER, NOT_YET, RUNNER, Answer, verb
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ async def queue_create(asked: Asked) -> Answer:
     """An ephemeral one, or the one of a name."""
     name, queues = asked.meta.get("name"), asked.foreman.queues
     missing = bool(asked.meta.get("create", True))
-    identity = queues.named(name, int(asked.meta.get("maxsize", 0)), missing=missing)
+    app = asked.app.id if asked.worker else None
+    identity = queues.named(name, int(asked.meta.get("maxsize", 0)), missing=missing, app=app)
     if asked.worker and name is None:
         await asked.app.end_with(identity, lambda: queues.end(identity))
     return Answer({"queue": identity})
@@ -40,10 +42,10 @@ async def queue_end(asked: Asked) -> Answer:
 @verb(CALLER, RUNNER)
 async def queue_put(asked: Asked) -> Answer:
     """Puts items."""
-    items, ttl = wire.unpack_items(asked.payload), float(asked.meta["ttl"])
+    queue, ttl = _find(asked), float(asked.meta["ttl"])
+    items = wire.unpack_items(asked.payload, ITEMS_MAX, "queue")
     partition, some = str(asked.meta["partition"]), bool(asked.meta.get("some"))
     try:
-        queue = _find(asked)
         queue.trusted = queue.trusted and asked.trusted
         n = await queue.put(items, partition, ttl, asked.wait, some=some)
     except exception.QueueFullError:
@@ -59,7 +61,8 @@ async def queue_get(asked: Asked) -> Answer:
     if not items:
         return NOT_YET
     meta = {"n": len(items), "trusted": queue.trusted}
-    return Answer(meta, wire.pack_items(items), undo=lambda: queue.put_back(items, partition))
+    payload = wire.pack_items(items)
+    return Answer(meta, payload, undo=lambda: queue.put_back(items, partition), sent=lambda: queue.sent(items))
 
 
 @verb(CALLER, RUNNER)

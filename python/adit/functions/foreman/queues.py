@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ...exception import InvalidError, NotFoundError, QueueFullError
+from ...exception import Error, InvalidError, NotFoundError, QueueFullError
 from .budget import Budget
 from .holding import Holding
 
@@ -22,6 +22,7 @@ PARTITIONS_MAX = 100_000
 PARTITION_NAME_MAX = 64
 QUEUE_BYTES = 256 << 20  # of the items of one queue
 ITEM_COST, PARTITION_COST = 256, 1024  # what they count for, beside their bytes
+SWEEP_S = 60.0  # how often partitions that have expired are looked for
 
 
 class _Partition:
@@ -39,7 +40,10 @@ class Queue:
 
     def __init__(self, maxsize: int, budget: Budget) -> None:
         self._budget = budget.share("items of one queue", QUEUE_BYTES)
+        if not 0 <= maxsize <= ITEMS_MAX:
+            raise InvalidError(f"queue: maxsize={maxsize} is not from 0 to {ITEMS_MAX} (use partitions for more)")
         self.limit = maxsize or ITEMS_MAX
+        self._sweeping: asyncio.TimerHandle | None = None
         self._partitions: dict[str, _Partition] = {}
         self._changed = asyncio.Condition()
         self.ended = False
@@ -61,7 +65,16 @@ class Queue:
             raise InvalidError(f"partition: a queue has at most {PARTITIONS_MAX} of them")
         self._budget.take(PARTITION_COST)
         partition = self._partitions[name] = _Partition()
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
         return partition
+
+    def _sweep(self) -> None:
+        """Those that nobody looks at go, too."""
+        for name in list(self._partitions):
+            self._find(name)
+        again = bool(self._partitions)
+        self._sweeping = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep) if again else None
 
     def _forget(self, name: str) -> None:
         partition = self._partitions.pop(name, None)
@@ -87,6 +100,8 @@ class Queue:
         given = list(items)
         if any(len(item) > ITEM_MAX for item in given):
             raise InvalidError(f"queue: an item is larger than {ITEM_MAX >> 20} MiB (put a path or a URL instead)")
+        if len(given) > self.limit and not some:
+            raise InvalidError(f"queue: {len(given)} items at once, of at most {self.limit} (put fewer at a time)")
         until = time.monotonic() + wait
         async with self._changed:
             while True:
@@ -105,7 +120,10 @@ class Queue:
         return len(taken)
 
     async def get(self, n: int, partition: str, wait: float) -> list[bytes]:
-        """Up to n items, at least one; an empty list when there is none in time."""
+        """Up to n items, at least one; an empty list when there is none in time. They count until they are ``sent``, or
+        put back."""
+        if n < 1:
+            raise InvalidError(f"queue: {n} items are none (get at least 1)")
         until = time.monotonic() + wait
         async with self._changed:
             while True:
@@ -116,15 +134,23 @@ class Queue:
                 if not await self._wait(until):
                     return []
             taken = [place.items.popleft() for _ in range(min(n, len(place.items)))]
-            self._budget.give(_cost(taken))
             self._changed.notify_all()
         return taken
+
+    def sent(self, items: list[bytes]) -> None:
+        """They are somebody's."""
+        self._budget.give(_cost(items))
 
     async def put_back(self, items: list[bytes], partition: str) -> None:
         """Whoever was to have them went away."""
         async with self._changed:
-            self._make(partition).items.extendleft(reversed(items))
-            self._budget.take(_cost(items))
+            try:
+                self._check()
+                place = self._make(partition)
+            except Error:
+                self.sent(items)
+                return
+            place.items.extendleft(reversed(items))
             self._changed.notify_all()
 
     def peek(self, partition: str) -> list[bytes]:
@@ -137,8 +163,8 @@ class Queue:
         """How many items there are."""
         self._check()
         if total:
-            return sum(len(p.items) for p in self._partitions.values())
-        place = self._partitions.get(partition or "")
+            return sum(len(p.items) for name in list(self._partitions) if (p := self._find(name)) is not None)
+        place = self._find(partition or "")
         return len(place.items) if place else 0
 
     async def clear(self, partition: str | None, *, everything: bool) -> None:
@@ -153,6 +179,8 @@ class Queue:
         """Whoever waits is told at once."""
         async with self._changed:
             self.ended = True
+            if self._sweeping is not None:
+                self._sweeping.cancel()
             for name in list(self._partitions):
                 self._forget(name)
             self._changed.notify_all()
@@ -165,6 +193,6 @@ class Queues(Holding[Queue]):
         super().__init__("queue")
         self._budget = Budget("queues", BYTES_MAX)
 
-    def named(self, name: str | None, maxsize: int, *, missing: bool) -> str:
+    def named(self, name: str | None, maxsize: int, *, missing: bool, app: str | None = None) -> str:
         """The id of a new one, or of the one of that name."""
-        return self.create(name, lambda: Queue(maxsize, self._budget), missing=missing)
+        return self.create(name, lambda: Queue(maxsize, self._budget), missing=missing, app=app)

@@ -65,7 +65,8 @@ class Relay:
         """The file by which containers of this machine reach the relay themselves; None: they are carried. It goes with
         the relay, of whose end tunnels tell."""
         path = ((await self.client()).relay_socket or "").removeprefix(UNIX)
-        return path if path and await asyncio.to_thread(os.path.exists, path) else None
+        there = bool(path) and await asyncio.to_thread(os.path.exists, path)
+        return path if there else None
 
     @property
     def ca_file(self) -> str | None:

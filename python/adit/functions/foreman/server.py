@@ -148,4 +148,6 @@ async def _send(request: web.Request, answer: Answer) -> web.StreamResponse:
     except BaseException:
         await asyncio.shield(answer.undo())
         raise
+    if answer.sent is not None:
+        answer.sent()
     return response

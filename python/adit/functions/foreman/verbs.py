@@ -64,11 +64,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back. ``undo`` is called when that cannot be done."""
+    """What is sent back. ``undo`` is called when that cannot be done, ``sent`` when it is."""
 
     meta: Meta
     payload: bytes = b""
     undo: Callable[[], Awaitable[None]] | None = None
+    sent: Callable[[], None] | None = None
 
 
 NOT_YET = Answer({"not_yet": True})
