@@ -69,7 +69,8 @@ def pack_items(items: list[bytes]) -> bytes:
 
 def unpack_items(data: bytes, most: int | None = None, what: str = "message") -> list[bytes]:
     """The reverse of pack_items; InvalidError for more than ``most``, as those without bytes are many."""
-    items, at = [], 0
+    items: list[bytes] = []
+    at = 0
     while at < len(data):
         if most is not None and len(items) >= most:
             raise InvalidError(f"{what}: more than {most} items at once (send fewer at a time)")
