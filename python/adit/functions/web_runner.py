@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import threading
@@ -88,10 +89,29 @@ def _serve_port(web: WebSpec, ready: Callable[[], object]) -> None:
     listener.listen(128)
     ready()
     while True:
-        visitor, _ = listener.accept()
-        app = socket.create_connection(("127.0.0.1", web.port))
+        _pass_on(listener.accept()[0], web.port)
+
+
+def _pass_on(visitor: socket.socket, port: int) -> None:
+    """To the server. While that takes nobody, or no thread more can be had, visitors go, and others may come."""
+    try:
+        app = socket.create_connection(("127.0.0.1", port))
+    except OSError:
+        visitor.close()
+        return
+    try:
         for source, sink in ((visitor, app), (app, visitor)):
             threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
+    except RuntimeError:
+        _end(visitor, app)
+
+
+def _end(*ends: socket.socket) -> None:
+    """Also for a thread that reads there."""
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:
@@ -100,5 +120,4 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
     except OSError:
-        for end in (source, sink):
-            end.close()
+        _end(source, sink)

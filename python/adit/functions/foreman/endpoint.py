@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .worker import Worker
 
 WAIT_S = 60.0  # of a visitor for a container
+END_S = 5.0  # for a container that no longer listens
 WAITING_MAX, REFUSING_MAX = 100, 100  # visitors who wait for one; who are being told that there is none
 
 
@@ -61,14 +62,18 @@ class Endpoint:
         assert task is not None
         self._visits.add(task)
         try:
-            worker = await self._find()
-            if worker is None:
-                await self._refuse(reader, writer)
-                return
-            with worker.visit():
-                await join(reader, writer, lambda: _dial(worker))
+            while (worker := await self._find()) is not None:
+                with worker.visit():
+                    other = await _dial(worker)
+                    if other is not None:
+                        await join(reader, writer, *other)
+                        return
+                if not worker.ending:
+                    break
+            await self._refuse(reader, writer)
         finally:
             self._visits.discard(task)
+            writer.close()
 
     async def _find(self) -> Worker | None:
         if self._waiting >= WAITING_MAX or (len(self._visits) > descriptors.FEW and descriptors.are_short()):
@@ -109,8 +114,15 @@ def _passed(stats: Stats) -> tuple[int, int]:
     return stats.visitors_total, stats.bytes_to_app + stats.bytes_from_app
 
 
-async def _dial(worker: Worker) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection(sock=worker.connect_web())
+async def _dial(worker: Worker) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """None when that cannot be: it has as many as it takes, or it ends, which is then waited for."""
+    try:
+        return await asyncio.open_connection(sock=worker.connect_web())
+    except BlockingIOError:
+        return None
+    except OSError:
+        await asyncio.wait({worker.task}, timeout=END_S)
+        return None
 
 
 def ticket_path(app: str, function: str, label: str | None) -> str:

@@ -9,13 +9,9 @@ import base64
 import functools
 import os
 import urllib.parse
-from typing import TYPE_CHECKING
 
 from ... import Client
-from ...exception import ConfigError, InvalidError
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from ...exception import ConfigError, Error, InvalidError
 
 TUNNELS = 5
 CHUNK = 1 << 18
@@ -84,8 +80,13 @@ class Relay:
 
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a container to the relay."""
-        await self.client()
-        await join(reader, writer, self._dial)
+        try:
+            await self.client()
+            await join(reader, writer, *await self._dial())
+        except (OSError, Error):
+            pass  # it may try again
+        finally:
+            writer.close()
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = self._address
@@ -100,14 +101,10 @@ class Relay:
 async def join(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    dial: Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]],
+    other_reader: asyncio.StreamReader,
+    other_writer: asyncio.StreamWriter,
 ) -> None:
-    """Copies bytes between a connection and one that it dials, each direction to its own end; a reset is passed on."""
-    try:
-        other_reader, other_writer = await dial()
-    except OSError:
-        writer.transport.abort()
-        return
+    """Copies bytes between two connections, each direction to its own end; a reset is passed on."""
 
     async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(CHUNK):

@@ -367,12 +367,13 @@ class Worker:
 
     def connect_web(self) -> socket.socket:
         """To its web server. The container may write to no folder of this machine: it could fill it, and put links
-        where sockets are to be. So the socket that it listens at is made here, and handed to it."""
+        where sockets are to be. So the socket that it listens at is made here, and handed to it. How many may
+        wait there is then the container's choice: BlockingIOError is for those beyond, for whom nobody stands still."""
         end = unix.make()
+        end.setblocking(False)
         try:
             end.connect(os.path.join(self._folder, VISITORS))
         except OSError:
             end.close()
             raise
-        end.setblocking(False)
         return end
