@@ -8,9 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from adit.functions.foreman import endpoint, worker
+from adit.exception import RemoteError
+from adit.functions.engine import Ended, Resources
+from adit.functions.foreman import endpoint, work_verbs, worker
+from adit.functions.foreman.admission import Admission
+from adit.functions.foreman.amounts import Amounts
+from adit.functions.foreman.budget import Budget
+from adit.functions.foreman.calls import Call
 from adit.functions.foreman.endpoint import Endpoint
+from adit.functions.foreman.pool import Pool
+from adit.functions.foreman.verbs import Asked
 from adit.functions.foreman.worker import Worker
+from adit.functions.spec import FunctionSpec
 
 WAIT_S = 10
 
@@ -30,6 +39,153 @@ def folder(box):
     path = box.file("sockets")
     os.mkdir(path)
     return path
+
+
+class Container:
+    """As the meter has it, and as the test ends it."""
+
+    bill = SimpleNamespace(gpu="")
+
+    def __init__(self, container):
+        self.container, self.end = container, asyncio.Event()
+        self.removing, self.removable = asyncio.Event(), asyncio.Event()
+        self.removable.set()
+
+    async def output(self):
+        return
+        yield
+
+    async def ended(self):
+        await self.end.wait()
+        return Ended(1)
+
+    async def signal(self, name):
+        self.end.set()
+
+    async def remove(self):
+        self.removing.set()
+        await self.removable.wait()
+
+    def call_used(self, call):
+        return Amounts()
+
+    async def begin_call(self, call):
+        pass
+
+    async def end_call(self, call):
+        return Amounts()
+
+
+class World:
+    """A foreman and its one app, of which ``started`` are the containers."""
+
+    id, name, version, kind, stays = "ap-1", "app", 1, "run", False
+
+    def __init__(self, folder, **spec):
+        self.foreman, self.folder, self.labels = self, folder, {}
+        self.images = self.gpus = self.meter = self.relay = self
+        self.spec, self.budget = SimpleNamespace(name="app"), Budget("inputs", 1 << 30)
+        self.admission, self.started, self.told, self.failing = Admission(self), asyncio.Queue(), [], 0
+        self.engine = SimpleNamespace(data_folder=self.data_folder)
+        self.pool = Pool(self, FunctionSpec(**{"name": "f", "module": "m", "qualname": "f", **spec}), b"")
+        self.successor = lambda pool: pool
+
+    def tell(self, kind, **what):
+        self.told.append((kind, what))
+
+    async def resources(self):
+        return Resources(2.0, 64 << 30)
+
+    async def data_folder(self):
+        return self.folder
+
+    async def ensure(self, image, code, anew=False):
+        return "image"
+
+    async def take(self, spec):
+        return []
+
+    def give(self, gpus):
+        pass
+
+    async def serve(self, path, worker):
+        return SimpleNamespace(cleanup=self.resources)
+
+    async def socket(self):
+        return None
+
+    async def carry(self, reader, writer):
+        await reader.read()
+        writer.close()
+
+    async def start(self, container, bill):
+        if self.failing:
+            self.failing -= 1
+            raise RemoteError("engine: not now")
+        made = Container(container)
+        self.started.put_nowait(made)
+        return made
+
+    async def submit(self):
+        """A call, and its container, which has begun."""
+        call = Call(self.id, "f", b"input", self.budget, inside=False, trusted=True)
+        self.pool.submit(call)
+        return call, await self.started.get()
+
+    async def next(self, worker, slot=0, wait=0):
+        """What a runner is given for a slot."""
+        return await work_verbs.next(Asked(self, worker, {"slot": slot, "wait": wait}, b""))
+
+    async def result(self, worker, call):
+        """Its runner has done it."""
+        await work_verbs.result(Asked(self, worker, {"call": call.id, "outcome": {"status": "ok"}}, b""))
+
+
+def test_whatever_ends_a_container_and_however_often_nothing_stays_of_it(folder):
+    async def test():
+        world = World(folder)
+        _, container = await world.submit()
+        [there] = world.pool.workers
+        assert world.admission._held
+        container.removable.clear()
+        there.end("ExecutionError", "over")
+        await container.removing.wait()
+        closing = asyncio.ensure_future(world.pool.close())
+        there.task.cancel()
+        await asyncio.sleep(0)
+        assert not closing.done()
+        container.removable.set()
+        await closing
+        assert not world.admission._held and not world.pool.workers and not os.listdir(folder)
+
+    at_once(test())
+
+
+def test_what_an_engine_says_while_a_container_is_cleared_is_told_and_the_rest_cleared(folder):
+    async def test():
+        world = World(folder)
+        _, container = await world.submit()
+
+        async def remove():
+            raise ValueError("what is this?")
+
+        container.remove = remove
+        await world.pool.close()
+        assert not world.admission._held and not world.pool.workers and not os.listdir(folder)
+        assert "what is this?" in next(what["text"] for kind, what in world.told if kind == "note")
+
+    at_once(test())
+
+
+def test_a_container_that_is_stopped_before_it_begins_is_gone(folder):
+    async def test():
+        world = World(folder, keep_warm=2)
+        world.pool.scale()
+        assert len(world.pool.workers) == 2
+        await world.pool.close()
+        assert not world.pool.workers
+
+    at_once(test())
 
 
 @contextlib.contextmanager

@@ -186,4 +186,5 @@ class Pool:
         for worker in self.workers:
             for call in worker.calls.values():
                 call.fail("CancelledError", f"{self.spec.name}: its app has ended")
+        self.changed()
         await asyncio.gather(*(worker.stop() for worker in list(self.workers)))

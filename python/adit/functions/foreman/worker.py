@@ -95,6 +95,7 @@ class Worker:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.task = asyncio.create_task(self._live(), name=f"worker {self.id}")
+        self.task.add_done_callback(self._is_over)
 
     @property
     def call(self) -> Call | None:
@@ -128,9 +129,18 @@ class Worker:
                 timer.cancel()
             kind, reason = self._why or ("ExecutionError", f"{self.pool.spec.name}: {text}")
             self.pool.died(self, kind, reason)  # before what is left is cleared, which an engine may be slow at
-            await asyncio.shield(asyncio.ensure_future(self._clear()))
-            self.pool.app.foreman.admission.release(self)
-            self.pool.gone(self)
+            clearing = asyncio.ensure_future(self._clear())
+            while not clearing.done():  # however often it is told to end
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({clearing})
+            if not clearing.cancelled() and (failure := clearing.exception()) is not None:
+                text = f"{self.pool.spec.name}: not all of a container is cleared: {failure!r}"
+                self.pool.app.tell("note", text=text)
+
+    def _is_over(self, _: asyncio.Task[None]) -> None:
+        """Whatever ended it, and if it was before it began."""
+        self.pool.app.foreman.admission.release(self)
+        self.pool.gone(self)
 
     async def _run(self) -> str:
         pool, app = self.pool, self.pool.app
@@ -231,18 +241,20 @@ class Worker:
             self.end("ExecutionError", f"{self.pool.spec.name}: it did not start in time (see startup_timeout=)")
 
     async def _clear(self) -> None:
-        if self._running is not None:
-            with contextlib.suppress(RemoteError):
-                await self._running.remove()
-            for call in self.calls.values():
-                call.add_used(self._running.call_used(call.id), self._running.bill.gpu)
-        self.pool.app.foreman.gpus.give(self.gpus)
-        for server in self._servers:
-            server.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            if self._running is not None:
+                with contextlib.suppress(RemoteError):
+                    await self._running.remove()
+                for call in self.calls.values():
+                    call.add_used(self._running.call_used(call.id), self._running.bill.gpu)
+        finally:
+            self.pool.app.foreman.gpus.give(self.gpus)
+            for server in self._servers:
+                server.close()
+            if self._folder:
+                shutil.rmtree(self._folder, ignore_errors=True)
+            if self._runner is not None:
+                await self._runner.cleanup()
 
     # --- what the runner asks ---
 
