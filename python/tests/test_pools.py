@@ -188,6 +188,50 @@ def test_a_container_that_is_stopped_before_it_begins_is_gone(folder):
     at_once(test())
 
 
+def test_a_runner_that_asks_twice_for_a_slot_takes_no_call_from_others(folder):
+    async def test():
+        world = World(folder, concurrency_limit=1)
+        _, container = await world.submit()
+        [there] = world.pool.workers
+        await there.metered()
+        first = world.pool.waiting.pop()
+        asked = [asyncio.ensure_future(world.next(there, wait=5)) for _ in range(2)]
+        while not there.ready.is_set():
+            await asyncio.sleep(0)
+        second = Call(world.id, "f", b"", world.budget, inside=False, trusted=True)
+        world.pool.submit(first)
+        world.pool.submit(second)
+        assert [(await answer).meta["call"] for answer in asked] == [first.id] * 2
+        await world.result(there, first)
+        assert (await world.next(there)).meta["call"] == second.id
+        await world.pool.close()
+
+    at_once(test())
+
+
+def test_a_container_has_so_many_connections_carried_to_a_relay_and_no_more(folder, monkeypatch):
+    monkeypatch.setattr(worker, "CARRIED_MAX", 3)
+
+    async def test():
+        world = World(folder)
+        _, container = await world.submit()
+        [place] = container.container.places
+        ends = [await asyncio.open_unix_connection(f"{place.source}/relay.sock") for _ in range(5)]
+        assert [await ends[n][0].read() for n in (3, 4)] == [b"", b""]
+        ends[0][1].close()
+        while True:
+            reader, writer = await asyncio.open_unix_connection(f"{place.source}/relay.sock")
+            with contextlib.suppress(asyncio.TimeoutError):
+                if not await asyncio.wait_for(reader.read(), 0.1):
+                    continue
+            break
+        for _, end in (*ends[1:3], (reader, writer)):
+            end.close()
+        await world.pool.close()
+
+    at_once(test())
+
+
 @contextlib.contextmanager
 def listening(folder, backlog):
     with socket.socket(socket.AF_UNIX) as listener:

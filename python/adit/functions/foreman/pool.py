@@ -108,6 +108,12 @@ class Pool:
                 await asyncio.wait_for(self._news.wait(), left)
         return None
 
+    def put_back(self, call: Call) -> None:
+        """One that was taken and is not begun: it is the next."""
+        self.waiting.appendleft(call)
+        self._news.set()
+        self.scale()
+
     def end(self, worker: Worker) -> None:
         """It gets no more calls, whichever of its slots asks."""
         worker.ending = True

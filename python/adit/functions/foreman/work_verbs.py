@@ -66,6 +66,9 @@ async def next(asked: Asked) -> Answer:
         call = await pool.take(worker, min(asked.wait, pool.spec.idle_timeout))
     if call is None:
         return Answer({"end": True}) if worker.ending else NOT_YET
+    if (given := worker.calls.get(slot, call)) is not call:  # to another who has asked for the same slot meanwhile
+        pool.put_back(call)
+        call = given
     if slot not in worker.calls:
         worker.begin(call, slot)
         await (await worker.metered()).begin_call(call.id)

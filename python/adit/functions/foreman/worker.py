@@ -17,7 +17,7 @@ from ...exception import Error, ImageError, NotFoundError, RemoteError
 from .. import wire
 from ..engine import GONE, Container, Ended, Place, Resources
 from ..spec import FOREMAN_GONE
-from . import unix, volumes
+from . import descriptors, unix, volumes
 from .admission import MEMORY_LEFT_MIB
 from .amounts import Bill
 from .calls import CONTAINER_BYTES
@@ -41,6 +41,8 @@ CPU_BEYOND_REQUEST = 4.0
 SPARE_LIFE_S = 300  # of a token, beyond the function's timeout
 STOP_S = 5.0
 VISITORS = "visitors.sock"
+CARRIED_MAX = 240  # of its connections to a relay that is elsewhere, one for each visitor of its tunnels
+ACCEPTED = 16  # at once, before the first of them counts
 BY_SIGNAL = 128
 KILLED = BY_SIGNAL + signal.SIGKILL
 START_S = 60
@@ -202,7 +204,21 @@ class Worker:
         if its_own := await relay.socket():
             os.close(os.open(path, os.O_CREAT))  # what it is mounted on
             return [Place(its_own, os.path.join(FOLDER, "relay.sock"), read_only=False)]
-        self._servers.append(await asyncio.start_unix_server(relay.carry, sock=unix.bind(path)))
+        carried = 0
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal carried
+            if carried >= CARRIED_MAX or (carried >= descriptors.FEW and descriptors.are_short()):
+                writer.transport.abort()
+                return
+            carried += 1
+            try:
+                await relay.carry(reader, writer)
+            finally:
+                carried -= 1
+
+        own = unix.bind(path)
+        self._servers.append(await asyncio.start_unix_server(carry, sock=own, backlog=ACCEPTED))
         return []
 
     async def _open_web(self) -> None:
