@@ -191,13 +191,12 @@ def test_a_container_that_is_stopped_before_it_begins_is_gone(folder):
 def test_a_runner_that_asks_twice_for_a_slot_takes_no_call_from_others(folder):
     async def test():
         world = World(folder, concurrency_limit=1)
-        _, container = await world.submit()
+        await world.submit()
         [there] = world.pool.workers
         await there.metered()
         first = world.pool.waiting.pop()
         asked = [asyncio.ensure_future(world.next(there, wait=5)) for _ in range(2)]
-        while not there.ready.is_set():
-            await asyncio.sleep(0)
+        await there.ready.wait()
         second = Call(world.id, "f", b"", world.budget, inside=False, trusted=True)
         world.pool.submit(first)
         world.pool.submit(second)
