@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import os
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from adit.exception import RemoteError
 from adit.functions.engine import Ended, Resources
-from adit.functions.foreman import endpoint, work_verbs, worker
+from adit.functions.foreman import admission, endpoint, work_verbs, worker
 from adit.functions.foreman.admission import Admission
 from adit.functions.foreman.amounts import Amounts
 from adit.functions.foreman.budget import Budget
@@ -126,9 +127,12 @@ class World:
         self.started.put_nowait(made)
         return made
 
+    def call(self):
+        return Call(self.id, "f", b"input", self.budget, inside=False, trusted=True)
+
     async def submit(self):
         """A call, and its container, which has begun."""
-        call = Call(self.id, "f", b"input", self.budget, inside=False, trusted=True)
+        call = self.call()
         self.pool.submit(call)
         return call, await self.started.get()
 
@@ -197,7 +201,7 @@ def test_a_runner_that_asks_twice_for_a_slot_takes_no_call_from_others(folder):
         first = world.pool.waiting.pop()
         asked = [asyncio.ensure_future(world.next(there, wait=5)) for _ in range(2)]
         await there.ready.wait()
-        second = Call(world.id, "f", b"", world.budget, inside=False, trusted=True)
+        second = world.call()
         world.pool.submit(first)
         world.pool.submit(second)
         assert [(await answer).meta["call"] for answer in asked] == [first.id] * 2
@@ -227,6 +231,54 @@ def test_a_container_has_so_many_connections_carried_to_a_relay_and_no_more(fold
         for _, end in (*ends[1:3], (reader, writer)):
             end.close()
         await world.pool.close()
+
+    at_once(test())
+
+
+@pytest.mark.parametrize("limits", [{"idle_timeout": 0}, {"max_inputs": 2}], ids=["idle", "of so many inputs"])
+def test_a_container_ends_when_nothing_is_left_in_it_but_a_thread_that_does_not_end(folder, monkeypatch, limits):
+    monkeypatch.setattr(worker, "STOP_S", 0.0)
+
+    async def test():
+        world = World(folder, concurrent=2, concurrency_limit=1, **limits)
+        stuck, container = await world.submit()
+        [there] = world.pool.workers
+        await world.next(there, 0)
+        other = world.call()
+        world.pool.submit(other)
+        await world.next(there, 1)
+        there._timed_out(stuck)
+        for _ in range(3):  # its time to end by itself is over before the other is done
+            await asyncio.sleep(0)
+        assert not there.task.done()
+        await world.result(there, other)
+        assert stuck.done and other.outcome[0]["status"] == "ok"
+        assert (await world.next(there, 1)).meta == {"end": True}
+        await container.removing.wait()
+        await world.pool.close()
+
+    at_once(test())
+
+
+def test_one_that_ends_after_its_call_keeps_no_idle_one_from_making_room(folder, monkeypatch):
+    monkeypatch.setattr(admission, "CONTAINERS_MAX", 2)
+
+    async def test():
+        world = World(folder)
+        single, idle, new = (world.pool.of_objects(name) for name in ("single", "idle", "new"))
+        single.spec = replace(single.spec, max_inputs=1)
+        for pool in (idle, single):
+            call = world.call()
+            pool.submit(call)
+            await world.started.get()
+            await world.next(pool.workers[0])
+            if pool is idle:
+                await world.result(pool.workers[0], call)
+        new.submit(world.call())
+        await world.started.get()
+        assert single.workers and single.workers[0].is_busy and not idle.workers
+        for pool in (single, idle, new):
+            await pool.close()
 
     at_once(test())
 

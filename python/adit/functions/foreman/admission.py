@@ -125,8 +125,7 @@ class Admission:
         return None
 
     def _make_room(self, worker: Worker) -> None:
-        """The container ends that has had nothing to do for longest, unless one is ending already."""
+        """The container ends that has had nothing to do for longest, unless one will be gone in a moment already."""
         idle = [w for w in self._held if w.pool is not worker.pool and w.is_dispensable]
-        if idle and not any(w.ending for w in self._held):
-            longest = min(idle, key=lambda w: w.idle_since)
-            longest.pool.end(longest)
+        if idle and not any(w.ending and not w.is_busy for w in self._held):
+            min(idle, key=lambda w: w.idle_since).retire()

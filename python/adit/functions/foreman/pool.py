@@ -117,11 +117,12 @@ class Pool:
     def end(self, worker: Worker) -> None:
         """It gets no more calls, whichever of its slots asks."""
         worker.ending = True
+        worker.look_stuck()
         self._news.set()
 
     def may_end(self, worker: Worker) -> bool:
         """Whether a worker has been idle for long enough."""
-        if worker.calls:
+        if worker.is_busy:
             return False
         least = max(self.spec.keep_warm, 1 if self.spec.web and not self.app.stays else 0)
         idle = time.monotonic() - worker.idle_since
@@ -178,7 +179,7 @@ class Pool:
             await asyncio.shield(self.close())
 
     async def _finish(self) -> None:
-        while busy := [w for w in self.workers if w.calls or w.connections]:
+        while busy := [w for w in self.workers if w.is_busy]:
             for worker in self.workers:
                 if worker not in busy and worker.ready.is_set():
                     worker.retire()

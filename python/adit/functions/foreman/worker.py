@@ -110,9 +110,14 @@ class Worker:
         return 0 if self.ending else self.pool.spec.concurrent - len(self.calls)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for what it does: not for a thread that goes on when its call is over."""
+        return bool(self.connections) or any(not call.done for call in self.calls.values())
+
+    @property
     def is_dispensable(self) -> bool:
         """Whether it has nothing to do, and is not one of those that are to be there in any case."""
-        used = self.calls or self.connections or self.pool.spec.web is not None
+        used = self.is_busy or self.pool.spec.web is not None
         return self.ready.is_set() and not used and len(self.pool.workers) > self.pool.spec.keep_warm
 
     async def _live(self) -> None:
@@ -317,6 +322,7 @@ class Worker:
         self.idle_since = time.monotonic()
         if meta.get("status") == "ok" or not self.pool.retry(call):
             call.settle(meta, payload)
+        self.look_stuck()
         self.pool.changed()
 
     @contextlib.contextmanager
@@ -373,14 +379,21 @@ class Worker:
             self._leave(call)
 
     def _leave(self, call: Call) -> None:
-        """Of several calls, to one that is over. A thread cannot be ended: where none is left for others, the container
-        is."""
+        """Of several calls, to one that is over."""
         self.over.append(call.id)
         self.news.set()
-        asyncio.get_running_loop().call_later(STOP_S, self._end_if_stuck)
+        self.idle_since = time.monotonic()
+        self.look_stuck()
+        self.pool.changed()
+
+    def look_stuck(self) -> None:
+        """A thread cannot be ended, but has a moment to: where then none is left for others, or none is needed any
+        more, its container is."""
+        if self.calls and not self.is_busy:
+            asyncio.get_running_loop().call_later(STOP_S, self._end_if_stuck)
 
     def _end_if_stuck(self) -> None:
-        if not self.room and all(call.done for call in self.calls.values()):
+        if self.calls and not self.room and not self.is_busy:
             self.end("ExecutionError", f"{self.pool.spec.name}: all that it runs is over, and does not end")
 
     async def stop(self) -> None:
