@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from ...exception import InvalidError, NotFoundError
@@ -33,11 +32,10 @@ async def app_create(asked: Asked) -> Answer:
     spec = AppSpec.read(asked.meta["spec"])
     app = _begin(asked.foreman, spec.name, str(asked.meta.get("kind", RUN)))
     try:
-        await app.prepare(spec)
+        await app.begin(spec, asked.payload)
     except BaseException:
-        await asyncio.shield(asked.foreman.end_app(app))
+        await asked.foreman.end_app(app)
         raise
-    app.put(spec, asked.payload)
     return Answer({"app": app.id})
 
 
@@ -45,9 +43,7 @@ async def app_create(asked: Asked) -> Answer:
 async def app_named(asked: Asked) -> Answer:
     """The deployed app of that name, or a new one, which has nothing yet."""
     name = str(asked.meta["name"])
-    app = asked.foreman.find_app(name)
-    if app is None or app.kind != DEPLOYED:
-        app = _begin(asked.foreman, name, DEPLOYED)
+    app = asked.foreman.find_deployed(name) or _begin(asked.foreman, name, DEPLOYED)
     return Answer({"app": app.id, "version": app.version})
 
 
@@ -64,7 +60,7 @@ async def app_update(asked: Asked) -> Answer:
     try:
         await app.update(AppSpec.read(asked.meta["spec"]), asked.payload)
     except BaseException:
-        if app.kind == DEPLOYED and app.version == 0:
+        if app.kind == DEPLOYED and app.version == 0 and not app.updating:  # nobody else begins it
             await foreman.end_app(app)
         raise
     return Answer({"urls": app.urls, "version": app.version, "ca_file": foreman.relay.ca_file})

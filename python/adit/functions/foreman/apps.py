@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from ...exception import Error, ExecutionError, NotFoundError, RemoteError
+from ...exception import ExecutionError, NotFoundError, RemoteError
 from ..spec import AppSpec
 from .calls import CONTAINERS_BYTES, Call
 from .endpoint import Endpoint
@@ -16,7 +17,7 @@ from .news import News
 from .pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from .foreman import Foreman
     from .worker import Worker
@@ -42,9 +43,13 @@ class App:
         self.endings: dict[str, Callable[[], Awaitable[None]]] = {}  # of what its containers have made, by id
         self.volumes: list[dict[str, Any]] = []  # that end with it
         self.endpoints: dict[str, Endpoint] = {}
-        self.changing = asyncio.Lock()
+        self.changing = asyncio.Lock()  # held while it becomes another, or ends
+        self.updating = 0  # those who give it another version, or wait until they may
+        self.ended = False
         self.under_way = 0  # calls
-        self._drains: set[asyncio.Task[None]] = set()
+        self._coming: set[asyncio.Future[Any]] = set()  # what does not go on when it ends
+        self._drains: dict[asyncio.Task[None], Pool] = {}
+        self._missing = ""  # why it is not back after a restart of the foreman
         self.news = News(foreman.news_path(self.id) if self.stays else None)
 
     @property
@@ -55,7 +60,12 @@ class App:
     @property
     def is_forsaken(self) -> bool:
         """Whether nobody is there any more for whom it should go on."""
-        if self.kind == DEPLOYED or self.news.holders or (self.kind == DETACHED and self.under_way):
+        if (
+            self.kind == DEPLOYED
+            or self.news.holders
+            or self.changing.locked()
+            or (self.kind == DETACHED and self.under_way)
+        ):
             return False
         return time.monotonic() - self.news.since > LEASE_S[self.kind]
 
@@ -63,6 +73,8 @@ class App:
         """Of the function of that name; of a class, those of objects that were made with the same arguments."""
         pool = self.pools.get(function)
         if pool is None:
+            if self._missing and function in self.spec.functions:
+                raise ExecutionError(f"{function}: its app is not back yet: {self._missing}")
             raise NotFoundError(f"function {function}: app {self.name} has none of that name")
         if not key:
             return pool
@@ -90,6 +102,13 @@ class App:
     def _called(self, _: Call) -> None:
         self.under_way -= 1
 
+    def cancel(self, call: Call) -> None:
+        """Ends it where it runs, be it in a version that was replaced."""
+        for pool in (*self.pools.values(), *self._drains.values()):
+            for busy in pool.workers:
+                if call in busy.calls.values():
+                    busy.cancel(call)
+
     async def end_with(self, identity: str, end: Callable[[], Awaitable[None]]) -> None:
         """What one of its containers has made ends with the app."""
         if len(self.endings) >= MADE_MAX:
@@ -103,17 +122,28 @@ class App:
 
     # --- versions ---
 
-    def put(self, spec: AppSpec, bundle: bytes) -> None:
+    async def begin(self, spec: AppSpec, bundle: bytes) -> None:
         """What it is from now on."""
-        self._use(spec, bundle, {name: Pool(self, function, bundle) for name, function in spec.functions.items()})
+        async with self.changing:
+            await self.prepare(spec)
+            self._check_is_there()
+            self._use(spec, bundle, self._pools(spec, bundle))
+            self.news.since = time.monotonic()  # whoever made it comes now
+
+    def _pools(self, spec: AppSpec, bundle: bytes) -> dict[str, Pool]:
+        return {name: Pool(self, function, bundle) for name, function in spec.functions.items()}
+
+    def _check_is_there(self) -> None:
+        if self.ended:
+            raise ExecutionError(f"app {self.name}: it was stopped")
 
     def _use(self, spec: AppSpec, bundle: bytes, pools: dict[str, Pool]) -> None:
         before, self.pools = self.pools, pools
         self.spec, self.bundle, self.since = spec, bundle, time.time()
         for old in before.values():
             drain = asyncio.create_task(old.drain(self.successor(old)))
-            self._drains.add(drain)
-            drain.add_done_callback(self._drains.discard)
+            self._drains[drain] = old
+            drain.add_done_callback(self._drains.pop)
         for pool in pools.values():  # what is to be there before anybody calls
             pool.scale()
 
@@ -128,49 +158,111 @@ class App:
         """What has to be there before its containers: InvalidError or RemoteError when that cannot be."""
         for function in spec.functions.values():
             await self.foreman.gpus.check(function)
-            self.volumes += await self.foreman.volumes.prepare(function)
+            for volume in await self.foreman.volumes.prepare(function):
+                if volume not in self.volumes:
+                    self.volumes.append(volume)
 
     async def update(self, spec: AppSpec, bundle: bytes) -> None:
         """A new version, once its containers come up and its endpoints are open: else ExecutionError, and the one
         before goes on. That one finishes what it has."""
-        async with self.changing:
-            await self.prepare(spec)
-            self.version += 1
-            pools = {name: Pool(self, function, bundle) for name, function in spec.functions.items()}
-            try:
-                await asyncio.gather(*(_check(pool) for pool in _representatives(pools)))
-                await self._open_endpoints(pools)
-            except BaseException:
-                self.version -= 1
-                for name in self.endpoints.keys() - self.pools.keys():
-                    await self.endpoints.pop(name).close()
-                await asyncio.gather(*(pool.close() for pool in pools.values()))
-                raise
-            self._use(spec, bundle, pools)
-            if self.kind == DEPLOYED:
-                await self.foreman.keep(self)
-            for name, endpoint in list(self.endpoints.items()):
-                if name in pools and pools[name].spec.web is not None:
-                    endpoint.point(pools[name])
-                else:
-                    await self.endpoints.pop(name).close()
+        self.updating += 1
+        try:
+            async with self.changing:
+                self._check_is_there()
+                await self.prepare(spec)
+                await self._update(spec, bundle)
+        finally:
+            self.updating -= 1
 
-    async def resume(self) -> None:
-        """Has its endpoints again, after a restart of the foreman: as soon as the relay is there."""
+    async def _update(self, spec: AppSpec, bundle: bytes) -> None:
+        self.version += 1
+        pools, before = self._pools(spec, bundle), set(self.endpoints)
+        try:
+            await self._unless_ended(self._come_up(pools))
+            if self.kind == DEPLOYED:
+                await self._keep(spec, bundle)
+        except BaseException:
+            self.version -= 1
+            for name in self.endpoints.keys() - before:
+                await self.endpoints.pop(name).close()
+            await asyncio.gather(*(pool.close() for pool in pools.values()))
+            raise
+        self._use(spec, bundle, pools)
+        gone: list[Endpoint] = []
+        for name, endpoint in list(self.endpoints.items()):  # all of them before anything is waited for
+            if name in pools and pools[name].spec.web is not None:
+                endpoint.point(pools[name])
+            else:
+                gone.append(self.endpoints.pop(name))
+        for endpoint in gone:
+            await endpoint.close()
+
+    async def _come_up(self, pools: dict[str, Pool]) -> None:
+        await asyncio.gather(*(_check(pool) for pool in _representatives(pools)))
+        await self._open_endpoints(pools)
+
+    async def _keep(self, spec: AppSpec, bundle: bytes) -> None:
+        """For the next foreman. If whoever asked goes in the meantime, it has the version before."""
+        keeping = asyncio.ensure_future(self.foreman.keep(self, spec, bundle))
+        try:
+            await asyncio.shield(keeping)
+        except asyncio.CancelledError:
+            await asyncio.wait({keeping})
+            if not keeping.cancelled() and keeping.exception() is None and self.version > 1:
+                await self.foreman.keep(self, self.spec, self.bundle, self.version - 1)
+            raise
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does it. When the app ends, it does not go on."""
+        task = asyncio.ensure_future(work)
+        self._coming.add(task)
+        try:
+            await task
+        except asyncio.CancelledError:
+            self._check_is_there()
+            raise
+        finally:
+            self._coming.discard(task)
+        self._check_is_there()
+
+    async def resume(self, spec: AppSpec, bundle: bytes) -> None:
+        """Is there again, after a restart of the foreman: its functions as soon as what they need is, and its endpoints
+        as soon as the relay is."""
+        self.spec, self.bundle = spec, bundle
+        with contextlib.suppress(ExecutionError):  # that it was stopped
+            await self._unless_ended(self._resume(spec, bundle))
+
+    async def _resume(self, spec: AppSpec, bundle: bytes) -> None:
         while True:
             try:
                 async with self.changing:
+                    if not self.pools:  # nobody has deployed it anew in the meantime
+                        await self.prepare(spec)
+                        since = self.since
+                        self._use(spec, bundle, self._pools(spec, bundle))
+                        self.since = since
                     await self._open_endpoints(self.pools)
+                self._missing = ""
                 return
-            except Error as error:
-                self.tell("failed", function=self.name, error=type(error).__name__, text=str(error))
+            except Exception as error:  # whatever it is, this app's alone
+                why = f"{type(error).__name__}: {error}"
+                if why != self._missing:
+                    self._missing = why
+                    self.tell("failed", function=self.name, error=type(error).__name__, text=str(error))
             await asyncio.sleep(RESUME_S)
 
     async def _open_endpoints(self, pools: dict[str, Pool]) -> None:
         for name, pool in pools.items():
             if pool.spec.web is not None and name not in self.endpoints:
-                endpoint = Endpoint(pool, await self.foreman.relay.client(), self.foreman.endpoint_path())
-                await endpoint.open()
+                path = self.foreman.endpoint_path()
+                endpoint = Endpoint(pool, await self.foreman.relay.client(), path)
+                try:
+                    await endpoint.open()
+                except BaseException:
+                    await asyncio.shield(endpoint.close())
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
+                    raise
                 self.endpoints[name] = endpoint
 
     @property
@@ -179,18 +271,23 @@ class App:
         return {name: endpoint.url for name, endpoint in self.endpoints.items()}
 
     async def close(self) -> None:
-        """Ends all that is of it."""
-        while self.endpoints:
-            await self.endpoints.popitem()[1].close()
-        for drain in self._drains:
-            drain.cancel()
-        await asyncio.gather(*self._drains, *(pool.close() for pool in self.pools.values()), return_exceptions=True)
-        for end in list(self.endings.values()):
-            await end()
-        for volume in self.volumes:
-            with contextlib.suppress(RemoteError):
-                await self.foreman.volumes.end(volume)
-        self.news.end()
+        """Ends all that is of it, and what was to become of it."""
+        self.ended = True
+        for task in list(self._coming):
+            task.cancel()
+        async with self.changing:
+            while self.endpoints:
+                await self.endpoints.popitem()[1].close()
+            drains = list(self._drains)
+            for drain in drains:
+                drain.cancel()
+            await asyncio.gather(*drains, *(pool.close() for pool in self.pools.values()), return_exceptions=True)
+            for end in list(self.endings.values()):
+                await end()
+            for volume in self.volumes:
+                with contextlib.suppress(RemoteError):
+                    await self.foreman.volumes.end(volume)
+            self.news.end()
 
 
 def _representatives(pools: dict[str, Pool]) -> list[Pool]:

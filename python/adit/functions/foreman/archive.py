@@ -8,6 +8,7 @@ import os
 import tarfile
 from typing import TYPE_CHECKING, Any
 
+from ...exception import ImageError
 from ..ignore import Ignore
 from ..image import local_files
 
@@ -28,8 +29,15 @@ def _add(tar: tarfile.TarFile, path: str, name: str, more_mode: int = 0) -> None
             tar.addfile(info, file)
 
 
+def _check_is_there(path: str) -> None:
+    """A deployed app's image may have to be built long after its program was read."""
+    if not os.path.exists(path):
+        raise ImageError(f"image: {path}: it is no longer there, and belongs into the image (put it back)")
+
+
 def of_copy(step: dict[str, Any]) -> bytes:
     """The files of a copy step, from the image's root. Everybody may read them: functions have ids of their own."""
+    _check_is_there(step["local"])
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", dereference=True) as tar:
         if os.path.normpath(os.path.join("/root", step["remote"])).startswith("/root/"):
@@ -44,6 +52,8 @@ def of_copy(step: dict[str, Any]) -> bytes:
 def of_context(dockerfile: dict[str, Any], out: IO[bytes], name: str) -> None:
     """What a Dockerfile may copy from, and itself under that name."""
     file, folder = dockerfile["file"], dockerfile["folder"]
+    _check_is_there(file)
+    _check_is_there(folder)
     lines: list[str] = []
     for candidate in (f"{file}.dockerignore", os.path.join(folder, ".dockerignore")):
         with contextlib.suppress(OSError), open(candidate, encoding="utf-8") as patterns:

@@ -91,7 +91,6 @@ async def call_cancel(asked: Asked) -> Answer:
     call = _find(asked)
     call.fail("CancelledError", f"{call.function}: the call was cancelled")
     app = asked.foreman.apps.get(call.app)
-    for busy in app.pools[call.pool].workers if app else ():
-        if call in busy.calls.values():
-            busy.cancel(call)
+    if app is not None:
+        app.cancel(call)
     return Answer({})

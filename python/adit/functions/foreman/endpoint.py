@@ -4,6 +4,8 @@ when the containers are replaced."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .pool import Pool
     from .worker import Worker
 
+NAME_SHOWN = 100  # of what a ticket is called
 WAIT_S = 60.0  # of a visitor for a container
 END_S = 5.0  # for a container that no longer listens
 WAITING_MAX, REFUSING_MAX = 100, 100  # visitors who wait for one; who are being told that there is none
@@ -44,7 +47,7 @@ class Endpoint:
         self._server = await asyncio.start_unix_server(self._visit, self._path)
         spec = self.pool.spec
         assert spec.web is not None
-        keep = ticket_path(self.pool.app.name, spec.name, spec.web.label)
+        keep = ticket_path(self.pool.app.name, spec.name, spec.web.label, stays=self.pool.app.stays)
         self._forward = self._client.forward(f"unix:{self._path}", keep=keep, name=spec.name)
         tunnel = await self._forward.__aenter__()
         self.url = tunnel.url
@@ -125,9 +128,13 @@ async def _dial(worker: Worker) -> tuple[asyncio.StreamReader, asyncio.StreamWri
         return None
 
 
-def ticket_path(app: str, function: str, label: str | None) -> str:
-    """Where the address of an endpoint is kept for the next time."""
+def ticket_path(app: str, function: str, label: str | None, *, stays: bool) -> str:
+    """Where the address of an endpoint is kept for the next time: what is tried has another than what is deployed."""
     folder = state_path("endpoints")
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    name = label or f"{app}-{function}"
-    return os.path.join(folder, "".join(c if c.isalnum() or c in "-_" else "-" for c in name))
+    names = [label] if label else [app, function]
+    if not stays:
+        names.append("dev")
+    shown = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in "-".join(names))[:NAME_SHOWN]
+    which = hashlib.sha256(json.dumps([names, stays, label is None]).encode())
+    return os.path.join(folder, f"{shown}-{which.hexdigest()[:16]}")  # others may look the same

@@ -7,13 +7,15 @@ import contextlib
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ...exception import Error
 from . import kept, owner, prices, server
 from .admission import Admission
-from .apps import DEPLOYED, App
+from .apps import DEPLOYED, DETACHED, App
 from .calls import Calls
 from .dicts import Dicts
 from .gpus import Gpus
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from ..engine import Engine, Resources
+    from ..spec import AppSpec
     from .worker import Worker
 
 RESUMED_S = 10.0  # for endpoints to be there again, before it counts as ready without
@@ -58,6 +61,7 @@ class Foreman:
         group = (
             os.path.basename(self.folder) if service is None else hashlib.sha256(self.path.encode()).hexdigest()[:16]
         )
+        self._logs = os.path.join(self.state or self.folder, "logs", group)  # of this foreman's apps alone
         self.meter = Meter(engine, self.store, group, self._tell_all)
         self.images = Images(engine, self.folder, self.labels, self.meter, self._tell_all)
         self.admission = Admission(self)
@@ -66,6 +70,7 @@ class Foreman:
         self._endpoints = 0
         self._looking: asyncio.Task[None] | None = None
         self._resuming: list[asyncio.Task[None]] = []
+        self._ending: dict[str, asyncio.Task[None]] = {}  # by the app's id
 
     async def open(self) -> None:
         """Removes what was left behind by callers that died, and listens."""
@@ -75,13 +80,13 @@ class Foreman:
         else:
             owner.claim(self.folder)
             self._is_folder_ours = True
-            os.makedirs(os.path.join(self.state, "logs"), mode=0o700, exist_ok=True)
+            os.makedirs(self._logs, mode=0o700, exist_ok=True)
             self._looking = asyncio.create_task(self._look())
         await owner.sweep(self.engine, self.labels)
         await self.meter.open()
-        for app in await kept.load(self) if self.state is not None else ():
-            self.apps[app.id] = app
-            self._resuming.append(asyncio.create_task(app.resume()))
+        if self.state is not None:
+            self._resuming = [asyncio.create_task(resuming) for resuming in await kept.load(self)]
+            self._forget_logs()
         if self._resuming:
             await asyncio.wait(self._resuming, timeout=RESUMED_S)
         self._caller = await self.serve(self.path, None)
@@ -104,7 +109,15 @@ class Foreman:
 
     def news_path(self, app: str) -> str | None:
         """Where the output of an app that stays is kept."""
-        return None if self.state is None else os.path.join(self.state, "logs", app)
+        return None if self.state is None else os.path.join(self._logs, app)
+
+    def _forget_logs(self) -> None:
+        """Of apps that a foreman before had, and that are no more."""
+        with os.scandir(self._logs) as entries:
+            left = [entry.path for entry in entries if entry.name.removesuffix(".1") not in self.apps]
+        for path in left:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def endpoint_path(self) -> str:
         """For another endpoint's socket."""
@@ -112,21 +125,37 @@ class Foreman:
         return os.path.join(self.folder, f"web-{self._endpoints}.sock")
 
     def find_app(self, name: str) -> App | None:
-        """By its id, or, of those that stay, by its name."""
-        named = (app for app in self.apps.values() if app.stays and app.name == name)
-        return self.apps.get(name) or next(named, None)
+        """By its id, or, of those that stay, by its name: what is deployed before what was detached."""
+        detached = (app for app in self.apps.values() if app.kind == DETACHED and app.name == name)
+        return self.apps.get(name) or self.find_deployed(name) or next(detached, None)
 
-    async def keep(self, app: App) -> None:
+    def find_deployed(self, name: str) -> App | None:
+        """By its name."""
+        named = (app for app in self.apps.values() if app.kind == DEPLOYED and app.name == name)
+        return next(named, None)
+
+    async def keep(self, app: App, spec: AppSpec, bundle: bytes, version: int | None = None) -> None:
         """For the next foreman."""
-        await kept.save(app)
+        await kept.save(app, spec, bundle, app.version if version is None else version)
 
     async def end_app(self, app: App) -> None:
-        """For good."""
-        if self.apps.pop(app.id, None) is None:
-            return
+        """For good, also if whoever asked for it goes in the meantime."""
+        ending = self._ending.get(app.id)
+        if ending is None:
+            if self.apps.pop(app.id, None) is None:
+                return
+            ending = self._ending[app.id] = asyncio.create_task(self._end_app(app))
+            ending.add_done_callback(lambda _: self._ending.pop(app.id))
+        await asyncio.shield(ending)
+
+    async def _end_app(self, app: App) -> None:
         await app.close()
         if app.kind == DEPLOYED:
-            await kept.forget(app)
+            try:
+                await kept.forget(app)
+            except Error:
+                self.apps[app.id] = app  # to be stopped once more: it would be back with the next foreman
+                raise
         if app.stays:
             self.ended.append(app)
         while len(self.ended) > ENDED_MAX:
@@ -137,14 +166,19 @@ class Foreman:
             await asyncio.sleep(LOOK_S)
             for app in list(self.apps.values()):
                 if app.is_forsaken:
-                    await self.end_app(app)
+                    try:
+                        await self.end_app(app)
+                    except Exception as error:  # the others are looked at, all the same
+                        print(f"adit: app {app.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     async def close(self) -> None:
         """Ends all; nothing stays."""
         for task in (self._looking, *self._resuming):
             if task is not None:
                 task.cancel()
-        await asyncio.gather(*(app.close() for app in self.apps.values()))
+        await asyncio.gather(
+            *self._ending.values(), *(app.close() for app in self.apps.values()), return_exceptions=True
+        )
         await self.volumes.close()
         await self.relay.close()
         if self._caller is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from ..spec import AppSpec
 from .apps import DEPLOYED, App
 from .store import Tables
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from .foreman import Foreman
 
 TABLES = Tables(
@@ -21,15 +24,14 @@ TABLES = Tables(
 )
 
 
-async def save(app: App) -> None:
-    """Its version of now."""
-    spec = json.dumps(app.spec.to_meta())
+async def save(app: App, spec: AppSpec, bundle: bytes, version: int) -> None:
+    """A version of it."""
     await app.foreman.store.write(
         TABLES,
         (
             "INSERT INTO deployed VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
             " version = excluded.version, since = excluded.since, spec = excluded.spec, bundle = excluded.bundle",
-            *(app.id, app.foreman.path, app.name, app.version, app.since, spec, app.bundle),
+            *(app.id, app.foreman.path, app.name, version, time.time(), json.dumps(spec.to_meta()), bundle),
         ),
     )
 
@@ -39,15 +41,19 @@ async def forget(app: App) -> None:
     await app.foreman.store.write(TABLES, ("DELETE FROM deployed WHERE id = ?", app.id))
 
 
-async def load(foreman: Foreman) -> list[App]:
-    """What the foreman before had, which begins again."""
-    apps = []
+async def load(foreman: Foreman) -> list[Coroutine[Any, Any, None]]:
+    """Has the foreman's apps be those of the one before; how they are there again."""
+    resuming = []
     for row in await foreman.store.read(
         TABLES, "SELECT * FROM deployed WHERE foreman = ? ORDER BY since", foreman.path
     ):
-        app = App(foreman, row["name"], DEPLOYED, row["id"])
-        app.version = row["version"]
-        app.put(AppSpec.read(json.loads(row["spec"])), bytes(row["bundle"]))
-        app.since = row["since"]
-        apps.append(app)
-    return apps
+        app = foreman.apps[row["id"]] = App(foreman, row["name"], DEPLOYED, row["id"])
+        app.version, app.since = row["version"], row["since"]
+        try:
+            spec = AppSpec.read(json.loads(row["spec"]))
+        except Exception as error:  # of another version's
+            text = f"app {app.name}: what is kept of it cannot be read: {error} (adit deploy it again)"
+            app.tell("failed", function=app.name, error=type(error).__name__, text=text)
+            continue
+        resuming.append(app.resume(spec, bytes(row["bundle"])))
+    return resuming

@@ -52,9 +52,10 @@ class News:
         with contextlib.suppress(OSError):  # a full disk ends no app
             self._file.write(line)
             if self._file.tell() > FILE_MAX:
-                self._file.close()
-                os.replace(self._path, self._path + ".1")
-                self._file = _open(self._path)
+                with contextlib.suppress(FileNotFoundError):  # moved before, when no other could be opened
+                    os.replace(self._path, self._path + ".1")
+                full, self._file = self._file, _open(self._path)
+                full.close()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -105,5 +106,13 @@ def _read(path: str) -> list[bytes]:
     lines: list[bytes] = []
     for part in (path + ".1", path):
         with contextlib.suppress(OSError), open(part, "rb") as file:
-            lines += [line for line in file if line.endswith(b"\n")]
+            lines += filter(_is_whole, file)
     return lines
+
+
+def _is_whole(line: bytes) -> bool:
+    """It may have been written to a disk that was full."""
+    try:
+        return line.endswith(b"\n") and "kind" in json.loads(line)
+    except (ValueError, TypeError):
+        return False

@@ -35,10 +35,11 @@ class Asked:
 
     @property
     def app(self) -> App:
-        """A container's own, or the one that the caller names."""
+        """A container's own, or the one that the caller names: by its id, or a deployed one by its name."""
         if self.worker is not None:
             return self.worker.pool.app
-        app = self.foreman.find_app(str(self.meta["app"]))
+        name = str(self.meta["app"])
+        app = self.foreman.apps.get(name) or self.foreman.find_deployed(name)
         if app is None:
             raise NotFoundError(f"app {self.meta['app']}: there is none of that name (see: adit app list)")
         return app
