@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import os
+import re
 import socket
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from adit.exception import RemoteError
+from adit.exception import ImageError, RemoteError
 from adit.functions.engine import Ended, Resources
-from adit.functions.foreman import admission, endpoint, work_verbs, worker
+from adit.functions.foreman import admission, endpoint, pool, work_verbs, worker
 from adit.functions.foreman.admission import Admission
 from adit.functions.foreman.amounts import Amounts
 from adit.functions.foreman.budget import Budget
@@ -267,18 +268,90 @@ def test_one_that_ends_after_its_call_keeps_no_idle_one_from_making_room(folder,
         world = World(folder)
         single, idle, new = (world.pool.of_objects(name) for name in ("single", "idle", "new"))
         single.spec = replace(single.spec, max_inputs=1)
-        for pool in (idle, single):
+        for one in (idle, single):
             call = world.call()
-            pool.submit(call)
+            one.submit(call)
             await world.started.get()
-            await world.next(pool.workers[0])
-            if pool is idle:
-                await world.result(pool.workers[0], call)
+            await world.next(one.workers[0])
+            if one is idle:
+                await world.result(one.workers[0], call)
         new.submit(world.call())
         await world.started.get()
         assert single.workers and single.workers[0].is_busy and not idle.workers
-        for pool in (single, idle, new):
-            await pool.close()
+        for one in (single, idle, new):
+            await one.close()
+
+    at_once(test())
+
+
+def test_an_engine_whose_folder_is_not_seen_from_here_may_start_containers(folder):
+    async def test():
+        world = World(folder)
+
+        async def data_folder():
+            return f"{folder}/in-a-virtual-machine"
+
+        world.engine.data_folder = data_folder
+        await world.submit()
+        await world.pool.close()
+
+    at_once(test())
+
+
+@pytest.mark.parametrize("name", ["my func", "naïve", "a/../b", "_", "x" * 100])
+def test_a_container_of_a_function_of_any_name_has_one_that_engines_take(folder, name):
+    async def test():
+        world = World(folder, name=name)
+        _, container = await world.submit()
+        assert re.fullmatch("adit-[A-Za-z0-9-]{1,60}", container.container.name)
+        await world.pool.close()
+
+    at_once(test())
+
+
+def test_containers_that_are_to_be_warm_are_again_after_starts_that_failed(folder, monkeypatch):
+    monkeypatch.setattr(pool, "AGAIN_S", 0.001)
+
+    async def test():
+        world = World(folder, keep_warm=2)
+        world.failing = 5
+        world.pool.scale()
+        for _ in range(2):
+            await world.started.get()
+        assert [kind for kind, _ in world.told].count("failed") == 5
+        await world.pool.close()
+
+    at_once(test())
+
+
+def test_an_image_that_is_made_again_takes_no_time_from_the_start(folder):
+    async def test():
+        world, timers = World(folder), []
+        start = world.start
+
+        async def not_found(container, bill):
+            world.start = start
+            raise ImageError("image: it is gone")
+
+        async def ensure(image, code, anew=False):
+            timers.extend(w._start_timer for w in world.pool.workers)
+            return "image"
+
+        world.start, world.ensure = not_found, ensure
+        await world.submit()
+        assert timers == [None, None] and world.pool.workers[0]._start_timer is not None
+        await world.pool.close()
+
+    at_once(test())
+
+
+def test_a_call_is_tried_again_however_large_the_delay_would_be(folder):
+    async def test():
+        world = World(folder, retries={"max_retries": 9, "initial_delay": 1.0, "backoff_coefficient": 2.0**1000})
+        call = world.call()
+        call.tries = 5
+        assert world.pool.retry(call)
+        await world.pool.close()
 
     at_once(test())
 

@@ -43,9 +43,12 @@ def _available(total: int) -> int | None:
     return there.get("MemAvailable") if same else None
 
 
-def _free_mib(folder: str) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize >> 20
+def _free_mib(folder: str) -> int | None:
+    """None where that cannot be seen: an engine may be in a virtual machine, or keep its folder to itself."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(folder)
+        return found.f_bavail * found.f_frsize >> 20
+    return None
 
 
 class Admission:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NAME_SHOWN = 100  # of what a ticket is called
 WAIT_S = 60.0  # of a visitor for a container
 END_S = 5.0  # for a container that no longer listens
+NAME_BYTES = 64
 WAITING_MAX, REFUSING_MAX = 100, 100  # visitors who wait for one; who are being told that there is none
 
 
@@ -48,7 +49,7 @@ class Endpoint:
         spec = self.pool.spec
         assert spec.web is not None
         keep = ticket_path(self.pool.app.name, spec.name, spec.web.label, stays=self.pool.app.stays)
-        self._forward = self._client.forward(f"unix:{self._path}", keep=keep, name=spec.name)
+        self._forward = self._client.forward(f"unix:{self._path}", keep=keep, name=_short(spec.name))
         tunnel = await self._forward.__aenter__()
         self.url = tunnel.url
         app = self.pool.app
@@ -111,6 +112,11 @@ class Endpoint:
             await self._passing.close()
         for task in list(self._visits):
             task.cancel()
+
+
+def _short(name: str) -> str:
+    """As long as a tunnel's may be."""
+    return name.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
 def _passed(stats: Stats) -> tuple[int, int]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WEB_CONTAINERS = 10  # of a web endpoint that names no limit: whoever has its URL can have it start them
 STARTING_MAX = 4  # of a function at once
+AGAIN_S, AGAIN_MOST_S = 5.0, 300.0  # until what does not start is started again, though nobody waits for it
 
 
 class Pool:
@@ -35,6 +36,8 @@ class Pool:
         self._changed = asyncio.Event()
         self._failed_starts, self._why = 0, ""  # in all, and of the last one
         self.draining = self.closed = False
+        self._again_s = AGAIN_S
+        self._later: asyncio.TimerHandle | None = None
 
     @property
     def limit(self) -> int:
@@ -133,9 +136,9 @@ class Pool:
         policy = self.spec.retries or {}
         if self.closed or call.done or call.tries >= policy.get("max_retries", 0):
             return False
-        delay = min(
-            policy["initial_delay"] * policy["backoff_coefficient"] ** call.tries, policy.get("max_delay", 60.0)
-        )
+        delay = most = policy.get("max_delay", 60.0)
+        with contextlib.suppress(OverflowError):
+            delay = min(policy["initial_delay"] * policy["backoff_coefficient"] ** call.tries, most)
         call.tries += 1
         asyncio.get_running_loop().call_later(delay, self._again, call)
         return True
@@ -160,9 +163,18 @@ class Pool:
     def gone(self, worker: Worker) -> None:
         """Nothing is left of it."""
         self.workers.remove(worker)
-        if worker.ready.is_set() or self.waiting:  # not for keep_warm what does not start
+        if worker.ready.is_set():
+            self._again_s = AGAIN_S
+        if worker.ready.is_set() or self.waiting:
             self.scale()
+        elif self._is_short() and self._later is None:  # what is to be warm and does not start is tried now and then
+            self._later = asyncio.get_running_loop().call_later(self._again_s, self._scale_again)
+            self._again_s = min(2 * self._again_s, AGAIN_MOST_S)
         self.changed()
+
+    def _scale_again(self) -> None:
+        self._later = None
+        self.scale()
 
     async def drain(self, successor: Pool) -> None:
         """Takes nothing new and ends with what it has; what has not begun goes to its successor."""
@@ -188,6 +200,8 @@ class Pool:
     async def close(self) -> None:
         """Ends all of them."""
         self.closed = self.draining = True
+        if self._later is not None:
+            self._later.cancel()
         while self.waiting:
             self.waiting.popleft().fail("CancelledError", f"{self.spec.name}: its app has ended")
         for worker in self.workers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -47,6 +48,11 @@ BY_SIGNAL = 128
 KILLED = BY_SIGNAL + signal.SIGKILL
 START_S = 60
 LOOK_AGAIN_S = 1.0
+
+
+def _printed(name: str) -> str:
+    """A function's name where an engine and a control group take only some characters."""
+    return re.sub("[^A-Za-z0-9]", "-", name[:40])
 
 
 def _limits(spec: FunctionSpec, there: Resources) -> Resources:
@@ -95,6 +101,7 @@ class Worker:
         self._servers: list[asyncio.Server] = []
         self._runner: web.AppRunner | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._start_timer: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.task = asyncio.create_task(self._live(), name=f"worker {self.id}")
         self.task.add_done_callback(self._is_over)
@@ -157,7 +164,6 @@ class Worker:
         self.gpus = await app.foreman.gpus.take(pool.spec)
         began = time.monotonic()
         limits = _limits(pool.spec, await app.foreman.resources())
-        late = asyncio.get_running_loop().call_later(pool.spec.startup_timeout or START_S, self._late)
         listening = None
         try:
             self._running = await self._start(image, limits)
@@ -166,17 +172,18 @@ class Worker:
             ended = await self._running.ended()
             await asyncio.wait({listening}, timeout=STOP_S)
         finally:
-            late.cancel()
+            self._may_be_late(False)
             if listening is not None:
                 listening.cancel()
         return _reason(ended, limits)
 
     async def _start(self, image: str, limits: Resources) -> Metered:
         pool, foreman = self.pool, self.pool.app.foreman
+        self._may_be_late(True)
         container = Container(
             image=image,
             command=["python3", "-u", "-m", "adit.functions.runner"],
-            name=f"adit-{pool.spec.name[:40]}-{self.id}".replace("_", "-"),
+            name=f"adit-{_printed(pool.spec.name)}-{self.id}",
             labels={**foreman.labels, "adit.app": pool.app.id, "adit.function": pool.spec.name},
             places=await self._open(),
             limits=limits,
@@ -190,7 +197,9 @@ class Worker:
         try:
             return await foreman.meter.start(container, bill)
         except ImageError:  # somebody has removed it since it was built
+            self._may_be_late(False)
             image = await foreman.images.ensure(volumes.image_with_places(pool.spec), pool.bundle, anew=True)
+            self._may_be_late(True)
             return await foreman.meter.start(replace(container, image=image), bill)
 
     async def _open(self) -> list[Place]:
@@ -256,6 +265,13 @@ class Worker:
         await self.ready.wait()
         seconds = time.monotonic() - began
         self.pool.app.tell("started", function=self.pool.spec.name, worker=self.id, seconds=seconds)
+
+    def _may_be_late(self, may: bool) -> None:
+        """Its time to start begins; or does not go on, as while an image is made."""
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+        seconds = self.pool.spec.startup_timeout or START_S
+        self._start_timer = asyncio.get_running_loop().call_later(seconds, self._late) if may else None
 
     def _late(self) -> None:
         if not self.ready.is_set():
