@@ -49,7 +49,7 @@ def test_settings_of_pip_are_used_and_leave_no_trace(adit, program, engine):
     assert run.wait(400) == 1
     assert "127.0.0.1" in run.err.text() and secret not in run.err.text(), run.report()
 
-    install = "Image.debian_slim().run_commands('true').pip_install('six')"
+    install = f"Image.debian_slim().run_commands('true || echo {index}').pip_install('six', extra_index_url='{index}')"
     file = program("traces.py", f"from adit import App, Image\napp = App(image={install})\n@app.function()\ndef f(): pass\n")
     run = adit("run", file, env={"PIP_EXTRA_INDEX_URL": index, "PIP_RETRIES": "0"})
     assert run.wait(400) == 0, run.report()

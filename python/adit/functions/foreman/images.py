@@ -38,12 +38,12 @@ SHOWN_MAX = 200
 FOLDER = "/run/adit"  # where a step finds its settings, and a function its sockets: there in every image
 LAST_LINES = 40
 SHOWN_MAX = 200  # of a step, in the report of what was used
-# The first process of a step, which it is given as $1. Its input ends with whoever builds: then nothing of the step
-# may go on.
+# The first process of a step, which itself is in a file: an image's history, and the engine, tell what a container was
+# started with, and there may be passwords in it. Its input ends with whoever builds: then nothing of the step may go
+# on.
 _FIRST = f"""
 exec 3<&0 </dev/null
-sh -ec ". {FOLDER}/settings
-$1" 3<&- &
+sh -ec ". {FOLDER}/settings; . {FOLDER}/command" 3<&- &
 step=$!
 (cat <&3 >/dev/null; kill -9 -1) &
 exec 3<&-
@@ -194,14 +194,14 @@ class Images:
         furnish: Callable[[str], list[Place]],
     ) -> str:
         """Runs a step and commits what came of it."""
-        command, shown = _command(step), _shown(step)
+        shown = _shown(step)
         self._tell("image", text=f"step: {shown}")
         folder = tempfile.mkdtemp(prefix="build-", dir=self._folder)  # where it goes, too, if we do
         try:
             places = await asyncio.to_thread(furnish, folder)
             container = Container(
                 image=parent,
-                command=["sh", "-c", _FIRST, "sh", command],
+                command=["sh", "-c", _FIRST],
                 name=f"adit-build-{os.urandom(4).hex()}",
                 labels=self._labels,
                 places=places,
@@ -277,7 +277,8 @@ def _shown(step: dict[str, Any]) -> str:
 def _furnish(folder: str, step: dict[str, Any], wheel: bytes, code: bytes) -> list[Place]:
     """Fills the folder that a step sees at FOLDER; what else it is to see."""
     settings: dict[str, str] = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
-    files, places = {"requirements.txt": step.get("text", "").encode()}, [Place(folder, FOLDER)]
+    files = {"requirements.txt": step.get("text", "").encode(), "command": f"{_command(step)}\n".encode()}
+    places = [Place(folder, FOLDER)]
     if step["kind"] in ("pip", "pip_file"):
         collected, more = pip_settings.collect(folder, FOLDER)
         settings |= collected
