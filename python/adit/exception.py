@@ -46,16 +46,16 @@ class ExecutionError(Error):
     """A function did not come to its end: its container died, or what it was to send cannot be sent."""
 
 
-class FunctionTimeoutError(ExecutionError):
+class TimeoutError(Error, builtins.TimeoutError):
+    """Something was not there in time; the builtin of that name, too."""
+
+
+class FunctionTimeoutError(ExecutionError, TimeoutError):
     """A function took longer than its ``timeout``."""
 
 
 class CancelledError(ExecutionError):
     """The call was cancelled."""
-
-
-class TimeoutError(Error, builtins.TimeoutError):
-    """Something was not there in time; the builtin of that name, too."""
 
 
 class QueueFullError(Error, queue.Full):

@@ -88,6 +88,12 @@ def test_map_raises_the_first_error_or_returns_it_in_its_place(calls):
     calls.fail.for_each([3], ignore_exceptions=True)
 
 
+def test_an_exception_may_say_much(calls):
+    for error in calls.run_code.map(['raise ValueError("😀" * 200_000)'] * 3, return_exceptions=True):
+        assert isinstance(error, ValueError) and str(error) == "😀" * 200_000
+        assert "ValueError" in str(error.__cause__)
+
+
 def test_generators_give_their_values_as_they_come(calls):
     assert list(calls.count.remote_gen(3)) == [0, 1, 2]
     with pytest.raises(InvalidError, match="remote_gen"):

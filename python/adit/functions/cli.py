@@ -194,10 +194,11 @@ def main(words: list[str]) -> NoReturn:
         _show(error)
     finally:
         closing = threading.Thread(target=session.close)
-        closing.start()
         try:
+            closing.start()
             closing.join()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # a third one ends this process at once, and containers end with it
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             status = INTERRUPTED
     sys.exit(status)
 

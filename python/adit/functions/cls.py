@@ -16,6 +16,7 @@ from . import bundle, wire
 from .function import AsyncFunction, Function, is_generator
 from .known import Telling, missing
 from .living import GIVEN, HOOK, Given, make
+from .options import check_tries
 from .web import WebFunction
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class Cls(Telling):
             raise InvalidError(f"{spec.name}: web endpoints cannot be methods yet (put it into a function of the app)")
         if not self.methods:
             raise InvalidError(f"{spec.name}: it has no methods to be called (put @method() above one)")
+        for called, found in self.methods.items():
+            check_tries(f"{spec.name}.{called}", spec.retries, found.is_generator)
         setattr(raw, _CLS, self)
 
     def __repr__(self) -> str:

@@ -36,7 +36,7 @@ def deploy(channel: Channel, app: App, name: str | None, output: Output) -> Depl
     name = name or app.name
     if not name:
         raise InvalidError("deploy: the app has no name (App('name'), or adit deploy FILE --name NAME)")
-    if not app.registered_functions:
+    if not app.registered_functions and not app.registered_classes:
         raise InvalidError(f"app {name}: it has no functions (put @app.function() above one)")
     spec = app._spec(name)
     found, _ = channel.ask("app_named", {"name": name})

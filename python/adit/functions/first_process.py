@@ -3,11 +3,17 @@ sends it. Engines have programs for that (``--init``), which are not installed e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _SIGNALLED = 128
+
+
+def _pass_on(child: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended, and is about to be waited for
+        os.kill(child, number)
 
 
 def leave() -> None:
@@ -19,7 +25,7 @@ def leave() -> None:
     child = os.fork()
     if child != 0:
         for number in _PASSED_ON:
-            signal.signal(number, lambda n, _: os.kill(child, n))
+            signal.signal(number, lambda n, _: _pass_on(child, n))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     if child == 0:
         return

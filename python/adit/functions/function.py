@@ -103,7 +103,7 @@ class FunctionCall(Telling, Generic[R]):
     @property
     def usage(self) -> CallUsage:
         """What the call has used, from when its container got it to its answer. Waits for its end."""
-        found = session.channel().poll("call_used", {"call": self.object_id})
+        found = (self._channel or session.channel()).poll("call_used", {"call": self.object_id})
         assert found is not None
         return CallUsage(**found[0])
 
@@ -198,10 +198,10 @@ class Function(Telling, Generic[P, R]):
     def _payload(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[wire.Meta, bytes]:
         return {"function": self.spec.name}, wire.encode((args, kwargs), f"{self.spec.name}: an argument")
 
-    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall[R]:
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], channel: Channel | None = None) -> FunctionCall[R]:
         where = self._app._where()
         meta, payload = self._payload(args, kwargs)
-        channel = self._channel()
+        channel = channel or self._channel()
         answer, _ = channel.ask("call", {**meta, **where}, payload)
         return FunctionCall(answer["call"], self.spec.name, channel)
 
@@ -219,10 +219,11 @@ class Function(Telling, Generic[P, R]):
 
     def _remote_gen(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
         self._check("remote_gen", generator=True)
-        call, have = self._begin(args, kwargs), 0
+        channel, have = self._channel(), 0
+        call = self._begin(args, kwargs, channel)
         try:
             while True:
-                found = self._channel().poll("call_pieces", {"call": call.object_id, "have": have})
+                found = channel.poll("call_pieces", {"call": call.object_id, "have": have})
                 assert found is not None
                 meta, payload = found
                 if meta.get("status") != "piece":
@@ -297,14 +298,14 @@ class Function(Telling, Generic[P, R]):
         return self._each(input_iterator, kwargs or {}, order_outputs, return_exceptions)
 
     def _each(self, inputs: Iterable[Any], kwargs: dict[str, Any], ordered: bool, tolerant: bool) -> Iterator[Any]:
-        remaining = iter(inputs)
+        remaining, channel = iter(inputs), self._channel()
         outcomes: dict[
             str, tuple[wire.Meta, bytes] | None
         ] = {}  # of the calls under way, in their order; None: not yet
         try:
             while True:
                 for arguments in itertools.islice(remaining, INPUTS_AHEAD - len(outcomes)):
-                    outcomes[self._begin(tuple(arguments), kwargs).object_id] = None
+                    outcomes[self._begin(tuple(arguments), kwargs, channel).object_id] = None
                 if not outcomes:
                     return
                 there = [identity for identity, outcome in outcomes.items() if outcome is not None]
@@ -313,12 +314,12 @@ class Function(Telling, Generic[P, R]):
                     assert outcome is not None
                     yield self._result(*outcome, tolerant)
                 else:
-                    outcomes |= _take([i for i, outcome in outcomes.items() if outcome is None])
+                    outcomes |= _take(channel, [i for i, outcome in outcomes.items() if outcome is None])
         finally:
             for identity, outcome in outcomes.items():  # when it was left early
                 if outcome is None:
                     with contextlib.suppress(exception.Error):
-                        FunctionCall(identity).cancel()
+                        FunctionCall(identity, channel=channel).cancel()
 
     def _result(self, meta: wire.Meta, payload: bytes, tolerant: bool) -> Any:
         try:
@@ -344,9 +345,9 @@ class AsyncFunction(Function[P, R]):
             """Calls it in this process."""
 
 
-def _take(calls: list[str]) -> dict[str, tuple[wire.Meta, bytes]]:
+def _take(channel: Channel, calls: list[str]) -> dict[str, tuple[wire.Meta, bytes]]:
     """What came of some of these, which nobody asks for again."""
-    found = session.channel().poll("calls_take", {"calls": calls})
+    found = channel.poll("calls_take", {"calls": calls})
     assert found is not None
     metas: list[tuple[str, wire.Meta]] = found[0]["outcomes"]
     return {identity: (meta, data) for (identity, meta), data in zip(metas, wire.unpack_items(found[1]), strict=True)}

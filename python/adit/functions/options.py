@@ -150,7 +150,7 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         keep_warm=keep_warm,
         max_inputs=_count("max_inputs", o.get("max_inputs"), 1),
         concurrent=_count("allow_concurrent_inputs", o.get("allow_concurrent_inputs"), 1, CONCURRENT_MAX) or 1,
-        retries=_to_policy(o.get("retries")),
+        retries=check_tries(name, _to_policy(o.get("retries")), generator),
         env=dict(env),
         secrets=check_secrets(name, o.get("secrets") or ()),
         volumes=check_volumes(name, o.get("volumes"), o.get("network_file_systems")),
@@ -158,6 +158,15 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         is_generator=generator,
         web=web,
     )
+
+
+def check_tries(name: str, policy: dict[str, float] | None, generator: bool) -> dict[str, float] | None:
+    """InvalidError for a generator that is to be tried again."""
+    if generator and policy and policy["max_retries"]:
+        raise InvalidError(
+            f"{name}: retries: it is a generator, which would give its first values once more (leave it out)"
+        )
+    return policy
 
 
 def _to_policy(retries: Any) -> dict[str, float] | None:

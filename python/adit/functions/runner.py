@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 HOME = "/home/adit"
 CODE = f"{HOME}/code"
 COPIED = "/root"  # where an image's files are whose paths are not full ones
-MESSAGE_MAX = 10_000
 APP_WAIT_S = 60.0  # programs tell their URL before they listen, and start slowly where many do
 
 
@@ -244,12 +243,14 @@ def _own_frames(error: BaseException) -> Any:
 
 def _raised(error: BaseException) -> tuple[wire.Meta, bytes]:
     lines = traceback.format_exception(type(error), error, _own_frames(error))
-    outcome = {
-        "status": "raised",
-        "type": type(error).__name__,
-        "message": str(error)[:MESSAGE_MAX],
-        "traceback": "".join(lines)[-10 * MESSAGE_MAX :],
-    }
+    lines = [wire.clip(line, wire.OUTCOME_MAX["message"]) for line in lines]  # the frames, too, have their place
+    try:
+        message = str(error)
+    except Exception as other:
+        message = f"(its text cannot be had: {type(other).__name__})"
+    outcome = wire.clip_outcome(
+        {"status": "raised", "type": type(error).__name__, "message": message, "traceback": "".join(lines)}
+    )
     try:
         return outcome, wire.encode(error)
     except Exception:

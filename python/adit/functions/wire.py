@@ -23,6 +23,8 @@ Meta = dict[str, Any]
 VERSION = "Adit-Version"  # the header that says whose message it is
 META_MAX = 1 << 20
 PAYLOAD_MAX = 1 << 30
+OUTCOME_MAX = {"status": 1 << 10, "type": 1 << 10, "message": 16 << 10}  # bytes of the head
+TRACEBACK_MAX = 64 << 10
 _HEAD = struct.Struct("!I")
 _PLAIN, _PICKLE, _CODE = b"J", b"P", b"C"
 _BY_CLOUDPICKLE = b"cloudpickle.cloudpickle"
@@ -32,6 +34,23 @@ def pack(meta: Meta, payload: bytes = b"") -> bytes:
     """A message."""
     head = json.dumps(meta).encode()
     return _HEAD.pack(len(head)) + head + payload
+
+
+def clip(text: str, most: int, *, last: bool = False) -> str:
+    """Its beginning, or its end, that takes at most so many bytes of a head."""
+    text = text[-most:] if last else text[:most]
+    while text and (size := len(json.dumps(text))) > most:
+        n = min(len(text) - 1, len(text) * most // size)
+        text = text[len(text) - n :] if last else text[:n]
+    return text
+
+
+def clip_outcome(outcome: Meta) -> Meta:
+    """What may be said of a call's end, in a head that others go into, too."""
+    said = {name: clip(str(outcome[name]), most) for name, most in OUTCOME_MAX.items() if name in outcome}
+    if "traceback" in outcome:
+        said["traceback"] = clip(str(outcome["traceback"]), TRACEBACK_MAX, last=True)
+    return said
 
 
 def _refuse(constant: str) -> Any:

@@ -70,7 +70,7 @@ async def call_pieces(asked: Asked) -> Answer:
     call, have = _find(asked), int(asked.meta["have"])
     if not await call.wait(asked.wait, beyond=have):
         return NOT_YET
-    pieces = call.pieces[have:]
+    pieces = call.pieces_beyond(have)
     if pieces:
         return Answer({"status": "piece", "trusted": call.trusted}, wire.pack_items(pieces))
     return _outcome(call)

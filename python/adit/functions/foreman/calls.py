@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from ...exception import NotFoundError
+from ...exception import InvalidError, NotFoundError
+from .. import wire
 from .budget import Budget
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Call:
     def __init__(self, app: str, function: str, payload: bytes, budget: Budget, *, inside: bool, trusted: bool) -> None:
         """``inside``: a container made it. ``trusted``: pickles of the app's containers may be loaded."""
         budget.take(len(payload) + CALL_COST)
-        self._held = [(budget, len(payload) + CALL_COST)]
+        self._held = budget, len(payload) + CALL_COST
+        self._held_pieces: deque[tuple[Budget, int]] = deque()
         self.id = "fc-" + secrets.token_hex(16)
         self.app, self.function, self.payload = app, function, payload
         self.pool = function  # its name among the app's
@@ -39,7 +41,8 @@ class Call:
         self.outcome: tuple[Meta, bytes] | None = None
         self.tries = 0
         self.began = False
-        self.pieces: list[bytes] = []  # what a generator has given so far
+        self.pieces: deque[bytes] = deque()  # what a generator has given, but for what was read
+        self._read = 0  # how many
         self.on_done: list[Callable[[Call], None]] = []
         self.used: Amounts | None = None
         self.gpu = ""
@@ -54,23 +57,36 @@ class Call:
         """The first outcome is it."""
         if self.outcome is None:
             self.outcome, self.payload = (meta, payload), b""
-            for budget, n in self._held:
+            for budget, n in (self._held, *self._held_pieces):
                 budget.give(n)
+            self._held_pieces.clear()
             self._wake()
             for tell in self.on_done:
                 tell(self)
 
     def fail(self, kind: str, text: str) -> None:
         """An outcome that is not of the function's own making; ``kind`` is a class of adit.exception."""
-        self.settle({"status": "failed", "error": kind, "text": text})
+        self.settle({"status": "failed", "error": kind, "text": wire.clip(text, wire.TRACEBACK_MAX)})
 
     def give(self, piece: bytes, budget: Budget) -> None:
         """A generator's next value, of its container's budget."""
         if not self.done:
             budget.take(len(piece) + PIECE_COST)
-            self._held.append((budget, len(piece) + PIECE_COST))
+            self._held_pieces.append((budget, len(piece) + PIECE_COST))
             self.pieces.append(piece)
             self._wake()
+
+    def pieces_beyond(self, have: int) -> list[bytes]:
+        """What a generator has given beyond the first ``have``, which are not asked for again."""
+        if have < self._read:
+            raise InvalidError(f"call {self.id}: its first {self._read} values have been read")
+        for _ in range(min(have - self._read, len(self.pieces))):
+            self.pieces.popleft()
+            self._read += 1
+            if self._held_pieces:
+                budget, n = self._held_pieces.popleft()
+                budget.give(n)
+        return list(self.pieces)
 
     @property
     def kept_bytes(self) -> int:
@@ -94,7 +110,7 @@ class Call:
         neither in time."""
 
         def is_there() -> bool:
-            if beyond is not None and len(self.pieces) > beyond:
+            if beyond is not None and self._read + len(self.pieces) > beyond:
                 return True
             return self.done and not (metered and self.began and self.used is None)
 

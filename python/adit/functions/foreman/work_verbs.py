@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ...exception import InvalidError
+from .. import wire
 from ..spec import ImageSpec
 from .verbs import NOT_YET, RUNNER, Answer, verb
 from .worker import SPARE_LIFE_S
@@ -47,7 +48,7 @@ async def ready(asked: Asked) -> Answer:
 @verb(RUNNER)
 async def refused(asked: Asked) -> Answer:
     """Its program cannot be imported; calls are answered with that."""
-    asked.container.refused = str(asked.meta["text"])
+    asked.container.refused = wire.clip(str(asked.meta["text"]), 2 * wire.OUTCOME_MAX["message"])
     return Answer({})
 
 
@@ -96,7 +97,7 @@ async def over(asked: Asked) -> Answer:
 @verb(RUNNER)
 async def result(asked: Asked) -> Answer:
     """What came of a call."""
-    outcome = dict(asked.meta["outcome"])
+    outcome = wire.clip_outcome(dict(asked.meta["outcome"]))
     if outcome.get("status") not in ("ok", "raised"):
         raise InvalidError("result: its status is unknown")
     worker = asked.container
