@@ -76,7 +76,7 @@ class Shared:
     """An image that is built, or was, for all who want it: what fails fails once, for all of them."""
 
     def __init__(self, work: Coroutine[Any, Any, str]) -> None:
-        self._task, self._waiting = asyncio.create_task(work), 0
+        self._task, self._waiting, self._left = asyncio.create_task(work), 0, False
 
     @property
     def is_done(self) -> bool:
@@ -85,7 +85,9 @@ class Shared:
 
     @property
     def has_failed(self) -> bool:
-        """Whether nothing came of it."""
+        """Whether nothing came of it, or will: it is ending, as nobody waits."""
+        if self._left:
+            return True
         return self._task.done() and (self._task.cancelled() or self._task.exception() is not None)
 
     async def wait(self) -> str:
@@ -96,6 +98,7 @@ class Shared:
         finally:
             self._waiting -= 1
             if self._waiting == 0 and not self._task.done():
+                self._left = True
                 self._task.cancel()
                 await asyncio.wait({self._task})
 
