@@ -9,8 +9,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from kit.app import echo
 
 from adit.exception import ImageError, RemoteError
+from adit.functions import web_runner
 from adit.functions.engine import Ended, Resources
 from adit.functions.foreman import admission, endpoint, pool, work_verbs, worker
 from adit.functions.foreman.admission import Admission
@@ -456,3 +458,17 @@ def test_a_visitor_who_waits_is_let_go_when_the_endpoint_closes(folder):
             assert await reader.read() == b""
 
     at_once(test())
+
+
+def test_a_server_that_refuses_one_visitor_has_the_next(app):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        refusing = silent.getsockname()[1]
+    for port, heard in ((refusing, b""), (app(echo).port, b"hello")):
+        visitor, end = socket.socketpair()
+        with visitor:
+            web_runner._pass_on(end, port)
+            visitor.settimeout(WAIT_S)
+            with contextlib.suppress(BrokenPipeError):
+                visitor.sendall(b"hello")
+            assert visitor.recv(100) == heard
