@@ -358,9 +358,9 @@ static void begin_drain(struct life *life) {
     loop_stop(life->loop);
     return;
   }
+  __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);    /* before it is said */
   log_event(LOG_INFO, "draining", "streams", LOG_U64(streams_now(r)), NULL);
   notify_systemd("STOPPING=1");
-  __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);
   for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_CLOSE_DOORS);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
   life->goodbye_by_ms =

@@ -25,6 +25,8 @@ def test_a_program_of_then_runs_with_the_library_of_today(relay, box, app):
     assert header.startswith(b"\r\n\r\n\0\r\nQUIT\n\x21\x11")
     assert b"x-earlier" in read_exactly(connection, int.from_bytes(header[14:], "big"))
     assert read_exactly(connection, 4) == b"then"
+    connection.sendall(b"now")                         # behind which what came is counted
+    assert read_exactly(v, 3) == b"now"
     v.close()
     program.popen.stdin.write(b"\n")
     program.popen.stdin.close()
