@@ -1,11 +1,14 @@
 """The process's client, when another takes its place."""
 
+import asyncio
 from types import SimpleNamespace
 
 import pytest
 
 from adit import _default
+from adit.exception import InvalidError
 from adit.functions import runner
+from adit.functions.foreman import relays
 
 
 class Client:
@@ -62,3 +65,35 @@ def test_a_call_never_begins_with_a_token_that_ends_within_it(monkeypatch):
     now[0] += 10
     way.last(50)
     assert _default.default_client().token == "b"
+
+
+def test_a_container_has_one_token_until_that_is_too_short(monkeypatch):
+    now, made = [1000.0], []
+    monkeypatch.setattr(relays.time, "monotonic", lambda: now[0])
+
+    class Worker:
+        id = "1"
+
+    class Narrowing:
+        most = 200.0
+
+        def narrow(self, *, max_tunnels, name, expires=None):
+            if expires is not None and expires > self.most:
+                raise InvalidError("expires: the token itself is good for less")
+            made.append((name, expires))
+            return f"token {len(made)}"
+
+    async def use():
+        relay = relays.Relay()
+        relay._client = Narrowing()
+        worker = Worker()
+        given = await asyncio.gather(*(relay.token_for(worker, 100, 40) for _ in range(20)))
+        assert set(given) == {("token 1", 100)}
+        now[0] += 59
+        assert await relay.token_for(worker, 100, 40) == ("token 1", 41)
+        now[0] += 2
+        assert await relay.token_for(worker, 100, 40) == ("token 2", 100)
+        assert await relay.token_for(Worker(), 300, 40) == ("token 3", 300)  # as long as the foreman's own
+        assert made == [("fn-1", 100), ("fn-1", 100), ("fn-1", None)]
+
+    asyncio.run(use())

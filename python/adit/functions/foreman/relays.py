@@ -8,10 +8,16 @@ import asyncio
 import base64
 import functools
 import os
+import time
 import urllib.parse
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from ... import Client
 from ...exception import ConfigError, Error, InvalidError
+
+if TYPE_CHECKING:
+    from .worker import Worker
 
 TUNNELS = 5
 CHUNK = 1 << 18
@@ -47,6 +53,8 @@ class Relay:
         self._lock = asyncio.Lock()
         self._client: Client | None = None
         self._address = ("", 0)
+        self._narrowing = asyncio.Lock()
+        self._tokens: WeakKeyDictionary[Worker, tuple[str, float]] = WeakKeyDictionary()  # and when they end
 
     async def client(self) -> Client:
         """The foreman's own link, made when it is first needed."""
@@ -69,8 +77,19 @@ class Relay:
         """What visitors are to trust, when it is the relay on this machine and is needed."""
         return self._client.ca_file if self._client is not None else None
 
-    async def token_for(self, name: str, seconds: float) -> str:
-        """A token of a container's own, good for so long, or as long as the foreman's own."""
+    async def token_for(self, worker: Worker, seconds: float, least: float) -> tuple[str, float]:
+        """A container's own token and for how long it is good: the one that it has, as each has tunnels of its own,
+        unless that lasts no longer than ``least``."""
+        async with self._narrowing:
+            now = time.monotonic()
+            token, ends = self._tokens.get(worker, ("", now))
+            if ends - now <= least:
+                token, ends = await self._narrow(f"fn-{worker.id}", seconds), now + seconds
+                self._tokens[worker] = token, ends
+            return token, ends - now
+
+    async def _narrow(self, name: str, seconds: float) -> str:
+        """Good for so long, or for as long as the foreman's own."""
         client = await self.client()
         narrow = functools.partial(client.narrow, max_tunnels=TUNNELS, name=name)
         try:

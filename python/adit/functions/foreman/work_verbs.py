@@ -34,8 +34,10 @@ async def work(asked: Asked) -> Answer:
 async def token(asked: Asked) -> Answer:
     """For its tunnels, and how long it is good for: a container that lives for longer asks again."""
     worker = asked.container
-    life = max(worker.pool.spec.timeout, TOKEN_LIFE_S) + SPARE_LIFE_S
-    return Answer({"token": await asked.foreman.relay.token_for(f"fn-{worker.id}", life), "life": life})
+    timeout = worker.pool.spec.timeout
+    life = max(timeout, TOKEN_LIFE_S) + SPARE_LIFE_S
+    token, seconds = await asked.foreman.relay.token_for(worker, life, timeout + SPARE_LIFE_S / 2)
+    return Answer({"token": token, "life": seconds})
 
 
 @verb(RUNNER)
