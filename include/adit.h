@@ -90,7 +90,8 @@ ADIT_EXPORT const char *adit_error(const struct adit_client *client);
 /* The embedded relay's authority certificate (path of a PEM file), or NULL. */
 ADIT_EXPORT const char *adit_client_ca_file(const struct adit_client *client);
 /* Where the embedded relay takes other agents of this machine, "unix:/PATH", as adit_config_add_relay has it: with a token that was
-   narrowed from this client's, as for containers without a network. NULL before it has started, and with another relay. */
+   narrowed from this client's, as for containers without a network. NULL before it has started, on Linux before 6.16, and with
+   another relay. */
 ADIT_EXPORT const char *adit_client_relay_socket(const struct adit_client *client);
 /* The name of the relay that was chosen, or NULL before. */
 ADIT_EXPORT const char *adit_client_relay(const struct adit_client *client);

@@ -9,6 +9,7 @@ import time
 import pytest
 from conftest import ended
 from kit.app import echo, read_exactly
+from kit.rights import wants_them_refused
 from kit.tls import TlsVisitor, context
 
 import adit
@@ -29,6 +30,7 @@ def test_a_narrowed_token_opens_tunnels(client, app, visitor):
         assert read_exactly(v, 5) == b"hello"
 
 
+@wants_them_refused
 def test_the_relay_of_this_machine_takes_them_at_a_unix_socket(app, recwarn):
     with adit.Client() as client:
         token = client.narrow(name="job")

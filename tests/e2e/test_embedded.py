@@ -11,6 +11,7 @@ import pytest
 from kit import http
 from kit.app import echo, read_exactly
 from kit.process import ADIT, DEADLINE_S, Events, wait_readable
+from kit.rights import wants_them_refused
 from kit.tls import TlsVisitor, context
 
 
@@ -68,6 +69,7 @@ def test_json_tells_that_a_relay_is_not_embedded(agent, app):
     assert agent(app(echo)).tunnel.event["embedded"] is False
 
 
+@wants_them_refused
 def test_json_tells_where_it_takes_other_agents_of_this_machine(first_use, app, box):
     """As those in containers, with a token that somebody narrows for them."""
     program = first_use(app(page), "--json")
@@ -78,6 +80,7 @@ def test_json_tells_where_it_takes_other_agents_of_this_machine(first_use, app, 
     assert not os.path.exists(path)
 
 
+@wants_them_refused
 def test_what_a_killed_one_left_is_swept(first_use, app):
     program = first_use(app(page), "--json")
     path = Events(program.out).wait("open")["relay_socket"].removeprefix("unix:")

@@ -11,6 +11,7 @@ import pytest
 from kit import hello
 from kit.app import echo, ends_by_reset, read_exactly, read_until_end, reset
 from kit.process import DEADLINE_S, wait_until
+from kit.rights import can_refuse_descriptors
 from kit.tls import BROKEN, how_it_ends
 
 
@@ -114,14 +115,6 @@ def test_it_serves_agents_only(relay, agent, app):
     with pytest.raises(ConnectionResetError):
         sock.recv(1)
     assert relay.metric("data_connections_refused_total") == before + 1
-
-
-def can_refuse_descriptors():
-    with socket.socket(socket.AF_UNIX) as s:
-        try:
-            return s.getsockopt(socket.SOL_SOCKET, 83) == 1
-        except OSError:
-            return False
 
 
 def test_descriptors_that_would_hold_it_up_are_not_taken_or_warned_of(relay):

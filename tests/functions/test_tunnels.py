@@ -13,6 +13,7 @@ from conftest import BUILD_S
 from kit import tls
 from kit.app import read_exactly, read_until_end
 from kit.process import DEADLINE_S
+from kit.rights import wants_them_refused
 from kit.roles import Relay
 
 ADIT = os.path.join(os.path.dirname(sys.executable), "adit")
@@ -68,6 +69,7 @@ def test_streams_end_as_they_should(adit, way, engine, nothing_stays):
     nothing_stays()
 
 
+@wants_them_refused
 def test_what_visitors_say_to_functions_does_not_pass_the_foreman(adit, engine):
     """What the container sees is the relay's own socket."""
     run = adit("run", "ends.py::watch", "--visits", "1")
