@@ -138,8 +138,8 @@ class Client:
     @property
     def relay_socket(self) -> str | None:
         """Where the relay that was started on this machine takes others of it, with a token from :meth:`narrow`: as
-        ``Client(relays=...)`` has it, ``"unix:/PATH"``. None before it has started, on Linux before 6.16, and with a real relay.
-        """
+        ``Client(relays=...)`` has it, ``"unix:/PATH"``. None before it has started, on Linux before 6.16, and with a
+        real relay."""
         with translated():
             return self._core.relay_socket()
 
