@@ -23,12 +23,12 @@ def test_whoever_wants_an_image_whose_build_is_just_given_up_has_it_built_anew(m
 
         monkeypatch.setattr(Images, "_build", build)
         images = Images(None, "", {}, None, lambda *_, **__: None)
-        first = asyncio.create_task(images.ensure(ImageSpec()))
+        first = asyncio.create_task(images.ensure(ImageSpec(), b"", "ap-1/1"))
         await began.wait()
         first.cancel()
         await ending.wait()
-        second = asyncio.create_task(images.ensure(ImageSpec()))
-        third = asyncio.create_task(images.ensure(ImageSpec()))
+        second = asyncio.create_task(images.ensure(ImageSpec(), b"", "ap-1/1"))
+        third = asyncio.create_task(images.ensure(ImageSpec(), b"", "ap-1/1"))
         assert [await second, await third] == ["image", "image"] and len(builds) == 2
         end.set()
         await asyncio.wait({first})

@@ -18,7 +18,7 @@ from adit.functions.foreman.foreman import Foreman
 from adit.functions.foreman.kept import TABLES
 from adit.functions.foreman.relays import Relay
 from adit.functions.foreman.verbs import CALLER, Asked
-from adit.functions.spec import AppSpec, FunctionSpec, WebSpec
+from adit.functions.spec import AppSpec, FunctionSpec, ImageSpec, WebSpec
 
 
 class Engine:
@@ -32,6 +32,9 @@ class Engine:
 
     async def leftover_volumes(self, label):
         return [(name, labels) for name, labels in self.volumes.items() if label in labels]
+
+    async def find_image(self, name):
+        return f"id of {name}"
 
     async def has_volume(self, name):
         return name in self.volumes
@@ -444,3 +447,29 @@ def test_an_image_whose_files_have_gone_is_not_built_without_them(tmp_path):
         archive.of_copy({"local": str(tmp_path / "data"), "remote": "data"})
     with pytest.raises(ImageError, match=r"Dockerfile: it is no longer there"):
         archive.of_context({"file": str(tmp_path / "Dockerfile"), "folder": str(tmp_path)}, io.BytesIO(), "d")
+
+
+def test_a_versions_image_has_the_files_of_its_time_also_after_a_restart(place, tmp_path, monkeypatch):
+    async def check(pool):
+        ids.append(await pool.app.foreman.images.ensure(pool.spec.image, b"", pool.app.version_id(pool.version)))
+
+    async def first(foreman):
+        await deploy(foreman, spec)
+        file.write_text("two")
+        await check(foreman.find_deployed("shop").pool("f"))
+        await deploy(foreman, spec)
+        file.unlink()
+        with pytest.raises(ImageError, match="it is no longer there"):
+            await deploy(foreman, spec)
+
+    async def second(foreman):
+        await check(foreman.find_deployed("shop").pool("f"))
+
+    ids, file = [], tmp_path / "data"
+    file.write_text("one")
+    spec = spec_of(f={"image": ImageSpec("base", steps=[{"kind": "copy", "local": str(file), "remote": "data"}])})
+    monkeypatch.setattr(apps, "_check", check)
+    live(place, first)
+    live(place, second)
+    one, again, two, after = ids
+    assert one == again != two == after

@@ -93,6 +93,7 @@ class World:
         self.engine = SimpleNamespace(data_folder=self.data_folder)
         self.pool = Pool(self, FunctionSpec(**{"name": "f", "module": "m", "qualname": "f", **spec}), b"")
         self.successor = lambda pool: pool
+        self.version_id = "ap-1/{}".format
 
     def tell(self, kind, **what):
         self.told.append((kind, what))
@@ -103,7 +104,7 @@ class World:
     async def data_folder(self):
         return self.folder
 
-    async def ensure(self, image, code, anew=False):
+    async def ensure(self, image, code, version, anew=False):
         return "image"
 
     async def take(self, spec):
@@ -335,7 +336,7 @@ def test_an_image_that_is_made_again_takes_no_time_from_the_start(folder):
             world.start = start
             raise ImageError("image: it is gone")
 
-        async def ensure(image, code, anew=False):
+        async def ensure(image, code, version, anew=False):
             timers.extend(w._start_timer for w in world.pool.workers)
             return "image"
 

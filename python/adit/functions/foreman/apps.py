@@ -130,6 +130,10 @@ class App:
             self._use(spec, bundle, self._pools(spec, bundle))
             self.news.since = time.monotonic()  # whoever made it comes now
 
+    def version_id(self, version: int) -> str:
+        """Which of whose."""
+        return f"{self.id}/{version}"
+
     def _pools(self, spec: AppSpec, bundle: bytes) -> dict[str, Pool]:
         return {name: Pool(self, function, bundle) for name, function in spec.functions.items()}
 
@@ -141,6 +145,7 @@ class App:
         before, self.pools = self.pools, pools
         self.spec, self.bundle, self.since = spec, bundle, time.time()
         for old in before.values():
+            self.foreman.images.forget(self.version_id(old.version))
             drain = asyncio.create_task(old.drain(self.successor(old)))
             self._drains[drain] = old
             drain.add_done_callback(self._drains.pop)
@@ -182,6 +187,7 @@ class App:
             if self.kind == DEPLOYED:
                 await self._keep(spec, bundle)
         except BaseException:
+            self.foreman.images.forget(self.version_id(self.version))
             self.version -= 1
             for name in self.endpoints.keys() - before:
                 await self.endpoints.pop(name).close()
@@ -287,18 +293,23 @@ class App:
             for volume in self.volumes:
                 with contextlib.suppress(RemoteError):
                     await self.foreman.volumes.end(volume)
+            self.foreman.images.forget(self.version_id(self.version))
             self.news.end()
 
 
 def _representatives(pools: dict[str, Pool]) -> list[Pool]:
     """Those whose coming up shows that all can: endpoints, and of the other functions one for each module and image."""
     found = {name: pool for name, pool in pools.items() if pool.spec.web is not None}
-    seen = [(pool.spec.module, pool.spec.image) for pool in found.values()]
+    seen = [_looks(pool) for pool in found.values()]
     for name, pool in pools.items():
-        if (pool.spec.module, pool.spec.image) not in seen:
-            seen.append((pool.spec.module, pool.spec.image))
+        if _looks(pool) not in seen:
+            seen.append(_looks(pool))
             found[name] = pool
     return list(found.values())
+
+
+def _looks(pool: Pool) -> tuple[Any, ...]:
+    return pool.spec.module, pool.spec.image, sorted(pool.spec.volumes)
 
 
 async def _check(pool: Pool) -> None:

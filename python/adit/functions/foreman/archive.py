@@ -30,7 +30,7 @@ def _add(tar: tarfile.TarFile, path: str, name: str, more_mode: int = 0) -> None
 
 
 def _check_is_there(path: str) -> None:
-    """A deployed app's image may have to be built long after its program was read."""
+    """An image may have to be built long after its program was read, such as one that somebody has removed."""
     if not os.path.exists(path):
         raise ImageError(f"image: {path}: it is no longer there, and belongs into the image (put it back)")
 

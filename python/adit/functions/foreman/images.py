@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
 import io
 import json
@@ -111,16 +112,30 @@ class Images:
     ) -> None:
         self._engine, self._folder, self._labels, self._meter, self._tell = engine, folder, labels, meter, tell
         self._locks: dict[str, asyncio.Lock] = {}
-        self._builds: dict[str, Shared] = {}
+        self._builds: dict[str, dict[str, Shared]] = {}  # of each version of an app
 
-    async def ensure(self, spec: ImageSpec, code: bytes = b"", *, anew: bool = False) -> str:
-        """The id of the image, built if need be. ``code`` is the bundle of the app, for steps that run functions;
-        ``anew`` says that it is no longer where it was."""
-        key = hashlib.sha256(json.dumps([spec.base, spec.python, spec.steps, spec.dockerfile]).encode()).hexdigest()
-        build = self._builds.get(key)
+    async def ensure(self, spec: ImageSpec, code: bytes, version: str, *, anew: bool = False) -> str:
+        """The id of the image, built if need be, from files as they were when this version of an app needed it first.
+        ``code`` is its bundle, for steps that run functions; ``anew`` says that it is no longer where it was."""
+        key = await asyncio.to_thread(_key, spec)
+        builds = self._builds.setdefault(version, {})
+        build = builds.get(key)
         if build is None or build.has_failed or (anew and build.is_done):
-            build = self._builds[key] = Shared(self._build(spec, code))
+            build = builds[key] = Shared(self._build(spec, code))
         return await build.wait()
+
+    async def built(self, version: str) -> dict[str, str]:
+        """What there is of that version, for ``restore``."""
+        builds = self._builds.get(version, {}).items()
+        return {key: await build.wait() for key, build in builds if build.is_done and not build.has_failed}
+
+    def restore(self, version: str, built: dict[str, str]) -> None:
+        """A foreman before has built these."""
+        self._builds[version] = {key: Shared(_known(image)) for key, image in built.items()}
+
+    def forget(self, version: str) -> None:
+        """It needs none any more."""
+        self._builds.pop(version, None)
 
     async def _base(self, spec: ImageSpec) -> str:
         if spec.dockerfile is not None:
@@ -235,6 +250,21 @@ class Images:
         if rest:
             last.append(rest.decode(errors="replace"))
         return last
+
+
+async def _known(image: str) -> str:
+    return image
+
+
+def _key(spec: ImageSpec) -> str:
+    """What an image is found again by; another adit, which is in it, makes another."""
+    of = [spec.base, spec.python, spec.steps, spec.dockerfile, _own()]
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=1)
+def _own() -> str:
+    return hashlib.sha256(wheel.own_wheel()[1]).hexdigest()
 
 
 def _digest(file: IO[bytes]) -> str:

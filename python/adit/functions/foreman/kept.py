@@ -20,18 +20,30 @@ TABLES = Tables(
     (
         "CREATE TABLE deployed (id TEXT PRIMARY KEY, foreman TEXT NOT NULL, name TEXT NOT NULL,"
         " version BIGINT NOT NULL, since DOUBLE PRECISION NOT NULL, spec TEXT NOT NULL, bundle BYTEA NOT NULL)",
+        "ALTER TABLE deployed ADD COLUMN images TEXT NOT NULL DEFAULT '{}'",
     ),
 )
 
 
 async def save(app: App, spec: AppSpec, bundle: bytes, version: int) -> None:
-    """A version of it."""
+    """A version of it, with the images that it is to have whatever becomes of the files that they were made from."""
+    images = await app.foreman.images.built(app.version_id(version))
     await app.foreman.store.write(
         TABLES,
         (
-            "INSERT INTO deployed VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-            " version = excluded.version, since = excluded.since, spec = excluded.spec, bundle = excluded.bundle",
-            *(app.id, app.foreman.path, app.name, version, time.time(), json.dumps(spec.to_meta()), bundle),
+            "INSERT INTO deployed VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " version = excluded.version, since = excluded.since, spec = excluded.spec, bundle = excluded.bundle,"
+            " images = excluded.images",
+            *(
+                app.id,
+                app.foreman.path,
+                app.name,
+                version,
+                time.time(),
+                json.dumps(spec.to_meta()),
+                bundle,
+                json.dumps(images),
+            ),
         ),
     )
 
@@ -51,6 +63,7 @@ async def load(foreman: Foreman) -> list[Coroutine[Any, Any, None]]:
         app.version, app.since = row["version"], row["since"]
         try:
             spec = AppSpec.read(json.loads(row["spec"]))
+            foreman.images.restore(app.version_id(app.version), json.loads(row["images"]))
         except Exception as error:  # of another version's
             text = f"app {app.name}: what is kept of it cannot be read: {error} (adit deploy it again)"
             app.tell("failed", function=app.name, error=type(error).__name__, text=text)

@@ -159,7 +159,9 @@ class Worker:
     async def _run(self) -> str:
         pool, app = self.pool, self.pool.app
         await app.foreman.admission.check(self)
-        image = await app.foreman.images.ensure(volumes.image_with_places(pool.spec), pool.bundle)
+        image = await app.foreman.images.ensure(
+            volumes.image_with_places(pool.spec), pool.bundle, app.version_id(pool.version)
+        )
         await app.foreman.admission.admit(self)
         self.gpus = await app.foreman.gpus.take(pool.spec)
         began = time.monotonic()
@@ -198,7 +200,8 @@ class Worker:
             return await foreman.meter.start(container, bill)
         except ImageError:  # somebody has removed it since it was built
             self._may_be_late(False)
-            image = await foreman.images.ensure(volumes.image_with_places(pool.spec), pool.bundle, anew=True)
+            version, spec = pool.app.version_id(pool.version), volumes.image_with_places(pool.spec)
+            image = await foreman.images.ensure(spec, pool.bundle, version, anew=True)
             self._may_be_late(True)
             return await foreman.meter.start(replace(container, image=image), bill)
 
