@@ -85,6 +85,10 @@ class FunctionCall(Telling, Generic[R]):
     def __reduce__(self) -> tuple[Any, ...]:
         return FunctionCall, (self.object_id, self._name)
 
+    @property
+    def _at(self) -> Channel:
+        return self._channel or session.channel()
+
     @staticmethod
     def from_id(object_id: str) -> FunctionCall[Any]:
         """The call of that id."""
@@ -94,7 +98,7 @@ class FunctionCall(Telling, Generic[R]):
     def get(self, timeout: float | None = None) -> R:
         """What the function returned, or raises what it raised. adit.exception.TimeoutError when that is not known
         within ``timeout`` seconds. May be asked again."""
-        found = (self._channel or session.channel()).poll("call_get", {"call": self.object_id}, timeout=timeout)
+        found = self._at.poll("call_get", {"call": self.object_id}, timeout=timeout)
         if found is None:
             raise exception.TimeoutError(f"{self._name}: it has no result yet after {timeout:g} s")
         result: R = _raise_outcome(*found, self._name)
@@ -103,14 +107,14 @@ class FunctionCall(Telling, Generic[R]):
     @property
     def usage(self) -> CallUsage:
         """What the call has used, from when its container got it to its answer. Waits for its end."""
-        found = (self._channel or session.channel()).poll("call_used", {"call": self.object_id})
+        found = self._at.poll("call_used", {"call": self.object_id})
         assert found is not None
         return CallUsage(**found[0])
 
     @twin
     def cancel(self) -> None:
         """Ends it; whoever waits for it gets a CancelledError."""
-        (self._channel or session.channel()).ask("call_cancel", {"call": self.object_id})
+        self._at.ask("call_cancel", {"call": self.object_id})
 
 
 plain.handle(
@@ -219,11 +223,10 @@ class Function(Telling, Generic[P, R]):
 
     def _remote_gen(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
         self._check("remote_gen", generator=True)
-        channel, have = self._channel(), 0
-        call = self._begin(args, kwargs, channel)
+        call, have = self._begin(args, kwargs), 0
         try:
             while True:
-                found = channel.poll("call_pieces", {"call": call.object_id, "have": have})
+                found = call._at.poll("call_pieces", {"call": call.object_id, "have": have})
                 assert found is not None
                 meta, payload = found
                 if meta.get("status") != "piece":
@@ -298,15 +301,17 @@ class Function(Telling, Generic[P, R]):
         return self._each(input_iterator, kwargs or {}, order_outputs, return_exceptions)
 
     def _each(self, inputs: Iterable[Any], kwargs: dict[str, Any], ordered: bool, tolerant: bool) -> Iterator[Any]:
-        remaining, channel = iter(inputs), self._channel()
+        remaining = iter(inputs)
+        channel: Channel | None = None  # that of the first call, for all
         outcomes: dict[
             str, tuple[wire.Meta, bytes] | None
         ] = {}  # of the calls under way, in their order; None: not yet
         try:
             while True:
                 for arguments in itertools.islice(remaining, INPUTS_AHEAD - len(outcomes)):
-                    outcomes[self._begin(tuple(arguments), kwargs, channel).object_id] = None
-                if not outcomes:
+                    call = self._begin(tuple(arguments), kwargs, channel)
+                    outcomes[call.object_id], channel = None, call._at
+                if not outcomes or channel is None:
                     return
                 there = [identity for identity, outcome in outcomes.items() if outcome is not None]
                 if there and (not ordered or there[0] == next(iter(outcomes))):
