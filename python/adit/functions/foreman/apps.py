@@ -265,9 +265,9 @@ class App:
                 try:
                     await endpoint.open()
                 except BaseException:
-                    await asyncio.shield(endpoint.close())
                     with contextlib.suppress(OSError):
                         os.unlink(path)
+                    await asyncio.shield(endpoint.close())
                     raise
                 self.endpoints[name] = endpoint
 
