@@ -178,6 +178,40 @@ def test_a_version_that_cannot_be_imported_is_refused_and_the_one_before_goes_on
     assert service.apps()["shop"]["version"] == 1
 
 
+def test_what_is_stopped_while_it_is_deployed_does_not_come_up(service, program):
+    file = program("slow.py", f"from adit import App, Image\napp = App('slow', image=Image.debian_slim().run_commands("
+                   f"'echo {os.urandom(4).hex()}; sleep 250'))\n@app.function()\ndef f():\n    return 1\n")
+    deploying = service.adit("deploy", file)
+    wait_until(service.containers, "nothing is built", 60)
+    service.done("app", "stop", "slow")
+    assert deploying.wait(60) == 1
+    assert "app slow: it was stopped" in deploying.err.text()
+    service.nothing_stays()
+    assert service.apps() == {}
+
+
+def test_a_version_has_the_files_of_its_time_also_after_a_restart(service, program, box):
+    data = box.file("data.txt", "one")
+    file = program("m.py", f"from adit import App, Mount\napp = App('m', mounts=[Mount.from_local_file({data!r}, '/root/data.txt')])\n"
+                   "@app.function()\ndef f():\n    return open('/root/data.txt').read()\n")
+
+    def said():
+        asked = service.python("from adit import Function\nprint(Function.lookup('m', 'f').remote())")
+        assert asked.wait(60) == 0, asked.report()
+        return asked.out.text()
+
+    service.deploy(file)
+    assert said() == "one"
+    box.file("data.txt", "two")
+    service.deploy(file)
+    assert said() == "two"
+    os.unlink(data)
+    service.program.kill(signal.SIGKILL)
+    service.program.wait(60)
+    service.start()
+    assert said() == "two"
+
+
 def test_functions_alone_are_imported_before_they_are_deployed(service, program):
     file = program("sums.py", "import sys\nfrom adit import App, is_local\napp = App()\nif not is_local():\n    import nowhere\n"
                    "@app.function()\ndef f():\n    return 1\n")

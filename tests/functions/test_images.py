@@ -1,5 +1,9 @@
 """Images: steps, and what stays of them."""
+import asyncio
 import os
+
+from adit.functions.engine.docker import Docker
+from conftest import BASE
 
 PROGRAM = """
 import os
@@ -151,3 +155,26 @@ def test_files_are_copied_as_everybody_can_read_them(adit, program, box):
     run = adit("run", "-q", program("copies.py", text.replace("nothing_of_that_name_here", "six")))
     assert run.wait(400) == 0, run.report()
     assert run.out.lines == ["[['a.txt', 'pyproject.toml'], 'text', 'text']"]
+
+
+def test_the_container_that_an_image_is_derived_in_is_its_makers_and_not_that_of_whoever_made_the_one_before(engine, monkeypatch):
+    async def derive():
+        docker = await Docker.connect(engine.host)
+        try:
+            tag = f"adit-test:{os.urandom(4).hex()}"
+            await docker.derive(BASE, tag, ['LABEL adit.owner="of before"'], {}, {})
+            commit = docker.commit
+
+            async def look(idle, *args):
+                owners.extend(labels for container, labels in await docker.leftovers("adit.owner") if container.id == idle.id)
+                return await commit(idle, *args)
+
+            monkeypatch.setattr(docker, "commit", look)
+            await docker.derive(tag, tag, [], {}, {"adit.owner": "of now"})
+            engine.ask("DELETE", f"/images/{tag}")
+        finally:
+            await docker.close()
+
+    owners = []
+    asyncio.run(derive())
+    assert [labels["adit.owner"] for labels in owners] == ["of now"]

@@ -189,9 +189,16 @@ class Engine(Protocol):
         """Makes an image of what a container has become; its id."""
 
     async def derive(
-        self, image: str, tag: str, changes: list[str], labels: dict[str, str], archive: bytes | None = None
+        self,
+        image: str,
+        tag: str,
+        changes: list[str],
+        labels: dict[str, str],
+        owner: dict[str, str],
+        archive: bytes | None = None,
     ) -> str:
-        """An image like another with other settings, and with the files of a tar archive (from its root); its id."""
+        """An image like another with other settings, and with the files of a tar archive (from its root); its id.
+        ``owner`` are labels of the container that it is made in, which else has those of the image."""
 
     async def build(self, build: Build, tell: Callable[[str], None]) -> str:
         """An image of a Dockerfile; its id. ImageError when a step of it fails. Tells each line of it."""

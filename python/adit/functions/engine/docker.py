@@ -500,10 +500,16 @@ class Docker:
         return str(made["Id"])
 
     async def derive(
-        self, image: str, tag: str, changes: list[str], labels: dict[str, str], archive: bytes | None = None
+        self,
+        image: str,
+        tag: str,
+        changes: list[str],
+        labels: dict[str, str],
+        owner: dict[str, str],
+        archive: bytes | None = None,
     ) -> str:
         """See Engine."""
-        idle = await self._create({"Image": image, "Cmd": ["true"], "Entrypoint": []})
+        idle = await self._create({"Image": image, "Cmd": ["true"], "Entrypoint": [], "Labels": owner})
         try:
             if archive is not None:
                 await self._ask("PUT", f"containers/{idle.id}/archive?path=/", data=archive, within=None)

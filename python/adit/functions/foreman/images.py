@@ -200,7 +200,7 @@ class Images:
                 return found
             labels = {LABEL: digest.hexdigest(), STEP: _shown(step)}
             if kind in ("env", "workdir", "force", "copy"):
-                return await self._engine.derive(parent, tag, _changes(step), labels, files or None)
+                return await self._engine.derive(parent, tag, _changes(step), labels, self._labels, files or None)
             return await self._run(parent, step, tag, labels, lambda folder: _furnish(folder, step, wheel, code))
 
     async def _run(
