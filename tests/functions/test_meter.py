@@ -10,8 +10,8 @@ import pytest
 from conftest import BUILD_S, PROGRAMS
 from kit.process import wait_until
 
-OWN_START = 0.15        # what a container's start and end may use besides its Python
-ANSWER = 0.03           # what handing over a call and its result may
+OWN_START = 0.4         # what a container's start and end may use besides its Python
+ANSWER = 0.1            # what handing over a call and its result may
 SPEND = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done"     # of a shell, some 0.4 s
 IDLE, BUSY = 14.75, 0.25        # an hour with a minute of work in it, at 1:240
 
