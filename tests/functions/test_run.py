@@ -119,7 +119,7 @@ def test_a_step_under_way_ends_with_a_caller_that_is_killed(adit, program, engin
     run.err.wait(lambda line: "sleep 600" in line, BUILD_S)
 
     def building():
-        return [c for c in engine.containers() if "sleep 600" in c["Command"] and c["State"] == "running"]
+        return [c for c in engine.containers() if f" {run.pid} " in c["Labels"].get("adit.owner", "") and c["State"] == "running"]
     wait_until(building, "the step does not run", BUILD_S)
     run.kill(signal.SIGKILL)
     wait_until(lambda: not building(), "the step goes on", 20)
