@@ -141,7 +141,7 @@ def test_gradio_in_a_browser(served, browser, box):
     page = browser().page(app.url)
     page.get_by_label("text").fill("hello")
     page.locator("input[type=file]").first.set_input_files(box.file("words.txt", "from a file"))
-    expect(page.get_by_text("words.txt")).to_be_visible()
+    expect(page.locator("[aria-label='words.txt']")).to_be_visible()
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_label("loud")).to_have_value("HELLO FROM A FILE")
     link = page.locator("a[download='answer.txt']")
