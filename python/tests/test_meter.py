@@ -226,27 +226,6 @@ def test_of_a_crash_what_was_written_last_stands_and_a_later_foreman_closes_it(i
     assert in_world(later) == [{**left, "ended": 1, "how": "sampled"}]
 
 
-def test_a_container_is_adopted_and_counted_on_from_what_is_written(in_world):
-    async def work(world):
-        first = await world.start(cpus=0.5)
-        first.passed(3, 100)
-        await world.go(first, 30, 1.0)
-        world.meter.leave(first)
-        assert await world.meter.adopt(Running("unknown")) is None
-        second = await world.meter.adopt(first._running)
-        assert second.bill == first.bill
-        second.passed(5, 300)
-        await world.go(second, 30, 1.0)
-        await second.remove()
-        await asyncio.gather(*world.meter._jobs)
-        return await world.rows()
-
-    rows = in_world(work)
-    assert [row["ended"] for row in rows] == [1, 1]
-    assert sum(row["cpu_ns"] for row in rows) == 60 * 10**9
-    assert [(row["streams"], row["bytes"]) for row in rows] == [(3, 100), (2, 200)]
-
-
 def test_when_the_engine_is_gone_the_row_stays_open_for_later(in_world):
     async def work(world):
         container = await world.start()

@@ -133,12 +133,6 @@ TABLES = Tables(
 )
 
 
-def bill_of(row: Row) -> Bill:
-    """Of a row that was read."""
-    names = ("app", "function", "run", "kind", "gpu", "gpus")
-    return Bill(cpus=row["cpu_request"], memory_bytes=row["memory_request"], **{name: row[name] for name in names})
-
-
 def amounts_of(row: Row) -> Amounts:
     """What it says was used."""
     return Amounts(**{name: row[name] for name in AMOUNTS})

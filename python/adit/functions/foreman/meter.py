@@ -17,7 +17,7 @@ from ...exception import Error
 from ..engine import Usage
 from ..engine.groups import Hierarchies
 from . import owner
-from .amounts import EXACT, SAMPLED, TABLES, Amounts, Bill, Period, bill_of
+from .amounts import EXACT, SAMPLED, TABLES, Amounts, Bill, Period
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -72,11 +72,10 @@ class Entry:
 class Grouped(Entry):
     """What runs in a control group of its own."""
 
-    def __init__(self, meter: Meter, source: str, bill: Bill, group: str = "", read: int = 0) -> None:
-        """``read`` is how many nanoseconds of it are written down already."""
+    def __init__(self, meter: Meter, source: str, bill: Bill, group: str = "") -> None:
         super().__init__(meter, source, bill, group)
         self._group = group
-        self._last, self._at = Usage(read, 0), meter.clock()
+        self._last, self._at = Usage(0, 0), meter.clock()
         self._reading = asyncio.Lock()
         self._over = False
 
@@ -121,8 +120,8 @@ class Grouped(Entry):
 class Metered(Grouped):
     """A container as the engine has it (see Running), and its meter."""
 
-    def __init__(self, meter: Meter, running: Running, bill: Bill, group: str = "", read: int = 0) -> None:
-        super().__init__(meter, running.id, bill, group, read)
+    def __init__(self, meter: Meter, running: Running, bill: Bill, group: str = "") -> None:
+        super().__init__(meter, running.id, bill, group)
         self.id, self._running = running.id, running
         self._marks: dict[str, Amounts] = {}
         self._left_at: int | None = None
@@ -244,7 +243,7 @@ class Meter:
         self._has_told = False
 
     async def open(self) -> None:
-        """Closes the rows of foremen that have died, but for what was adopted, and begins."""
+        """Closes the rows of foremen that have died, and begins."""
         if self._here is not None and await self._engine.shares_groups():
             self._makes_groups = self._here.make(self._group)
         with self._noting_trouble():
@@ -292,21 +291,6 @@ class Meter:
             return await self._engine.build(replace(build, parent=group), tell)
         finally:
             await asyncio.shield(metered.close())
-
-    async def adopt(self, running: Running) -> Metered | None:
-        """A container that another foreman had started, which has died; None if that one has written nothing of it."""
-        where = "FROM usage WHERE source = ?"
-        rows = await self._store.read(TABLES, f"SELECT * {where} ORDER BY began DESC LIMIT 1", running.id)
-        if not rows:
-            return None
-        sums = ", ".join(f"SUM({name}) AS {name}" for name in ("cpu_ns", "streams", "bytes"))
-        known = (await self._store.read(TABLES, f"SELECT {sums} {where}", running.id))[0]
-        await self._store.write(TABLES, ("UPDATE usage SET ended = 1 WHERE source = ?", running.id))
-        row = rows[0]
-        metered = Metered(self, running, bill_of(row), row["control_group"], int(known["cpu_ns"]))
-        metered.total.streams, metered.total.bytes = int(known["streams"]), int(known["bytes"])
-        metered.period.cpu_limit, metered.period.memory_limit = row["cpu_limit"], row["memory_limit"]
-        return self._enter(metered)
 
     def watch(self, source: str, bill: Bill, stats: Callable[[], tuple[int, int]]) -> Passing:
         """A tunnel of the foreman's own; ``stats`` tells how many visitors and bytes have come through it."""
