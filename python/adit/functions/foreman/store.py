@@ -5,10 +5,8 @@ understands it, too: values are ``?``, types TEXT, BIGINT, DOUBLE PRECISION, BYT
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import queue
-import sqlite3
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,18 +15,14 @@ from ...exception import ConfigError, InvalidError
 from .places import state_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from typing import TypeVar
 
     T = TypeVar("T")
 
-BUSY_S = 10.0  # that foremen wait for each other
 _VERSIONS = "CREATE TABLE IF NOT EXISTS versions (part TEXT PRIMARY KEY, version BIGINT NOT NULL)"
-# The row that it gives is held until the transaction ends: of several who upgrade one does.
-_HOLD_VERSION = (
-    "INSERT INTO versions VALUES (?, 0) ON CONFLICT (part) DO UPDATE SET version = versions.version RETURNING version"
-)
+_NOTE_VERSION = "INSERT INTO versions VALUES (?, ?) ON CONFLICT (part) DO UPDATE SET version = excluded.version"
 
 Row = dict[str, Any]
 Statement = tuple[Any, ...]
@@ -51,49 +45,17 @@ if TYPE_CHECKING:
 class Database(Protocol):
     """Used by one thread at a time."""
 
+    name: str
+    """For people: nothing secret is in it."""
+
     def transaction(self) -> AbstractContextManager[Run]:
         """All that is run in the block, or none of it. ConfigError when it cannot be."""
 
+    def upgrade(self) -> AbstractContextManager[Run]:
+        """A transaction that may change tables: of several who would, one is in the block at a time."""
+
     def close(self) -> None:
         """Lets go of it."""
-
-
-class Sqlite:
-    """A file."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        with self._told():
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))  # for this user alone
-            self._connection = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
-            self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")  # a power failure may cost the last moments
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"store: {self._path}: {error} (is there room, and may you write there?)") from error
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[Run]:
-        """See Database."""
-        with self._told():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield lambda sql, *values: [dict(row) for row in self._connection.execute(sql, values)]
-                self._connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # some errors have rolled back themselves
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    def close(self) -> None:
-        """See Database."""
-        self._connection.close()
 
 
 def default_place() -> str:
@@ -105,6 +67,8 @@ def open_database(place: str) -> Database:
     """A file, or what a URL leads to."""
     if "://" in place:
         raise InvalidError(f"store: adit has no store at {place.partition(':')[0]}:// yet (name a file)")
+    from .sqlite import Sqlite
+
     return Sqlite(os.path.abspath(place))
 
 
@@ -140,17 +104,21 @@ class Store:
         if self._database is None:
             self._database = open_database(self.place)
         if tables.part not in self._current:
-            with self._database.transaction() as run:
-                run(_VERSIONS)
-            with self._database.transaction() as run:
-                version = run(_HOLD_VERSION, tables.part)[0]["version"]
-                if version > len(tables.steps):
-                    raise ConfigError(f"store: {self.place}: a newer adit has changed its tables (update this one)")
-                for step in tables.steps[version:]:
-                    run(step)
-                run("UPDATE versions SET version = ? WHERE part = ?", len(tables.steps), tables.part)
+            with self._database.upgrade() as run:
+                self._upgrade(run, tables)
             self._current.add(tables.part)
         return self._database
+
+    def _upgrade(self, run: Run, tables: Tables) -> None:
+        run(_VERSIONS)
+        found = run("SELECT version FROM versions WHERE part = ?", tables.part)
+        version = found[0]["version"] if found else 0
+        if version > len(tables.steps):
+            assert self._database is not None
+            raise ConfigError(f"store: {self._database.name}: a newer adit has changed its tables (update this one)")
+        for step in tables.steps[version:]:
+            run(step)
+        run(_NOTE_VERSION, tables.part, len(tables.steps))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
