@@ -46,6 +46,14 @@ def relay(box):
     return Relay(box)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_place(request, tmp_path):
+    """Where a store may be that is not there yet: a file, or a database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "x.db")
+    return request.getfixturevalue("postgresql").database()
+
+
 @pytest.fixture
 def token(relay):
     return relay.token()

@@ -1,6 +1,7 @@
 """The meter, on a virtual clock and an engine that is none: what it adds up, writes, and makes a price of."""
 
 import asyncio
+import json
 import os
 
 import pytest
@@ -80,10 +81,10 @@ class World:
 
 
 @pytest.fixture
-def in_world(tmp_path):
+def in_world(store_place):
     def run(work):
         async def live():
-            world = World(tmp_path / "x.db")
+            world = World(store_place)
             try:
                 return await work(world)
             finally:
@@ -117,14 +118,13 @@ def test_an_hour_at_a_hundredth_of_a_core_and_a_minute_at_sixteen_is_028_core_ho
     assert quantities.sentence(told).startswith("0.28 core-hours, 0.5 GiB-hours, tunnels: free. $0.0")
 
 
-def test_a_tunnel_changes_the_price_by_nothing(in_world, tmp_path):
+def test_a_tunnel_changes_the_price_by_nothing(in_world):
     async def work(world):
         told = await the_hour(world, tunnel=True)
         await asyncio.gather(*world.meter._jobs)
         return told, command.report(await world.rows(), "app", PRICED)
 
     told, report = in_world(work)
-    os.unlink(tmp_path / "x.db")
     without = in_world(lambda world: the_hour(world, tunnel=False))
     assert told == without and told["price"] > 0
     assert report["total"]["price"] == pytest.approx(without["price"], rel=1e-12)
@@ -389,6 +389,20 @@ def test_a_time_since_when_is_a_duration_or_a_date():
     for wrong in ("", "yesterday-ish", "5 parsecs", "2026-13-01"):
         with pytest.raises(InvalidError, match="is no time"):
             command.since(wrong, now)
+
+
+def test_the_usage_of_a_store_is_shown_wherever_that_is(in_world, store_place, capsys, monkeypatch):
+    async def work(world):
+        await world.go(container := await world.start(), 36, 1.0)
+        await container.remove()
+
+    in_world(work)
+    assert command.usage(["--store", store_place, "--json"]) == 0
+    given = capsys.readouterr().out
+    assert json.loads(given)["total"]["core_hours"] == pytest.approx(0.01)
+    monkeypatch.setenv("ADIT_STORE", store_place)
+    assert command.usage(["--json", "--since", "2020-01-01"]) == 0
+    assert capsys.readouterr().out == given
 
 
 def test_a_report_has_a_row_for_tunnels_even_if_there_was_nothing():

@@ -124,6 +124,9 @@ def usage(words: list[str]) -> int:
     parser.add_argument(
         "--since", metavar="TIME", help="such as 12h, 7d, today, 2026-01-31; default: from the beginning"
     )
+    parser.add_argument(
+        "--store", metavar="STORE", help="that of the foreman, if it has another (default: ADIT_STORE, or your own)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="for programs")
     form.add_argument("--csv", action="store_true", help="for spreadsheets")
@@ -136,7 +139,7 @@ def usage(words: list[str]) -> int:
         begin = since(given.since, datetime.now()) if given.since else 0.0
     except InvalidError as error:
         parser.error(str(error))
-    rows = Store().do(TABLES, ("SELECT * FROM usage WHERE seen >= ?", begin))
+    rows = Store(given.store).do(TABLES, ("SELECT * FROM usage WHERE seen >= ?", begin))
     told = report(rows, given.by, prices.read())
     if given.json:
         print(json.dumps(told, indent=2))

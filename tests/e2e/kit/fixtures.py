@@ -20,3 +20,13 @@ def app(box):
         box.closers.append(a.close)
         return a
     return start
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A real server, for tests that run where its client is."""
+    from .postgresql import Postgresql
+
+    server = Postgresql()
+    yield server
+    server.close()

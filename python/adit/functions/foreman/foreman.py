@@ -39,9 +39,10 @@ ENDED_MAX = 20  # detached apps whose output may still be looked at
 
 
 class Foreman:
-    """``service`` has the socket and the folder of one that others use, and that comes back at the same place."""
+    """``service`` has the socket and the folder of one that others use, and that comes back at the same place;
+    ``store`` is a file or a URL."""
 
-    def __init__(self, engine: Engine, service: tuple[str, str] | None = None) -> None:
+    def __init__(self, engine: Engine, service: tuple[str, str] | None = None, store: str | None = None) -> None:
         self.engine = engine
         self.state: str | None = None
         self._is_folder_ours = service is None
@@ -53,7 +54,7 @@ class Foreman:
             self.path, self.state = service
             self.folder = self.path.removesuffix(".sock") + ".d"
             self.labels = owner.service_labels(self.path)
-        self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store()
+        self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store(store)
         self.dicts, self.gpus, self.volumes = Dicts(), Gpus(engine), Volumes(engine, self.labels)
         self.prices = prices.Prices()
         self.apps: dict[str, App] = {}
@@ -71,6 +72,11 @@ class Foreman:
         self._looking: asyncio.Task[None] | None = None
         self._resuming: list[asyncio.Task[None]] = []
         self._ending: dict[str, asyncio.Task[None]] = {}  # by the app's id
+
+    @property
+    def name(self) -> str:
+        """In the store: whose an app is that stays."""
+        return f"{os.uname().nodename} {self.path}" if self.store.is_shared else self.path
 
     async def open(self) -> None:
         """Removes what was left behind by callers that died, and listens."""

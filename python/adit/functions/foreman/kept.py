@@ -36,7 +36,7 @@ async def save(app: App, spec: AppSpec, bundle: bytes, version: int) -> None:
             " images = excluded.images",
             *(
                 app.id,
-                app.foreman.path,
+                app.foreman.name,
                 app.name,
                 version,
                 time.time(),
@@ -57,7 +57,7 @@ async def load(foreman: Foreman) -> list[Coroutine[Any, Any, None]]:
     """Has the foreman's apps be those of the one before; how they are there again."""
     resuming = []
     for row in await foreman.store.read(
-        TABLES, "SELECT * FROM deployed WHERE foreman = ? ORDER BY since", foreman.path
+        TABLES, "SELECT * FROM deployed WHERE foreman = ? ORDER BY since", foreman.name
     ):
         app = foreman.apps[row["id"]] = App(foreman, row["name"], DEPLOYED, row["id"])
         app.version, app.since = row["version"], row["since"]

@@ -18,9 +18,12 @@ from ..command_line import Parser
 from ..engine.docker import Docker
 from .foreman import Foreman
 from .places import state_path
+from .store import default_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+STORE_HELP = "a file, or postgresql://USER@HOST/DATABASE (ADIT_STORE, or a file in your state folder)"
 
 
 def _tell_systemd(state: str) -> None:
@@ -66,11 +69,11 @@ def _check_free(path: str) -> None:
         raise ConfigError(f"foreman: another program listens at {path} (name another --socket)")
 
 
-async def _live(path: str, state: str) -> None:
+async def _live(path: str, state: str, store: str) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    kept = Foreman(await Docker.connect(), (path, state))
+    kept = Foreman(await Docker.connect(), (path, state), store)
     try:
         await kept.open()
         print(f"adit: the foreman listens at {path}", file=sys.stderr, flush=True)
@@ -95,8 +98,9 @@ def foreman(words: list[str]) -> int:
         "ADIT_FOREMAN=/srv/adit/caller.sock adit app list      # with adit foreman --socket /srv/adit/caller.sock",
     )
     parser.add_argument("--socket", metavar="PATH", default=_default_socket(), help="where it listens (%(default)s)")
+    parser.add_argument("--store", metavar="STORE", help=STORE_HELP)
     given = parser.parse_args(words)
     path = os.path.abspath(given.socket)
     with _alone(path):
-        asyncio.run(_live(path, state_path("foreman")))
+        asyncio.run(_live(path, state_path("foreman"), given.store or default_place()))
     return 0

@@ -1,6 +1,6 @@
 """What outlives a foreman: tables in a database that all foremen of a user share. SQL is SQLite's as far as PostgreSQL
-understands it, too: values are ``?``, types TEXT, BIGINT, DOUBLE PRECISION, BYTEA, and whoever inserts knows the key
-(``ON CONFLICT (key) DO UPDATE SET x = excluded.x``)."""
+understands it, too: values are ``?``, types TEXT, BIGINT, DOUBLE PRECISION, BYTEA, whoever inserts knows the key
+(``ON CONFLICT (key) DO UPDATE SET x = excluded.x``), and a sum is cast to DOUBLE PRECISION."""
 
 from __future__ import annotations
 
@@ -59,17 +59,22 @@ class Database(Protocol):
 
 
 def default_place() -> str:
-    """``ADIT_STORE``, or a file in the user's state folder."""
+    """``ADIT_STORE``, a file or a URL; or a file in the user's state folder."""
     return os.environ.get("ADIT_STORE") or state_path("functions.db")
 
 
 def open_database(place: str) -> Database:
     """A file, or what a URL leads to."""
-    if "://" in place:
-        raise InvalidError(f"store: adit has no store at {place.partition(':')[0]}:// yet (name a file)")
-    from .sqlite import Sqlite
+    scheme, found, _ = place.partition("://")
+    if not found:
+        from .sqlite import Sqlite
 
-    return Sqlite(os.path.abspath(place))
+        return Sqlite(os.path.abspath(place))
+    if scheme not in ("postgresql", "postgres"):
+        raise InvalidError(f"store: adit has no store at {scheme}:// (name a file, or postgresql://...)")
+    from .postgresql import Postgresql
+
+    return Postgresql(place)
 
 
 class Store:
@@ -78,6 +83,7 @@ class Store:
 
     def __init__(self, place: str | None = None) -> None:
         self.place = place or default_place()
+        self.is_shared = "://" in self.place  # with other machines
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None  # no executor's: foremen of programs close when those have ended
         self._database: Database | None = None
