@@ -250,6 +250,8 @@ int net_stream_setup(int fd) {
   return set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES) == 0 ? 0 : ERR_IO;
 }
 
+void net_acknowledge(int fd) { (void)set_int(fd, IPPROTO_TCP, TCP_QUICKACK, 1); }
+
 void net_linger_off(int fd) {
   const struct linger l = {0};
   (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);

@@ -43,6 +43,9 @@ int net_connect_result(int fd) MUST_USE;
 /* A stream socket: TCP_NODELAY, keepalive, urgent data in its place among the rest, and SO_LINGER {1,0}, so that death of the
    process is a reset. Of these a Unix socket has what it knows. 0, or ERR_IO with errno. */
 int net_stream_setup(int fd) MUST_USE;
+/* Acknowledges what has come, now. The kernel puts that off by 40 ms when it thinks that an answer is about to carry it, and a peer
+   without TCP_NODELAY sends nothing more until then: so where one has read, and does not answer. */
+void net_acknowledge(int fd);
 void net_linger_off(int fd);                     /* only when both directions have ended cleanly */
 int net_local(int fd, struct addr *a) MUST_USE;
 int net_peer(int fd, struct addr *a) MUST_USE;

@@ -129,6 +129,7 @@ static enum flow_result flow_fill_prefix(struct flow *f) {
   if (p->prefix_have < p->prefix_want) return FLOW_MOVED;
   p->prefix_want = 0;
   p->accept_by_ms = 0;
+  if (f->source->wrap != NULL) net_acknowledge(f->source->fd);   /* a proxy may hold back what follows until then */
   enum close_reason why = p->on_prefix == NULL ? CLOSE_CLEAN : p->on_prefix(p, p->user, p->prefix);
   if (why != CLOSE_CLEAN) pump_abort(p, why);
   return FLOW_MOVED;

@@ -74,6 +74,8 @@ static int handshake_flush(struct handshake *h) {
 
 /* After each feed. False when the handshake is over, one way or the other. */
 static bool handshake_advance(struct handshake *h, enum tls_status status) {
+  size_t answer;
+  (void)tls_conn_output(h->conn, &answer);
   if (status == TLS_FAILED) {
     handshake_fail(h);
     return false;
@@ -88,6 +90,7 @@ static bool handshake_advance(struct handshake *h, enum tls_status status) {
     return false;
   }
   if (status == TLS_DONE) {
+    if (answer == 0) net_acknowledge(h->fd);     /* TLS 1.3: the request follows, and waits for that */
     handshake_leave(h);
     h->done(h, true);
     return false;
@@ -106,13 +109,14 @@ static void handshake_ready(struct loop_io *io, uint32_t events) {
   for (int reads = 0; reads < HANDSHAKE_READS_PER_TURN_MAX; reads++) {
     size_t want = size_min(tls_conn_want(h->conn), sizeof chunk);
     ssize_t n = net_recv(h->fd, chunk, want);
-    if (n == NET_AGAIN) return;
+    if (n == NET_AGAIN) break;
     if (n <= 0) {
       handshake_fail(h);
       return;
     }
     if (!handshake_advance(h, tls_conn_feed(h->conn, chunk, (size_t)n, &e))) return;
   }
+  net_acknowledge(h->fd);          /* of a flight that comes in parts, so that the next part does */
 }
 
 void handshake_start(struct handshake *h, struct worker *w, int fd, const struct client_hello *hello,

@@ -71,9 +71,10 @@ class Visitors:
     def context(self, tunnel, **options):
         return tls.context(tunnel.relay.authority, **options)
 
-    def __call__(self, tunnel, address=None, context=None, hold_finished=False, source=None, first=b"", receive_buffer=None, host=None, **options):
+    def __call__(self, tunnel, address=None, context=None, hold_finished=False, source=None, first=b"", receive_buffer=None, host=None, nagle=False,
+                 **options):
         v = tls.TlsVisitor(address or tunnel.relay.address, host or tunnel.host, context or self.context(tunnel, **options), hold_finished, source,
-                           first, receive_buffer)
+                           first, receive_buffer, nagle)
         self.box.closers.append(v.close)
         return v
 

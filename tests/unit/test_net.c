@@ -3,11 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -344,6 +346,33 @@ static void window_probes_count_when_several_in_a_row_are_unanswered(void **stat
   assert_int_equal(net_unacked_ms_of(&info), 50000);
 }
 
+static int unacknowledged(int fd) {
+  int n = 0;
+  assert_int_equal(ioctl(fd, SIOCOUTQ, &n), 0);
+  return n;
+}
+
+/* The kernel takes it for a conversation: what comes next will be answered, and may be acknowledged then. */
+static void what_came_last_is_acknowledged_at_once_on_demand(void **state) {
+  (void)state;
+  struct pair p = connect_pair("127.0.0.1:1");
+  char in[4];
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(net_send(p.client, "ask", 3), 3);
+    await(p.server, POLLIN);
+    assert_int_equal(net_recv(p.server, in, sizeof in), 3);
+    if (i == 3) break;
+    assert_int_equal(net_send(p.server, "told", 4), 4);
+    await(p.client, POLLIN);
+    assert_int_equal(net_recv(p.client, in, sizeof in), 4);
+  }
+  net_acknowledge(p.server);
+  assert_int_equal(unacknowledged(p.client), 0);
+  net_acknowledge(p.listener);                   /* and whatever it is called for: nothing happens */
+  net_acknowledge(-1);
+  close_pair(&p);
+}
+
 static void stream_setup_refuses_what_is_no_stream(void **state) {
   (void)state;
   int pipe_fds[2];
@@ -436,6 +465,7 @@ int main(void) {
       cmocka_unit_test(a_peer_that_has_gone_is_overdue_since_the_first_transmission),
       cmocka_unit_test(what_was_just_sent_is_not_overdue_for_the_silence_before),
       cmocka_unit_test(window_probes_count_when_several_in_a_row_are_unanswered),
+      cmocka_unit_test(what_came_last_is_acknowledged_at_once_on_demand),
       cmocka_unit_test(stream_setup_refuses_what_is_no_stream),
       cmocka_unit_test(a_unix_listener_knows_its_peers_by_their_user),
       cmocka_unit_test(a_unix_listener_replaces_what_a_dead_one_left_and_nothing_else)};

@@ -2,6 +2,9 @@
    the other end sends makes the pump stand still or spin. */
 #include "pump_rig.h"
 
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
 #include "pump/wrap.h"
 
 enum { BIG = 3 << 20, TIMES = 64 };
@@ -20,15 +23,30 @@ static struct sealed *make_sealed(int end) {
   return s;
 }
 
-static int set_up(void **state) {
-  struct wrapped *w = calloc(1, sizeof(*w));
+static void start_wrapped(struct wrapped *w, struct pump_params *params) {
   w->rig = rig_new(PUMP_SPLICE);
   w->agent = wrap_new(make_sealed(1), NULL);
   assert_non_null(w->agent);
-  struct pump_params params = {.wire_wrap = wrap_new(make_sealed(0), NULL), .visitor_is_peer = true};
-  assert_non_null(params.wire_wrap);
-  rig_start(w->rig, &params);
-  *state = w;
+  params->wire_wrap = wrap_new(make_sealed(0), NULL);
+  assert_non_null(params->wire_wrap);
+  params->visitor_is_peer = true;
+  rig_start(w->rig, params);
+}
+
+static int set_up(void **state) {
+  struct wrapped *w = *state = calloc(1, sizeof(*w));
+  start_wrapped(w, &(struct pump_params){0});
+  return 0;
+}
+
+static enum close_reason prefix_came(struct pump *p, void *user, const uint8_t *bytes) {
+  (void)p, (void)user, (void)bytes;
+  return CLOSE_CLEAN;
+}
+
+static int set_up_with_prefix(void **state) {
+  struct wrapped *w = *state = calloc(1, sizeof(*w));
+  start_wrapped(w, &(struct pump_params){.wire_prefix_n = 6, .on_prefix = prefix_came});
   return 0;
 }
 
@@ -140,12 +158,29 @@ static void nonsense_behind_data_and_then_the_visitors_end_make_nothing_spin(voi
   assert_int_equal(r->why, CLOSE_WIRE_RESET);
 }
 
+/* A proxy between agent and relay may lack TCP_NODELAY, and then the app's first bytes wait there. */
+static void the_prefix_is_acknowledged_in_the_midst_of_a_conversation(void **state) {
+  struct wrapped *w = *state;
+  struct rig *r = w->rig;
+  char in[3];
+  int left = -1;
+  assert_int_equal(wrap_send(w->agent, r->agent, "pre", 3), 3);
+  RIG_UNTIL(r, r->pump->prefix_have == 3);
+  assert_int_equal(send(r->visitor, "ask", 3, MSG_NOSIGNAL), 3);
+  RIG_UNTIL(r, agent_recv(w, in, sizeof(in)) == 3);
+  assert_int_equal(wrap_send(w->agent, r->agent, "fix", 3), 3);
+  RIG_UNTIL(r, r->pump->prefix_want == 0);
+  assert_int_equal(ioctl(r->agent, SIOCOUTQ, &left), 0);
+  assert_int_equal(left, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
     TEST(megabytes_pass_both_ways_to_who_reads_late),
     TEST(each_direction_ends_by_itself),
     TEST(an_end_of_tcp_alone_is_a_death),
+    cmocka_unit_test_setup_teardown(the_prefix_is_acknowledged_in_the_midst_of_a_conversation, set_up_with_prefix, tear_down),
     TEST(nonsense_behind_data_and_then_the_visitors_end_make_nothing_spin),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,8 +25,9 @@ def context(authority, version=None, alpn=None, ciphers=None, keylog=None):
 
 
 class TlsVisitor:
-    def __init__(self, address, host, tls_context, hold_finished=False, source=None, first=b"", receive_buffer=None):
-        """hold_finished: the Finished is not sent before the next send. first: bytes that go before the ClientHello."""
+    def __init__(self, address, host, tls_context, hold_finished=False, source=None, first=b"", receive_buffer=None, nagle=False):
+        """hold_finished: the Finished is not sent before the next send. first: bytes that go before the ClientHello. nagle: without
+        TCP_NODELAY."""
         self.sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self.sock.settimeout(DEADLINE_S)
         if receive_buffer:
@@ -34,7 +35,8 @@ class TlsVisitor:
         if source:
             self.sock.bind((source, 0))
         self.sock.connect(address)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not nagle:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.said, self.heard = b"", b""        # the beginnings: both hellos
         self.tls = tls_context.wrap_bio(self.incoming, self.outgoing, server_hostname=host)
