@@ -123,7 +123,7 @@ def test_what_a_foreman_that_was_killed_has_left_is_replaced(place):
     with open(f"{folder}/left", "w"), service._alone(place[0]):
         assert live(place, look) == first
     live(place, nothing)
-    assert not os.path.exists(place[0]) and not os.path.exists(folder)
+    assert not os.path.exists(place[0]) and os.listdir(folder) == ["owner"]
 
 
 def spec_of(name="shop", **functions):
@@ -282,7 +282,7 @@ def test_a_detached_run_and_a_deployed_app_of_one_name_are_two(place, comes_up):
         assert [(await deploy(foreman, spec_of())).meta["version"] for _ in range(2)] == [1, 2]
         assert (await CALLER["function_find"](asked(foreman, spec_of(), "shop", function="f"))).meta["app"] != run
         await CALLER["app_close"](asked(foreman, spec_of(), "shop", must=True))
-        assert list(foreman.apps) == [run] and await rows(foreman) == []
+        assert list(foreman.apps) == [run] and await rows(foreman) == [("shop", 0)]
 
     live(place, work)
 
@@ -407,7 +407,11 @@ def test_logs_of_apps_that_are_no_more_go_with_the_foreman_that_knew_them(place,
     async def second(foreman):
         return os.listdir(foreman._logs)
 
-    _gone, stays = live(place, first)
+    async def end(foreman):
+        await kept.forget(foreman.apps[gone])
+
+    gone, stays = live(place, first)
+    live(place, end)
     assert live(place, second) == [stays]
 
 

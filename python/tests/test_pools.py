@@ -20,6 +20,7 @@ from adit.functions.foreman.amounts import Amounts
 from adit.functions.foreman.budget import Budget
 from adit.functions.foreman.calls import Call
 from adit.functions.foreman.endpoint import Endpoint
+from adit.functions.foreman.ledger import Ledger
 from adit.functions.foreman.pool import Pool
 from adit.functions.foreman.verbs import Asked
 from adit.functions.foreman.worker import Worker
@@ -83,7 +84,8 @@ class Container:
 class World:
     """A foreman and its one app, of which ``started`` are the containers."""
 
-    id, name, version, kind, stays = "ap-1", "app", 1, "run", False
+    id, name, version, kind, stays, returns = "ap-1", "app", 1, "run", False, False
+    ledger = Ledger(None, "")
 
     def __init__(self, folder, **spec):
         self.foreman, self.folder, self.labels = self, folder, {}

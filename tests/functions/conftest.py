@@ -21,6 +21,8 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 
 from kit.deadline import ends_after    # noqa: E402: after the path of kit
 from kit.process import die_with_parent, wait_until    # noqa: E402
+from kit.roles import Relay    # noqa: E402
+from own_foreman import Service    # noqa: E402
 
 pytest_plugins = ["kit.fixtures"]
 pytest_runtest_protocol = ends_after(420)      # a build with JupyterLab in it, on a busy machine
@@ -199,3 +201,19 @@ def program(box):
     def write(name, text):
         return box.file(name, text, mode=0o644)
     return write
+
+
+@pytest.fixture
+def service(adit, box, engine):
+    service = Service(adit, box, Relay(box), engine)
+    yield service
+    for app in service.apps():
+        service.done("app", "stop", app)
+    service.program.stop()
+    service.nothing_stays()
+
+
+@pytest.fixture
+def page(visit):
+    """page(service, url) is what the page says."""
+    return lambda service, url: json.loads(visit(url, trust=service.relay.authority).body)

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from .wire import Meta
 
+AGAIN_S = 0.1  # between tries while there is no foreman
 POLL_S = 50.0  # how long the foreman may keep a question before it says "not yet"
 _OK = 200
+_ONCE = "app_"  # what is asked for apps is not to be done twice
 _HEADERS = {"Content-Type": "application/octet-stream", wire.VERSION: __version__}
 
 
@@ -45,11 +47,20 @@ def _error_of(meta: Meta) -> Exception:
     return kind(str(meta.get("text", "the foreman refused")))
 
 
-class Channel:
-    """The way to one foreman."""
+class _Unanswered(Exception):
+    """``heard``: the foreman may have the question."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, error: BaseException, heard: bool) -> None:
+        super().__init__(str(error) or type(error).__name__)
+        self.heard = heard
+
+
+class Channel:
+    """The way to one foreman. One that comes back when it has ended is asked again for ``patience`` seconds, what was
+    asked before, too: whoever answers knows what it was asked twice."""
+
+    def __init__(self, path: str, patience: float = 0.0) -> None:
+        self.path, self._patience = path, patience
         self._idle: list[_Connection] = []
         os.register_at_fork(after_in_child=self._idle.clear)
 
@@ -65,11 +76,31 @@ class Channel:
     def ask(self, verb: str, meta: Meta | None = None, payload: bytes = b"") -> tuple[Meta, bytes]:
         """One question and its answer."""
         body = wire.pack(meta or {}, payload)
+        until: float | None = None
+        while True:
+            try:
+                status, data = self._exchange(verb, body)
+                break
+            except _Unanswered as error:
+                until = until or time.monotonic() + self._patience
+                if time.monotonic() >= until or (error.heard and verb.startswith(_ONCE)):
+                    raise exception.ClosedError(f"foreman: it has ended ({error})") from None
+            time.sleep(AGAIN_S)
+        answer, rest = wire.unpack(data)
+        if status != _OK:
+            raise _error_of(answer)
+        return answer, rest
+
+    def _exchange(self, verb: str, body: bytes) -> tuple[int, bytes]:
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = _Connection(self.path)
+        heard = False
         try:
+            if connection.sock is None:
+                connection.connect()
+            heard = True
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have answered all the same
                 connection.request("POST", "/" + verb, body, _HEADERS)
             response = connection.getresponse()
@@ -77,13 +108,11 @@ class Channel:
         except BaseException as error:
             connection.close()
             if isinstance(error, (OSError, http.client.HTTPException)):
-                raise exception.ClosedError(f"foreman: it has ended ({error or type(error).__name__})") from None
+                self._idle.clear()  # they were to the same foreman
+                raise _Unanswered(error, heard) from None
             raise
         self._idle.append(connection)
-        answer, rest = wire.unpack(data)
-        if response.status != _OK:
-            raise _error_of(answer)
-        return answer, rest
+        return response.status, data
 
     def poll(
         self, verb: str, meta: Meta, payload: bytes = b"", timeout: float | None = None

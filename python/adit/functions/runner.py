@@ -10,6 +10,7 @@ import inspect
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -17,12 +18,12 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from .. import Client, _default, _options
-from ..exception import Error
+from ..exception import Error, NotFoundError
 from . import bundle, first_process, session, wire
 from .coroutines import Alone, Together
 from .living import Living
 from .passed import Passed
-from .remote import Channel
+from .remote import AGAIN_S, Channel
 from .spec import FOREMAN_GONE, FunctionSpec
 
 if TYPE_CHECKING:
@@ -45,6 +46,23 @@ def _live_with_foreman() -> None:
     def wait() -> None:
         while os.read(hold, 4096):
             pass
+        os._exit(FOREMAN_GONE)
+
+    threading.Thread(target=wait, name="adit-hold", daemon=True).start()
+
+
+def _outlive_foreman(seconds: float) -> None:
+    """A connection is the foreman's hold on us: when it breaks, another one may come, and is waited for so long."""
+
+    def wait() -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as hold:
+                hold.connect(session.CONTAINER_SOCKET)
+                until = math.inf
+                hold.recv(1)
+            until = min(until, time.monotonic() + seconds)
+            time.sleep(AGAIN_S)
         os._exit(FOREMAN_GONE)
 
     threading.Thread(target=wait, name="adit-hold", daemon=True).start()
@@ -83,8 +101,8 @@ class Way:
 class Runner:
     """One container's."""
 
-    def __init__(self) -> None:
-        self.channel = Channel(session.CONTAINER_SOCKET)
+    def __init__(self, patience: float) -> None:
+        self.channel = Channel(session.CONTAINER_SOCKET, patience)
         work, code = self.channel.ask("work")
         self.spec = FunctionSpec.read(work["spec"])
         self.living: Living | None = None
@@ -166,7 +184,11 @@ class Runner:
             sys.stdout.flush()
             sys.stderr.flush()
             self.passed.tell()
-            self.channel.ask("result", {"call": meta["call"], "outcome": outcome}, result)
+            self._answer(meta["call"], outcome, result)
+
+    def _answer(self, call: str, outcome: wire.Meta, result: bytes) -> None:
+        with contextlib.suppress(NotFoundError):  # it was answered before the foreman went away, which we did not hear
+            self.channel.ask("result", {"call": call, "outcome": outcome}, result)
 
     def close(self) -> None:
         """The container ends."""
@@ -191,7 +213,7 @@ class Runner:
             assert found is not None
             if found[0].get("end"):
                 return
-            self.channel.ask("result", {"call": found[0]["call"], "outcome": outcome}, result)
+            self._answer(found[0]["call"], outcome, result)
 
     def _call(self, function: Callable[..., Any], meta: wire.Meta, payload: bytes) -> tuple[wire.Meta, bytes]:
         try:
@@ -258,13 +280,17 @@ def _raised(error: BaseException) -> tuple[wire.Meta, bytes]:
 
 
 def main() -> None:
-    """The container's program."""
+    """The container's program. Its argument is for how many seconds it goes on without a foreman."""
+    patience = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
     first_process.leave()
-    _live_with_foreman()
+    if patience:
+        _outlive_foreman(patience)
+    else:
+        _live_with_foreman()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever whoever started us ignores
     runner: Runner | None = None
     try:
-        runner = Runner()
+        runner = Runner(patience)
         runner.run()
     except KeyboardInterrupt:
         sys.exit(130)

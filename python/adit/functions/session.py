@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CONTAINER_SOCKET = "/run/adit/foreman.sock"
 RELAY = "unix:/run/adit/relay.sock"
+PATIENCE_S = 30.0  # with a foreman that is to come back
 SERVICE_SOCKET = "adit/foreman/caller.sock"  # below the user's runtime folder, or the machine's
 
 
@@ -89,7 +90,7 @@ def service() -> Channel:
     """To the foreman that goes on when this process has ended: ``adit foreman``."""
     named = os.environ.get("ADIT_FOREMAN")
     for path in [named] if named else service_sockets():
-        channel = Channel(path)
+        channel = Channel(path, PATIENCE_S)
         if channel.is_answered():
             return channel
     where = f"ADIT_FOREMAN: {named}: no foreman listens there" if named else "foreman: none runs"

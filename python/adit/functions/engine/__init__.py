@@ -61,6 +61,8 @@ class Container:
     """The control group that its own is made in, where the engine shares_groups()."""
     sealed: bool = True
     """A function's: read-only root, no capabilities, tmpfs for what it writes. A build step's is not."""
+    held: bool = True
+    """Its standard input ends when whoever started it does, by which it knows to end. Else it has none."""
 
 
 GONE = -1  # the status of a container whose end nobody saw
@@ -127,7 +129,7 @@ class Stored:
 
 
 class Running(Protocol):
-    """A container that was started. Its standard input ends when whoever started it does, by which it knows to end."""
+    """A container that was started."""
 
     id: str
 
@@ -169,6 +171,10 @@ class Engine(Protocol):
 
     async def start(self, container: Container) -> Running:
         """Starts one. ImageError if there is no such image, RemoteError otherwise."""
+
+    async def adopt(self, running: Running, since: float) -> bool:
+        """One of the leftovers is had as if it had been started here; what it has written is that since then (of the
+        wall clock). False when it does not run."""
 
     async def find_image(self, name: str) -> str | None:
         """The id of an image that is there."""

@@ -80,11 +80,16 @@ class DockerContainer:
         self._ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
         self._group: str | None = None
 
-    async def attach(self) -> None:
+    async def attach(self, held: bool) -> None:
         """Before it starts, so that nothing is missed."""
         self._attached = await self._engine._open(
-            "POST", f"containers/{self.id}/attach", stream=1, stdin=1, stdout=1, stderr=1
+            "POST", f"containers/{self.id}/attach", stream=1, stdin=int(held), stdout=1, stderr=1
         )
+
+    async def follow(self, since: float) -> None:
+        """One that runs: what it wrote meanwhile is in the engine's log."""
+        path = f"containers/{self.id}/logs"
+        self._attached = await self._engine._open("GET", path, follow=1, stdout=1, stderr=1, since=f"{since:.6f}")
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """See Running."""
@@ -386,7 +391,7 @@ class Docker:
             asked["HostConfig"]["DeviceRequests"] = [_to_request(container.gpus, await self._way_of_gpus())]
         running = await self._create(asked, name=container.name)
         try:
-            await running.attach()
+            await running.attach(container.held)
             self._running[running.id] = running
             await self._ask("POST", f"containers/{running.id}/start")
             if container.parent is None:  # else whoever named it looks there
@@ -395,6 +400,22 @@ class Docker:
             await asyncio.shield(running.remove())
             raise
         return running
+
+    async def adopt(self, running: Running, since: float) -> bool:
+        """See Engine."""
+        assert isinstance(running, DockerContainer)
+        self._running[running.id] = running  # before it is looked at, so that its end is not missed
+        try:
+            found = await self._ask("GET", f"containers/{running.id}/json", may_fail=(_NOT_FOUND,))
+            if found is not None and found["State"]["Running"]:
+                await running.follow(since)
+                await running.find_group()
+                return True
+        except BaseException:
+            self._running.pop(running.id, None)
+            raise
+        self._running.pop(running.id, None)
+        return False
 
     async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
         """See Engine."""
@@ -597,9 +618,9 @@ def _to_create(c: Container, runtime: str | None) -> dict[str, Any]:
         "User": f"{c.user}:{c.user}",
         "Env": [f"{k}={v}" for k, v in c.env.items()],
         "Labels": c.labels,
-        "OpenStdin": True,
-        "StdinOnce": True,
-        "AttachStdin": True,
+        "OpenStdin": c.held,
+        "StdinOnce": c.held,
+        "AttachStdin": c.held,
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": host,

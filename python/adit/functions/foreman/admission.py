@@ -93,6 +93,10 @@ class Admission:
         if self._is_paced(worker):
             self._starts.setdefault(worker.pool.app, deque()).append(time.monotonic())
 
+    def keep(self, worker: Worker) -> None:
+        """It is there already."""
+        self._held[worker] = worker.pool.spec.memory[0] << 20
+
     def release(self, worker: Worker) -> None:
         """Nothing is left of its container."""
         self._held.pop(worker, None)

@@ -19,6 +19,7 @@ from .pool import Pool
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from ..spec import FunctionSpec
     from .foreman import Foreman
     from .worker import Worker
 
@@ -49,6 +50,10 @@ class App:
         self.under_way = 0  # calls
         self._coming: set[asyncio.Future[Any]] = set()  # what does not go on when it ends
         self._drains: dict[asyncio.Task[None], Pool] = {}
+        self._back = asyncio.Event()
+        self._back.set()
+        self._again: dict[str, Pool] = {}  # what containers are in that were taken over, until it is back
+        self.waiting: list[Call] = []  # likewise
         self._missing = ""  # why it is not back after a restart of the foreman
         self.news = News(foreman.news_path(self.id) if self.stays else None)
 
@@ -93,11 +98,41 @@ class App:
         budget = maker.budget if maker else self.foreman.calls.budget
         call = Call(self.id, function, payload, budget, inside=maker is not None, trusted=self.spec.trusted)
         call.pool = pool.name
+        if self.stays:
+            self.foreman.ledger.made(call)
+        self.take_call(call)
+        pool.submit(call)
+        return call
+
+    def take_call(self, call: Call) -> None:
+        """One of its own, made now or with a foreman before."""
+        if call.lasts:
+            call.on_done.append(self.foreman.ledger.done)
         self.foreman.calls.add(call)
         self.under_way += 1
         call.on_done.append(self._called)
-        pool.submit(call)
-        return call
+
+    def lost(self, call: Call, reason: str) -> None:
+        """Its container was gone when the foreman came back."""
+        function = self.spec.functions.get(call.function)
+        if function is None or call.tries >= (function.retries or {}).get("max_retries", 0):
+            call.fail("ExecutionError", reason)
+            return
+        call.tries += 1
+        self.foreman.ledger.waits_again(call)
+        self.waiting.append(call)
+
+    def pool_again(self, version: int, name: str, function: FunctionSpec) -> Pool:
+        """For containers that are taken over: of the version that it has, or of one that finishes what it has."""
+        key = name if version == self.version else f"{version}/{name}"
+        if key not in self._again:
+            self._again[key] = Pool(self, function, self.bundle, name)
+            self._again[key].version = version
+        return self._again[key]
+
+    async def back(self) -> None:
+        """After a restart of the foreman: once it has been tried to have it again."""
+        await self._back.wait()
 
     def _called(self, _: Call) -> None:
         self.under_way -= 1
@@ -127,6 +162,8 @@ class App:
         async with self.changing:
             await self.prepare(spec)
             self._check_is_there()
+            if self.stays:
+                await self.foreman.keep(self, spec, bundle)
             self._use(spec, bundle, self._pools(spec, bundle))
             self.news.since = time.monotonic()  # whoever made it comes now
 
@@ -146,11 +183,14 @@ class App:
         self.spec, self.bundle, self.since = spec, bundle, time.time()
         for old in before.values():
             self.foreman.images.forget(self.version_id(old.version))
-            drain = asyncio.create_task(old.drain(self.successor(old)))
-            self._drains[drain] = old
-            drain.add_done_callback(self._drains.pop)
+            self._drain(old)
         for pool in pools.values():  # what is to be there before anybody calls
             pool.scale()
+
+    def _drain(self, old: Pool) -> None:
+        drain = asyncio.create_task(old.drain(self.successor(old)))
+        self._drains[drain] = old
+        drain.add_done_callback(self._drains.pop)
 
     def successor(self, old: Pool) -> Pool:
         """What has the calls of a version's function that do not get to run in it."""
@@ -231,10 +271,14 @@ class App:
             self._coming.discard(task)
         self._check_is_there()
 
+    def comes_back(self, spec: AppSpec, bundle: bytes) -> None:
+        """What it was with the foreman before, which is had again with ``resume``."""
+        self.spec, self.bundle = spec, bundle
+        self._back.clear()
+
     async def resume(self, spec: AppSpec, bundle: bytes) -> None:
         """Is there again, after a restart of the foreman: its functions as soon as what they need is, and its endpoints
         as soon as the relay is."""
-        self.spec, self.bundle = spec, bundle
         with contextlib.suppress(ExecutionError):  # that it was stopped
             await self._unless_ended(self._resume(spec, bundle))
 
@@ -245,8 +289,9 @@ class App:
                     if not self.pools:  # nobody has deployed it anew in the meantime
                         await self.prepare(spec)
                         since = self.since
-                        self._use(spec, bundle, self._pools(spec, bundle))
+                        self._use_again(spec, bundle)
                         self.since = since
+                    self._back.set()
                     await self._open_endpoints(self.pools)
                 self._missing = ""
                 return
@@ -254,8 +299,41 @@ class App:
                 why = f"{type(error).__name__}: {error}"
                 if why != self._missing:
                     self._missing = why
+                    self._back.set()
                     self.tell("failed", function=self.name, error=type(error).__name__, text=str(error))
             await asyncio.sleep(RESUME_S)
+
+    def _use_again(self, spec: AppSpec, bundle: bytes) -> None:
+        """With the containers and calls of the foreman before."""
+        again, self._again = self._again, {}
+        same = {name: pool for name, pool in again.items() if pool.version == self.version}
+        self._use(spec, bundle, {**self._pools(spec, bundle), **same})
+        for pool in again.values():
+            if pool.version != self.version:
+                self._drain(pool)
+        waiting, self.waiting = self.waiting, []
+        for call in waiting:
+            try:
+                pool = self.pool(call.function)
+            except NotFoundError as error:
+                call.fail("NotFoundError", str(error))
+                continue
+            if call.pool != pool.name:
+                pool = self.pools.setdefault(call.pool, pool.of_objects(call.pool))
+            pool.submit(call)
+
+    async def leave(self) -> None:
+        """It is to be there again with the next foreman, with the containers and calls that it has."""
+        for task in list(self._coming):
+            task.cancel()
+        for drain, pool in self._drains.items():
+            await pool.leave()
+            drain.cancel()
+        for pool in (*self.pools.values(), *self._again.values()):
+            await pool.leave()
+        for endpoint in self.endpoints.values():
+            await endpoint.close()
+        self.news.end()
 
     async def _open_endpoints(self, pools: dict[str, Pool]) -> None:
         for name, pool in pools.items():

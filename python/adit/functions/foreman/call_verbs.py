@@ -17,8 +17,8 @@ TAKEN_FROM_MAX = 1000  # calls that one question may name
 TAKEN_MAX, TAKEN_BYTES = 8, 4 << 20  # outcomes in one answer; one is there whatever its size
 
 
-def _find(asked: Asked) -> Call:
-    return asked.foreman.calls.find(asked.meta["call"], asked.app.id if asked.worker else None)
+async def _find(asked: Asked) -> Call:
+    return await asked.foreman.calls.find(asked.meta["call"], asked.app.id if asked.worker else None)
 
 
 def _outcome(call: Call) -> Answer:
@@ -30,15 +30,17 @@ def _outcome(call: Call) -> Answer:
 @verb(CALLER, RUNNER)
 async def call(asked: Asked) -> Answer:
     """Calls a function."""
+    await asked.app.back()
     key = str(asked.meta.get("key", ""))
     made = asked.app.call(str(asked.meta["function"]), key, asked.payload, asked.worker)
+    await made.is_saved()
     return Answer({"call": made.id})
 
 
 @verb(CALLER, RUNNER)
 async def call_get(asked: Asked) -> Answer:
     """Its outcome; it stays there to be asked for again."""
-    call = _find(asked)
+    call = await _find(asked)
     if not await call.wait(asked.wait):
         return NOT_YET
     return _outcome(call)
@@ -49,7 +51,7 @@ async def calls_take(asked: Asked) -> Answer:
     """The outcomes of some of these calls, as soon as there is one. They are not kept: it is how a map, which asks for
     each of its many results once, leaves nothing behind."""
     app, calls = asked.app.id if asked.worker else None, asked.foreman.calls
-    wanted = [calls.find(str(identity), app) for identity in asked.meta["calls"][:TAKEN_FROM_MAX]]
+    wanted = [await calls.find(str(identity), app) for identity in asked.meta["calls"][:TAKEN_FROM_MAX]]
     if not await calls.wait_for_any(wanted, asked.wait):
         return NOT_YET
     outcomes: list[tuple[str, Meta]] = []
@@ -67,7 +69,7 @@ async def calls_take(asked: Asked) -> Answer:
 @verb(CALLER, RUNNER)
 async def call_pieces(asked: Asked) -> Answer:
     """What a generator has given beyond the first ``have``, or its outcome."""
-    call, have = _find(asked), int(asked.meta["have"])
+    call, have = await _find(asked), int(asked.meta["have"])
     if not await call.wait(asked.wait, beyond=have):
         return NOT_YET
     pieces = call.pieces_beyond(have)
@@ -79,7 +81,7 @@ async def call_pieces(asked: Asked) -> Answer:
 @verb(CALLER, RUNNER)
 async def call_used(asked: Asked) -> Answer:
     """What it used, once that is known."""
-    call = _find(asked)
+    call = await _find(asked)
     if not await call.wait(asked.wait, metered=True):
         return NOT_YET
     return Answer(asked.foreman.prices.sum({call.gpu: call.used or Amounts()}))
@@ -88,7 +90,7 @@ async def call_used(asked: Asked) -> Answer:
 @verb(CALLER, RUNNER)
 async def call_cancel(asked: Asked) -> Answer:
     """Ends it, and the container that it runs in, unless that runs others, too."""
-    call = _find(asked)
+    call = await _find(asked)
     call.fail("CancelledError", f"{call.function}: the call was cancelled")
     app = asked.foreman.apps.get(call.app)
     if app is not None:

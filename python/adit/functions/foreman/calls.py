@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from ..wire import Meta
     from .amounts import Amounts
+    from .ledger import Ledger
+    from .store import Row
 
 KEPT_BYTES = 512 << 20  # of outcomes that may be asked for again
 KEPT_MAX = 50_000
@@ -46,6 +48,8 @@ class Call:
         self.on_done: list[Callable[[Call], None]] = []
         self.used: Amounts | None = None
         self.gpu = ""
+        self.lasts = False  # it is in the ledger
+        self.saved: asyncio.Future[list[Row]] | None = None  # when what was last written of it there is
         self._changed = asyncio.Event()
 
     @property
@@ -101,6 +105,11 @@ class Call:
         self.used, self.gpu = used, gpu
         self._wake()
 
+    async def is_saved(self) -> None:
+        """Once it is, whoever asks may be told what is so."""
+        if self.saved is not None:
+            await asyncio.shield(self.saved)
+
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
@@ -152,8 +161,9 @@ class Calls:
     """All of a foreman's. Outcomes are kept until there are too many of them: of calls that containers made, and of
     others, so that no container has those forgotten that a caller waits for."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._calls: dict[str, Call] = {}
+        self._ledger = ledger  # has the outcomes of apps that stay for longer
         self._kept = {inside: _Kept() for inside in (True, False)}
         self._news = asyncio.Event()  # some call has an outcome
         self.budget = Budget("inputs", INPUT_BYTES)
@@ -178,6 +188,8 @@ class Calls:
         """Nobody asks for its outcome again."""
         self._calls.pop(call.id, None)
         self._kept[call.inside].drop(call)
+        if call.lasts:
+            self._ledger.forget([call.id])
 
     async def wait_for_any(self, calls: list[Call], seconds: float) -> bool:
         """Until one of them is done. False when none is in time."""
@@ -192,9 +204,9 @@ class Calls:
             return False
         return True
 
-    def find(self, identity: str, app: str | None = None) -> Call:
+    async def find(self, identity: str, app: str | None = None) -> Call:
         """``app`` is that of the container that asks; None is the caller."""
-        call = self._calls.get(identity)
+        call = self._calls.get(identity) or await self._ledger.find(identity, Budget("outcomes", 1 << 40))
         if call is None or (app is not None and call.app != app):
             raise NotFoundError(f"call {identity}: there is none of that id, or it is long over")
         return call

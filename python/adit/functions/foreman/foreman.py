@@ -13,13 +13,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ...exception import Error
-from . import kept, owner, prices, server
+from . import adoption, kept, owner, prices, server, volumes
 from .admission import Admission
 from .apps import DEPLOYED, DETACHED, App
 from .calls import Calls
 from .dicts import Dicts
 from .gpus import Gpus
 from .images import Images
+from .ledger import Ledger
 from .meter import Meter
 from .queues import Queues
 from .relays import Relay
@@ -54,7 +55,9 @@ class Foreman:
             self.path, self.state = service
             self.folder = self.path.removesuffix(".sock") + ".d"
             self.labels = owner.service_labels(self.path)
-        self.relay, self.calls, self.queues, self.store = Relay(), Calls(), Queues(), Store(store)
+        self.relay, self.queues, self.store = Relay(), Queues(), Store(store)
+        self.ledger = Ledger(self.store if service is not None else None, self.name)
+        self.calls = Calls(self.ledger)
         self.dicts, self.gpus, self.volumes = Dicts(), Gpus(engine), Volumes(engine, self.labels)
         self.prices = prices.Prices()
         self.apps: dict[str, App] = {}
@@ -88,14 +91,30 @@ class Foreman:
             self._is_folder_ours = True
             os.makedirs(self._logs, mode=0o700, exist_ok=True)
             self._looking = asyncio.create_task(self._look())
-        await owner.sweep(self.engine, self.labels)
-        await self.meter.open()
-        if self.state is not None:
-            self._resuming = [asyncio.create_task(resuming) for resuming in await kept.load(self)]
+        resuming = await kept.load(self) if self.returns else []
+        try:
+            taken = await adoption.take_over(self) if self.returns else []
+            in_use = [worker.engine_id for worker in taken]
+            for app in self.apps.values():
+                in_use += [name for function in app.spec.functions.values() for name in volumes.ephemeral(function)]
+            await owner.sweep(self.engine, self.labels, in_use)
+            await self.meter.open()
+        except BaseException:
+            for coming in resuming:
+                coming.close()
+            raise
+        if self.returns:
+            owner.clear(self.folder, {worker.id for worker in taken})
+            self._resuming = [asyncio.create_task(coming) for coming in resuming]
             self._forget_logs()
         if self._resuming:
             await asyncio.wait(self._resuming, timeout=RESUMED_S)
         self._caller = await self.serve(self.path, None)
+
+    @property
+    def returns(self) -> bool:
+        """Whether what it has goes on without it until the next one is there."""
+        return self.state is not None
 
     async def serve(self, path: str, worker: Worker | None) -> web.AppRunner:
         """A socket for a container, or for the caller."""
@@ -156,7 +175,7 @@ class Foreman:
 
     async def _end_app(self, app: App) -> None:
         await app.close()
-        if app.kind == DEPLOYED:
+        if app.stays:
             try:
                 await kept.forget(app)
             except Error:
@@ -178,12 +197,14 @@ class Foreman:
                         print(f"adit: app {app.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     async def close(self) -> None:
-        """Ends all; nothing stays."""
+        """Ends all, and nothing stays; but apps that stay go on without it, until the next one is there."""
         for task in (self._looking, *self._resuming):
             if task is not None:
                 task.cancel()
         await asyncio.gather(
-            *self._ending.values(), *(app.close() for app in self.apps.values()), return_exceptions=True
+            *self._ending.values(),
+            *(app.leave() if app.stays else app.close() for app in self.apps.values()),
+            return_exceptions=True,
         )
         await self.volumes.close()
         await self.relay.close()
@@ -194,5 +215,5 @@ class Foreman:
         await self.meter.close()
         await self.engine.close()
         await self.store.close()
-        if self._is_folder_ours:
+        if self._is_folder_ours and not self.returns:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -95,6 +95,11 @@ class Gpus:
             self._changed.clear()
             await self._changed.wait()
 
+    async def keep(self, gpus: list[Gpu]) -> None:
+        """A container has these already."""
+        await self._look()
+        self._free = [gpu for gpu in self._free if gpu not in gpus]
+
     def give(self, gpus: list[Gpu]) -> None:
         """Back."""
         self._free += gpus

@@ -1,4 +1,4 @@
-"""Deployed apps in the store, from which the next foreman at the same socket has them again."""
+"""Apps that stay in the store, from which the next foreman at the same socket has them again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ TABLES = Tables(
         "CREATE TABLE deployed (id TEXT PRIMARY KEY, foreman TEXT NOT NULL, name TEXT NOT NULL,"
         " version BIGINT NOT NULL, since DOUBLE PRECISION NOT NULL, spec TEXT NOT NULL, bundle BYTEA NOT NULL)",
         "ALTER TABLE deployed ADD COLUMN images TEXT NOT NULL DEFAULT '{}'",
+        f"ALTER TABLE deployed ADD COLUMN kind TEXT NOT NULL DEFAULT '{DEPLOYED}'",
     ),
 )
 
@@ -31,7 +32,7 @@ async def save(app: App, spec: AppSpec, bundle: bytes, version: int) -> None:
     await app.foreman.store.write(
         TABLES,
         (
-            "INSERT INTO deployed VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            "INSERT INTO deployed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
             " version = excluded.version, since = excluded.since, spec = excluded.spec, bundle = excluded.bundle,"
             " images = excluded.images",
             *(
@@ -43,6 +44,7 @@ async def save(app: App, spec: AppSpec, bundle: bytes, version: int) -> None:
                 json.dumps(spec.to_meta()),
                 bundle,
                 json.dumps(images),
+                app.kind,
             ),
         ),
     )
@@ -59,7 +61,7 @@ async def load(foreman: Foreman) -> list[Coroutine[Any, Any, None]]:
     for row in await foreman.store.read(
         TABLES, "SELECT * FROM deployed WHERE foreman = ? ORDER BY since", foreman.name
     ):
-        app = foreman.apps[row["id"]] = App(foreman, row["name"], DEPLOYED, row["id"])
+        app = foreman.apps[row["id"]] = App(foreman, row["name"], row["kind"], row["id"])
         app.version, app.since = row["version"], row["since"]
         try:
             spec = AppSpec.read(json.loads(row["spec"]))
@@ -68,5 +70,6 @@ async def load(foreman: Foreman) -> list[Coroutine[Any, Any, None]]:
             text = f"app {app.name}: what is kept of it cannot be read: {error} (adit deploy it again)"
             app.tell("failed", function=app.name, error=type(error).__name__, text=text)
             continue
+        app.comes_back(spec, bytes(row["bundle"]))
         resuming.append(app.resume(spec, bytes(row["bundle"])))
     return resuming

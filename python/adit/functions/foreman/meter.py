@@ -17,14 +17,14 @@ from ...exception import Error
 from ..engine import Usage
 from ..engine.groups import Hierarchies
 from . import owner
-from .amounts import EXACT, SAMPLED, TABLES, Amounts, Bill, Period
+from .amounts import EXACT, SAMPLED, TABLES, Amounts, Bill, Period, amounts_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
     from typing import TypeVar
 
     from ..engine import Build, Container, Ended, Engine, Running
-    from .store import Store
+    from .store import Row, Store
 
     E = TypeVar("E", bound="Entry")
 
@@ -36,6 +36,7 @@ READS = 8  # that an engine is asked for at once
 GROUP = "/adit"  # above all of ours
 GROUP_TRIES, GROUP_TRY_S = 50, 0.04  # until the engine has left one
 MOST = 1 << 62  # that is believed of a container
+AWAY_S = 300.0  # that a container may have gone on without a foreman, whatever the clock says
 LEAVING_NS = 100_000_000  # of its processors: what a runner that leaves still needs
 
 
@@ -82,7 +83,7 @@ class Grouped(Entry):
     async def read(self) -> bool:
         """Reads the meter. False when there is nothing to be read any more."""
         async with self._reading:
-            found = await self._ask()
+            found = await self.ask()
             if found is None:
                 return False
             if self._over:  # until when it had its memory
@@ -90,7 +91,8 @@ class Grouped(Entry):
             self._take(found)
             return True
 
-    async def _ask(self) -> Usage | None:
+    async def ask(self) -> Usage | None:
+        """What it has used; None when that cannot be told."""
         return self._meter.group_usage(self._group)
 
     def _take(self, found: Usage) -> None:
@@ -155,11 +157,22 @@ class Metered(Grouped):
             raise
         await self.close(exact)
 
-    async def _ask(self) -> Usage | None:
-        found = await super()._ask()
+    async def ask(self) -> Usage | None:
+        """See Grouped."""
+        found = await super().ask()
         return found if found is not None or self._over else await self._meter.usage_of(self._running)
 
+    def go_on(self, row: Row, known: Amounts, now: Usage, away: float) -> None:
+        """From what a foreman before has written of it, who was ``away`` for so long."""
+        self.total = known
+        self._last, self._at = Usage(known.cpu_ns, now.memory_bytes), self._at - away
+        self.period.cpu_limit, self.period.memory_limit = row["cpu_limit"], row["memory_limit"]
+
     # --- what its runner tells ---
+
+    def resume_call(self, call: str, mark: Amounts) -> None:
+        """It had a call already, when it had used this."""
+        self._marks[call] = mark
 
     async def begin_call(self, call: str) -> None:
         """It has a call."""
@@ -243,9 +256,8 @@ class Meter:
         self._has_told = False
 
     async def open(self) -> None:
-        """Closes the rows of foremen that have died, and begins."""
-        if self._here is not None and await self._engine.shares_groups():
-            self._makes_groups = self._here.make(self._group)
+        """Closes the rows of foremen that have died, but for what was adopted, and begins."""
+        await self._open_group()
         with self._noting_trouble():
             await self._sweep()
         self._sampler = asyncio.create_task(self._keep_sampling(), name="meter")
@@ -259,6 +271,10 @@ class Meter:
         await asyncio.gather(*self._jobs)
         if self._here is not None and self._makes_groups:
             self._here.remove(self._group)
+
+    async def _open_group(self) -> None:
+        if self._here is not None and not self._makes_groups and await self._engine.shares_groups():
+            self._makes_groups = self._here.make(self._group)
 
     # --- what is metered ---
 
@@ -291,6 +307,23 @@ class Meter:
             return await self._engine.build(replace(build, parent=group), tell)
         finally:
             await asyncio.shield(metered.close())
+
+    async def adopt(self, running: Running, bill: Bill) -> Metered:
+        """A container that another foreman had started, which has died. It is counted on from what that one has
+        written, so that nothing is lost or counted twice."""
+        await self._open_group()
+        where = "FROM usage WHERE source = ?"
+        rows = await self._store.read(TABLES, f"SELECT * {where} ORDER BY began DESC LIMIT 1", running.id)
+        metered = Metered(self, running, bill, rows[0]["control_group"] if rows else "")
+        if rows:
+            known = Amounts()
+            for row in await self._store.read(TABLES, f"SELECT * {where}", running.id):
+                known.add(amounts_of(row))
+            now = await metered.ask() or Usage(known.cpu_ns, 0)
+            metered.go_on(rows[0], known, now, min(max(0.0, self.wall() - rows[0]["seen"]), AWAY_S))
+            over = "UPDATE usage SET ended = 1, how = ? WHERE source = ? AND ended = 0"
+            await self._store.write(TABLES, (over, EXACT, running.id))
+        return self._enter(metered)
 
     def watch(self, source: str, bill: Bill, stats: Callable[[], tuple[int, int]]) -> Passing:
         """A tunnel of the foreman's own; ``stats`` tells how many visitors and bytes have come through it."""

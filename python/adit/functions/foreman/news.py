@@ -29,12 +29,15 @@ class News:
         self.ended = False
         self.holders = 0
         self.since = time.monotonic()  # when the last of them left
+        self.last = 0.0  # when the latest was told, of the wall clock
         for line in _read(path) if path else ():
             self._keep(line)
+            self.last = json.loads(line).get("at", 0.0)
 
     def tell(self, kind: str, **what: Any) -> None:
         """News for whoever listens. Of too many, the oldest go."""
-        line = json.dumps({"kind": kind, "at": time.time(), **what}).encode() + b"\n"
+        self.last = time.time()
+        line = json.dumps({"kind": kind, "at": self.last, **what}).encode() + b"\n"
         self._keep(line)
         if self._file is not None:
             self._write(line)

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from ...exception import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ..engine import Engine
 
 LABEL = "adit.owner"
 _FILE = "owner"
 
 
-def _boot() -> str:
+def boot() -> str:
+    """Which one of this machine's."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
 
@@ -45,7 +48,7 @@ def service_labels(path: str) -> dict[str, str]:
 
 def _here() -> tuple[str, str, str]:
     """What makes a pid one: machine, boot, namespace."""
-    return os.uname().nodename, _boot(), os.readlink("/proc/self/ns/pid")
+    return os.uname().nodename, boot(), os.readlink("/proc/self/ns/pid")
 
 
 def is_alive(owner: str) -> bool:
@@ -54,11 +57,11 @@ def is_alive(owner: str) -> bool:
     words = owner.split()
     if len(words) != len(_here()) + 2:
         return True
-    machine, boot, space, pid, start = words
+    machine, booted, space, pid, start = words
     here = _here()
     if machine != here[0]:
         return True
-    if boot != here[1]:
+    if booted != here[1]:
         return False
     return space != here[2] or (pid.isdigit() and _start_of(int(pid)) == start)
 
@@ -70,17 +73,29 @@ def mark(folder: str) -> None:
 
 
 def claim(folder: str) -> None:
-    """Makes a service's folder anew. ConfigError if there is one that none of ours has made."""
+    """Makes a service's folder, in which what containers have that live on stays. ConfigError if there is one that none
+    of ours has made."""
     try:
         if os.path.lexists(folder):
             is_ours = not os.path.islink(folder) and os.path.isfile(os.path.join(folder, _FILE))
             if not is_ours and (not os.path.isdir(folder) or os.listdir(folder)):
                 raise ConfigError(f"foreman: {folder} is there, and no foreman's (name another --socket)")
-            shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder, mode=0o700)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        os.chmod(folder, 0o700)
         mark(folder)
     except OSError as error:
         raise ConfigError(f"foreman: {error} (name a socket in a folder of yours: --socket PATH)") from None
+
+
+def clear(folder: str, but: set[str]) -> None:
+    """What a foreman before has left in a service's folder."""
+    for name in set(os.listdir(folder)) - but - {_FILE}:
+        path = os.path.join(folder, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _sweep_folders() -> None:
@@ -96,16 +111,17 @@ def _sweep_folders() -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 
-async def sweep(engine: Engine, own: dict[str, str] | None = None) -> None:
-    """Removes containers, volumes and folders of callers that have died, and what a service of ours has left."""
+async def sweep(engine: Engine, own: dict[str, str] | None = None, but: Collection[str] = ()) -> None:
+    """Removes containers, volumes and folders of callers that have died, and what a service of ours has left, but for
+    these, which are in use."""
 
     def is_left(labels: dict[str, str]) -> bool:
         return (own is not None and labels.get(LABEL) == own[LABEL]) or not is_alive(labels.get(LABEL, ""))
 
     for container, found in await engine.leftovers(LABEL):
-        if is_left(found):
+        if is_left(found) and container.id not in but:
             await container.remove()
     for volume, found in await engine.leftover_volumes(LABEL):
-        if is_left(found):
+        if is_left(found) and volume not in but:
             await engine.remove_volume(volume)
     await asyncio.to_thread(_sweep_folders)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .admission import CONTAINERS_MAX
-from .worker import Worker
+from .worker import Taken, Worker
 
 if TYPE_CHECKING:
     from ..spec import FunctionSpec
@@ -35,7 +35,7 @@ class Pool:
         self._news = asyncio.Event()
         self._changed = asyncio.Event()
         self._failed_starts, self._why = 0, ""  # in all, and of the last one
-        self.draining = self.closed = False
+        self.draining = self.closed = self._is_left = False
         self._again_s = AGAIN_S
         self._later: asyncio.TimerHandle | None = None
 
@@ -67,6 +67,13 @@ class Pool:
     def of_objects(self, name: str) -> Pool:
         """For the objects of its class that were made with the same arguments."""
         return Pool(self.app, replace(self.spec, parametrised=True, keep_warm=0), self.bundle, name)
+
+    def adopt(self, taken: Taken) -> Worker:
+        """A container of the foreman before."""
+        worker = Worker(self, taken)
+        self.workers.append(worker)
+        self.app.foreman.admission.keep(worker)
+        return worker
 
     async def up(self, seconds: float | None = None) -> tuple[Worker | None, str]:
         """A container that is ready, of several the one with the fewest visitors; or why there is none."""
@@ -140,6 +147,8 @@ class Pool:
         with contextlib.suppress(OverflowError):
             delay = min(policy["initial_delay"] * policy["backoff_coefficient"] ** call.tries, most)
         call.tries += 1
+        if call.lasts:
+            self.app.foreman.ledger.waits_again(call)
         asyncio.get_running_loop().call_later(delay, self._again, call)
         return True
 
@@ -188,7 +197,8 @@ class Pool:
         except asyncio.TimeoutError:
             pass  # visitors who do not go; calls have ended at this time
         finally:
-            await asyncio.shield(self.close())
+            if not self._is_left:
+                await asyncio.shield(self.close())
 
     async def _finish(self) -> None:
         while busy := [w for w in self.workers if w.is_busy]:
@@ -196,6 +206,15 @@ class Pool:
                 if worker not in busy and worker.ready.is_set():
                     worker.retire()
             await self._changed.wait()
+
+    async def leave(self) -> None:
+        """All go on without this foreman."""
+        self._is_left = self.closed = self.draining = True
+        if self._later is not None:
+            self._later.cancel()
+        for worker in self.workers:
+            worker.leave()
+        await asyncio.gather(*(worker.task for worker in self.workers), return_exceptions=True)
 
     async def close(self) -> None:
         """Ends all of them."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BODY_MAX = 128 << 20  # of one message of a container
 BODIES, CALLER_BODIES = 1, 64  # that are read at once from one socket
 BODY_S = 60.0  # for one of a container to come
+END_S = 0.1  # for answers that are under way when it ends (0 would be for ever)
 CONNECTIONS = 256  # of one container
 ACCEPTED = 16  # at once, before the first of them counts
 
@@ -72,7 +73,7 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
         handler_cancellation=True,
         keepalive_timeout=3600,
         access_log=None,
-        shutdown_timeout=0,
+        shutdown_timeout=END_S,
         lingering_time=0,
     )
     await runner.setup()
@@ -117,6 +118,9 @@ def _check_version(theirs: str, worker: Worker | None) -> None:
     if worker is None:
         text = f"foreman: it is of adit {__version__}, and its caller of {theirs} (pip install adit=={__version__})"
         raise InvalidError(text)
+    if worker.is_taken:  # which finishes what it has, and gets nothing more
+        worker.pool.end(worker)
+        return
     text = f"container: it is of adit {theirs}, and its foreman of {__version__} (adit deploy its app again)"
     worker.end("ExecutionError", f"{worker.pool.spec.name}: {text}")
     raise InvalidError(text)

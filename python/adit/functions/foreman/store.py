@@ -95,7 +95,11 @@ class Store:
 
     async def write(self, tables: Tables, *statements: Statement) -> list[Row]:
         """Does all of them or none; what the last one gives (``RETURNING``)."""
-        return await self._in_thread(lambda: self.do(tables, *statements))
+        return await self.post(tables, *statements)
+
+    def post(self, tables: Tables, *statements: Statement) -> asyncio.Future[list[Row]]:
+        """``write``, whose place in the order is taken at once, whether or not it is waited for."""
+        return self._in_thread(lambda: self.do(tables, *statements))
 
     def do(self, tables: Tables, *statements: Statement) -> list[Row]:
         """``write`` for those who have no event loop."""
@@ -126,7 +130,7 @@ class Store:
             run(step)
         run(_NOTE_VERSION, tables.part, len(tables.steps))
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    def _in_thread(self, call: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
@@ -150,7 +154,7 @@ class Store:
             self._thread = threading.Thread(target=self._work, name="adit-store", daemon=True)
             self._thread.start()
         self._jobs.put(job)
-        return await done
+        return done
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

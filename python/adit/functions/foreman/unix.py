@@ -20,9 +20,11 @@ def make() -> socket.socket:
 
 
 def bind(path: str, mode: int = 0o666) -> socket.socket:
-    """One for a server, in a folder that nobody else may write to."""
+    """One for a server, in a folder that nobody else may write to; in place of a server's before that has died."""
     made = make()
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         made.bind(path)
         os.chmod(path, mode)
     except OSError:

@@ -53,6 +53,11 @@ def _command(path: str) -> str:
     return command.replace("$place", '"$place"').replace("$folder", '"$folder"')
 
 
+def ephemeral(spec: FunctionSpec) -> list[str]:
+    """What the engine calls those that end with the app."""
+    return [_engine_name(volume) for volume in spec.volumes.values() if volume.get("ephemeral")]
+
+
 class Volumes:
     """Those that a foreman has made, and that are to go."""
 

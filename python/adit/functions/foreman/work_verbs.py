@@ -75,6 +75,7 @@ async def next(asked: Asked) -> Answer:
     if slot not in worker.calls:
         worker.begin(call, slot)
         await (await worker.metered()).begin_call(call.id)
+    await call.is_saved()  # a foreman that comes back knows that it was given away
     return Answer({"call": call.id, "trusted": call.trusted or not call.inside}, call.payload)
 
 
@@ -106,6 +107,7 @@ async def result(asked: Asked) -> Answer:
     call, metered = worker.find(str(asked.meta["call"]))[1], await worker.metered()
     call.add_used(await metered.end_call(call.id), metered.bill.gpu)  # the runner waits until this is known
     worker.finish(call.id, outcome, asked.payload)
+    await call.is_saved()
     return Answer({})
 
 

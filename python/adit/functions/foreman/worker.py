@@ -11,7 +11,7 @@ import shutil
 import signal
 import socket
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...exception import Error, ImageError, NotFoundError, RemoteError
@@ -20,7 +20,7 @@ from ..engine import GONE, Container, Ended, Place, Resources
 from ..spec import FOREMAN_GONE
 from . import descriptors, unix, volumes
 from .admission import MEMORY_LEFT_MIB
-from .amounts import Bill
+from .amounts import Amounts, Bill
 from .calls import CONTAINER_BYTES
 from .images import FOLDER
 
@@ -44,6 +44,8 @@ STOP_S = 5.0
 VISITORS = "visitors.sock"
 CARRIED_MAX = 240  # of its connections to a relay that is elsewhere, one for each visitor of its tunnels
 ACCEPTED = 16  # at once, before the first of them counts
+LABEL = "adit.worker"
+PATIENCE_S = 30.0  # of a container whose foreman is to come back
 BY_SIGNAL = 128
 KILLED = BY_SIGNAL + signal.SIGKILL
 START_S = 60
@@ -76,10 +78,21 @@ def _reason(ended: Ended, limits: Resources) -> str:
     return f"its container ended with status {ended.status}" if ended.status else "its container ended"
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A container of the foreman before, which lives on."""
+
+    id: str
+    folder: str
+    running: Metered
+    gpus: list[Gpu]
+    inputs: int
+
+
 class Worker:
     """One container: its folder with its sockets, its runner, its end."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, taken: Taken | None = None) -> None:
         self.id = secrets.token_hex(6)
         self.pool = pool
         self.calls: dict[int, Call] = {}  # by the slot of the runner that has it: one, or as many as it may at once
@@ -103,8 +116,19 @@ class Worker:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._start_timer: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self.is_taken = taken is not None
+        self._is_left = False  # it goes on without this foreman
+        if taken is not None:
+            self.id, self._folder, self.gpus, self.inputs = taken.id, taken.folder, taken.gpus, taken.inputs
+            self._running = taken.running
+            self.ready.set()
         self.task = asyncio.create_task(self._live(), name=f"worker {self.id}")
         self.task.add_done_callback(self._is_over)
+
+    @property
+    def engine_id(self) -> str:
+        """What the engine calls it; empty until it runs."""
+        return "" if self._running is None else self._running.id
 
     @property
     def call(self) -> Call | None:
@@ -141,6 +165,12 @@ class Worker:
             self.ending = True
             for timer in self._timers.values():  # a call that is tried again has its time anew
                 timer.cancel()
+            await self._let_go(text)
+
+    async def _let_go(self, text: str) -> None:
+        if self._is_left:
+            await self._close_sockets()
+        else:
             kind, reason = self._why or ("ExecutionError", f"{self.pool.spec.name}: {text}")
             self.pool.died(self, kind, reason)  # before what is left is cleared, which an engine may be slow at
             clearing = asyncio.ensure_future(self._clear())
@@ -157,18 +187,15 @@ class Worker:
         self.pool.gone(self)
 
     async def _run(self) -> str:
-        pool, app = self.pool, self.pool.app
-        await app.foreman.admission.check(self)
-        image = await app.foreman.images.ensure(
-            volumes.image_with_places(pool.spec), pool.bundle, app.version_id(pool.version)
-        )
-        await app.foreman.admission.admit(self)
-        self.gpus = await app.foreman.gpus.take(pool.spec)
-        began = time.monotonic()
-        limits = _limits(pool.spec, await app.foreman.resources())
+        limits, began = _limits(self.pool.spec, await self.pool.app.foreman.resources()), time.monotonic()
         listening = None
         try:
-            self._running = await self._start(image, limits)
+            if self._running is None:
+                began, self._running = await self._begin(limits)
+            else:
+                await self._open()
+                if self.pool.spec.web is not None:
+                    self._look_idle()
             self._started.set()
             listening = asyncio.create_task(self._listen(self._running, began))
             ended = await self._running.ended()
@@ -179,14 +206,26 @@ class Worker:
                 listening.cancel()
         return _reason(ended, limits)
 
+    async def _begin(self, limits: Resources) -> tuple[float, Metered]:
+        """A new container, and when it was begun."""
+        pool, app = self.pool, self.pool.app
+        await app.foreman.admission.check(self)
+        image = await app.foreman.images.ensure(
+            volumes.image_with_places(pool.spec), pool.bundle, app.version_id(pool.version)
+        )
+        await app.foreman.admission.admit(self)
+        self.gpus = await app.foreman.gpus.take(pool.spec)
+        return time.monotonic(), await self._start(image, limits)
+
     async def _start(self, image: str, limits: Resources) -> Metered:
         pool, foreman = self.pool, self.pool.app.foreman
         self._may_be_late(True)
+        await foreman.ledger.worker_starts(self)
         container = Container(
             image=image,
-            command=["python3", "-u", "-m", "adit.functions.runner"],
+            command=["python3", "-u", "-m", "adit.functions.runner", *([str(PATIENCE_S)] if foreman.returns else [])],
             name=f"adit-{_printed(pool.spec.name)}-{self.id}",
-            labels={**foreman.labels, "adit.app": pool.app.id, "adit.function": pool.spec.name},
+            labels={**foreman.labels, "adit.app": pool.app.id, "adit.function": pool.spec.name, LABEL: self.id},
             places=await self._open(),
             limits=limits,
             volumes=volumes.places(pool.spec),
@@ -194,6 +233,7 @@ class Worker:
             env={"HOME": "/home/adit", "ADIT_CONTAINER": self.id, **pool.spec.env},
             network=pool.spec.network,
             gpus=self.gpus,
+            held=not foreman.returns,
         )
         bill = Bill.of(pool.spec, pool.app.spec.name, pool.app.id, self.gpus)
         try:
@@ -206,19 +246,23 @@ class Worker:
             return await foreman.meter.start(replace(container, image=image), bill)
 
     async def _open(self) -> list[Place]:
-        """The folder that the container sees as /run/adit. Only it does: what is above is closed to other users."""
-        self._folder = os.path.join(self.pool.app.foreman.folder, self.id)
-        os.mkdir(self._folder)
-        os.chmod(self._folder, 0o755)
+        """The folder that the container sees as /run/adit. Only it does: what is above is closed to other users. Of one
+        that was taken over the sockets are made anew in it, but for that of its visitors, which the container has."""
+        if not self.is_taken:
+            self._folder = os.path.join(self.pool.app.foreman.folder, self.id)
+            os.mkdir(self._folder)
+            os.chmod(self._folder, 0o755)
         self._runner = await self.pool.app.foreman.serve(os.path.join(self._folder, "foreman.sock"), self)
-        if self.pool.spec.web is not None:
+        if self.pool.spec.web is not None and not self.is_taken:
             await self._open_web()
         return [Place(self._folder, FOLDER, read_only=False), *await self._open_relay()]
 
     async def _open_relay(self) -> list[Place]:
-        """Its way to the relay: the relay's own socket, if that is on this machine, else one of ours."""
-        relay, path = self.pool.app.foreman.relay, os.path.join(self._folder, "relay.sock")
-        if its_own := await relay.socket():
+        """Its way to the relay: the relay's own socket, if that is on this machine and ends with us, else one of
+        ours, behind which there may be another relay one day."""
+        foreman, path = self.pool.app.foreman, os.path.join(self._folder, "relay.sock")
+        relay = foreman.relay
+        if not foreman.returns and (its_own := await relay.socket()):
             os.close(os.open(path, os.O_CREAT))  # what it is mounted on
             return [Place(its_own, os.path.join(FOLDER, "relay.sock"), read_only=False)]
         carried = 0
@@ -281,6 +325,7 @@ class Worker:
             self.end("ExecutionError", f"{self.pool.spec.name}: it did not start in time (see startup_timeout=)")
 
     async def _clear(self) -> None:
+        foreman = self.pool.app.foreman
         try:
             if self._running is not None:
                 with contextlib.suppress(RemoteError):
@@ -288,13 +333,17 @@ class Worker:
                 for call in self.calls.values():
                     call.add_used(self._running.call_used(call.id), self._running.bill.gpu)
         finally:
-            self.pool.app.foreman.gpus.give(self.gpus)
-            for server in self._servers:
-                server.close()
+            foreman.gpus.give(self.gpus)
+            foreman.ledger.worker_gone(self.id)
             if self._folder:
                 shutil.rmtree(self._folder, ignore_errors=True)
-            if self._runner is not None:
-                await self._runner.cleanup()
+            await self._close_sockets()
+
+    async def _close_sockets(self) -> None:
+        for server in self._servers:
+            server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     # --- what the runner asks ---
 
@@ -308,6 +357,7 @@ class Worker:
         """Its function can be called."""
         if not self.ready.is_set():
             self.ready.set()
+            self.pool.app.foreman.ledger.worker_is_ready(self)
             self.pool.scale()
             self.pool.changed()
             if self.pool.spec.web is not None:
@@ -317,11 +367,24 @@ class Worker:
         """It takes this call."""
         self.calls[slot], call.began = call, True
         self.inputs += 1
+        if call.lasts:
+            mark = Amounts() if self._running is None else self._running.total
+            self.pool.app.foreman.ledger.began(call, self, slot, time.monotonic(), mark)
+        self._count_down(call, self.pool.spec.timeout)
+        self.pool.scale()
+
+    def _count_down(self, call: Call, seconds: float) -> None:
         if self.pool.spec.max_inputs and self.inputs >= self.pool.spec.max_inputs:
             self.pool.end(self)
         loop = asyncio.get_running_loop()
-        self._timers[call.id] = loop.call_later(self.pool.spec.timeout, self._timed_out, call)
-        self.pool.scale()
+        self._timers[call.id] = loop.call_later(seconds, self._timed_out, call)
+
+    def resume(self, call: Call, slot: int, began: float, mark: Amounts) -> None:
+        """It has this call since then, from a foreman before."""
+        assert self._running is not None
+        self.calls[slot] = call
+        self._running.resume_call(call.id, mark)
+        self._count_down(call, max(0.0, began + self.pool.spec.timeout - time.monotonic()))
 
     def _timed_out(self, call: Call) -> None:
         if not call.done:
@@ -424,6 +487,11 @@ class Worker:
             await asyncio.wait({self.task}, timeout=STOP_S)
         self.task.cancel()
         await asyncio.wait({self.task})
+
+    def leave(self) -> None:
+        """It goes on without this foreman."""
+        self._is_left = True
+        self.task.cancel()
 
     def connect_web(self) -> socket.socket:
         """To its web server. The container may write to no folder of this machine: it could fill it, and put links
