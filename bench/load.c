@@ -16,7 +16,8 @@ static const char usage[] =
     "       load ping --port P --sni NAME --ca FILE [--host H] [--count N]\n"
     "       load connect --port P --sni NAME --ca FILE [--host H] [--streams N] [--count N]\n"
     "       load flood --port P --sni NAME [--rate PER_S | --streams N] [--source IP]    until SIGTERM\n"
-    "       load open [--count N] -- COMMAND ARGS...      time from start to its first line, which must tell of an open tunnel\n";
+    "       load open [--count N] -- COMMAND ARGS...      time from start to its first line, which must tell of an "
+    "open tunnel\n";
 
 uint64_t load_now_ns(void) {
   struct timespec t;
@@ -67,7 +68,10 @@ static void options_read(struct load_options *o, int argc, char **argv) {
       case 's': o->streams = (unsigned)number(optarg, 256); break;
       case 'N': o->count = (unsigned)number(optarg, 1000000); break;
       case 'r': o->rate = (unsigned)number(optarg, 1000000); break;
-      case 'f': if (inet_pton(AF_INET, optarg, &from) != 1) load_die(optarg, "not an IPv4 address"); else o->source = ntohl(from.s_addr); break;
+      case 'f':
+        if (inet_pton(AF_INET, optarg, &from) != 1) load_die(optarg, "not an IPv4 address");
+        else o->source = ntohl(from.s_addr);
+        break;
       default: (void)fputs(usage, stderr); exit(2);
     }
   }
@@ -75,9 +79,13 @@ static void options_read(struct load_options *o, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-  static const struct { const char *name; int (*run)(const struct load_options *); } commands[] = {
-      {"app", load_app}, {"down", load_down}, {"up", load_up}, {"ping", load_ping}, {"connect", load_connect}, {"flood", load_flood}, {"open", load_open}};
-  struct load_options o = {.host = "127.0.0.1", .bytes = UINT64_C(1) << 28, .streams = 1, .count = 1000, .source = INADDR_LOOPBACK};
+  static const struct {
+    const char *name;
+    int (*run)(const struct load_options *);
+  } commands[] = {{"app", load_app}, {"down", load_down}, {"up", load_up}, {"ping", load_ping},
+                  {"connect", load_connect}, {"flood", load_flood}, {"open", load_open}};
+  struct load_options o = {
+      .host = "127.0.0.1", .bytes = UINT64_C(1) << 28, .streams = 1, .count = 1000, .source = INADDR_LOOPBACK};
   (void)signal(SIGPIPE, SIG_IGN);
   for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++) {
     if (strcmp(argv[1], commands[i].name) != 0) continue;

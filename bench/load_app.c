@@ -1,6 +1,6 @@
-/* The app: an epoll server that understands what its visitors' first line asks for. "D <bytes>" streams so many, "U <bytes>"
-   swallows so many and answers OK, "P" echoes whatever comes, "B" answers one byte. Several threads share the port by
-   SO_REUSEPORT. With a certificate it terminates TLS itself, which is the bench's "direct TLS". */
+/* The app: an epoll server that understands what its visitors' first line asks for. "D <bytes>" streams so many, "U
+   <bytes>" swallows so many and answers OK, "P" echoes whatever comes, "B" answers one byte. Several threads share the
+   port by SO_REUSEPORT. With a certificate it terminates TLS itself, which is the bench's "direct TLS". */
 #include "load.h"
 
 #include <arpa/inet.h>
@@ -160,7 +160,8 @@ static void conn_event(struct thread *t, struct conn *c) {
     if (c->events != before) (void)epoll_ctl(t->epoll, EPOLL_CTL_MOD, c->fd, &e);
     return;
   }
-  /* Its turn is over with more to do. Writable is what it is almost always, and a plaintext inside OpenSSL has no event. */
+  /* Its turn is over with more to do. Writable is what it is almost always, and a plaintext inside OpenSSL has no
+     event. */
   struct epoll_event e = {.events = EPOLLIN | EPOLLOUT, .data.ptr = c};
   c->events = e.events;
   if (before != c->events) (void)epoll_ctl(t->epoll, EPOLL_CTL_MOD, c->fd, &e);
@@ -222,7 +223,8 @@ static SSL_CTX *app_tls(const struct load_options *o) {
   (void)SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
   (void)SSL_CTX_set_num_tickets(ctx, 0);
   (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-  (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+  (void)SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS);
   return ctx;
 }
 

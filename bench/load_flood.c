@@ -1,5 +1,6 @@
-/* The flood: connections that each send a ClientHello, wait for an answer and reset. With --rate so many are begun in a second,
-   whatever becomes of them; without it there are always --streams of them. Ends at SIGTERM, or with the time that alarm() gives. */
+/* The flood: connections that each send a ClientHello, wait for an answer and reset. With --rate so many are begun in a
+   second, whatever becomes of them; without it there are always --streams of them. Ends at SIGTERM, or with the time
+   that alarm() gives. */
 #include "load.h"
 
 #include <errno.h>
@@ -40,7 +41,8 @@ static void hello_make(struct flood *f) {
   SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
   SSL *ssl = ctx != NULL ? SSL_new(ctx) : NULL;
   BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
-  if (ssl == NULL || in == NULL || out == NULL || SSL_set_tlsext_host_name(ssl, f->o->sni) != 1) load_die("TLS", "out of memory");
+  if (ssl == NULL || in == NULL || out == NULL || SSL_set_tlsext_host_name(ssl, f->o->sni) != 1)
+    load_die("TLS", "out of memory");
   SSL_set_bio(ssl, in, out);
   (void)SSL_connect(ssl);
   int n = BIO_read(out, f->hello, sizeof f->hello);
@@ -66,7 +68,8 @@ static void bather_begin(struct flood *f, struct bather *b) {
   b->since_ns = load_now_ns();
   f->now++;
   f->begun++;
-  if (bind(b->fd, (struct sockaddr *)&f->from, sizeof f->from) != 0 || epoll_ctl(f->epoll_fd, EPOLL_CTL_ADD, b->fd, &ev) != 0)
+  if (bind(b->fd, (struct sockaddr *)&f->from, sizeof f->from) != 0 ||
+      epoll_ctl(f->epoll_fd, EPOLL_CTL_ADD, b->fd, &ev) != 0)
     load_die("flood", strerror(errno));
   if (connect(b->fd, (struct sockaddr *)&f->to, sizeof f->to) != 0 && errno != EINPROGRESS) {
     f->refused++;
@@ -90,7 +93,8 @@ static void bather_event(struct flood *f, struct bather *b, uint32_t events) {
 }
 
 static void begin_due(struct flood *f, uint64_t start_ns) {
-  uint64_t due = f->o->rate > 0 ? (load_now_ns() - start_ns) * f->o->rate / 1000000000u : f->begun + f->o->streams - f->now;
+  uint64_t due = f->o->rate > 0 ? (load_now_ns() - start_ns) * f->o->rate / 1000000000u
+                                : f->begun + f->o->streams - f->now;
   for (unsigned i = 0; i < FLOOD_MAX && f->begun < due; i++) {
     if (f->all[i].fd < 0) bather_begin(f, &f->all[i]);
   }
@@ -112,7 +116,8 @@ int load_flood(const struct load_options *o) {
   struct epoll_event events[EVENTS_MAX];
   if (f == NULL || o->port == NULL || o->sni == NULL) load_die("flood", "--port and --sni are needed");
   f->o = o;
-  f->to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(o->port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  f->to = (struct sockaddr_in){
+      .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(o->port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   f->from = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(o->source)};
   for (unsigned i = 0; i < FLOOD_MAX; i++) f->all[i].fd = -1;
   hello_make(f);
@@ -129,7 +134,9 @@ int load_flood(const struct load_options *o) {
     end_late(f);
   }
   double seconds = (double)(load_now_ns() - start_ns) / 1e9;
-  (void)printf("{\"mode\":\"flood\",\"seconds\":%.3f,\"begun_per_s\":%.1f,\"answered_per_s\":%.1f,\"refused_per_s\":%.1f,\"late_per_s\":%.1f}\n",
-               seconds, (double)f->begun / seconds, (double)f->answered / seconds, (double)f->refused / seconds, (double)f->late / seconds);
+  (void)printf("{\"mode\":\"flood\",\"seconds\":%.3f,\"begun_per_s\":%.1f,\"answered_per_s\":%.1f,\"refused_per_s\":%."
+               "1f,\"late_per_s\":%.1f}\n",
+               seconds, (double)f->begun / seconds, (double)f->answered / seconds, (double)f->refused / seconds,
+               (double)f->late / seconds);
   return 0;
 }

@@ -1,5 +1,5 @@
-/* The visitors: blocking OpenSSL clients, a thread for each stream, so that what is measured is the other side. All of them verify
-   the certificate and never resume a session. */
+/* The visitors: blocking OpenSSL clients, a thread for each stream, so that what is measured is the other side. All of
+   them verify the certificate and never resume a session. */
 #include "load.h"
 
 #include <arpa/inet.h>
@@ -33,7 +33,8 @@ static void visitor_open(struct visitor *v) {
   int on = 1;
   v->fd = socket(v->to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(v->o->source)};
-  if (v->fd >= 0 && v->to->ai_family == AF_INET && v->o->source != INADDR_LOOPBACK && bind(v->fd, (struct sockaddr *)&from, sizeof from) != 0)
+  if (v->fd >= 0 && v->to->ai_family == AF_INET && v->o->source != INADDR_LOOPBACK &&
+      bind(v->fd, (struct sockaddr *)&from, sizeof from) != 0)
     load_die("bind", strerror(errno));
   if (v->fd < 0 || connect(v->fd, v->to->ai_addr, v->to->ai_addrlen) != 0) load_die("connect", strerror(errno));
   (void)setsockopt(v->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -119,8 +120,8 @@ static void visitor_init(struct visitor *v, const struct load_options *o) {
   int r = getaddrinfo(o->host, o->port, &hints, &v->to);
   if (r != 0) load_die(o->host, gai_strerror(r));
   v->ctx = SSL_CTX_new(TLS_client_method());
-  if (v->ctx == NULL || SSL_CTX_set_ciphersuites(v->ctx, LOAD_SUITE) != 1 || SSL_CTX_set1_groups_list(v->ctx, group) != 1 ||
-      SSL_CTX_set_min_proto_version(v->ctx, TLS1_3_VERSION) != 1) {
+  if (v->ctx == NULL || SSL_CTX_set_ciphersuites(v->ctx, LOAD_SUITE) != 1 ||
+      SSL_CTX_set1_groups_list(v->ctx, group) != 1 || SSL_CTX_set_min_proto_version(v->ctx, TLS1_3_VERSION) != 1) {
     load_die("TLS", "cannot be set up");
   }
   if (SSL_CTX_load_verify_locations(v->ctx, o->ca_file, NULL) != 1) load_die(o->ca_file, "holds no authority");
@@ -132,7 +133,8 @@ static double visitors_run(const struct load_options *o, void (*run)(struct visi
   struct visitor first, *all = calloc(o->streams, sizeof *all);
   pthread_t *threads = calloc(o->streams, sizeof *threads);
   pthread_barrier_t ready;
-  if (all == NULL || threads == NULL || pthread_barrier_init(&ready, NULL, o->streams + 1) != 0) load_die("start", "out of memory");
+  if (all == NULL || threads == NULL || pthread_barrier_init(&ready, NULL, o->streams + 1) != 0)
+    load_die("start", "out of memory");
   visitor_init(&first, o);
   for (unsigned i = 0; i < o->streams; i++) {
     all[i] = first;
@@ -154,8 +156,8 @@ static double visitors_run(const struct load_options *o, void (*run)(struct visi
 static int load_stream(const struct load_options *o, const char *name, void (*run)(struct visitor *)) {
   double seconds = visitors_run(o, run, NULL);
   uint64_t bytes = o->bytes / o->streams * o->streams;
-  (void)printf("{\"mode\":\"%s\",\"bytes\":%llu,\"seconds\":%.4f,\"gb_per_s\":%.4f}\n", name, (unsigned long long)bytes, seconds,
-               (double)bytes / 1e9 / seconds);
+  (void)printf("{\"mode\":\"%s\",\"bytes\":%llu,\"seconds\":%.4f,\"gb_per_s\":%.4f}\n", name, (unsigned long long)bytes,
+               seconds, (double)bytes / 1e9 / seconds);
   return 0;
 }
 

@@ -19,7 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (want == 0) {
       ASSERT(have >= 2 && data[have - 1] == '\n' && a.status >= 200 && a.status < 600);
       ASSERT(strlen(a.reason) < sizeof a.reason && strlen(a.scheme) < sizeof a.scheme);
-      ASSERT(http_connect_read(data, size, &again) == 0 && again.status == a.status); /* more at once makes no difference */
+      /* more at once makes no difference */
+      ASSERT(http_connect_read(data, size, &again) == 0 && again.status == a.status);
       return 0;
     }
     ASSERT((size_t)want > have && want <= PROXY_HEAD_MAX_BYTES);

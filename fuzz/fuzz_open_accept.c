@@ -1,5 +1,5 @@
-/* OPEN and ACCEPT. The first byte chooses: 0 the bytes as they come; 1 a body that we seal first, since no fuzzer guesses a
-   tag; 2 an ACCEPT. */
+/* OPEN and ACCEPT. The first byte chooses: 0 the bytes as they come; 1 a body that we seal first, since no fuzzer
+   guesses a tag; 2 an ACCEPT. */
 #include <stdint.h>
 #include <string.h>
 
@@ -39,7 +39,8 @@ static void accept_of(const uint8_t *data, size_t size) {
   uint8_t in[ACCEPT_BYTES] = {0}, out[ACCEPT_BYTES];
   enum accept_status status;
   memcpy(in, data, size_min(size, sizeof in));
-  if (accept_decode(in, &keys, &status) == 0) ASSERT(accept_encode(status, &keys, out) == 0 && memcmp(in, out, sizeof in) == 0);
+  if (accept_decode(in, &keys, &status) == 0)
+    ASSERT(accept_encode(status, &keys, out) == 0 && memcmp(in, out, sizeof in) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -24,7 +24,8 @@ static void read_all(struct world *w, size_t len) {
     uint8_t *plain;
     enum sealed_result r = sealed_read(w->ours, w->buf + at, len - at, &consumed, &plain, &n);
     ASSERT(consumed <= len - at);
-    if (r == SEALED_DATA) ASSERT(n > 0 && n <= sealed_fragment_max(w->ours) && plain >= w->buf + at && plain + n <= w->buf + at + consumed);
+    if (r == SEALED_DATA)
+      ASSERT(n > 0 && n <= sealed_fragment_max(w->ours) && plain >= w->buf + at && plain + n <= w->buf + at + consumed);
     if (r != SEALED_DATA && r != SEALED_NOTHING) {
       ASSERT(r != SEALED_FAILED || sealed_owes(w->ours) || sealed_write_ended(w->ours));
       return;

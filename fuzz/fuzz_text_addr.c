@@ -1,5 +1,5 @@
-/* The parsers of short texts: addresses, blocks, HOST:PORT, apps, base64url, durations. The first byte chooses one; whatever it
-   accepts must come back the same when it is written and parsed again. */
+/* The parsers of short texts: addresses, blocks, HOST:PORT, apps, base64url, durations. The first byte chooses one;
+   whatever it accepts must come back the same when it is written and parsed again. */
 #include <string.h>
 
 #include "base/addr.h"
@@ -57,7 +57,8 @@ static void try_app(const char *text) {
   if (dial_address_parse_app(text, &a, &e) != 0) return;
   dial_address_format(&a, out, sizeof out);
   dial_address_describe(&a, described, sizeof described);
-  ASSERT(dial_address_parse_app(out, &b, &e) == 0 && dial_address_same(&a, &b) && dial_address_is_unix(&a) == dial_address_is_unix(&b));
+  ASSERT(dial_address_parse_app(out, &b, &e) == 0 && dial_address_same(&a, &b) &&
+         dial_address_is_unix(&a) == dial_address_is_unix(&b));
 }
 
 static void try_relay(const char *text) {

@@ -1,4 +1,5 @@
-/* Tickets. The first byte chooses: 0 the bytes as they come; 1 a body to which we add the MAC, since no fuzzer guesses it. */
+/* Tickets. The first byte chooses: 0 the bytes as they come; 1 a body to which we add the MAC, since no fuzzer guesses
+   it. */
 #include <stdint.h>
 #include <string.h>
 

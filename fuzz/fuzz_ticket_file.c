@@ -1,4 +1,5 @@
-/* Kept tickets: no text makes the parser read or write outside of it, and what it accepts can be written and read again. */
+/* Kept tickets: no text makes the parser read or write outside of it, and what it accepts can be written and read
+   again. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

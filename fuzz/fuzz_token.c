@@ -1,5 +1,6 @@
-/* Tokens, certificates and operator keys. The first byte chooses: 't' text as it comes; 'b' a token's bytes, to which we add
-   checksum and encoding; 'c' a chain of certificates; 's' the bodies of one, to which we add the signatures; 'o' an operator's key. */
+/* Tokens, certificates and operator keys. The first byte chooses: 't' text as it comes; 'b' a token's bytes, to which
+   we add checksum and encoding; 'c' a chain of certificates; 's' the bodies of one, to which we add the signatures; 'o'
+   an operator's key. */
 #include <stdint.h>
 #include <string.h>
 
@@ -40,12 +41,13 @@ static void verify_chain(const uint8_t *data, size_t size) {
   }
 }
 
-/* Each vec16 is a certificate without its signature. All are signed with one seed, whose key the corpus has in its place: so what is
-   mutated beside that gets past the signatures. */
+/* Each vec16 is a certificate without its signature. All are signed with one seed, whose key the corpus has in its
+   place: so what is mutated beside that gets past the signatures. */
 static void sign_and_verify(const uint8_t *data, size_t size) {
   static const uint8_t seed[ED25519_KEY_BYTES] = {7, 7, 7};
   static const char first[] = "adit certificate v1", further[] = "adit narrower v1";
-  uint8_t chain[2 * CHAIN_MAX_BYTES], text[64 + SHA256_BYTES + CHAIN_MAX_BYTES], digest[SHA256_BYTES], sig[ED25519_SIG_BYTES];
+  uint8_t chain[2 * CHAIN_MAX_BYTES], text[64 + SHA256_BYTES + CHAIN_MAX_BYTES], digest[SHA256_BYTES],
+      sig[ED25519_SIG_BYTES];
   struct writer w = writer_of(chain, sizeof chain);
   struct reader r = reader_of(data, size);
   while (r.left > 0 && !r.bad && !w.bad) {

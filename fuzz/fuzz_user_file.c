@@ -1,4 +1,5 @@
-/* The user's configuration: no text makes the parser read or write outside of it, and each value it gives is one line's. */
+/* The user's configuration: no text makes the parser read or write outside of it, and each value it gives is one
+   line's. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

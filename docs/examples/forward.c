@@ -2,8 +2,8 @@
  *
  *     example-forward PORT [PATH-OF-ADIT]
  *
- * The token comes from ADIT_TOKEN or the user's configuration; without one, and with the path of the adit program, a relay of
- * its own is started on this machine. Ends when the tunnel does. */
+ * The token comes from ADIT_TOKEN or the user's configuration; without one, and with the path of the adit program, a
+ * relay of its own is started on this machine. Ends when the tunnel does. */
 #include <stdio.h>
 
 #include <adit.h>

@@ -37,7 +37,8 @@ int main(int argc, char **argv) {
   struct adit_config *config = adit_config_new();
   int found = 0, status = 1;
   if (argc < 2 || config == NULL || adit_config_load(config, &found) != 0) {
-    fprintf(stderr, "example-poll: %s\n", argc < 2 ? "usage: example-poll PORT [PATH-OF-ADIT]" : adit_config_error(config));
+    fprintf(stderr, "example-poll: %s\n",
+            argc < 2 ? "usage: example-poll PORT [PATH-OF-ADIT]" : adit_config_error(config));
     return 1;
   }
   if (!found && argc > 2) (void)adit_config_set_embedded(config, argv[2]);

@@ -39,7 +39,8 @@ uint16_t addr_port(const struct addr *a);
 void addr_set_port(struct addr *a, uint16_t port);
 /* ::ffff:1.2.3.4 becomes 1.2.3.4. */
 struct addr addr_normalised(const struct addr *a);
-int addr_parse(const char *text, struct addr *out, struct err *e) MUST_USE;  /* "1.2.3.4:80", "[::1]:80"; numeric only */
+/* "1.2.3.4:80", "[::1]:80"; numeric only */
+int addr_parse(const char *text, struct addr *out, struct err *e) MUST_USE;
 /* "1.2.3.4:80", "[::1]:80", "unix:/run/app.sock", or, of a peer at a Unix socket, "unix uid 1000". */
 void addr_format(const struct addr *a, char *out, size_t cap);
 void addr_format_ip(const struct addr *a, char *out, size_t cap);
@@ -49,7 +50,8 @@ bool addr_equal(const struct addr *a, const struct addr *b);   /* mapped address
 size_t addr_encode(const struct addr *a, uint8_t out[19]);
 int addr_decode(const uint8_t *p, size_t n, struct addr *out) MUST_USE;
 
-/* The key under which a source is counted: IPv4 /32 or IPv6 /64, mapped addresses normalised; at a Unix socket, the user. */
+/* The key under which a source is counted: IPv4 /32 or IPv6 /64, mapped addresses normalised; at a Unix socket, the
+   user. */
 struct source_key { uint8_t bytes[9]; };
 struct source_key addr_source(const struct addr *a);
 
@@ -60,7 +62,8 @@ bool cidr_contains(const struct cidr *c, const struct addr *a);
 bool cidrs_contain(const struct cidr *list, size_t n, const struct addr *a);
 bool cidr_covers(const struct cidr *c, const struct cidr *part);             /* all of it */
 bool cidrs_cover(const struct cidr *list, size_t n, const struct cidr *part); /* one of them does */
-bool cidrs_meet(const struct cidr *a, size_t a_n, const struct cidr *b, size_t b_n); /* some address is in both; an empty list means all */
+/* some address is in both; an empty list means all */
+bool cidrs_meet(const struct cidr *a, size_t a_n, const struct cidr *b, size_t b_n);
 
 /* "HOST:PORT", "[v6]:PORT", or, when default_port != 0, "HOST". */
 int host_port_parse(const char *text, uint16_t default_port, struct host_port *out, struct err *e) MUST_USE;

@@ -1,4 +1,5 @@
-/* Where an app or a relay is dialled, as people write it: "8000", "db:8000", "[2001:db8::5]:8000", "unix:/run/app.sock". */
+/* Where an app or a relay is dialled, as people write it: "8000", "db:8000", "[2001:db8::5]:8000",
+   "unix:/run/app.sock". */
 #ifndef BASE_DIAL_ADDRESS_H
 #define BASE_DIAL_ADDRESS_H
 
@@ -6,7 +7,8 @@
 #include "base/limits.h"
 
 struct dial_address {
-  struct host_port tcp;            /* a bare PORT is that of localhost, both loopback addresses; port 0: a Unix socket */
+  struct host_port tcp;            /* a bare PORT is that of localhost, both loopback addresses; port 0: a Unix
+                                      socket */
   char path[UNIX_PATH_MAX_BYTES + 1];   /* as written; "@NAME" is one without a file (unix(7), abstract) */
 };
 
@@ -16,7 +18,8 @@ int dial_address_parse_app(const char *text, struct dial_address *out, struct er
 /* "relay.example.com", at port 443, "HOST:PORT" or "unix:PATH". */
 int dial_address_parse_relay(const char *text, struct dial_address *out, struct err *e) MUST_USE;
 /* The PATH of unix:PATH, of which `what` is to be reached. */
-int dial_address_parse_unix(const char *what, const char *text, char path[UNIX_PATH_MAX_BYTES + 1], struct err *e) MUST_USE;
+int dial_address_parse_unix(const char *what, const char *text, char path[UNIX_PATH_MAX_BYTES + 1],
+                            struct err *e) MUST_USE;
 bool dial_address_text_is_unix(const char *text);
 /* The path of a Unix socket, from the root on: what lies between is left as it was written, and may change. */
 int dial_address_make_absolute(const char *what, struct dial_address *a, struct err *e) MUST_USE;

@@ -30,8 +30,8 @@ struct err {
 
 /* Fills *e (which may be NULL) and returns code, so that a function can end with `return err_set(...)`. */
 int err_set(struct err *e, int code, const char *format, ...) PRINTF_LIKE(3, 4);
-/* The same with ": strerror(errno)" appended to the text; the code is ERR_IO. A shortage (base/shortage.h) is noted, and its remedy
-   appended. */
+/* The same with ": strerror(errno)" appended to the text; the code is ERR_IO. A shortage (base/shortage.h) is noted,
+   and its remedy appended. */
 int err_set_errno(struct err *e, const char *format, ...) PRINTF_LIKE(2, 3);
 /* The same with a remedy for everything but a shortage, which has its own. */
 int err_set_errno_remedy(struct err *e, const char *remedy, const char *format, ...) PRINTF_LIKE(3, 4);

@@ -18,8 +18,10 @@ enum {
   RECORD_HEADER_BYTES = 5,
   RECORD_OVERHEAD_BYTES = 5 + 1 + 16,      /* TLS 1.3: header, inner content type, AEAD tag */
   RECORD_OVERHEAD_MAX = 5 + 8 + 16,        /* of any version: TLS 1.2 has a nonce in front and no inner type */
-  CLIENT_HELLO_MAX_BYTES = 32768,          /* with the headers of its records: these, and so their number, are bounded with it */
-  HANDSHAKE_MAX_BYTES = 2 * CLIENT_HELLO_MAX_BYTES + 4096, /* that a client may send: two ClientHellos, and what completes the handshake */
+  CLIENT_HELLO_MAX_BYTES = 32768,          /* with the headers of its records: these, and so their number, are bounded
+                                              with it */
+  HANDSHAKE_MAX_BYTES = 2 * CLIENT_HELLO_MAX_BYTES + 4096, /* that a client may send: two ClientHellos, and what
+                                                              completes the handshake */
   HANDSHAKE_READS_PER_TURN_MAX = 16,       /* of one newcomer; a record takes two, however small */
   TLS_SECRET_MAX_BYTES = 48,
   AUTHORITY_RENEW_BEFORE_DAYS = 90,        /* a relay's own authority is replaced when so near its end */
@@ -34,7 +36,8 @@ enum {
   FRAME_BEFORE_AUTH_MAX_BYTES = 8192,
   AGENT_SOFTWARE_MAX_CHARS = 32,           /* an agent's name and version, as it says */
   LINK_OUT_MAX_BYTES = 262144,
-  LINKS_SPARE_PER_TOKEN = 16,              /* so many more links than tunnels: a lost one stands until LINK_SILENCE_MAX_MS */
+  LINKS_SPARE_PER_TOKEN = 16,              /* so many more links than tunnels: a lost one stands until
+                                              LINK_SILENCE_MAX_MS */
   LINK_TUNNELS_MAX = 1000,                 /* what one link may ask for, whatever its token allows */
   LINK_FRAMES_PER_TURN_MAX = 16,           /* of one link; whoever sends more waits for everybody else in between */
 #ifdef ADIT_SMALL_LIMITS
@@ -65,25 +68,31 @@ enum {
   VISITORS_WAITING_PER_TUNNEL_MAX = 4096,
   VISITORS_WAITING_PER_OWNER_MAX = 8192,
   OPEN_BODY_MAX_BYTES = 512,
-  WRAP_RECORDS = 4,                        /* of the TLS around a data connection: so many are read, or made, at a time */
+  WRAP_RECORDS = 4,                        /* of the TLS around a data connection: so many are read, or made, at a
+                                              time */
   WRAP_IDLE_RECORDS_MAX = 32,              /* without data; and one more for every DATA_RECORDS_PER_IDLE with */
   WRAPPED_PREFACE_MAX_BYTES = 256,         /* of the record that holds the preface, padding included */
 
   /* visitors */
   HANDSHAKE_DEADLINE_MS = 10000,
   SHARE_OF_FREE = 2,                       /* an owner may have so many times the descriptors that are free */
-  SHARE_RESERVE_PART = 8,                  /* of all, one part in so many is for links, raw ports and data connections */
+  SHARE_RESERVE_PART = 8,                  /* of all, one part in so many is for links, raw ports and data
+                                              connections */
   SHARE_STRANGERS_PART = 8,                /* one for connections that have not said whom they want */
   SHARE_ADMIN_PART = 8,                    /* and before all this at most one for the admin port and for files, */
   SHARE_PUMP_PART = 16,                    /* one for pipes, and one for sockets that linger */
   ADMIN_DESCRIPTORS = 64,                  /* kept for the admin port and for files */
   STRANGERS_PER_WORKER_MIN = 4,
-  SHARES_MIN = 16,                         /* for owners, also where that is more than there are: one agent and some visitors */
-  NOTICE_EVERY_MS = 10000,                 /* an agent is told of refused visitors of a tunnel at most once in so long */
-  DRAIN_VISITORS_MS = 2000,                /* so long after SIGTERM links stay up for visitors in handshake, and for nobody else */
+  SHARES_MIN = 16,                         /* for owners, also where that is more than there are: one agent and some
+                                              visitors */
+  NOTICE_EVERY_MS = 10000,                 /* an agent is told of refused visitors of a tunnel at most once in so
+                                              long */
+  DRAIN_VISITORS_MS = 2000,                /* so long after SIGTERM links stay up for visitors in handshake, and for
+                                              nobody else */
   HANDSHAKES_PER_SOURCE_MAX = 512,         /* unfinished, at all workers together */
   HANDSHAKE_BYTES = 48 << 10,              /* what one takes, OpenSSL's objects for it included */
-  HANDSHAKE_MEMORY_PER_WORKER_BYTES = 32 << 20,  /* for connections that are nobody's yet; `--handshake-memory` sets the sum */
+  HANDSHAKE_MEMORY_PER_WORKER_BYTES = 32 << 20,  /* for connections that are nobody's yet; `--handshake-memory` sets the
+                                                    sum */
   HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES = 4 * HANDSHAKE_BYTES,
   NEWCOMERS_QUEUED_PER_WORKER_MAX = 1024,  /* for their handshake: a second's or two of signatures */
   PROXY_HEADER_MAX_BYTES = 536,
@@ -91,31 +100,40 @@ enum {
   REDIRECT_HEAD_MAX_BYTES = 32768,         /* all its lines */
 
   /* streams */
-  STREAM_BUFFER_BYTES = 32 * (16384 + 22), /* full records with their framing; with half as many an upload costs the agent an eighth more */
-  STREAM_BUFFER_SMALL_BYTES = 16384 + 256 + 5, /* what a stream gets when BUFFERS_LENT_PER_LOOP_MAX_BYTES are out: one record */
+  STREAM_BUFFER_BYTES = 32 * (16384 + 22), /* full records with their framing; with half as many an upload costs the
+                                              agent an eighth more */
+  STREAM_BUFFER_SMALL_BYTES = 16384 + 256 + 5, /* what a stream gets when BUFFERS_LENT_PER_LOOP_MAX_BYTES are out: one
+                                                  record */
   STREAM_BYTES_PER_TURN_MAX = 1 << 20,
   IDLE_RECORDS_PER_TURN_MAX = 32,          /* records without data: each may cost several key derivations */
   IDLE_RECORDS_PER_S_MAX = 4096,           /* and one more for every DATA_RECORDS_PER_IDLE with data */
   DATA_RECORDS_PER_IDLE = 16,
-  PIPE_BYTES = 1 << 18,                    /* never more than a buffer takes; a power of two, as the kernel would make it */
+  PIPE_BYTES = 1 << 18,                    /* never more than a buffer takes; a power of two, as the kernel would make
+                                              it */
   PIPES_MAX = 256,                         /* of the process, shared out among its loops; a loop has one at least */
   BUFFERS_IDLE_PER_LOOP_MAX = 16,
   BUFFERS_LENT_PER_LOOP_MAX_BYTES = 64 << 20, /* beyond it streams move one record at a time */
   LINGER_DISCARD_MS = 5000,                /* how long a cleanly ended socket may still be discarding input */
-  LINGERS_PER_LOOP_MAX = 4096,             /* sockets that outlive their stream; beyond it the oldest is closed at once */
+  LINGERS_PER_LOOP_MAX = 4096,             /* sockets that outlive their stream; beyond it the oldest is closed at
+                                              once */
   RESET_DELIVERY_MS = 1000,                /* how long bytes read before a reset may take to be delivered */
-  RESET_DELIVERY_IN_TURNS_MS = 5000,       /* the same for a stream with a byte rate, whose bytes wait for their turns, too; no longer:
-                                              whoever sends and resets, again and again, is not to fill the row */
+  RESET_DELIVERY_IN_TURNS_MS = 5000,       /* the same for a stream with a byte rate, whose bytes wait for their turns,
+                                              too; no longer: whoever sends and resets, again and again, is not to fill
+                                              the row */
   RESET_CHECK_MS = 10,                     /* how often it is looked whether they were */
-  RESET_GRACE_MS = 300,                    /* how long a visitor may take to read an answer before its upload is reset */
-  HOLD_MAX_MS = 20,                        /* how long a blocked stream may keep its pipe, or a buffer larger than what is in it */
+  RESET_GRACE_MS = 300,                    /* how long a visitor may take to read an answer before its upload is
+                                              reset */
+  HOLD_MAX_MS = 20,                        /* how long a blocked stream may keep its pipe, or a buffer larger than what
+                                              is in it */
   HOLD_SLACK_BYTES = 4096,                 /* so much larger does not matter */
-  RATE_BURST_MS = 250,                     /* of a token's byte rate: what was not used for so long may be used at once, ... */
+  RATE_BURST_MS = 250,                     /* of a token's byte rate: what was not used for so long may be used at once,
+                                              ... */
   RATE_BURST_MIN_BYTES = 16384,            /* and never less than this */
   RATE_STEP_MS = 10,                       /* a stream that waits for its turn then has so much of the rate, ... */
   RATE_STEP_MIN_BYTES = 1024,
   RATE_STEP_MAX_BYTES = 1 << 18,           /* as a pipe */
-  RATE_MAX_GB_PER_S = 100,                 /* of a higher one so much is used: a clock's milliseconds times it fit 64 bits for years */
+  RATE_MAX_GB_PER_S = 100,                 /* of a higher one so much is used: a clock's milliseconds times it fit 64
+                                              bits for years */
   HALF_OPEN_IDLE_MS = 2 * 3600 * 1000,
   UNACKED_MAX_MS = 30000,
   WINDOW_PROBES_MAX = 4,                   /* so many in a row without an answer: the other end is gone */
@@ -144,12 +162,14 @@ enum {
 
   /* loop */
   LOOP_MESSAGES_PER_TURN_MAX = 64,         /* timers and descriptors have their turn in between */
-  LOOP_LATE_TURN_US = 1000,                /* for newcomers, of a turn in which nobody else wants anything: so long may others wait */
+  LOOP_LATE_TURN_US = 1000,                /* for newcomers, of a turn in which nobody else wants anything: so long may
+                                              others wait */
   LOOP_LATE_PART = 3,                      /* else they have one part in so many of the time */
   LOOP_LATE_DEBT_TURNS_MAX = 4,            /* a late handler that took long is paid for with so many turns at most */
 
   /* warnings */
-  WARNING_EVERY_MS = 60000,                /* of one kind at most one in so long: of what has run out, of what strangers do */
+  WARNING_EVERY_MS = 60000,                /* of one kind at most one in so long: of what has run out, of what strangers
+                                              do */
 
   /* agent */
   AGENT_TOKENS_MAX = 16,
@@ -160,56 +180,74 @@ enum {
   AGENT_EVENTS_MAX = 1024,
   RESOLVED_MAX = 16,                       /* addresses of one host that are tried */
   CONNECT_STAGGER_MS = 250,                /* RFC 8305 5: then the next address is tried, too */
-  DATA_PROOF_MS = 2000,                    /* so soon after the preface a relay says that it has seen it, and closes none before */
-  DATA_BROKEN_MS = 500,                    /* one that ends sooner, after the relay has seen some, was broken on the way */
+  DATA_PROOF_MS = 2000,                    /* so soon after the preface a relay says that it has seen it, and closes
+                                              none before */
+  DATA_BROKEN_MS = 500,                    /* one that ends sooner, after the relay has seen some, was broken on the
+                                              way */
   DATA_ENDED_EARLY_MAX = 2,                /* so many that end sooner do not get through plain */
   DATA_CHECK_MS = 5000,                    /* so long after WELCOME a data connection must stand */
-  DATA_UNUSED_MAX = 6,                     /* a relay that has data connections leaves fewer unused for DATA_CHECK_MS: WARM_QUIET twice */
-  DATA_REDIAL_MIN_MS = 500,                /* a data connection that failed is dialled again within so long, then within twice that, ... */
+  DATA_UNUSED_MAX = 6,                     /* a relay that has data connections leaves fewer unused for DATA_CHECK_MS:
+                                              WARM_QUIET twice */
+  DATA_REDIAL_MIN_MS = 500,                /* a data connection that failed is dialled again within so long, then within
+                                              twice that, ... */
   DATA_REDIAL_MAX_MS = 4000,               /* but a relay whose visitors want one is never waited for */
   TUNNEL_RETRY_MS = 5000,
   TUNNEL_ADDRESSES_MAX = 256,              /* all are kept, as the host may hold their strings */
-  CUT_OFF_LOOK_MS = 50,                    /* how often a client looks for calls whose descriptors its host has closed */
+  CUT_OFF_LOOK_MS = 50,                    /* how often a client looks for calls whose descriptors its host has
+                                              closed */
   TICKET_CLOSE_MS = 5000,                  /* how long the end of a tunnel waits for a disk that hangs */
   TICKET_KEEP_MIN_MS = 60000,              /* between two writes of a renewed ticket */
   APP_WARNING_MS = 10000,                  /* at most one warning per tunnel about its app in so long */
   EMBEDDED_START_MS = 10000,
   USER_FILE_MAX_BYTES = 65536,
   TICKET_FILE_MAX_BYTES = 8192,
-  TICKET_FILES_OLD_MAX = 9,                /* tickets that a relay no longer takes are kept beside the file: FILE.old, FILE.old.2, ... */
+  TICKET_FILES_OLD_MAX = 9,                /* tickets that a relay no longer takes are kept beside the file: FILE.old,
+                                              FILE.old.2, ... */
 
   /* tokens, tickets, ports */
   TOKEN_TEXT_MAX_CHARS = 4096,
   TOKEN_RELAYS_MAX = 16,
   TOKEN_NAME_MAX_CHARS = 64,
   TOKEN_ALLOW_MAX = 16,                    /* blocks that a narrowed token's visitors may come from */
-  CHAIN_MAX = 3,                           /* certificates: the operator's, and two that narrow it; a relay checks a signature for each */
+  CHAIN_MAX = 3,                           /* certificates: the operator's, and two that narrow it; a relay checks a
+                                              signature for each */
   TUNNELS_PER_TOKEN_DEFAULT = 100,
-  TOKEN_STREAMS_MAX = 1000000,             /* what a token's limits may be set to: none lies beyond what a relay can do */
+  TOKEN_STREAMS_MAX = 1000000,             /* what a token's limits may be set to: none lies beyond what a relay can
+                                              do */
   TOKEN_VISITORS_PER_S_MAX = 1000000,
   TOKEN_BYTES_PER_S_MIN = 1000,            /* less is most likely a unit that was left out */
   TICKET_LIFE_S = 30 * 24 * 3600,
   TICKET_RENEW_S = 24 * 3600,
   PORT_QUARANTINE_S = 3600,
-  PORT_EXCLUDED_S = 600,                   /* so long a raw port is left alone that another program had, or that could not be bound */
-  PORTS_QUARANTINED_PER_OWNER_MIN = 8,     /* so many, or twice its tunnels if that is more: then an owner is given its own back */
+  PORT_EXCLUDED_S = 600,                   /* so long a raw port is left alone that another program had, or that could
+                                              not be bound */
+  PORTS_QUARANTINED_PER_OWNER_MIN = 8,     /* so many, or twice its tunnels if that is more: then an owner is given its
+                                              own back */
   RAW_PORT_MIN = 1024,
 
   /* the relay's state, certificates and admin port */
   STATE_BUSY_MS = 5000,                    /* how long another process may hold the state before we give up */
-  STATE_SPELL_MS = 1000,                   /* a relay that has been writing for so long without a pause leaves the state to others ... */
-  STATE_LEAVE_MS = 120,                    /* for so long: who waits for it (`adit token revoke`) looks every 100 ms at least */
-  PORTS_PER_COMMIT_MAX = 64,               /* so many raw ports are given, and as many taken back, in one write to the state */
-  STATE_CLAIM_MS = 3000,                   /* how long a relay waits for one that drains to leave it the state folder, and its admin port */
+  STATE_SPELL_MS = 1000,                   /* a relay that has been writing for so long without a pause leaves the state
+                                              to others ... */
+  STATE_LEAVE_MS = 120,                    /* for so long: who waits for it (`adit token revoke`) looks every 100 ms at
+                                              least */
+  PORTS_PER_COMMIT_MAX = 64,               /* so many raw ports are given, and as many taken back, in one write to the
+                                              state */
+  STATE_CLAIM_MS = 3000,                   /* how long a relay waits for one that drains to leave it the state folder,
+                                              and its admin port */
   STATE_LOCK_RETRY_MS = 10,
   STATE_FILE_MAX_BYTES = 65536,
   CERT_FILE_MAX_BYTES = 262144,
   CERT_LIFE_DAYS = 397,
-  CERT_RETRY_S = 300,                      /* between attempts to renew our own certificate, or to read files that failed */
-  CERTS_EXACT_MAX = 1024,                  /* certificates for one name: beyond it the least used is made anew when needed */
-  CERTS_EXACT_PER_OWNER_MAX = 256,         /* so many are made, in milliseconds each, for the tunnels of one token in ... */
+  CERT_RETRY_S = 300,                      /* between attempts to renew our own certificate, or to read files that
+                                              failed */
+  CERTS_EXACT_MAX = 1024,                  /* certificates for one name: beyond it the least used is made anew when
+                                              needed */
+  CERTS_EXACT_PER_OWNER_MAX = 256,         /* so many are made, in milliseconds each, for the tunnels of one token in
+                                              ... */
   CERTS_EXACT_PERIOD_MS = 10000,
-  USAGES_KEPT_MAX = 1024,                  /* tokens that nobody uses now, of which the relay still tells what has passed */
+  USAGES_KEPT_MAX = 1024,                  /* tokens that nobody uses now, of which the relay still tells what has
+                                              passed */
   REGISTRY_STEPS_MAX = 64,                 /* under the lock that every visitor takes; then it is free for others */
   ADMIN_BACKLOG = 16,
   ADMIN_HEADERS_MAX_BYTES = 8192,

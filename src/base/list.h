@@ -24,6 +24,8 @@ static inline void list_move_all(struct list *to, struct list *from) {
   from->prev->next = to; to->prev = from->prev;
   list_init(from);
 }
-#define LIST_FOREACH(head, it) for (struct list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
+#define LIST_FOREACH(head, it)                                                   \
+  for (struct list *it = (head)->next, *it##_next = it->next; it != (head);      \
+       it = it##_next, it##_next = it->next)
 
 #endif

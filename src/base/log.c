@@ -1,6 +1,6 @@
-/* Log lines. Each is built in a buffer on the stack and given on as a whole (base/words.h), so that lines of several threads
-   never mix, and none of them waits for whoever reads the log. A line that is too long loses whole pairs at its end and
-   says so; half a pair is never written. */
+/* Log lines. Each is built in a buffer on the stack and given on as a whole (base/words.h), so that lines of several
+   threads never mix, and none of them waits for whoever reads the log. A line that is too long loses whole pairs at its
+   end and says so; half a pair is never written. */
 #include "base/log.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
-/* Structured logs to stderr: one line an event, "time level event key=value ..." or the same as JSON. Values are escaped.
-   Only daemons and the command line log; the library hands events to its caller instead and never includes this. */
+/* Structured logs to stderr: one line an event, "time level event key=value ..." or the same as JSON. Values are
+   escaped. Only daemons and the command line log; the library hands events to its caller instead and never includes
+   this. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
@@ -14,8 +15,8 @@ int log_level_parse(const char *text, enum log_level *out) MUST_USE;
 /* log_event(LOG_INFO, "tunnel_open", "label", label, "port", LOG_U64(port), NULL): pairs of strings, NULL-terminated.
    A NULL value is logged as empty. */
 void log_event(enum log_level level, const char *event, ...) __attribute__((sentinel));
-/* Values that are numbers and truth values in JSON, too. Each is two arguments: the mark is known by its address, so that no
-   text from outside can pass for one. The number lives until the end of the full expression's block. */
+/* Values that are numbers and truth values in JSON, too. Each is two arguments: the mark is known by its address, so
+   that no text from outside can pass for one. The number lives until the end of the full expression's block. */
 struct log_number { char text[24]; };
 struct log_number log_u64(uint64_t v);
 extern const char log_unquoted[];

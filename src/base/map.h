@@ -1,5 +1,5 @@
-/* Hash map from a fixed-size key to a pointer: open addressing, SipHash-like keyed hashing so that strangers cannot choose
-   collisions. Not thread-safe. Keys are copied. */
+/* Hash map from a fixed-size key to a pointer: open addressing, SipHash-like keyed hashing so that strangers cannot
+   choose collisions. Not thread-safe. Keys are copied. */
 #ifndef BASE_MAP_H
 #define BASE_MAP_H
 

@@ -1,5 +1,5 @@
-/* What static libraries of a newer system call and the glibc that is linked with lacks: for a program that is to run on older
-   systems, such as the portable wheel (tools/wheel). Elsewhere glibc has these. */
+/* What static libraries of a newer system call and the glibc that is linked with lacks: for a program that is to run on
+   older systems, such as the portable wheel (tools/wheel). Elsewhere glibc has these. */
 #include <features.h>
 
 #ifdef __GLIBC__

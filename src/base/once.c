@@ -1,4 +1,5 @@
-/* The hard thing is fork: a child that begins while a thread of its parent is trying has the mark of it but not the thread. */
+/* The hard thing is fork: a child that begins while a thread of its parent is trying has the mark of it but not the
+   thread. */
 #include "base/once.h"
 
 #include <sched.h>

@@ -1,4 +1,5 @@
-/* A walk stands in the list itself, by a mark before the next entry and one behind the last: so it needs to be told of no change. */
+/* A walk stands in the list itself, by a mark before the next entry and one behind the last: so it needs to be told of
+   no change. */
 #include "base/roster.h"
 
 void roster_init(struct roster *r) { list_init(&r->entries); }

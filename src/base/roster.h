@@ -1,6 +1,6 @@
-/* A list that is walked a few steps at a time while entries come and go: so whoever shares it under a lock can walk all of it without
-   ever holding the lock for long. A walk meets every entry that is there from its beginning to its end, and each once. Not
-   thread-safe by itself; entries are embedded in what they stand for. */
+/* A list that is walked a few steps at a time while entries come and go: so whoever shares it under a lock can walk all
+   of it without ever holding the lock for long. A walk meets every entry that is there from its beginning to its end,
+   and each once. Not thread-safe by itself; entries are embedded in what they stand for. */
 #ifndef BASE_ROSTER_H
 #define BASE_ROSTER_H
 

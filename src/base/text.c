@@ -1,5 +1,6 @@
 /* Text forms of bytes and numbers. Every decoder accepts one spelling of a value only: what a token or a ticket means
-   must not have two texts. What is decoded is mostly a key, so that a decoder that fails takes back what it has written. */
+   must not have two texts. What is decoded is mostly a key, so that a decoder that fails takes back what it has
+   written. */
 #include "base/text.h"
 
 #include <inttypes.h>
@@ -170,7 +171,10 @@ int text_to_duration_ms(const char *text, uint64_t *out) {
   return ERR_SYNTAX;
 }
 
-static const struct { const char *name; uint64_t factor; } rate_units[] = {{"G", 1000000000}, {"M", 1000000}, {"k", 1000}, {"", 1}};
+static const struct {
+  const char *name;
+  uint64_t factor;
+} rate_units[] = {{"G", 1000000000}, {"M", 1000000}, {"k", 1000}, {"", 1}};
 
 int text_to_rate(const char *text, uint64_t *bytes_per_s) {
   const char *end;
@@ -178,7 +182,8 @@ int text_to_rate(const char *text, uint64_t *bytes_per_s) {
   int r = digits_to_u64(text, UINT64_MAX, &v, &end);
   if (r != 0) return r;
   size_t i = 0;
-  while (rate_units[i].factor > 1 && *end != rate_units[i].name[0] && !(*end == 'K' && rate_units[i].factor == 1000)) i++;
+  while (rate_units[i].factor > 1 && *end != rate_units[i].name[0] && !(*end == 'K' && rate_units[i].factor == 1000))
+    i++;
   if (rate_units[i].factor > 1) end++;
   if (*end == 'B') end++;
   if (*end != 0 && strcmp(end, "/s") != 0) return ERR_SYNTAX;

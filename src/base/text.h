@@ -10,12 +10,14 @@ bool label_is_valid(const char *label);                        /* LABEL_CHARS of
 void hex_encode(const uint8_t *p, size_t n, char *out /* 2n + 1 */);
 int hex_decode(const char *text, uint8_t *out, size_t n) MUST_USE; /* exactly n bytes */
 size_t base64url_encode(const uint8_t *p, size_t n, char *out /* 4*(n+2)/3 + 1 */); /* no padding; returns the length */
-void base64_encode(const uint8_t *p, size_t n, char *out /* 4*((n+2)/3) + 1 */);       /* RFC 4648 4: +, / and padding */
+void base64_encode(const uint8_t *p, size_t n, char *out /* 4*((n+2)/3) + 1 */);       /* RFC 4648 4: +, / and
+                                                            padding */
 int base64url_decode(const char *text, size_t chars, uint8_t *out, size_t cap, size_t *n) MUST_USE;
 
 int text_to_u64(const char *text, uint64_t max, uint64_t *out) MUST_USE;     /* digits only */
 int text_to_port(const char *text, uint16_t *out) MUST_USE;                  /* 1..65535 */
-int text_to_duration_ms(const char *text, uint64_t *out) MUST_USE;           /* 10s 5m 2h 30d 250ms; only 0 needs no unit */
+/* 10s 5m 2h 30d 250ms; only 0 needs no unit */
+int text_to_duration_ms(const char *text, uint64_t *out) MUST_USE;
 /* Bytes per second in decimal units: 500kB/s 10MB/s 1G 4096; "/s" and "B" may be left out. Not in bits. */
 int text_to_rate(const char *text, uint64_t *bytes_per_s) MUST_USE;
 void text_of_rate(uint64_t bytes_per_s, char *out, size_t cap);              /* the same, exactly */

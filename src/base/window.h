@@ -1,5 +1,5 @@
-/* Which numbers have been used, of those that mostly grow: exact for the last WINDOW_NUMBERS up to the highest, and whatever lies before
-   them counts as used. A value: all zero has used none. */
+/* Which numbers have been used, of those that mostly grow: exact for the last WINDOW_NUMBERS up to the highest, and
+   whatever lies before them counts as used. A value: all zero has used none. */
 #ifndef BASE_WINDOW_H
 #define BASE_WINDOW_H
 

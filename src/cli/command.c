@@ -125,8 +125,10 @@ static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0
 /* "adit token", "adit token --help", "adit token creat". */
 static int family_main(int argc, char **argv) {
   if (argc > 1 && asks_for_help(argv[1])) {
-    (void)fprintf(words_out(), "adit %s: tokens, each of which lets an agent open tunnels.\n"
-                               "Issued and revoked where the relay keeps its state; narrowed where there is one.\n\nCommands:\n", argv[0]);
+    (void)fprintf(words_out(),
+                  "adit %s: tokens, each of which lets an agent open tunnels.\n"
+                  "Issued and revoked where the relay keeps its state; narrowed where there is one.\n\nCommands:\n",
+                  argv[0]);
     put_list(words_out(), argv[0]);
     return EXIT_STATUS_OK;
   }

@@ -67,8 +67,8 @@ static const struct option_row forward_rows[] = {
    .help = "Comma-separated protocols offered to visitors (default: http/1.1)."},
   {.name = "h2", .kind = OPTION_FLAG, AT(h2), .help = "Offer HTTP/2 to visitors; the app gets it in clear (h2c)."},
   {.name = "relay", .value = "HOST:PORT|unix:PATH", .kind = OPTION_LIST, AT(relays),
-   .help = "Dial this relay instead of those in the token; of several the nearest is used. Behind a Unix socket is the first relay "
-           "in the token; no proxy is used for it, and data goes inside TLS."},
+   .help = "Dial this relay instead of those in the token; of several the nearest is used. Behind a Unix socket is the "
+           "first relay in the token; no proxy is used for it, and data goes inside TLS."},
   {.name = "token", .value = "TOKEN", .kind = OPTION_CALL, .set = take_token, .many = true, .secret = true,
    .help = "The token to open tunnels with (default: ADIT_TOKEN, then what adit login stored). Wiped from the "
            "argument list at once, but --token-file leaves no trace in a shell's history either."},
@@ -92,14 +92,15 @@ static const struct option_row forward_rows[] = {
    .help = "What to call the app in messages and events; of several apps one for each, in their order."},
   {.name = "keep", .value = "FILE", .kind = OPTION_TEXT, AT(keep),
    .help = "Keep the address in FILE, so that a restart gets it back. Of several apps each has a file of its own, "
-           "FILE.PORT, or FILE.NAME of a Unix socket of that name. Of an address that the relay takes no more the ticket stays, as FILE.old."},
+           "FILE.PORT, or FILE.NAME of a Unix socket of that name. Of an address that the relay takes no more the "
+           "ticket stays, as FILE.old."},
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",
    .help = "With plain, and a relay that allows it, bytes of the raw port are not sealed between relay and agent "
            "(default: sealed)."},
   {.name = "data", .value = "auto|plain|tls", .kind = OPTION_CHOICE, AT(data), .choices = "auto|plain|tls",
-   .help = "How visitors' data goes to the relay: plain, which costs least, or inside TLS of its own, for networks that "
-           "let nothing else through (default: auto, which is plain unless that does not get through, or goes through a "
-           "proxy or a Unix socket)."},
+   .help = "How visitors' data goes to the relay: plain, which costs least, or inside TLS of its own, for networks "
+           "that let nothing else through (default: auto, which is plain unless that does not get through, or goes "
+           "through a proxy or a Unix socket)."},
   {.name = "wait", .value = "DURATION", .kind = OPTION_DURATION, .optional = true, AT(wait_ms), .min = 1,
    .max = (uint64_t)WAIT_MAX_S * 1000,
    .help = "Go on trying while no relay can be reached, as at boot, before there is a network (for so long: 30s, 5m; "
@@ -174,7 +175,8 @@ static int take_embedded(bool *allowed, struct err *e) {
   *allowed = value == NULL || strcmp(value, "1") == 0;
   if (environment_check("ADIT_EMBEDDED", value, e) != 0) return e->code = ERR_NOT_NOW;
   if (*allowed || strcmp(value, "0") == 0) return 0;
-  return err_set(e, ERR_NOT_NOW, "ADIT_EMBEDDED: \"%.20s\" is neither 0 nor 1 (0 forbids a relay on this machine)", value);
+  return err_set(e, ERR_NOT_NOW, "ADIT_EMBEDDED: \"%.20s\" is neither 0 nor 1 (0 forbids a relay on this machine)",
+                 value);
 }
 
 /* Tokens and relays: flags first, then environment and the user's file; with neither, a relay of our own. */
@@ -276,10 +278,11 @@ static void set_up_tell(struct forward *f, uint64_t start_us) {
   tell_begin(&f->tell, mode, f->command != NULL ? WORDS_ERR : WORDS_OUT);
 }
 
-/* Blocked before the library starts its thread, so that they come to us only. SIGWINCH also has the live line drawn anew
-   for the new width. */
+/* Blocked before the library starts its thread, so that they come to us only. SIGWINCH also has the live line drawn
+   anew for the new width. */
 static int take_signals(struct forward *f, struct err *e) {
-  static const int numbers[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGWINCH, /* and for a command: */ SIGQUIT, SIGUSR1, SIGUSR2};
+  static const int numbers[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGWINCH, /* and for a command: */ SIGQUIT,
+                                SIGUSR1, SIGUSR2};
   size_t n = ARRAY_LEN(numbers) - (f->command != NULL ? 0 : 3);
   signals_change(SIGCHLD, SIG_DFL);        /* ignored, the kernel would keep the command's status from us */
   f->signal_fd = signals_take(numbers, n, &f->mask_before, e);
@@ -366,8 +369,8 @@ static void forward_signal(struct forward *f, const struct signalfd_siginfo *s) 
   if (s->ssi_code != SI_KERNEL && f->child > 0) (void)kill(f->child, (int)s->ssi_signo);
 }
 
-/* One signal may stand for several children. Besides the command there are those that others left to us, as process 1 of a
-   container; and the library's, whose end it sees by itself. */
+/* One signal may stand for several children. Besides the command there are those that others left to us, as process 1
+   of a container; and the library's, whose end it sees by itself. */
 static void on_children(struct forward *f) {
   pid_t pid;
   int status;
@@ -404,11 +407,17 @@ static struct tell_app told(const struct app *app) {
 /* A tunnel opens, or has got another address since. */
 static void on_open(struct forward *f, struct app *app) {
   const struct adit_tunnel *t = app->tunnel;
-  struct tell_open open = {
-    .app = told(app), .url = adit_tunnel_url(t), .host = adit_tunnel_host(t), .tcp_host = tcp_host_of(f, t),
-    .relay = adit_client_relay(f->client), .relay_socket = adit_client_relay_socket(f->client), .ca_file = adit_client_ca_file(f->client),
-    .port = adit_tunnel_port(t), .tcp_port = adit_tunnel_tcp_port(t),
-    .embedded = f->embedded, .again = app->open};
+  struct tell_open open = {.app = told(app),
+                           .url = adit_tunnel_url(t),
+                           .host = adit_tunnel_host(t),
+                           .tcp_host = tcp_host_of(f, t),
+                           .relay = adit_client_relay(f->client),
+                           .relay_socket = adit_client_relay_socket(f->client),
+                           .ca_file = adit_client_ca_file(f->client),
+                           .port = adit_tunnel_port(t),
+                           .tcp_port = adit_tunnel_tcp_port(t),
+                           .embedded = f->embedded,
+                           .again = app->open};
   app->open = true;
   f->open_n += !open.again;
   f->tell.live.link = LIVE_UP;
@@ -446,8 +455,8 @@ static void on_end(struct forward *f, struct app *app, const struct adit_event *
 }
 
 /* The library goes on trying for ever, which is right for a tunnel that was open. One that has never been is better
-   ended: the user is there to read why, or a supervisor to start it again. Unless he said to wait: then the library tells of
-   that, if not yet in this event, and when it is enough. */
+   ended: the user is there to read why, or a supervisor to start it again. Unless he said to wait: then the library
+   tells of that, if not yet in this event, and when it is enough. */
 static bool is_false_start(const struct forward *f, const struct adit_event *event) {
   if (f->open_n > 0 || event->tunnel != NULL || event->reason == NULL) return false;
   return strcmp(event->reason, "relay_unreachable") == 0 || strcmp(event->reason, "relay_certificate") == 0;

@@ -22,7 +22,11 @@
 #include "cli/config_file.h"
 #include "cli/prompt.h"
 
-struct login_arguments { const char *ca, *token_file; struct option_list relays; char *proxy /* a copy: it may hold a password */; };
+struct login_arguments {
+  const char *ca, *token_file;
+  struct option_list relays;
+  char *proxy /* a copy: it may hold a password */;
+};
 
 static int take_proxy(void *target, const char *value, struct err *e) {
   struct login_arguments *a = target;
@@ -71,7 +75,8 @@ char *login_rewrite(const char *old, size_t n, const struct login_settings *new)
   if (used > 0 && text[used - 1] != '\n') text[used++] = '\n';
   char *end = text + used;
   if (new->token != NULL) end += snprintf(end, cap - (size_t)(end - text), "token = %s\n", new->token);
-  for (size_t i = 0; i < new->relays_n; i++) end += snprintf(end, cap - (size_t)(end - text), "relay = %s\n", new->relays[i]);
+  for (size_t i = 0; i < new->relays_n; i++)
+    end += snprintf(end, cap - (size_t)(end - text), "relay = %s\n", new->relays[i]);
   if (new->ca != NULL) end += snprintf(end, cap - (size_t)(end - text), "ca = %s\n", new->ca);
   if (new->proxy != NULL) end += snprintf(end, cap - (size_t)(end - text), "proxy = %s\n", new->proxy);
   *end = 0;
@@ -127,8 +132,8 @@ static int write_private(const char *path, const char *text, struct err *e) {
   return code;
 }
 
-/* The configuration, or nothing where there is none: *old is malloced, or NULL. The path is the file's own, not that of a
-   link to it, since what is replaced or removed must be what holds the token. */
+/* The configuration, or nothing where there is none: *old is malloced, or NULL. The path is the file's own, not that of
+   a link to it, since what is replaced or removed must be what holds the token. */
 static int read_configuration(char path[PATH_MAX], char **old, size_t *n, struct err *e) {
   char given[PATH_MAX];
   *old = NULL;
@@ -181,7 +186,8 @@ static int read_token(const struct login_arguments *a, char *word, char *text, s
 }
 
 /* The token from where the user has it: one word, without the space around it. */
-static int take_token(const struct login_arguments *a, char *word, char token[TOKEN_TEXT_MAX_CHARS + 1], struct err *e) {
+static int take_token(const struct login_arguments *a, char *word, char token[TOKEN_TEXT_MAX_CHARS + 1],
+                      struct err *e) {
   static const char space[] = " \t\r\n";
   char text[TOKEN_TEXT_MAX_CHARS + 64];
   int code = read_token(a, word, text, sizeof text, e);

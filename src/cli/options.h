@@ -35,7 +35,8 @@ struct option_row {
   uint64_t min, max;
   const char *choices;
   int (*set)(void *target, const char *value, struct err *e);
-  bool optional;                   /* of a duration: its value may be left out, and stands behind '=' else; then UINT64_MAX */
+  bool optional;                   /* of a duration: its value may be left out, and stands behind '=' else; then
+                                      UINT64_MAX */
   bool many;                       /* may be given several times (lists always may) */
   bool secret;                     /* its value is wiped from the argument list */
   bool hidden;                     /* not in help */

@@ -129,7 +129,8 @@ static int set_handshake_memory(void *target, const char *value, struct err *e) 
   if (strchr(value, '/') != NULL || text_to_rate(value, &bytes) != 0)
     return err_set(e, ERR_USAGE, "%.60s: not a size (such as 64MB or 1GB)", value);
   if (bytes < HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES || bytes > SIZE_MAX)
-    return err_set(e, ERR_USAGE, "%.60s: too little for even one event loop (at least 200kB for each; 64MB is usual)", value);
+    return err_set(e, ERR_USAGE, "%.60s: too little for even one event loop (at least 200kB for each; 64MB is usual)",
+                   value);
   ((struct relay_arguments *)target)->options.handshake_memory_bytes = bytes;
   return 0;
 }
@@ -173,8 +174,9 @@ static const struct option_row relay_rows[] = {
    .help = "The relay's own name. Tunnels are named LABEL.NAME, so NAME and *.NAME must lead to this machine. "
            "Required."},
   {.name = "listen", .value = "ADDR:PORT|unix:PATH", .kind = OPTION_CALL, .set = set_listen, .many = true,
-   .help = "Where visitors and agents connect (default: [::]:443 and 0.0.0.0:443). At a Unix socket, which comes besides, agents "
-           "only: those of this machine that can enter its folder, as from containers without a network."},
+   .help = "Where visitors and agents connect (default: [::]:443 and 0.0.0.0:443). At a Unix socket, which comes "
+           "besides, agents only: those of this machine that can enter its folder, as from containers without a "
+           "network."},
   {.name = "redirect-http", .value = "ADDR:PORT", .kind = OPTION_CALL, .set = set_redirect_http, .many = true,
    .help = "Answer plain HTTP there, as at 0.0.0.0:80 and [::]:80, with a redirect to https at the same host and path "
            "(308), for names of this relay only (default: off)."},
@@ -189,10 +191,10 @@ static const struct option_row relay_rows[] = {
   {.name = "state", .value = "DIR", .kind = OPTION_TEXT, AT(options.state_dir),
    .help = "Folder of keys, issued tokens and port leases (default: /var/lib/adit)."},
   {.name = "reset-state", .kind = OPTION_FLAG, AT(options.reset_state), .not_in_file = true,
-   .help = "Begin anew with what the state folder has lost, for one start: what is missing or empty is made anew, and what is "
-           "there stays. Without state.db, the list of tokens, revocations and port leases are gone, and tokens that were "
-           "revoked are good again; without operator.key or authority.key, no token is; without ticket.key, kept addresses "
-           "are not."},
+   .help = "Begin anew with what the state folder has lost, for one start: what is missing or empty is made anew, and "
+           "what is there stays. Without state.db, the list of tokens, revocations and port leases are gone, and "
+           "tokens that were revoked are good again; without operator.key or authority.key, no token is; without "
+           "ticket.key, kept addresses are not."},
   {.name = "operator", .value = "PUBKEYFILE", .kind = OPTION_LIST, AT(operators),
    .help = "Also accept tokens signed by this operator's key (operator.pub of another relay's state folder)."},
   {.name = "tcp-ports", .value = "FROM-TO", .kind = OPTION_CALL, .set = set_tcp_ports,
@@ -208,8 +210,9 @@ static const struct option_row relay_rows[] = {
   {.name = "workers", .value = "N", .kind = OPTION_NUMBER, AT(workers), .min = 1, .max = RELAY_WORKERS_MAX,
    .help = "Event loops (default: one per core)."},
   {.name = "handshake-memory", .value = "SIZE", .kind = OPTION_CALL, .set = set_handshake_memory,
-   .help = "Memory for visitors in handshake and connections that have not said whom they want: 64MB, 1GB (default: 32 MiB "
-           "per event loop, for some 650 handshakes at once; never less than 192 KiB for each). Beyond it those are dropped who have most of it."},
+   .help = "Memory for visitors in handshake and connections that have not said whom they want: 64MB, 1GB (default: 32 "
+           "MiB per event loop, for some 650 handshakes at once; never less than 192 KiB for each). Beyond it those "
+           "are dropped who have most of it."},
   {.name = "pump", .value = "splice|copy", .kind = OPTION_CHOICE, AT(pump), .choices = "splice|copy",
    .help = "How bytes are moved: inside the kernel, or through a buffer (default: splice)."},
   {.name = "link", .value = "sealed|plain", .kind = OPTION_CHOICE, AT(link), .choices = "sealed|plain",

@@ -73,8 +73,8 @@ void runner_environment_free(char **environment) {
   free(environment);
 }
 
-/* Between vfork and exec, where the memory is still the parent's. posix_spawn does the same, but cannot have a signal ignored.
-   tell: closed by exec; before that, why there is none. */
+/* Between vfork and exec, where the memory is still the parent's. posix_spawn does the same, but cannot have a signal
+   ignored. tell: closed by exec; before that, why there is none. */
 _Noreturn static void become(char *const *argv, char *const *environment, const sigset_t *mask, int tell) {
   signals_give_back();
   (void)sigprocmask(SIG_SETMASK, mask, NULL);

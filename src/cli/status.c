@@ -72,8 +72,9 @@ fail:
 static int read_all(int fd, uint64_t deadline_ms, struct buf *b, struct err *e) {
   for (;;) {
     uint8_t *room = buf_reserve(b, 16384);
-    if (room == NULL) return err_set(e, ERR_LIMIT, "the answer is longer than %d bytes (is that the admin port of a relay?)",
-                                     STATUS_MAX_BYTES);
+    if (room == NULL)
+      return err_set(e, ERR_LIMIT, "the answer is longer than %d bytes (is that the admin port of a relay?)",
+                     STATUS_MAX_BYTES);
     ssize_t n = recv(fd, room, 16384, 0);
     if (n == 0) return 0;
     if (n > 0) {
@@ -200,10 +201,11 @@ static void put_tokens(FILE *to, struct json tokens) {
     json_text(json_member(token, "name"), name, sizeof name);
     text_of_bytes(json_u64(json_member(token, "bytes_from_visitors")), in, sizeof in);
     text_of_bytes(json_u64(json_member(token, "bytes_to_visitors")), out, sizeof out);
-    if (first) (void)fprintf(to, "\n%-24s %8s %8s  %14s %14s\n", "TOKEN", "VISITORS", "IN ALL", "FROM VISITORS", "TO VISITORS");
+    if (first)
+      (void)fprintf(to, "\n%-24s %8s %8s  %14s %14s\n", "TOKEN", "VISITORS", "IN ALL", "FROM VISITORS", "TO VISITORS");
     first = false;
-    (void)fprintf(to, "%-24s %8" PRIu64 " %8" PRIu64 "  %14s %14s\n", name, json_u64(json_member(token, "streams_now")), streams, in,
-                  out);
+    (void)fprintf(to, "%-24s %8" PRIu64 " %8" PRIu64 "  %14s %14s\n", name, json_u64(json_member(token, "streams_now")),
+                  streams, in, out);
   }
 }
 

@@ -133,9 +133,11 @@ void tell_open(struct tell *t, const struct tell_open *open, uint64_t now_us) {
 
 /* What stands where events are missing. */
 static size_t put_loss_json(uint64_t lines, char out[WORDS_NOTE_CAP]) {
-  return (size_t)snprintf(out, WORDS_NOTE_CAP,
-                          "{\"event\":\"warning\",\"port\":null,\"reason\":\"lines_lost\",\"text\":\"lines left out here, "
-                          "which could not be written or nobody read: %" PRIu64 "\"}\n", lines);
+  return (size_t)snprintf(
+      out, WORDS_NOTE_CAP,
+      "{\"event\":\"warning\",\"port\":null,\"reason\":\"lines_lost\",\"text\":\"lines left out here, "
+      "which could not be written or nobody read: %" PRIu64 "\"}\n",
+      lines);
 }
 
 void tell_begin(struct tell *t, enum tell_mode mode, enum words_place place) {
@@ -145,7 +147,8 @@ void tell_begin(struct tell *t, enum tell_mode mode, enum words_place place) {
   if (mode == TELL_JSON) words_tell_loss(place, put_loss_json);
 }
 
-static void put_event_json(FILE *to, const char *kind, const struct tell_app *app, const char *reason, const char *text) {
+static void put_event_json(FILE *to, const char *kind, const struct tell_app *app, const char *reason,
+                           const char *text) {
   (void)fputs("{\"event\":", to);
   json_put_text(to, kind);
   (void)fputc(',', to);

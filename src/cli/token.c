@@ -214,8 +214,8 @@ static void format_limit(uint32_t limit, char *out, size_t cap) {
 }
 
 static void put_columns(FILE *to, const char *const text[9]) {
-  (void)fprintf(to, "%-24s %-32s %7s %7s %10s %10s  %-16s  %-16s  %s\n", text[0], text[1], text[2], text[3], text[4], text[5],
-                text[6], text[7], text[8]);
+  (void)fprintf(to, "%-24s %-32s %7s %7s %10s %10s  %-16s  %-16s  %s\n", text[0], text[1], text[2], text[3], text[4],
+                text[5], text[6], text[7], text[8]);
 }
 
 static void put_head(void) {
@@ -224,7 +224,8 @@ static void put_head(void) {
 }
 
 void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
-  char id[2 * TOKEN_ID_BYTES + 1], issued[32] = "-", expires[32] = "-", tunnels[16], streams[16], visitors[16], rate[32] = "-";
+  char id[2 * TOKEN_ID_BYTES + 1], issued[32] = "-", expires[32] = "-", tunnels[16], streams[16], visitors[16],
+                                   rate[32] = "-";
   bool ours = t->name[0] != 0;
   hex_encode(t->id, TOKEN_ID_BYTES, id);
   format_limit(t->max_tunnels, tunnels, sizeof tunnels);
@@ -233,8 +234,8 @@ void token_put_row(FILE *to, const struct state_token *t, int64_t at_s) {
   if (t->limits.max_bytes_per_s != 0) text_of_rate(t->limits.max_bytes_per_s, rate, sizeof rate);
   if (ours) format_date(t->issued_s, issued, sizeof issued);
   if (ours) format_date(t->expires_s, expires, sizeof expires);
-  put_columns(to, (const char *const[9]){ours ? t->name : "(not issued here)", id, tunnels, streams, visitors, rate, issued,
-                                         expires, state_word(t, at_s)});
+  put_columns(to, (const char *const[9]){ours ? t->name : "(not issued here)", id, tunnels, streams, visitors, rate,
+                                         issued, expires, state_word(t, at_s)});
 }
 
 /* 0 is none. */
@@ -314,7 +315,8 @@ static int check_create(const struct token_arguments *a, const char *name, struc
   uint8_t id[TOKEN_ID_BYTES];
   int code = token_check_name(name, e);
   if (code == 0 && hex_decode(name, id, sizeof id) == 0)
-    code = err_set(e, ERR_USAGE, "NAME: it looks like the id of a token, by which it could be revoked (choose another)");
+    code = err_set(e, ERR_USAGE,
+                   "NAME: it looks like the id of a token, by which it could be revoked (choose another)");
   if (code == 0 && a->domain != NULL && (code = domain_check(a->domain, e)) != 0) (void)err_prefix(e, "--domain");
   if (code == 0) code = parse_relays(a, relays, e);
   if (code != 0 || state_was_used(a->state)) return code;

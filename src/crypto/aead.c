@@ -1,6 +1,7 @@
-/* The AEADs of TLS. The key schedule is computed once, when the context is made; a record costs one init with its
-   nonce and the passes over its bytes. Ciphers are fetched at the first use, and again if that failed: the memory that was short
-   then may be there now. OpenSSL frees its cipher state with OPENSSL_clear_free, so that freeing the context wipes the key. */
+/* The AEADs of TLS. The key schedule is computed once, when the context is made; a record costs one init with its nonce
+   and the passes over its bytes. Ciphers are fetched at the first use, and again if that failed: the memory that was
+   short then may be there now. OpenSSL frees its cipher state with OPENSSL_clear_free, so that freeing the context
+   wipes the key. */
 #include <limits.h>
 #include <openssl/evp.h>
 #include <stdatomic.h>
@@ -14,8 +15,9 @@ struct aead {
   bool encrypt;
 };
 
-static const char *const names[] = {
-  [AEAD_AES_128_GCM] = "AES-128-GCM", [AEAD_AES_256_GCM] = "AES-256-GCM", [AEAD_CHACHA20_POLY1305] = "ChaCha20-Poly1305"};
+static const char *const names[] = {[AEAD_AES_128_GCM] = "AES-128-GCM",
+                                    [AEAD_AES_256_GCM] = "AES-256-GCM",
+                                    [AEAD_CHACHA20_POLY1305] = "ChaCha20-Poly1305"};
 static _Atomic(EVP_CIPHER *) fetched[ARRAY_LEN(names)];
 
 /* Of two threads that come first, one gives its own back. */
@@ -24,8 +26,8 @@ static void fetch(size_t i) {
   if (mine != NULL && !atomic_compare_exchange_strong(&fetched[i], &none, mine)) EVP_CIPHER_free(mine);
 }
 
-/* NULL: it cannot be had now. All are fetched with the first, at the beginning of a link: a host that calls exit() later, while our
-   threads run, takes apart what OpenSSL would look them up in. */
+/* NULL: it cannot be had now. All are fetched with the first, at the beginning of a link: a host that calls exit()
+   later, while our threads run, takes apart what OpenSSL would look them up in. */
 static const EVP_CIPHER *cipher_of(enum aead_alg a) {
   const EVP_CIPHER *there = atomic_load(&fetched[a]);
   if (there != NULL) return there;
@@ -55,7 +57,8 @@ void aead_free(struct aead *a) {
   free(a);
 }
 
-static int run(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n, uint8_t *out) {
+static int run(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n,
+               uint8_t *out) {
   int done = 0;
   if (n > INT_MAX || ad_n > INT_MAX) return ERR_LIMIT;
   if (EVP_CipherInit_ex2(a->ctx, NULL, NULL, nonce, -1, NULL) != 1) return ERR_CRYPTO;
@@ -64,8 +67,8 @@ static int run(struct aead *a, const uint8_t nonce[12], const void *ad, size_t a
   return 0;
 }
 
-int aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n, uint8_t *out,
-              uint8_t tag[AEAD_TAG_BYTES]) {
+int aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n,
+              uint8_t *out, uint8_t tag[AEAD_TAG_BYTES]) {
   ASSERT(a->encrypt);
   uint8_t rest[16];
   int rest_n = 0;
@@ -75,8 +78,8 @@ int aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad
   return EVP_CIPHER_CTX_ctrl(a->ctx, EVP_CTRL_AEAD_GET_TAG, AEAD_TAG_BYTES, tag) == 1 ? 0 : ERR_CRYPTO;
 }
 
-int aead_open(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n, uint8_t *out,
-              const uint8_t tag[AEAD_TAG_BYTES]) {
+int aead_open(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n,
+              uint8_t *out, const uint8_t tag[AEAD_TAG_BYTES]) {
   ASSERT(!a->encrypt);
   uint8_t rest[16], expected[AEAD_TAG_BYTES]; /* the ctrl takes no const pointer */
   int rest_n = 0;

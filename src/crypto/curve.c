@@ -1,5 +1,5 @@
-/* X25519 (RFC 7748) and Ed25519 (RFC 8032), one call a purpose. The key objects that OpenSSL wants live only within a call;
-   it wipes their private parts when they are freed. */
+/* X25519 (RFC 7748) and Ed25519 (RFC 8032), one call a purpose. The key objects that OpenSSL wants live only within a
+   call; it wipes their private parts when they are freed. */
 #include <openssl/evp.h>
 #include <string.h>
 
@@ -25,7 +25,8 @@ int x25519_keypair(uint8_t private_key[X25519_BYTES], uint8_t public_key[X25519_
   return keypair("X25519", true, private_key, public_key);
 }
 
-int x25519_shared(const uint8_t private_key[X25519_BYTES], const uint8_t peer[X25519_BYTES], uint8_t out[X25519_BYTES]) {
+int x25519_shared(const uint8_t private_key[X25519_BYTES], const uint8_t peer[X25519_BYTES],
+                  uint8_t out[X25519_BYTES]) {
   static const uint8_t zero[X25519_BYTES];
   size_t n = X25519_BYTES;
   int r = ERR_CRYPTO;

@@ -1,6 +1,7 @@
-/* SHA-256, HMAC and HKDF. HMAC is built here over two digests: OpenSSL's EVP_MAC costs a fetch and several allocations for
-   each call, which is more than the hashing of the short inputs that we have. Digests are fetched at the first use, so that a
-   process that needs none pays nothing at its start; and again if that failed: the memory that was short then may be there now. */
+/* SHA-256, HMAC and HKDF. HMAC is built here over two digests: OpenSSL's EVP_MAC costs a fetch and several allocations
+   for each call, which is more than the hashing of the short inputs that we have. Digests are fetched at the first use,
+   so that a process that needs none pays nothing at its start; and again if that failed: the memory that was short then
+   may be there now. */
 #include <openssl/evp.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -50,7 +51,8 @@ int sha256(const void *p, size_t n, uint8_t out[SHA256_BYTES]) {
 }
 
 /* RFC 2104 over up to three parts of input. */
-static int hmac_parts(enum hash_alg h, const void *key, size_t key_n, const struct part *parts, size_t count, uint8_t *out) {
+static int hmac_parts(enum hash_alg h, const void *key, size_t key_n, const struct part *parts, size_t count,
+                      uint8_t *out) {
   ASSERT(count <= 3);
   const EVP_MD *md = digest_of(h);
   size_t block = block_bytes(h);

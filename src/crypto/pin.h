@@ -1,4 +1,5 @@
-/* How an agent knows its relay: by the system's public authorities, or by the key of one authority in the relay's chain. */
+/* How an agent knows its relay: by the system's public authorities, or by the key of one authority in the relay's
+   chain. */
 #ifndef CRYPTO_PIN_H
 #define CRYPTO_PIN_H
 

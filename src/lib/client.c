@@ -75,5 +75,6 @@ int adit_event_fd(const struct adit_client *client) {
   int r = handle_check_client(client);
   if (r != 0) return r;
   return events_fd_is_ours(&client->events)
-             ? client->events.fd : error_set(ADIT_ESYSTEM, "the program has closed this client's descriptors (make a new client)");
+             ? client->events.fd
+             : error_set(ADIT_ESYSTEM, "the program has closed this client's descriptors (make a new client)");
 }

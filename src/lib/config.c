@@ -91,21 +91,24 @@ int adit_config_set_proxy(struct adit_config *config, const char *url) {
   if (config == NULL) return config_null();
   if (url != NULL && url[0] == '\0')
     return config_result(config, err_set(&config->err, ERR_USAGE, "proxy: empty (give its URL, or none)"), ADIT_EINVAL);
-  if (url == NULL) (void)!user_file_load(&f, NULL);      /* what is wrong with it is told to who asks for what else is in it */
+  if (url == NULL) (void)!user_file_load(&f, NULL);      /* what is wrong with it is told to who asks for what else is
+                                                            in it */
   int r = config_take_proxy(config, url != NULL ? url : f.proxy);
   user_file_free(&f);
   return config_result(config, r, url != NULL ? ADIT_EINVAL : ADIT_ECONFIG);
 }
 
 int adit_config_set_data(struct adit_config *config, const char *how) {
-  static const char *const names[] = {[SETUP_DATA_AUTO] = "auto", [SETUP_DATA_PLAIN] = "plain", [SETUP_DATA_TLS] = "tls"};
+  static const char *const names[] = {
+      [SETUP_DATA_AUTO] = "auto", [SETUP_DATA_PLAIN] = "plain", [SETUP_DATA_TLS] = "tls"};
   if (config == NULL) return config_null();
   for (int i = 0; i < (int)ARRAY_LEN(names); i++) {
     if (how != NULL && strcmp(how, names[i]) != 0) continue;
     config->setup.data = (enum setup_data)i;
     return 0;
   }
-  return config_result(config, err_set(&config->err, ERR_USAGE, "data: \"%.30s\" (give auto, plain or tls)", how), ADIT_EINVAL);
+  return config_result(config, err_set(&config->err, ERR_USAGE, "data: \"%.30s\" (give auto, plain or tls)", how),
+                       ADIT_EINVAL);
 }
 
 int adit_config_set_embedded(struct adit_config *config, const char *program) {

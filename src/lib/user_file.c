@@ -74,8 +74,8 @@ int user_file_parse(const char *text, size_t n, struct user_file *out, struct er
                      r == ERR_LIMIT   ? "line %u: too many relays"
                      : r == ERR_NOMEM ? "line %u: out of memory"
                      : r == ERR_NOT_NOW ? "line %u: its value is empty (write key = value, or remove the line)"
-                     : r == ERR_USAGE
-                         ? "line %u: no such setting here (there are token, relay, ca and proxy; give others as options)"
+                     : r == ERR_USAGE ? "line %u: no such setting here (there are token, relay, ca and proxy; give "
+                                        "others as options)"
                          : "line %u: not of the form key = value (correct it, or run `adit login` again)",
                      line);
     }

@@ -1,5 +1,5 @@
-/* The user's configuration file, "key = value" a line: token, relay, ca, proxy. Keys that the library does not know are left
-   to others. */
+/* The user's configuration file, "key = value" a line: token, relay, ca, proxy. Keys that the library does not know are
+   left to others. */
 #ifndef LIB_USER_FILE_H
 #define LIB_USER_FILE_H
 

@@ -26,7 +26,8 @@ static const uint64_t WAKE_EVENT = 0, LATE_EVENT = 1;
 
 struct loop {
   int epoll_fd, event_fd;
-  int late_fd;                     /* -1, or a set inside the other: however many late ones are ready, a turn sees the rest */
+  int late_fd;                     /* -1, or a set inside the other: however many late ones are ready, a turn sees the
+                                      rest */
   uint64_t now_ms;
   uint64_t turn_ns;                /* when this turn's work began */
   uint64_t late_until_ns;          /* when its late part is over */
@@ -110,7 +111,8 @@ static struct loop_msg *take_messages(struct loop *l, bool woken, size_t max) {
   l->first = *end;
   *end = NULL;
   if (l->first == NULL) l->last = &l->first;
-  if (woken && l->first == NULL) { /* under the lock: otherwise the wake-up of a message that comes just now would be lost */
+  if (woken && l->first == NULL) { /* under the lock: otherwise the wake-up of a message that comes just now would be
+                                      lost */
     ssize_t ignored = read(l->event_fd, &count, sizeof count);
     (void)ignored;
   }
@@ -274,7 +276,8 @@ void loop_io_set(struct loop_io *io, uint32_t events) {
   bool inside = io->events != 0 && (io->events & IO_FAILED) == 0;
   io->events = events;
   if (!inside && events == 0) return;
-  if (epoll_change(l, !inside ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, io) == 0 || events == 0) return;
+  if (epoll_change(l, !inside ? EPOLL_CTL_ADD : events == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, io) == 0 || events == 0)
+    return;
   if (inside) (void)epoll_change(l, EPOLL_CTL_DEL, io);
   io->events = events | IO_FAILED;
   l->io_failed = true;
@@ -290,7 +293,8 @@ void loop_io_del(struct loop_io *io) {
   io->loop = NULL;
 }
 
-/* An interest that was dropped since the event was fetched is honoured: nobody is called for what he no longer wants. */
+/* An interest that was dropped since the event was fetched is honoured: nobody is called for what he no longer
+   wants. */
 static void deliver(struct loop *l, const struct epoll_event *ev) {
   uint32_t fd = (uint32_t)ev->data.u64, generation = (uint32_t)(ev->data.u64 >> 32);
   if (generation == 0) return;

@@ -60,7 +60,8 @@ struct loop_timer {                              /* embedded in its owner; zero-
   uint64_t at_ms;
   size_t slot;                                   /* place in the heap, plus one; 0 when not set */
 };
-int loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t delay_ms, loop_timer_fn *fn); /* sets or moves; one shot; ERR_NOMEM */
+/* sets or moves; one shot; ERR_NOMEM */
+int loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t delay_ms, loop_timer_fn *fn);
 void loop_timer_stop(struct loop_timer *t);      /* fine when not set */
 bool loop_timer_is_set(const struct loop_timer *t);
 

@@ -1,5 +1,5 @@
-/* Sockets. The hard thing is what an end of stream means: after a FIN and then a RST the kernel still answers reads with 0,
-   which looks clean; so every 0 is checked against SO_ERROR before it is believed. */
+/* Sockets. The hard thing is what an end of stream means: after a FIN and then a RST the kernel still answers reads
+   with 0, which looks clean; so every 0 is checked against SO_ERROR before it is believed. */
 #include "loop/net.h"
 
 #include <errno.h>
@@ -25,16 +25,21 @@ static int fail_listen(int fd, const struct addr *a, struct err *e) {
   addr_format(a, text, sizeof text);
   net_close(fd);
   errno = saved;
-  if (shortage_note(saved)) return err_set(e, ERR_LIMIT, "listen on %s: %s (%s)", text, strerror(saved), shortage_remedy(saved));
+  if (shortage_note(saved))
+    return err_set(e, ERR_LIMIT, "listen on %s: %s (%s)", text, strerror(saved), shortage_remedy(saved));
   switch (saved) {
     case EADDRINUSE:
-      return err_set(e, ERR_CONFLICT, "listen on %s: the address is in use (stop the other program or choose another port)", text);
+      return err_set(e, ERR_CONFLICT,
+                     "listen on %s: the address is in use (stop the other program or choose another port)", text);
     case EACCES: case EPERM:
-      return err_set(e, ERR_AUTH, "listen on %s: not permitted (use a port from 1024 up, or grant CAP_NET_BIND_SERVICE)", text);
+      return err_set(e, ERR_AUTH,
+                     "listen on %s: not permitted (use a port from 1024 up, or grant CAP_NET_BIND_SERVICE)", text);
     case EADDRNOTAVAIL:
-      return err_set(e, ERR_UNSUPPORTED, "listen on %s: this machine does not have the address (choose one that `ip addr` shows)", text);
+      return err_set(e, ERR_UNSUPPORTED,
+                     "listen on %s: this machine does not have the address (choose one that `ip addr` shows)", text);
     case EAFNOSUPPORT: case EPROTONOSUPPORT:
-      return err_set(e, ERR_UNSUPPORTED, "listen on %s: this machine does not have that family of addresses (choose another)", text);
+      return err_set(e, ERR_UNSUPPORTED,
+                     "listen on %s: this machine does not have that family of addresses (choose another)", text);
     default:
       return err_set_errno(e, "listen on %s", text);
   }
@@ -107,15 +112,17 @@ static int fail_listen_unix(int fd, const struct addr *a, struct err *e) {
   errno = saved;
   switch (saved) {
     case EADDRINUSE:
-      return err_set(e, ERR_CONFLICT, "listen on %s: it is in use (stop the other program, or choose another path)", text);
+      return err_set(e, ERR_CONFLICT, "listen on %s: it is in use (stop the other program, or choose another path)",
+                     text);
     case EACCES: case EPERM: case ENOENT: case ENOTDIR: case EROFS:
-      return err_set(e, ERR_AUTH, "listen on %s: %s (make its folder, for who runs this to write to)", text, strerror(saved));
+      return err_set(e, ERR_AUTH, "listen on %s: %s (make its folder, for who runs this to write to)", text,
+                     strerror(saved));
     default: return fail_listen(-1, a, e);
   }
 }
 
-/* Who may connect is left to the folder; whom the listener serves, to its protocol. The mode is right from the start: afterwards
-   there may be another's link in the file's place. */
+/* Who may connect is left to the folder; whom the listener serves, to its protocol. The mode is right from the start:
+   afterwards there may be another's link in the file's place. */
 static int bind_for_all(int fd, const struct addr *a) {
   mode_t before = umask(0111);
   int r = bind(fd, &a->u.any, addr_len(a));
@@ -219,8 +226,8 @@ int net_connect(const struct addr *a, struct err *e) {
   return code;
 }
 
-/* Whoever answers and resets at once may do so before we look. A connection that stood is reset with ECONNRESET, or EPIPE when
-   its end had come already; one that never stood fails with another error (tcp_reset in the kernel). */
+/* Whoever answers and resets at once may do so before we look. A connection that stood is reset with ECONNRESET, or
+   EPIPE when its end had come already; one that never stood fails with another error (tcp_reset in the kernel). */
 static bool is_of_connected(int error) { return error == ECONNRESET || error == EPIPE; }
 
 int net_connect_result(int fd) {
@@ -230,8 +237,8 @@ int net_connect_result(int fd) {
     if (error == 0) return NET_AGAIN;
     return is_of_connected(error) ? NET_RESET : -error;
   }
-  /* The port that the kernel chose for us may be the one that we dial, where nobody listens: then TCP connects the socket
-     to itself (a simultaneous open, RFC 9293 3.5), and would give us back what we send. */
+  /* The port that the kernel chose for us may be the one that we dial, where nobody listens: then TCP connects the
+     socket to itself (a simultaneous open, RFC 9293 3.5), and would give us back what we send. */
   return net_local(fd, &local) == 0 && addr_equal(&local, &peer) ? -ECONNREFUSED : 0;
 }
 
@@ -282,11 +289,12 @@ static bool tcp_info_of(int fd, struct tcp_info *info) {
 }
 
 /* The last acknowledgement alone would accuse a connection that was idle for a minute and has just sent something. What
-   counts are the transmissions since then, which nobody has answered: the latest, and before it one for each time that the
-   timeout was doubled. A peer that does not read answers them all and acknowledges nothing, while they come ever more rarely;
-   so the time since its last acknowledgement says nothing against it; nor does one transmission without an answer, as either
-   may be lost on the way. The kernel's timers may be late by an eighth, for which the earlier ones allow; and when the timeout
-   has reached its maximum, it no longer tells of them: then the silence counts that covers two. */
+   counts are the transmissions since then, which nobody has answered: the latest, and before it one for each time that
+   the timeout was doubled. A peer that does not read answers them all and acknowledges nothing, while they come ever
+   more rarely; so the time since its last acknowledgement says nothing against it; nor does one transmission without an
+   answer, as either may be lost on the way. The kernel's timers may be late by an eighth, for which the earlier ones
+   allow; and when the timeout has reached its maximum, it no longer tells of them: then the silence counts that covers
+   two. */
 static uint32_t unanswered_ms(const struct tcp_info *info) {
   uint32_t rto_ms = info->tcpi_rto / 1000, sent_ms = info->tcpi_last_data_sent, late_ms = 0, unanswered = 0;
   if (rto_ms >= RTO_MAX_MS) return info->tcpi_last_ack_recv > 2 * RTO_MAX_MS ? info->tcpi_last_ack_recv : 0;
@@ -302,8 +310,8 @@ static uint32_t unanswered_ms(const struct tcp_info *info) {
 
 uint32_t net_unacked_ms_of(const struct tcp_info *info) {
   if (info->tcpi_unacked > 0) return unanswered_ms(info);
-  /* Before a closed window nothing is on its way but probes (RFC 9293 3.8.6.1), which a live peer answers with the window
-     still closed; now and then it leaves one out. */
+  /* Before a closed window nothing is on its way but probes (RFC 9293 3.8.6.1), which a live peer answers with the
+     window still closed; now and then it leaves one out. */
   return info->tcpi_probes >= WINDOW_PROBES_MAX ? info->tcpi_last_ack_recv : 0;
 }
 

@@ -1,5 +1,5 @@
-/* Sockets for the loop: thin, non-blocking, CLOEXEC; results are ERR_* or a count. Everything that protocol code does to a
-   socket goes through here. */
+/* Sockets for the loop: thin, non-blocking, CLOEXEC; results are ERR_* or a count. Everything that protocol code does
+   to a socket goes through here. */
 #ifndef LOOP_NET_H
 #define LOOP_NET_H
 
@@ -13,38 +13,41 @@ enum {                                           /* beyond every -errno, which n
   NET_RESET = -10001                             /* the connection failed or was reset */
 };
 
-/* fd; v6 sockets are v6-only. ERR_CONFLICT: in use; ERR_AUTH: not permitted; ERR_UNSUPPORTED: this machine lacks the address or its
-   family; ERR_LIMIT: short of descriptors or memory for now; ERR_IO. */
+/* fd; v6 sockets are v6-only. ERR_CONFLICT: in use; ERR_AUTH: not permitted; ERR_UNSUPPORTED: this machine lacks the
+   address or its family; ERR_LIMIT: short of descriptors or memory for now; ERR_IO. */
 int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE;
-/* The same at a Unix socket, which whoever can enter its folder may connect to, or with an abstract name everybody. A file without a
-   listener is replaced; ERR_CONFLICT: it has one, or is no socket. No threads may run that make files. */
+/* The same at a Unix socket, which whoever can enter its folder may connect to, or with an abstract name everybody. A
+   file without a listener is replaced; ERR_CONFLICT: it has one, or is no socket. No threads may run that make
+   files. */
 int net_listen_unix(const struct addr *a, int backlog, struct err *e) MUST_USE;
-/* Whether nobody can send descriptors to that Unix socket, or to one that it accepts. Else a peer can hold up whoever reads, since
-   some take their time when they are closed (a TCP socket that lingers). Linux before 6.16 cannot keep them out. */
+/* Whether nobody can send descriptors to that Unix socket, or to one that it accepts. Else a peer can hold up whoever
+   reads, since some take their time when they are closed (a TCP socket that lingers). Linux before 6.16 cannot keep
+   them out. */
 bool net_takes_no_descriptors(int fd);
 int net_share(int fd, struct err *e) MUST_USE;   /* another descriptor of the same socket, or ERR_LIMIT */
 void net_unlink_unix(const struct addr *a);      /* its file, if it has one */
 void net_unlink_left_over(const struct addr *a); /* the same, if nobody listens there */
 int net_listen_port(int fd, uint16_t *port) MUST_USE;
-/* From now on other sockets of this user that ask for reuse_port may listen on the same address: to reserve it alone first. */
+/* From now on other sockets of this user that ask for reuse_port may listen on the same address: to reserve it alone
+   first. */
 int net_listen_share(int fd) MUST_USE;
-/* fd, NET_AGAIN, NET_RESET (that connection is gone, try the next), or ERR_LIMIT at EMFILE, ENFILE, ENOMEM, ENOBUFS. A peer at a
-   Unix socket has its uid in *peer, and no path. */
+/* fd, NET_AGAIN, NET_RESET (that connection is gone, try the next), or ERR_LIMIT at EMFILE, ENFILE, ENOMEM, ENOBUFS. A
+   peer at a Unix socket has its uid in *peer, and no path. */
 int net_accept(int listen_fd, struct addr *peer) MUST_USE;
-/* Starts a connection: fd, or ERR_LIMIT at those four; ends with EPOLLOUT and then net_connect_result. One to a Unix socket
-   stands at once: NET_AGAIN when too many wait to be accepted there, of whose end no event tells; ERR_CLOSED: nobody is there
-   (yet); ERR_AUTH, ERR_UNSUPPORTED, ERR_IO, with texts that say what to do. It knows no reset: its other end sees the death
-   of this process as an end. */
+/* Starts a connection: fd, or ERR_LIMIT at those four; ends with EPOLLOUT and then net_connect_result. One to a Unix
+   socket stands at once: NET_AGAIN when too many wait to be accepted there, of whose end no event tells; ERR_CLOSED:
+   nobody is there (yet); ERR_AUTH, ERR_UNSUPPORTED, ERR_IO, with texts that say what to do. It knows no reset: its
+   other end sees the death of this process as an end. */
 int net_connect(const struct addr *a, struct err *e) MUST_USE;
-/* 0, NET_AGAIN, or -errno; or NET_RESET: it was connected, and the other end has reset it since. What that had sent before can
-   still be read, but the end behind it looks clean: the error has been taken out. */
+/* 0, NET_AGAIN, or -errno; or NET_RESET: it was connected, and the other end has reset it since. What that had sent
+   before can still be read, but the end behind it looks clean: the error has been taken out. */
 int net_connect_result(int fd) MUST_USE;
 
-/* A stream socket: TCP_NODELAY, keepalive, urgent data in its place among the rest, and SO_LINGER {1,0}, so that death of the
-   process is a reset. Of these a Unix socket has what it knows. 0, or ERR_IO with errno. */
+/* A stream socket: TCP_NODELAY, keepalive, urgent data in its place among the rest, and SO_LINGER {1,0}, so that death
+   of the process is a reset. Of these a Unix socket has what it knows. 0, or ERR_IO with errno. */
 int net_stream_setup(int fd) MUST_USE;
-/* Acknowledges what has come, now. The kernel puts that off by 40 ms when it thinks that an answer is about to carry it, and a peer
-   without TCP_NODELAY sends nothing more until then: so where one has read, and does not answer. */
+/* Acknowledges what has come, now. The kernel puts that off by 40 ms when it thinks that an answer is about to carry
+   it, and a peer without TCP_NODELAY sends nothing more until then: so where one has read, and does not answer. */
 void net_acknowledge(int fd);
 void net_linger_off(int fd);                     /* only when both directions have ended cleanly */
 int net_local(int fd, struct addr *a) MUST_USE;
@@ -62,8 +65,8 @@ ssize_t net_recv_peek(int fd, void *p, size_t n) MUST_USE;
 ssize_t net_readv(int fd, const struct iovec *iov, int n) MUST_USE;
 ssize_t net_send(int fd, const void *p, size_t n) MUST_USE;     /* >0, NET_AGAIN, NET_RESET; never SIGPIPE */
 ssize_t net_sendv(int fd, const struct iovec *iov, int n) MUST_USE;
-/* As above; for in == socket: 0 is a checked end of stream. Unlike net_send it may raise SIGPIPE, for which splice has no flag:
-   its thread ignores or blocks that signal. */
+/* As above; for in == socket: 0 is a checked end of stream. Unlike net_send it may raise SIGPIPE, for which splice has
+   no flag: its thread ignores or blocks that signal. */
 ssize_t net_splice(int in, int out, size_t n, bool more) MUST_USE;
 int net_pipe(int fds[2]) MUST_USE;
 int net_shutdown_write(int fd);

@@ -1,4 +1,5 @@
-/* The loop's own: a binary heap of timers, the earliest first. A timer knows its place, so that removing it costs a logarithm. */
+/* The loop's own: a binary heap of timers, the earliest first. A timer knows its place, so that removing it costs a
+   logarithm. */
 #ifndef LOOP_TIMERS_H
 #define LOOP_TIMERS_H
 

@@ -6,9 +6,11 @@ static const char *const names[CLOSE_REASONS] = {
   [CLOSE_PEER_RESET] = "peer_reset",                 /* the visitor or app reset its connection */
   [CLOSE_WIRE_RESET] = "wire_reset",                 /* the data connection was reset */
   [CLOSE_TRUNCATED] = "truncated",                   /* the TLS stream ended without close_notify */
-  [CLOSE_PROTOCOL] = "protocol",                     /* malformed records, or a data connection that was not accepted as it must be */
+  [CLOSE_PROTOCOL] = "protocol",                     /* malformed records, or a data connection that was not accepted as
+                                                        it must be */
   [CLOSE_PEER_ALERT] = "peer_alert",                 /* the visitor sent a fatal TLS alert */
-  [CLOSE_NOT_ACCEPTED] = "not_accepted",             /* the agent did not accept the visitor, or closed the data connection instead */
+  [CLOSE_NOT_ACCEPTED] = "not_accepted",             /* the agent did not accept the visitor, or closed the data
+                                                        connection instead */
   [CLOSE_ACCEPT_TIMEOUT] = "accept_timeout",         /* the agent did not accept the visitor in time */
   [CLOSE_HALF_OPEN_IDLE] = "half_open_idle",         /* one direction had ended and the other was idle for too long */
   [CLOSE_UNACKED] = "unacked",                       /* what was sent was not acknowledged: the other end is gone */

@@ -1,5 +1,6 @@
-/* The life of one direction: open, finishing, ended; or, when the stream breaks, its last bytes. The hard thing is the order of an
-   end: what was read is written, then close_notify where sealed, then FIN, and nothing else may shorten that. */
+/* The life of one direction: open, finishing, ended; or, when the stream breaks, its last bytes. The hard thing is the
+   order of an end: what was read is written, then close_notify where sealed, then FIN, and nothing else may shorten
+   that. */
 #include "pump/flow.h"
 
 #include "loop/net.h"
@@ -114,8 +115,9 @@ static void side_is_reset(struct side *s) {
   pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
 }
 
-/* The first bytes from the wire, exactly; nothing after them is read before they are accepted. That they come first is a matter of
-   reading and no state of its own, so that a stream which breaks before they were read still finds what lies behind them. */
+/* The first bytes from the wire, exactly; nothing after them is read before they are accepted. That they come first is
+   a matter of reading and no state of its own, so that a stream which breaks before they were read still finds what
+   lies behind them. */
 static enum flow_result flow_fill_prefix(struct flow *f) {
   struct pump *p = f->pump;
   ssize_t n = wrap_recv(f->source->wrap, f->source->fd, p->prefix + p->prefix_have, p->prefix_want - p->prefix_have);
@@ -139,9 +141,9 @@ static bool flow_awaits_prefix(const struct flow *f) {
   return f == &f->pump->to_peer && f->pump->prefix_want > 0;
 }
 
-/* Whether the source may be read now, or only later: then the pump's timer makes that turn ours, and until then the source is left
-   to its sender's patience. What lies in this process already was paid for. A look at a source that seems to have nothing, but
-   perhaps its end, waits for nobody. */
+/* Whether the source may be read now, or only later: then the pump's timer makes that turn ours, and until then the
+   source is left to its sender's patience. What lies in this process already was paid for. A look at a source that
+   seems to have nothing, but perhaps its end, waits for nobody. */
 static bool flow_may_read(struct flow *f) {
   struct pump *p = f->pump;
   if (p->rate == NULL || f->more || f->verdict != FLOW_MOVED || flow_awaits_prefix(f)) return true;
@@ -175,7 +177,8 @@ static bool flow_read_enough(struct flow *f) {
 static bool flow_read(struct flow *f) {
   struct pump *p = f->pump;
   if (p->stopping && f->last_left == 0 && !f->more) return flow_read_enough(f);
-  if (!f->more && !wrap_has_input(f->source->wrap) && ((f->dry && !p->stopping) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
+  if (!f->more && !wrap_has_input(f->source->wrap) &&
+      ((f->dry && !p->stopping) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
     f->wants_read = true;
     return false;
   }
@@ -222,7 +225,8 @@ enum flow_result flow_drain(struct flow *f) {
   return flushed == 0 ? FLOW_MOVED : flow_of_net(flushed);
 }
 
-/* TCP's own end waits for that of the other direction, since what lies between may take one for both: HTTP proxies do. */
+/* TCP's own end waits for that of the other direction, since what lies between may take one for both: HTTP proxies
+   do. */
 static bool flow_end_sink(struct flow *f) {
   return f->sink->wrap != NULL || net_shutdown_write(f->sink->fd) == 0;
 }
@@ -246,8 +250,9 @@ static bool flow_finish(struct flow *f) {
   return false;
 }
 
-/* The stream is broken. What its source still has for us is read and delivered, then our alert if one is owed. Linux keeps what had
-   arrived before a reset: recv and splice give all of it before they tell of the reset, or of an end when somebody was told. */
+/* The stream is broken. What its source still has for us is read and delivered, then our alert if one is owed. Linux
+   keeps what had arrived before a reset: recv and splice give all of it before they tell of the reset, or of an end
+   when somebody was told. */
 static bool flow_read_last(struct flow *f) {
   if (!f->source_done) {
     if (f->spent >= STREAM_BYTES_PER_TURN_MAX && !wrap_has_input(f->source->wrap)) {
@@ -287,8 +292,8 @@ static void flow_move(struct flow *f) {
       continue;
     }
     if (f->idle_records >= IDLE_RECORDS_PER_TURN_MAX) {
-      f->wants_write = true;       /* what is left is in our buffer, of which no event tells; the sink can be written, so it
-                                      makes the next turn ours */
+      f->wants_write = true;       /* what is left is in our buffer, of which no event tells; the sink can be written,
+                                      so it makes the next turn ours */
       break;
     }
     if (f->state == FLOW_OPEN) going = flow_read(f);

@@ -1,5 +1,6 @@
-/* One direction of a pump. A flow reads from its source, holds at most one buffer or pipe, and writes to its sink; it ends by
-   itself. What differs between splice, copy and the record layer stands behind three functions of struct flow_kind. */
+/* One direction of a pump. A flow reads from its source, holds at most one buffer or pipe, and writes to its sink; it
+   ends by itself. What differs between splice, copy and the record layer stands behind three functions of struct
+   flow_kind. */
 #ifndef PUMP_FLOW_H
 #define PUMP_FLOW_H
 
@@ -38,7 +39,8 @@ struct side {                                    /* one socket of the two */
   int fd;
   struct wrap *wrap;                             /* NULL: none */
   bool at_end;                                   /* its end was read */
-  bool reset;                                    /* sticky: SO_ERROR is cleared by whoever sees it first, and then reads as an end */
+  bool reset;                                    /* sticky: SO_ERROR is cleared by whoever sees it first, and then reads
+                                                    as an end */
   bool hung_up;                                  /* EPOLLHUP was reported; it cannot be masked */
   bool wrote;                                    /* since everything was last seen acknowledged */
 };
@@ -46,8 +48,10 @@ struct side {                                    /* one socket of the two */
 struct flow;
 struct flow_kind {
   enum flow_result (*fill)(struct flow *f);      /* reads once; only called when nothing is held */
-  enum flow_result (*drain)(struct flow *f);     /* writes what is held: MOVED when all went out, BLOCKED, RESET (of the sink) */
-  enum flow_result (*finish)(struct flow *f);    /* puts what ends the stream behind the data: MOVED (drain it, call again), CLEAN_END */
+  enum flow_result (*drain)(struct flow *f);     /* writes what is held: MOVED when all went out, BLOCKED, RESET (of the
+                                                    sink) */
+  enum flow_result (*finish)(struct flow *f);    /* puts what ends the stream behind the data: MOVED (drain it, call
+                                                    again), CLEAN_END */
 };
 extern const struct flow_kind flow_kind_copy, flow_kind_splice, flow_kind_unseal, flow_kind_seal;
 
@@ -60,7 +64,8 @@ struct flow {
   bool dry;                                      /* the last read took all there was, as far as one can tell */
   bool more;                                     /* there is more to move before the source is read again */
   bool source_done;                              /* FLOW_LAST: nothing more is read */
-  size_t last_left;                              /* stopping: of what its source had sent by then, and its end, not yet read */
+  size_t last_left;                              /* stopping: of what its source had sent by then, and its end, not yet
+                                                    read */
   enum flow_result verdict;                      /* what the next fill is to return, unless MOVED */
   struct buffer *buffer;
   struct pipe_pair *pipe;
@@ -92,7 +97,8 @@ struct pump {
   enum close_reason why;
   const struct side *visitor;                    /* the one of the two beyond which the visitor is */
   const struct flow *to_visitor;
-  bool grants_grace;                             /* broken, and not by the visitor, who may read its answer undisturbed */
+  bool grants_grace;                             /* broken, and not by the visitor, who may read its answer
+                                                    undisturbed */
   uint64_t give_up_ms;                           /* broken: when delivery is given up */
   uint64_t accept_by_ms;                         /* 0 once the prefix was read */
   struct loop_timer timer;
@@ -111,8 +117,10 @@ void flow_step(struct flow *f);
 bool flow_is_at_rest(const struct flow *f);
 void flow_drop(struct flow *f);                  /* gives back what it holds, wanted or not */
 void flow_stop(struct flow *f);                  /* the same, for good */
-struct buffer *flow_buffer(struct flow *f);      /* its buffer, taken from the pool when it has none; NULL: out of memory */
-struct buffer *flow_room(struct flow *f);        /* the same, with room to read into: at least one record. Without segments only. */
+struct buffer *flow_buffer(struct flow *f);      /* its buffer, taken from the pool when it has none; NULL: out of
+                                                    memory */
+struct buffer *flow_room(struct flow *f);        /* the same, with room to read into: at least one record. Without
+                                                    segments only. */
 size_t flow_most(const struct flow *f, size_t room);   /* of room, what may be read at once */
 void flow_took(struct flow *f, size_t n);        /* n bytes were read */
 void flow_give_back(struct flow *f);             /* to the rate, what was reserved and not read */
@@ -124,7 +132,8 @@ enum flow_result flow_of_net(ssize_t n);         /* a net_* result: MOVED, CLEAN
 /* flow_copy.c: what splice falls back to. */
 enum flow_result flow_copy_fill(struct flow *f);
 enum flow_result flow_segments_drain(struct flow *f);
-/* flow_hold.c: at the end of a step. What is kept for HOLD_MAX_MS without the sink taking anything moves to a buffer that fits. */
+/* flow_hold.c: at the end of a step. What is kept for HOLD_MAX_MS without the sink taking anything moves to a buffer
+   that fits. */
 void flow_hold(struct flow *f);
 /* flow_seal.c: an owed record becomes a segment (MOVED), or none is owed (CLEAN_END). */
 enum flow_result flow_owed_fill(struct flow *f);

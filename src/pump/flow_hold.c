@@ -1,6 +1,7 @@
-/* What a flow keeps between two turns because its sink is blocked, or because half a record came. It may do so for a moment; then
-   it keeps its bytes and nothing more, so that thousands of visitors who never read cost what the kernel had handed us for them and
-   not a full buffer each. The hard thing: for a stream that moves, this must never happen. */
+/* What a flow keeps between two turns because its sink is blocked, or because half a record came. It may do so for a
+   moment; then it keeps its bytes and nothing more, so that thousands of visitors who never read cost what the kernel
+   had handed us for them and not a full buffer each. The hard thing: for a stream that moves, this must never
+   happen. */
 #include <unistd.h>
 
 #include "pump/flow.h"

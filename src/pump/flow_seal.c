@@ -1,6 +1,6 @@
-/* From the peer to the wire through the record layer: plaintext is read straight into record-sized slots and sealed where it
-   lies, so that one write carries several records. Records that are owed (an answer to KeyUpdate, our own, alerts) go before
-   the next data, also between two slots. */
+/* From the peer to the wire through the record layer: plaintext is read straight into record-sized slots and sealed
+   where it lies, so that one write carries several records. Records that are owed (an answer to KeyUpdate, our own,
+   alerts) go before the next data, also between two slots. */
 #include "loop/net.h"
 #include "pump/flow.h"
 
@@ -42,8 +42,8 @@ static enum flow_result seal_slots(struct flow *f, size_t n, size_t fragment) {
   return FLOW_MOVED;
 }
 
-/* CLEAN_END: none was owed, and data may be written, into the slots. After our fatal alert none may: the other direction has read a violation,
-   and tells of it only when its sink has taken what came before. */
+/* CLEAN_END: none was owed, and data may be written, into the slots. After our fatal alert none may: the other
+   direction has read a violation, and tells of it only when its sink has taken what came before. */
 static enum flow_result seal_begin(struct flow *f, struct slots *s) {
   enum flow_result r = flow_owed_fill(f);
   if (r != FLOW_CLEAN_END) return r;

@@ -1,6 +1,6 @@
-/* Bytes as they are, through a pipe, without passing through this process. The hard thing: EAGAIN from splice says nothing about
-   which end would block, nor that the socket is drained while the pipe holds bytes. So the pipe is empty before every read,
-   never holds more than a buffer would, and the descriptors are waited for level-triggered. */
+/* Bytes as they are, through a pipe, without passing through this process. The hard thing: EAGAIN from splice says
+   nothing about which end would block, nor that the socket is drained while the pipe holds bytes. So the pipe is empty
+   before every read, never holds more than a buffer would, and the descriptors are waited for level-triggered. */
 #include "loop/net.h"
 #include "pump/flow.h"
 

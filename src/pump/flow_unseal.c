@@ -1,5 +1,6 @@
-/* From the wire to the peer through the record layer: records are opened in place and their plaintexts written together. A
-   partial record stays in the buffer, behind everything that was understood. An end without close_notify is a truncation. */
+/* From the wire to the peer through the record layer: records are opened in place and their plaintexts written
+   together. A partial record stays in the buffer, behind everything that was understood. An end without close_notify is
+   a truncation. */
 #include <string.h>
 
 #include "loop/net.h"

@@ -1,6 +1,7 @@
-/* Sockets that outlive their pump for a moment. Closing a socket with unread input makes the kernel reset it and destroys what
-   the other end has not read yet, so a cleanly ended one discards input until EOF; and resetting a socket at once destroys what
-   was just written to it, so a last alert waits for its acknowledgement. Both have a named limit. */
+/* Sockets that outlive their pump for a moment. Closing a socket with unread input makes the kernel reset it and
+   destroys what the other end has not read yet, so a cleanly ended one discards input until EOF; and resetting a socket
+   at once destroys what was just written to it, so a last alert waits for its acknowledgement. Both have a named
+   limit. */
 #include <linux/sockios.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>

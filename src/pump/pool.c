@@ -1,5 +1,6 @@
-/* Pipes and buffers, lent while bytes are on their way, and the totals. The hard thing: pipes are a scarce resource of the whole
-   user (pipe-user-pages-soft), so their number in the process is capped, each pool has its share, and having none is normal. */
+/* Pipes and buffers, lent while bytes are on their way, and the totals. The hard thing: pipes are a scarce resource of
+   the whole user (pipe-user-pages-soft), so their number in the process is capped, each pool has its share, and having
+   none is normal. */
 #include "pump/pool.h"
 
 #include <fcntl.h>

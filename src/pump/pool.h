@@ -1,5 +1,5 @@
-/* What the pumps of one loop share: pipes, buffers, totals, and the sockets that outlive their pump for a moment. Both pipes and
-   buffers are lent only while a stream has bytes on their way, so thousands of idle streams cost none. */
+/* What the pumps of one loop share: pipes, buffers, totals, and the sockets that outlive their pump for a moment. Both
+   pipes and buffers are lent only while a stream has bytes on their way, so thousands of idle streams cost none. */
 #ifndef PUMP_POOL_H
 #define PUMP_POOL_H
 
@@ -18,8 +18,8 @@ enum {
   BUFFER_OWED_MAX = 4 * SEALED_OWED_MAX
 };
 
-/* Bytes on their way through one direction. What is to be written is the list of segments; outside of them, [start, end) are
-   bytes that were read but not yet understood (a partial record). */
+/* Bytes on their way through one direction. What is to be written is the list of segments; outside of them, [start,
+   end) are bytes that were read but not yet understood (a partial record). */
 struct buffer {
   struct list link;                              /* while idle */
   size_t size;                                   /* of bytes[] */
@@ -44,7 +44,8 @@ struct pump_pool {
   size_t lent_bytes;                             /* size of all buffers that are not idle */
   void (*closing)(void *user, int fd);           /* NULL: nobody asks */
   void *closing_user;
-  struct list holding;                           /* flows that keep a pipe or a large buffer between turns, longest first */
+  struct list holding;                           /* flows that keep a pipe or a large buffer between turns, longest
+                                                    first */
   struct loop_timer sweep, reclaim;
 };
 
@@ -52,16 +53,20 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool); /* NULL: none to be ha
 void pool_pipe_return(struct pump_pool *pool, struct pipe_pair *pipe);    /* empty */
 void pool_pipe_discard(struct pump_pool *pool, struct pipe_pair *pipe);   /* with bytes in it that nobody wants */
 bool pool_is_lean(const struct pump_pool *pool);  /* so much is lent that one record at a time has to do */
-struct buffer *pool_buffer_take(struct pump_pool *pool); /* of full size, or a small one when lean; NULL: out of memory */
-struct buffer *pool_buffer_take_fitting(struct pump_pool *pool, size_t n); /* n bytes that exist already, so whatever is lent */
+struct buffer *pool_buffer_take(struct pump_pool *pool); /* of full size, or a small one when lean; NULL: out of
+                                                            memory */
+/* n bytes that exist already, so whatever is lent */
+struct buffer *pool_buffer_take_fitting(struct pump_pool *pool, size_t n);
 void pool_buffers_trim(struct pump_pool *pool);   /* frees the idle ones that nobody has wanted since the last call */
 void pool_buffer_return(struct pump_pool *pool, struct buffer *b);
 
 static inline bool buffer_has_segments(const struct buffer *b) { return b->segment_at < b->segments; }
 void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n); /* joined to the last one when they touch */
 size_t buffer_held(const struct buffer *b);       /* bytes in it that are not to be lost */
-void buffer_move(struct buffer *to, const struct buffer *from); /* all of them, as one segment; `to` is new and large enough */
-size_t buffer_segments_sent(struct buffer *b, size_t n); /* n bytes of the segments went out; returns how many are left */
+/* all of them, as one segment; `to` is new and large enough */
+void buffer_move(struct buffer *to, const struct buffer *from);
+size_t buffer_segments_sent(struct buffer *b, size_t n); /* n bytes of the segments went out; returns how many are
+                                                            left */
 
 void pool_close(struct pump_pool *pool, int fd, bool reset); /* every descriptor that was taken, and by nothing else */
 

@@ -1,6 +1,7 @@
-/* The life of a stream and its ending. Two flows move by themselves; the stream ends cleanly when both have, or breaks when
-   either side does. The hard thing is the broken end: what was read before it is still delivered, for a bounded time, and only
-   then is the other side reset. Every stream socket has SO_LINGER {1,0} until a clean end, so that death is a reset. */
+/* The life of a stream and its ending. Two flows move by themselves; the stream ends cleanly when both have, or breaks
+   when either side does. The hard thing is the broken end: what was read before it is still delivered, for a bounded
+   time, and only then is the other side reset. Every stream socket has SO_LINGER {1,0} until a clean end, so that death
+   is a reset. */
 #include "pump/pump.h"
 
 #include <stdlib.h>
@@ -78,9 +79,10 @@ void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
   else if (!flow_is_at_rest(to)) flow_stop(to);
 }
 
-/* An app that answers in mid-upload and closes makes its kernel reset us. The visitor, still sending, would run into our reset
-   before it looks at the answer that it has; so for a moment its bytes are dropped instead. The agent does so, and the relay, too,
-   whose own moment is over already unless it was late in reading. False: it is done, or time is up. */
+/* An app that answers in mid-upload and closes makes its kernel reset us. The visitor, still sending, would run into
+   our reset before it looks at the answer that it has; so for a moment its bytes are dropped instead. The agent does
+   so, and the relay, too, whose own moment is over already unless it was late in reading. False: it is done, or time is
+   up. */
 static bool pump_gives_grace(struct pump *p) {
   uint8_t scrap[16384];
   if (!p->grants_grace || p->visitor->reset || p->to_visitor->bytes == 0) return false;
@@ -102,7 +104,8 @@ static void pump_settle(struct pump *p) {
     return;
   }
   /* A reset empties the send queue: what was written must have arrived before. */
-  bool delivered = (p->wire.reset || socket_is_delivered(p->wire.fd)) && (p->peer.reset || socket_is_delivered(p->peer.fd));
+  bool delivered = (p->wire.reset || socket_is_delivered(p->wire.fd)) &&
+                   (p->peer.reset || socket_is_delivered(p->peer.fd));
   if (delivered && !pump_gives_grace(p)) pump_end(p, p->why, false);
 }
 
@@ -138,18 +141,20 @@ static void pump_timer_arm(struct pump *p) {
   if (next == UINT64_MAX) return;
   if (loop_timer_is_set(&p->timer) && p->timer_at_ms <= next) return;
   p->timer_at_ms = next;
-  if (loop_timer_set(p->pool->loop, &p->timer, next > now ? next - now : 0, pump_timeout) != 0) pump_abort(p, CLOSE_NOMEM);
+  if (loop_timer_set(p->pool->loop, &p->timer, next > now ? next - now : 0, pump_timeout) != 0)
+    pump_abort(p, CLOSE_NOMEM);
 }
 
-/* Inside TLS a direction ends before its TCP does. Whoever ends that, too, while we go on has died, as an HTTP proxy tells it. */
+/* Inside TLS a direction ends before its TCP does. Whoever ends that, too, while we go on has died, as an HTTP proxy
+   tells it. */
 static bool side_must_stay(const struct side *s, const struct flow *from, const struct flow *to) {
   return s->wrap != NULL && from->state == FLOW_ENDED && !flow_is_at_rest(to);
 }
 
 static void side_set_interest(struct side *s, const struct flow *from, const struct flow *to) {
   uint32_t events = (from->wants_read ? EPOLLIN : 0u) | (to->wants_write ? EPOLLOUT : 0u);
-  /* With nothing to do, a reset must still be noticed, once: edge-triggered, epoll tells only of EPOLLERR and EPOLLHUP. A socket
-     that hung up already leaves the set. */
+  /* With nothing to do, a reset must still be noticed, once: edge-triggered, epoll tells only of EPOLLERR and EPOLLHUP.
+     A socket that hung up already leaves the set. */
   if (events == 0 && !s->hung_up) events = EPOLLET;
   if (side_must_stay(s, from, to)) events |= EPOLLRDHUP;
   loop_io_set(&s->io, events);
@@ -182,8 +187,8 @@ static void pump_run(struct pump *p, bool to_peer, bool to_wire) {
   } while (!p->over && p->broken != was_broken);
 }
 
-/* Of one that has hung up. Inside TLS both directions end before TCP does; and a Unix socket's other end, when it has died, leaves no
-   error behind. */
+/* Of one that has hung up. Inside TLS both directions end before TCP does; and a Unix socket's other end, when it has
+   died, leaves no error behind. */
 static bool side_is_gone(const struct side *s) {
   const struct flow *to = s == &s->pump->wire ? &s->pump->to_wire : &s->pump->to_peer;
   return s->wrap != NULL && !s->pump->over && !flow_is_at_rest(to);
@@ -249,7 +254,8 @@ void pump_stop(struct pump *p, enum close_reason why) {
   p->broken = p->stopping = true;
   p->why = why;
   p->give_up_ms = pump_give_up_ms(p);
-  p->to_peer.last_left = net_unread(p->wire.fd) + wrap_unread(p->wire.wrap) + 1;   /* 1 for its end: one that has ended goes on to a clean end */
+  /* 1 for its end: one that has ended goes on to a clean end */
+  p->to_peer.last_left = net_unread(p->wire.fd) + wrap_unread(p->wire.wrap) + 1;
   p->to_wire.last_left = net_unread(p->peer.fd) + 1;
   pump_run(p, true, true);
   pump_after(p);
@@ -264,8 +270,8 @@ static bool side_is_unacked(struct side *s) {
   return net_unacked_ms(s->fd) > UNACKED_MAX_MS;
 }
 
-/* Instead of TCP_USER_TIMEOUT, which kills a healthy peer that merely does not read. on_end may end any other pump or start one,
-   so no place in a list is kept over it: those still to be looked at stand in a list of their own. */
+/* Instead of TCP_USER_TIMEOUT, which kills a healthy peer that merely does not read. on_end may end any other pump or
+   start one, so no place in a list is kept over it: those still to be looked at stand in a list of their own. */
 static void pool_sweep(struct loop_timer *t) {
   struct pump_pool *pool = CONTAINER_OF(t, struct pump_pool, sweep);
   struct list left;
@@ -284,7 +290,8 @@ static void pool_sweep(struct loop_timer *t) {
 }
 
 static void pump_set_flows(struct pump *p, const struct pump_params *params) {
-  const struct flow_kind *plain = p->pool->mode == PUMP_SPLICE && params->wire_wrap == NULL ? &flow_kind_splice : &flow_kind_copy;
+  const struct flow_kind *plain = p->pool->mode == PUMP_SPLICE && params->wire_wrap == NULL ? &flow_kind_splice
+                                                                                            : &flow_kind_copy;
   const struct flow_kind *in = plain, *out = plain;
   if (params->sealed != NULL) {
     in = &flow_kind_unseal;
@@ -323,7 +330,8 @@ static int pump_set_waits(struct pump *p) {
     p->timer_at_ms = p->accept_by_ms;
     if (loop_timer_set(l, &p->timer, ACCEPT_DEADLINE_MS, pump_timeout) != 0) return ERR_NOMEM;
   }
-  if (!loop_timer_is_set(&p->pool->sweep) && loop_timer_set(l, &p->pool->sweep, SWEEP_MS, pool_sweep) != 0) return ERR_NOMEM;
+  if (!loop_timer_is_set(&p->pool->sweep) && loop_timer_set(l, &p->pool->sweep, SWEEP_MS, pool_sweep) != 0)
+    return ERR_NOMEM;
   int r = loop_io_add(l, &p->wire.io, p->wire.fd, EPOLLIN, side_event);
   if (r != 0) return r;
   return loop_io_add(l, &p->peer.io, p->peer.fd, EPOLLIN | (p->to_peer.wants_write ? EPOLLOUT : 0u), side_event);

@@ -1,9 +1,10 @@
-/* Moving the bytes of one stream between two sockets, to its end. The relay's streams are a visitor socket and a data connection;
-   the agent's a data connection and an app socket. The "wire" side is the data connection, the "peer" side the other.
+/* Moving the bytes of one stream between two sockets, to its end. The relay's streams are a visitor socket and a data
+   connection; the agent's a data connection and an app socket. The "wire" side is the data connection, the "peer" side
+   the other.
 
-   A pump takes both descriptors. Each direction ends by itself (half-close); a reset on one side resets the other; what was
-   delivered stays delivered. Bytes pass as they are (splice or copy), or through the record layer (sealed). Idle pumps hold
-   neither buffer nor pipe. */
+   A pump takes both descriptors. Each direction ends by itself (half-close); a reset on one side resets the other; what
+   was delivered stays delivered. Bytes pass as they are (splice or copy), or through the record layer (sealed). Idle
+   pumps hold neither buffer nor pipe. */
 #ifndef PUMP_PUMP_H
 #define PUMP_PUMP_H
 
@@ -40,7 +41,8 @@ struct rate;
 /* Per loop: pipes, buffers, totals. */
 struct pump_pool;
 struct pump_stats {                /* written by the loop's thread only, with relaxed atomics: may be read by any */
-  uint64_t to_peer_bytes, to_wire_bytes;         /* payload as it leaves (plaintext where we have it, else ciphertext) */
+  uint64_t to_peer_bytes, to_wire_bytes;         /* payload as it leaves (plaintext where we have it, else
+                                                    ciphertext) */
   uint64_t pumps, pipes, buffers;                /* now: in use */
   uint64_t pipes_pooled, buffers_pooled;         /* and kept for the next stream */
   uint64_t waits;                                /* of directions for their rate */
@@ -49,38 +51,45 @@ struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err 
 /* For where descriptors are few: at most so many pipes and lingering sockets, if the named limits allow more. */
 void pump_pool_limit(struct pump_pool *p, unsigned pipes_max, unsigned lingers_max);
 void pump_pool_free(struct pump_pool *p);        /* all pumps must have ended */
-/* closing(user, fd) is called as a descriptor that the pool has taken, of a pump or to linger, is about to be closed. */
+/* closing(user, fd) is called as a descriptor that the pool has taken, of a pump or to linger, is about to be
+   closed. */
 void pump_pool_on_closing(struct pump_pool *p, void (*closing)(void *user, int fd), void *user);
 const struct pump_stats *pump_pool_stats(const struct pump_pool *p);
 
 struct pump;
 struct pump_params {
   int wire_fd, peer_fd;
-  struct wrap *wire_wrap;          /* TLS around the wire side, whose end of a direction is a close_notify of that; taken; NULL: none */
-  bool peer_reset;                 /* that side was reset already, and only what it had sent before is left to deliver */
+  struct wrap *wire_wrap;          /* TLS around the wire side, whose end of a direction is a close_notify of that;
+                                      taken; NULL: none */
+  bool peer_reset;                 /* that side was reset already, and only what it had sent before is left to
+                                      deliver */
   struct sealed *sealed;           /* record layer on the wire side; taken; NULL: bytes pass as they are */
   const uint8_t *peer_first;       /* goes to the peer before anything else (PROXY header); copied */
   size_t peer_first_n;
-  bool visitor_is_peer;            /* who may read its answer undisturbed when the other end breaks; else it is beyond the wire */
-  size_t wire_prefix_n;            /* the first bytes from the wire are not the stream's: collected (at most 64) and handed to
-                                      on_prefix before anything is passed on; its deadline is ACCEPT_DEADLINE_MS */
+  bool visitor_is_peer;            /* who may read its answer undisturbed when the other end breaks; else it is beyond
+                                      the wire */
+  size_t wire_prefix_n;            /* the first bytes from the wire are not the stream's: collected (at most 64) and
+                                      handed to on_prefix before anything is passed on; its deadline is
+                                      ACCEPT_DEADLINE_MS */
   enum close_reason (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes); /* CLOSE_CLEAN: go on; else reset */
-  void (*on_end)(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire); /* once; both descriptors
-                                      are closed or linger; p is freed after the turn */
+  /* once; both descriptors are closed or linger; p is freed after the turn */
+  void (*on_end)(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire);
   void *user;
-  struct rate *rate;               /* both directions read no faster, together with whoever else has it; NULL: as fast as they can.
-                                      Outlives the pump. */
+  struct rate *rate;               /* both directions read no faster, together with whoever else has it; NULL: as fast
+                                      as they can. Outlives the pump. */
   uint64_t *to_peer_counter, *to_wire_counter;   /* added to as bytes pass (relaxed atomics); may be NULL */
 };
 /* On failure nothing was taken. */
 int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) MUST_USE;
-/* Ends now: both sides are reset (sealed: close with a fatal alert where one can still be written). on_end is called. */
+/* Ends now: both sides are reset (sealed: close with a fatal alert where one can still be written). on_end is
+   called. */
 void pump_abort(struct pump *p, enum close_reason why);
-/* Delivers what both sides had sent by now, for which there is RESET_DELIVERY_MS (or ..._IN_TURNS_MS), and resets them: to either it looks as if the other
-   side had died. on_end may be called at once. */
+/* Delivers what both sides had sent by now, for which there is RESET_DELIVERY_MS (or ..._IN_TURNS_MS), and resets them:
+   to either it looks as if the other side had died. on_end may be called at once. */
 void pump_stop(struct pump *p, enum close_reason why);
 
-/* Ends one socket the clean way outside a pump: shuts down writing, discards input until EOF or LINGER_DISCARD_MS, closes. Takes fd. */
+/* Ends one socket the clean way outside a pump: shuts down writing, discards input until EOF or LINGER_DISCARD_MS,
+   closes. Takes fd. */
 void pump_linger_close(struct pump_pool *pool, int fd);
 
 #endif

@@ -1,6 +1,6 @@
-/* A token bucket as one number, so that threads need no lock: the bytes that were reserved since time 0, set beside those that the
-   rate has brought by now. Who reserves moves it on. It never lies behind the clock, and where it lies ahead by more than a burst,
-   its reader waits until the clock has come so near. */
+/* A token bucket as one number, so that threads need no lock: the bytes that were reserved since time 0, set beside
+   those that the rate has brought by now. Who reserves moves it on. It never lies behind the clock, and where it lies
+   ahead by more than a burst, its reader waits until the clock has come so near. */
 #include "pump/rate.h"
 
 #include "base/limits.h"

@@ -155,7 +155,8 @@ static ssize_t read_below(struct wrap *w, int fd) {
 /* Opens the next record. False: there is no whole one, or it says that there will be no more. */
 static bool open_record(struct wrap *w, int fd) {
   size_t consumed = 0;
-  enum sealed_result r = sealed_read(w->sealed, w->in == NULL ? NULL : w->in + w->start, w->end - w->start, &consumed, &w->plain, &w->plain_n);
+  enum sealed_result r = sealed_read(w->sealed, w->in == NULL ? NULL : w->in + w->start, w->end - w->start, &consumed,
+                                     &w->plain, &w->plain_n);
   w->start += consumed;
   switch (r) {
     case SEALED_MORE: return false;

@@ -1,9 +1,9 @@
-/* TLS around a socket, after its handshake: what is sent and received passes through records of our own record layer. For
-   data connections in networks that let only TLS through, and for proxies that are spoken to inside TLS; one may lie
-   around another. Everywhere NULL stands for the bare socket, so callers know no difference.
+/* TLS around a socket, after its handshake: what is sent and received passes through records of our own record layer.
+   For data connections in networks that let only TLS through, and for proxies that are spoken to inside TLS; one may
+   lie around another. Everywhere NULL stands for the bare socket, so callers know no difference.
 
-   An idle wrap holds no buffer. What was received with the last call, or is held back by a full socket, lies in here, and
-   no event of the socket tells of the former: so after a read wrap_has_input is to be asked, and before waiting
+   An idle wrap holds no buffer. What was received with the last call, or is held back by a full socket, lies in here,
+   and no event of the socket tells of the former: so after a read wrap_has_input is to be asked, and before waiting
    wrap_flush. */
 #ifndef PUMP_WRAP_H
 #define PUMP_WRAP_H
@@ -16,23 +16,24 @@
 struct wrap;
 /* Takes both, also on failure, which is want of memory: NULL. */
 struct wrap *wrap_new(struct sealed *sealed, struct wrap *below) MUST_USE;
-/* Takes the connection, whose handshake is done, and what lies below, also on failure. A client's Finished, in TLS 1.3, leaves with
-   what is sent first. NULL with *e on failure. */
+/* Takes the connection, whose handshake is done, and what lies below, also on failure. A client's Finished, in TLS 1.3,
+   leaves with what is sent first. NULL with *e on failure. */
 struct wrap *wrap_take_over(struct tls_conn *tls, bool client, struct wrap *below, struct err *e) MUST_USE;
-/* Reads no more than n bytes ahead, and takes no longer record: for an other end that has not proven itself. 0: as much as is
-   good. */
+/* Reads no more than n bytes ahead, and takes no longer record: for an other end that has not proven itself. 0: as much
+   as is good. */
 void wrap_read_little(struct wrap *w, size_t n);
 void wrap_free(struct wrap *w);                  /* with what lies below; the socket is the caller's; NULL is fine */
 
-/* As net_recv: >0 bytes; 0 the other end's close_notify; NET_AGAIN; NET_RESET, also for an end without close_notify and for
-   what is no TLS. */
+/* As net_recv: >0 bytes; 0 the other end's close_notify; NET_AGAIN; NET_RESET, also for an end without close_notify and
+   for what is no TLS. */
 ssize_t wrap_recv(struct wrap *w, int fd, void *p, size_t n);
 bool wrap_has_input(const struct wrap *w);       /* the next wrap_recv gives something without asking the socket */
 size_t wrap_unread(const struct wrap *w);        /* so many bytes, at most */
 /* As net_send and net_sendv; what was taken may still be in here. */
 ssize_t wrap_send(struct wrap *w, int fd, const void *p, size_t n);
 ssize_t wrap_sendv(struct wrap *w, int fd, const struct iovec *iov, int n);
-int wrap_flush(struct wrap *w, int fd);          /* 0: all has left; NET_AGAIN: wait until the socket can be written; NET_RESET */
+int wrap_flush(struct wrap *w, int fd);          /* 0: all has left; NET_AGAIN: wait until the socket can be written;
+                                                    NET_RESET */
 void wrap_close(struct wrap *w);                 /* close_notify is to be flushed, and nothing is sent after it */
 bool wrap_is_closed(const struct wrap *w);
 

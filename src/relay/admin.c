@@ -1,7 +1,7 @@
 /* The admin port. The hard thing is that it must never disturb the relay: it has a thread of its own that takes no
-   signals; its descriptors are bounded: by closing after each answer, by a timeout, and by pausing the listener
-   when connections come too fast or descriptors have run out (a listener that cannot accept would otherwise spin); and so is its
-   memory: the list of tunnels leaves in batches, the next when the last one has gone.
+   signals; its descriptors are bounded: by closing after each answer, by a timeout, and by pausing the listener when
+   connections come too fast or descriptors have run out (a listener that cannot accept would otherwise spin); and so is
+   its memory: the list of tunnels leaves in batches, the next when the last one has gone.
 
    On a loopback address only requests to an address or to localhost are answered: a page in a browser on the relay's
    host could otherwise read /status by pointing a name of its own there (DNS rebinding). */
@@ -71,8 +71,8 @@ static void on_accept_error(struct evconnlistener *listener, void *user) {
   (void)evconnlistener_disable(listener);
 }
 
-/* Called by evhttp for each connection. Its descriptor is closed with the buffer, after that has taken it out of the epoll
-   set: evhttp itself closes first, and meanwhile another thread may have a new descriptor by that number. */
+/* Called by evhttp for each connection. Its descriptor is closed with the buffer, after that has taken it out of the
+   epoll set: evhttp itself closes first, and meanwhile another thread may have a new descriptor by that number. */
 static struct bufferevent *on_accept(struct event_base *base, void *user) {
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
@@ -86,9 +86,12 @@ static const char plain[] = "text/plain; charset=utf-8";
 
 static int add_headers(struct evhttp_request *request, const char *type) {
   struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
-  return evhttp_add_header(headers, "Content-Type", type) != 0 || evhttp_add_header(headers, "Connection", "close") != 0 ||
-         evhttp_add_header(headers, "Cache-Control", "no-store") != 0 ||
-         evhttp_add_header(headers, "X-Content-Type-Options", "nosniff") != 0 ? ERR_NOMEM : 0;
+  return evhttp_add_header(headers, "Content-Type", type) != 0 ||
+                 evhttp_add_header(headers, "Connection", "close") != 0 ||
+                 evhttp_add_header(headers, "Cache-Control", "no-store") != 0 ||
+                 evhttp_add_header(headers, "X-Content-Type-Options", "nosniff") != 0
+             ? ERR_NOMEM
+             : 0;
 }
 
 /* HEAD has the headers of GET, with the length of what it leaves out. */
@@ -253,14 +256,16 @@ static void on_request(struct evhttp_request *request, void *user) {
   const struct path *path = path_find(evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request)));
   if (a->loopback && !host_is_local(evhttp_request_get_host(request)))
     reply(request, 403, "Forbidden", plain, "this port answers only to an address or localhost\n");
-  else if (path == NULL) reply(request, HTTP_NOTFOUND, "Not Found", plain, "there are /healthz, /metrics and /status\n");
+  else if (path == NULL)
+    reply(request, HTTP_NOTFOUND, "Not Found", plain, "there are /healthz, /metrics and /status\n");
   else if (method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) path->reply(a, request);
   else reply_allowed(request, method == EVHTTP_REQ_OPTIONS);
 }
 
 /* Starting. */
 
-/* After an error libevent ends the process, so these are our last words: at the start, when descriptors have run out. */
+/* After an error libevent ends the process, so these are our last words: at the start, when descriptors have run
+   out. */
 static void on_library_log(int severity, const char *text) {
   if (severity != EVENT_LOG_ERR) {
     log_event(LOG_DEBUG, "admin_library", "text", text, NULL);
@@ -285,8 +290,9 @@ static struct event_base *base_new(void) {
 static int http_prepare(struct admin *a, int fd) {
   a->http = evhttp_new(a->base);
   if (a->http == NULL) return ERR_NOMEM;
-  evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-                                          EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
+  evhttp_set_allowed_methods(a->http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT |
+                                          EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
+                                          EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
   evhttp_set_max_headers_size(a->http, ADMIN_HEADERS_MAX_BYTES);
   evhttp_set_max_body_size(a->http, ADMIN_BODY_MAX_BYTES);
   evhttp_set_timeout(a->http, ADMIN_TIMEOUT_S);
@@ -370,9 +376,10 @@ int admin_start(const struct addr *listen, const struct admin_source *source, st
   if (rc == 0 && thread_start(a) != 0) rc = ERR_LIMIT;
   if (rc != 0) {
     admin_free(a);
-    return err_set(e, rc,
-                   "admin port: cannot be started: not enough descriptors, memory or threads (raise LimitNOFILE= of its systemd "
-                   "unit or ulimit -n, or the limits of the others)");
+    return err_set(
+        e, rc,
+        "admin port: cannot be started: not enough descriptors, memory or threads (raise LimitNOFILE= of its systemd "
+        "unit or ulimit -n, or the limits of the others)");
   }
   *out = a;
   return 0;

@@ -21,7 +21,8 @@ struct admin_source {
 };
 
 struct admin;
-int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out, struct err *e) MUST_USE;
+int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out,
+                struct err *e) MUST_USE;
 uint16_t admin_port(const struct admin *a);       /* the one that it listens on, also when 0 was asked for */
 void admin_stop(struct admin *a);                /* waits for its thread; NULL is fine */
 

@@ -44,7 +44,8 @@ static bool path_of(const struct relay *r, const char *name, char out[UNIX_PATH_
   return n > 0 && n <= UNIX_PATH_MAX_BYTES;
 }
 
-/* What embedded relays have left that were killed. They may be in another namespace of processes, and then they listen. */
+/* What embedded relays have left that were killed. They may be in another namespace of processes, and then they
+   listen. */
 static void sweep(const struct relay *r) {
   char path[UNIX_PATH_MAX_BYTES + 1];
   DIR *folder = opendir(r->options->state_dir);
@@ -59,7 +60,8 @@ static void sweep(const struct relay *r) {
   if (folder != NULL) closedir(folder);
 }
 
-/* Its user works without it, too: it is for those who are elsewhere, as in containers. They are not to hold up one another. */
+/* Its user works without it, too: it is for those who are elsewhere, as in containers. They are not to hold up one
+   another. */
 static void open_embedded(struct relay *r) {
   char name[sizeof embedded_name + 16], path[UNIX_PATH_MAX_BYTES + 1];
   struct relay_options *o = r->options;
@@ -80,8 +82,9 @@ int agent_doors_open(struct relay *r, struct err *e) {
   else
     for (size_t i = 0; rc == 0 && i < o->agent_listens_n; i++) rc = door_open_at(r, &o->agent_listens[i], e);
   if (rc == 0 && r->agent_doors_n > 0 && !net_takes_no_descriptors(r->agent_doors[0].fd))
-    log_event(LOG_WARN, "listen_unix_can_be_held_up", "why", "this kernel lets whoever connects send descriptors, and some hold up who gets them",
-              "what_to_do", "let only agents that you trust enter the socket's folder, or use Linux 6.16 or later", NULL);
+    log_event(LOG_WARN, "listen_unix_can_be_held_up", "why",
+              "this kernel lets whoever connects send descriptors, and some hold up who gets them", "what_to_do",
+              "let only agents that you trust enter the socket's folder, or use Linux 6.16 or later", NULL);
   return rc;
 }
 

@@ -37,8 +37,8 @@ static void log_tunnel(const char *event, const struct bound *b, const char *rea
             LOG_U64(__atomic_load_n(&t->streams_total, __ATOMIC_RELAXED)), "reason", reason, NULL);
 }
 
-/* Whom we refuse, or end, may ask again under the same id. One that the agent has given up stays used: an OPEN for it may be under
-   way, and must not meet another tunnel. */
+/* Whom we refuse, or end, may ask again under the same id. One that the agent has given up stays used: an OPEN for it
+   may be under way, and must not meet another tunnel. */
 static void send_unbound(struct link *l, uint32_t id, enum refusal why) {
   uint8_t frame[FRAME_HEADER_BYTES + 64];
   struct writer w = writer_of(frame, sizeof frame);
@@ -287,7 +287,8 @@ static void step_port(struct job *j) {
 
 /* check and register */
 
-/* The certificate that h2 needs is not made here, but when the first visitor comes: a link asks for tunnels at no cost. */
+/* The certificate that h2 needs is not made here, but when the first visitor comes: a link asks for tunnels at no
+   cost. */
 static enum refusal check_flags(const struct relay *r, const struct frame_bind *f) {
   const struct relay_options *o = r->options;
   if (alpn_check(f->alpn, f->alpn_n) != 0) return REFUSE_ALPN;

@@ -372,7 +372,8 @@ int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   c->current = server;
   c->authority = authority;
   /* Each of them was made after the old one, for as long a life, and that is replaced when a third of it is left: so
-     none expires here, and nobody keeps one. There may be many, and every visitor takes the lock: they are freed without it. */
+     none expires here, and nobody keeps one. There may be many, and every visitor takes the lock: they are freed
+     without it. */
   struct map *old_map = c->exact;
   c->exact = none;
   list_move_all(&old_exact, &c->recent);
@@ -395,7 +396,8 @@ void certs_warn(struct certs *c, int64_t now_s) {
   bool expired = v == VALIDITY_EXPIRED;
   text_of_time(expired ? tls_server_not_after(c->current) : tls_server_not_before(c->current), at);
   log_event(LOG_WARN, expired ? "certificate_expired" : "certificate_not_yet_valid", expired ? "since" : "until", at,
-            "what_to_do", expired ? "renew it, or set this machine's clock" : "set this machine's clock, or wait", NULL);
+            "what_to_do", expired ? "renew it, or set this machine's clock" : "set this machine's clock, or wait",
+            NULL);
 }
 
 /* A new reference to the cached one, or NULL. One that is not valid was made by a clock that has been set since. The

@@ -119,8 +119,8 @@ static void door_served(struct newcomer *n) {
 }
 
 /* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any
-   public-key work: unknown, closed, malformed, or not for this visitor's address. At a Unix socket there are no visitors: they
-   would have no address, and know no reset. */
+   public-key work: unknown, closed, malformed, or not for this visitor's address. At a Unix socket there are no
+   visitors: they would have no address, and know no reset. */
 static void door_route(struct door *d) {
   struct relay *r = d->worker->relay;
   const struct client_hello *hello = &d->hello;

@@ -24,8 +24,8 @@ int issue_relay_remember(struct state *s, const struct token_relay *relay, struc
 int issue_pin_remember(struct state *s, const struct pin *pin, struct err *e) MUST_USE;
 /* ERR_NOT_NOW: the relay has not started yet. */
 int issue_relay_recall(struct state *s, struct token_relay *relay, struct err *e) MUST_USE;
-/* Before that: its name is what the user says, it is dialled by that at port 443, and its authority, by which it is known,
-   is made now. Remembered, too, until its start. */
+/* Before that: its name is what the user says, it is dialled by that at port 443, and its authority, by which it is
+   known, is made now. Remembered, too, until its start. */
 int issue_relay_foresee(struct state *s, const char *domain, struct token_relay *relay, struct err *e) MUST_USE;
 
 #endif

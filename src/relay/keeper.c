@@ -51,16 +51,16 @@ static struct holder *holder_of(struct keeper *k, uint16_t port) {
   return &k->holders[port - k->relay->options->tcp_port_from];
 }
 
-/* Ports are kept by a clock that nobody sets. The wall clock is for what stands on the disk only: when a relay that booted
-   with a wrong one gets the right one, no quarantine is over for that. */
+/* Ports are kept by a clock that nobody sets. The wall clock is for what stands on the disk only: when a relay that
+   booted with a wrong one gets the right one, no quarantine is over for that. */
 static int64_t steady_s(const struct keeper *k) { return (int64_t)(loop_now_ms(k->loop) / 1000); }
 
 static bool port_in_range(const struct keeper *k, uint16_t port) {
   return port >= k->relay->options->tcp_port_from && port <= k->relay->options->tcp_port_to;
 }
 
-/* After a round that wrote. Who waits for the state looks for a free moment now and then, so there must be some: tenants who
-   ask for ports without end would otherwise keep the operator from revoking their tokens. */
+/* After a round that wrote. Who waits for the state looks for a free moment now and then, so there must be some:
+   tenants who ask for ports without end would otherwise keep the operator from revoking their tokens. */
 static void leave_the_state_to_others(struct keeper *k) {
   const struct timespec pause = {.tv_nsec = STATE_LEAVE_MS * 1000000L};
   uint64_t now = loop_now_ms(k->loop);
@@ -210,7 +210,8 @@ static bool round_gather(struct keeper *k, struct round *r, size_t max) {
   return more;
 }
 
-/* The state is not ours any more: on the disk the ports stay their owners', who have a right to them at the successor. */
+/* The state is not ours any more: on the disk the ports stay their owners', who have a right to them at the
+   successor. */
 static void round_refuse(struct round *r) {
   LIST_FOREACH(&r->releases, it) free(CONTAINER_OF(it, struct release, node));
   LIST_FOREACH(&r->takes, it) {
@@ -344,7 +345,8 @@ static void follow_pin(struct keeper *k, const struct pin *before) {
   if (rc == 0) rc = issue_pin_remember(k->relay->state, &pin, &e);
   if (rc != 0) log_event(LOG_ERROR, "state_write_failed", "error", e.text, NULL);
   log_event(LOG_WARN, "pin_changed", "what_to_do",
-            "make new tokens, or go back to a certificate of the authority before, whose key the present tokens pin", NULL);
+            "make new tokens, or go back to a certificate of the authority before, whose key the present tokens pin",
+            NULL);
 }
 
 static void reload(struct keeper *k) {

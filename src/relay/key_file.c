@@ -171,7 +171,8 @@ static int read_all(int fd, char *out, size_t cap, size_t *n) {
 static int checksum_line(const char *text, size_t n, char line[CHECKSUM_LINE_CHARS + 1], struct err *e) {
   uint8_t hash[SHA256_BYTES];
   memcpy(line, CHECKSUM_PREFIX, sizeof CHECKSUM_PREFIX);
-  if (sha256(text, n, hash) != 0) return err_set(e, ERR_CRYPTO, "keys: no checksum could be made (check the crypto library)");
+  if (sha256(text, n, hash) != 0)
+    return err_set(e, ERR_CRYPTO, "keys: no checksum could be made (check the crypto library)");
   hex_encode(hash, CHECKSUM_BYTES, line + sizeof CHECKSUM_PREFIX - 1);
   memcpy(line + CHECKSUM_LINE_CHARS - 1, "\n", 2);
   wipe(hash, sizeof hash);
@@ -187,16 +188,16 @@ static int checksum_take(const struct folder *f, const char *name, char *text, s
   int rc = checksum_line(text, rest, line, e);
   if (rc == 0 && memcmp(text + rest, line, CHECKSUM_LINE_CHARS) != 0)
     rc = err_set(e, ERR_SYNTAX,
-                 "%s/%s: damaged: its checksum does not hold (restore it from a backup; or move it away and begin anew with: "
-                 "adit relay --reset-state)",
+                 "%s/%s: damaged: its checksum does not hold (restore it from a backup; or move it away and begin anew "
+                 "with: adit relay --reset-state)",
                  f->path, name);
   *n = rest;
   text[rest] = '\0';
   return rc;
 }
 
-static int read_checked(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n, bool *had,
-                        struct err *e) {
+static int read_checked(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n,
+                        bool *had, struct err *e) {
   /* NONBLOCK, so that a FIFO of that name cannot hold us up before it is found out. */
   int fd = openat(f->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (fd < 0 && errno == ENOENT) return ERR_NOT_NOW;
@@ -261,7 +262,8 @@ int key_file_write(const struct folder *f, const char *name, bool secret, const 
     return err_set_errno(e, "%s/%s: cannot be removed", f->path, new_name);
   int fd = openat(f->fd, new_name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0)
-    return err_set_errno_remedy(e, "the folder must be writable and have room", "%s/%s: cannot be written", f->path, name);
+    return err_set_errno_remedy(e, "the folder must be writable and have room", "%s/%s: cannot be written", f->path,
+                                name);
   rc = folder_adopt(f, fd, name, e);
   if (rc != 0) goto fail;
   if (fchmod(fd, secret ? 0600 : 0644) != 0 || write_all(fd, text, n) != 0 ||

@@ -23,8 +23,9 @@ bool folder_is_locked_by_relay(const struct folder *f);  /* this process's own l
 /* Gives a new file to the folder's owner, when we are root. */
 int folder_adopt(const struct folder *f, int fd, const char *name, struct err *e) MUST_USE;
 
-/* Reads all into out, NUL-terminated. ERR_NOT_NOW: not there (e untouched); ERR_AUTH: a secret that others may read. The last line of
-   a secret's file is a checksum, which is made, checked and taken off here; of times before that there are files without. */
+/* Reads all into out, NUL-terminated. ERR_NOT_NOW: not there (e untouched); ERR_AUTH: a secret that others may read.
+   The last line of a secret's file is a checksum, which is made, checked and taken off here; of times before that there
+   are files without. */
 int key_file_read(const struct folder *f, const char *name, bool secret, char *out, size_t cap, size_t *n,
                   struct err *e) MUST_USE;
 int key_file_write(const struct folder *f, const char *name, bool secret, const char *text, size_t n,

@@ -1,5 +1,5 @@
-/* Lines of owners. Those in which somebody waits stand in a list; who is served first comes from the first of them, which
-   then goes to the end. A line lives as long as somebody stands in it. */
+/* Lines of owners. Those in which somebody waits stand in a list; who is served first comes from the first of them,
+   which then goes to the end. A line lives as long as somebody stands in it. */
 #include "relay/lines.h"
 
 #include <stdlib.h>

@@ -49,8 +49,10 @@ char *metrics_text(const struct status *s) {
           s->sum.name);
   METRIC_ROWS(X)
 #undef X
-  fputs("# HELP adit_visitors_refused_total Visitors refused by the limits of their tunnel's token, its share, or for load\n"
-        "# TYPE adit_visitors_refused_total counter\n", f);
+  fputs("# HELP adit_visitors_refused_total Visitors refused by the limits of their tunnel's token, its share, or for "
+        "load\n"
+        "# TYPE adit_visitors_refused_total counter\n",
+        f);
   for (uint16_t i = NOTICE_NONE + 1; i < NOTICES; i++)
     fprintf(f, "adit_visitors_refused_total{reason=\"%s\"} %" PRIu64 "\n", notice_name(i), s->sum.visitors_refused[i]);
   fputs("# HELP adit_streams_closed_total Streams that have ended, by reason\n"

@@ -12,15 +12,18 @@
   X(connections_accepted_total, counter, "Connections accepted on public and raw ports and for --redirect-http") \
   X(connections_unknown_total, counter, "Connections closed because their first byte was no known protocol") \
   X(connections_paused_total, counter, "Times a listener paused for want of descriptors or memory") \
-  X(proxy_headers_unexpected_total, counter, "Connections closed for a PROXY header from a peer that is not in --accept-proxy") \
-  X(proxy_headers_missing_total, counter, "Connections closed as a peer in --accept-proxy sent no PROXY header, or a malformed one") \
+  X(proxy_headers_unexpected_total, counter, \
+    "Connections closed for a PROXY header from a peer that is not in --accept-proxy") \
+  X(proxy_headers_missing_total, counter, \
+    "Connections closed as a peer in --accept-proxy sent no PROXY header, or a malformed one") \
   X(client_hellos_total, counter, "ClientHellos begun, of visitors, control links and strangers") \
   X(client_hellos_failed_total, counter, "ClientHellos that were malformed or did not arrive") \
   X(handshakes_started_total, counter, "Visitor handshakes begun: the ClientHello names a tunnel") \
   X(handshakes_handed_off_total, counter, "Visitor handshakes handed off") \
   X(handshakes_unknown_name_total, counter, "ClientHellos refused with unrecognized_name") \
   X(handshakes_no_alpn_total, counter, "Visitors refused with no_application_protocol") \
-  X(handshakes_no_ems_total, counter, "Visitors refused with handshake_failure: TLS 1.2 without the extended master secret") \
+  X(handshakes_no_ems_total, counter, \
+    "Visitors refused with handshake_failure: TLS 1.2 without the extended master secret") \
   X(handshakes_failed_total, counter, "Visitor handshakes that failed otherwise") \
   X(handshakes_timeout_total, counter, "Visitor handshakes that met their deadline") \
   X(handshakes_over_cap_total, counter, "Connections dropped because their source had too many unfinished ones") \
@@ -47,8 +50,10 @@
   X(tunnels_now, gauge, "Tunnels open") \
   X(tunnels_total, counter, "Tunnels opened") \
   X(data_connections_total, counter, "Data connections accepted") \
-  X(data_connections_wrapped_total, counter, "Data connections accepted inside TLS, which are copied instead of spliced") \
-  X(data_connections_refused_total, counter, "Data connections refused: unknown link, wrong or used preface, or too many") \
+  X(data_connections_wrapped_total, counter, \
+    "Data connections accepted inside TLS, which are copied instead of spliced") \
+  X(data_connections_refused_total, counter, \
+    "Data connections refused: unknown link, wrong or used preface, or too many") \
   X(data_connections_warm_now, gauge, "Data connections waiting for a visitor") \
   X(bytes_to_visitors_total, counter, "Bytes of streams sent to visitors: of TLS ciphertext, else plaintext") \
   X(bytes_from_visitors_total, counter, "Bytes of streams received from visitors: likewise") \
@@ -87,8 +92,8 @@ struct status {                    /* the relay's numbers, for the admin port */
 };
 /* Prometheus text into a malloced string; NULL when out of memory. */
 char *metrics_text(const struct status *s) MUST_USE;
-/* JSON, in pieces, since there may be very many of them: the beginning, some tunnels as often as there are more, STATUS_JSON_TOKENS,
-   some tokens likewise, STATUS_JSON_END. The same. */
+/* JSON, in pieces, since there may be very many of them: the beginning, some tunnels as often as there are more,
+   STATUS_JSON_TOKENS, some tokens likewise, STATUS_JSON_END. The same. */
 char *status_json_begin(const struct status *s) MUST_USE;
 char *status_json_tunnels(const struct status_tunnel *t, size_t n, bool first) MUST_USE;
 char *status_json_tokens(const struct status_token *t, size_t n, bool first) MUST_USE;

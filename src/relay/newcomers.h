@@ -1,8 +1,8 @@
 /* Who has come to a worker and is nobody's yet: connections from accept until they are a stream, a control link or a
    data connection. All that strangers can make a relay hold or do is bounded here.
 
-   - Descriptors: of strangers, whom nobody pays for because they have not said whom they want or ask for a control link,
-     there are so many at most.
+   - Descriptors: of strangers, whom nobody pays for because they have not said whom they want or ask for a control
+     link, there are so many at most.
    - Memory: beyond its share of --handshake-memory some of them are dropped for others; strangers may have half of it.
    - Each source: at the cap (relay/sources.h) a new one takes the place of the longest silent.
    - Work: whatever costs a signature queues, is served late in the loop's turn (loop/loop.h), and by turns: one owner

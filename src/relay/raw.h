@@ -11,8 +11,8 @@ struct raw_request {               /* embedded in its sender, which keeps it unt
   struct worker *from, *to;
   struct tunnel *tunnel;           /* one reference, kept by the listener on success, else dropped */
   uint16_t port;
-  int result; /* ERR_NOT_NOW: it leads to the label's next tunnel already; ERR_CONFLICT, ERR_AUTH: this host cannot listen
-                 on that port; ERR_CLOSED: the relay drains; else negative: on none for now */
+  int result; /* ERR_NOT_NOW: it leads to the label's next tunnel already; ERR_CONFLICT, ERR_AUTH: this host cannot
+                 listen on that port; ERR_CLOSED: the relay drains; else negative: on none for now */
   void (*done)(struct raw_request *q); /* in the sender's thread */
 };
 /* Makes `port` lead to the tunnel: opens a listener, or turns the one that is there. */

@@ -57,7 +57,8 @@ struct tunnel {
   uint64_t serial;                 /* given by registry_put: of two tunnels of one label the later has the higher */
   uint8_t alpn[ALPN_LIST_MAX_BYTES];
   size_t alpn_n;
-  struct cidr *admission;          /* allow_n blocks of visitors who are let in, none: all; deny_n of those who are not */
+  struct cidr *admission;          /* allow_n blocks of visitors who are let in, none: all; deny_n of those who are
+                                      not */
   size_t allow_n, deny_n;
   uint16_t tcp_port;               /* 0: none. Written by the link's worker, atomically once the tunnel is registered */
   uint64_t opened_ms;

@@ -175,7 +175,8 @@ static int describe_self(struct relay *r, struct token_relay *self, struct err *
 /* A state folder may change its relay's name; whoever changed it by mistake is told what that means. */
 static void warn_of_other_domain(struct relay *r) {
   char before[HOST_NAME_MAX_CHARS + 1];
-  if (state_get(r->state, "domain", before, sizeof before, NULL) != 0 || strcmp(before, r->options->domain) == 0) return;
+  if (state_get(r->state, "domain", before, sizeof before, NULL) != 0 || strcmp(before, r->options->domain) == 0)
+    return;
   log_event(LOG_WARN, "domain_changed", "from", before, "to", r->options->domain, "what_to_do",
             "make new tokens: those from before name the old domain and find no relay here", NULL);
 }
@@ -196,8 +197,10 @@ static int open_state(struct relay *r, struct err *e) {
   if (!o->reset_state && o->ready_fd < 0) return state_open(o->state_dir, &r->state, e);
   int rc = state_open_anew(o->state_dir, lost, &r->state, e);
   if (rc == 0 && lost[0] != '\0')
-    log_event(LOG_WARN, "state_reset", "made_anew", lost, "what_to_do",
-              "revoke again, by its id, what was revoked, and make new tokens if operator.key or authority.key was lost", NULL);
+    log_event(
+        LOG_WARN, "state_reset", "made_anew", lost, "what_to_do",
+        "revoke again, by its id, what was revoked, and make new tokens if operator.key or authority.key was lost",
+        NULL);
   else if (rc == 0 && o->reset_state)
     log_event(LOG_WARN, "state_not_reset", "reason", "nothing is missing", "what_to_do",
               "leave --reset-state out, or a loss would pass unnoticed", NULL);
@@ -208,8 +211,8 @@ static int relay_open(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
   int rc = open_state(r, e);
   /* A predecessor leaves the folder when it has left the addresses: so they are free by then. Embedded relays share
-     their user's folder without a claim: what they give out is all that one owner's and on loopback, where the kernel keeps a
-     live one's port from the others, and of a dead one's an owner may be given his own again. */
+     their user's folder without a claim: what they give out is all that one owner's and on loopback, where the kernel
+     keeps a live one's port from the others, and of a dead one's an owner may be given his own again. */
   if (rc == 0 && o->ready_fd < 0) rc = state_claim(r->state, e);
   if (rc == 0) rc = settle_addresses(r, e);
   if (rc == 0) rc = check_tcp_listen(o, e);
@@ -320,8 +323,8 @@ static bool visitors_pending(struct relay *r) {
   return pending;
 }
 
-/* What only one relay can have is given up: the addresses first, then the state, and the admin port when a successor has come
-   who may want it. Until then it tells how the drain goes on. */
+/* What only one relay can have is given up: the addresses first, then the state, and the admin port when a successor
+   has come who may want it. Until then it tells how the drain goes on. */
 static void make_room(struct life *life) {
   struct relay *r = life->relay;
   if (!life->leaving && doors_closed(r)) {
@@ -396,8 +399,8 @@ static int life_begin(struct life *life, struct relay *r, struct err *e) {
   life->relay = r;
   life->signal_fd = signals_take(numbers, ARRAY_LEN(numbers), &before, e);
   if (life->signal_fd < 0) return err_prefix(e, "relay");
-  /* A relay starts no programs, but as process 1 of a container it is given the orphans of others: those that end from here on
-     leave no zombie, and those that have ended are taken. */
+  /* A relay starts no programs, but as process 1 of a container it is given the orphans of others: those that end from
+     here on leave no zombie, and those that have ended are taken. */
   (void)signal(SIGCHLD, SIG_IGN);
   while (waitpid(-1, NULL, WNOHANG) > 0) {}
   life->loop = loop_new(e);

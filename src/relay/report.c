@@ -1,5 +1,5 @@
-/* The relay's answers to its admin port. The hard thing is that whoever asks, and however often, holds up nobody else: health is a
-   flag, the numbers are counters that are read without a lock, and tunnels are met a few at a time. */
+/* The relay's answers to its admin port. The hard thing is that whoever asks, and however often, holds up nobody else:
+   health is a flag, the numbers are counters that are read without a lock, and tunnels are met a few at a time. */
 #include "relay/report.h"
 
 #include <stdio.h>
@@ -32,7 +32,8 @@ static void report_numbers(void *user, struct status *s) {
     s->sum.bytes_to_visitors_total += __atomic_load_n(&p->to_peer_bytes, __ATOMIC_RELAXED);
     s->sum.bytes_from_visitors_total += __atomic_load_n(&p->to_wire_bytes, __ATOMIC_RELAXED);
     s->sum.rate_waits_total += __atomic_load_n(&p->waits, __ATOMIC_RELAXED);
-    s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) + __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
+    s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) +
+                        __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
     s->sum.buffers_now +=
         __atomic_load_n(&p->buffers, __ATOMIC_RELAXED) + __atomic_load_n(&p->buffers_pooled, __ATOMIC_RELAXED);
   }
@@ -87,8 +88,10 @@ static size_t report_walk_tokens(void *user, void *walk, struct status_token out
   size_t n = registry_walk_usages(r->registry, walk, usages);
   for (size_t i = 0; i < n; i++) {
     const struct usage *u = &usages[i];
-    out[i] = (struct status_token){.streams_now = u->streams_now, .streams_total = u->streams_total,
-                                   .bytes_from_visitors = u->bytes_from_visitors, .bytes_to_visitors = u->bytes_to_visitors};
+    out[i] = (struct status_token){.streams_now = u->streams_now,
+                                   .streams_total = u->streams_total,
+                                   .bytes_from_visitors = u->bytes_from_visitors,
+                                   .bytes_to_visitors = u->bytes_to_visitors};
     memcpy(out[i].name, u->name, sizeof out[i].name);
     hex_encode(u->id, sizeof u->id, out[i].id);
   }

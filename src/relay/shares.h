@@ -25,7 +25,8 @@ struct division {
 struct division shares_divide(uint64_t descriptors, unsigned workers);
 
 struct account {                   /* of an owner; all zero but the first two, which are constant; atomic */
-  struct account *parent;          /* of whom its token was narrowed from: all visitors count for that, too. NULL: none */
+  struct account *parent;          /* of whom its token was narrowed from: all visitors count for that, too. NULL:
+                                      none */
   struct token_limits limits;
   uint64_t descriptors;            /* of one without a parent; whoever has one takes that one's */
   uint64_t visitors;               /* from the ClientHello, or the connection to a raw port, to the stream's end */

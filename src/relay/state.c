@@ -70,8 +70,8 @@ static const char *const statement_text[STATE_STATEMENTS] = {
 
 static int damaged(const struct state *s, const char *why, struct err *e) {
   return err_set(e, ERR_NOT_NOW,
-                 "%s/state.db: damaged: %.200s (restore it from a backup; or move it away and begin anew with: adit relay "
-                 "--reset-state)",
+                 "%s/state.db: damaged: %.200s (restore it from a backup; or move it away and begin anew with: adit "
+                 "relay --reset-state)",
                  s->folder.path, why);
 }
 

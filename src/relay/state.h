@@ -12,8 +12,8 @@
 struct state;
 /* Makes dir (0700), database and keys where there were none. ERR_NOT_NOW: what there was has been lost. */
 int state_open(const char *dir, struct state **out, struct err *e) MUST_USE;
-/* The same, and what has been lost is made anew. `lost` names it, with commas, and is empty if nothing was. ERR_CONFLICT: a
-   relay serves from what is left. */
+/* The same, and what has been lost is made anew. `lost` names it, with commas, and is empty if nothing was.
+   ERR_CONFLICT: a relay serves from what is left. */
 enum { STATE_LOST_CAP = 80 };
 int state_open_anew(const char *dir, char lost[STATE_LOST_CAP], struct state **out, struct err *e) MUST_USE;
 bool state_was_used(const char *dir); /* whether there is anything to be opened, or to be told lost */
@@ -22,7 +22,8 @@ void state_close(struct state *s);
    are one relay's). ERR_CONFLICT: another does. */
 int state_claim(struct state *s, struct err *e) MUST_USE;
 void state_unclaim(struct state *s);
-/* Whether folder and database are still what was opened. ERR_NOT_NOW: removed or replaced, and so is what is written. */
+/* Whether folder and database are still what was opened. ERR_NOT_NOW: removed or replaced, and so is what is
+   written. */
 int state_check_place(struct state *s, struct err *e) MUST_USE;
 bool state_has_successor(const struct state *s); /* after state_unclaim: whether another relay has claimed it */
 
@@ -72,7 +73,8 @@ struct port_lease {
 };
 /* Several changes as one: none of them is on disk before state_finish has returned 0. */
 int state_begin(struct state *s, struct err *e) MUST_USE;
-int state_finish(struct state *s, int rc, struct err *e) MUST_USE;  /* commits when rc is 0; else takes all back, returns rc */
+/* commits when rc is 0; else takes all back, returns rc */
+int state_finish(struct state *s, int rc, struct err *e) MUST_USE;
 int state_lease_put(struct state *s, const struct port_lease *lease, struct err *e) MUST_USE;
 int state_lease_drop(struct state *s, uint16_t port, struct err *e) MUST_USE;
 int state_lease_each(struct state *s, int (*each)(void *user, const struct port_lease *lease), void *user,

@@ -1,8 +1,8 @@
-/* Which keys the database says there must be. Without that a key that was lost would silently be made anew, as at the first
-   start, and what was promised with it would be undone. A setting with the name of the key's file says that it is in use, and
-   of the operator's which it is. It is written after the file, and emptied before the file is replaced on purpose, so that a
-   crash between the two is no loss. Folders from before these settings have none: there any other entry says that an operator's
-   key has been used. */
+/* Which keys the database says there must be. Without that a key that was lost would silently be made anew, as at the
+   first start, and what was promised with it would be undone. A setting with the name of the key's file says that it is
+   in use, and of the operator's which it is. It is written after the file, and emptied before the file is replaced on
+   purpose, so that a crash between the two is no loss. Folders from before these settings have none: there any other
+   entry says that an operator's key has been used. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -31,8 +31,8 @@ static bool is_there(const struct state *s, const char *name) {
   return exists(s, name, &empty) && !empty;
 }
 
-/* Whether there is a key whose use the database bounds: which tokens are revoked, and whose the ports are. (An authority may be
-   brought into a new folder.) */
+/* Whether there is a key whose use the database bounds: which tokens are revoked, and whose the ports are. (An
+   authority may be brought into a new folder.) */
 static bool any_bounded_key(const struct state *s) {
   return is_there(s, kept_files[KEPT_OPERATOR].name) || is_there(s, kept_files[KEPT_TICKETS].name);
 }
@@ -40,7 +40,8 @@ static bool any_bounded_key(const struct state *s) {
 /* From under a relay that serves nothing is taken. */
 static int check_unserved(const struct state *s, struct err *e) {
   if (!folder_is_locked_by_relay(&s->folder)) return 0;
-  return err_set(e, ERR_CONFLICT, "state folder %s: a relay serves from it (end that one before you begin anew)", s->folder.path);
+  return err_set(e, ERR_CONFLICT, "state folder %s: a relay serves from it (end that one before you begin anew)",
+                 s->folder.path);
 }
 
 static int add_lost(const struct state *s, char lost[STATE_LOST_CAP], const char *name, struct err *e) {
@@ -53,8 +54,8 @@ static int add_lost(const struct state *s, char lost[STATE_LOST_CAP], const char
 
 static int database_lost(const struct state *s, struct err *e) {
   return err_set(e, ERR_NOT_NOW,
-                 "%s/state.db: missing or empty, though there are keys: revoked tokens would be good again (restore it from "
-                 "a backup, or begin anew with: adit relay --reset-state)",
+                 "%s/state.db: missing or empty, though there are keys: revoked tokens would be good again (restore it "
+                 "from a backup, or begin anew with: adit relay --reset-state)",
                  s->folder.path);
 }
 
@@ -94,8 +95,8 @@ int kept_check_missing(struct state *s, enum kept which, const char *name, struc
   int rc = has_been_used(s, which, &used, e);
   if (rc != 0 || !used) return rc;
   return err_set(e, ERR_NOT_NOW,
-                 "%s/%s: missing, though it has been used: with another %s (restore it from a backup, or begin anew with: "
-                 "adit relay --reset-state)",
+                 "%s/%s: missing, though it has been used: with another %s (restore it from a backup, or begin anew "
+                 "with: adit relay --reset-state)",
                  s->folder.path, name, kept_files[which].loss);
 }
 
@@ -158,7 +159,8 @@ static bool folder_in_place(const struct folder *f) {
 /* From the first time that it is seen on. */
 static bool file_in_place(struct state *s, size_t i) {
   struct stat st;
-  if (fstatat(s->folder.fd, placed_files[i], &st, AT_SYMLINK_NOFOLLOW) != 0) return s->placed[i] == 0 && errno == ENOENT;
+  if (fstatat(s->folder.fd, placed_files[i], &st, AT_SYMLINK_NOFOLLOW) != 0)
+    return s->placed[i] == 0 && errno == ENOENT;
   if (s->placed[i] == 0) s->placed[i] = st.st_ino;
   return s->placed[i] == st.st_ino;
 }
@@ -172,7 +174,7 @@ int state_check_place(struct state *s, struct err *e) {
   }
   if (there) return 0;
   return err_set(e, ERR_NOT_NOW,
-                 "state folder %s%s%s: removed or replaced while it is in use (put it back, or end this relay and start it "
-                 "with the folder that is right)",
+                 "state folder %s%s%s: removed or replaced while it is in use (put it back, or end this relay and "
+                 "start it with the folder that is right)",
                  s->folder.path, name[0] != '\0' ? "/" : "", name);
 }

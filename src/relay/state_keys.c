@@ -19,8 +19,8 @@ enum { KEY_TEXT_CHARS = 43, SMALL_FILE_CAP = 1024 };  /* 32 bytes in base64url *
 
 static int malformed(const struct state *s, const char *name, struct err *e) {
   return err_set(e, ERR_SYNTAX,
-                 "%s/%s: damaged: not what adit wrote there (restore it from a backup; or move it away and begin anew with: "
-                 "adit relay --reset-state)",
+                 "%s/%s: damaged: not what adit wrote there (restore it from a backup; or move it away and begin anew "
+                 "with: adit relay --reset-state)",
                  s->folder.path, name);
 }
 
@@ -240,8 +240,8 @@ static int authority_read(struct state *s, struct authority **out, struct err *e
   rc = key_file_read(&s->folder, "authority.key", true, key, STATE_FILE_MAX_BYTES, &key_n, e);
   if (rc == ERR_NOT_NOW)
     (void)err_set(e, rc,
-                  "%s/authority.key: missing, though authority.pem is there (restore it from a backup, or begin anew with: "
-                  "adit relay --reset-state)",
+                  "%s/authority.key: missing, though authority.pem is there (restore it from a backup, or begin anew "
+                  "with: adit relay --reset-state)",
                   s->folder.path);
   if (rc != 0) goto done;
   *out = authority_from_pem(cert, cert_n, key, key_n, e);
@@ -266,7 +266,8 @@ static int authority_renewed(struct state *s, const struct authority *a, int64_t
   bool future = authority_not_before(a) > now_s;
   log_event(LOG_WARN, "authority_renewed", "was_valid_from", from, "reason",
             future ? "it was made by a clock that has been set back since" : "its time is nearly over", "what_to_do",
-            "nothing: its key stays, so tokens hold, and who trusts the authority.pem of before may do so until that ends",
+            "nothing: its key stays, so tokens hold, and who trusts the authority.pem of before may do so until that "
+            "ends",
             NULL);
   return 0;
 }

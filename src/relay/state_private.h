@@ -35,7 +35,8 @@ struct state {
   uint8_t operator_public[ED25519_KEY_BYTES];
   int claim;                       /* the relay's lock, or -1 */
   uint32_t token_changes;          /* made through this one */
-  uint64_t placed[STATE_PLACED_FILES];           /* inodes of the files that must stay where they are; 0: not seen yet */
+  uint64_t placed[STATE_PLACED_FILES];           /* inodes of the files that must stay where they are; 0: not seen
+                                                    yet */
   sqlite3 *db;
   sqlite3_stmt *statements[STATE_STATEMENTS];
 };
@@ -56,8 +57,8 @@ int state_find(struct state *s, const char *key, char *value, size_t cap, bool *
 /* relay/state_kept.c: the files whose loss would undo a promise. The folder's lock is held. */
 enum kept { KEPT_OPERATOR, KEPT_TICKETS, KEPT_AUTHORITY, KEPT_FILES };
 enum { KEPT_TEXT_CAP = 80 };
-/* Before the database is opened, and when it turns out to be empty. ERR_NOT_NOW: it was lost. `lost` takes the names of what
-   was lost and may be made anew; NULL: nothing may. */
+/* Before the database is opened, and when it turns out to be empty. ERR_NOT_NOW: it was lost. `lost` takes the names of
+   what was lost and may be made anew; NULL: nothing may. */
 int kept_check_file(struct state *s, int64_t now_s, const char *lost, struct err *e) MUST_USE;
 int kept_check_empty(struct state *s, char *lost, struct err *e) MUST_USE;
 /* Before a key is made whose file `name` is not there: ERR_NOT_NOW when it was there. */

@@ -144,7 +144,8 @@ static struct stream *stream_new(const struct stream_params *p) {
   return s;
 }
 
-/* After the handoff was prepared: from here on a TLS visitor cannot be told anything any more, so failures are resets. */
+/* After the handoff was prepared: from here on a TLS visitor cannot be told anything any more, so failures are
+   resets. */
 static void stream_run(const struct stream_params *p, struct handoff *h, const uint8_t *open, size_t open_n) {
   struct pump_params params = {.wire_fd = p->wire.fd,
                                .wire_wrap = p->wire.wrap,
@@ -164,7 +165,8 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
     params.user = s;
     if (wrap_send(p->wire.wrap, p->wire.fd, open, open_n) == (ssize_t)open_n &&
         wrap_flush(p->wire.wrap, p->wire.fd) == 0 && pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
-      if (h->open.kind == STREAM_TLS13 || h->open.kind == STREAM_TLS12) METRIC_ADD(&p->worker->metrics, handshakes_handed_off_total, 1);
+      if (h->open.kind == STREAM_TLS13 || h->open.kind == STREAM_TLS12)
+        METRIC_ADD(&p->worker->metrics, handshakes_handed_off_total, 1);
       return;
     }
     stream_ended(NULL, s, CLOSE_WIRE_RESET, 0, 0);

@@ -284,8 +284,8 @@ static struct visitor *visitor_new(struct worker *w, const struct addr *peer, co
   return v;
 }
 
-/* The wildcard's certificate would let a browser take one tunnel's h2 connection for another's: it is a substitute only where
-   that was allowed. NULL: none can be made, or the owner's tunnels have had enough of them for now. */
+/* The wildcard's certificate would let a browser take one tunnel's h2 connection for another's: it is a substitute only
+   where that was allowed. NULL: none can be made, or the owner's tunnels have had enough of them for now. */
 static struct tls_server *visitor_server(struct worker *w, const struct tunnel *t) {
   struct relay *r = w->relay;
   struct err e;

@@ -238,7 +238,8 @@ static void arrival_tell(struct link *l, uint64_t number) {
 static void arrival_here(struct worker *w, struct data_connection data, const struct preface *p) {
   struct link *l = link_find(w, p->link_id);
   data.keys = l != NULL && l->state == LINK_UP ? secret_alloc(sizeof *data.keys) : NULL;
-  if (data.keys == NULL || arrival_keys(l, p, data.keys) != 0 || l->warm.idle_n >= WARM_MAX || warm_add(l, &data) != 0) {
+  if (data.keys == NULL || arrival_keys(l, p, data.keys) != 0 || l->warm.idle_n >= WARM_MAX ||
+      warm_add(l, &data) != 0) {
     METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
     data_connection_close(&data);
     return;

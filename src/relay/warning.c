@@ -40,9 +40,10 @@ void warning_proxy_unexpected(struct warnings *w, const struct addr *peer) {
 }
 
 void warning_proxy_missing(struct warnings *w, const struct addr *peer) {
-  warn_of_proxy(&w->proxy_missing, "proxy_header_missing", peer,
-                "have that load balancer send a PROXY header (nginx: proxy_protocol on; HAProxy: send-proxy-v2), or take "
-                "its address out of --accept-proxy");
+  warn_of_proxy(
+      &w->proxy_missing, "proxy_header_missing", peer,
+      "have that load balancer send a PROXY header (nginx: proxy_protocol on; HAProxy: send-proxy-v2), or take "
+      "its address out of --accept-proxy");
 }
 
 static void warn_of_state(struct seldom *s, const char *event, const char *error) {

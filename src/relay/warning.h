@@ -1,5 +1,5 @@
-/* What a relay warns its operator of, whoever causes it and however often: each kind is logged at most once in WARNING_EVERY_MS, with
-   the number of times that it was left out meanwhile. */
+/* What a relay warns its operator of, whoever causes it and however often: each kind is logged at most once in
+   WARNING_EVERY_MS, with the number of times that it was left out meanwhile. */
 #ifndef RELAY_WARNING_H
 #define RELAY_WARNING_H
 

@@ -36,7 +36,8 @@ struct worker {
   pthread_t thread;
   bool running;
   struct metrics metrics;
-  struct listener listeners[3 * RELAY_LISTENS_MAX];          /* for TLS, for --redirect-http, and for agents at Unix sockets */
+  /* for TLS, for --redirect-http, and for agents at Unix sockets */
+  struct listener listeners[3 * RELAY_LISTENS_MAX];
   size_t listeners_n;
   struct loop_msg order_msg;
   unsigned orders;                 /* atomic: a bit for each that is to be run */

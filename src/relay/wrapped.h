@@ -1,5 +1,5 @@
-/* Data connections inside TLS (ALPN adit-data/1), for agents in networks that let nothing else through: from the door to
-   their preface. They cost a signature each, and are strangers until then, like those who ask for a control link. */
+/* Data connections inside TLS (ALPN adit-data/1), for agents in networks that let nothing else through: from the door
+   to their preface. They cost a signature each, and are strangers until then, like those who ask for a control link. */
 #ifndef RELAY_WRAPPED_H
 #define RELAY_WRAPPED_H
 

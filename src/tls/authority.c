@@ -138,7 +138,8 @@ struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const 
   if (a == NULL) return NULL;
   if (a->key != NULL) {
     /* Its own signature stands for every bit of the certificate. */
-    if (X509_check_private_key(a->cert, a->key) == 1 && X509_check_ca(a->cert) == 1 && X509_verify(a->cert, a->key) == 1)
+    if (X509_check_private_key(a->cert, a->key) == 1 && X509_check_ca(a->cert) == 1 &&
+        X509_verify(a->cert, a->key) == 1)
       return a;
     ERR_clear_error();
     err_set(e, ERR_USAGE,

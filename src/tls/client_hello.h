@@ -31,8 +31,8 @@ size_t client_hello_want(const struct client_hello *ch);
 int client_hello_feed(struct client_hello *ch, const uint8_t *p, size_t n, uint8_t *alert) MUST_USE;
 bool client_hello_offers_alpn(const struct client_hello *ch, const char *protocol);
 
-/* The host of a server_name extension's body, lower-cased, one trailing dot removed; empty when it is not a valid DNS name.
-   ERR_SYNTAX when the extension is malformed. */
+/* The host of a server_name extension's body, lower-cased, one trailing dot removed; empty when it is not a valid DNS
+   name. ERR_SYNTAX when the extension is malformed. */
 int client_hello_parse_sni(const uint8_t *p, size_t n, char out[HOST_NAME_MAX_CHARS + 1]) MUST_USE;
 
 /* The 7 bytes of a fatal plaintext alert record. */

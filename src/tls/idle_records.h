@@ -1,5 +1,5 @@
-/* How many records without data a peer may send. A KeyUpdate is 27 bytes for its sender and several key derivations for us. One
-   in some megabytes is what it is for (RFC 8446 5.5); whoever sends thousands in a second wants our time. */
+/* How many records without data a peer may send. A KeyUpdate is 27 bytes for its sender and several key derivations for
+   us. One in some megabytes is what it is for (RFC 8446 5.5); whoever sends thousands in a second wants our time. */
 #ifndef TLS_IDLE_RECORDS_H
 #define TLS_IDLE_RECORDS_H
 

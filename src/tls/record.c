@@ -1,6 +1,6 @@
-/* One direction of the record layer. The hard thing is what must never happen: a nonce used twice. So the
-   sequence number never wraps, a failed seal is the last one (the peer could not count on from it), and a key update puts
-   the number back only together with a new key. */
+/* One direction of the record layer. The hard thing is what must never happen: a nonce used twice. So the sequence
+   number never wraps, a failed seal is the last one (the peer could not count on from it), and a key update puts the
+   number back only together with a new key. */
 #include "tls/record.h"
 
 #include <string.h>
@@ -8,7 +8,12 @@
 #include "base/cursor.h"
 #include "base/secret.h"
 
-enum { KEY_MAX_BYTES = 32, INNER_TYPE_BYTES = 1, SALT_BYTES = TLS_IV_BYTES - TLS_EXPLICIT_NONCE_BYTES, AD_MAX_BYTES = 13 };
+enum {
+  KEY_MAX_BYTES = 32,
+  INNER_TYPE_BYTES = 1,
+  SALT_BYTES = TLS_IV_BYTES - TLS_EXPLICIT_NONCE_BYTES,
+  AD_MAX_BYTES = 13
+};
 
 static bool is_tls13(const struct record_keys *k) { return k->suite->version == TLS_VERSION_13; }
 static bool has_explicit_nonce(const struct record_keys *k) { return k->suite->lead > RECORD_HEADER_BYTES; }
@@ -76,8 +81,8 @@ int record_keys_update(struct record_keys *k) {
   return rc;
 }
 
-/* RFC 8446 5.3 and RFC 7905 2: the sequence number, big-endian and padded to the left, XORed into the iv. RFC 5288 3: the salt,
-   and what stands in the record. */
+/* RFC 8446 5.3 and RFC 7905 2: the sequence number, big-endian and padded to the left, XORed into the iv. RFC 5288 3:
+   the salt, and what stands in the record. */
 static void make_nonce(const struct record_keys *k, const uint8_t *explicit_nonce, uint8_t nonce[TLS_IV_BYTES]) {
   uint64_t sequence = __builtin_bswap64(k->sequence);
   uint64_t low;
@@ -101,9 +106,10 @@ static void write_explicit_nonce(const struct record_keys *k, uint8_t *at) {
   memcpy(at, &base, sizeof base);
 }
 
-/* What is authenticated besides: the header in TLS 1.3 (RFC 8446 5.2); number, type, version and plaintext's length in TLS 1.2
-   (RFC 5246 6.2.3.3). */
-static const uint8_t *make_ad(const struct record_keys *k, const uint8_t *header, size_t n, uint8_t room[AD_MAX_BYTES], size_t *ad_n) {
+/* What is authenticated besides: the header in TLS 1.3 (RFC 8446 5.2); number, type, version and plaintext's length in
+   TLS 1.2 (RFC 5246 6.2.3.3). */
+static const uint8_t *make_ad(const struct record_keys *k, const uint8_t *header, size_t n, uint8_t room[AD_MAX_BYTES],
+                              size_t *ad_n) {
   *ad_n = RECORD_HEADER_BYTES;
   if (is_tls13(k)) return header;
   struct writer w = writer_of(room, AD_MAX_BYTES);
@@ -145,11 +151,13 @@ static int check_header(const struct record_keys *k, const uint8_t *record, size
   if (is_tls13(k)) {
     if (record[0] != RECORD_APPLICATION_DATA) return refuse(alert, ALERT_UNEXPECTED_MESSAGE, ERR_SYNTAX);
   } else {
-    if (record[0] < RECORD_ALERT || record[0] > RECORD_APPLICATION_DATA) return refuse(alert, ALERT_UNEXPECTED_MESSAGE, ERR_SYNTAX);
+    if (record[0] < RECORD_ALERT || record[0] > RECORD_APPLICATION_DATA)
+      return refuse(alert, ALERT_UNEXPECTED_MESSAGE, ERR_SYNTAX);
     if (record[1] != 3 || record[2] != 3) return refuse(alert, ALERT_PROTOCOL_VERSION, ERR_SYNTAX);
   }
   if (body > RECORD_CIPHER_MAX) return refuse(alert, ALERT_RECORD_OVERFLOW, ERR_SYNTAX);
-  if (body < (size_t)k->suite->lead - RECORD_HEADER_BYTES + AEAD_TAG_BYTES) return refuse(alert, ALERT_BAD_RECORD_MAC, ERR_AUTH);
+  if (body < (size_t)k->suite->lead - RECORD_HEADER_BYTES + AEAD_TAG_BYTES)
+    return refuse(alert, ALERT_BAD_RECORD_MAC, ERR_AUTH);
   return k->sequence == UINT64_MAX ? refuse(alert, ALERT_INTERNAL_ERROR, ERR_AUTH) : 0;
 }
 

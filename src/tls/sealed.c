@@ -9,9 +9,16 @@
 #include "base/secret.h"
 
 enum {
-  HANDSHAKE_HELLO_REQUEST = 0, HANDSHAKE_CLIENT_HELLO = 1, HANDSHAKE_NEW_SESSION_TICKET = 4, HANDSHAKE_HEADER_BYTES = 4, HANDSHAKE_KEY_UPDATE = 24,
-  KEY_UPDATE_BYTES = 5, ALERT_BYTES = 2, ALERT_LEVEL_WARNING = 1, ALERT_LEVEL_FATAL = 2,
-  RENEGOTIATIONS_MAX = 4           /* a client may try it once for old habit's sake; each attempt costs us a record */
+  HANDSHAKE_HELLO_REQUEST = 0,
+  HANDSHAKE_CLIENT_HELLO = 1,
+  HANDSHAKE_NEW_SESSION_TICKET = 4,
+  HANDSHAKE_HEADER_BYTES = 4,
+  HANDSHAKE_KEY_UPDATE = 24,
+  KEY_UPDATE_BYTES = 5,
+  ALERT_BYTES = 2,
+  ALERT_LEVEL_WARNING = 1,
+  ALERT_LEVEL_FATAL = 2,
+  RENEGOTIATIONS_MAX = 4 /* a client may try it once for old habit's sake; each attempt costs us a record */
 };
 
 enum read_state { READ_OPEN, READ_ENDED, READ_RESET, READ_FAILED };
@@ -89,8 +96,8 @@ static bool take_hello_header(struct sealed *s, uint8_t byte) {
   return ++s->renegotiations <= RENEGOTIATIONS_MAX && (!s->from_server || s->hello_left == 0);
 }
 
-/* RFC 5246 7.4.1 and 7.2.2: a ClientHello, or a server's HelloRequest, is declined by a warning, unread. Messages may be cut into records
-   anywhere. */
+/* RFC 5246 7.4.1 and 7.2.2: a ClientHello, or a server's HelloRequest, is declined by a warning, unread. Messages may
+   be cut into records anywhere. */
 static enum sealed_result decline_handshake(struct sealed *s, const uint8_t *p, size_t n) {
   if (n == 0) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
   for (size_t at = 0; at < n;) {
@@ -116,7 +123,8 @@ static enum sealed_result read_handshake(struct sealed *s, const uint8_t *p, siz
   return SEALED_NOTHING;
 }
 
-/* RFC 8446 6: every alert but close_notify and user_canceled is fatal, whatever its level says. In TLS 1.2 the level says it. */
+/* RFC 8446 6: every alert but close_notify and user_canceled is fatal, whatever its level says. In TLS 1.2 the level
+   says it. */
 static enum sealed_result read_alert(struct sealed *s, const uint8_t *p, size_t n) {
   if (n == 0) return fail_read(s, ALERT_UNEXPECTED_MESSAGE);
   if (n != ALERT_BYTES) return fail_read(s, ALERT_DECODE_ERROR);
@@ -130,8 +138,8 @@ static enum sealed_result read_alert(struct sealed *s, const uint8_t *p, size_t 
   return SEALED_PEER_ALERT;
 }
 
-/* A header that no legal record has; told before its body is waited for. RFC 8446 5.4: the limit, also a reduced one, is on the
-   whole inner plaintext with its type and padding; and a tag is all that protection adds. */
+/* A header that no legal record has; told before its body is waited for. RFC 8446 5.4: the limit, also a reduced one,
+   is on the whole inner plaintext with its type and padding; and a tag is all that protection adds. */
 static uint8_t header_alert(const struct sealed *s, const uint8_t *header) {
   uint8_t least = is_tls13(s) ? RECORD_APPLICATION_DATA : RECORD_ALERT;
   if (header[0] < least || header[0] > RECORD_APPLICATION_DATA) return ALERT_UNEXPECTED_MESSAGE;

@@ -1,5 +1,5 @@
-/* The cipher suites that we hand off: all of TLS 1.3's that OpenSSL speaks, and TLS 1.2's with the same AEADs and forward
-   secrecy. */
+/* The cipher suites that we hand off: all of TLS 1.3's that OpenSSL speaks, and TLS 1.2's with the same AEADs and
+   forward secrecy. */
 #ifndef TLS_SUITE_H
 #define TLS_SUITE_H
 
@@ -11,8 +11,10 @@ struct tls_suite {
   uint16_t id, version;
   enum aead_alg aead;
   enum hash_alg hash;
-  uint8_t lead;                    /* of a record, before its plaintext: the header, and an explicit nonce if there is one */
-  uint8_t overhead;                /* of a record beyond its plaintext: RECORD_OVERHEAD_BYTES in TLS 1.3, at most RECORD_OVERHEAD_MAX */
+  uint8_t lead;                    /* of a record, before its plaintext: the header, and an explicit nonce if there is
+                                      one */
+  uint8_t overhead;                /* of a record beyond its plaintext: RECORD_OVERHEAD_BYTES in TLS 1.3, at most
+                                      RECORD_OVERHEAD_MAX */
   const char *name;
 };
 const struct tls_suite *tls_suite_find(uint16_t id);   /* NULL when unknown */

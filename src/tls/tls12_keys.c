@@ -1,5 +1,6 @@
-/* TLS 1.2's key block, derived once more from the master secret (RFC 5246 6.3). The hard thing is that our nonces must never meet
-   those that OpenSSL has used under the same key: it began with one of its choice, seen in its first record, and we go on from there. */
+/* TLS 1.2's key block, derived once more from the master secret (RFC 5246 6.3). The hard thing is that our nonces must
+   never meet those that OpenSSL has used under the same key: it began with one of its choice, seen in its first record,
+   and we go on from there. */
 #include "tls/tls12_keys.h"
 
 #include <openssl/core_names.h>
@@ -40,7 +41,8 @@ out:
   return rc;
 }
 
-int tls12_keys_derive(SSL *ssl, const struct tls_suite *suite, const uint8_t *explicit_nonce, uint8_t *client, uint8_t *server) {
+int tls12_keys_derive(SSL *ssl, const struct tls_suite *suite, const uint8_t *explicit_nonce, uint8_t *client,
+                      uint8_t *server) {
   uint8_t block[KEY_BLOCK_MAX_BYTES];
   bool has_explicit = suite->lead > RECORD_HEADER_BYTES;
   size_t key_n = aead_key_bytes(suite->aead), iv_n = has_explicit ? SALT_BYTES : TLS_IV_BYTES;

@@ -89,11 +89,12 @@ int tls_system_authorities(X509_STORE *store, struct err *e) {
     return 0;
   }
   if (any) return 0;
-  /* OpenSSL's own place; then where distributions keep theirs, since a program with OpenSSL inside may run on another one than
-     it was built on: Debian, Fedora and Red Hat before and now, openSUSE, Alpine. */
-  const char *const bundles[] = {X509_get_default_cert_file(), "/etc/ssl/certs/ca-certificates.crt",
-                                 "/etc/pki/tls/certs/ca-bundle.crt", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-                                 "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"};
+  /* OpenSSL's own place; then where distributions keep theirs, since a program with OpenSSL inside may run on another
+     one than it was built on: Debian, Fedora and Red Hat before and now, openSUSE, Alpine. */
+  const char *const bundles[] = {
+      X509_get_default_cert_file(),       "/etc/ssl/certs/ca-certificates.crt",
+      "/etc/pki/tls/certs/ca-bundle.crt", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+      "/etc/ssl/ca-bundle.pem",           "/etc/ssl/cert.pem"};
   for (size_t i = 0; i < ARRAY_LEN(bundles); i++) {
     if (access(bundles[i], R_OK) == 0) return load_file(store, bundles[i], e);
   }

@@ -1,7 +1,7 @@
 /* A handshake over memory, and the way out of OpenSSL. The hard thing is knowing, at the end, that nothing but two
-   secrets, two sequence numbers and, in TLS 1.2, one nonce describes the connection: every condition of tls_conn_take_over is one
-   way in which that could be untrue, and a handoff that overlooked it would give the agent a stream that it cannot
-   read. */
+   secrets, two sequence numbers and, in TLS 1.2, one nonce describes the connection: every condition of
+   tls_conn_take_over is one way in which that could be untrue, and a handoff that overlooked it would give the agent a
+   stream that it cannot read. */
 #include "tls/tls_conn.h"
 
 #include <limits.h>
@@ -29,7 +29,8 @@ struct tls_conn {
   bool wants_exporter;
   bool protects;                   /* OpenSSL has written a protected TLS 1.3 record */
   uint8_t fatal_alert;             /* that OpenSSL has written; 0: none */
-  uint64_t written, read;          /* records since the ChangeCipherSpec of that direction: TLS 1.2's sequence numbers */
+  uint64_t written, read;          /* records since the ChangeCipherSpec of that direction: TLS 1.2's sequence
+                                      numbers */
   uint8_t explicit_nonce[TLS_EXPLICIT_NONCE_BYTES]; /* TLS 1.2: of our Finished, which is record number 0 */
   uint64_t late_bytes;             /* written by the very call that completed the handshake */
   size_t fed;                      /* server: in the handshake */
@@ -132,7 +133,8 @@ struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const s
   t->wants_exporter = true;
   SSL_set_connect_state(t->ssl);
   bool relay = alpn != NULL;
-  if (set_host(t, host) != 0 || (relay && (set_alpn(t, alpn) != 0 || SSL_set_min_proto_version(t->ssl, TLS1_3_VERSION) != 1))) {
+  if (set_host(t, host) != 0 ||
+      (relay && (set_alpn(t, alpn) != 0 || SSL_set_min_proto_version(t->ssl, TLS1_3_VERSION) != 1))) {
     err_set(e, ERR_CRYPTO, "TLS: %s", pem_openssl_reason());
     tls_conn_free(t);
     return NULL;
@@ -168,9 +170,11 @@ static int describe_verify(const struct tls_conn *t, struct err *e) {
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
     case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
     case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-      return err_set(e, ERR_AUTH, "its certificate for %s is from an unknown authority, or comes without the intermediate "
-                                  "one (the operator must give --cert the whole chain; else give the authority's file, or "
-                                  "use a token that carries its pin)", t->host);
+      return err_set(e, ERR_AUTH,
+                     "its certificate for %s is from an unknown authority, or comes without the intermediate "
+                     "one (the operator must give --cert the whole chain; else give the authority's file, or "
+                     "use a token that carries its pin)",
+                     t->host);
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
       return err_set(e, ERR_AUTH, "its certificate for %s is from an unknown authority (give the authority's file, "
@@ -196,8 +200,11 @@ static enum tls_status fail_handshake(struct tls_conn *t, struct err *e) {
   } else if (alert_of_peer() >= 0) {
     const char *alert = SSL_alert_desc_string_long(alert_of_peer());
     if (t->server != NULL) err_set(e, ERR_CLOSED, "TLS handshake: the peer refused it: %s", alert);
-    else err_set(e, ERR_CLOSED, "it refused the TLS handshake for %s: %s (check the address, and that the relay there has "
-                 "this name)", t->host, alert);
+    else
+      err_set(e, ERR_CLOSED,
+              "it refused the TLS handshake for %s: %s (check the address, and that the relay there has "
+              "this name)",
+              t->host, alert);
     ERR_clear_error();
   } else {
     err_set(e, ERR_SYNTAX, "TLS handshake: %s%s", pem_openssl_reason(),
@@ -222,7 +229,8 @@ static void put_plain_alert(struct tls_conn *t, uint8_t alert) {
 }
 
 /* In the next record of ours: nothing that is not counted has been written under the keys. */
-static int put_sealed_alert(struct tls_conn *t, const struct tls_suite *suite, const uint8_t *secret, uint64_t sequence, uint8_t alert) {
+static int put_sealed_alert(struct tls_conn *t, const struct tls_suite *suite, const uint8_t *secret, uint64_t sequence,
+                            uint8_t alert) {
   uint8_t record[RECORD_OVERHEAD_MAX + 2];
   struct record_keys keys;
   if (record_keys_init(&keys, suite, secret, sequence, true) != 0) return ERR_NOT_NOW;
@@ -253,12 +261,13 @@ static int seal_tls12_alert(struct tls_conn *t, uint8_t alert) {
   return rc;
 }
 
-/* When the failure is OpenSSL's own (memory), what it has just written cannot be relied upon: its alert comes under the keys
-   before a change that the flight in front of it announced, or under the number after one that a failed record has used up.
-   The visitor could not decrypt it. So that flight is taken back, and we say it under the keys of those before; when part
-   of one was still here, the connection ends in the midst of a record. */
+/* When the failure is OpenSSL's own (memory), what it has just written cannot be relied upon: its alert comes under the
+   keys before a change that the flight in front of it announced, or under the number after one that a failed record has
+   used up. The visitor could not decrypt it. So that flight is taken back, and we say it under the keys of those
+   before; when part of one was still here, the connection ends in the midst of a record. */
 static void take_back(struct tls_conn *t, bool all_sent, bool protects) {
-  if (t->server == NULL || alert_of_peer() >= 0 || (t->fatal_alert != 0 && t->fatal_alert != ALERT_INTERNAL_ERROR)) return;
+  if (t->server == NULL || alert_of_peer() >= 0 || (t->fatal_alert != 0 && t->fatal_alert != ALERT_INTERNAL_ERROR))
+    return;
   (void)BIO_reset(t->out);
   if (all_sent && !protects) put_plain_alert(t, ALERT_INTERNAL_ERROR);
   else if (all_sent) (void)seal_tls13_alert(t, ALERT_INTERNAL_ERROR);
@@ -267,7 +276,9 @@ static void take_back(struct tls_conn *t, bool all_sent, bool protects) {
 static enum tls_status check_client_alpn(struct tls_conn *t, struct err *e) {
   size_t n;
   const uint8_t *alpn = tls_conn_alpn(t, &n);
-  if (t->server != NULL || t->required_alpn[0] == '\0' || (n == strlen(t->required_alpn) && memcmp(alpn, t->required_alpn, n) == 0)) return TLS_DONE;
+  if (t->server != NULL || t->required_alpn[0] == '\0' ||
+      (n == strlen(t->required_alpn) && memcmp(alpn, t->required_alpn, n) == 0))
+    return TLS_DONE;
   tls_conn_alert(t, ALERT_NO_APPLICATION_PROTOCOL);
   t->state = CONN_FAILED;
   err_set(e, ERR_CLOSED, "it does not speak %s (check the address: this is some other TLS server)", t->required_alpn);
@@ -282,7 +293,8 @@ static void keep_explicit_nonce(struct tls_conn *t, uint64_t n) {
   for (size_t left = (size_t)n, full; left > RECORD_HEADER_BYTES; left -= full) {
     const uint8_t *record = p + all - left;
     full = size_min(record_length(record, left), left);
-    if (full >= RECORD_HEADER_BYTES + sizeof t->explicit_nonce) memcpy(t->explicit_nonce, record + RECORD_HEADER_BYTES, sizeof t->explicit_nonce);
+    if (full >= RECORD_HEADER_BYTES + sizeof t->explicit_nonce)
+      memcpy(t->explicit_nonce, record + RECORD_HEADER_BYTES, sizeof t->explicit_nonce);
   }
 }
 

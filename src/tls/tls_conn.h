@@ -1,5 +1,6 @@
-/* A TLS handshake by OpenSSL without I/O, and what follows from it: the handoff of the connection's secrets. Bytes are fed exactly:
-   never more than tls_conn_want() at a time, so that what the peer sends after its Finished stays in the kernel. */
+/* A TLS handshake by OpenSSL without I/O, and what follows from it: the handoff of the connection's secrets. Bytes are
+   fed exactly: never more than tls_conn_want() at a time, so that what the peer sends after its Finished stays in the
+   kernel. */
 #ifndef TLS_TLS_CONN_H
 #define TLS_TLS_CONN_H
 
@@ -11,7 +12,8 @@
 struct tls_conn;
 
 struct tls_server_policy {
-  const char *host;                /* the name that the first ClientHello fixed; another after HelloRetryRequest is illegal_parameter */
+  const char *host;                /* the name that the first ClientHello fixed; another after HelloRetryRequest is
+                                      illegal_parameter */
   const uint8_t *alpn;             /* selectable protocols, wire format, in order of preference; copied */
   size_t alpn_n;
   bool tls13_only;
@@ -20,12 +22,14 @@ struct tls_server_policy {
 };
 struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_policy *policy, struct err *e) MUST_USE;
 
-struct tls_client;                 /* shared by connections of one process; the system's authorities are loaded when first needed */
+struct tls_client;                 /* shared by connections of one process; the system's authorities are loaded when
+                                      first needed */
 struct tls_client *tls_client_new(const char *ca_file /* or NULL: the system's */, struct err *e) MUST_USE;
 void tls_client_free(struct tls_client *c);
-/* To a relay: TLS 1.3 only, ALPN `alpn` required of it. To a stranger's server (alpn NULL): TLS 1.2 will do, and no ALPN is spoken of.
-   The exporter is always computed. */
-struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn, struct err *e) MUST_USE;
+/* To a relay: TLS 1.3 only, ALPN `alpn` required of it. To a stranger's server (alpn NULL): TLS 1.2 will do, and no
+   ALPN is spoken of. The exporter is always computed. */
+struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn,
+                                 struct err *e) MUST_USE;
 void tls_conn_free(struct tls_conn *t);          /* wipes all secrets; NULL is fine */
 
 enum tls_status { TLS_GOING_ON, TLS_DONE, TLS_FAILED };
@@ -37,7 +41,8 @@ enum tls_refusal {                 /* why a server's handshake failed, as far as
   TLS_REFUSED_NO_EMS               /* handshake_failure: it knows TLS 1.2 only, and no extended master secret */
 };
 enum tls_refusal tls_conn_refusal(const struct tls_conn *t);
-size_t tls_conn_want(const struct tls_conn *t);  /* bytes that may be fed now: rest of header, or of the record's body */
+size_t tls_conn_want(const struct tls_conn *t);  /* bytes that may be fed now: rest of header, or of the record's
+                                                    body */
 /* Bytes to send. */
 const uint8_t *tls_conn_output(struct tls_conn *t, size_t *n);
 void tls_conn_output_sent(struct tls_conn *t, size_t n);
@@ -55,10 +60,11 @@ struct tls_takeover {              /* wipe after use */
   size_t fragment_max;             /* from max_fragment_length, else 0 */
   uint8_t exporter[TLS_EXPORTER_BYTES];        /* when wanted */
 };
-/* Takes the connection out of OpenSSL. Holds only when the handshake is done and not resumed, nothing is pending inside OpenSSL, and
-   what describes the connection is known for certain: in TLS 1.3, both secrets were logged exactly once and nothing was sent since the
-   server's flight; in TLS 1.2, our Finished is all that we sent under the keys, and a client has the extended master secret. Else ERR_NOT_NOW and nothing is
-   changed. All output must have been sent. On success only tls_conn_free may follow. */
+/* Takes the connection out of OpenSSL. Holds only when the handshake is done and not resumed, nothing is pending inside
+   OpenSSL, and what describes the connection is known for certain: in TLS 1.3, both secrets were logged exactly once
+   and nothing was sent since the server's flight; in TLS 1.2, our Finished is all that we sent under the keys, and a
+   client has the extended master secret. Else ERR_NOT_NOW and nothing is changed. All output must have been sent. On
+   success only tls_conn_free may follow. */
 int tls_conn_take_over(struct tls_conn *t, struct tls_takeover *out) MUST_USE;
 
 /* A fatal alert into the output, before or after the handshake. */

@@ -41,8 +41,8 @@ static bool offers_tls13(SSL *ssl) {
   return false;
 }
 
-/* RFC 7627: without it a master secret may be that of two connections, and what is handed over that of another's. TLS 1.3 has no
-   such thing, and is chosen wherever it is offered; what is older than TLS 1.2 is refused for that. */
+/* RFC 7627: without it a master secret may be that of two connections, and what is handed over that of another's. TLS
+   1.3 has no such thing, and is chosen wherever it is offered; what is older than TLS 1.2 is refused for that. */
 static bool lacks_extended_master_secret(SSL *ssl) {
   const unsigned char *extension;
   size_t n;

@@ -29,7 +29,8 @@ enum { TLS_VERIFY_PIN = -1 };      /* no presented certificate has the pinned ke
 void tls_hooks_bind(struct tls_hooks *h, SSL *ssl);
 void tls_hooks_free(struct tls_hooks *h);        /* wipes the secrets */
 
-/* What both ends have in common: suites, groups, no tickets, no compression (of records or certificates), the key log. */
+/* What both ends have in common: suites, groups, no tickets, no compression (of records or certificates), the key
+   log. */
 int tls_hooks_set_up(SSL_CTX *ctx);
 void tls_hooks_set_up_server(SSL_CTX *ctx);
 void tls_hooks_set_up_client(SSL_CTX *ctx);

@@ -1,6 +1,6 @@
 /* A server's identity as an SSL_CTX, shared by all loops and counted; and the allocators that make OpenSSL forget. The
-   SSL_CTX sends the chain as visitors get it, without trust anchors: whoever has one needs no copy (RFC 8446 4.4.2), and
-   some clients refuse whatever comes with one that they cannot parse. An agent knows an anchor only by its hash, so
+   SSL_CTX sends the chain as visitors get it, without trust anchors: whoever has one needs no copy (RFC 8446 4.4.2),
+   and some clients refuse whatever comes with one that they cannot parse. An agent knows an anchor only by its hash, so
    control links get the whole chain. */
 #include "tls/tls_server.h"
 
@@ -47,7 +47,8 @@ static int check_domain(X509 *cert, const char *domain, struct err *e) {
 /* Each is tried, since control links send each; then those stay that visitors get. */
 static int use_issuers(SSL_CTX *ctx, STACK_OF(X509) *chain, struct err *e) {
   bool good = true;
-  for (int i = 1; good && i < sk_X509_num(chain); i++) good = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
+  for (int i = 1; good && i < sk_X509_num(chain); i++)
+    good = SSL_CTX_add1_chain_cert(ctx, sk_X509_value(chain, i)) == 1;
   if (good) (void)SSL_CTX_clear_chain_certs(ctx);
   for (int i = 1; good && i < sk_X509_num(chain); i++) {
     X509 *issuer = sk_X509_value(chain, i);
@@ -149,7 +150,8 @@ static int describe_chain(X509_STORE_CTX *ctx, struct err *e) {
   if (at != NULL)
     (void)X509_NAME_oneline(alone ? X509_get_issuer_name(at) : X509_get_subject_name(at), name, sizeof name);
   if (alone)
-    return err_set(e, ERR_AUTH, "certificate: its chain leads to no authority: the certificate of %s is not in it", name);
+    return err_set(e, ERR_AUTH, "certificate: its chain leads to no authority: the certificate of %s is not in it",
+                   name);
   return err_set(e, ERR_AUTH, "certificate: its chain does not hold at %s: %s", name,
                  X509_verify_cert_error_string(error));
 }

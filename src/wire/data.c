@@ -67,7 +67,8 @@ int preface_verify(const struct preface *p, const struct number_keys *k) {
 
 /* OPEN */
 
-/* What OPEN says of either side: a traffic secret, or in TLS 1.2 a key and 12 bytes of iv. 0: that suite is not of that kind. */
+/* What OPEN says of either side: a traffic secret, or in TLS 1.2 a key and 12 bytes of iv. 0: that suite is not of that
+   kind. */
 static size_t suite_secret_bytes(uint8_t kind, uint16_t suite) {
   switch (suite) {
     case 0x1301:
@@ -105,7 +106,8 @@ static int read_addr(struct reader *r, struct addr *a) {
   return v.bad ? ERR_SYNTAX : addr_decode(v.at, v.left, a);
 }
 
-static int seal_once(const uint8_t key[32], const uint8_t header[OPEN_HEADER_BYTES], uint8_t *body, size_t n, bool seal) {
+static int seal_once(const uint8_t key[32], const uint8_t header[OPEN_HEADER_BYTES], uint8_t *body, size_t n,
+                     bool seal) {
   static const uint8_t nonce[12];
   struct aead *a = aead_new(AEAD_AES_256_GCM, key, seal);
   if (a == NULL) return ERR_NOMEM;

@@ -104,7 +104,8 @@ int frame_hello_sign(struct frame_hello *f, const uint8_t exporter[32], const ui
   return r;
 }
 
-int frame_hello_verify(const struct frame_hello *f, const uint8_t exporter[32], const uint8_t public_key[ED25519_KEY_BYTES]) {
+int frame_hello_verify(const struct frame_hello *f, const uint8_t exporter[32],
+                       const uint8_t public_key[ED25519_KEY_BYTES]) {
   uint8_t covered[HELLO_COVERED_BYTES];
   int r = hello_covered(f, exporter, covered);
   if (r == 0) r = ed25519_verify(public_key, covered, sizeof covered, f->signature);

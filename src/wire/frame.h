@@ -1,6 +1,6 @@
-/* The frames of the control link, encoder and decoder side by side. A frame is type (u8), length (u24), body. Every decoder
-   bounds before it reads; unknown types are skipped; trailing bytes in a known frame are ignored (a later version's fields).
-   Decoded pointers point into the input. docs/protocol.md describes every field. */
+/* The frames of the control link, encoder and decoder side by side. A frame is type (u8), length (u24), body. Every
+   decoder bounds before it reads; unknown types are skipped; trailing bytes in a known frame are ignored (a later
+   version's fields). Decoded pointers point into the input. docs/protocol.md describes every field. */
 #ifndef WIRE_FRAME_H
 #define WIRE_FRAME_H
 
@@ -30,21 +30,48 @@ enum frame_type {
 
 /* Why a link or a tunnel was refused or ended: a row each with name and text in refusal.c. */
 enum refusal {
-  REFUSE_NONE = 0, REFUSE_VERSION = 1, REFUSE_MALFORMED = 2, REFUSE_TOKEN_UNKNOWN = 3 /* operator not trusted here */, REFUSE_TOKEN_EXPIRED = 4,
-  REFUSE_TOKEN_REVOKED = 5, REFUSE_TOKEN_PROOF = 6, REFUSE_TUNNEL_LIMIT = 7, REFUSE_NO_RAW_PORTS = 8, REFUSE_PORTS_EXHAUSTED = 9,
-  REFUSE_SUPERSEDED = 10, REFUSE_TICKET = 11 /* not valid here; a new address can be had without it */, REFUSE_PLAIN = 12, REFUSE_H2 = 13,
-  REFUSE_ALPN = 14, REFUSE_DRAINING = 15, REFUSE_STATE = 16 /* relay cannot write its state */, REFUSE_INTERNAL = 17, REFUSE_CLOSED = 18 /* by the agent itself */,
-  REFUSE_SHORTAGE = 19 /* of descriptors or memory, at the relay */, REFUSE_TOKEN_RAW = 20, REFUSE_TOKEN_ALLOW = 21,
-  REFUSE_LAST = REFUSE_TOKEN_ALLOW    /* a later version may send what is above: "unknown", and never final */
+  REFUSE_NONE = 0,
+  REFUSE_VERSION = 1,
+  REFUSE_MALFORMED = 2,
+  REFUSE_TOKEN_UNKNOWN = 3,        /* operator not trusted here */
+  REFUSE_TOKEN_EXPIRED = 4,
+  REFUSE_TOKEN_REVOKED = 5,
+  REFUSE_TOKEN_PROOF = 6,
+  REFUSE_TUNNEL_LIMIT = 7,
+  REFUSE_NO_RAW_PORTS = 8,
+  REFUSE_PORTS_EXHAUSTED = 9,
+  REFUSE_SUPERSEDED = 10,
+  REFUSE_TICKET = 11,              /* not valid here; a new address can be had without it */
+  REFUSE_PLAIN = 12,
+  REFUSE_H2 = 13,
+  REFUSE_ALPN = 14,
+  REFUSE_DRAINING = 15,
+  REFUSE_STATE = 16,               /* relay cannot write its state */
+  REFUSE_INTERNAL = 17,
+  REFUSE_CLOSED = 18,              /* by the agent itself */
+  REFUSE_SHORTAGE = 19,            /* of descriptors or memory, at the relay */
+  REFUSE_TOKEN_RAW = 20,
+  REFUSE_TOKEN_ALLOW = 21,
+  REFUSE_LAST = REFUSE_TOKEN_ALLOW /* a later version may send what is above: "unknown", and never final */
 };
 const char *refusal_name(enum refusal r);          /* "token_revoked", for JSON and metrics */
 const char *refusal_text(enum refusal r);          /* "the token was revoked (ask the operator for a new one)" */
-/* What a person is told: the text that came with it, or if that is empty ours; and the number of a reason that we do not know. */
+/* What a person is told: the text that came with it, or if that is empty ours; and the number of a reason that we do
+   not know. */
 void refusal_explain(enum refusal r, const char *came, char *out, size_t cap);
 bool refusal_is_final(enum refusal r);             /* the agent should not try again with the same request */
 
 /* Why visitors of a tunnel were refused: a row each with name and text in notice.c. */
-enum notice { NOTICE_NONE = 0, NOTICE_STREAMS = 1, NOTICE_VISITORS = 2, NOTICE_SHARE = 3, NOTICE_LOAD = 4, NOTICE_WAITING = 5, NOTICE_LOST = 6, NOTICES };
+enum notice {
+  NOTICE_NONE = 0,
+  NOTICE_STREAMS = 1,
+  NOTICE_VISITORS = 2,
+  NOTICE_SHARE = 3,
+  NOTICE_LOAD = 4,
+  NOTICE_WAITING = 5,
+  NOTICE_LOST = 6,
+  NOTICES
+};
 const char *notice_name(uint16_t reason);          /* "max_streams", for JSON and metrics */
 const char *notice_text(uint16_t reason);          /* "the token allows no more streams at once (...)" */
 
@@ -98,7 +125,8 @@ struct frame_bound {
 };
 struct frame_unbound { uint32_t id; uint16_t reason; char text[256]; };  /* text may be empty: refusal_text then */
 struct frame_goodbye { uint16_t reason; char text[256]; };
-struct frame_notice { uint32_t id; uint16_t reason; uint32_t count; };   /* count: since the last of this tunnel and reason */
+/* count: since the last of this tunnel and reason */
+struct frame_notice { uint32_t id; uint16_t reason; uint32_t count; };
 struct frame_ticket { uint32_t id; const uint8_t *ticket; size_t ticket_n; };
 
 /* Each appends a whole frame to w; what does not fit sets w->bad. Each decoder returns 0 or ERR_SYNTAX. */
@@ -127,10 +155,11 @@ int frame_notice_decode(struct reader body, struct frame_notice *f) MUST_USE;
 void frame_ticket_encode(struct writer *w, const struct frame_ticket *f);
 int frame_ticket_decode(struct reader body, struct frame_ticket *f) MUST_USE;
 
-/* HELLO's signature covers a context string, version, exporter, share, SHA-256 of the chain. Verify: 0, or ERR_AUTH, or what
-   our own failure is. */
+/* HELLO's signature covers a context string, version, exporter, share, SHA-256 of the chain. Verify: 0, or ERR_AUTH, or
+   what our own failure is. */
 int frame_hello_sign(struct frame_hello *f, const uint8_t exporter[32], const uint8_t seed[ED25519_KEY_BYTES]) MUST_USE;
-int frame_hello_verify(const struct frame_hello *f, const uint8_t exporter[32], const uint8_t public_key[ED25519_KEY_BYTES]) MUST_USE;
+int frame_hello_verify(const struct frame_hello *f, const uint8_t exporter[32],
+                       const uint8_t public_key[ED25519_KEY_BYTES]) MUST_USE;
 
 /* ALPN lists: "http/1.1,h2" to wire format and the check that every entry is selectable (not acme-tls/1, not adit*). */
 int alpn_parse(const char *text, uint8_t *out, size_t cap, size_t *n, struct err *e) MUST_USE;

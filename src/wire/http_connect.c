@@ -1,6 +1,6 @@
-/* CONNECT and its answer. The hard thing is to read not one byte past the head, since what follows is another's: so every
-   answer "more" names a length that every head beginning with these bytes has. Lines may end with a bare LF (RFC 9112
-   2.2), so two bytes are what is certain at most places. */
+/* CONNECT and its answer. The hard thing is to read not one byte past the head, since what follows is another's: so
+   every answer "more" names a length that every head beginning with these bytes has. Lines may end with a bare LF (RFC
+   9112 2.2), so two bytes are what is certain at most places. */
 #include "wire/http_connect.h"
 
 #include <string.h>
@@ -9,11 +9,17 @@
 #include "base/text.h"
 
 static const char version[] = "HTTP/1.";
-enum { VERSION_CHARS = sizeof version - 1, STATUS_AT = VERSION_CHARS + 2, SHORTEST_BYTES = STATUS_AT + 3 + 2, INTERIM_BELOW = 200 };
+enum {
+  VERSION_CHARS = sizeof version - 1,
+  STATUS_AT = VERSION_CHARS + 2,
+  SHORTEST_BYTES = STATUS_AT + 3 + 2,
+  INTERIM_BELOW = 200
+};
 
 static void put(struct writer *w, const char *text) { write_bytes(w, text, strlen(text)); }
 
-void http_connect_encode(struct writer *w, const struct host_port *to, const char *authorization, const char *software) {
+void http_connect_encode(struct writer *w, const struct host_port *to, const char *authorization,
+                         const char *software) {
   char target[HOST_NAME_MAX_CHARS + 16];
   host_port_format(to, target, sizeof target);
   put(w, "CONNECT ");
@@ -43,8 +49,11 @@ static bool next_line(const uint8_t *p, size_t n, size_t *at, struct line *line)
 }
 
 static bool status_line(struct line line, struct http_connect_answer *a) {
-  if (line.n < STATUS_AT + 3 || memcmp(line.p, version, VERSION_CHARS) != 0 || line.p[STATUS_AT - 1] != ' ') return false;
-  if (line.p[VERSION_CHARS] < '0' || line.p[VERSION_CHARS] > '9' || (line.n > STATUS_AT + 3 && line.p[STATUS_AT + 3] != ' ')) return false;
+  if (line.n < STATUS_AT + 3 || memcmp(line.p, version, VERSION_CHARS) != 0 || line.p[STATUS_AT - 1] != ' ')
+    return false;
+  if (line.p[VERSION_CHARS] < '0' || line.p[VERSION_CHARS] > '9' ||
+      (line.n > STATUS_AT + 3 && line.p[STATUS_AT + 3] != ' '))
+    return false;
   *a = (struct http_connect_answer){0};
   for (size_t i = STATUS_AT; i < STATUS_AT + 3; i++) {
     if (line.p[i] < '0' || line.p[i] > '9') return false;
@@ -65,7 +74,9 @@ static void header_line(struct line line, struct http_connect_answer *a) {
   if (line.n < sizeof name - 1 || strncasecmp(line.p, name, sizeof name - 1) != 0) return;
   size_t at = sizeof name - 1, n = 0;
   while (at < line.n && (line.p[at] == ' ' || line.p[at] == '\t')) at++;
-  while (at + n < line.n && n < sizeof a->scheme - 1 && line.p[at + n] > ' ' && line.p[at + n] <= '~' && line.p[at + n] != ',') n++;
+  while (at + n < line.n && n < sizeof a->scheme - 1 && line.p[at + n] > ' ' && line.p[at + n] <= '~' &&
+         line.p[at + n] != ',')
+    n++;
   if (n == 5 && strncasecmp(line.p + at, "Basic", n) == 0) a->takes_basic = true;
   if (a->scheme[0] == '\0') memcpy(a->scheme, line.p + at, n);
 }

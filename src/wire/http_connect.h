@@ -1,5 +1,5 @@
-/* HTTP's CONNECT (RFC 9110 9.3.6): what is said to a proxy, and its answer, which ends with its head: what follows is the
-   connection that was asked for. */
+/* HTTP's CONNECT (RFC 9110 9.3.6): what is said to a proxy, and its answer, which ends with its head: what follows is
+   the connection that was asked for. */
 #ifndef WIRE_HTTP_CONNECT_H
 #define WIRE_HTTP_CONNECT_H
 

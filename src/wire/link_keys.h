@@ -6,7 +6,8 @@
      key_n   = HKDF-Expand(chain_n, "adit number"),  chain_n+1 = HKDF-Expand(chain_n, "adit next")
      from key_n: preface, OPEN and ACCEPT keys by distinct labels, each used once.
 
-   The chain is one-way and a number's key is wiped once taken; keys of skipped numbers are kept within a window and expire. */
+   The chain is one-way and a number's key is wiped once taken; keys of skipped numbers are kept within a window and
+   expire. */
 #ifndef WIRE_LINK_KEYS_H
 #define WIRE_LINK_KEYS_H
 

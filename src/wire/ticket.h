@@ -15,7 +15,8 @@ struct ticket {
   uint32_t incarnation;
   int64_t expires_s;
 };
-int ticket_encode(const struct ticket *t, const struct ticket_key *key, uint8_t out[TICKET_MAX_BYTES], size_t *n) MUST_USE;
+int ticket_encode(const struct ticket *t, const struct ticket_key *key, uint8_t out[TICKET_MAX_BYTES],
+                  size_t *n) MUST_USE;
 /* Verifies under one of the keys (current first, then previous). The caller compares relay, owner and expiry. */
 int ticket_decode(const uint8_t *p, size_t n, const struct ticket_key *keys, size_t keys_n, struct ticket *t) MUST_USE;
 

@@ -63,10 +63,12 @@ static int token_parse(const uint8_t *bytes, size_t n, struct token *t, struct e
   if (n <= CHECKSUM_BYTES) return err_set(e, ERR_SYNTAX, "token: too short (%s)", again);
   n -= CHECKSUM_BYTES;
   if (bytes[0] != TOKEN_VERSION) {
-    return err_set(e, ERR_UNSUPPORTED, "token: made by another version of adit (update adit, or ask the operator for a new token)");
+    return err_set(e, ERR_UNSUPPORTED,
+                   "token: made by another version of adit (update adit, or ask the operator for a new token)");
   }
   if (sha256(bytes, n, digest) != 0) return err_set(e, ERR_CRYPTO, "token: the crypto library failed (try again)");
-  if (!equal_ct(digest, bytes + n, CHECKSUM_BYTES)) return err_set(e, ERR_SYNTAX, "token: damaged or cut off (%s)", again);
+  if (!equal_ct(digest, bytes + n, CHECKSUM_BYTES))
+    return err_set(e, ERR_SYNTAX, "token: damaged or cut off (%s)", again);
   struct reader r = reader_of(bytes + 1, n - 1);
   t->relays_n = read_u8(&r);
   if (t->relays_n == 0 || t->relays_n > TOKEN_RELAYS_MAX) goto malformed;
@@ -109,7 +111,8 @@ int token_decode(const char *text, size_t chars, struct token *t, struct err *e)
     return err_set(e, ERR_LIMIT, "token: longer than %d characters (give one token only)", TOKEN_TEXT_MAX_CHARS);
   }
   if (chars < prefix || memcmp(text, TOKEN_PREFIX, prefix) != 0) {
-    return err_set(e, ERR_SYNTAX, "token: does not begin with %s (give the word that adit token create printed)", TOKEN_PREFIX);
+    return err_set(e, ERR_SYNTAX, "token: does not begin with %s (give the word that adit token create printed)",
+                   TOKEN_PREFIX);
   }
   int r = base64url_decode(text + prefix, chars - prefix, bytes, sizeof bytes, &n);
   if (r != 0) err_set(e, r, "token: has characters that no token has, or is cut off (copy the whole token again)");
