@@ -1,11 +1,12 @@
-/* The Python face of adit.h, one to one: what users see is in the .py files. Everything that waits does so without the GIL.
+/* The Python face of adit.h, one to one: what users see is in the .py files. Everything that waits does so without the
+ * GIL.
  *
- * The hard thing is the end of an object: the library forbids to free one while another thread uses it, and Python programs do
- * just that. So each object counts the calls that are inside the library; close() turns new ones away, calls back those that
- * wait, and frees only when the last has left. The counts are touched under the GIL and the mutex, which is held for no wait
- * but that one. Whoever may run Python code, a signal's handler above all or by the garbage collector, is not counted meanwhile: it may
- * close the very object that its thread waits for. After fork() the child touches neither: its copies tell of threads that it does not have, one of which may have
- * held the mutex. */
+ * The hard thing is the end of an object: the library forbids to free one while another thread uses it, and Python
+ * programs do just that. So each object counts the calls that are inside the library; close() turns new ones away,
+ * calls back those that wait, and frees only when the last has left. The counts are touched under the GIL and the
+ * mutex, which is held for no wait but that one. Whoever may run Python code, a signal's handler above all or by the
+ * garbage collector, is not counted meanwhile: it may close the very object that its thread waits for. After fork() the
+ * child touches neither: its copies tell of threads that it does not have, one of which may have held the mutex. */
 #include <Python.h>
 #include <errno.h>
 #include <limits.h>
@@ -48,8 +49,8 @@ struct guard {
   unsigned owner;                  /* forks when it was made */
 };
 
-/* How many forks lie between the first process and this one. A pid would not do: a parent and its child may both be number 1, each of
- * a PID namespace. */
+/* How many forks lie between the first process and this one. A pid would not do: a parent and its child may both be
+ * number 1, each of a PID namespace. */
 static unsigned forks;
 
 static void count_fork(void) { forks++; }
@@ -90,8 +91,9 @@ static void guard_wait(struct guard *g) {
 
 /* --- calling back who waits --- */
 
-/* A pair of sockets, of which one is shut down to end a poll of the other: not closed, as a forked child may have a copy. Programs
- * close descriptors that they do not know (os.closerange), so both are only used while they are what they were. */
+/* A pair of sockets, of which one is shut down to end a poll of the other: not closed, as a forked child may have a
+ * copy. Programs close descriptors that they do not know (os.closerange), so both are only used while they are what
+ * they were. */
 enum { WAKER_POLLED, WAKER_SHUT };
 
 struct waker {
@@ -130,7 +132,8 @@ struct client {
   struct guard guard;
   struct waker waker;              /* of next_event() */
   struct tunnel *tunnels;          /* whose handles events may name; no references */
-  unsigned forwarding;             /* calls that may have made one of which we do not know yet; under the guard's lock, too */
+  unsigned forwarding;             /* calls that may have made one of which we do not know yet; under the guard's lock,
+                                      too */
 };
 
 struct tunnel {
@@ -150,7 +153,8 @@ static bool client_is_closing(const struct client *self) {
 
 static bool client_enter(struct client *self) {
   if (guard_is_foreign(&self->guard)) {
-    fail(ADIT_EFORKED, "this client belongs to the process that made it (call forward() or adit.Client() anew after fork)");
+    fail(ADIT_EFORKED,
+         "this client belongs to the process that made it (call forward() or adit.Client() anew after fork)");
     return false;
   }
   if (client_is_closing(self)) {
@@ -178,8 +182,8 @@ static void tunnel_leave(struct tunnel *self) {
 
 /* --- whose an event is --- */
 
-/* An event names a handle, which is known as soon as adit_forward() has returned, in whatever thread. So no event is taken while such
- * a call is under way; and as it is taken under the GIL, whoever is found is not being closed. */
+/* An event names a handle, which is known as soon as adit_forward() has returned, in whatever thread. So no event is
+ * taken while such a call is under way; and as it is taken under the GIL, whoever is found is not being closed. */
 static void forwarding_begin(struct client *c) {
   pthread_mutex_lock(&c->guard.lock);
   c->forwarding++;
@@ -294,12 +298,16 @@ static bool set_all(struct adit_config *config, PyObject *settings) {
   return keywords_end(settings, known);
 }
 
-/* What is given first; then, if asked, environment and the user's file; and without any token the embedded relay of that program. */
-static bool configure(struct adit_config *config, PyObject *tokens, PyObject *relays, PyObject *settings, bool load, const char *program) {
-  int code = load ? 0 : adit_config_set_proxy(config, NULL);    /* unless one is given; to load looks for it by itself */
+/* What is given first; then, if asked, environment and the user's file; and without any token the embedded relay of
+   that program. */
+static bool configure(struct adit_config *config, PyObject *tokens, PyObject *relays, PyObject *settings, bool load,
+                      const char *program) {
+  /* unless one is given; to load looks for it by itself */
+  int code = load ? 0 : adit_config_set_proxy(config, NULL);
   if (code != 0) fail(code, adit_config_error(config));
-  if (code != 0 || !add_each(config, tokens, adit_config_add_token) || !add_each(config, relays, adit_config_add_relay) ||
-      !set_all(config, settings)) return false;
+  if (code != 0 || !add_each(config, tokens, adit_config_add_token) ||
+      !add_each(config, relays, adit_config_add_relay) || !set_all(config, settings))
+    return false;
   int found = PySequence_Size(tokens) > 0;
   if (load) code = adit_config_load(config, &found);
   if (code == 0 && found == 0) {
@@ -436,7 +444,8 @@ static PyObject *client_next_event(PyObject *object, PyObject *none) {
       guard_leave(&self->guard);
       continue;
     }
-    struct pollfd fds[] = {{.fd = adit_event_fd(self->handle), .events = POLLIN}, {.fd = self->waker.ends[WAKER_POLLED], .events = POLLIN}};
+    struct pollfd fds[] = {{.fd = adit_event_fd(self->handle), .events = POLLIN},
+        {.fd = self->waker.ends[WAKER_POLLED], .events = POLLIN}};
     r = adit_next_event(self->handle, &event, 0);   /* also where there are no descriptors any more */
     of = r == 1 ? event_tunnel(self, &event) : NULL;
     if (r == 1 && event.tunnel != NULL && of == NULL) r = 0;   /* it is being closed */
@@ -466,7 +475,8 @@ struct option_row {
   size_t at, n_at;
 };
 #define OPTION_IN(options, field, kind) {#field, kind, offsetof(struct options, field), 0}
-#define OPTION_OF_WORDS_IN(options, field) {#field, OPTION_WORDS, offsetof(struct options, field), offsetof(struct options, field##_n)}
+#define OPTION_OF_WORDS_IN(options, field) \
+  {#field, OPTION_WORDS, offsetof(struct options, field), offsetof(struct options, field##_n)}
 
 /* Of a tunnel. */
 #define OPTION(field, kind) OPTION_IN(adit_options, field, kind)
@@ -479,12 +489,17 @@ enum { OPTIONS_N = sizeof option_rows / sizeof *option_rows };
 
 /* Of a token that is to be narrower. */
 #define NARROW(field, kind) OPTION_IN(adit_narrow_options, field, kind)
-static const struct option_row narrow_rows[] = {
-  NARROW(name, OPTION_TEXT), NARROW(expires_s, OPTION_I64), NARROW(max_tunnels, OPTION_U32), NARROW(max_streams, OPTION_U32),
-  NARROW(max_visitors_per_s, OPTION_U32), NARROW(max_rate, OPTION_U64), NARROW(no_raw, OPTION_INT),
-  OPTION_OF_WORDS_IN(adit_narrow_options, allow)};
+static const struct option_row narrow_rows[] = {NARROW(name, OPTION_TEXT),
+                                                NARROW(expires_s, OPTION_I64),
+                                                NARROW(max_tunnels, OPTION_U32),
+                                                NARROW(max_streams, OPTION_U32),
+                                                NARROW(max_visitors_per_s, OPTION_U32),
+                                                NARROW(max_rate, OPTION_U64),
+                                                NARROW(no_raw, OPTION_INT),
+                                                OPTION_OF_WORDS_IN(adit_narrow_options, allow)};
 enum { NARROW_N = sizeof narrow_rows / sizeof *narrow_rows, OPTIONS_MAX = 32 };
-_Static_assert((int)OPTIONS_N <= (int)OPTIONS_MAX && (int)NARROW_N <= (int)OPTIONS_MAX, "there is room for the words of each");
+_Static_assert((int)OPTIONS_N <= (int)OPTIONS_MAX && (int)NARROW_N <= (int)OPTIONS_MAX,
+               "there is room for the words of each");
 
 /* What the options point to. */
 struct options_held {
@@ -500,7 +515,8 @@ static void options_release(struct options_held *held) {
 /* Takes the bytes, and any error of making them. */
 static const char *options_hold(struct options_held *held, PyObject *bytes) {
   char *text = NULL;
-  bool held_now = bytes != NULL && PyBytes_AsStringAndSize(bytes, &text, NULL) == 0 && PyList_Append(held->strings, bytes) == 0;
+  bool held_now = bytes != NULL && PyBytes_AsStringAndSize(bytes, &text, NULL) == 0 &&
+                  PyList_Append(held->strings, bytes) == 0;
   Py_XDECREF(bytes);
   return held_now ? text : NULL;
 }
@@ -534,7 +550,8 @@ static bool number_take(void *field, size_t n, const char *format, PyObject *val
   return true;
 }
 
-static bool option_take(void *o, struct options_held *held, const struct option_row *row, const char ***words, PyObject *value) {
+static bool option_take(void *o, struct options_held *held, const struct option_row *row, const char ***words,
+                        PyObject *value) {
   char *field = (char *)o + row->at;
   PyObject *path = NULL;
   switch (row->kind) {
@@ -615,8 +632,9 @@ static PyObject *client_forward(PyObject *object, PyObject *args, PyObject *opti
   PyObject *tag;
   const char *app;
   struct tunnel *made = NULL;
-  if (!PyArg_ParseTuple(args, "Os", &tag, &app) || !options_take(&o, &held, option_rows, OPTIONS_N, options) || (made = tunnel_make(self, tag)) == NULL ||
-      !client_enter(self)) goto fail;
+  if (!PyArg_ParseTuple(args, "Os", &tag, &app) || !options_take(&o, &held, option_rows, OPTIONS_N, options) ||
+      (made = tunnel_make(self, tag)) == NULL || !client_enter(self))
+    goto fail;
   forwarding_begin(self);
   Py_BEGIN_ALLOW_THREADS
   made->handle = adit_forward(self->handle, app, &o);
@@ -638,9 +656,9 @@ fail:
 
 typedef int (*wait_fn)(struct adit_tunnel *tunnel, int timeout_ms);
 
-/* Waits in slices, and looks for signals between them: true and the result, ADIT_ETIMEDOUT at the end of time; false with a Python
- * error when a signal raised one, or the tunnel closes. What `ignored` says is no reason to give up before the end of time, unless
- * the tunnel has. */
+/* Waits in slices, and looks for signals between them: true and the result, ADIT_ETIMEDOUT at the end of time; false
+ * with a Python error when a signal raised one, or the tunnel closes. What `ignored` says is no reason to give up
+ * before the end of time, unless the tunnel has. */
 static bool tunnel_wait(struct tunnel *self, wait_fn wait, unsigned long timeout_ms, int ignored, int *code) {
   for (unsigned long waited = 0;; waited += WAIT_SLICE_MS) {
     unsigned long left = timeout_ms > waited ? timeout_ms - waited : 0;
@@ -656,7 +674,8 @@ static bool tunnel_wait(struct tunnel *self, wait_fn wait, unsigned long timeout
   }
 }
 
-/* wait_open(timeout_ms, patient): a relay that cannot be reached fails it, but for the patient only when the time is over. */
+/* wait_open(timeout_ms, patient): a relay that cannot be reached fails it, but for the patient only when the time is
+   over. */
 static PyObject *tunnel_wait_open(PyObject *object, PyObject *args) {
   struct tunnel *self = (struct tunnel *)object;
   unsigned long timeout_ms;
@@ -664,7 +683,8 @@ static PyObject *tunnel_wait_open(PyObject *object, PyObject *args) {
   if (!PyArg_ParseTuple(args, "kp", &timeout_ms, &patient)) return NULL;
   if (!tunnel_wait(self, adit_wait_open, timeout_ms, patient ? ADIT_EUNREACHABLE : 0, &code)) return NULL;
   if (code == 0) Py_RETURN_NONE;
-  if (code == ADIT_ETIMEDOUT) return fail(code, "the relay has not answered in time (is it an adit relay? timeout= gives it more time)");
+  if (code == ADIT_ETIMEDOUT)
+    return fail(code, "the relay has not answered in time (is it an adit relay? timeout= gives it more time)");
   return fail(code, adit_error(NULL));
 }
 
@@ -673,7 +693,8 @@ static PyObject *tunnel_finish(PyObject *object, PyObject *args) {
   struct tunnel *self = (struct tunnel *)object;
   unsigned long timeout_ms;
   int code;
-  if (!PyArg_ParseTuple(args, "k", &timeout_ms) || !tunnel_wait(self, adit_tunnel_finish, timeout_ms, 0, &code)) return NULL;
+  if (!PyArg_ParseTuple(args, "k", &timeout_ms) || !tunnel_wait(self, adit_tunnel_finish, timeout_ms, 0, &code))
+    return NULL;
   return PyBool_FromLong(code == 0);
 }
 
@@ -683,7 +704,8 @@ static PyObject *tunnel_addresses(PyObject *object, PyObject *none) {
   struct tunnel *self = (struct tunnel *)object;
   if (!tunnel_enter(self)) return NULL;
   /* Strings are no concern of the collector, which a tuple may set off. */
-  PyObject *host = text_or_none(adit_tunnel_host(self->handle)), *tcp_host = text_or_none(adit_tunnel_tcp_host(self->handle));
+  PyObject *host = text_or_none(adit_tunnel_host(self->handle)),
+           *tcp_host = text_or_none(adit_tunnel_tcp_host(self->handle));
   int port = adit_tunnel_port(self->handle), tcp_port = adit_tunnel_tcp_port(self->handle);
   tunnel_leave(self);
   return Py_BuildValue("(NiNi)", host, port, tcp_host, tcp_port);
@@ -712,7 +734,8 @@ static PyObject *tunnel_stats(PyObject *object, PyObject *none) {
   adit_tunnel_stats(self->handle, &s);
   tunnel_leave(self);
   return Py_BuildValue("(KKKKK)", (unsigned long long)s.visitors_now, (unsigned long long)s.visitors_total,
-                       (unsigned long long)s.bytes_to_app, (unsigned long long)s.bytes_from_app, (unsigned long long)s.app_failures);
+                       (unsigned long long)s.bytes_to_app, (unsigned long long)s.bytes_from_app,
+                       (unsigned long long)s.app_failures);
 }
 
 /* stop_waiting(): calls wait_open() and finish() back, in whatever thread they are. */
@@ -758,11 +781,15 @@ static void tunnel_dealloc(PyObject *object) {
 /* --- the module --- */
 
 static PyMethodDef client_methods[] = {
-  {"forward", (PyCFunction)(void (*)(void))client_forward, METH_VARARGS | METH_KEYWORDS, "forward(tag, app, **options) -> Tunnel"},
-  {"narrow", (PyCFunction)(void (*)(void))client_narrow, METH_VARARGS | METH_KEYWORDS, "narrow(**options) -> a token for less"},
-  {"next_event", client_next_event, METH_NOARGS, "Waits: (kind, error, reason, text, tunnel, tag), or None when the client closes."},
+  {"forward", (PyCFunction)(void (*)(void))client_forward, METH_VARARGS | METH_KEYWORDS,
+   "forward(tag, app, **options) -> Tunnel"},
+  {"narrow", (PyCFunction)(void (*)(void))client_narrow, METH_VARARGS | METH_KEYWORDS,
+   "narrow(**options) -> a token for less"},
+  {"next_event", client_next_event, METH_NOARGS,
+   "Waits: (kind, error, reason, text, tunnel, tag), or None when the client closes."},
   {"relay", client_relay, METH_NOARGS, "The name of the relay that was chosen, or None before."},
-  {"relay_socket", client_relay_socket, METH_NOARGS, "Where the embedded relay takes other agents of this machine, or None."},
+  {"relay_socket", client_relay_socket, METH_NOARGS,
+   "Where the embedded relay takes other agents of this machine, or None."},
   {"ca_file", client_ca_file, METH_NOARGS, "The embedded relay's authority, or None."},
   {"close", client_close, METH_NOARGS, "With all its tunnels."},
   {NULL, NULL, 0, NULL}};
@@ -773,7 +800,8 @@ static PyMethodDef tunnel_methods[] = {
   {"finish", tunnel_finish, METH_VARARGS, "finish(timeout_ms) -> whether all visitors have left; lets no new one in."},
   {"end", tunnel_end_of, METH_NOARGS, "Why it has ended for good: (error, reason, text), or None."},
   {"stats", tunnel_stats, METH_NOARGS, "(visitors_now, visitors_total, bytes_to_app, bytes_from_app, app_failures)"},
-  {"stop_waiting", tunnel_stop_waiting, METH_NOARGS, "Ends wait_open() and finish() in other threads; only close() may follow."},
+  {"stop_waiting", tunnel_stop_waiting, METH_NOARGS,
+   "Ends wait_open() and finish() in other threads; only close() may follow."},
   {"close", tunnel_close, METH_NOARGS, "Delivers what was accepted, resets the streams that are left."},
   {NULL, NULL, 0, NULL}};
 
@@ -795,9 +823,11 @@ static PyObject *module_version(PyObject *module, PyObject *none) {
   return PyUnicode_FromString(adit_version());
 }
 
-static PyMethodDef module_methods[] = {{"version", module_version, METH_NOARGS, "The library's version."}, {NULL, NULL, 0, NULL}};
-static struct PyModuleDef module_definition = {
-  PyModuleDef_HEAD_INIT, .m_name = "adit._adit", .m_doc = "adit.h for adit/*.py; not for users.", .m_size = -1, .m_methods = module_methods};
+static PyMethodDef module_methods[] = {{"version", module_version, METH_NOARGS, "The library's version."},
+    {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module_definition = {PyModuleDef_HEAD_INIT, .m_name = "adit._adit",
+                                               .m_doc = "adit.h for adit/*.py; not for users.", .m_size = -1,
+                                               .m_methods = module_methods};
 
 static int add_constants(PyObject *module) {
   static const struct {
@@ -807,7 +837,8 @@ static int add_constants(PyObject *module) {
     {"EINVAL", ADIT_EINVAL}, {"ENOMEM", ADIT_ENOMEM}, {"ECONFIG", ADIT_ECONFIG}, {"EUNREACHABLE", ADIT_EUNREACHABLE},
     {"EAUTH", ADIT_EAUTH}, {"EREFUSED", ADIT_EREFUSED}, {"ECONFLICT", ADIT_ECONFLICT}, {"ETIMEDOUT", ADIT_ETIMEDOUT},
     {"ECLOSED", ADIT_ECLOSED}, {"EFORKED", ADIT_EFORKED}, {"ESYSTEM", ADIT_ESYSTEM}, {"EVENT_OPEN", ADIT_EVENT_OPEN},
-    {"EVENT_RECONNECTING", ADIT_EVENT_RECONNECTING}, {"EVENT_RESTORED", ADIT_EVENT_RESTORED}, {"EVENT_WARNING", ADIT_EVENT_WARNING},
+    {"EVENT_RECONNECTING", ADIT_EVENT_RECONNECTING}, {"EVENT_RESTORED", ADIT_EVENT_RESTORED},
+    {"EVENT_WARNING", ADIT_EVENT_WARNING},
     {"EVENT_SUPERSEDED", ADIT_EVENT_SUPERSEDED}, {"EVENT_CLOSED", ADIT_EVENT_CLOSED}};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     if (PyModule_AddIntConstant(module, rows[i].name, rows[i].value) != 0) return -1;
@@ -816,14 +847,14 @@ static int add_constants(PyObject *module) {
 
 PyMODINIT_FUNC PyInit__adit(void);
 PyMODINIT_FUNC PyInit__adit(void) {
-  /* The OpenSSL in here is ours alone. It must not clean up at exit, when a daemon thread may still use it, nor read an openssl.cnf that
-   * was written for the system's, and may name modules that were built against that one. */
+  /* The OpenSSL in here is ours alone. It must not clean up at exit, when a daemon thread may still use it, nor read an
+   * openssl.cnf that was written for the system's, and may name modules that were built against that one. */
   if (OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1) {
     PyErr_SetString(PyExc_ImportError, "OpenSSL could not be initialised");
     return NULL;
   }
-  /* The first of these finds all algorithms, which takes 2 ms: here, rather than in the first forward(). And this thread may end while
-   * another forks, so it leaves nothing that is to be given back then. */
+  /* The first of these finds all algorithms, which takes 2 ms: here, rather than in the first forward(). And this
+   * thread may end while another forks, so it leaves nothing that is to be given back then. */
   SSL_CTX_free(SSL_CTX_new(TLS_client_method()));
   OPENSSL_thread_stop();
   if (pthread_atfork(NULL, NULL, count_fork) != 0) {

@@ -1,5 +1,5 @@
-/* A pump between two real TCP connections over loopback, whose far ends the test plays: "visitor" beyond the peer side and
-   "agent" beyond the wire side. Everything is driven by loop turns until a condition holds. */
+/* A pump between two real TCP connections over loopback, whose far ends the test plays: "visitor" beyond the peer side
+   and "agent" beyond the wire side. Everything is driven by loop turns until a condition holds. */
 #ifndef TESTS_PUMP_RIG_H
 #define TESTS_PUMP_RIG_H
 
@@ -209,7 +209,8 @@ static inline void rig_expect_end(struct rig *r, int fd, ssize_t end) {
   assert_int_equal(n, end);
 }
 
-/* The visitor's side is looked at first, and its bytes run into a wire that has broken: whatever else an epoll_wait told. */
+/* The visitor's side is looked at first, and its bytes run into a wire that has broken: whatever else an epoll_wait
+   told. */
 static inline void rig_visitor_first(struct rig *r) {
   struct loop_io *io = &r->pump->peer.io;
   io->fn(io, EPOLLIN);

@@ -1,5 +1,5 @@
-/* Each allocation of a scenario failing in turn, OpenSSL's among them: for a test named test_seam_*, which is linked so that these
-   stand in place of the C library's. */
+/* Each allocation of a scenario failing in turn, OpenSSL's among them: for a test named test_seam_*, which is linked so
+   that these stand in place of the C library's. */
 #ifndef TESTS_SEAM_MEMORY_H
 #define TESTS_SEAM_MEMORY_H
 
@@ -17,10 +17,10 @@ void *__real_realloc(void *p, size_t n);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
-int __real_aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n, uint8_t *out,
-                     uint8_t tag[AEAD_TAG_BYTES]);
-int __wrap_aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n, uint8_t *out,
-                     uint8_t tag[AEAD_TAG_BYTES]);
+int __real_aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n,
+                     uint8_t *out, uint8_t tag[AEAD_TAG_BYTES]);
+int __wrap_aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n,
+                     uint8_t *out, uint8_t tag[AEAD_TAG_BYTES]);
 
 static bool armed, failed;
 static unsigned until_failure;     /* allocations that still succeed */
@@ -36,8 +36,8 @@ void *__wrap_calloc(size_t n, size_t size) { return fails_now() ? NULL : __real_
 void *__wrap_realloc(void *p, size_t n) { return fails_now() ? NULL : __real_realloc(p, n); }
 
 /* Some ciphers of OpenSSL's may allocate for each use. */
-int __wrap_aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n, uint8_t *out,
-                     uint8_t tag[AEAD_TAG_BYTES]) {
+int __wrap_aead_seal(struct aead *a, const uint8_t nonce[12], const void *ad, size_t ad_n, const uint8_t *in, size_t n,
+                     uint8_t *out, uint8_t tag[AEAD_TAG_BYTES]) {
   return fails_now() ? ERR_CRYPTO : __real_aead_seal(a, nonce, ad, ad_n, in, n, out, tag);
 }
 

@@ -154,7 +154,8 @@ static int listen_unix(const char *path, int type, int backlog) {
   memcpy(a.sun_path, path, n);
   if (path[0] == '@') a.sun_path[0] = 0;
   int fd = socket(AF_UNIX, type | SOCK_NONBLOCK, 0);
-  assert_int_equal(bind(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (path[0] != '@'))), 0);
+  assert_int_equal(
+      bind(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (path[0] != '@'))), 0);
   if (type == SOCK_STREAM) assert_int_equal(listen(fd, backlog), 0);
   return fd;
 }

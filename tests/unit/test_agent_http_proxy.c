@@ -37,9 +37,12 @@ static void urls_are_read_as_curl_reads_them(void **state) {
 static void a_wrong_url_is_refused_without_telling_the_password(void **state) {
   (void)state;
   static const char *const bad[] = {
-    "", "http://", "http://u:hunter2@", "ftp://u:hunter2@proxy:1", "socks5h://u:hunter2@proxy:1", "http://u:hunter2@proxy:port",
-    "http://u:hunter2@proxy:0", "http://u:hunter2@proxy:1/path", "http://u:hunter2@proxy:1?q", "http://u:hunter2%@proxy:1",
-    "http://u:hunter2%4@proxy:1", "http://u:hunter2%00@proxy:1", "http://u:hunter2%0d%0aX:@proxy:1", "http://u%3A:hunter2@proxy:1",
+    "", "http://", "http://u:hunter2@", "ftp://u:hunter2@proxy:1", "socks5h://u:hunter2@proxy:1",
+    "http://u:hunter2@proxy:port",
+    "http://u:hunter2@proxy:0", "http://u:hunter2@proxy:1/path", "http://u:hunter2@proxy:1?q",
+    "http://u:hunter2%@proxy:1",
+    "http://u:hunter2%4@proxy:1", "http://u:hunter2%00@proxy:1", "http://u:hunter2%0d%0aX:@proxy:1",
+    "http://u%3A:hunter2@proxy:1",
     "http://u:hunter2@pro xy:1", "http://u:hunter2@::1:1", "://u:hunter2@proxy:1", "http://u:hunter2\n@proxy:1"};
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     struct err e = {0};

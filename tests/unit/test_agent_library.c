@@ -299,8 +299,14 @@ static void names_denials_and_waits_have_their_limits(void **state) {
 static void a_program_of_an_older_header_goes_on_working(void **state) {
   (void)state;
   struct {
-    struct { size_t size; int unencrypted, plain, h2, proxy_protocol; const char *alpn; const char *const *allow; size_t allow_n;
-             const char *keep_file; } old;
+    struct {
+      size_t size;
+      int unencrypted, plain, h2, proxy_protocol;
+      const char *alpn;
+      const char *const *allow;
+      size_t allow_n;
+      const char *keep_file;
+    } old;
     unsigned char behind[256];
   } options;
   struct adit_client *client = new_client();

@@ -346,7 +346,8 @@ static void a_malformed_user_file_is_refused_with_its_line(void **state) {
   struct user_file f;
   struct err e = {0};
   static const char *const bad[] = {"token\n", "= x\n", "a\nb"};
-  for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_int_equal(user_file_parse(bad[i], strlen(bad[i]), &f, &e), ERR_SYNTAX);
+  for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+    assert_int_equal(user_file_parse(bad[i], strlen(bad[i]), &f, &e), ERR_SYNTAX);
   assert_int_equal(user_file_parse("ca = a\ntok\0en = b\n", 18, &f, &e), ERR_SYNTAX);
   assert_non_null(strstr(e.text, "line 2"));
   assert_int_equal(user_file_parse("token = t\nrelay = \n", 19, &f, &e), ERR_NOT_NOW);

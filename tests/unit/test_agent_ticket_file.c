@@ -27,7 +27,8 @@ static int teardown(void **state) {
 }
 
 static struct ticket_file sample(void) {
-  struct ticket_file f = {.relay = "r1.example.com", .host = "0123456789abcdefghjkmnpq.r1.example.com", .incarnation = 7, .ticket_n = 100};
+  struct ticket_file f = {
+      .relay = "r1.example.com", .host = "0123456789abcdefghjkmnpq.r1.example.com", .incarnation = 7, .ticket_n = 100};
   memset(f.ticket, 0x5a, f.ticket_n);
   return f;
 }
@@ -117,11 +118,16 @@ static void every_cut_and_every_changed_line_is_refused(void **state) {
   assert_int_equal(ticket_file_encode(&f, text, sizeof text, &n), 0);
   for (size_t cut = 0; cut < n; cut++) assert_int_equal(ticket_file_decode(text, cut, &g, NULL), ERR_SYNTAX);
   static const char *const bad[] = {
-    "adit ticket 2\nrelay a.b\nhost c.a.b\nincarnation 1\nticket AAAA\n", "adit ticket 1\nrelay a b\nhost c.a.b\nincarnation 1\nticket AAAA\n",
-    "adit ticket 1\nrelay a.b\nhost -\nincarnation 1\nticket AAAA\n", "adit ticket 1\nrelay a.b\nhost c.a.b\nincarnation -1\nticket AAAA\n",
-    "adit ticket 1\nrelay a.b\nhost c.a.b\nincarnation 4294967295\nticket AAAA\n", "adit ticket 1\nrelay a.b\nhost c.a.b\nincarnation 1\nticket !!\n",
-    "adit ticket 1\nrelay a.b\nhost c.a.b\nincarnation 1\nticket AAAA\nmore\n", "adit ticket 1\nhost c.a.b\nrelay a.b\nincarnation 1\nticket AAAA\n"};
-  for (size_t i = 0; i < ARRAY_LEN(bad); i++) assert_int_equal(ticket_file_decode(bad[i], strlen(bad[i]), &g, NULL), ERR_SYNTAX);
+    "adit ticket 2\nrelay a.b\nhost c.a.b\nincarnation 1\nticket AAAA\n",
+    "adit ticket 1\nrelay a b\nhost c.a.b\nincarnation 1\nticket AAAA\n",
+    "adit ticket 1\nrelay a.b\nhost -\nincarnation 1\nticket AAAA\n",
+    "adit ticket 1\nrelay a.b\nhost c.a.b\nincarnation -1\nticket AAAA\n",
+    "adit ticket 1\nrelay a.b\nhost c.a.b\nincarnation 4294967295\nticket AAAA\n",
+    "adit ticket 1\nrelay a.b\nhost c.a.b\nincarnation 1\nticket !!\n",
+    "adit ticket 1\nrelay a.b\nhost c.a.b\nincarnation 1\nticket AAAA\nmore\n",
+    "adit ticket 1\nhost c.a.b\nrelay a.b\nincarnation 1\nticket AAAA\n"};
+  for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+    assert_int_equal(ticket_file_decode(bad[i], strlen(bad[i]), &g, NULL), ERR_SYNTAX);
   memcpy(changed, text, n);
   changed[n - 5] = '\0';
   assert_int_equal(ticket_file_decode(changed, n, &g, NULL), ERR_SYNTAX);

@@ -110,6 +110,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(a_refused_ticket_stays_beside_that_of_the_new_address, set_up, tear_down),
       cmocka_unit_test_setup_teardown(so_does_one_that_was_still_being_written, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(who_is_denied_is_not_served_also_where_the_relay_lets_them_in, set_up, tear_down)};
+      cmocka_unit_test_setup_teardown(who_is_denied_is_not_served_also_where_the_relay_lets_them_in, set_up,
+                                      tear_down)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

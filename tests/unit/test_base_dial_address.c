@@ -39,7 +39,8 @@ static void what_people_write_is_understood(void **state) {
 
 static void everything_else_is_refused_with_what_would_be_right(void **state) {
   (void)state;
-  static const char *const bad[] = {"", "0", "65536", "-1", "8000 ", "host", ":80", "a b:80", "-a:80", "a..b:80", "host:0", "::1:80",
+  static const char *const bad[] = {"", "0", "65536", "-1", "8000 ", "host", ":80", "a b:80", "-a:80", "a..b:80",
+      "host:0", "::1:80",
     "[::1]", "[host]:80", "http://localhost:8000", "/run/app.sock", "./app.sock", "Unix:/run/app.sock"};
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     struct dial_address a;

@@ -36,7 +36,8 @@ static void without_a_home_the_error_says_what_to_set(void **state) {
   setenv("HOME", "", 1);
   setenv("XDG_CONFIG_HOME", "", 1);        /* which XDG has mean that it is not set */
   assert_int_equal(home_config_file(path, sizeof path, &e), ERR_USAGE);
-  assert_string_equal(e.text, "HOME: it is set but empty, as of a secret or setting that is missing (set it, or unset it)");
+  assert_string_equal(e.text,
+                      "HOME: it is set but empty, as of a secret or setting that is missing (set it, or unset it)");
   unsetenv("HOME");
   unsetenv("XDG_CONFIG_HOME");
   unsetenv("XDG_STATE_HOME");
@@ -49,7 +50,8 @@ static void without_a_home_the_error_says_what_to_set(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(the_environment_says_where), cmocka_unit_test(a_relative_folder_counts_for_nothing),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(the_environment_says_where),
+      cmocka_unit_test(a_relative_folder_counts_for_nothing),
                                      cmocka_unit_test(without_a_home_the_error_says_what_to_set)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,13 +42,15 @@ static const char *logged(void) {
 static void a_line_has_time_level_event_and_pairs(void **state) {
   (void)state;
   log_setup(LOG_INFO, false);
-  log_event(LOG_INFO, "tunnel_open", "label", "abc", "port", LOG_U64(80), "plain", LOG_BOOL(false), "why", "a b\"\n=", "empty", "", "none", NULL, NULL);
+  log_event(LOG_INFO, "tunnel_open", "label", "abc", "port", LOG_U64(80), "plain", LOG_BOOL(false), "why",
+            "a b\"\n=", "empty", "", "none", NULL, NULL);
   const char *line = logged();
   assert_int_equal(strspn(line, "0123456789-:.TZ"), 24);
   assert_int_equal(line[10], 'T');
   assert_int_equal(line[19], '.');
   assert_int_equal(line[23], 'Z');
-  assert_string_equal(line + 24, " info tunnel_open label=abc port=80 plain=false why=\"a b\\\"\\x0a=\" empty=\"\" none=\"\"\n");
+  assert_string_equal(line + 24,
+                      " info tunnel_open label=abc port=80 plain=false why=\"a b\\\"\\x0a=\" empty=\"\" none=\"\"\n");
 }
 
 static void the_same_as_json(void **state) {

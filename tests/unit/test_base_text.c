@@ -98,7 +98,8 @@ static void a_decoder_that_fails_leaves_nothing_of_what_it_read(void **state) {
 
 static void times_are_utc_and_always_have_a_text(void **state) {
   (void)state;
-  static const struct { int64_t at_s; const char *text; } rows[] = {{0, "1970-01-01T00:00:00Z"}, {1795771240, "2026-11-27T09:20:40Z"},
+  static const struct { int64_t at_s; const char *text; } rows[] = {{0, "1970-01-01T00:00:00Z"},
+      {1795771240, "2026-11-27T09:20:40Z"},
     {-1, "1969-12-31T23:59:59Z"}, {253402300800, "an impossible time"}, {INT64_MAX, "an impossible time"}};
   for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
     char text[TIME_TEXT_CHARS + 1];
@@ -149,9 +150,11 @@ static void durations_have_units(void **state) {
 static void rates_are_bytes_per_second_in_decimal_units(void **state) {
   (void)state;
   static const struct { const char *text; uint64_t bytes_per_s; } rows[] = {
-    {"4096", 4096}, {"7B/s", 7}, {"500kB/s", 500000}, {"500K", 500000}, {"10MB/s", 10000000}, {"10M", 10000000}, {"10M/s", 10000000},
+    {"4096", 4096}, {"7B/s", 7}, {"500kB/s", 500000}, {"500K", 500000}, {"10MB/s", 10000000}, {"10M", 10000000},
+    {"10M/s", 10000000},
     {"2GB", 2000000000}, {"18446744073G", 18446744073000000000ULL}};
-  static const char *const bad[] = {"", "M", "-1M", "1.5M", "10m", "10Mb", "10Mbit", "10MiB", "10 MB", "10MB/", "10MB/m", "10/s/s", "10MBs", "10MM"};
+  static const char *const bad[] = {"", "M", "-1M", "1.5M", "10m", "10Mb", "10Mbit", "10MiB", "10 MB", "10MB/",
+      "10MB/m", "10/s/s", "10MBs", "10MM"};
   uint64_t v;
   for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
     assert_int_equal(text_to_rate(rows[i].text, &v), 0);
@@ -211,7 +214,8 @@ static void escaped_text_is_printable_and_fits(void **state) {
 
 static void addresses_round_trip(void **state) {
   (void)state;
-  static const char *const rows[] = {"1.2.3.4:80", "[::1]:80", "0.0.0.0:65535", "[2001:db8::7]:443", "[::ffff:1.2.3.4]:9"};
+  static const char *const rows[] = {"1.2.3.4:80", "[::1]:80", "0.0.0.0:65535", "[2001:db8::7]:443",
+      "[::ffff:1.2.3.4]:9"};
   for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
     struct addr a = addr_of(rows[i]), b;
     char text[64];
@@ -236,7 +240,8 @@ static void addresses_round_trip(void **state) {
 
 static void addresses_that_are_not_numeric_are_refused(void **state) {
   (void)state;
-  static const char *const bad[] = {"", ":80", "1.2.3.4", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3:80", "::1:80",
+  static const char *const bad[] = {"", ":80", "1.2.3.4", "1.2.3.4:", "1.2.3.4:0", "1.2.3.4:65536", "1.2.3:80",
+      "::1:80",
     "[::1]", "[::1]80", "[::1:80", "[1.2.3.4]:80", "localhost:80", "1.2.3.4:80 ", "[::g]:80", "[fe80::1%nosuch0]:80"};
   struct addr a;
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -303,7 +308,8 @@ static void blocks_contain_what_shares_their_bits(void **state) {
 
 static void malformed_blocks_are_refused(void **state) {
   (void)state;
-  static const char *const bad[] = {"", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0/8", "::1/129", "10.0.0.0/-1", "10.0.0.0/8/8", "x"};
+  static const char *const bad[] = {"", "/8", "10.0.0.0/", "10.0.0.0/33", "10.0.0/8", "::1/129", "10.0.0.0/-1",
+      "10.0.0.0/8/8", "x"};
   struct cidr c;
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     struct err e;
@@ -333,7 +339,8 @@ static void host_port_takes_names_and_both_families(void **state) {
 
 static void host_port_refuses_the_rest(void **state) {
   (void)state;
-  static const char *const bad[] = {"", ":1", "a b:1", "a_b:1", "-a:1", "a-:1", "a..b:1", ".a:1", "a.:1", "::1:80", "a:b", "a:0",
+  static const char *const bad[] = {"", ":1", "a b:1", "a_b:1", "-a:1", "a-:1", "a..b:1", ".a:1", "a.:1", "::1:80",
+      "a:b", "a:0",
     "a:70000", "[a]:1", "[]:1", "[::1", "[::1]x", "http://a:1", "a"};
   struct host_port hp;
   struct err e;

@@ -111,8 +111,10 @@ static void commands_of_the_package_say_what_to_install(void **state) {
                                       "usage", "foreman", "image", "secret", "doctor"};
   for (size_t i = 0; i < ARRAY_LEN(names); i++) {
     char line[64], text[256];
-    (void)snprintf(text, sizeof text, "%s: functions are of the Python package, which this program was installed without "
-                   "(pip install 'adit[functions]')\n", names[i]);
+    (void)snprintf(text, sizeof text,
+                   "%s: functions are of the Python package, which this program was installed without "
+                   "(pip install 'adit[functions]')\n",
+                   names[i]);
     (void)snprintf(line, sizeof line, "%s --help", names[i]);
     assert_refused(line, 2, text);
     (void)snprintf(line, sizeof line, "help %s", names[i]);
@@ -251,15 +253,17 @@ static void token_refuses_wrong_usage(void **state) {
                                                      "250ms, 10s, 5m, 2h, 30d)\n");
   assert_refused("token create a --expires 5", 2, "--expires 5: not a duration (write a number and a unit: 250ms, 10s, "
                                                   "5m, 2h, 30d)\n");
-  assert_refused("token create a --expires 40000d", 2, "--expires 40000d: out of range (it may be from 1s to 36500d)\n");
-  assert_refused("token create a --domain A.test", 2, "--domain: A.test: has capital letters (write it in lower case)\n");
+  assert_refused("token create a --expires 40000d", 2,
+                 "--expires 40000d: out of range (it may be from 1s to 36500d)\n");
+  assert_refused("token create a --domain A.test", 2,
+                 "--domain: A.test: has capital letters (write it in lower case)\n");
   assert_refused("token list --state /dev/null", 1, "state folder /dev/null: it is not a folder (choose another with "
                                                     "--state)\n");
   assert_refused("token list --state /nonexistent", 1, "state folder /nonexistent: no relay has run with it (give the "
                                                        "relay's with --state)\n");
   assert_refused("token create a --state /nonexistent --relay r1.test:443", 1,
-                 "state folder /nonexistent: no relay has run with it (give the relay's folder with --state, or, before "
-                 "the relay's first run, its name with --domain r1.example.com)\n");
+                 "state folder /nonexistent: no relay has run with it (give the relay's folder with --state, or, "
+                 "before the relay's first run, its name with --domain r1.example.com)\n");
   assert_refused("token create 000102030405060708090a0b0c0d0e0f", 2,
                  "NAME: it looks like the id of a token, by which it could be revoked (choose another)\n");
   assert_refused("token list --expires 1d", 2, "--expires: no such option (see adit token list --help)\n");
@@ -273,8 +277,9 @@ static void status_and_login_refuse_wrong_usage(void **state) {
   assert_refused("status -- now", 2, "--: adit status takes only options (see adit status --help)\n");
   assert_refused("login a -- b", 2, "TOKEN: it is one word (leave out the rest)\n");
   assert_refused("login a --token-file b", 2, "TOKEN: given, and --token-file as well (leave one out)\n");
-  assert_refused("login --token-file /nonexistent", 1, "--token-file: /nonexistent: No such file or directory (check the "
-                                                       "path, and who may read it)\n");
+  assert_refused("login --token-file /nonexistent", 1,
+                 "--token-file: /nonexistent: No such file or directory (check the "
+                 "path, and who may read it)\n");
   assert_refused("logout now", 2, "now: unexpected (adit logout takes nothing)\n");
   assert_refused("login a b", 2, "TOKEN: it is one word (leave out the rest)\n");
   struct said said;

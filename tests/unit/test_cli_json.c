@@ -85,8 +85,11 @@ static void numbers_that_are_none_read_as_zero(void **state) {
 
 static void the_open_event_has_the_promised_form(void **state) {
   (void)state;
-  struct tell_open open = {.app = {.text = "localhost:8000", .port = 8000}, .url = "https://l.r.test:8443", .host = "l.r.test",
-                           .relay = "r.test", .port = 8443};
+  struct tell_open open = {.app = {.text = "localhost:8000", .port = 8000},
+                           .url = "https://l.r.test:8443",
+                           .host = "l.r.test",
+                           .relay = "r.test",
+                           .port = 8443};
   char *out = NULL;
   size_t n = 0;
   FILE *f = open_memstream(&out, &n);
@@ -100,10 +103,14 @@ static void the_open_event_has_the_promised_form(void **state) {
   tell_open_json(f, &open, 10);
   (void)fclose(f);
   assert_string_equal(out,
-    "{\"event\":\"open\",\"port\":8000,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":null,\"relay\":\"r.test\",\"relay_socket\":null,\"embedded\":false,\"open_ms\":4.2,"
-    "\"app\":\"localhost:8000\",\"name\":null}\n"
-    "{\"event\":\"open\",\"port\":null,\"url\":\"https://l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":[\"r.test\",20001],\"relay\":null,\"relay_socket\":\"unix:/home/me/relay-1.sock\",\"embedded\":true,\"open_ms\":10.0,"
-    "\"app\":\"unix:/run/app.sock\",\"name\":\"web\"}\n");
+                      "{\"event\":\"open\",\"port\":8000,\"url\":\"https://"
+                      "l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":null,\"relay\":\"r.test\","
+                      "\"relay_socket\":null,\"embedded\":false,\"open_ms\":4.2,"
+                      "\"app\":\"localhost:8000\",\"name\":null}\n"
+                      "{\"event\":\"open\",\"port\":null,\"url\":\"https://"
+                      "l.r.test:8443\",\"tls_socket\":[\"l.r.test\",8443],\"tcp_socket\":[\"r.test\",20001],\"relay\":"
+                      "null,\"relay_socket\":\"unix:/home/me/relay-1.sock\",\"embedded\":true,\"open_ms\":10.0,"
+                      "\"app\":\"unix:/run/app.sock\",\"name\":\"web\"}\n");
   free(out);
 }
 

@@ -73,7 +73,9 @@ static void takes_options_in_both_forms_and_words_between(void **state) {
   struct target t;
   struct options_parsed parsed;
   struct err e;
-  assert_int_equal(parse("8000 --flag --text=a=b --list x --number 256 localhost:1 --list y --drain 1500ms --pump copy", &t, &parsed, &e), 0);
+  assert_int_equal(parse("8000 --flag --text=a=b --list x --number 256 localhost:1 --list y --drain 1500ms --pump copy",
+                         &t, &parsed, &e),
+                   0);
   assert_true(t.flag);
   assert_string_equal(t.text, "a=b");
   assert_int_equal(t.list.n, 2);

@@ -171,7 +171,9 @@ static char *row_of(struct state_token t) {
 
 static void token_rows_show_limits_or_a_dash(void **state) {
   (void)state;
-  struct state_token t = {.name = "guest", .max_tunnels = 2, .limits = {.max_streams = 30, .max_visitors_per_s = 4, .max_bytes_per_s = 10000000}};
+  struct state_token t = {.name = "guest",
+                          .max_tunnels = 2,
+                          .limits = {.max_streams = 30, .max_visitors_per_s = 4, .max_bytes_per_s = 10000000}};
   char *limited = row_of(t);
   t.limits = (struct token_limits){0};
   char *plain = row_of(t);
@@ -195,16 +197,21 @@ static void assert_json(struct state_token t, const char *want) {
 static void programs_get_a_token_as_an_object(void **state) {
   (void)state;
   struct state_token t = {.name = "la\"ptop", .id = {0xab}, .max_tunnels = 100, .issued_s = 100, .expires_s = 2000};
-  assert_json(t, "{\"name\":\"la\\\"ptop\",\"id\":\"ab000000000000000000000000000000\",\"state\":\"live\",\"max_tunnels\":100,"
-                 "\"max_streams\":null,\"max_visitors_per_s\":null,\"max_bytes_per_s\":null,\"issued_at_s\":100,\"expires_at_s\":2000,\"revoked_at_s\":null}\n");
+  assert_json(
+      t, "{\"name\":\"la\\\"ptop\",\"id\":\"ab000000000000000000000000000000\",\"state\":\"live\",\"max_tunnels\":100,"
+         "\"max_streams\":null,\"max_visitors_per_s\":null,\"max_bytes_per_s\":null,\"issued_at_s\":100,\"expires_at_"
+         "s\":2000,\"revoked_at_s\":null}\n");
   t.limits = (struct token_limits){.max_streams = 5, .max_visitors_per_s = 6, .max_bytes_per_s = 10000000};
   t.expires_s = 0;
-  assert_json(t, "{\"name\":\"la\\\"ptop\",\"id\":\"ab000000000000000000000000000000\",\"state\":\"live\",\"max_tunnels\":100,"
-                 "\"max_streams\":5,\"max_visitors_per_s\":6,\"max_bytes_per_s\":10000000,\"issued_at_s\":100,"
-                 "\"expires_at_s\":null,\"revoked_at_s\":null}\n");
+  assert_json(
+      t, "{\"name\":\"la\\\"ptop\",\"id\":\"ab000000000000000000000000000000\",\"state\":\"live\",\"max_tunnels\":100,"
+         "\"max_streams\":5,\"max_visitors_per_s\":6,\"max_bytes_per_s\":10000000,\"issued_at_s\":100,"
+         "\"expires_at_s\":null,\"revoked_at_s\":null}\n");
   struct state_token foreign = {.id = {0xab}, .revoked_s = 500};
-  assert_json(foreign, "{\"name\":null,\"id\":\"ab000000000000000000000000000000\",\"state\":\"revoked\",\"max_tunnels\":null,"
-                       "\"max_streams\":null,\"max_visitors_per_s\":null,\"max_bytes_per_s\":null,\"issued_at_s\":null,\"expires_at_s\":null,\"revoked_at_s\":500}\n");
+  assert_json(foreign,
+              "{\"name\":null,\"id\":\"ab000000000000000000000000000000\",\"state\":\"revoked\",\"max_tunnels\":null,"
+              "\"max_streams\":null,\"max_visitors_per_s\":null,\"max_bytes_per_s\":null,\"issued_at_s\":null,"
+              "\"expires_at_s\":null,\"revoked_at_s\":500}\n");
 }
 
 /* --- status --- */
@@ -243,12 +250,16 @@ static char *shown(const char *json, int *code) {
 static void a_relays_status_is_shown_as_tables(void **state) {
   (void)state;
   int code;
-  char *text = shown("{\"version\":\"0.1.0\",\"domain\":\"r.test\",\"uptime_s\":3700,\"draining\":true,\"descriptors_now\":9,\"descriptors_max\":99,"
+  char *text = shown("{\"version\":\"0.1.0\",\"domain\":\"r.test\",\"uptime_s\":3700,\"draining\":true,\"descriptors_"
+                     "now\":9,\"descriptors_max\":99,"
                      "\"metrics\":{\"links_now\":2,\"streams_total\":5,\"bytes_to_visitors_total\":1500},"
-                     "\"tunnels\":[{\"host\":\"a.r.test\",\"owner\":\"laptop\",\"token\":\"lap\\u001btop/job\",\"tcp_port\":20001,\"streams_now\":1,\"streams_total\":5,\"age_s\":61,"
+                     "\"tunnels\":[{\"host\":\"a.r.test\",\"owner\":\"laptop\",\"token\":\"lap\\u001btop/"
+                     "job\",\"tcp_port\":20001,\"streams_now\":1,\"streams_total\":5,\"age_s\":61,"
                      "\"agent\":\"adit/0.1.0\",\"agent_address\":\"192.0.2.7:4711\"}],"
-                     "\"tokens\":[{\"name\":\"unused\",\"streams_total\":0},{\"name\":\"guest\",\"id\":\"00\",\"streams_now\":1,\"streams_total\":7,"
-                     "\"bytes_from_visitors\":2500,\"bytes_to_visitors\":1000000}]}", &code);
+                     "\"tokens\":[{\"name\":\"unused\",\"streams_total\":0},{\"name\":\"guest\",\"id\":\"00\","
+                     "\"streams_now\":1,\"streams_total\":7,"
+                     "\"bytes_from_visitors\":2500,\"bytes_to_visitors\":1000000}]}",
+                     &code);
   assert_int_equal(code, 0);
   assert_non_null(strstr(text, "r.test, adit 0.1.0, draining, up 1h1m"));
   assert_non_null(strstr(text, "2 now"));

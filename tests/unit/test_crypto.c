@@ -66,7 +66,8 @@ static void hkdf_expand_refuses_more_than_255_blocks(void **state) {
   free(out);
 }
 
-/* RFC 8448 section 3: "derive secret for handshake tls13 derived" from the early secret, and keys from a traffic secret. */
+/* RFC 8448 section 3: "derive secret for handshake tls13 derived" from the early secret, and keys from a traffic
+   secret. */
 static void expand_label_rfc_8448(void **state) {
   (void)state;
   uint8_t zero[32] = {0}, early[32], empty[32], out[32];
@@ -165,20 +166,27 @@ static const struct vector vectors[] = {
     /* McGrew and Viega, test cases 4 and 16 */
     {AEAD_AES_128_GCM, "feffe9928665731c6d6a8f9467308308", "cafebabefacedbaddecaf888",
      "feedfacedeadbeeffeedfacedeadbeefabaddad2",
-     "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
-     "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e21d514b25466931c7d8f6a5aac84aa051ba30b396a0aac973d58e091",
+     "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525"
+     "b16aedf5aa0de657ba637b39",
+     "42831ec2217774244b7221b784d0d49ce3aa212f2c02a4e035c17e2329aca12e21d514b25466931c7d8f6a5aac84aa05"
+     "1ba30b396a0aac973d58e091",
      "5bc94fbc3221a5db94fae95ae7121a47"},
     {AEAD_AES_256_GCM, "feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308", "cafebabefacedbaddecaf888",
      "feedfacedeadbeeffeedfacedeadbeefabaddad2",
-     "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
-     "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662",
+     "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525"
+     "b16aedf5aa0de657ba637b39",
+     "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838"
+     "c5f61e6393ba7a0abcc9f662",
      "76fc6ece0f4e1768cddf8853bb2d551b"},
     /* RFC 8439 section 2.8.2 */
-    {AEAD_CHACHA20_POLY1305, "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f", "070000004041424344454647",
+    {AEAD_CHACHA20_POLY1305, "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f",
+    "070000004041424344454647",
      "50515253c0c1c2c3c4c5c6c7",
-     "4c616469657320616e642047656e746c656d656e206f662074686520636c617373206f66202739393a204966204920636f756c64206f6666657220796f75"
+     "4c616469657320616e642047656e746c656d656e206f662074686520636c617373206f66202739393a20496620492063"
+     "6f756c64206f6666657220796f75"
      "206f6e6c79206f6e652074697020666f7220746865206675747572652c2073756e73637265656e20776f756c642062652069742e",
-     "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d63dbea45e8ca9671282fafb69da92728b1a71de0a9e060b2905d6a5b67ecd"
+     "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d63dbea45e8ca9671282fafb69da92728b"
+     "1a71de0a9e060b2905d6a5b67ecd"
      "3b3692ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc3ff4def08e4b7a9de576d26586cec64b6116",
      "1ae10b594f09e26a7e902ecbd0600691"}};
 
@@ -211,7 +219,8 @@ static void aead_open_refuses_any_change_and_leaves_nothing(void **state) {
   for (int alg = AEAD_AES_128_GCM; alg <= AEAD_CHACHA20_POLY1305; alg++) {
     uint8_t box[32], tag[16], out[32];
     struct aead *seal = aead_new((enum aead_alg)alg, key, true), *open = aead_new((enum aead_alg)alg, key, false);
-    assert_int_equal(aead_seal(seal, nonce, "ad", 2, (const uint8_t *)"0123456789abcdef0123456789abcdef", 32, box, tag), 0);
+    assert_int_equal(aead_seal(seal, nonce, "ad", 2, (const uint8_t *)"0123456789abcdef0123456789abcdef", 32, box, tag),
+                     0);
     assert_int_equal(aead_open(open, other, "ad", 2, box, 32, out, tag), ERR_AUTH);
     assert_int_equal(aead_open(open, nonce, "aD", 2, box, 32, out, tag), ERR_AUTH);
     assert_int_equal(aead_open(open, nonce, "ad", 2, box, 31, out, tag), ERR_AUTH);

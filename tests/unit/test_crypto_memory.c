@@ -1,5 +1,6 @@
-/* Cryptography when memory is short at its first use: each allocation of OpenSSL failing in turn, in a process of its own. What
-   failed then must work later. What OpenSSL does once for all of its own first use is done before: a failure of that it keeps. */
+/* Cryptography when memory is short at its first use: each allocation of OpenSSL failing in turn, in a process of its
+   own. What failed then must work later. What OpenSSL does once for all of its own first use is done before: a failure
+   of that it keeps. */
 #include "cm.h"
 
 #include <openssl/crypto.h>

@@ -1,4 +1,5 @@
-/* The loop's steps and guarantees: staleness, timers, messages, deferred frees. Pipes and eventfds stand for sockets. */
+/* The loop's steps and guarantees: staleness, timers, messages, deferred frees. Pipes and eventfds stand for
+   sockets. */
 #include "cm.h"
 
 #include <errno.h>
@@ -560,7 +561,8 @@ static void late_calls_wait_for_nothing_when_there_is_nothing(void **state) {
 static void work_late(struct end *e) { (void)e; work_us(LOOP_LATE_TURN_US); }
 static void work_prompt(struct end *e) { (void)e; work_us(LOOP_LATE_TURN_US / 10); }
 
-/* Both always have something to do. What the late one may take, in turns of its own length, is a half of the other's tenths. */
+/* Both always have something to do. What the late one may take, in turns of its own length, is a half of the other's
+   tenths. */
 static void late_ones_have_a_share_of_the_time_of_the_others_and_no_more(void **state) {
   (void)state;
   struct loop *l = new_loop();

@@ -208,7 +208,8 @@ static void no_error_of_a_connection_reads_as_would_block_or_reset(void **state)
   assert_true(NET_AGAIN < -ERRNO_MAX && NET_RESET < -ERRNO_MAX);
 }
 
-/* What happens now and then to those who dial a local port where nobody listens, and most to those who try again and again. */
+/* What happens now and then to those who dial a local port where nobody listens, and most to those who try again and
+   again. */
 static void a_socket_that_met_itself_was_refused(void **state) {
   (void)state;
   struct addr a;
@@ -340,7 +341,8 @@ static void what_was_just_sent_is_not_overdue_for_the_silence_before(void **stat
 
 static void window_probes_count_when_several_in_a_row_are_unanswered(void **state) {
   (void)state;
-  struct tcp_info info = {.tcpi_probes = WINDOW_PROBES_MAX - 1, .tcpi_last_ack_recv = 50000, .tcpi_last_data_sent = 50000};
+  struct tcp_info info = {
+      .tcpi_probes = WINDOW_PROBES_MAX - 1, .tcpi_last_ack_recv = 50000, .tcpi_last_data_sent = 50000};
   assert_int_equal(net_unacked_ms_of(&info), 0);
   info.tcpi_probes++;
   assert_int_equal(net_unacked_ms_of(&info), 50000);
@@ -457,7 +459,8 @@ int main(void) {
       cmocka_unit_test(no_error_of_a_connection_reads_as_would_block_or_reset),
       cmocka_unit_test(a_socket_that_met_itself_was_refused),
       cmocka_unit_test(a_busy_address_is_a_conflict_with_advice),
-      cmocka_unit_test(an_address_of_another_machine_is_refused), cmocka_unit_test(a_shortage_while_listening_is_told_from_a_busy_address),
+      cmocka_unit_test(an_address_of_another_machine_is_refused),
+      cmocka_unit_test(a_shortage_while_listening_is_told_from_a_busy_address),
       cmocka_unit_test(a_v6_listener_leaves_the_v4_port_free),
       cmocka_unit_test(descriptors_are_non_blocking_and_close_on_exec),
       cmocka_unit_test(nothing_unacknowledged_is_zero),

@@ -549,7 +549,8 @@ static void stop_ends_a_source_that_never_pauses(void **state) {
   struct rig *r = *state;
   size_t sent = 0, got = 0;
   start_plain(r);
-  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &sent, SIZE_MAX), rig_expect_pattern(r->agent, &got, SIZE_MAX), got > 100000));
+  RIG_UNTIL(
+      r, (rig_send_pattern(r->visitor, &sent, SIZE_MAX), rig_expect_pattern(r->agent, &got, SIZE_MAX), got > 100000));
   pump_stop(r->pump, CLOSE_LOCAL);
   uint64_t limit = r->ended ? 0 : r->pump->give_up_ms;
   RIG_UNTIL(r, (rig_send_pattern(r->visitor, &sent, SIZE_MAX), rig_expect_pattern(r->agent, &got, SIZE_MAX), r->ended));

@@ -129,8 +129,9 @@ static void where_descriptors_are_few_there_are_fewer_pipes(void **state) {
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
-  const struct CMUnitTest tests[] = {TEST(the_pools_of_a_process_share_its_pipes), TEST(what_is_lent_and_what_is_kept_is_counted_each_by_itself),
-                                     TEST(each_of_many_pools_has_one_pipe), TEST(buffers_that_nobody_wants_for_a_while_are_freed),
-                                     TEST(where_descriptors_are_few_there_are_fewer_pipes)};
+  const struct CMUnitTest tests[] = {
+      TEST(the_pools_of_a_process_share_its_pipes), TEST(what_is_lent_and_what_is_kept_is_counted_each_by_itself),
+      TEST(each_of_many_pools_has_one_pipe), TEST(buffers_that_nobody_wants_for_a_while_are_freed),
+      TEST(where_descriptors_are_few_there_are_fewer_pipes)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,8 @@ static void a_burst_may_be_read_at_once_and_then_the_rate_holds(void **state) {
   (void)state;
   struct rate r = rate_of(MB_PER_S);
   for (int i = 0; i < BURST_BYTES / STEP_BYTES; i++) assert_int_equal(rate_reserve(&r, start_ms, STEP_BYTES), start_ms);
-  for (uint64_t i = 1; i <= 1000; i++) assert_int_equal(rate_reserve(&r, start_ms, STEP_BYTES), start_ms + i * RATE_STEP_MS);
+  for (uint64_t i = 1; i <= 1000; i++)
+    assert_int_equal(rate_reserve(&r, start_ms, STEP_BYTES), start_ms + i * RATE_STEP_MS);
 }
 
 static void what_is_not_used_is_kept_for_a_burst_and_no_longer(void **state) {
@@ -38,13 +39,16 @@ static void a_wait_is_no_longer_than_the_bytes_need(void **state) {
 
 static void what_a_rate_within_another_moves_counts_for_both(void **state) {
   (void)state;
-  struct rate outer = rate_of(MB_PER_S), tight = rate_within(MB_PER_S / 2, &outer), loose = rate_within(100 * MB_PER_S, &outer);
+  struct rate outer = rate_of(MB_PER_S), tight = rate_within(MB_PER_S / 2, &outer),
+              loose = rate_within(100 * MB_PER_S, &outer);
   size_t step = rate_step_bytes(&tight);
   assert_int_equal(step, STEP_BYTES / 2);
   assert_int_equal(rate_step_bytes(&loose), STEP_BYTES);   /* no more at a time than the tightest gives */
   for (int i = 0; i < BURST_BYTES / STEP_BYTES; i++) assert_int_equal(rate_reserve(&tight, start_ms, step), start_ms);
-  assert_int_equal(rate_reserve(&tight, start_ms, step), start_ms + RATE_STEP_MS);   /* its own row is full, the outer one not */
-  for (int i = 1; i < BURST_BYTES / STEP_BYTES; i += 2) assert_int_equal(rate_reserve(&loose, start_ms, STEP_BYTES), start_ms);
+  /* its own row is full, the outer one not */
+  assert_int_equal(rate_reserve(&tight, start_ms, step), start_ms + RATE_STEP_MS);
+  for (int i = 1; i < BURST_BYTES / STEP_BYTES; i += 2)
+    assert_int_equal(rate_reserve(&loose, start_ms, STEP_BYTES), start_ms);
   uint64_t at_ms = rate_reserve(&loose, start_ms, STEP_BYTES);   /* now the outer one, too */
   assert_true(at_ms > start_ms);
   rate_give_back(&loose, STEP_BYTES);
@@ -53,7 +57,8 @@ static void what_a_rate_within_another_moves_counts_for_both(void **state) {
 
 static uint32_t any(uint32_t *seed) { return (*seed = *seed * 1664525 + 1013904223) >> 8; }
 
-/* Whatever is reserved and given back, and when: from any moment on no more is read than a burst and what the rate brings. */
+/* Whatever is reserved and given back, and when: from any moment on no more is read than a burst and what the rate
+   brings. */
 static void no_more_is_read_than_burst_and_rate(void **state) {
   (void)state;
   enum { READERS = 20, TURNS = 20000 };
@@ -131,7 +136,8 @@ static void steps_and_times_are_sound_at_any_rate(void **state) {
     assert_true(step >= RATE_STEP_MIN_BYTES && step <= RATE_STEP_MAX_BYTES);
     uint64_t at_ms = years_ms, last_ms = years_ms;
     for (int n = 0; n < 100000 && at_ms == years_ms; n++) at_ms = rate_reserve(&r, years_ms, step);
-    assert_true(at_ms > years_ms && at_ms - years_ms <= step * 1000 / (rates[i] < 100000000000 ? rates[i] : 100000000000) + 1);
+    assert_true(at_ms > years_ms &&
+                at_ms - years_ms <= step * 1000 / (rates[i] < 100000000000 ? rates[i] : 100000000000) + 1);
     for (int n = 0; n < 100; n++, last_ms = at_ms) {
       at_ms = rate_reserve(&r, years_ms, step);
       assert_true(at_ms >= last_ms);
@@ -165,7 +171,8 @@ int main(void) {
     cmocka_unit_test(a_burst_may_be_read_at_once_and_then_the_rate_holds),
     cmocka_unit_test(what_is_not_used_is_kept_for_a_burst_and_no_longer),
     cmocka_unit_test(a_wait_is_no_longer_than_the_bytes_need),
-    cmocka_unit_test(what_a_rate_within_another_moves_counts_for_both), cmocka_unit_test(no_more_is_read_than_burst_and_rate),
+    cmocka_unit_test(what_a_rate_within_another_moves_counts_for_both),
+    cmocka_unit_test(no_more_is_read_than_burst_and_rate),
     cmocka_unit_test(whoever_always_wants_more_has_no_more_turns_than_others),
     cmocka_unit_test(those_who_leave_the_row_delay_nobody_who_comes_later),
     cmocka_unit_test(a_clock_that_is_behind_anothers_only_waits),

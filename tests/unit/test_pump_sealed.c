@@ -228,8 +228,8 @@ static void a_flood_of_key_updates_is_worked_off_over_many_turns(void **state) {
   rig_settle(f->rig);
 }
 
-/* The record that breaks the stream was read together with data that its sink does not take yet. Our alert is the last that
-   the wire carries, so what the app sends meanwhile can no longer be sealed. */
+/* The record that breaks the stream was read together with data that its sink does not take yet. Our alert is the last
+   that the wire carries, so what the app sends meanwhile can no longer be sealed. */
 static void a_violation_behind_blocked_data_is_still_a_violation(void **state) {
   struct fixture *f = *state;
   struct rig *r = f->rig;

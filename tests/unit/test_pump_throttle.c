@@ -96,7 +96,8 @@ static void both_directions_and_other_streams_share_one_rate(void **state) {
   assert_the_burst_was_read(t);
   assert_int_equal(other->to_wire_counter, 0);
   /* Each has a turn of its own, one after the other. */
-  uint64_t a = r->pump->to_peer.granted_at_ms, b = r->pump->to_wire.granted_at_ms, c = other->pump->to_wire.granted_at_ms;
+  uint64_t a = r->pump->to_peer.granted_at_ms, b = r->pump->to_wire.granted_at_ms,
+           c = other->pump->to_wire.granted_at_ms;
   assert_true(a != b && b != c && c != a);
   rig_free(other);
 }
@@ -157,7 +158,8 @@ static void what_was_sent_before_a_reset_has_its_turns_first(void **state) {
   rig_reset(&r->agent);
   RIG_UNTIL(r, r->pump->broken);
   rig_settle(r);
-  assert_true(r->pump->give_up_ms > loop_now_ms(r->loop) + RESET_DELIVERY_MS);   /* there is time for more turns than one, ... */
+  /* there is time for more turns than one, ... */
+  assert_true(r->pump->give_up_ms > loop_now_ms(r->loop) + RESET_DELIVERY_MS);
   r->pump->give_up_ms += 60000;    /* and here for as many as it takes, however slow this machine is */
   assert_the_burst_was_read(t);
   enum rig_read end = RIG_MORE;
@@ -303,7 +305,8 @@ static void both_ways_through_records_everything_arrives(void **state) {
 }
 
 #define IN_BOTH_MODES(test) \
-  {#test " (splice)", test, plain_set_up, plain_tear_down, &splice_mode}, {#test " (copy)", test, plain_set_up, plain_tear_down, &copy_mode}
+  {#test " (splice)", test, plain_set_up, plain_tear_down, &splice_mode}, \
+  {#test " (copy)", test, plain_set_up, plain_tear_down, &copy_mode}
 #define SEALED(test) cmocka_unit_test_setup_teardown(test, sealed_set_up, plain_tear_down)
 
 int main(void) {

@@ -1,4 +1,5 @@
-/* A TLS 1.2 visitor, played by OpenSSL, beyond the wire: what the agent does for one who was handed to it. The app is the peer. */
+/* A TLS 1.2 visitor, played by OpenSSL, beyond the wire: what the agent does for one who was handed to it. The app is
+   the peer. */
 #include "pump_far.h"
 
 #include <openssl/err.h>
@@ -229,7 +230,8 @@ static void a_record_beyond_the_fragment_limit_is_a_record_overflow(void **state
 static void what_we_send_keeps_to_the_fragment_limit(void **state) {
   struct tls_fixture *f = *state;
   size_t down = 0, got = 0;
-  RIG_UNTIL(f->rig, (rig_send_pattern(f->rig->visitor, &down, BIG), visitor_expect_pattern(f, &got, SIZE_MAX), got == BIG));
+  RIG_UNTIL(f->rig,
+            (rig_send_pattern(f->rig->visitor, &down, BIG), visitor_expect_pattern(f, &got, SIZE_MAX), got == BIG));
 }
 
 /* Else a visitor that does not read would make the answers pile up in our memory. */

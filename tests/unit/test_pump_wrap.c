@@ -56,7 +56,9 @@ static size_t record(struct fixture *f, uint8_t *out, const char *text) {
   return n + RECORD_OVERHEAD_BYTES;
 }
 
-static void far_send_bare(struct fixture *f, const uint8_t *p, size_t n) { assert_int_equal(send(f->fd[FAR], p, n, 0), (ssize_t)n); }
+static void far_send_bare(struct fixture *f, const uint8_t *p, size_t n) {
+  assert_int_equal(send(f->fd[FAR], p, n, 0), (ssize_t)n);
+}
 
 static uint8_t pattern(size_t at) { return (uint8_t)(at * 31 + (at >> 11)); }
 

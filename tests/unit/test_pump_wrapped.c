@@ -1,5 +1,5 @@
-/* Streams whose wire side lies inside TLS: what is read ahead is never forgotten, each direction ends by itself, and nothing that
-   the other end sends makes the pump stand still or spin. */
+/* Streams whose wire side lies inside TLS: what is read ahead is never forgotten, each direction ends by itself, and
+   nothing that the other end sends makes the pump stand still or spin. */
 #include "pump_rig.h"
 
 #include <linux/sockios.h>
@@ -97,8 +97,9 @@ static void megabytes_pass_both_ways_to_who_reads_late(void **state) {
     agent_send_pattern(w, &down, BIG);
     loop_turn(r->loop, 0);
   }
-  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &up, BIG), agent_send_pattern(w, &down, BIG), (void)agent_expect_pattern(w, &up_got),
-                (void)rig_expect_pattern(r->visitor, &down_got, SIZE_MAX), up_got == BIG && down_got == BIG));
+  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &up, BIG), agent_send_pattern(w, &down, BIG),
+                (void)agent_expect_pattern(w, &up_got), (void)rig_expect_pattern(r->visitor, &down_got, SIZE_MAX),
+                up_got == BIG && down_got == BIG));
   rig_settle(r);
   assert_int_equal(pump_pool_stats(r->pool)->buffers, 0);
 }
@@ -177,11 +178,12 @@ static void the_prefix_is_acknowledged_in_the_midst_of_a_conversation(void **sta
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
-    TEST(megabytes_pass_both_ways_to_who_reads_late),
-    TEST(each_direction_ends_by_itself),
-    TEST(an_end_of_tcp_alone_is_a_death),
-    cmocka_unit_test_setup_teardown(the_prefix_is_acknowledged_in_the_midst_of_a_conversation, set_up_with_prefix, tear_down),
-    TEST(nonsense_behind_data_and_then_the_visitors_end_make_nothing_spin),
+      TEST(megabytes_pass_both_ways_to_who_reads_late),
+      TEST(each_direction_ends_by_itself),
+      TEST(an_end_of_tcp_alone_is_a_death),
+      cmocka_unit_test_setup_teardown(the_prefix_is_acknowledged_in_the_midst_of_a_conversation, set_up_with_prefix,
+                                      tear_down),
+      TEST(nonsense_behind_data_and_then_the_visitors_end_make_nothing_spin),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,7 +89,8 @@ static struct admin *start(struct world *w) {
 }
 
 static int dial(const struct admin *a) {
-  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(admin_port(a)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in to = {
+      .sin_family = AF_INET, .sin_port = htons(admin_port(a)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   const struct timeval patience = {.tv_sec = 20};
   int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   assert_true(fd >= 0);
@@ -251,7 +252,8 @@ static void head_is_get_without_its_body(void **unused) {
       assert_non_null(end);
       assert_string_equal(end + 4, "");
       if (strcmp(cases[i].path, "/status") == 0) assert_null(length);
-      else assert_int_equal(strtoul(length + strlen("Content-Length: "), NULL, 10), strlen(strstr(got, "\r\n\r\n") + 4));
+      else
+        assert_int_equal(strtoul(length + strlen("Content-Length: "), NULL, 10), strlen(strstr(got, "\r\n\r\n") + 4));
     }
   }
   assert_int_equal(w.walks, 2);                  /* for GET only */
@@ -272,7 +274,8 @@ static void every_path_says_what_may_be_asked_of_it(void **unused) {
     snprintf(request, sizeof request, "OPTIONS %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", paths[i]);
     assert_answer(a, request, "HTTP/1.1 204 ", "Allow: GET, HEAD, OPTIONS\r\n");
     for (size_t j = 0; j < ARRAY_LEN(others); j++) {
-      snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n", others[j], paths[i]);
+      snprintf(request, sizeof request, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n", others[j],
+               paths[i]);
       assert_answer(a, request, "HTTP/1.1 405 ", "Allow: GET, HEAD, OPTIONS\r\n");
     }
   }

@@ -298,7 +298,8 @@ static void a_bad_replacement_is_refused_and_the_old_one_stays(void **in) {
   assert_non_null(long_text);
   memset(long_text, '\n', CERT_FILE_MAX_BYTES);
   long_text[CERT_FILE_MAX_BYTES] = '\0';
-  const char *const bad[][2] = {{"", ""}, {"rubbish\n", "rubbish\n"}, {uncovered.chain, uncovered.key}, {long_text, uncovered.key}};
+  const char *const bad[][2] = {{"", ""}, {"rubbish\n", "rubbish\n"}, {uncovered.chain, uncovered.key},
+      {long_text, uncovered.key}};
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     struct err e = {0};
     replace(f->cert, bad[i][0]);
@@ -528,8 +529,10 @@ static void an_exact_certificate_is_made_once(void **in) {
 
 static void an_exact_certificate_is_for_a_name_directly_below_the_domain_only(void **in) {
   struct fixture *f = *in;
-  static const char *const bad[] = {"", ".", ".r1.example.com", "r1.example.com", "a.b.r1.example.com", "abc.r2.example.com",
-                                    "abc.r1.example.com.", "abcr1.example.com", "*.r1.example.com", "a b.r1.example.com"};
+  static const char *const bad[] = {"", ".", ".r1.example.com", "r1.example.com", "a.b.r1.example.com",
+      "abc.r2.example.com",
+                                    "abc.r1.example.com.", "abcr1.example.com", "*.r1.example.com",
+                                    "a b.r1.example.com"};
   struct certs *c = opened(f, false);
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     struct tls_server *server;

@@ -132,7 +132,8 @@ static void the_certificate_is_signed_by_this_operator_and_its_id_is_stored(void
 static void two_tokens_share_neither_key_nor_id(void **in) {
   struct fixture *f = *in;
   remembered(f->s);
-  struct token a = issued(f->s, &(struct issue_request){.name = "a"}), b = issued(f->s, &(struct issue_request){.name = "b", .max_tunnels = 3});
+  struct token a = issued(f->s, &(struct issue_request){.name = "a"}),
+               b = issued(f->s, &(struct issue_request){.name = "b", .max_tunnels = 3});
   assert_memory_not_equal(a.seed, b.seed, sizeof a.seed);
   assert_memory_not_equal(a.info.id, b.info.id, sizeof a.info.id);
   assert_int_equal(b.info.max_tunnels, 3);
@@ -204,7 +205,8 @@ static void before_the_first_start_it_says_what_is_missing(void **in) {
 static void bad_names_are_refused(void **in) {
   struct fixture *f = *in;
   remembered(f->s);
-  static const char *const bad[] = {"", "two words", "line\n", "caf\xc3\xa9", "tab\t", "000102030405060708090a0b0c0d0e0f",
+  static const char *const bad[] = {"", "two words", "line\n", "caf\xc3\xa9", "tab\t",
+      "000102030405060708090a0b0c0d0e0f",
                                     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
   for (size_t i = 0; i < ARRAY_LEN(bad); i++)
     assert_refused(f->s, (struct issue_request){.name = bad[i]}, ERR_USAGE, "name");
@@ -223,7 +225,8 @@ static void too_many_relays_are_refused(void **in) {
   struct token_relay many[TOKEN_RELAYS_MAX + 1];
   for (size_t i = 0; i < ARRAY_LEN(many); i++)
     many[i] = relay_named("r1.example.com", "192.0.2.1", 443);
-  assert_refused(f->s, (struct issue_request){.name = "x", .relays = many, .relays_n = ARRAY_LEN(many)}, ERR_LIMIT, "relays");
+  assert_refused(f->s, (struct issue_request){.name = "x", .relays = many, .relays_n = ARRAY_LEN(many)}, ERR_LIMIT,
+                 "relays");
 }
 
 static void malformed_settings_are_told(void **in) {

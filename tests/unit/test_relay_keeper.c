@@ -44,7 +44,8 @@ struct fixture {
 
 static void begin(struct fixture *f) {
   struct err e = {0};
-  if (state_open(f->dir, &f->relay.state, &e) != 0 || certs_open(f->relay.state, "r.test", NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 ||
+  if (state_open(f->dir, &f->relay.state, &e) != 0 ||
+      certs_open(f->relay.state, "r.test", NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 ||
       keeper_start(&f->relay, &f->relay.keeper, &e) != 0)
     fail_msg("%s", e.text);
 }
@@ -97,7 +98,8 @@ static unsigned answers;
 
 static void on_done(struct port_request *q) { CONTAINER_OF(q, struct request, q)->done = ++answers; }
 
-static void ask(struct fixture *f, struct request *r, uint8_t owner, const char *label, uint64_t serial, uint16_t port) {
+static void ask(struct fixture *f, struct request *r, uint8_t owner, const char *label, uint64_t serial,
+                uint16_t port) {
   *r = (struct request){.q = {.owner = {owner}, .serial = serial, .port = port, .max_tunnels = 1000, .done = on_done}};
   strcpy(r->q.label, label);
   keeper_take_port(f->relay.keeper, &f->worker, &r->q);
@@ -117,7 +119,9 @@ static int take(struct fixture *f, uint8_t owner, const char *label, uint64_t se
   return rc;
 }
 
-static void release(struct fixture *f, uint16_t port, uint64_t serial) { keeper_release_port(f->relay.keeper, port, serial, PORT_KEPT); }
+static void release(struct fixture *f, uint16_t port, uint64_t serial) {
+  keeper_release_port(f->relay.keeper, port, serial, PORT_KEPT);
+}
 
 static void a_label_takes_its_port_over_from_its_earlier_tunnel(void **state) {
   struct fixture *f = *state;

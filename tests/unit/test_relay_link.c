@@ -42,7 +42,8 @@ static void agent_output(struct fixture *f, struct tls_conn *tls) {
   tls_conn_output_sent(tls, n);
 }
 
-static void agent_seal(struct fixture *f, const struct writer *w, uint8_t record[RECORD_HEADER_BYTES + RECORD_CIPHER_MAX]) {
+static void agent_seal(struct fixture *f, const struct writer *w,
+                       uint8_t record[RECORD_HEADER_BYTES + RECORD_CIPHER_MAX]) {
   assert_false(w->bad);
   memcpy(record + RECORD_HEADER_BYTES, w->base, w->len);
   assert_int_equal(sealed_write(f->sealed, record, w->len), 0);
@@ -63,7 +64,8 @@ static unsigned agent_hears(struct fixture *f, enum frame_type type) {
     assert_non_null(room);
     ssize_t got = net_recv(f->fd, room, RECORD_CIPHER_MAX);
     if (got > 0) buf_added(&f->in, (size_t)got);
-    while (sealed_read(f->sealed, buf_data(&f->in), f->in.len, &consumed, &plain, &n) <= SEALED_NOTHING && consumed > 0) {
+    while (sealed_read(f->sealed, buf_data(&f->in), f->in.len, &consumed, &plain, &n) <= SEALED_NOTHING &&
+           consumed > 0) {
       if (n > 0) assert_int_equal(buf_append(&f->frames, plain, n), 0);
       buf_consume(&f->in, consumed);
     }
@@ -178,8 +180,10 @@ static int set_up(void **state) {
   pthread_mutex_init(&f->relay.ticket_lock, NULL);
   buf_init(&f->in, 1 << 20);
   buf_init(&f->frames, 1 << 20);
-  if (mkdtemp(f->dir) == NULL || registry_new(&f->relay, &f->relay.registry) != 0 || state_open(f->dir, &f->relay.state, &e) != 0 ||
-      certs_open(f->relay.state, domain, NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 || worker_open(&f->worker, &f->relay, &e) != 0)
+  if (mkdtemp(f->dir) == NULL || registry_new(&f->relay, &f->relay.registry) != 0 ||
+      state_open(f->dir, &f->relay.state, &e) != 0 ||
+      certs_open(f->relay.state, domain, NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 ||
+      worker_open(&f->worker, &f->relay, &e) != 0)
     return -1;
   *state = f;
   link_comes_up(f);

@@ -7,8 +7,14 @@
 #include "relay/metrics.h"
 
 static struct status some_status(void) {
-  struct status s = {.domain = "r1.example.com", .version = "1.2.3", .uptime_s = 5, .descriptors_now = 10, .descriptors_max = 1024,
-                     .certificate_begins_s = 1900000000, .certificate_expires_s = 2000000000, .certificate_valid = true};
+  struct status s = {.domain = "r1.example.com",
+                     .version = "1.2.3",
+                     .uptime_s = 5,
+                     .descriptors_now = 10,
+                     .descriptors_max = 1024,
+                     .certificate_begins_s = 1900000000,
+                     .certificate_expires_s = 2000000000,
+                     .certificate_valid = true};
   s.sum.streams_total = 42;
   s.sum.streams_closed[CLOSE_TRUNCATED] = 3;
   return s;
@@ -94,7 +100,8 @@ static void the_status_begins_with_the_numbers(void **unused) {
   struct status s = some_status();
   char *text = status_json_begin(&s);
   assert_non_null(text);
-  assert_has(text, "{\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false,\"certificate_expires_at_s\":2000000000,"
+  assert_has(text, "{\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false,"
+                   "\"certificate_expires_at_s\":2000000000,"
                    "\"certificate_begins_at_s\":1900000000,\"certificate_valid\":true");
   assert_has(text, "\"streams_total\":42");
   assert_string_equal(text + strlen(text) - strlen("}},\"tunnels\":["), "}},\"tunnels\":[");
@@ -108,13 +115,16 @@ static void the_status_begins_with_the_numbers(void **unused) {
 
 static void tunnels_follow_piece_by_piece(void **unused) {
   (void)unused;
-  const struct status_tunnel t[] = {{.host = "abc.r1.example.com", .owner = "laptop", .token = "laptop/job", .agent = "adit/1", .agent_address = "192.0.2.7:4711",
+  const struct status_tunnel t[] = {{.host = "abc.r1.example.com", .owner = "laptop", .token = "laptop/job",
+      .agent = "adit/1", .agent_address = "192.0.2.7:4711",
                                      .tcp_port = 20001, .streams_now = 1, .streams_total = 9, .age_s = 60},
                                     {.host = "h", .owner = "o"}};
-  static const char one[] = "{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"token\":\"laptop/job\",\"agent\":\"adit/1\",\"agent_address\":\"192.0.2.7:4711\","
+  static const char one[] = "{\"host\":\"abc.r1.example.com\",\"owner\":\"laptop\",\"token\":\"laptop/"
+                            "job\",\"agent\":\"adit/1\",\"agent_address\":\"192.0.2.7:4711\","
                             "\"tcp_port\":20001,\"streams_now\":1,\"streams_total\":9,\"age_s\":60}";
-  static const char two[] = "{\"host\":\"h\",\"owner\":\"o\",\"token\":\"\",\"agent\":\"\",\"agent_address\":\"\",\"tcp_port\":null,"
-                            "\"streams_now\":0,\"streams_total\":0,\"age_s\":0}";
+  static const char two[] =
+      "{\"host\":\"h\",\"owner\":\"o\",\"token\":\"\",\"agent\":\"\",\"agent_address\":\"\",\"tcp_port\":null,"
+      "\"streams_now\":0,\"streams_total\":0,\"age_s\":0}";
   char want[1024];
   char *text = status_json_tunnels(t, 2, true);
   assert_non_null(text);
@@ -130,13 +140,15 @@ static void tunnels_follow_piece_by_piece(void **unused) {
 
 static void tokens_follow_with_what_has_passed(void **unused) {
   (void)unused;
-  const struct status_token t[] = {{.name = "lap\"top", .id = "ab01", .streams_now = 1, .streams_total = 2, .bytes_from_visitors = 3,
+  const struct status_token t[] = {{.name = "lap\"top", .id = "ab01", .streams_now = 1, .streams_total = 2,
+      .bytes_from_visitors = 3,
                                     .bytes_to_visitors = UINT64_MAX}, {.name = "n", .id = "00"}};
   char *text = status_json_tokens(t, 2, true);
   assert_non_null(text);
-  assert_string_equal(text, "{\"name\":\"lap\\\"top\",\"id\":\"ab01\",\"streams_now\":1,\"streams_total\":2,\"bytes_from_visitors\":3,"
-                            "\"bytes_to_visitors\":18446744073709551615},{\"name\":\"n\",\"id\":\"00\",\"streams_now\":0,"
-                            "\"streams_total\":0,\"bytes_from_visitors\":0,\"bytes_to_visitors\":0}");
+  assert_string_equal(
+      text, "{\"name\":\"lap\\\"top\",\"id\":\"ab01\",\"streams_now\":1,\"streams_total\":2,\"bytes_from_visitors\":3,"
+            "\"bytes_to_visitors\":18446744073709551615},{\"name\":\"n\",\"id\":\"00\",\"streams_now\":0,"
+            "\"streams_total\":0,\"bytes_from_visitors\":0,\"bytes_to_visitors\":0}");
   free(text);
   text = status_json_tokens(t, 1, false);
   assert_non_null(text);

@@ -156,7 +156,8 @@ static void a_source_whose_newcomers_are_all_elsewhere_must_wait(void **state) {
   static struct guest one;
   (void)state;
   make(SIZE_MAX);
-  for (int i = 0; i < HANDSHAKES_PER_SOURCE_MAX; i++) assert_int_equal(sources_enter(sources, &key), 0);  /* at another worker */
+  /* at another worker */
+  for (int i = 0; i < HANDSHAKES_PER_SOURCE_MAX; i++) assert_int_equal(sources_enter(sources, &key), 0);
   assert_int_equal(come(&one, 1), ERR_LIMIT);
   sources_leave(sources, &key);
   assert_int_equal(come(&one, 1), 0);

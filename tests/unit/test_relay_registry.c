@@ -65,7 +65,8 @@ static void an_owner_has_the_limits_of_its_certificate(void **state) {
   limited.limits = (struct token_limits){.max_streams = 1, .max_visitors_per_s = 2, .max_bytes_per_s = 3};
   struct owner *o = owner_of(&limited);
   assert_memory_equal(&o->account.limits, &limited.limits, sizeof limited.limits);
-  registry_owner_unref(g, owner_of(&other));       /* another certificate of this id changes nothing while the owner is here */
+  registry_owner_unref(g, owner_of(&other));       /* another certificate of this id changes nothing while the owner is
+                                                      here */
   assert_memory_equal(&o->account.limits, &limited.limits, sizeof limited.limits);
   registry_owner_unref(g, o);
 }
@@ -102,7 +103,8 @@ static void a_lower_incarnation_never_takes_a_label(void **state) {
 static void the_limit_of_a_token_counts_labels_and_not_takeovers(void **state) {
   (void)state;
   struct owner *o = owner_of(&alice);
-  struct tunnel *a = tunnel_of(o, 'a', 1), *b = tunnel_of(o, 'b', 1), *c = tunnel_of(o, 'c', 1), *again = tunnel_of(o, 'a', 2);
+  struct tunnel *a = tunnel_of(o, 'a', 1), *b = tunnel_of(o, 'b', 1), *c = tunnel_of(o, 'c', 1),
+                *again = tunnel_of(o, 'a', 2);
   put(a, 0, NULL);
   put(b, 0, NULL);
   put(c, ERR_LIMIT, NULL);
@@ -167,11 +169,22 @@ static void all_owners_that_have_ended_are_marked_and_no_others(void **state) {
 
 /* A family: a root with two children, of which the first has one itself. */
 enum { ROOT, CHILD, OTHER, GRANDCHILD, FAMILY };
-static const struct certificate root = {.id = {10}, .name = "laptop", .max_tunnels = 3, .limits = {.max_streams = 5, .max_bytes_per_s = 5000}};
-static const struct certificate child = {.id = {11}, .name = "build", .max_tunnels = 2, .limits = {.max_streams = 5, .max_bytes_per_s = 5000},
-                                         .no_raw = true, .allow = {{.family = 4, .bits = 8, .bytes = {10}}}, .allow_n = 1};
-static const struct certificate other = {.id = {12}, .max_tunnels = 3, .limits = {.max_streams = 2, .max_bytes_per_s = 5000}};
-static const struct certificate grandchild = {.id = {13}, .name = "job", .max_tunnels = 1, .expires_s = NOW + 1, .limits = {.max_streams = 5, .max_bytes_per_s = 4000}};
+static const struct certificate root = {
+    .id = {10}, .name = "laptop", .max_tunnels = 3, .limits = {.max_streams = 5, .max_bytes_per_s = 5000}};
+static const struct certificate child = {.id = {11},
+                                         .name = "build",
+                                         .max_tunnels = 2,
+                                         .limits = {.max_streams = 5, .max_bytes_per_s = 5000},
+                                         .no_raw = true,
+                                         .allow = {{.family = 4, .bits = 8, .bytes = {10}}},
+                                         .allow_n = 1};
+static const struct certificate other = {
+    .id = {12}, .max_tunnels = 3, .limits = {.max_streams = 2, .max_bytes_per_s = 5000}};
+static const struct certificate grandchild = {.id = {13},
+                                              .name = "job",
+                                              .max_tunnels = 1,
+                                              .expires_s = NOW + 1,
+                                              .limits = {.max_streams = 5, .max_bytes_per_s = 4000}};
 
 static struct owner *owner_by(const struct certificate *const *certificates, size_t n) {
   struct certificate chain[CHAIN_MAX];
@@ -220,8 +233,10 @@ static void tunnels_count_for_a_token_and_all_that_it_was_narrowed_from(void **s
   (void)state;
   struct owner *f[FAMILY];
   family_comes(f);
-  struct tunnel *a = tunnel_of(f[GRANDCHILD], 'a', 1), *b = tunnel_of(f[CHILD], 'b', 1), *c = tunnel_of(f[OTHER], 'c', 1);
-  struct tunnel *more[] = {tunnel_of(f[GRANDCHILD], 'd', 1), tunnel_of(f[CHILD], 'd', 1), tunnel_of(f[OTHER], 'd', 1), tunnel_of(f[ROOT], 'd', 1)};
+  struct tunnel *a = tunnel_of(f[GRANDCHILD], 'a', 1), *b = tunnel_of(f[CHILD], 'b', 1),
+                *c = tunnel_of(f[OTHER], 'c', 1);
+  struct tunnel *more[] = {tunnel_of(f[GRANDCHILD], 'd', 1), tunnel_of(f[CHILD], 'd', 1), tunnel_of(f[OTHER], 'd', 1),
+      tunnel_of(f[ROOT], 'd', 1)};
   put(a, 0, NULL);
   put(more[0], ERR_LIMIT, NULL);
   put(b, 0, NULL);
@@ -307,9 +322,11 @@ static void links_count_for_a_token_and_all_that_it_was_narrowed_from(void **sta
   uint8_t id[LINK_ID_BYTES] = {0};
   struct worker w;
   family_comes(f);
-  for (; id[0] < grandchild.max_tunnels + LINKS_SPARE_PER_TOKEN; id[0]++) assert_int_equal(registry_link_put(g, f[GRANDCHILD], id, &w), 0);
+  for (; id[0] < grandchild.max_tunnels + LINKS_SPARE_PER_TOKEN; id[0]++)
+    assert_int_equal(registry_link_put(g, f[GRANDCHILD], id, &w), 0);
   assert_int_equal(registry_link_put(g, f[GRANDCHILD], id, &w), ERR_LIMIT);
-  for (; id[0] < root.max_tunnels + LINKS_SPARE_PER_TOKEN; id[0]++) assert_int_equal(registry_link_put(g, f[OTHER], id, &w), 0);
+  for (; id[0] < root.max_tunnels + LINKS_SPARE_PER_TOKEN; id[0]++)
+    assert_int_equal(registry_link_put(g, f[OTHER], id, &w), 0);
   assert_int_equal(registry_link_put(g, f[OTHER], id, &w), ERR_LIMIT);
   assert_int_equal(f[OTHER]->links, root.max_tunnels - grandchild.max_tunnels);
   family_goes(f);
@@ -326,10 +343,12 @@ static void a_visitor_must_be_allowed_by_the_tunnel_and_by_its_token(void **stat
   struct owner *f[FAMILY];
   family_comes(f);
   struct cidr allow = {.family = 4, .bits = 16, .bytes = {10, 1}};
-  struct tunnel *free_one = tunnel_of(f[ROOT], 'a', 1), *own = tunnel_of(f[ROOT], 'a', 1), *tokens = tunnel_of(f[CHILD], 'a', 1), *both = tunnel_of(f[CHILD], 'a', 1);
+  struct tunnel *free_one = tunnel_of(f[ROOT], 'a', 1), *own = tunnel_of(f[ROOT], 'a', 1),
+                *tokens = tunnel_of(f[CHILD], 'a', 1), *both = tunnel_of(f[CHILD], 'a', 1);
   assert_int_equal(tunnel_set_admission(own, &allow, 1, &allow, 0), 0);
   assert_int_equal(tunnel_set_admission(both, &allow, 1, &allow, 0), 0);
-  assert_true(admits(free_one, "192.0.2.1:1") && !admits(own, "192.0.2.1:1") && !admits(tokens, "192.0.2.1:1") && !admits(both, "192.0.2.1:1"));
+  assert_true(admits(free_one, "192.0.2.1:1") && !admits(own, "192.0.2.1:1") && !admits(tokens, "192.0.2.1:1") &&
+              !admits(both, "192.0.2.1:1"));
   assert_true(!admits(own, "10.2.0.1:1") && admits(tokens, "10.2.0.1:1") && !admits(both, "10.2.0.1:1"));
   assert_true(admits(own, "10.1.0.1:1") && admits(tokens, "10.1.0.1:1") && admits(both, "10.1.0.1:1"));
   struct tunnel *all[] = {free_one, own, tokens, both};
@@ -495,12 +514,14 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     T(an_owner_has_the_limits_of_its_certificate), T(a_lower_incarnation_never_takes_a_label),
     T(of_equal_incarnations_the_newer_tunnel_has_the_label), T(a_lower_incarnation_never_takes_a_label),
-    T(the_limit_of_a_token_counts_labels_and_not_takeovers), T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
+    T(the_limit_of_a_token_counts_labels_and_not_takeovers),
+    T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
     T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
     T(a_narrowed_tokens_owner_is_its_parents_child), T(tunnels_count_for_a_token_and_all_that_it_was_narrowed_from),
     T(a_label_may_go_from_one_of_a_roots_tokens_to_another),
     T(whoever_revokes_a_token_ends_all_that_were_narrowed_from_it_and_no_others),
-    T(a_narrowed_token_expires_before_the_one_that_it_is_from), T(links_count_for_a_token_and_all_that_it_was_narrowed_from),
+    T(a_narrowed_token_expires_before_the_one_that_it_is_from),
+    T(links_count_for_a_token_and_all_that_it_was_narrowed_from),
     T(a_visitor_must_be_allowed_by_the_tunnel_and_by_its_token),
     T(all_owners_that_have_ended_are_marked_and_no_others), T(a_link_id_is_given_to_one_worker_only),
     T(a_token_has_as_many_links_as_tunnels_and_some_to_spare),

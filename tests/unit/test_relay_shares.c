@@ -114,7 +114,8 @@ static void a_narrowed_tokens_visitors_count_for_the_whole_chain(void **state) {
   assert_int_equal(fill(&s, &sister), 1);
   for (int i = 0; i < 4; i++) share_give_visitor(&s, &grandchild);
   for (int i = 0; i < 2; i++) share_give_visitor(&s, &sister);
-  assert_int_equal(s.used + root.descriptors + root.visitors + child.visitors + grandchild.visitors + sister.visitors, 0);
+  assert_int_equal(s.used + root.descriptors + root.visitors + child.visitors + grandchild.visitors + sister.visitors,
+                   0);
 }
 
 static void a_share_is_a_familys_however_many_tokens_it_narrows(void **state) {
@@ -131,10 +132,12 @@ static void a_share_is_a_familys_however_many_tokens_it_narrows(void **state) {
   assert_false(share_take(&s, &children[0], TOTAL));
 }
 
-/* A token that asks for more than its own takes nothing from its sisters, and who is refused for a sister's sake loses nothing. */
+/* A token that asks for more than its own takes nothing from its sisters, and who is refused for a sister's sake loses
+   nothing. */
 static void visitors_in_a_second_are_used_up_by_those_who_come_in_only(void **state) {
   struct shares s = {.total = 1000 * TOTAL};
-  struct account root = {.limits = {.max_visitors_per_s = 10}}, greedy = {.parent = &root, .limits = {.max_visitors_per_s = 4}};
+  struct account root = {.limits = {.max_visitors_per_s = 10}},
+                 greedy = {.parent = &root, .limits = {.max_visitors_per_s = 4}};
   struct account sister = {.parent = &root, .limits = {.max_visitors_per_s = 8}};
   (void)state;
   assert_int_equal(fill(&s, &greedy), 4);

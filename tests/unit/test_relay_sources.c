@@ -38,7 +38,8 @@ static void all_sources_of_a_part_are_told_apart(void **state) {
   struct sources *s = sources_new();
   for (int round = 0; round < 2; round++) {
     for (unsigned i = 0; i < 4096; i++) {
-      struct source_key key = {.bytes = {4, (uint8_t)(i >> 8), (uint8_t)i, (uint8_t)(i >> 8), (uint8_t)i}};  /* all sums are equal */
+      /* all sums are equal */
+      struct source_key key = {.bytes = {4, (uint8_t)(i >> 8), (uint8_t)i, (uint8_t)(i >> 8), (uint8_t)i}};
       if (round == 0) assert_int_equal(sources_enter(s, &key), 0);
       else sources_leave(s, &key);
     }
@@ -87,7 +88,8 @@ static void the_cap_holds_for_all_threads_together(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(a_source_has_so_many_and_no_more), cmocka_unit_test(all_sources_of_a_part_are_told_apart),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(a_source_has_so_many_and_no_more),
+      cmocka_unit_test(all_sources_of_a_part_are_told_apart),
                                      cmocka_unit_test(the_cap_holds_for_all_threads_together)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

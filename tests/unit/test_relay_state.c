@@ -162,7 +162,8 @@ static void opening_makes_the_folder_and_its_keys_for_the_owner_only(void **in) 
 
 static void the_operator_key_stays_and_its_public_half_is_readable(void **in) {
   struct fixture *f = *in;
-  uint8_t seed[ED25519_KEY_BYTES], again[ED25519_KEY_BYTES], key[ED25519_KEY_BYTES], derived[ED25519_KEY_BYTES], read[ED25519_KEY_BYTES];
+  uint8_t seed[ED25519_KEY_BYTES], again[ED25519_KEY_BYTES], key[ED25519_KEY_BYTES], derived[ED25519_KEY_BYTES],
+      read[ED25519_KEY_BYTES];
   struct err e;
   struct state *s = opened(f);
   assert_int_equal(state_operator_seed(s, seed, &e), 0);
@@ -849,7 +850,8 @@ static void tokens_are_listed_as_they_were_added(void **in) {
   struct state *s = opened(f);
   struct certificate b = certificate_named("b", 2), a = certificate_named("a", 1);
   a.expires_s = NOW + 5;
-  a.limits = (struct token_limits){.max_streams = UINT32_MAX, .max_visitors_per_s = UINT32_MAX, .max_bytes_per_s = INT64_MAX};
+  a.limits = (struct token_limits){
+      .max_streams = UINT32_MAX, .max_visitors_per_s = UINT32_MAX, .max_bytes_per_s = INT64_MAX};
   assert_int_equal(state_token_add(s, &b, &e), 0);
   assert_int_equal(state_token_add(s, &a, &e), 0);
   assert_int_equal(state_token_list(s, see_token, &seen, &e), 0);
@@ -869,7 +871,8 @@ static void a_name_is_taken_only_while_its_token_lives(void **in) {
   struct fixture *f = *in;
   struct err e = {0};
   struct state *s = opened(f);
-  struct certificate first = certificate_named("laptop", 1), second = certificate_named("laptop", 2), third = certificate_named("laptop", 3);
+  struct certificate first = certificate_named("laptop", 1), second = certificate_named("laptop", 2),
+                     third = certificate_named("laptop", 3);
   assert_int_equal(state_token_add(s, &first, &e), 0);
   assert_int_equal(state_token_add(s, &second, &e), ERR_CONFLICT);
   assert_non_null(strstr(e.text, "laptop"));
@@ -1041,8 +1044,8 @@ static const char first_schema[] =
   " expires_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
   "CREATE INDEX token_name ON token(name);"
   "CREATE TABLE revocation(id BLOB PRIMARY KEY, revoked_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-  "CREATE TABLE port_lease(port INTEGER PRIMARY KEY, owner BLOB NOT NULL, label TEXT NOT NULL, free_at_s INTEGER NOT NULL) STRICT;"
-  "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+  "CREATE TABLE port_lease(port INTEGER PRIMARY KEY, owner BLOB NOT NULL, label TEXT NOT NULL, free_at_s INTEGER NOT "
+  "NULL) STRICT;CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
   "PRAGMA application_id = 1633970548; PRAGMA user_version = 1;"
   "INSERT INTO token VALUES(x'000102030405060708090a0b0c0d0e0f', 'old', 7, 1700000000, 0);"
   "INSERT INTO revocation VALUES(x'000102030405060708090a0b0c0d0e0f', 1700000001);"
@@ -1092,7 +1095,8 @@ static void a_database_of_something_else_is_refused_and_gets_no_keys(void **in) 
   execute(f, "CREATE TABLE other(x)");
   assert_refused(f, ERR_NOT_NOW, "not a state database");
   assert_int_equal(access(path, F_OK), -1);
-  write_text(f, "state.db", "This is a text and not a database, whatever its name may say about it. It goes on for a while.\n");
+  write_text(f, "state.db",
+             "This is a text and not a database, whatever its name may say about it. It goes on for a while.\n");
   assert_refused(f, ERR_NOT_NOW, "not a state database");
 }
 

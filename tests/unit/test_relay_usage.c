@@ -97,7 +97,8 @@ static void of_those_who_are_gone_the_last_are_remembered_and_all_who_are_here(v
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
-  const struct CMUnitTest tests[] = {T(what_has_passed_is_told_while_the_owner_is_here_and_after), T(what_passes_for_a_narrowed_token_is_its_roots),
+  const struct CMUnitTest tests[] = {T(what_has_passed_is_told_while_the_owner_is_here_and_after),
+      T(what_passes_for_a_narrowed_token_is_its_roots),
                                      T(of_those_who_are_gone_the_last_are_remembered_and_all_who_are_here)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

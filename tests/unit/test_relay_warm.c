@@ -1,5 +1,5 @@
-/* The pool of warm data connections: how many there are to be, and who gets which. The link is made by hand; what it says to its
-   agent stays in its buffer. */
+/* The pool of warm data connections: how many there are to be, and who gets which. The link is made by hand; what it
+   says to its agent stays in its buffer. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -50,7 +50,8 @@ static int set_up(void **state) {
   memcpy(f->tunnel.link_id, l->id, sizeof l->id);
   f->tunnel.worker = &f->worker;
   if (registry_owner(f->relay.registry, &c, 1, 0, &f->owner) != 0 ||
-      registry_link_put(f->relay.registry, f->owner, l->id, &f->worker) != 0 || map_put(f->worker.links_by_id, l->id, l) != 0)
+      registry_link_put(f->relay.registry, f->owner, l->id, &f->worker) != 0 ||
+      map_put(f->worker.links_by_id, l->id, l) != 0)
     return -1;
   l->owner = f->owner;
   *state = f;

@@ -67,7 +67,8 @@ static void orders_of_several_threads_are_all_run(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(orders_run_in_their_own_order_and_once, set_up, tear_down),
-                                     cmocka_unit_test_setup_teardown(orders_of_several_threads_are_all_run, set_up, tear_down)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(orders_run_in_their_own_order_and_once, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(orders_of_several_threads_are_all_run, set_up, tear_down)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
-/* A visitor's handshake and handoff when memory fails the relay: each allocation in turn, from the ClientHello on. Whatever becomes
-   of it, the visitor gets no record that it cannot read: it is served, or told by an alert, or the connection just ends. */
+/* A visitor's handshake and handoff when memory fails the relay: each allocation in turn, from the ClientHello on.
+   Whatever becomes of it, the visitor gets no record that it cannot read: it is served, or told by an alert, or the
+   connection just ends. */
 #include <limits.h>
 #include <string.h>
 #include <time.h>
@@ -119,7 +120,8 @@ static enum tls_status shake_hands(struct visitor *v, struct tls_conn *t) {
 /* What the agent does with what it was handed. */
 static void say_as_agent(struct visitor *v, const struct tls_takeover *k, const char *text) {
   uint8_t record[64];
-  struct sealed *s = sealed_new(&(struct sealed_params){.suite = tls_suite_find(k->suite), .read_secret = k->client_secret,
+  struct sealed *s = sealed_new(&(struct sealed_params){.suite = tls_suite_find(k->suite),
+                                                        .read_secret = k->client_secret,
                                                         .write_secret = k->server_secret,
                                                         .write_sequence = k->server_sequence});
   assert_non_null(s);

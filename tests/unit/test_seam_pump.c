@@ -1,5 +1,6 @@
-/* The pump and the record layer when what lies below them fails: each allocation in turn, and a far end that acknowledges
-   nothing; and how often it is called. A test named test_seam_* is linked so that it stands between the layers and these calls. */
+/* The pump and the record layer when what lies below them fails: each allocation in turn, and a far end that
+   acknowledges nothing; and how often it is called. A test named test_seam_* is linked so that it stands between the
+   layers and these calls. */
 #include "pump_far.h"
 
 #include "base/buf.h"
@@ -62,7 +63,8 @@ static void sealed_scenario(void) {
     }
     assert_true(sealed_owes(s));
     n = sealed_write_owed(s, record);
-    assert_true(n == 0 || (wrote && n == 2 + RECORD_OVERHEAD_BYTES)); /* behind a record that failed the peer can read none */
+    /* behind a record that failed the peer can read none */
+    assert_true(n == 0 || (wrote && n == 2 + RECORD_OVERHEAD_BYTES));
     assert_true(sealed_write_ended(s));
   }
   armed = false;
@@ -169,7 +171,8 @@ struct neighbours {
   struct pump *last;
 };
 
-static void on_end_abort_neighbour(struct pump *p, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire) {
+static void on_end_abort_neighbour(struct pump *p, void *user, enum close_reason why, uint64_t to_peer,
+                                   uint64_t to_wire) {
   struct neighbours *n = user;
   (void)p;
   (void)to_peer;

@@ -180,7 +180,8 @@ static void a_certificate_from_the_future_is_not_trusted(void **state) {
   struct authority *future = authority_make(domain, time(NULL) + 2 * 24 * 3600, &e);
   assert_int_equal(authority_pin(future, future_pin.spki_sha256), 0);
   struct tls_server *identity = identity_for(future, 30);
-  expect_distrust(identity, domain, &future_pin, NULL, "not valid yet (this machine's clock is wrong, or the relay's is)");
+  expect_distrust(identity, domain, &future_pin, NULL,
+                  "not valid yet (this machine's clock is wrong, or the relay's is)");
   tls_server_unref(identity);
   authority_unref(future);
 }

@@ -299,7 +299,8 @@ static void an_alert_is_not_answered(void **state) {
 static void a_client_that_says_more_than_a_handshake_takes_is_refused(void **state) {
   (void)state;
   static uint8_t bytes[8192];
-  static const uint8_t endless[] = {RECORD_HANDSHAKE, 3, 3, 0, 4, 1, 1, 0xff, 0}, more[] = {RECORD_HANDSHAKE, 3, 3, 0, 1, 0};
+  static const uint8_t endless[] = {RECORD_HANDSHAKE, 3, 3, 0, 4, 1, 1, 0xff, 0},
+      more[] = {RECORD_HANDSHAKE, 3, 3, 0, 1, 0};
   struct visitor v;
   struct err e;
   visitor_open(&v, TLS1_3_VERSION, NULL, "P-521:P-256");
@@ -720,7 +721,8 @@ static void an_alert_takes_the_nonce_behind_openssls(void **state) {
   visitor_close(&v);
 }
 
-/* RFC 7918: browsers send data behind their Finished, without waiting for ours. It stays where it is until it is read under our keys. */
+/* RFC 7918: browsers send data behind their Finished, without waiting for ours. It stays where it is until it is read
+   under our keys. */
 static void tls12_data_behind_the_visitors_finished_is_handed_off(void **state) {
   (void)state;
   struct visitor v;

@@ -293,7 +293,8 @@ static void a_fatal_alert_of_the_peer_is_told_whatever_its_level(void **state) {
   close_fixture(&f);
 }
 
-/* Content and so much padding: to record_seal the padding is content, behind the true type, and the last zero the type. */
+/* Content and so much padding: to record_seal the padding is content, behind the true type, and the last zero the
+   type. */
 static enum sealed_result padded_from_peer(struct fixture *f, size_t content, size_t padding) {
   static uint8_t record[RECORD_PLAIN_MAX + 1 + RECORD_OVERHEAD_BYTES];
   uint8_t *plain;
@@ -301,19 +302,22 @@ static enum sealed_result padded_from_peer(struct fixture *f, size_t content, si
   memset(record, 0, sizeof record);
   memset(record + RECORD_HEADER_BYTES, 'x', content);
   if (padding > 0) record[RECORD_HEADER_BYTES + content] = RECORD_APPLICATION_DATA;
-  assert_int_equal(record_seal(&f->peer_out, padding > 0 ? (enum record_type)0 : RECORD_APPLICATION_DATA, record, n), 0);
+  assert_int_equal(record_seal(&f->peer_out, padding > 0 ? (enum record_type)0 : RECORD_APPLICATION_DATA, record, n),
+                   0);
   return sealed_read(f->ours, record, n + RECORD_OVERHEAD_BYTES, &consumed, &plain, &got_n);
 }
 
 static void the_fragment_limit_holds_for_what_we_read(void **state) {
   (void)state;
   static const struct { size_t limit, content, padding; } good[] = {
-    {512, 512, 0}, {512, 500, 12}, {512, 0, 512}, {4096, 4096, 0}, {0, RECORD_PLAIN_MAX, 0}, {0, 1, RECORD_PLAIN_MAX - 1}},
+    {512, 512, 0}, {512, 500, 12}, {512, 0, 512}, {4096, 4096, 0}, {0, RECORD_PLAIN_MAX, 0},
+    {0, 1, RECORD_PLAIN_MAX - 1}},
     bad[] = {{512, 513, 0}, {512, 512, 1}, {512, 1, 512}, {512, 16000, 0}, {4096, 4097, 0}};
   struct fixture f;
   for (size_t i = 0; i < ARRAY_LEN(good); i++) {
     open_fixture(&f, good[i].limit);
-    assert_int_equal(padded_from_peer(&f, good[i].content, good[i].padding), good[i].content > 0 ? SEALED_DATA : SEALED_NOTHING);
+    assert_int_equal(padded_from_peer(&f, good[i].content, good[i].padding),
+                     good[i].content > 0 ? SEALED_DATA : SEALED_NOTHING);
     assert_int_equal(got_n, good[i].content);
     close_fixture(&f);
   }

@@ -1,5 +1,5 @@
-/* The rules of an established TLS 1.2 connection (RFC 5246 6.2, 7.2, 7.4.1), where they differ from TLS 1.3's. The peer is a bare
-   record layer. */
+/* The rules of an established TLS 1.2 connection (RFC 5246 6.2, 7.2, 7.4.1), where they differ from TLS 1.3's. The peer
+   is a bare record layer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -17,7 +17,8 @@ static int set_up(void **state) {
   const struct tls_suite *suite = tls_suite_find(0xc02f);
   memset(theirs, 1, sizeof theirs);
   memset(mine, 2, sizeof mine);
-  ours = sealed_new(&(struct sealed_params){.suite = suite, .read_secret = theirs, .write_secret = mine, .read_sequence = 1, .write_sequence = 1});
+  ours = sealed_new(&(struct sealed_params){
+      .suite = suite, .read_secret = theirs, .write_secret = mine, .read_sequence = 1, .write_sequence = 1});
   assert_non_null(ours);
   assert_int_equal(record_keys_init(&peer_out, suite, theirs, 1, true), 0);
   assert_int_equal(record_keys_init(&peer_in, suite, mine, 1, false), 0);
@@ -74,7 +75,8 @@ static void a_hello_cut_into_records_is_one_and_two_are_answered_once(void **sta
   static const char hello[] = "\x01\0\0\x05" "abcde" "\x01\0\0\0";
   for (size_t i = 0; i < 3; i++) assert_int_equal(from_peer(RECORD_HANDSHAKE, hello + i, 1), SEALED_NOTHING);
   assert_false(sealed_owes(ours));
-  for (size_t i = 3; i < sizeof hello - 1; i++) assert_int_equal(from_peer(RECORD_HANDSHAKE, hello + i, 1), SEALED_NOTHING);
+  for (size_t i = 3; i < sizeof hello - 1; i++)
+    assert_int_equal(from_peer(RECORD_HANDSHAKE, hello + i, 1), SEALED_NOTHING);
   expect_owed("\x01\x64");
 }
 
@@ -104,8 +106,12 @@ static void a_server_s_request_is_declined_and_its_other_messages_are_unexpected
   for (int hello = 0; hello < 2; hello++) {
     assert_int_equal(tear_down(NULL) + set_up(NULL), 0);
     sealed_free(ours);
-    ours = sealed_new(&(struct sealed_params){.suite = peer_out.suite, .read_secret = secret, .write_secret = secret, .read_sequence = 1,
-                                              .write_sequence = 1, .from_server = true});
+    ours = sealed_new(&(struct sealed_params){.suite = peer_out.suite,
+                                              .read_secret = secret,
+                                              .write_secret = secret,
+                                              .read_sequence = 1,
+                                              .write_sequence = 1,
+                                              .from_server = true});
     assert_non_null(ours);
     const uint8_t message[4] = {(uint8_t)hello};
     assert_int_equal(from_peer(RECORD_HANDSHAKE, message, 4), hello ? SEALED_FAILED : SEALED_NOTHING);
@@ -153,8 +159,10 @@ static void headers_of_neither_version_are_refused_before_their_body_is_there(vo
 static void no_update_is_owed_however_much_was_written(void **state) {
   (void)state;
   uint8_t secret[TLS_SECRET_MAX_BYTES] = {1}, record[64];
-  struct sealed *s = sealed_new(&(struct sealed_params){
-    .suite = tls_suite_find(0xcca8), .read_secret = secret, .write_secret = secret, .write_sequence = RECORDS_PER_KEY_MAX});
+  struct sealed *s = sealed_new(&(struct sealed_params){.suite = tls_suite_find(0xcca8),
+                                                        .read_secret = secret,
+                                                        .write_secret = secret,
+                                                        .write_sequence = RECORDS_PER_KEY_MAX});
   assert_non_null(s);
   assert_false(sealed_owes(s));
   assert_int_equal(sealed_write(s, record, 1), 0);

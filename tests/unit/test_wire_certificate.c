@@ -1,5 +1,5 @@
-/* Certificates and chains of them: round trips, what makes one wider than the one before it, and every way to forge a place in a
-   chain. */
+/* Certificates and chains of them: round trips, what makes one wider than the one before it, and every way to forge a
+   place in a chain. */
 #include "cm.h"
 
 #include <string.h>
@@ -62,7 +62,8 @@ static void certificate_without_limits_is_of_the_first_version_byte_for_byte(voi
 
 static struct certificate certificate_with_limits(void) {
   struct certificate c = certificate_sample();
-  c.limits = (struct token_limits){.max_streams = 5, .max_visitors_per_s = 0x01020304, .max_bytes_per_s = 0x0102030405060708};
+  c.limits = (struct token_limits){
+      .max_streams = 5, .max_visitors_per_s = 0x01020304, .max_bytes_per_s = 0x0102030405060708};
   return c;
 }
 
@@ -197,7 +198,8 @@ static struct bytes operators(const struct certificate *c) {
 }
 
 /* Whoever holds the seed makes it for the key of the other. */
-static void extend(struct bytes *b, struct certificate c, const uint8_t seed[ED25519_KEY_BYTES], const uint8_t for_seed[ED25519_KEY_BYTES]) {
+static void extend(struct bytes *b, struct certificate c, const uint8_t seed[ED25519_KEY_BYTES],
+                   const uint8_t for_seed[ED25519_KEY_BYTES]) {
   assert_int_equal(ed25519_public(for_seed, c.public_key), 0);
   assert_int_equal(chain_extend(b->at, sizeof b->at, &b->n, &c, seed), 0);
 }
@@ -234,7 +236,8 @@ static void a_chain_says_what_each_of_its_certificates_does(void **state) {
   a.expires_s = 1700000100;
   a.limits = (struct token_limits){.max_streams = 1, .max_visitors_per_s = 2, .max_bytes_per_s = 3};
   a.no_raw = true;
-  for (; a.allow_n < TOKEN_ALLOW_MAX; a.allow_n++) a.allow[a.allow_n] = (struct cidr){.family = 6, .bits = 128, .bytes = {32, 1, (uint8_t)a.allow_n}};
+  for (; a.allow_n < TOKEN_ALLOW_MAX; a.allow_n++)
+    a.allow[a.allow_n] = (struct cidr){.family = 6, .bits = 128, .bytes = {32, 1, (uint8_t)a.allow_n}};
   extend(&b, a, agent_seed, second_seed);
   extend(&b, a, second_seed, third_seed);
   assert_int_equal(chain_verify(b.at, b.n, &c), 0);
@@ -288,7 +291,9 @@ static void raw_again(struct certificate *c) { c->no_raw = false; }
 static void allow_all(struct certificate *c) { c->allow_n = 0; }
 static void allow_shorter(struct certificate *c) { c->allow[0].bits--; }
 static void allow_another(struct certificate *c) { c->allow[0].bytes[1] ^= 1; }
-static void allow_one_more(struct certificate *c) { c->allow[c->allow_n++] = (struct cidr){.family = 4, .bits = 32, .bytes = {192, 0, 2, 1}}; }
+static void allow_one_more(struct certificate *c) {
+  c->allow[c->allow_n++] = (struct cidr){.family = 4, .bits = 32, .bytes = {192, 0, 2, 1}};
+}
 static void allow_the_other_family(struct certificate *c) { c->allow[0].family = 6; }
 static const struct { change change; const char *what; } widenings[] = {
   {expires_later, "expires"}, {never_expires, "expires"}, {more_tunnels, "max_tunnels"}, {more_streams, "max_streams"},

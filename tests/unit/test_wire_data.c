@@ -67,7 +67,8 @@ static void open_round_trips_for_every_kind_and_suite(void **state) {
   (void)state;
   static const struct { uint8_t kind; uint16_t suite; size_t secret_n; } cases[] = {
     {STREAM_TLS13, 0x1301, 32}, {STREAM_TLS13, 0x1302, 48}, {STREAM_TLS12, 0xc02b, 28}, {STREAM_TLS12, 0xc02f, 28},
-    {STREAM_TLS12, 0xc02c, 44}, {STREAM_TLS12, 0xc030, 44}, {STREAM_TLS12, 0xcca8, 44}, {STREAM_TLS12, 0xcca9, 44}, {STREAM_RAW_SEALED, 0x1301, 32}, {STREAM_RAW_PLAIN, 0, 0}};
+    {STREAM_TLS12, 0xc02c, 44}, {STREAM_TLS12, 0xc030, 44}, {STREAM_TLS12, 0xcca8, 44}, {STREAM_TLS12, 0xcca9, 44},
+    {STREAM_RAW_SEALED, 0x1301, 32}, {STREAM_RAW_PLAIN, 0, 0}};
   for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
     struct open_message a = sample(cases[i].kind, cases[i].suite, cases[i].secret_n), b;
     uint8_t out[OPEN_MAX_BYTES];

@@ -127,7 +127,8 @@ static void hello_signature_covers_each_of_its_parts(void **state) {
   assert_int_equal(ed25519_public(signer, key), 0);
   assert_int_equal(frame_hello_sign(&a, exporter, signer), 0);
   assert_int_equal(frame_hello_verify(&a, exporter, key), 0);
-  uint8_t *const parts[] = {&exporter[31], &certificate[39], &a.share[0], (uint8_t *)&a.version, &a.signature[0], &key[0]};
+  uint8_t *const parts[] = {&exporter[31], &certificate[39], &a.share[0], (uint8_t *)&a.version, &a.signature[0],
+      &key[0]};
   for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
     *parts[i] ^= 1;
     assert_int_equal(frame_hello_verify(&a, exporter, key), ERR_AUTH);
@@ -138,7 +139,13 @@ static void hello_signature_covers_each_of_its_parts(void **state) {
 
 static void welcome_round_trips_and_refuses_every_cut(void **state) {
   (void)state;
-  struct frame_welcome a = {.version = 1, .relay = "r5.example.com", .instance = draw(), .heartbeat_ms = 10000, .warm = 2, .flags = WELCOME_WRAPPED}, b;
+  struct frame_welcome a = {.version = 1,
+                            .relay = "r5.example.com",
+                            .instance = draw(),
+                            .heartbeat_ms = 10000,
+                            .warm = 2,
+                            .flags = WELCOME_WRAPPED},
+                       b;
   draw_bytes(a.share, sizeof a.share);
   struct writer w = fresh();
   frame_welcome_encode(&w, &a);
@@ -146,7 +153,8 @@ static void welcome_round_trips_and_refuses_every_cut(void **state) {
   assert_int_equal(frame_welcome_decode(f.body, &b), 0);
   assert_memory_equal(a.share, b.share, sizeof a.share);
   assert_string_equal(a.relay, b.relay);
-  assert_true(a.instance == b.instance && a.heartbeat_ms == b.heartbeat_ms && a.warm == b.warm && a.version == b.version);
+  assert_true(a.instance == b.instance && a.heartbeat_ms == b.heartbeat_ms && a.warm == b.warm &&
+              a.version == b.version);
   assert_int_equal(b.flags, WELCOME_WRAPPED);
   ignores_what_follows(&f, welcome_cut);
   for (size_t cut = 1; cut < sizeof a.flags; cut++) {
@@ -198,9 +206,16 @@ static void bind_round_trips_and_refuses_every_cut(void **state) {
   (void)state;
   uint8_t alpn[255], ticket[TICKET_MAX_BYTES];
   for (int i = 0; i < 50; i++) {
-    struct frame_bind a = {.id = (uint32_t)draw(), .flags = (uint32_t)draw(), .alpn = alpn, .alpn_n = draw() % 256,
-                           .ticket = ticket, .ticket_n = draw() % (TICKET_MAX_BYTES + 1), .allow_n = draw() % (ALLOW_CIDRS_MAX + 1),
-                           .incarnation = (uint32_t)draw(), .deny_n = i % 2 == 0 ? 0 : draw() % ALLOW_CIDRS_MAX + 1}, b;
+    struct frame_bind a = {.id = (uint32_t)draw(),
+                           .flags = (uint32_t)draw(),
+                           .alpn = alpn,
+                           .alpn_n = draw() % 256,
+                           .ticket = ticket,
+                           .ticket_n = draw() % (TICKET_MAX_BYTES + 1),
+                           .allow_n = draw() % (ALLOW_CIDRS_MAX + 1),
+                           .incarnation = (uint32_t)draw(),
+                           .deny_n = i % 2 == 0 ? 0 : draw() % ALLOW_CIDRS_MAX + 1},
+                      b;
     draw_bytes(alpn, sizeof alpn);
     draw_bytes(ticket, sizeof ticket);
     for (size_t c = 0; c < a.allow_n; c++) draw_cidr(&a.allow[c]);
@@ -256,7 +271,8 @@ static void bind_refuses_bad_blocks_and_too_much_of_anything(void **state) {
   w = fresh();
   frame_bind_encode(&w, &a);
   assert_true(w.bad);
-  static const struct cidr bad[] = {{.family = 4, .bits = 33}, {.family = 6, .bits = 129}, {.family = 5, .bits = 8}, {.family = 0}};
+  static const struct cidr bad[] = {{.family = 4, .bits = 33}, {.family = 6, .bits = 129}, {.family = 5, .bits = 8},
+      {.family = 0}};
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     a = (struct frame_bind){.allow = {bad[i]}, .allow_n = 1};
     w = fresh();
@@ -284,8 +300,14 @@ static void bind_refuses_bad_blocks_and_too_much_of_anything(void **state) {
   assert_int_equal(frame_bind_decode(reader_of(bytes, w.len), &b), ERR_SYNTAX);
 }
 
-static const struct frame_bound bound_good = {.id = 7, .host = "x.r5.example.com", .port = 443, .tcp_host = "r5.example.com",
-                                              .tcp_port = 20000, .plain = true, .ticket = (const uint8_t *)"ticket", .ticket_n = 6};
+static const struct frame_bound bound_good = {.id = 7,
+                                              .host = "x.r5.example.com",
+                                              .port = 443,
+                                              .tcp_host = "r5.example.com",
+                                              .tcp_port = 20000,
+                                              .plain = true,
+                                              .ticket = (const uint8_t *)"ticket",
+                                              .ticket_n = 6};
 
 static void bound_round_trips_and_refuses_every_cut(void **state) {
   (void)state;
@@ -300,7 +322,8 @@ static void bound_round_trips_and_refuses_every_cut(void **state) {
     assert_int_equal(frame_bound_decode(f.body, &b), 0);
     assert_string_equal(a.host, b.host);
     assert_string_equal(a.tcp_host, b.tcp_host);
-    assert_true(a.id == b.id && a.port == b.port && a.tcp_port == b.tcp_port && a.plain == b.plain && a.ticket_n == b.ticket_n);
+    assert_true(a.id == b.id && a.port == b.port && a.tcp_port == b.tcp_port && a.plain == b.plain &&
+                a.ticket_n == b.ticket_n);
     assert_memory_equal(a.ticket, b.ticket, b.ticket_n);
     refuses_every_cut(&f, bound_cut);
   }

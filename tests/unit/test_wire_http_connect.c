@@ -41,7 +41,8 @@ static void assert_answer(const char *head, unsigned status, const char *reason)
 static void answers_are_read_to_the_last_byte_of_their_head(void **state) {
   (void)state;
   assert_answer("HTTP/1.1 200 Connection established\r\n\r\n", 200, "Connection established");
-  assert_answer("HTTP/1.0 200 Connection established\r\nProxy-agent: tinyproxy/1.11.1\r\n\r\n", 200, "Connection established");
+  assert_answer("HTTP/1.0 200 Connection established\r\nProxy-agent: tinyproxy/1.11.1\r\n\r\n", 200,
+                "Connection established");
   assert_answer("HTTP/1.1 200\r\n\r\n", 200, "");
   assert_answer("HTTP/1.1 200 \r\n\r\n", 200, "");
   assert_answer("HTTP/1.1 204 None\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 204, "None");
@@ -54,7 +55,8 @@ static void answers_are_read_to_the_last_byte_of_their_head(void **state) {
 
 static void interim_answers_are_passed_over(void **state) {
   (void)state;
-  assert_answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", 200, "OK");
+  assert_answer("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", 200,
+                "OK");
 }
 
 static void what_a_proxy_wants_as_proof_is_known(void **state) {
@@ -84,9 +86,12 @@ static void what_a_proxy_wants_as_proof_is_known(void **state) {
 static void what_is_not_http_is_refused_as_soon_as_it_shows(void **state) {
   (void)state;
   static const char *const bad[] = {
-    "SSH-2.0-OpenSSH_9.2p1\r\n", "\x15\x03\x01\x02\x02\x16 and more of it", "HTTP/2 200 OK\r\n\r\n", "HTTP/1.x 200 OK\r\n\r\n",
-    "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 099 OK\r\n\r\n", "HTTP/1.1 600 OK\r\n\r\n", "HTTP/1.1200 OK\r\n\r\n",
-    "HTTP/1.1 -20 OK\r\n\r\n", "HTTP/1.1\r\n\r\n and more", "http/1.1 200 OK\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\nSSH-2.0-OpenSSH_9",
+    "SSH-2.0-OpenSSH_9.2p1\r\n", "\x15\x03\x01\x02\x02\x16 and more of it", "HTTP/2 200 OK\r\n\r\n",
+    "HTTP/1.x 200 OK\r\n\r\n",
+    "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 099 OK\r\n\r\n", "HTTP/1.1 600 OK\r\n\r\n",
+    "HTTP/1.1200 OK\r\n\r\n",
+    "HTTP/1.1 -20 OK\r\n\r\n", "HTTP/1.1\r\n\r\n and more", "http/1.1 200 OK\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\nSSH-2.0-OpenSSH_9",
     "\r\nHTTP/1.1 200 OK\r\n\r\n"};
   for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
     struct http_connect_answer a;
@@ -114,7 +119,10 @@ static void what_comes_is_printable_when_it_is_told(void **state) {
   (void)state;
   struct http_connect_answer a;
   size_t have;
-  assert_int_equal(read_exactly("HTTP/1.1 403 \x1b[31mno\x07 \xc3\xa9 and so on and on and on and on and on and on and on\r\n\r\n", &have, &a), 0);
+  assert_int_equal(
+      read_exactly("HTTP/1.1 403 \x1b[31mno\x07 \xc3\xa9 and so on and on and on and on and on and on and on\r\n\r\n",
+                   &have, &a),
+      0);
   assert_string_equal(a.reason, "?[31mno? ?? and so on and on and on and on and ");
 }
 
@@ -126,7 +134,8 @@ static void a_request_names_where_to_and_who(void **state) {
   http_connect_encode(&w, &name, NULL, "adit/1");
   assert_false(w.bad);
   out[w.len] = '\0';
-  assert_string_equal(out, "CONNECT r1.example.com:443 HTTP/1.1\r\nHost: r1.example.com:443\r\nUser-Agent: adit/1\r\n\r\n");
+  assert_string_equal(out,
+                      "CONNECT r1.example.com:443 HTTP/1.1\r\nHost: r1.example.com:443\r\nUser-Agent: adit/1\r\n\r\n");
   w = writer_of(out, HTTP_CONNECT_MAX_BYTES);
   http_connect_encode(&w, &v6, "Basic YTpi", "adit/1");
   out[w.len] = '\0';

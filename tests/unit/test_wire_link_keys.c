@@ -45,7 +45,8 @@ static void other_exporter_or_share_gives_other_keys(void **state) {
   uint8_t id[LINK_ID_BYTES], other_id[LINK_ID_BYTES];
   struct number_keys a, b;
   uint64_t number;
-  struct link_keys *x = link_keys_new(exporter, shared), *y = link_keys_new(shared, shared), *z = link_keys_new(exporter, exporter);
+  struct link_keys *x = link_keys_new(exporter, shared), *y = link_keys_new(shared, shared),
+                   *z = link_keys_new(exporter, exporter);
   assert_int_equal(link_keys_next(x, &number, &a), 0);
   assert_int_equal(link_keys_next(y, &number, &b), 0);
   assert_memory_not_equal(&a, &b, sizeof a);

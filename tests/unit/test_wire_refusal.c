@@ -67,7 +67,8 @@ static void alpn_text_becomes_a_wire_list(void **state) {
 
 static void alpn_text_that_cannot_be_is_refused_with_a_reason(void **state) {
   (void)state;
-  static const char *const bad[] = {"", ",", "h2,", ",h2", "h2,,x", "h 2", "h2\n", "acme-tls/1", "h2,adit/1", "adit-data/1", "\xc3\xa9"};
+  static const char *const bad[] = {"", ",", "h2,", ",h2", "h2,,x", "h 2", "h2\n", "acme-tls/1", "h2,adit/1",
+      "adit-data/1", "\xc3\xa9"};
   uint8_t out[ALPN_LIST_MAX_BYTES];
   size_t n;
   struct err e;

@@ -28,7 +28,8 @@ static struct token token_sample(void) {
   memset(&t, 0, sizeof t);
   t.relays_n = 3;
   t.relays[0] = (struct token_relay){.dial = {"r1.example.com", 443}, .pin = {.kind = PIN_PUBLIC_AUTHORITIES}};
-  t.relays[1] = (struct token_relay){.dial = {"192.0.2.1", 8443}, .name = "r2.example.com", .pin = {.kind = PIN_SPKI_SHA256, .spki_sha256 = {1, 2}}};
+  t.relays[1] = (struct token_relay){
+      .dial = {"192.0.2.1", 8443}, .name = "r2.example.com", .pin = {.kind = PIN_SPKI_SHA256, .spki_sha256 = {1, 2}}};
   t.relays[2] = (struct token_relay){.dial = {"2001:db8::1", 1}, .name = "r3.example.com"};
   memcpy(t.seed, agent_seed, sizeof t.seed);
   t.info = certificate_sample();
@@ -127,7 +128,12 @@ static void a_narrowed_token_has_a_key_of_its_own_and_what_was_wished_for(void *
   (void)state;
   struct token own = token_sample(), t = own, read;
   const struct cidr allow[] = {{.family = 4, .bits = 8, .bytes = {10}}};
-  const struct narrowing wish = {.name = "job", .life_s = 60, .max_tunnels = 5, .no_raw = true, .allow = allow, .allow_n = 1,
+  const struct narrowing wish = {.name = "job",
+                                 .life_s = 60,
+                                 .max_tunnels = 5,
+                                 .no_raw = true,
+                                 .allow = allow,
+                                 .allow_n = 1,
                                  .limits = {.max_streams = 2, .max_visitors_per_s = 3, .max_bytes_per_s = 4000}};
   char text[TOKEN_TEXT_MAX_CHARS + 1];
   struct err e = {0};
@@ -150,7 +156,9 @@ static void what_is_not_wished_for_is_as_the_tokens_own(void **state) {
   struct token t = token_sample();
   const struct cidr allow[] = {{.family = 4, .bits = 8, .bytes = {10}}};
   struct err e = {0};
-  assert_int_equal(token_narrow(&t, &(struct narrowing){.max_tunnels = 7, .no_raw = true, .allow = allow, .allow_n = 1}, NOW, &e), 0);
+  assert_int_equal(
+      token_narrow(&t, &(struct narrowing){.max_tunnels = 7, .no_raw = true, .allow = allow, .allow_n = 1}, NOW, &e),
+      0);
   assert_int_equal(token_narrow(&t, &(struct narrowing){.name = NULL}, NOW + 1, &e), 0);
   assert_true(t.info.max_tunnels == 7 && t.info.no_raw && t.info.allow_n == 1 && t.info.expires_s == 1800000000);
   assert_string_equal(t.info.name, "");
@@ -171,7 +179,8 @@ static void a_token_gives_no_more_than_it_has(void **state) {
   struct err e = {0};
   const struct cidr all[TOKEN_ALLOW_MAX + 1] = {{.family = 4, .bits = 0}};
   refuses(&own, &(struct narrowing){.max_tunnels = 101}, NOW, ERR_USAGE, "max_tunnels: it is wider");
-  refuses(&own, &(struct narrowing){.life_s = 1800000001 - NOW}, NOW, ERR_USAGE, "expires: the token itself is good until 2027-01-15");
+  refuses(&own, &(struct narrowing){.life_s = 1800000001 - NOW}, NOW, ERR_USAGE,
+          "expires: the token itself is good until 2027-01-15");
   refuses(&own, &(struct narrowing){.life_s = -1}, NOW, ERR_USAGE, "expires");
   refuses(&own, &(struct narrowing){.life_s = INT64_MAX}, NOW, ERR_USAGE, "expires");
   refuses(&own, &(struct narrowing){.allow = all, .allow_n = TOKEN_ALLOW_MAX + 1}, NOW, ERR_USAGE, "allow: at most");
@@ -179,7 +188,8 @@ static void a_token_gives_no_more_than_it_has(void **state) {
   refuses(&own, &(struct narrowing){.name = ""}, NOW, ERR_USAGE, "name");
   refuses(&own, &(struct narrowing){.name = NULL}, 1800000000, ERR_TIMEOUT, "expired");
   const struct cidr ten = {.family = 4, .bits = 8, .bytes = {10}};
-  assert_int_equal(token_narrow(&twice, &(struct narrowing){.allow = &ten, .allow_n = 1, .limits = {.max_streams = 5}}, NOW, &e), 0);
+  assert_int_equal(
+      token_narrow(&twice, &(struct narrowing){.allow = &ten, .allow_n = 1, .limits = {.max_streams = 5}}, NOW, &e), 0);
   refuses(&twice, &(struct narrowing){.allow = all, .allow_n = 1}, NOW, ERR_USAGE, "allow: it is wider");
   refuses(&twice, &(struct narrowing){.limits = {.max_streams = 6}}, NOW, ERR_USAGE, "max_streams: it is wider");
   assert_int_equal(token_narrow(&twice, &(struct narrowing){.life_s = 1}, NOW, &e), 0);

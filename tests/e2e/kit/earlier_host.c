@@ -2,8 +2,8 @@
  *
  *     earlier-host APP KEEP-FILE
  *
- * Opens a tunnel with all options of then, prints its URL, and after a line on stdin its visitors and bytes. What it hands to
- * the library ends where its memory ends, so that the library can touch no more than there was then. */
+ * Opens a tunnel with all options of then, prints its URL, and after a line on stdin its visitors and bytes. What it
+ * hands to the library ends where its memory ends, so that the library can touch no more than there was then. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>

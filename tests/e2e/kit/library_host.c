@@ -4,13 +4,13 @@
  *
  * CLIENT: the app ports of its tunnels, joined by commas; each allows N blocks, and has its address in FILE.
  *
- * Opens them all, then obeys a word a line: `fork` makes a child that tries every call, `silent` one that makes none and lives
- * until `gone`, `finish I` waits until
- * the visitors of its first tunnel have left and closes that, `wait I` waits until its first tunnel has ended by itself, `again I`
- * forwards that tunnel's app once more, `close I` closes a client, `exit` ends the program without closing any.
- * `takeover` closes every descriptor from 3 on and has others under their numbers at once, `untouched` tells whether these are as they were,
- * `ask I` what a client says to that. At end of input it closes what is left. What a library must leave alone is compared
- * with how it was before the first call. */
+ * Opens them all, then obeys a word a line: `fork` makes a child that tries every call, `silent` one that makes none
+ * and lives until `gone`, `finish I` waits until the visitors of its first tunnel have left and closes that, `wait I`
+ * waits until its first tunnel has ended by itself, `again I` forwards that tunnel's app once more, `close I` closes a
+ * client, `exit` ends the program without closing any. `takeover` closes every descriptor from 3 on and has others
+ * under their numbers at once, `untouched` tells whether these are as they were, `ask I` what a client says to that. At
+ * end of input it closes what is left. What a library must leave alone is compared with how it was before the first
+ * call. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -190,12 +190,14 @@ static void end_silent(void) {
   printf("gone\n");
 }
 
-/* What takes the numbers over: of each kind of descriptor that may be written to, read, waited on or shut down by mistake. */
+/* What takes the numbers over: of each kind of descriptor that may be written to, read, waited on or shut down by
+   mistake. */
 static const char untouched[] = "as it was";
 static struct { int file, sockets[2], dead_pipe, event, epoll; struct stat stats[6]; } taken[TAKEN];
 
 static void look_at(int i, struct stat stats[6]) {
-  const int fds[6] = {taken[i].file, taken[i].sockets[0], taken[i].sockets[1], taken[i].dead_pipe, taken[i].event, taken[i].epoll};
+  const int fds[6] = {taken[i].file, taken[i].sockets[0], taken[i].sockets[1], taken[i].dead_pipe, taken[i].event,
+      taken[i].epoll};
   for (int k = 0; k < 6; k++) {
     if (fstat(fds[k], &stats[k]) != 0) memset(&stats[k], 0, sizeof stats[k]);
     memset(&stats[k].st_atim, 0, sizeof stats[k].st_atim);

@@ -1,8 +1,8 @@
 /* Looks for byte strings in the writable memory of another process, pages that a core dump leaves out included.
 
-   memory_scan PID < needles: each needle as one length byte (8 to 255) and its bytes; prints the index of each that was found, one
-   a line, and on stderr the number of bytes looked at. Thousands of needles cost no more than one: every position is looked up in
-   a bitmap by its first four bytes, and only candidates are compared. */
+   memory_scan PID < needles: each needle as one length byte (8 to 255) and its bytes; prints the index of each that was
+   found, one a line, and on stderr the number of bytes looked at. Thousands of needles cost no more than one: every
+   position is looked up in a bitmap by its first four bytes, and only candidates are compared. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* Loaded before libc: the wall clock is ahead by the seconds in the file that OTHER_CLOCK names. No other clock is touched. */
+/* Loaded before libc: the wall clock is ahead by the seconds in the file that OTHER_CLOCK names. No other clock is
+   touched. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>

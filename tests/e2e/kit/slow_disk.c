@@ -1,5 +1,5 @@
-/* Loaded before libc: while there is a FIFO of the name that SLOW_DISK gives, each fsync and fdatasync waits until a test has opened it
-   for writing, and then for a byte or its end. */
+/* Loaded before libc: while there is a FIFO of the name that SLOW_DISK gives, each fsync and fdatasync waits until a
+   test has opened it for writing, and then for a byte or its end. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
