@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Measures what a flood of handshakes does to those who have done nothing: to an established download, and to newcomers from other
-addresses. The flood is twice what the relay can do, which is measured first. It hits either the relay of the download or another
-relay process beside it: both take the machine's time, and only the first can take the download's turn."""
+"""Measures what a flood of handshakes does to those who have done nothing: to an established download, and to newcomers
+from other addresses. The flood is twice what the relay can do, which is measured first. It hits either the relay of the
+download or another relay process beside it: both take the machine's time, and only the first can take the download's
+turn."""
 import argparse
 import contextlib
 import json
@@ -22,7 +23,8 @@ NEWCOMER_DEADLINE_S = 10
 def flood(subject, *options):
     """Yields a list that holds the flood's own figures afterwards."""
     figures = []
-    process = subprocess.Popen([LOAD, "flood", "--port", str(subject.port), "--sni", subject.sni, *options], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([LOAD, "flood", "--port", str(subject.port), "--sni", subject.sni, *options],
+                               stdout=subprocess.PIPE, text=True)
     try:
         time.sleep(1)                    # until it flows evenly: this is a measurement
         yield figures
@@ -36,7 +38,8 @@ def newcomer(subject, number):
     context = ssl.create_default_context(cafile=subject.ca)
     start = time.monotonic()
     try:
-        with socket.create_connection((subject.host, subject.port), NEWCOMER_DEADLINE_S, (f"127.0.1.{number % 250 + 1}", 0)) as plain, \
+        with socket.create_connection((subject.host, subject.port), NEWCOMER_DEADLINE_S,
+                                      (f"127.0.1.{number % 250 + 1}", 0)) as plain, \
                 context.wrap_socket(plain, server_hostname=subject.sni) as visitor:
             visitor.sendall(b"B\n")
             return time.monotonic() - start if visitor.recv(1) else None
@@ -72,9 +75,13 @@ def bench(box, rounds, size, count, pump):
                 if where == "same":
                     met["same"] += newcomers(subject, count)
             figures[where] += of
-    print(f"Pump {pump}; the relay alone answers {capacity[0]['answered_per_s']:.0f} handshakes a second, the flood begins {rate}; medians of {rounds} rounds\n")
+    print(
+        f"Pump {pump}; the relay alone answers {capacity[0]['answered_per_s']:.0f} handshakes a second, the flood begins {rate}; "
+        f"medians of {rounds} rounds\n"
+    )
     rows = []
-    for where, title in (("none", "no flood"), ("beside", "flood at another relay process"), ("same", "flood at this relay")):
+    for where, title in (("none", "no flood"), ("beside", "flood at another relay process"),
+                         ("same", "flood at this relay")):
         good = [m for m in met.get(where, []) if m is not None]
         share = f"{len(good)} of {len(met[where])}" if where in met else "-"
         answered = statistics.median(f["answered_per_s"] for f in figures[where]) if where in figures else None
@@ -86,7 +93,9 @@ def bench(box, rounds, size, count, pump):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="What a flood of handshakes does to an established download and to newcomers.")
+    parser = argparse.ArgumentParser(
+        description="What a flood of handshakes does to an established download and to newcomers."
+    )
     parser.add_argument("--quick", action="store_true", help="one round")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Measures the tunnel against direct TLS and against nginx terminating TLS, all on loopback and in one run, and prints tables.
+"""Measures the tunnel against direct TLS and against nginx terminating TLS, all on loopback and in one run, and prints
+tables.
 
-The rounds alternate between the subjects, so that whatever else the machine does meets all of them; what is printed is the median
-of the rounds. CPU seconds are user + system time of the named processes' threads over the same transfers. Everything lives in a
-scratch folder and ends with this program."""
+The rounds alternate between the subjects, so that whatever else the machine does meets all of them; what is printed is
+the median of the rounds. CPU seconds are user + system time of the named processes' threads over the same transfers.
+Everything lives in a scratch folder and ends with this program."""
 import argparse
 import contextlib
 import glob
@@ -75,7 +76,8 @@ class Box:
 
     def start(self, name, argv, env=None, **options):
         with open(self.file(f"{name}.log"), "ab") as log:
-            process = subprocess.Popen(argv, env={**self.env, **(env or {})}, stderr=log, stdin=subprocess.DEVNULL, text=True, **options)
+            process = subprocess.Popen(argv, env={**self.env, **(env or {})}, stderr=log, stdin=subprocess.DEVNULL,
+                                       text=True, **options)
         self.stack.callback(self.stop, process)
         return process
 
@@ -88,7 +90,8 @@ class Box:
             process.wait()
 
     def run(self, *argv, env=None):
-        done = subprocess.run(argv, env={**self.env, **(env or {})}, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(argv, env={**self.env, **(env or {})}, text=True, capture_output=True,
+                              stdin=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             raise Failed(f"{' '.join(argv[:3])}: {done.stderr.strip()}")
         return done.stdout.strip()
@@ -104,12 +107,14 @@ class Box:
 def certificate(box, stem, key, subject, issuer=None, extensions=""):
     """Makes a key and a certificate; returns the paths of both."""
     cert, key_file = box.file(f"{stem}.pem"), box.file(f"{stem}.key")
-    request = ["openssl", "req", "-x509" if issuer is None else "-new", "-nodes", "-newkey", *key, "-subj", f"/CN={subject}", "-keyout", key_file]
+    request = ["openssl", "req", "-x509" if issuer is None else "-new", "-nodes", "-newkey", *key, "-subj",
+               f"/CN={subject}", "-keyout", key_file]
     if issuer is None:
         box.run(*request, "-days", "30", "-out", cert)
         return cert, key_file
     box.run(*request, "-out", box.file(f"{stem}.csr"))
-    box.run("openssl", "x509", "-req", "-in", box.file(f"{stem}.csr"), "-CA", issuer[0], "-CAkey", issuer[1], "-days", "30", "-out", cert,
+    box.run("openssl", "x509", "-req", "-in", box.file(f"{stem}.csr"), "-CA", issuer[0], "-CAkey", issuer[1], "-days",
+            "30", "-out", cert,
             "-extfile", box.file(f"{stem}.ext", extensions))
     return cert, key_file
 
@@ -124,7 +129,9 @@ class Relay:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(path)
             notify.settimeout(READY_S)
-            self.process = box.start(name, [ADIT, "relay", "--domain", DOMAIN, "--listen", "127.0.0.1:0", "--tcp-listen", "127.0.0.1",
+            self.process = box.start(name,
+                                     [ADIT, "relay", "--domain", DOMAIN, "--listen", "127.0.0.1:0", "--tcp-listen",
+                                      "127.0.0.1",
                                             "--state", self.state, *options], env={"NOTIFY_SOCKET": path})
             try:
                 notes = dict(line.split("=", 1) for line in notify.recv(4096).decode().splitlines() if "=" in line)
@@ -149,7 +156,8 @@ class Subject:
     def measure(self, box, what, *options):
         before = self.cpu_s()
         try:
-            result = json.loads(box.run(LOAD, what, "--host", self.host, "--port", str(self.port), "--sni", self.sni, "--ca", self.ca, *options))
+            result = json.loads(box.run(LOAD, what, "--host", self.host, "--port", str(self.port), "--sni", self.sni,
+                                        "--ca", self.ca, *options))
         except Failed as failure:
             raise Failed(f"{self.title}: {failure}") from None
         after = self.cpu_s()
@@ -177,7 +185,8 @@ def workers_of(pid):
 
 
 def start_app(box, name, *options):
-    return box.first_line(box.start(name, [LOAD, "app", "--streams", "2", *options], stdout=subprocess.PIPE), name)["port"]
+    return box.first_line(box.start(name, [LOAD, "app", "--streams", "2", *options], stdout=subprocess.PIPE),
+                          name)["port"]
 
 
 def start_nginx(box, app, cert, key, ca):
@@ -187,13 +196,17 @@ def start_nginx(box, app, cert, key, ca):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    conf = box.file("nginx.conf", NGINX_CONF.format(user="user root;" if os.getuid() == 0 else "", port=port, app=app, cert=cert, key=key,
-                                                    module=f"load_module {module};" if module else "", scratch=box.path))
+    conf = box.file("nginx.conf",
+                    NGINX_CONF.format(user="user root;" if os.getuid() == 0 else "", port=port, app=app, cert=cert,
+                                      key=key,
+                                                    module=f"load_module {module};" if module else "",
+                                                    scratch=box.path))
     process = box.start("nginx", [nginx, "-p", box.path, "-c", conf], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return Subject("nginx, TLS termination", ("127.0.0.1", port), NAME, ca, {"front": workers_of(process.pid)}), None
+            return Subject("nginx, TLS termination", ("127.0.0.1", port), NAME, ca,
+                           {"front": workers_of(process.pid)}), None
         time.sleep(0.02)
     with open(box.file("nginx.log"), encoding="utf-8", errors="replace") as log:
         return None, f"nginx with its stream module does not start (package libnginx-mod-stream): {log.read().strip()}"
@@ -210,8 +223,8 @@ def start_tunnel(box, app, pump, title, *agent):
 
 
 def install_package():
-    """The package as it is in this tree, in an environment of its own. Installed anew when its sources have changed: the path of a
-    Python that has it, or why there is none."""
+    """The package as it is in this tree, in an environment of its own. Installed anew when its sources have changed:
+    the path of a Python that has it, or why there is none."""
     python, stamp = os.path.join(VENV, "bin/python"), os.path.join(VENV, "stamp")
     digest = hashlib.sha256(sys.version.encode())
     for folder in ("python", "src", "include"):
@@ -223,7 +236,8 @@ def install_package():
         if f.read() == digest.hexdigest():
             return python, None
     for argv in ([sys.executable, "-m", "venv", "--clear", VENV],
-                 [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", os.path.join(ROOT, "python")]):
+                 [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                  os.path.join(ROOT, "python")]):
         done = subprocess.run(argv, text=True, capture_output=True, stdin=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             return None, f"the Python package cannot be installed: {(done.stderr or done.stdout).strip()[-400:]}"
@@ -233,10 +247,11 @@ def install_package():
 
 
 def start_public_relay(box):
-    """A relay whose chain has the shape that public authorities give: an RSA-4096 root, a P-384 intermediate, a P-256 leaf. The
-    system's authorities stand beside that root in a folder of hashed links, as on any Debian machine."""
+    """A relay whose chain has the shape that public authorities give: an RSA-4096 root, a P-384 intermediate, a P-256
+    leaf. The system's authorities stand beside that root in a folder of hashed links, as on any Debian machine."""
     root = certificate(box, "root", ["rsa:4096"], "bench root")
-    middle = certificate(box, "middle", EC384, "bench intermediate", root, "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n")
+    middle = certificate(box, "middle", EC384, "bench intermediate", root,
+                         "basicConstraints=critical,CA:TRUE\nkeyUsage=keyCertSign\n")
     leaf = certificate(box, "leaf", EC, DOMAIN, middle, f"subjectAltName=DNS:{DOMAIN},DNS:*.{DOMAIN}\n")
     with open(leaf[0], "a", encoding="ascii") as chain, open(middle[0], encoding="ascii") as more:
         chain.write(more.read())
@@ -252,7 +267,8 @@ def start_public_relay(box):
 
 def measure_rounds(box, subjects, rounds, size, counts, progress):
     transfer = ["--streams", "8", "--bytes", str(size)]
-    for subject in subjects:                                        # everybody's first pages, caches and warm connections
+    # everybody's first pages, caches and warm connections
+    for subject in subjects:
         subject.measure(box, "down", "--streams", "8", "--bytes", str(32 << 20))
         subject.measure(box, "connect", "--streams", "8", "--count", "64")
     steps = (("down", transfer), ("up", transfer), ("ping", ["--count", str(counts[0])]),
@@ -261,7 +277,8 @@ def measure_rounds(box, subjects, rounds, size, counts, progress):
         for what, options in steps:
             progress(f"round {n + 1} of {rounds}: {what}")
             for subject in subjects:
-                subject.keep(what if "--streams" in options or what == "ping" else "first byte", subject.measure(box, what, *options))
+                subject.keep(what if "--streams" in options or what == "ping" else "first byte",
+                             subject.measure(box, what, *options))
 
 
 def cell(value, digits):
@@ -272,7 +289,8 @@ def print_table(head, rows):
     rows = [head, *rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     for n, row in enumerate(rows):
-        print("| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |")
+        print("| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w)
+                                for i, (c, w) in enumerate(zip(row, widths))) + " |")
         if n == 0:
             print("|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|")
     print()
@@ -280,11 +298,15 @@ def print_table(head, rows):
 
 def print_results(subjects):
     print_table(["", "down GB/s", "up GB/s", "ping p50 us", "ping p99 us", "new conn/s", "first byte us"],
-                [[s.title, cell(s.median("down", "gb_per_s"), 2), cell(s.median("up", "gb_per_s"), 2), cell(s.median("ping", "p50_us"), 0),
-                  cell(s.median("ping", "p99_us"), 0), cell(s.median("connect", "per_s"), 0), cell(s.median("first byte", "p50_us"), 0)]
+                [[s.title, cell(s.median("down", "gb_per_s"), 2), cell(s.median("up", "gb_per_s"), 2),
+                  cell(s.median("ping", "p50_us"), 0),
+                  cell(s.median("ping", "p99_us"), 0), cell(s.median("connect", "per_s"), 0),
+                  cell(s.median("first byte", "p50_us"), 0)]
                  for s in subjects])
     print_table(["CPU s/GB", "relay or nginx, down", "up", "agent, down", "up"],
-                [[s.title, *(cell(s.median(what, f"{role}_s_per_gb"), 3) for role in ("front", "agent") for what in ("down", "up"))]
+                [[s.title,
+                  *(cell(s.median(what, f"{role}_s_per_gb"), 3) for role in ("front", "agent")
+                    for what in ("down", "up"))]
                  for s in subjects if s.processes])
 
 
@@ -299,19 +321,23 @@ def print_ratios(nginx, tunnels):
 
 def print_opening(box, app, pinned, public, authorities, count):
     rows = []
-    for title, token, env in (("pinned authority", pinned.token, {}), ("public authorities", public.token, {"SSL_CERT_DIR": authorities})):
+    for title, token, env in (("pinned authority", pinned.token, {}),
+                              ("public authorities", public.token, {"SSL_CERT_DIR": authorities})):
         box.env.update(env)
-        result = json.loads(box.run(LOAD, "open", "--count", str(count), "--", ADIT, "forward", str(app), "--json", "--token", token))
+        result = json.loads(box.run(LOAD, "open", "--count", str(count), "--", ADIT, "forward", str(app), "--json",
+                                    "--token", token))
         rows.append([title, cell(result["p50_us"] / 1e3, 2), cell(result["p99_us"] / 1e3, 2)])
     print_table([f"process start to open line ({count} runs)", "median ms (expected <= 10)", "p99 ms"], rows)
 
 
 def print_forward(box, python, app, relay, processes, count):
-    runs = [json.loads(box.run(python, FORWARD, "time", str(app), str(count), env={"ADIT_TOKEN": relay.token})) for _ in range(processes)]
+    runs = [json.loads(box.run(python, FORWARD, "time", str(app), str(count), env={"ADIT_TOKEN": relay.token}))
+            for _ in range(processes)]
     rows = []
     for title, times in (("first of a process, which connects", [r["first_us"] for r in runs]),
                          (f"next {count}, over its link", [us for r in runs for us in r["next_us"]])):
-        rows.append([title, cell(statistics.median(times) / 1e3, 2), cell(statistics.quantiles(times, n=100, method="inclusive")[98] / 1e3, 2)])
+        rows.append([title, cell(statistics.median(times) / 1e3, 2),
+                     cell(statistics.quantiles(times, n=100, method="inclusive")[98] / 1e3, 2)])
     print_table([f"forward() to tunnel ({processes} processes)", "median ms (expected <= 5)", "p99 ms"], rows)
 
 
@@ -320,7 +346,8 @@ def progress_printer():
 
     def progress(text):
         if terminal:
-            print(f"\r\033[K{time.monotonic() - start:4.0f} s  {text}", end="" if text else "\r", file=sys.stderr, flush=True)
+            print(f"\r\033[K{time.monotonic() - start:4.0f} s  {text}", end="" if text else "\r", file=sys.stderr,
+                  flush=True)
     return progress
 
 
@@ -332,20 +359,26 @@ def bench(box, quick):
     ca = certificate(box, "authority", EC, "bench authority")
     cert, key = certificate(box, "direct", EC, NAME, ca, f"subjectAltName=DNS:{NAME}\n")
     app = start_app(box, "app")
-    direct = Subject("direct TLS", ("127.0.0.1", start_app(box, "app-tls", "--cert", cert, "--key", key)), NAME, ca[0], {})
+    direct = Subject("direct TLS", ("127.0.0.1", start_app(box, "app-tls", "--cert", cert, "--key", key)), NAME, ca[0],
+                     {})
     nginx, why_not = start_nginx(box, app, cert, key, ca[0])
     agent = [ADIT, "forward", "--json"]
-    (splice, relay), (copy, _) = start_tunnel(box, app, "splice", "splice", *agent), start_tunnel(box, app, "copy", "copy", *agent)
+    (splice, relay), (copy, _) = start_tunnel(box, app, "splice", "splice", *agent), start_tunnel(box, app, "copy",
+                                                                                                  "copy", *agent)
     forward = start_tunnel(box, app, "splice", "splice, Python", python, FORWARD, "hold")[0] if python else None
     subjects = [s for s in (direct, nginx, splice, copy, forward) if s is not None]
-    measure_rounds(box, subjects, 1 if quick else 3, (256 << 20) if quick else (1 << 30), (1000, 400, 100) if quick else (5000, 1600, 300), progress)
+    measure_rounds(box, subjects, 1 if quick else 3, (256 << 20) if quick else (1 << 30),
+                   (1000, 400, 100) if quick else (5000, 1600, 300), progress)
     public, authorities = start_public_relay(box)
     progress("opening")
     progress("")
     with open("/proc/sys/net/ipv4/tcp_congestion_control", encoding="ascii") as f:
         congestion = f.read().strip()
-    print(f"Loopback ({congestion}), {os.cpu_count()} cores, load {load:.1f} before; TLS_AES_128_GCM_SHA256, X25519, P-256 certificates; "
-          f"8 streams, 64-byte pings, medians of {1 if quick else 3} rounds\n")
+    print(
+        f"Loopback ({congestion}), {os.cpu_count()} cores, load {load:.1f} before; TLS_AES_128_GCM_SHA256, "
+        f"X25519, P-256 certificates; "
+        f"8 streams, 64-byte pings, medians of {1 if quick else 3} rounds\n"
+    )
     print_results(subjects)
     if nginx is not None:
         print_ratios(nginx, [splice, copy])

@@ -2,7 +2,8 @@
 
     python examples/basic.py
 
-Needs nothing besides the package. Open the URL it prints in a browser, or give it to curl; Ctrl-C ends the tunnel and the server.
+Needs nothing besides the package. Open the URL it prints in a browser, or give it to curl; Ctrl-C ends the tunnel and
+the server.
 """
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -2,9 +2,10 @@
 
     python examples/hub.py alice bob
 
-Needs pip install fastapi uvicorn jupyterlab. Prints for each user the command that asks. The answer is a redirect to the user's own
-server: the one that runs, or else a new one. It ends when the user shuts it down, with the hub, or after --minutes. All servers run as the
-user that runs the hub: people who must not see each other's work need a container each.
+Needs pip install fastapi uvicorn jupyterlab. Prints for each user the command that asks. The answer is a redirect to
+the user's own server: the one that runs, or else a new one. It ends when the user shuts it down, with the hub, or after
+--minutes. All servers run as the user that runs the hub: people who must not see each other's work need a container
+each.
 """
 import argparse
 import asyncio
@@ -38,7 +39,11 @@ async def hub(_):
     async with client.forward(PORT) as tunnel:
         trust = f"--cacert {client.ca_file} " if client.ca_file else ""         # of the embedded relay
         for user, token in tokens.items():
-            print(f"{user}: curl -sSX POST {trust}-H 'Authorization: Bearer {token}' -w '%{{redirect_url}}\\n' {tunnel.url}", flush=True)
+            print(
+                f"{user}: curl -sSX POST {trust}-H 'Authorization: Bearer {token}' "
+                f"-w '%{{redirect_url}}\\n' {tunnel.url}",
+                flush=True,
+            )
         yield
         tasks = [task for task, _ in running.values()]
         for task in tasks:
@@ -58,7 +63,8 @@ async def start(bearer=Depends(HTTPBearer(auto_error=False))):
         url = asyncio.get_running_loop().create_future()
         running[user] = asyncio.create_task(serve(user, url)), url
     task, url = running[user]
-    # Not the task itself: it goes on when this request ends. Not the future alone: it never comes if the server fails to start.
+    # Not the task itself: it goes on when this request ends. Not the future alone: it never comes if the server fails
+    # to start.
     await asyncio.wait([task, url], timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
     if not url.done():
         task.cancel()
@@ -75,12 +81,14 @@ def user_of(given):
 async def serve(user, url):
     """Runs a user's server to its end; tells its URL when it answers."""
     password, port = secrets.token_urlsafe(24), free_port()
-    environment = {name: value for name, value in os.environ.items() if name != "ADIT_TOKEN"}       # that one is the hub's
+    # that one is the hub's
+    environment = {name: value for name, value in os.environ.items() if name != "ADIT_TOKEN"}
     try:
         with tempfile.TemporaryDirectory(prefix="notebooks-") as folder:
             async with client.forward(port) as tunnel:
                 process = await asyncio.create_subprocess_exec(
-                    "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--port-retries=0",
+                    "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+                    "--port-retries=0",
                     "--ServerApp.allow_remote_access=True", f"--ServerApp.root_dir={folder}",
                     env={**environment, "JUPYTER_TOKEN": password}, stderr=asyncio.subprocess.PIPE,
                     start_new_session=True)         # Ctrl-C is for the hub, which ends its servers in order

@@ -2,7 +2,8 @@
 
     python examples/jupyter.py
 
-Needs JupyterLab (pip install jupyterlab). Whoever has the link that it prints, with the token in it, can run code here; nobody else can.
+Needs JupyterLab (pip install jupyterlab). Whoever has the link that it prints, with the token in it, can run code here;
+nobody else can.
 """
 import os
 import secrets
@@ -18,7 +19,8 @@ with forward(8888) as tunnel:
     jupyter = [
         "jupyter", "lab", "--no-browser", "--allow-root",       # root is who one is in most containers
         "--ip=127.0.0.1", "--port=8888", "--port-retries=0",    # only the tunnel leads here, and it leads to this port
-        "--ServerApp.allow_remote_access=True",                 # else requests for other names than localhost are refused
+        # else requests for other names than localhost are refused
+        "--ServerApp.allow_remote_access=True",
         "--ServerApp.answer_yes=True",                          # Ctrl-C is meant
     ]
     with subprocess.Popen(jupyter, env={**os.environ, "JUPYTER_TOKEN": token}) as server:

@@ -2,8 +2,9 @@
 
     python examples/ssh.py [PUBLIC_KEY]
 
-Needs sshd (apt-get install openssh-server). PUBLIC_KEY is a file such as ~/.ssh/id_ed25519.pub, whose owner may log in; without it a key
-is made for this run. Prints the commands to use; on another machine, copy the folder that they name there first.
+Needs sshd (apt-get install openssh-server). PUBLIC_KEY is a file such as ~/.ssh/id_ed25519.pub, whose owner may log in;
+without it a key is made for this run. Prints the commands to use; on another machine, copy the folder that they name
+there first.
 """
 import contextlib
 import getpass
@@ -16,7 +17,9 @@ import tempfile
 from adit import Client
 
 PORT = 2222
-sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin") or sys.exit("sshd: not found (apt-get install openssh-server)")
+sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin") or sys.exit(
+    "sshd: not found (apt-get install openssh-server)"
+)
 client = Client()
 
 
@@ -31,7 +34,8 @@ def write(path, text):
         file.write(text)
 
 
-with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, client.forward(PORT, unencrypted=True) as tunnel:
+with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as folder, \
+        client.forward(PORT, unencrypted=True) as tunnel:
     host_key = make_key(f"{folder}/host")
     if len(sys.argv) > 1:
         identity = ""
@@ -48,7 +52,8 @@ with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as fo
     (host, port), (tls_host, tls_port) = tunnel.tcp_socket, tunnel.tls_socket
     # The name of an embedded relay means nothing to openssl, nor does its authority.
     to, trust = ("127.0.0.1", f"-CAfile {client.ca_file} ") if client.ca_file else (tls_host, "")
-    tls = f"openssl s_client -quiet -verify_return_error {trust}-verify_hostname {tls_host} -servername {tls_host} -connect {to}:{tls_port}"
+    tls = (f"openssl s_client -quiet -verify_return_error {trust}-verify_hostname {tls_host} -servername {tls_host} "
+           f"-connect {to}:{tls_port}")
     user = getpass.getuser()
     print(f"ssh {options} -p {port} {user}@{host}")
     print(f"scp {options} -P {port} FILE {user}@{host}:")

@@ -2,8 +2,8 @@
 
     python examples/terminal.py
 
-Needs wetty (npm install -g wetty), and root as containers have it: for other users wetty logs in by ssh.
-Whoever has the printed URL has a shell here. The tunnel's host name can be seen on the network, the path cannot: it is the secret.
+Needs wetty (npm install -g wetty), and root as containers have it: for other users wetty logs in by ssh. Whoever has
+the printed URL has a shell here. The tunnel's host name can be seen on the network, the path cannot: it is the secret.
 """
 import contextlib
 import secrets

@@ -2,7 +2,8 @@
 
     python examples/vite.py [PROJECT]
 
-Needs vite (npm install -g vite). PROJECT is a folder with an index.html, such as one made by `npm create vite`; without it, examples/vite.
+Needs vite (npm install -g vite). PROJECT is a folder with an index.html, such as one made by `npm create vite`; without
+it, examples/vite.
 """
 import contextlib
 import os
@@ -16,6 +17,8 @@ project = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__f
 
 with contextlib.suppress(KeyboardInterrupt), forward(PORT) as tunnel:
     print(f"{tunnel.url} shows {project}", flush=True)
-    # Vite answers only to host names that it knows. This variable adds one to those of the project's own server.allowedHosts.
+    # Vite answers only to host names that it knows. This variable adds one to those of the project's own
+    # server.allowedHosts.
     env = {**os.environ, "__VITE_ADDITIONAL_SERVER_ALLOWED_HOSTS": tunnel.host}
-    sys.exit(subprocess.run(["vite", project, "--host=127.0.0.1", f"--port={PORT}", "--strictPort"], env=env).returncode)
+    sys.exit(subprocess.run(["vite", project, "--host=127.0.0.1", f"--port={PORT}", "--strictPort"],
+                            env=env).returncode)

@@ -1,8 +1,10 @@
-"""Uses the server of this folder from anywhere: one call, a stream both ways, and a stream whose every message awaits an answer.
+"""Uses the server of this folder from anywhere: one call, a stream both ways, and a stream whose every message awaits
+an answer.
 
     python examples/grpc_sums/client.py HOST:PORT
 
-Needs pip install grpcio grpcio-tools. If the relay has an authority of its own, name it by GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=authority.pem.
+Needs pip install grpcio grpcio-tools. If the relay has an authority of its own, name it by
+GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=authority.pem.
 """
 import itertools
 import queue
@@ -34,5 +36,6 @@ with grpc.secure_channel(sys.argv[1], grpc.ssl_channel_credentials()) as channel
         total += n
         assert next(answers).value == total
     questions.put(None)
-    assert next(answers, None) is None     # to its end: a program that leaves a stream may hang in gRPC while Python ends
+    # to its end: a program that leaves a stream may hang in gRPC while Python ends
+    assert next(answers, None) is None
     print(f"{COUNT // 10} questions and answers in turn, {time.monotonic() - began:.2f} s")

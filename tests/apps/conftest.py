@@ -1,8 +1,10 @@
-"""Fixtures for using applications as a person does: `example` starts one by its documented command, `browser` and `curl` visit it.
+"""Fixtures for using applications as a person does: `example` starts one by its documented command, `browser` and
+`curl` visit it.
 
-The relay is a real one with an authority of its own, below a domain that leads to this machine in the browser and in curl only: examples
-get an ADIT_TOKEN and know nothing more, like any user's program. Everything waits for events with a deadline. A failed test leaves the
-pictures of its pages in ADIT_APPS_CACHE/failures and tells what the browser, the example and the relay said."""
+The relay is a real one with an authority of its own, below a domain that leads to this machine in the browser and in
+curl only: examples get an ADIT_TOKEN and know nothing more, like any user's program. Everything waits for events with a
+deadline. A failed test leaves the pictures of its pages in ADIT_APPS_CACHE/failures and tells what the browser, the
+example and the relay said."""
 import os
 import re
 import subprocess
@@ -49,8 +51,8 @@ def playwright():
 
 @pytest.fixture
 def browser(playwright, box, request):
-    """browser() is Chromium on the machine of a person who trusts the relay; browser.without_trust() of one who does not. Their
-    page(url) opens a tab."""
+    """browser() is Chromium on the machine of a person who trusts the relay; browser.without_trust() of one who does
+    not. Their page(url) opens a tab."""
     browsers = []
 
     def start(domain=None, authorities=()):
@@ -72,15 +74,18 @@ def curl(relay):
     """curl(url) visits the host of that URL; the result is called with curl's options, and with path=."""
     def visitor(url):
         at = urllib.parse.urlsplit(url)
-        return Curl(types.SimpleNamespace(relay=relay, host=at.hostname, tls_port=at.port or 443, url=f"https://{at.netloc}"))
+        return Curl(types.SimpleNamespace(relay=relay, host=at.hostname, tls_port=at.port or 443,
+                                          url=f"https://{at.netloc}"))
     return visitor
 
 
 class Elsewhere:
-    """elsewhere(command, host, ...) runs a line of shell as on the machine of a person who trusts the relay: there these names lead to it."""
+    """elsewhere(command, host, ...) runs a line of shell as on the machine of a person who trusts the relay: there
+    these names lead to it."""
 
     def __init__(self, box, relay):
-        self.box, self.env = box, {"SSL_CERT_FILE": relay.authority, "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": relay.authority,
+        self.box, self.env = box, {"SSL_CERT_FILE": relay.authority,
+                                   "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": relay.authority,
                                    "PATH": os.pathsep.join([VENV_BIN, box.env["PATH"]])}
 
     def __call__(self, command, *hosts, **options):
@@ -91,7 +96,8 @@ class Elsewhere:
 
     def _argv(self, command, hosts):
         names = self.box.file(self.box.unique("hosts"), f"127.0.0.1 localhost {' '.join(hosts)}\n", mode=0o644)
-        return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && eval "$1"', names, command]
+        return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c",
+                'mount --bind "$0" /etc/hosts && eval "$1"', names, command]
 
 
 @pytest.fixture
@@ -109,8 +115,8 @@ def wire(box, relay):
 
 @pytest.fixture
 def example(box, browser, request):
-    """example("basic.py") runs it with a token of the relay; embedded=True with nothing configured. At the end of the test all examples are
-    ended by Ctrl-C, while the browser's pages are still open."""
+    """example("basic.py") runs it with a token of the relay; embedded=True with nothing configured. At the end of the
+    test all examples are ended by Ctrl-C, while the browser's pages are still open."""
     examples = []
 
     def start(name, *args, embedded=False, dial=None, **options):

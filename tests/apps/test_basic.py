@@ -20,10 +20,12 @@ def test_its_page_comes_to_curl_and_to_a_browser(example, curl, browser):
 
 
 def test_it_runs_in_a_fresh_venv_without_any_relay(example, box, browser):
-    """`pip install ./python && python examples/basic.py`: the embedded relay's address works on this machine as printed."""
+    """`pip install ./python && python examples/basic.py`: the embedded relay's address works on this machine as
+    printed."""
     venv = box.file("venv")
     subprocess.run(["/usr/bin/python3", "-m", "venv", venv], check=True, timeout=INSTALL_S)
-    pip = subprocess.run([f"{venv}/bin/pip", "install", "--disable-pip-version-check", "./python"], cwd=ROOT, timeout=INSTALL_S, text=True,
+    pip = subprocess.run([f"{venv}/bin/pip", "install", "--disable-pip-version-check", "./python"], cwd=ROOT,
+                         timeout=INSTALL_S, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert pip.returncode == 0, pip.stdout
     running = example("basic.py", embedded=True, program=f"{venv}/bin/python")

@@ -4,7 +4,9 @@ import os
 import pytest
 
 
-@pytest.mark.parametrize("name,server", [("terminal.py", "wetty"), ("vite.py", "vite"), ("jupyter.py", "jupyter"), ("vscode.py", "code-server"),
+@pytest.mark.parametrize("name,server",
+                         [("terminal.py", "wetty"), ("vite.py", "vite"), ("jupyter.py", "jupyter"),
+                          ("vscode.py", "code-server"),
                                          ("ssh.py", "sshd")])
 def test_its_exit_status_is_that_of_its_server(example, box, name, server):
     folder = box.file("bin")

@@ -25,14 +25,19 @@ with grpc.secure_channel(sys.argv[1], grpc.ssl_channel_credentials()) as channel
 def server(example):
     """The running server: the command that it prints, and the tunnel's host and port in it."""
     running = example("grpc_sums/server.py")
-    running.command, running.host, running.port = running.printed(r"^(python examples/grpc_sums/client.py (\S+):(\d+))$").groups()
+    running.command, running.host, running.port = running.printed(
+        r"^(python examples/grpc_sums/client.py (\S+):(\d+))$"
+    ).groups()
     return running
 
 
 def test_thousands_of_messages_go_both_ways(server, elsewhere):
     done = elsewhere(f"cd {ROOT} && {server.command}", server.host, seconds=100)
     assert done.returncode == 0, done
-    assert re.fullmatch(r"1 \+ 2 \+ 3 = 6\n10000 of 10000 sums are right, \S+ s\n1000 questions and answers in turn, \S+ s\n", done.stdout), done
+    assert re.fullmatch(
+        r"1 \+ 2 \+ 3 = 6\n10000 of 10000 sums are right, \S+ s\n1000 questions and answers in turn, \S+ s\n",
+        done.stdout,
+    ), done
 
 
 def test_the_client_refuses_a_relay_that_it_does_not_trust(server, elsewhere):
@@ -42,7 +47,9 @@ def test_the_client_refuses_a_relay_that_it_does_not_trust(server, elsewhere):
 
 def test_the_end_of_the_server_ends_a_stream_that_waits(server, elsewhere, box):
     folder = os.path.join(ROOT, "examples", "grpc_sums")
-    client = elsewhere.start(f"cd {folder} && PYTHONPATH=. python {box.file('waiting.py', WAITING)} {server.host}:{server.port}", server.host)
+    client = elsewhere.start(
+        f"cd {folder} && PYTHONPATH=. python {box.file('waiting.py', WAITING)} {server.host}:{server.port}", server.host
+    )
     client.out.wait(lambda line: line == "42")
     server.end()
     client.wait()

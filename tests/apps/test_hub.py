@@ -62,7 +62,8 @@ def test_the_command_works_as_printed_with_an_embedded_relay(example, box):
 def test_without_a_valid_token_it_answers_401(example, curl, elsewhere):
     hub = Hub(example, curl, elsewhere)
     token = re.search(r"Bearer ([^']+)", hub.commands["alice"]).group(1)
-    for given in ([], ["Bearer"], ["Bearer " + token[:-1]], ["Bearer " + token + "x"], ["Bearer "], ["Basic " + token], ["Bearer \xe4"], [token]):
+    for given in ([], ["Bearer"], ["Bearer " + token[:-1]], ["Bearer " + token + "x"], ["Bearer "], ["Basic " + token],
+                  ["Bearer \xe4"], [token]):
         headers = [argument for value in given for argument in ("--header", f"Authorization: {value}")]
         assert hub.status("--request", "POST", *headers) == b"401", given
     assert hub.status() == b"405"
@@ -72,13 +73,18 @@ def test_users_get_a_server_each_and_the_same_one_again(example, curl, elsewhere
     hub = Hub(example, curl, elsewhere)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         alice, again, bob = pool.map(hub.ask, ("alice", "alice", "bob"))
-    assert alice == again == hub.ask("alice") and urllib.parse.urlsplit(alice).hostname != urllib.parse.urlsplit(bob).hostname
-    hub.api(alice, "/api/contents/hers.txt", "--request", "PUT", "--data", json.dumps({"type": "file", "format": "text", "content": "a"}))
+    assert (
+        alice == again == hub.ask("alice")
+        and urllib.parse.urlsplit(alice).hostname != urllib.parse.urlsplit(bob).hostname
+    )
+    hub.api(alice, "/api/contents/hers.txt", "--request", "PUT", "--data",
+            json.dumps({"type": "file", "format": "text", "content": "a"}))
     assert [entry["name"] for entry in hub.api(alice, "/api/contents")["content"]] == ["hers.txt"]
     assert hub.api(bob, "/api/contents")["content"] == []
     hub.api(alice, "/api/kernels", "--request", "POST")         # ended with the hub, as the end of the test sees to
     swapped = f"{bob.partition('?')[0]}?{alice.partition('?')[2]}"
-    got = curl(swapped)("--output", os.devnull, "--write-out", "%{http_code}", path=f"/api/contents?{alice.partition('?')[2]}")
+    got = curl(swapped)("--output", os.devnull, "--write-out", "%{http_code}",
+                        path=f"/api/contents?{alice.partition('?')[2]}")
     assert got.stdout == b"403", "her token does not open his server"
 
 

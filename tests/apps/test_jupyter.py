@@ -13,7 +13,8 @@ RELOADS = 20
 
 @pytest.fixture
 def lab(example, wire, browser):
-    """The page behind the link, once JupyterLab is up. Its agent reaches the relay by the wire; its WebSockets are kept in page.sockets."""
+    """The page behind the link, once JupyterLab is up. Its agent reaches the relay by the wire; its WebSockets are kept
+    in page.sockets."""
     running = example("jupyter.py", dial=wire.dial)
     link = running.url()
     running.err.wait(lambda line: "is running at" in line, START_S)
@@ -95,7 +96,8 @@ def test_a_terminal_runs_a_command(lab):
     with lab.expect_websocket(lambda socket: "/terminals/websocket/" in socket.url) as opened:
         choose(lab, "Start a new terminal session")
     terminal, said = opened.value, []
-    terminal.on("framereceived", lambda frame: said.append(json.loads(frame)))      # what it shows is a picture: no text in the page
+    # what it shows is a picture: no text in the page
+    terminal.on("framereceived", lambda frame: said.append(json.loads(frame)))
     lab.locator(".jp-Terminal .xterm-helper-textarea").focus()
     lab.keyboard.type("echo $((6 * 7)) > answer.txt; cat answer.txt; exit\n")
     if not terminal.is_closed():

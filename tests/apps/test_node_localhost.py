@@ -1,4 +1,5 @@
-"""A server of Node on `localhost`, as many frameworks start one: that is ::1 alone where that name comes first, with nobody on 127.0.0.1."""
+"""A server of Node on `localhost`, as many frameworks start one: that is ::1 alone where that name comes first, with
+nobody on 127.0.0.1."""
 import os
 import socket
 
@@ -12,7 +13,8 @@ server.listen(0, "localhost", () => console.log(server.address().address, server
 
 def test_its_bare_port_leads_there(box, relay, curl):
     hosts = box.file("hosts", "::1 localhost\n127.0.0.1 localhost\n", mode=0o644)
-    node = box.start(["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts,
+    node = box.start(["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c",
+                      'mount --bind "$0" /etc/hosts && exec "$@"', hosts,
                       "node", "--dns-result-order=verbatim", "-e", SERVER],
                      env={"PATH": os.pathsep.join([os.path.join(CACHE, "node-bin"), os.environ["PATH"]])})
     address, port = node.out.wait(lambda line: line).split()

@@ -20,13 +20,16 @@ class Commands:
         self.running, self.elsewhere = running, elsewhere
         running.err.wait(lambda line: "Server listening on 127.0.0.1 port 2222" in line)
         raw_ssh, raw_scp, tls_ssh, tls_scp = running.out.lines
-        self.commands = {("raw", "ssh"): raw_ssh, ("raw", "scp"): raw_scp, ("tls", "ssh"): tls_ssh, ("tls", "scp"): tls_scp}
+        self.commands = {("raw", "ssh"): raw_ssh, ("raw", "scp"): raw_scp, ("tls", "ssh"): tls_ssh,
+                         ("tls", "scp"): tls_scp}
         self.known_hosts = re.search(r"UserKnownHostsFile=(\S+)", raw_ssh).group(1)
 
     def ssh(self, way, remote, *options, run=None):
         command = self.commands[way, "ssh"]
         host = command.rpartition("@")[2]
-        return (run or self.elsewhere)(command.replace("ssh ", shlex.join(["ssh", *options]) + " ", 1) + " " + shlex.quote(remote), host)
+        return (run
+                or self.elsewhere)(command.replace("ssh ", shlex.join(["ssh", *options]) + " ",
+                                                   1) + " " + shlex.quote(remote), host)
 
     def scp(self, way, edit):
         command, _, remote = self.commands[way, "scp"].partition(" FILE ")
@@ -37,7 +40,8 @@ class Commands:
 @pytest.fixture
 def start(example, box, elsewhere):
     def start(*args, **options):
-        folder = os.path.dirname(box.file("sshd", f'#!/bin/sh\nexec {shlex.join(sshd_command(box))} "$@"\n', mode=0o755))
+        folder = os.path.dirname(box.file("sshd", f'#!/bin/sh\nexec {shlex.join(sshd_command(box))} "$@"\n',
+                                          mode=0o755))
         return Commands(example("ssh.py", *args, path=[folder], **options), elsewhere)
     return start
 

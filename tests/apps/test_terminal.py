@@ -28,13 +28,18 @@ def test_without_its_path_nothing_is_found(example, curl):
     origin, _, path = url.rpartition("/")
     follow = ("--location", "--output", os.devnull, "--write-out", "%{http_code}")
     assert curl(origin)(*follow, path="/" + path).stdout == b"200"
-    for wrong in ("/", "/wetty", f"/{path[:-1]}", "/socket.io/?EIO=4&transport=polling", "/wetty/socket.io/?EIO=4&transport=polling"):
+    for wrong in ("/", "/wetty", f"/{path[:-1]}", "/socket.io/?EIO=4&transport=polling",
+                  "/wetty/socket.io/?EIO=4&transport=polling"):
         assert curl(origin)(*follow, path=wrong).stdout == b"404", wrong
 
 
 def sees(page, text):
     """Waits until the text stands in the terminal, which paints it on a canvas."""
-    page.wait_for_function("""text => {
+    page.wait_for_function(
+        """text => {
         const buffer = window.wetty_term?.buffer.active
-        return buffer && Array.from({length: buffer.length}, (_, y) => buffer.getLine(y).translateToString(true)).join("\\n").includes(text)
-    }""", arg=text)
+        const line = (_, y) => buffer.getLine(y).translateToString(true)
+        return buffer && Array.from({length: buffer.length}, line).join("\\n").includes(text)
+    }""",
+        arg=text,
+    )

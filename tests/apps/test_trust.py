@@ -1,4 +1,5 @@
-"""What every other test here stands on: the browser believes a relay because it trusts its authority, and for no other reason."""
+"""What every other test here stands on: the browser believes a relay because it trusts its authority, and for no other
+reason."""
 import pytest
 from playwright.sync_api import Error
 

@@ -1,8 +1,8 @@
 """Fixtures: `relay`, `agent`, `app` and `visitor` stand in the signature of each test that has one.
 
-Everything waits for events with a deadline; nothing sleeps, nothing is retried. A test marked both_pumps runs in each pump mode, with data
-connections inside TLS, and with an agent that dials its relay at a Unix socket.
-ADIT names the program under test, ADIT_E2E_SCALE scales large transfers and counts."""
+Everything waits for events with a deadline; nothing sleeps, nothing is retried. A test marked both_pumps runs in each
+pump mode, with data connections inside TLS, and with an agent that dials its relay at a Unix socket. ADIT names the
+program under test, ADIT_E2E_SCALE scales large transfers and counts."""
 import socket
 
 import pytest
@@ -19,7 +19,9 @@ pytest_runtest_protocol = ends_after(1800 if SANITIZED else 600)
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "both_pumps: run with splice, with copy, with data connections inside TLS, and through a Unix socket")
+    config.addinivalue_line(
+        "markers", "both_pumps: run with splice, with copy, with data connections inside TLS, and through a Unix socket"
+    )
     config.addinivalue_line("markers", "heavy: measures time or memory, which sanitizers distort")
     config.addinivalue_line("markers", "relay_options(*options): flags for the relay fixture")
 
@@ -28,7 +30,8 @@ def pytest_generate_tests(metafunc):
     if metafunc.definition.get_closest_marker("both_pumps"):
         metafunc.fixturenames.append("pump") if "pump" not in metafunc.fixturenames else None
         # A sanitizer need not see TLS around data twice: it is the same code at a Unix socket.
-        metafunc.parametrize("pump", ["splice", "copy", "unix"] if SANITIZED else ["splice", "copy", "tls", "unix"], indirect=True)
+        metafunc.parametrize("pump", ["splice", "copy", "unix"] if SANITIZED else ["splice", "copy", "tls", "unix"],
+                             indirect=True)
 
 
 @pytest.fixture
@@ -71,9 +74,11 @@ class Visitors:
     def context(self, tunnel, **options):
         return tls.context(tunnel.relay.authority, **options)
 
-    def __call__(self, tunnel, address=None, context=None, hold_finished=False, source=None, first=b"", receive_buffer=None, host=None, nagle=False,
+    def __call__(self, tunnel, address=None, context=None, hold_finished=False, source=None, first=b"",
+                 receive_buffer=None, host=None, nagle=False,
                  **options):
-        v = tls.TlsVisitor(address or tunnel.relay.address, host or tunnel.host, context or self.context(tunnel, **options), hold_finished, source,
+        v = tls.TlsVisitor(address or tunnel.relay.address, host or tunnel.host,
+                           context or self.context(tunnel, **options), hold_finished, source,
                            first, receive_buffer, nagle)
         self.box.closers.append(v.close)
         return v

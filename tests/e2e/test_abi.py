@@ -1,4 +1,5 @@
-"""Programs that were compiled against an earlier adit.h: they run with the library of today, and what would break them is refused."""
+"""Programs that were compiled against an earlier adit.h: they run with the library of today, and what would break them
+is refused."""
 import os
 import re
 import subprocess
@@ -21,7 +22,8 @@ def test_a_program_of_then_runs_with_the_library_of_today(relay, box, app):
     v = TlsVisitor(relay.address, host, context(relay.authority, alpn=["x-earlier"]))
     connection = a.accept()
     v.sendall(b"then")
-    header = read_exactly(connection, 16)              # PROXY v2, of IPv4, with the name of the protocol behind the addresses
+    # PROXY v2, of IPv4, with the name of the protocol behind the addresses
+    header = read_exactly(connection, 16)
     assert header.startswith(b"\r\n\r\n\0\r\nQUIT\n\x21\x11")
     assert b"x-earlier" in read_exactly(connection, int.from_bytes(header[14:], "big"))
     assert read_exactly(connection, 4) == b"then"
@@ -45,7 +47,8 @@ class TestTheHeader:
         return box.run(os.path.join(ROOT, "tools", "abi"), box.file("adit.h", header), seconds=DEADLINE_S)
 
     @pytest.mark.parametrize("old, new", [
-        (r"^(ADIT_EXPORT .*adit_version.*)", r"\1\nstruct adit_more;\nADIT_EXPORT int adit_more(const struct adit_more *more);"),
+        (r"^(ADIT_EXPORT .*adit_version.*)",
+         r"\1\nstruct adit_more;\nADIT_EXPORT int adit_more(const struct adit_more *more);"),
         (r"(ADIT_ESYSTEM = -11) ", r"\1, ADIT_EMORE = -12"),
         (r"(ADIT_EVENT_CLOSED) ", r"\1, ADIT_EVENT_MORE"),
         (r"^(  const char \*keep_file;.*)", r"\1\n  const char *more;\n  int most;"),
@@ -69,7 +72,8 @@ class TestTheHeader:
         (r"int unencrypted; ", "long unencrypted;"),
         (r"int plain; ", "int flat;"),
         (r"size_t size; ", "uint32_t size;"),
-        (r"app_failures;", "app_failures, more;"),                                        # of structures that do not tell their size
+        # of structures that do not tell their size
+        (r"app_failures;", "app_failures, more;"),
         (r"char text\[512\]", "char text[1024]"),
         (r"visitors_now, visitors_total", "visitors_total, visitors_now"),
         (r"ADIT_EREFUSED = -6", "ADIT_EREFUSED = -16"),
@@ -79,4 +83,6 @@ class TestTheHeader:
     ])
     def test_may_not_change(self, box, old, new):
         done = self.judge(box, old, new)
-        assert done.returncode == 1 and "1 failed" in done.stdout or "2 failed" in done.stdout, done.stdout + done.stderr
+        assert done.returncode == 1 and "1 failed" in done.stdout or "2 failed" in done.stdout, (
+            done.stdout + done.stderr
+        )

@@ -1,6 +1,7 @@
-"""Who has no TCP_NODELAY sends little more until what it sent before is acknowledged, and a kernel puts that off by 40 ms when it thinks
-that an answer will carry it. So whatever reads without an answer has to acknowledge. No test asserts a time: when something has come
-of what was sent, all of it must have been acknowledged, as far as the sender's kernel knows."""
+"""Who has no TCP_NODELAY sends little more until what it sent before is acknowledged, and a kernel puts that off by 40
+ms when it thinks that an answer will carry it. So whatever reads without an answer has to acknowledge. No test asserts
+a time: when something has come of what was sent, all of it must have been acknowledged, as far as the sender's kernel
+knows."""
 import fcntl
 import socket
 import ssl
@@ -35,7 +36,8 @@ def test_a_visitors_finished_is_acknowledged_before_the_app_hears_of_it(relay, a
 
 @pytest.mark.parametrize("cut", [6, 20], ids=["behind a record", "within a record"])
 def test_each_part_of_a_visitors_flight_is_acknowledged(relay, agent, app, visitor, cut):
-    """A client may write ChangeCipherSpec and Finished one by one. That the relay has seen the first, the next visitor's visit shows."""
+    """A client may write ChangeCipherSpec and Finished one by one. That the relay has seen the first, the next
+    visitor's visit shows."""
     a = app()
     running = agent(a)
     v = visitor(running, nagle=True, hold_finished=True)

@@ -1,5 +1,5 @@
-"""Where an app may be: a port of this machine, on either loopback address; another host by its name; a Unix socket. And when: later than its
-first visitors."""
+"""Where an app may be: a port of this machine, on either loopback address; another host by its name; a Unix socket. And
+when: later than its first visitors."""
 import os
 import socket
 import ssl
@@ -44,7 +44,8 @@ def test_an_app_on_an_ipv6_address_alone(relay, agent, app, visitor):
 
 def hosts(names):
     """The prefix of a program that takes this file for /etc/hosts."""
-    return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', names]
+    return ["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"',
+            names]
 
 
 def test_a_name_that_leads_elsewhere_by_now_is_looked_up_again(relay, agent, app, visitor, box):
@@ -87,16 +88,25 @@ def test_a_unix_socket_carries_raw_streams_and_their_half_close(relay, agent, ap
 
 def test_nginx_on_a_unix_socket(relay, agent, box, visitor):
     path = box.file("nginx.sock")
-    conf = box.file("nginx.conf", f"""{'user root;' if os.getuid() == 0 else ''} daemon off; pid {box.file('pid')}; error_log stderr info; events {{}}
-http {{ access_log off; client_body_temp_path {box.file('body')}; proxy_temp_path {box.file('proxy')}; fastcgi_temp_path {box.file('fcgi')};
-  uwsgi_temp_path {box.file('uwsgi')}; scgi_temp_path {box.file('scgi')}; client_max_body_size 1k;
-  server {{ listen unix:{path}; location / {{ return 200 "of $host"; }} location /upload {{ root {box.path}; }} }} }}""")
+    conf = box.file(
+        "nginx.conf",
+        f"""{"user root;" if os.getuid() == 0 else ""} daemon off; pid {box.file("pid")};
+error_log stderr info; events {{}}
+http {{ access_log off; client_body_temp_path {box.file("body")}; proxy_temp_path {box.file("proxy")};
+  fastcgi_temp_path {box.file("fcgi")};
+  uwsgi_temp_path {box.file("uwsgi")}; scgi_temp_path {box.file("scgi")}; client_max_body_size 1k;
+  server {{ listen unix:{path}; location / {{ return 200 "of $host"; }}
+           location /upload {{ root {box.path}; }} }} }}""",
+    )
     box.closers.append(box.start([found("usr/sbin/nginx"), "-p", box.path, "-c", conf]).stop)
     tunnel = agent(f"unix:{path}", "--app-wait", MINUTES)
     done = visitor.curl(tunnel)("--http1.1")
     assert (done.returncode, done.stdout.decode()) == (0, f"of {tunnel.host}"), done.stderr
-    upload = visitor.curl(tunnel)("--http1.1", "-H", "Expect:", "--data-binary", f"@{box.file('large', bytes(4 << 20))}", path="/upload")
-    assert b"413 Request Entity Too Large" in upload.stdout, "its answer comes through, although it has closed with unread input"
+    upload = visitor.curl(tunnel)("--http1.1", "-H", "Expect:", "--data-binary",
+                                  f"@{box.file('large', bytes(4 << 20))}", path="/upload")
+    assert b"413 Request Entity Too Large" in upload.stdout, (
+        "its answer comes through, although it has closed with unread input"
+    )
 
 
 def test_an_abstract_unix_socket(relay, agent, app, visitor):
@@ -136,12 +146,14 @@ def test_a_path_of_what_is_no_socket_is_told(relay, agent, box, visitor):
 
 def test_a_relative_path_is_of_the_folder_where_it_was_given(relay, box, app):
     app(echo, host=f"unix:{box.file('app.sock')}")
-    program = box.start([ADIT, "forward", "--json", "unix:./app.sock", "--", "sh", "-c", "env; read wait"], cwd=box.path, stdin=subprocess.PIPE,
+    program = box.start([ADIT, "forward", "--json", "unix:./app.sock", "--", "sh", "-c", "env; read wait"],
+                        cwd=box.path, stdin=subprocess.PIPE,
                         env={"ADIT_TOKEN": relay.token()})
     program.out.wait(lambda line: line.startswith("ADIT_URL="))
     program.popen.stdin.close()
     program.out.wait_end()
-    assert not [line for line in program.out.lines if line.startswith("ADIT_URL_")], "it has no port by which it could be known"
+    assert not [line for line in program.out.lines
+                if line.startswith("ADIT_URL_")], "it has no port by which it could be known"
 
 
 def test_two_apps_on_unix_sockets_keep_their_addresses_apart(relay, agent, app, box):
@@ -164,7 +176,9 @@ def test_apps_are_called_by_their_names(relay, agent, app, box, visitor):
     assert [t.event["app"] for t in tunnel.tunnels] == [f"localhost:{a.port}", f"localhost:{b.port}"]
     assert how_a_visit_ends(visitor, tunnel.tunnels[1]) == "reset"
     told = tunnel.events.wait("warning")
-    assert told["name"] == "the lädt one" and told["text"].startswith(f"app the lädt one at 127.0.0.1:{b.port} or [::1]:{b.port}: it refused")
+    assert told["name"] == "the lädt one" and told["text"].startswith(
+        f"app the lädt one at 127.0.0.1:{b.port} or [::1]:{b.port}: it refused"
+    )
 
 
 def test_a_name_for_each_app_or_none(box):
@@ -202,7 +216,8 @@ def visit(visitor):
 
 
 def test_a_visitor_waits_as_long_as_it_was_said(relay, agent, app, visit):
-    """The same app, not there yet, behind two tunnels: one waits as long as ever, and when that is over the app starts for the other."""
+    """The same app, not there yet, behind two tunnels: one waits as long as ever, and when that is over the app starts
+    for the other."""
     a = app(echo, started=False)
     patient, other = agent(a, "--unencrypted", "--app-wait", MINUTES), agent(a, "--unencrypted")
     early, gone = ([visit(tunnel, kind) for kind in KINDS] for tunnel in (patient, other))
@@ -218,12 +233,16 @@ def test_a_visitor_waits_as_long_as_it_was_said(relay, agent, app, visit):
 def test_an_app_that_is_not_to_be_waited_for_is_not(relay, agent, app, visit, kind):
     tunnel = agent(app(started=False), "--unencrypted", "--app-wait", "0")
     assert how_a_visit_ends(visit, tunnel, kind) == "reset"
-    assert "it refused the connection" in tunnel.events.wait("warning")["text"], "and nobody was told that it is waited for"
+    assert "it refused the connection" in tunnel.events.wait("warning")["text"], (
+        "and nobody was told that it is waited for"
+    )
 
 
 def test_curl_shows_an_app_that_is_not_there_as_a_reset(relay, agent, app, visitor):
-    done = visitor.curl(agent(app(started=False), "--app-wait", "1s"))("--http1.1")     # at once would be before curl looks
-    assert done.returncode in (35, 52, 56) and b"reset by peer" in done.stderr and b"alert" not in done.stderr, done.stderr
+    # at once would be before curl looks
+    done = visitor.curl(agent(app(started=False), "--app-wait", "1s"))("--http1.1")
+    assert done.returncode in (35, 52,
+                               56) and b"reset by peer" in done.stderr and b"alert" not in done.stderr, done.stderr
 
 
 def test_a_name_that_cannot_be_looked_up_yet_is_waited_for_and_given_up(relay, agent, visitor):
@@ -231,7 +250,9 @@ def test_a_name_that_cannot_be_looked_up_yet_is_waited_for_and_given_up(relay, a
     tunnel = agent("nowhere.invalid:80", "--app-wait", "1s")
     assert tunnel.events.wait("warning")["text"].startswith("app nowhere.invalid:80: ")
     assert how_a_visit_ends(visitor, tunnel) == "reset"
-    assert tunnel.events.wait("warning")["text"].startswith("app nowhere.invalid:80: it is not there yet, a visitor waits for it: ")
+    assert tunnel.events.wait("warning")["text"].startswith(
+        "app nowhere.invalid:80: it is not there yet, a visitor waits for it: "
+    )
 
 
 def test_so_many_visitors_may_wait_and_no_more(relay, agent, app, visitor):

@@ -38,7 +38,8 @@ def unpinned(own, start_relay, box):
 
 
 PLACES_OF_AUTHORITIES = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-                         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"]
+                         "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/ca-bundle.pem",
+                         "/etc/ssl/cert.pem"]
 
 
 def on_another_distribution(ca, place):
@@ -56,12 +57,14 @@ def serial(visitor, tunnel, own):
 def presented(relay, name, *options):
     """The subjects of the certificates that a relay sends for a name, in its order."""
     done = subprocess.run(["openssl", "s_client", "-connect", relay.dial, "-servername", name, "-showcerts", *options],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=DEADLINE_S)
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          timeout=DEADLINE_S)
     return re.findall(r"^ *\d+ s:.*CN = (.*)", done.stdout, re.MULTILINE)
 
 
 class TestChain:
-    """A trust anchor that comes with the chain proves nothing, and some clients fail at the relay's name-constrained one."""
+    """A trust anchor that comes with the chain proves nothing, and some clients fail at the relay's name-constrained
+    one."""
 
     @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
     def test_visitors_get_the_relays_own_certificate_alone(self, relay, agent, app, version):
@@ -101,11 +104,13 @@ class TestOwnCertificate:
         assert serial(visitor, agent(app(echo), "--ca", own.ca, relay=unpinned), own)
 
     @pytest.mark.parametrize("place", PLACES_OF_AUTHORITIES)
-    def test_without_a_pin_the_authorities_of_any_distribution_are_found(self, unpinned, own, agent, app, visitor, place):
+    def test_without_a_pin_the_authorities_of_any_distribution_are_found(self, unpinned, own, agent, app, visitor,
+                                                                         place):
         assert serial(visitor, agent(app(echo), relay=unpinned, prefix=on_another_distribution(own.ca, place)), own)
 
     def test_a_machine_without_authorities_is_told_of(self, unpinned, own, box):
-        done = box.run(*on_another_distribution(own.ca, "/etc/elsewhere.pem"), ADIT, "forward", "8000", env={"ADIT_TOKEN": unpinned.token()})
+        done = box.run(*on_another_distribution(own.ca, "/etc/elsewhere.pem"), ADIT, "forward", "8000",
+                       env={"ADIT_TOKEN": unpinned.token()})
         expect_error(done, 1, "ca-certificates")
 
     def test_an_rsa_certificate_serves_too(self, own, start_relay, agent, app, visitor):
@@ -147,13 +152,15 @@ class TestOwnCertificate:
             box.file("cert.key", key)
         seen = len(relay.process.err.lines)
         relay.process.kill(signal.SIGHUP)
-        relay.process.err.wait(lambda line: "cert" in line.lower() and ("refus" in line.lower() or "kept" in line.lower() or "fail" in line.lower()))
+        relay.process.err.wait(lambda line: "cert" in line.lower()
+                               and ("refus" in line.lower() or "kept" in line.lower() or "fail" in line.lower()))
         assert serial(visitor, tunnel, own) == old and len(relay.process.err.lines) > seen
 
     @pytest.mark.parametrize("names", [["r1.test"], ["*.r1.test"], ["example.com", "*.example.com"]])
     def test_it_must_cover_the_domain_and_its_wildcard(self, own, box, names):
         own.issue(names=names)
-        done = box.adit("relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--state", box.file("s"), "--cert", own.cert, "--key", own.key)
+        done = box.adit("relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--state", box.file("s"), "--cert",
+                        own.cert, "--key", own.key)
         expect_error(done, 1, "r1.test")
 
     def test_h2_wants_the_operators_consent(self, own, start_relay, agent, app, visitor, box):
@@ -193,7 +200,9 @@ class TestTime:
         assert serial(visitor, tunnel, own) == old
         assert relay.metric("certificate_valid") == 1
 
-    @pytest.mark.parametrize("event,words,times", [("certificate_expired", "since=", NOT_VALID[0][1]), ("certificate_not_yet_valid", "until=", NOT_VALID[1][1])])
+    @pytest.mark.parametrize("event,words,times",
+                             [("certificate_expired", "since=", NOT_VALID[0][1]),
+                              ("certificate_not_yet_valid", "until=", NOT_VALID[1][1])])
     def test_a_warning_at_the_start_says_since_or_until_when(self, own, start_relay, box, event, words, times):
         own.issue(**times)
         relay = start_relay(options=["--cert", own.cert, "--key", own.key])
@@ -201,7 +210,10 @@ class TestTime:
         assert " warn " in line and words in line
         status = json.loads(relay.get("/status"))
         assert status["certificate_valid"] is False and relay.metric("certificate_valid") == 0
-        assert status["certificate_expires_at_s"] - status["certificate_begins_at_s"] == times.get("ends_s", 20 * DAY_S) - times["begins_s"]
+        assert (
+            status["certificate_expires_at_s"] - status["certificate_begins_at_s"]
+            == times.get("ends_s", 20 * DAY_S) - times["begins_s"]
+        )
         assert "NOT VALID NOW" in box.adit("status", "--admin", f"127.0.0.1:{relay.admin}").stdout
 
     def test_a_valid_one_takes_its_place(self, own, start_relay, agent, app, visitor, box):
@@ -216,7 +228,8 @@ class TestTime:
 
 
 class TestMissingIntermediate:
-    """A chain that leads nowhere serves whoever has the rest, and nobody else: the relay's log and the agent name the cause."""
+    """A chain that leads nowhere serves whoever has the rest, and nobody else: the relay's log and the agent name the
+    cause."""
 
     def told(self, relay):
         relay.process.err.wait(lambda line: " relay_ready " in line)
@@ -225,7 +238,8 @@ class TestMissingIntermediate:
     @pytest.mark.parametrize("chain", ["leaf", "leaf root", "leaf between"])
     def test_the_relay_warns_at_the_start(self, own, start_relay, chain):
         own.issue(chain=chain, below=True)
-        line, = self.told(start_relay(options=["--cert", own.cert, "--key", own.key], prefix=["env", f"SSL_CERT_FILE={other_authority(own)}"]))
+        line, = self.told(start_relay(options=["--cert", own.cert, "--key", own.key],
+                                      prefix=["env", f"SSL_CERT_FILE={other_authority(own)}"]))
         missing = "our authority" if chain == "leaf between" else "our intermediate"
         assert " warn " in line and missing in line and own.cert in line and "whole chain" in line
 
@@ -241,7 +255,8 @@ class TestMissingIntermediate:
 
     def test_a_chain_to_an_authority_of_the_system_is_whole(self, own, start_relay):
         own.issue(chain="leaf between")
-        assert self.told(start_relay(options=["--cert", own.cert, "--key", own.key], prefix=["env", f"SSL_CERT_FILE={own.ca}"])) == []
+        assert self.told(start_relay(options=["--cert", own.cert, "--key", own.key],
+                                     prefix=["env", f"SSL_CERT_FILE={own.ca}"])) == []
 
     def test_a_certificate_that_is_its_own_authority_is_whole(self, own, start_relay):
         own.issue(chain="leaf", self_signed=True)
@@ -250,11 +265,13 @@ class TestMissingIntermediate:
     @pytest.mark.parametrize("chain,whole", [("leaf", False), ("leaf between", True)])
     def test_where_no_authorities_are_known_only_a_leaf_alone_is_doubted(self, own, start_relay, chain, whole):
         own.issue(chain=chain, below=True)
-        relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=["env", "SSL_CERT_FILE=/nonexistent"])
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key],
+                            prefix=["env", "SSL_CERT_FILE=/nonexistent"])
         assert (self.told(relay) == []) == whole
 
     def test_an_agent_names_the_possibility(self, own, start_relay, box):
         own.issue(chain="leaf", below=True)
         relay = start_relay(options=["--cert", own.cert, "--key", own.key])
-        line = expect_error(box.adit("forward", "8000", "--ca", own.ca, env={"ADIT_TOKEN": relay.token()}), 1, "without the intermediate", "whole chain")
+        line = expect_error(box.adit("forward", "8000", "--ca", own.ca, env={"ADIT_TOKEN": relay.token()}), 1,
+                            "without the intermediate", "whole chain")
         assert "unknown authority" in line

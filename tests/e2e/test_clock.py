@@ -29,7 +29,8 @@ class Clock:
 
     def __init__(self, box):
         self.path = box.file("clock", "0")
-        self.prefix = ["env", f"LD_PRELOAD={os.path.join(BUILD, 'tests', 'e2e', 'libother-clock.so')}", f"OTHER_CLOCK={self.path}"]
+        self.prefix = ["env", f"LD_PRELOAD={os.path.join(BUILD, 'tests', 'e2e', 'libother-clock.so')}",
+                       f"OTHER_CLOCK={self.path}"]
         self.box = box
 
     def set(self, ahead_s):
@@ -43,7 +44,8 @@ def clock(box):
 
 
 @pytest.mark.parametrize("ahead_s", [2 * DAY_S, 20 * 365 * DAY_S, -20 * 365 * DAY_S])
-def test_what_the_relay_made_by_a_wrong_clock_is_made_again_and_no_token_is_lost(clock, start_relay, agent, app, visitor, ahead_s):
+def test_what_the_relay_made_by_a_wrong_clock_is_made_again_and_no_token_is_lost(clock, start_relay, agent, app,
+                                                                                 visitor, ahead_s):
     relay = start_relay()
     token = relay.token()
     relay.process.stop()
@@ -69,7 +71,8 @@ def test_also_when_the_clock_is_set_between_two_starts(clock, start_relay, agent
     talk(visitor(agent(app(echo), relay=relay, token=token)))
 
 
-def test_a_replacement_refused_for_its_time_is_taken_once_the_clock_is_right(clock, own, start_relay, agent, app, visitor):
+def test_a_replacement_refused_for_its_time_is_taken_once_the_clock_is_right(clock, own, start_relay, agent, app,
+                                                                             visitor):
     relay = start_relay(options=["--cert", own.cert, "--key", own.key], prefix=clock.prefix)
     clock.set(-HOUR_S // 2)
     new = own.issue(begins_s=-60)
@@ -91,7 +94,8 @@ def test_a_certificate_that_expires_while_it_serves_is_told_of_once(clock, own, 
 
 
 def test_no_quarantine_of_a_port_is_over_because_the_clock_was_set(clock, start_relay, agent, app, box):
-    """A relay boots in the past; whoever had the port has not come back yet, and another wants it before and after the clock is set."""
+    """A relay boots in the past; whoever had the port has not come back yet, and another wants it before and after the
+    clock is set."""
     port = free_raw_ports()
     relay = start_relay(options=["--tcp-ports", f"{port}-{port}"])
     a, keep, other = app(echo), box.file("keep"), relay.create_token("other")

@@ -1,5 +1,5 @@
-"""Networks that let only TLS through: data connections then go inside TLS, by themselves or because they were asked to. What holds for
-plain ones holds for these: the tests that are marked both_pumps run with them, too."""
+"""Networks that let only TLS through: data connections then go inside TLS, by themselves or because they were asked to.
+What holds for plain ones holds for these: the tests that are marked both_pumps run with them, too."""
 import socket
 import ssl
 
@@ -23,14 +23,16 @@ def test_data_goes_inside_tls_where_plain_connections_do_not_get_through(relay, 
     assert_echoes(visitor.raw(running))
     told = running.events.wait("warning")
     assert told["reason"] == "data_in_tls" and "inside TLS" in told["text"] and cable.dial in told["text"]
-    assert 2 <= relay.metric("data_connections_total") <= relay.metric("data_connections_wrapped_total")   # none but these
+    # none but these
+    assert 2 <= relay.metric("data_connections_total") <= relay.metric("data_connections_wrapped_total")
 
 
 def test_data_goes_inside_tls_where_plain_connections_break_when_the_relay_speaks(relay, agent, app, visitor, wire):
     """Some networks let the first bytes pass before they judge. Who comes then is lost; the next gets in."""
     running = agent(app(echo), dial=wire(relay, pass_data="late").dial)
     assert ends_by_reset(visitor(running))
-    assert running.events.wait("warning", reason="lost")["text"].startswith("1 visitor refused: the data connection broke off")
+    assert running.events.wait("warning",
+                               reason="lost")["text"].startswith("1 visitor refused: the data connection broke off")
     assert "visitors get lost" in running.events.wait("warning", reason="data_in_tls")["text"]
     assert_echoes(visitor(running))
 

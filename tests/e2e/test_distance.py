@@ -1,4 +1,5 @@
-"""What distance costs, in round trips: counted against the time that a TCP connect takes over the same link in the same run.
+"""What distance costs, in round trips: counted against the time that a TCP connect takes over the same link in the same
+run.
 
 A delay of 100 ms each way makes everything else small beside it; a figure is rounded to whole round trips."""
 import socket
@@ -40,7 +41,8 @@ def round_trip(place, address):
 
 
 def start_relay(box, place, pump, address, **options):
-    return Relay(box, pump=pump, listen=address + ":0", prefix=place.prefix, options=["--tcp-listen", address], **options)
+    return Relay(box, pump=pump, listen=address + ":0", prefix=place.prefix, options=["--tcp-listen", address],
+                 **options)
 
 
 def first_byte(address, host, context):
@@ -57,8 +59,10 @@ class DirectTls:
     def __init__(self, box, place, bind):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         cert, key = box.file("direct.pem"), box.file("direct.key")
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert,
-                        "-subj", "/CN=direct.test", "-addext", "subjectAltName=DNS:direct.test"], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", key, "-out", cert,
+                        "-subj", "/CN=direct.test", "-addext", "subjectAltName=DNS:direct.test"], check=True,
+                        stderr=subprocess.DEVNULL)
         self.context.load_cert_chain(cert, key)
         self.context.num_tickets = 0
         self.trust = tls.context(cert)
@@ -114,8 +118,10 @@ def test_a_visitors_first_byte_costs_no_more_round_trips_than_direct_tls_to_a_fa
 def compare(visitor_place, relay, running, direct, far_place, far_address):
     trip = round_trip(far_place, far_address)
     context = tls.context(relay.authority)
-    tunnel_trips = min(visitor_place.call(seconds, lambda: first_byte(relay.address, running.host, context)) for _ in range(3)) / trip
-    direct_trips = min(visitor_place.call(seconds, lambda: first_byte(direct.address, "direct.test", direct.trust)) for _ in range(3)) / trip
+    tunnel_trips = min(visitor_place.call(seconds, lambda: first_byte(relay.address, running.host, context))
+                       for _ in range(3)) / trip
+    direct_trips = min(visitor_place.call(seconds, lambda: first_byte(direct.address, "direct.test", direct.trust))
+                       for _ in range(3)) / trip
     assert round(direct_trips) == 3, "TCP, TLS, request"
     assert round(tunnel_trips) <= round(direct_trips), (tunnel_trips, direct_trips)
 
@@ -127,7 +133,8 @@ def test_a_tunnel_opens_in_three_round_trips(box, places):
     relay = start_relay(box, relay_place, "splice", "10.77.3.2")
     trip = round_trip(agent_place, relay.address)
     a, token = app_at(box, agent_place), relay.token()
-    trips = min(seconds(lambda: Agent(box, relay, [a], prefix=agent_place.prefix, token=token)) for _ in range(3)) / trip
+    trips = min(seconds(lambda: Agent(box, relay, [a], prefix=agent_place.prefix, token=token))
+                for _ in range(3)) / trip
     assert round(trips) == 3, trips
 
 
@@ -155,5 +162,6 @@ def test_when_the_nearest_relay_is_dead_the_next_one_serves(box, places):
     near.process.kill()
     near.process.wait()
     file = box.file(box.unique("token"), tokens[1])
-    running = Agent(box, far, [app_at(box, agent_place)], ["--token-file", file], token=tokens[0], prefix=agent_place.prefix)
+    running = Agent(box, far, [app_at(box, agent_place)], ["--token-file", file], token=tokens[0],
+                    prefix=agent_place.prefix)
     assert running.host.endswith(".far.test")

@@ -48,7 +48,8 @@ def test_the_curl_line_works_as_printed(first_use, app, box):
 def test_it_says_that_the_relay_is_embedded_in_one_line(first_use, app):
     program = first_use(app(page))
     program.out.wait(lambda text: "https://" in text)
-    said = [line for line in (program.out.text() + "\n" + program.err.text()).splitlines() if "embedded relay" in line.lower()]
+    said = [line for line in (program.out.text() + "\n" + program.err.text()).splitlines()
+            if "embedded relay" in line.lower()]
     assert len(said) == 1
 
 
@@ -177,4 +178,6 @@ def test_a_state_folder_that_cannot_be_made_is_told_in_one_line(app, box):
     file = box.file("in-the-way", "")
     done = box.adit("forward", app(page).port, env={"XDG_STATE_HOME": file})
     assert done.returncode == 1
-    assert re.fullmatch(r"adit: embedded relay: [^\n]*in-the-way[^\n]*: Not a directory \([^\n]*XDG_STATE_HOME[^\n]*\)\n", done.stderr), done.stderr
+    assert re.fullmatch(
+        r"adit: embedded relay: [^\n]*in-the-way[^\n]*: Not a directory \([^\n]*XDG_STATE_HOME[^\n]*\)\n", done.stderr
+    ), done.stderr

@@ -101,8 +101,8 @@ def test_what_the_app_wrote_is_delivered_though_the_visitor_goes_on_sending(stre
 @pytest.mark.parametrize("link", ["sealed", "plain"])
 @pytest.mark.relay_options("--link", "plain")
 def test_an_early_answer_reaches_a_visitor_whose_relay_is_late(relay, agent, app, visit, kind, link):
-    """The app answers and resets in mid-upload; its agent has passed both on before the relay has read that the visitor was accepted,
-    and the first thing that the relay does then is to write more of the upload."""
+    """The app answers and resets in mid-upload; its agent has passed both on before the relay has read that the visitor
+    was accepted, and the first thing that the relay does then is to write more of the upload."""
     a = app()
     running = agent(a, "--unencrypted", "--link", link)
     wait_until(lambda: relay.metric("data_connections_warm_now") > 0, "no data connection is warm")
@@ -205,8 +205,10 @@ def test_an_app_that_has_gone_is_a_failure_that_the_visitor_sees(relay, agent, a
     v.sendall(b"x")
     assert read_exactly(v, 1) == b"x"
     a.close()
-    assert how_a_visit_ends(visit, tunnel) == "reset"     # an alert would read as a broken certificate
-    assert f":{a.port}: it refused" in tunnel.events.wait("warning")["text"], "the user is told which app does not answer"
+    assert how_a_visit_ends(visit, tunnel) == "reset"  # an alert would read as a broken certificate
+    assert f":{a.port}: it refused" in tunnel.events.wait("warning")["text"], (
+        "the user is told which app does not answer"
+    )
 
 
 def test_an_app_that_answers_and_resets_at_once_is_heard(relay, agent, app, visit, kind):

@@ -1,4 +1,5 @@
-"""Every failure that a user can run into: its own text in the form `adit: what: why (what to do)`, and its exit status."""
+"""Every failure that a user can run into: its own text in the form `adit: what: why (what to do)`, and its exit
+status."""
 import os
 import socket
 
@@ -10,16 +11,22 @@ from kit.errors import expect_error
 from kit.process import ADIT, DEADLINE_S
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "-1", "80a", "", "host:", ":80x", "[::1:80", "99999999999999999999", "host:port"])
+@pytest.mark.parametrize("port",
+                         ["0", "65536", "-1", "80a", "", "host:", ":80x", "[::1:80", "99999999999999999999",
+                          "host:port"])
 def test_a_bad_port_is_wrong_usage(box, port):
     expect_error(box.adit("forward", port), 2)
 
 
 @pytest.mark.parametrize("args", [
-    [], ["forward"], ["frobnicate"], ["forward", "--frobnicate", "80"], ["forward", "80", "--token"], ["forward", "80", "--allow", "10.0.0.0/33"],
-    ["forward", "80", "--link", "half"], ["forward", "80", "--relay", "x:0"], ["relay", "--listen", "nonsense"], ["relay", "--pump", "hand"],
-    ["relay", "--tcp-ports", "30000-20000"], ["relay", "--tcp-ports", "80-90"], ["relay", "--drain", "soon"], ["relay", "--workers", "many"],
-    ["token"], ["token", "create"], ["token", "frob"], ["token", "revoke"], ["login"], ["relay", "--cert", "x"]], ids=" ".join)
+    [], ["forward"], ["frobnicate"], ["forward", "--frobnicate", "80"], ["forward", "80", "--token"],
+    ["forward", "80", "--allow", "10.0.0.0/33"],
+    ["forward", "80", "--link", "half"], ["forward", "80", "--relay", "x:0"], ["relay", "--listen", "nonsense"],
+    ["relay", "--pump", "hand"],
+    ["relay", "--tcp-ports", "30000-20000"], ["relay", "--tcp-ports", "80-90"], ["relay", "--drain", "soon"],
+    ["relay", "--workers", "many"],
+    ["token"], ["token", "create"], ["token", "frob"], ["token", "revoke"], ["login"], ["relay", "--cert", "x"]],
+    ids=" ".join)
 def test_wrong_usage_is_status_2(box, args):
     done = box.adit(*args)
     assert done.returncode == 2 and done.stderr.startswith("adit") and not done.stdout, (done.returncode, done.stderr)
@@ -35,7 +42,9 @@ def test_version_and_help_are_on_stdout(box):
 
 def test_help_names_every_option(box):
     forward, relay = box.adit("forward", "--help").stdout, box.adit("relay", "--help").stdout
-    for flag in "unencrypted alpn h2 relay token token-file ca proxy-protocol allow deny app-wait name keep link json".split():
+    for (
+        flag
+    ) in "unencrypted alpn h2 relay token token-file ca proxy-protocol allow deny app-wait name keep link json".split():
         assert "--" + flag in forward, flag
     for flag in ("config domain listen redirect-http public cert key state operator tcp-ports tcp-listen admin "
                  "accept-proxy workers pump link drain h2-shared-name").split():
@@ -51,13 +60,15 @@ def test_an_unreachable_relay(relay, box):
 def test_a_relay_whose_certificate_does_not_match(start_relay, box):
     """Another relay of the same name, with an authority of its own."""
     real, impostor = start_relay(), start_relay()
-    line = expect_error(box.adit("forward", "8000", "--relay", impostor.dial, env={"ADIT_TOKEN": real.token()}), 1, "certificate")
+    line = expect_error(box.adit("forward", "8000", "--relay", impostor.dial, env={"ADIT_TOKEN": real.token()}), 1,
+                        "certificate")
     assert "refused" not in line.split(": ", 2)[0] and line.count("relay 127") == 1 and "relay r1.test" not in line
 
 
 def test_a_relay_that_is_no_relay(relay, box, app):
     banner = app(lambda c: c.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n"))
-    expect_error(box.adit("forward", "8000", "--relay", f"127.0.0.1:{banner.port}", env={"ADIT_TOKEN": relay.token()}), 1)
+    expect_error(box.adit("forward", "8000", "--relay", f"127.0.0.1:{banner.port}", env={"ADIT_TOKEN": relay.token()}),
+                 1)
 
 
 def test_a_relay_that_speaks_no_tls(relay, box, app):
@@ -70,7 +81,8 @@ def test_a_relay_that_speaks_no_tls(relay, box, app):
 
 
 def test_a_relay_whose_name_leads_nowhere(relay, box):
-    line = expect_error(box.adit("forward", "8000", "--relay", "nowhere.invalid:443", env={"ADIT_TOKEN": relay.token()}), 1, "check the name")
+    line = expect_error(box.adit("forward", "8000", "--relay", "nowhere.invalid:443",
+                                 env={"ADIT_TOKEN": relay.token()}), 1, "check the name")
     assert line.count("nowhere.invalid") == 1
 
 
@@ -79,12 +91,14 @@ EMPTY = "it is set but empty"
 
 @pytest.mark.parametrize("name", ["ADIT_TOKEN", "ADIT_RELAY", "ADIT_EMBEDDED", "HOME"])
 def test_a_variable_that_is_set_but_empty_is_missing(box, name):
-    """And is not taken for one that nobody wanted to set: that would give an address that works on this machine only."""
+    """And is not taken for one that nobody wanted to set: that would give an address that works on this machine
+    only."""
     expect_error(box.adit("forward", "8000", env={name: ""}), 1, f"adit: {name}: {EMPTY}", "unset it")
 
 
 def test_login_takes_no_empty_relay_for_none(box, relay):
-    expect_error(box.adit("login", "-", env={"ADIT_RELAY": ""}, input=relay.token()), (1, 2), f"adit: ADIT_RELAY: {EMPTY}")
+    expect_error(box.adit("login", "-", env={"ADIT_RELAY": ""}, input=relay.token()), (1, 2),
+                 f"adit: ADIT_RELAY: {EMPTY}")
     assert not os.path.exists(os.path.join(box.home, ".config"))
 
 
@@ -104,7 +118,8 @@ def test_what_is_given_needs_no_variable(agent, app, relay):
 
 @pytest.mark.parametrize("value", ["no", "false", "2"])
 def test_a_relay_that_is_forbidden_in_other_words_is_not_started(box, value):
-    expect_error(box.adit("forward", "8000", env={"ADIT_EMBEDDED": value}), 1, f'ADIT_EMBEDDED: "{value}"', "neither 0 nor 1")
+    expect_error(box.adit("forward", "8000", env={"ADIT_EMBEDDED": value}), 1, f'ADIT_EMBEDDED: "{value}"',
+                 "neither 0 nor 1")
 
 
 @pytest.mark.parametrize("option", ["--token-file", "--ca"])
@@ -118,7 +133,8 @@ def test_a_token_file_that_is_not_there(box):
 
 
 def test_an_authority_file_that_is_not_there(relay, box):
-    expect_error(box.adit("forward", "8000", "--ca", "/nonexistent/ca", env={"ADIT_TOKEN": relay.token()}), (1, 2), "/nonexistent/ca")
+    expect_error(box.adit("forward", "8000", "--ca", "/nonexistent/ca", env={"ADIT_TOKEN": relay.token()}), (1, 2),
+                 "/nonexistent/ca")
     junk = box.file("junk.pem", "not a certificate\n")
     expect_error(box.adit("forward", "8000", "--ca", junk, env={"ADIT_TOKEN": relay.token()}), (1, 2), junk)
 
@@ -150,7 +166,8 @@ def test_a_freed_port_is_in_quarantine(start_relay, agent, app, box):
     port = free_port()
     relay = start_relay(options=["--tcp-ports", f"{port}-{port}"])
     assert agent(app(echo), "--unencrypted", relay=relay).process.stop() == 0
-    expect_error(box.adit("forward", "8000", "--unencrypted", env={"ADIT_TOKEN": relay.create_token("other")}), 1, "port")
+    expect_error(box.adit("forward", "8000", "--unencrypted", env={"ADIT_TOKEN": relay.create_token("other")}), 1,
+                 "port")
 
 
 def relay_fails(box, *options, status=1):
@@ -187,7 +204,8 @@ def test_a_bad_certificate_file(box):
 
 def test_a_key_that_is_none_is_named(box):
     cert, key = box.file("cert.pem"), box.file("key.pem", "garbage")
-    box.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", box.file("real.pem"), "-out", cert,
+    box.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+            box.file("real.pem"), "-out", cert,
             "-subj", "/CN=x", "-addext", "subjectAltName=DNS:r1.test,DNS:*.r1.test")
     assert key in relay_fails(box, "--listen", "127.0.0.1:0", "--cert", cert, "--key", key)
 
@@ -212,7 +230,8 @@ def test_authorities_that_cannot_be_read(relay, box):
     expect_error(box.adit("forward", "8000"), 1, file, "No such file")
 
 
-@pytest.mark.parametrize("content", ["token = nonsense", "relay = r1.test:443", "frob = 1", "token"], ids=["token", "relay", "setting", "syntax"])
+@pytest.mark.parametrize("content", ["token = nonsense", "relay = r1.test:443", "frob = 1", "token"],
+                         ids=["token", "relay", "setting", "syntax"])
 def test_a_mistake_in_the_users_configuration_names_the_file(box, content):
     os.makedirs(os.path.join(box.home, ".config", "adit"))
     file = box.file("home/.config/adit/config", content + "\n")
@@ -225,7 +244,11 @@ def test_data_connections_that_cannot_get_through(relay, agent, app, visitor, wi
     running = agent(app(echo), "--data", "plain", dial=cable.dial)
     warning = running.events.wait("warning", DEADLINE_S * 2)
     assert warning["reason"] == "data_connections"
-    assert "data connections to" in warning["text"] and "lets only TLS out" in warning["text"] and "allow plain TCP" in warning["text"]
+    assert (
+        "data connections to" in warning["text"]
+        and "lets only TLS out" in warning["text"]
+        and "allow plain TCP" in warning["text"]
+    )
 
 
 def test_data_connections_that_are_swallowed(relay, agent, app, wire):
@@ -263,7 +286,9 @@ def test_a_setting_that_would_do_nothing_is_refused(box):
     expect_error(done, 1, "line 1")
 
 
-@pytest.mark.parametrize("line,word", [("frobnicate = 1", "frobnicate"), ("listen", "line 4"), ("workers = many", "workers"), ("domain =", "domain")])
+@pytest.mark.parametrize("line,word",
+                         [("frobnicate = 1", "frobnicate"), ("listen", "line 4"), ("workers = many", "workers"),
+                          ("domain =", "domain")])
 def test_a_wrong_line_in_a_configuration_file_is_named(box, line, word):
     file = box.file("relay.conf", f"# a comment\n\nstate = {box.file('s')}\n{line}\n")
     text = expect_error(box.adit("relay", "--config", file), 2, word)
@@ -288,13 +313,17 @@ def test_status_without_a_relay(box):
 
 def test_status_of_something_that_hangs_up(box, app):
     port = app(reset).port
-    expect_error(box.adit("status", "--admin", port), 1, f"status: 127.0.0.1:{port}: Connection reset by peer", "admin port")
+    expect_error(box.adit("status", "--admin", port), 1, f"status: 127.0.0.1:{port}: Connection reset by peer",
+                 "admin port")
 
 
 def test_a_domain_in_capital_letters(box):
-    expect_error(box.adit("relay", "--domain", "R1.Test", "--listen", "127.0.0.1:0", "--state", box.file("state")), 2, "R1.Test", "lower case")
+    expect_error(box.adit("relay", "--domain", "R1.Test", "--listen", "127.0.0.1:0", "--state", box.file("state")), 2,
+                 "R1.Test", "lower case")
 
 
-@pytest.mark.parametrize("options", [("--domain", "R1.Test"), ("--relay", "R1.Test=127.0.0.1:443")], ids=["domain", "name"])
+@pytest.mark.parametrize("options", [("--domain", "R1.Test"), ("--relay", "R1.Test=127.0.0.1:443")],
+                         ids=["domain", "name"])
 def test_a_token_for_a_domain_in_capital_letters(box, options):
-    expect_error(box.adit("token", "create", "laptop", "--state", box.file("state"), *options), 2, "R1.Test", "lower case")
+    expect_error(box.adit("token", "create", "laptop", "--state", box.file("state"), *options), 2, "R1.Test",
+                 "lower case")

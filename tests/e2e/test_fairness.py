@@ -52,7 +52,8 @@ def leave(sockets):
 @pytest.mark.parametrize("said", ["nothing", "a byte", "half a preface", "a ClientHello"])
 def test_whoever_stalls_behind_the_agents_address_breaks_none_of_their_tunnels(relay, agent, app, visitor, box, said):
     running = agent(app(echo))
-    words = {"nothing": b"", "a byte": b"\x16", "half a preface": b"\xadDIT\x01", "a ClientHello": hello.records(hello.client_hello(running.host))}
+    words = {"nothing": b"", "a byte": b"\x16", "half a preface": b"\xadDIT\x01",
+             "a ClientHello": hello.records(hello.client_hello(running.host))}
     crowd(box, relay, CAP + 50, words[said])
     for _ in range(20):                          # each takes a data connection, which comes from that address, too
         talk(visitor(running))
@@ -101,7 +102,8 @@ def test_idle_visitors_of_one_owner_shut_out_nobody_elses(start_relay, agent, ap
     for _ in range(200):
         with contextlib.suppress(ConnectionResetError):
             idle.append(visitor.raw(hog))
-    wait_until(lambda: relay.metric("streams_now") + relay.metric("visitors_refused_total") == 200, "they are not all dealt with")
+    wait_until(lambda: relay.metric("streams_now") + relay.metric("visitors_refused_total") == 200,
+               "they are not all dealt with")
     assert 25 < relay.metric("streams_now") < 120
     assert hog.events.wait("warning", reason="share")["port"] == hog.tunnel.port
     assert "LimitNOFILE=" in relay.process.err.wait(lambda line: " shortage " in line)
@@ -165,7 +167,8 @@ def test_the_memory_of_a_burst_is_given_back(start_relay, agent, app, visitor, b
     wait_until(lambda: relay.metric("handshakes_now") == len(all_sockets), "they are not all in handshake")
     assert resident_bytes(relay.process.pid) - before > 24 << 20
     leave(all_sockets)
-    wait_until(lambda: resident_bytes(relay.process.pid) - before < 10 << 20, "the memory is not given back", seconds=60)
+    wait_until(lambda: resident_bytes(relay.process.pid) - before < 10 << 20, "the memory is not given back",
+               seconds=60)
     talk(visitor(running))
 
 

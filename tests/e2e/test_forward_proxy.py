@@ -43,7 +43,8 @@ class Behind:
         return app
 
     def agent(self, app, *options, env=None, wait=True):
-        return Agent(self.box, self.relay, [app], options, token=self.token, prefix=self.walled.inside.prefix, env=env, wait=wait)
+        return Agent(self.box, self.relay, [app], options, token=self.token, prefix=self.walled.inside.prefix, env=env,
+                     wait=wait)
 
     def visitor(self, running, raw=False):
         def come():
@@ -92,7 +93,8 @@ def test_the_environment_names_the_proxy(behind, variable):
 @pytest.mark.parametrize("proxy", PROXIES)
 def test_a_proxy_is_given_user_and_password(behind, proxy):
     PROXIES[proxy](behind.walled, auth=True, **{NAME: Walled.WORLD})
-    running = behind.agent(behind.app(echo), "--proxy", f"http://{USER}:{quote(PASSWORDS[proxy], safe='')}@{behind.walled.address}")
+    running = behind.agent(behind.app(echo), "--proxy",
+                           f"http://{USER}:{quote(PASSWORDS[proxy], safe='')}@{behind.walled.address}")
     with open(f"/proc/{running.process.pid}/cmdline") as f:
         assert "word" not in f.read()
 
@@ -103,7 +105,8 @@ def test_a_proxy_that_wants_another_password_is_told_of(behind, proxy, user):
     PROXIES[proxy](behind.walled, auth=True, **{NAME: Walled.WORLD})
     running = behind.agent(1, "--proxy", f"http://{user}{behind.walled.address}", wait=False)
     text = running.events.wait("closed", reason="relay_unreachable")["text"]
-    assert text.startswith(f"relay {NAME}:443: proxy http://{behind.walled.address}: it ") and ("(407)" in text or "(401)" in text)
+    assert text.startswith(f"relay {NAME}:443: proxy http://{behind.walled.address}: it ") and ("(407)" in text
+                                                                                                or "(401)" in text)
     assert ("does not accept the user and password" if user else "http://USER:PASSWORD@HOST:PORT") in text
     assert "hunter2" not in running.process.report().split("--- stdout")[1]
 
@@ -171,7 +174,9 @@ def test_loopback_relays_are_dialled_straight_unless_a_proxy_is_asked_for(relay,
     assert not way.heads
     asked = agent(app(echo), "--proxy", f"http://{way.address}")
     assert_echoes(visitor(asked))
-    assert len(way.wait_heads(2)) >= 2 and way.heads[0].startswith(f"CONNECT {relay.dial} HTTP/1.1\r\nHost: {relay.dial}\r\n")
+    assert len(way.wait_heads(2)) >= 2 and way.heads[0].startswith(
+        f"CONNECT {relay.dial} HTTP/1.1\r\nHost: {relay.dial}\r\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
@@ -192,7 +197,11 @@ def test_the_environment_is_read_in_curls_order(box, relay, proxy):
         values[variable] = f"http://{variable}:pass%20word@{ways[variable].address}"
         before = {name: len(way.heads) for name, way in ways.items() if name != variable}
         done = box.adit("forward", "8000", "--token-file", file, env=values)
-        assert done.returncode == 1 and f"proxy http://{ways[variable].address}: " in done.stderr and "pass" not in done.stderr
+        assert (
+            done.returncode == 1
+            and f"proxy http://{ways[variable].address}: " in done.stderr
+            and "pass" not in done.stderr
+        )
         assert f"Proxy-Authorization: {basic(variable, 'pass word')}\r\n" in ways[variable].heads[0]
         assert before == {name: len(way.heads) for name, way in ways.items() if name != variable}
 
@@ -200,8 +209,10 @@ def test_the_environment_is_read_in_curls_order(box, relay, proxy):
 ANSWERS = {
     b"HTTP/1.1 403 Forbidden\r\n\r\n": "does not connect us to {relay}: 403 Forbidden (have it allow CONNECT",
     b"HTTP/1.1 502 Bad Gateway\r\n\r\n": "cannot reach {relay}: 502 Bad Gateway (is the relay running",
-    b"HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n": "wants a proof by Negotiate (407), which is not",
-    b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=x\r\n\r\n": "wants a user and password (407) (put them into its URL",
+    b"HTTP/1.1 407 No\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM\r\n\r\n":
+        "wants a proof by Negotiate (407), which is not",
+    b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=x\r\n\r\n":
+        "wants a user and password (407) (put them into its URL",
     b"SSH-2.0-OpenSSH_9.2p1\r\n": "does not speak HTTP/1 (is this its address",
     b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 2000: "answer is too long",
     b"HTTP/1.1 20": "closed the connection in the midst of its answer",
@@ -209,11 +220,15 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS, ids=[text.split(" (")[0].replace(" ", "_")[:30] for text in ANSWERS.values()])
+@pytest.mark.parametrize("answer", ANSWERS,
+                         ids=[text.split(" (")[0].replace(" ", "_")[:30] for text in ANSWERS.values()])
 def test_what_a_proxy_does_wrong_is_told_with_a_remedy(relay, agent, proxy, answer):
     way = proxy(answer=answer)
     text = agent(1, "--proxy", f"http://{way.address}", wait=False).events.wait("closed")["text"]
-    assert text.startswith(f"relay {relay.dial}: proxy http://{way.address}: it") and ANSWERS[answer].format(relay=relay.dial) in text, text
+    assert (
+        text.startswith(f"relay {relay.dial}: proxy http://{way.address}: it")
+        and ANSWERS[answer].format(relay=relay.dial) in text
+    ), text
 
 
 def test_a_proxy_that_never_answers_is_told(relay, agent, proxy):
@@ -222,20 +237,24 @@ def test_a_proxy_that_never_answers_is_told(relay, agent, proxy):
     assert f"proxy http://{way.address}: it has not connected us to {relay.dial} in 10 s (" in text
 
 
-@pytest.mark.parametrize("url, why", [("http://127.0.0.1:1", "Connection refused (is the proxy running"), ("http://proxy.invalid:1", "(check the name")])
+@pytest.mark.parametrize("url, why",
+                         [("http://127.0.0.1:1", "Connection refused (is the proxy running"),
+                          ("http://proxy.invalid:1", "(check the name")])
 def test_a_proxy_that_is_not_there_is_told(relay, agent, url, why):
     text = agent(1, "--proxy", url, wait=False).events.wait("closed")["text"]
     assert text.startswith(f"relay {relay.dial}: proxy {url}: ") and why in text
 
 
 def test_a_wrong_proxy_is_a_wrong_argument(box):
-    for url, why in (("socks5://u:hunter2@x", "SOCKS"), ("http://u:hunter2@x:y", "address"), ("http://u:hunter2%@x", "%25")):
+    for url, why in (("socks5://u:hunter2@x", "SOCKS"), ("http://u:hunter2@x:y", "address"),
+                     ("http://u:hunter2%@x", "%25")):
         done = box.adit("forward", "8000", "--proxy", url, env={"ADIT_TOKEN": "x"})
         assert done.returncode == 2 and why in done.stderr and "hunter2" not in done.stderr
 
 
 def test_what_the_relay_says_right_behind_the_proxys_answer_is_the_relays(relay, agent, app, visitor, proxy):
-    """The head is read to its last byte, also when another's bytes are in the same segment, and interim answers are passed over."""
+    """The head is read to its last byte, also when another's bytes are in the same segment, and interim answers are
+    passed over."""
     way = proxy(answer=b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200 OK\r\nServer: x\r\n\r\n")
     for how in ("plain", "tls"):
         assert_echoes(visitor(agent(app(echo), "--proxy", f"http://{way.address}", "--data", how)))
@@ -269,7 +288,8 @@ class Tls:
 
 @pytest.mark.parametrize("pump", ["splice", "copy"], indirect=True)
 @pytest.mark.parametrize("how", ["auto", "plain", "tls"])
-@pytest.mark.parametrize("suite", [None, "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"], ids=["1.3", "1.2-gcm", "1.2-chacha20"])
+@pytest.mark.parametrize("suite", [None, "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"],
+                         ids=["1.3", "1.2-gcm", "1.2-chacha20"])
 def test_an_https_proxy_is_spoken_to_inside_tls(box, relay, agent, app, visitor, proxy, how, suite):
     """TLS within TLS, and for data inside TLS that within both; the proxy sends session tickets, as servers do."""
     identity = Tls(box)
@@ -277,18 +297,24 @@ def test_an_https_proxy_is_spoken_to_inside_tls(box, relay, agent, app, visitor,
         identity.context.maximum_version = ssl.TLSVersion.TLSv1_2
         identity.context.set_ciphers(suite)
     way = proxy(context=identity.context)
-    running = agent(app(echo), "--unencrypted", "--data", how, "--proxy", f"https://u:p@{way.address}", env={"SSL_CERT_FILE": identity.ca})
+    running = agent(app(echo), "--unencrypted", "--data", how, "--proxy", f"https://u:p@{way.address}",
+                    env={"SSL_CERT_FILE": identity.ca})
     assert_echoes(visitor(running), b"y" * 3_000_000)
     assert_echoes(visitor.raw(running), b"y" * 3_000_000)
     every = relay.metric("data_connections_total")
-    assert relay.metric("data_connections_wrapped_total") == 0 if how == "plain" else relay.metric("data_connections_wrapped_total") >= every
+    assert (
+        relay.metric("data_connections_wrapped_total") == 0
+        if how == "plain"
+        else relay.metric("data_connections_wrapped_total") >= every
+    )
 
 
 @pytest.mark.parametrize("options", ["", "options=NO_TLSv1_3"], ids=["1.3", "1.2"])
 def test_squid_is_spoken_to_inside_tls(behind, options):
     identity = Tls(behind.box)
     squid(behind.walled, tls=identity.files, tls_options=options, **{NAME: Walled.WORLD})
-    running = behind.agent(behind.app(echo), "--unencrypted", "--proxy", f"https://{behind.walled.address}", env={"SSL_CERT_FILE": identity.ca})
+    running = behind.agent(behind.app(echo), "--unencrypted", "--proxy", f"https://{behind.walled.address}",
+                           env={"SSL_CERT_FILE": identity.ca})
     assert_echoes(behind.visitor(running), b"z" * 1_000_000)
     assert_echoes(behind.visitor(running, raw=True), b"z" * 1_000_000)
 
@@ -296,7 +322,10 @@ def test_squid_is_spoken_to_inside_tls(behind, options):
 def test_an_https_proxy_that_is_a_stranger_is_told(box, relay, agent, proxy):
     way = proxy(context=Tls(box).context)
     text = agent(1, "--proxy", f"https://{way.address}", wait=False).events.wait("closed")["text"]
-    assert f"proxy https://{way.address}: its certificate for 127.0.0.1 is from an unknown authority" in text and "SSL_CERT_FILE" in text
+    assert (
+        f"proxy https://{way.address}: its certificate for 127.0.0.1 is from an unknown authority" in text
+        and "SSL_CERT_FILE" in text
+    )
     assert not way.heads
     way = proxy()
     text = agent(1, "--proxy", f"https://{way.address}", wait=False).events.wait("closed")["text"]

@@ -1,4 +1,5 @@
-"""A relay that shares port 443 with other servers, behind a router that goes by TLS names: the README's configuration of nginx."""
+"""A relay that shares port 443 with other servers, behind a router that goes by TLS names: the README's configuration
+of nginx."""
 import socket
 import ssl
 
@@ -34,7 +35,8 @@ def test_visitors_agents_and_their_data_connections_come_through_it(relay, front
     for _ in range(5):
         v = visitor(running, address=nginx.address, version=version)
         connection = a.accept()
-        assert read_proxy_header(connection) == ("127.0.0.1", "127.0.0.1", v.sock.getsockname()[1], nginx.address[1]), "the visitor's own"
+        assert read_proxy_header(connection) == ("127.0.0.1", "127.0.0.1", v.sock.getsockname()[1],
+                                                 nginx.address[1]), "the visitor's own"
         v.sendall(b"a question")
         assert read_exactly(connection, 10) == b"a question"
         v.half_close()

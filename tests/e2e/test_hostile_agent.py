@@ -7,7 +7,8 @@ from ipaddress import IPv4Network
 import pytest
 
 from kit.app import echo, read_exactly
-from kit.frames import (ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TCP, TOKEN_ALLOW, TOKEN_PROOF, TOKEN_RAW, TOKEN_REVOKED,
+from kit.frames import (ALPN, BIND, BOUND, GOODBYE, H2, HELLO, MALFORMED, TCP, TOKEN_ALLOW, TOKEN_PROOF, TOKEN_RAW,
+                        TOKEN_REVOKED,
                         TUNNEL_LIMIT, UNBIND, UNBOUND,
                         WELCOME, Bound, bind, u)
 from kit.hostile import HostileAgent
@@ -49,8 +50,8 @@ def test_a_hello_that_was_recorded_proves_nothing_on_another_link(relay, hostile
     ("wider", MALFORMED), ("four", MALFORMED), ("cut", MALFORMED), ("headless", MALFORMED),
     ("usurped", TOKEN_PROOF), ("stolen", TOKEN_PROOF), ("moved", TOKEN_PROOF)])
 def test_a_chain_that_does_not_hold_proves_nothing(relay, hostile, chain, reason):
-    """A certificate wider than its parent; one too many; a piece of a chain; a child's that its parent has not signed; a child's with
-    its parent's key; and a grandchild's beneath another child."""
+    """A certificate wider than its parent; one too many; a piece of a chain; a child's that its parent has not signed;
+    a child's with its parent's key; and a grandchild's beneath another child."""
     hostile.do("chain", chain)
     hostile.log_in()
     ends_saying(hostile, reason)
@@ -199,7 +200,8 @@ def test_a_visitor_for_whom_there_is_no_data_connection_is_told(relay, hostile, 
 
 @pytest.mark.parametrize("status,reason", [(1, "not_accepted"), (2, "protocol")])
 def test_a_visitor_whose_tunnel_has_just_gone_is_no_violation_of_the_protocol(relay, hostile, visitor, status, reason):
-    """The tunnel may end while OPEN is on its way to the agent, which then says that it has none: nobody did anything wrong."""
+    """The tunnel may end while OPEN is on its way to the agent, which then says that it has none: nobody did anything
+    wrong."""
     hostile.log_in()
     hostile.do("frame", BIND, bind(1))
     v = visitor(tunnel_of(relay, hostile))
@@ -207,7 +209,8 @@ def test_a_visitor_whose_tunnel_has_just_gone_is_no_violation_of_the_protocol(re
     hostile.sees("data open")
     hostile.do("accept", status)
     assert how_it_ends(v) == "reset"
-    wait_until(lambda: f'streams_closed_total{{reason="{reason}"}} 1' in relay.get("/metrics"), "another reason is counted")
+    wait_until(lambda: f'streams_closed_total{{reason="{reason}"}} 1' in relay.get("/metrics"),
+               "another reason is counted")
 
 
 def tunnel_of(relay, hostile):
@@ -262,7 +265,8 @@ def ask_for_ports(hostile, first, n):
 def test_a_token_that_asks_for_many_ports_does_not_make_others_wait(start_relay, box):
     """Each write to the state serves all owners that wait."""
     disk = SlowDisk(box, start_relay)
-    greedy, other = (HostileAgent(box, disk.relay.create_token(name, "--max-tunnels", "1000")) for name in ("greedy", "other"))
+    greedy, other = (HostileAgent(box, disk.relay.create_token(name, "--max-tunnels", "1000"))
+                     for name in ("greedy", "other"))
     greedy.log_in()
     other.log_in()
     disk.hold()

@@ -1,4 +1,5 @@
-"""What an agent takes from a relay that lies. The relay is played here: it has the real one's authority, so the handshake succeeds."""
+"""What an agent takes from a relay that lies. The relay is played here: it has the real one's authority, so the
+handshake succeeds."""
 import contextlib
 import itertools
 import os
@@ -21,7 +22,9 @@ def welcome(share=bytes([9]) + bytes(31)):
 
 
 def bound(tunnel, label, ticket=b"t" * 100):
-    return frame(BOUND, tunnel + text8(f"{label}.r1.test") + u(443, 2) + text8("") + u(0, 2) + u(0, 1) + u(len(ticket), 2) + ticket)
+    return frame(BOUND,
+                 tunnel + text8(f"{label}.r1.test") + u(443, 2) + text8("") + u(0, 2) + u(0, 1) + u(len(ticket),
+                                                                                                    2) + ticket)
 
 
 class Liar:
@@ -31,8 +34,10 @@ class Liar:
         csr, key, leaf, names = (box.file(f"liar.{x}") for x in ("csr", "key", "pem", "names"))
         box.file("liar.names", "subjectAltName=DNS:r1.test\nextendedKeyUsage=serverAuth\n")
         run = lambda *argv: subprocess.run(argv, check=True, stderr=subprocess.DEVNULL)
-        run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", csr, "-subj", "/")
-        run("openssl", "x509", "-req", "-in", csr, "-CA", relay.authority, "-CAkey", os.path.join(relay.state, "authority.key"), "-days", "2",
+        run("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+            "-out", csr, "-subj", "/")
+        run("openssl", "x509", "-req", "-in", csr, "-CA", relay.authority, "-CAkey",
+            os.path.join(relay.state, "authority.key"), "-days", "2",
             "-set_serial", "77", "-extfile", names, "-out", leaf)
         with open(leaf, "a") as chain, open(relay.authority) as authority:
             chain.write(authority.read())
@@ -96,8 +101,10 @@ def lives(running):
 
 
 @pytest.mark.parametrize("lie", [
-    b"\xff\xff\xff\xff", frame(BOUND, b"short"), frame(PING, b""), u(BOUND, 1) + u(1 << 23, 3), frame(GOODBYE, u(0, 2) + text8("\x1b[2J")),
-    frame(BOUND, u(1, 4) + text8("a b.r1.test") + u(443, 2) + text8("") + u(0, 2) + u(0, 1) + u(0, 2)), welcome(), bytes(4096)], ids=lambda lie: lie[:6].hex())
+    b"\xff\xff\xff\xff", frame(BOUND, b"short"), frame(PING, b""), u(BOUND, 1) + u(1 << 23, 3),
+    frame(GOODBYE, u(0, 2) + text8("\x1b[2J")),
+    frame(BOUND, u(1, 4) + text8("a b.r1.test") + u(443, 2) + text8("") + u(0, 2) + u(0, 1) + u(0, 2)), welcome(),
+    bytes(4096)], ids=lambda lie: lie[:6].hex())
 def test_a_malformed_frame_ends_the_link_and_the_agent_tries_again(liar, lie):
     running, l = liar(lambda stream, tunnel, frames: stream.sendall(welcome() + lie))
     warning = running.events.wait("warning")
@@ -116,7 +123,9 @@ def test_frames_for_unknown_tunnels_and_of_unknown_types_are_ignored(liar):
     nobody = u(4711, 4)
 
     def play(stream, tunnel, frames):
-        stream.sendall(welcome() + frame(200, b"x" * 1000) + bound(nobody, "n" * 24) + frame(UNBOUND, nobody + u(INTERNAL, 2) + text8(""))
+        stream.sendall(welcome() + frame(200, b"x" * 1000) + bound(nobody, "n" * 24) + frame(UNBOUND,
+                                                                                             nobody + u(INTERNAL,
+                                                                                                        2) + text8(""))
                        + frame(TICKET, nobody + u(3, 2) + b"abc") + bound(tunnel, "a" * 24))
     running, l = liar(play)
     assert running.events.wait("open")["tls_socket"] == ["a" * 24 + ".r1.test", 443]
@@ -139,7 +148,8 @@ def test_a_reason_of_a_later_version_is_shown_with_its_number_and_passes(liar, c
 
 
 def test_a_refusal_for_a_reason_of_a_later_version_is_shown_with_its_number(liar):
-    running, l = liar(lambda stream, tunnel, frames: stream.sendall(welcome() + frame(UNBOUND, tunnel + u(99, 2) + text8(""))))
+    running, l = liar(lambda stream, tunnel, frames: stream.sendall(welcome() + frame(UNBOUND,
+                                                                                      tunnel + u(99, 2) + text8(""))))
     closed = running.events.wait("closed")
     assert closed["reason"] == "unknown" and "99" in closed["text"] and "update the agent" in closed["text"], closed
 
@@ -168,7 +178,8 @@ def test_a_flood_of_pings_that_is_not_read_is_bounded(liar):
 
 
 def test_addresses_without_end_are_not_taken(liar):
-    """Each is kept, because the host may hold its text; so a relay that refuses its own tickets again and again is not believed."""
+    """Each is kept, because the host may hold its text; so a relay that refuses its own tickets again and again is not
+    believed."""
     def play(stream, tunnel, frames):
         stream.sendall(welcome())
         for i in range(1000):

@@ -56,7 +56,8 @@ def test_expect_100_continue_is_answered_by_the_app_before_the_body(relay, agent
         http.answer(connection, "200 OK", f"{total} {digest}".encode())
     tunnel = agent(app(serve))
     body = data.body(2 << 20)
-    done = visitor.curl(tunnel)("-H", "Expect: 100-continue", "--expect100-timeout", "600", "--data-binary", "@" + box.file("body", body))
+    done = visitor.curl(tunnel)("-H", "Expect: 100-continue", "--expect100-timeout", "600", "--data-binary",
+                                "@" + box.file("body", body))
     assert done.stdout == f"{len(body)} {data.digest(len(body))}".encode(), done.stderr
     assert seen == [("100-continue", b"")], "nothing of the body came before the app asked for it"
 
@@ -99,7 +100,8 @@ def test_a_413_in_the_middle_of_an_upload_reaches_the_visitor(relay, agent, app,
     tunnel = agent(app(serve))
     body = box.file("body", data.body(64 << 20))
     done = visitor.curl(tunnel)("--http1.1", "-H", "Expect:", "--include", "--data-binary", "@" + body)
-    assert b"413 Content Too Large" in done.stdout and done.stdout.endswith(b"too much"), (done.returncode, done.stdout, done.stderr)
+    assert b"413 Content Too Large" in done.stdout and done.stdout.endswith(b"too much"), (done.returncode, done.stdout,
+                                                                                           done.stderr)
 
 
 def test_the_app_receives_exactly_what_the_visitor_sent(relay, agent, app, visitor):

@@ -1,5 +1,5 @@
-"""The C library inside host programs: the examples as they are documented, and a host that forks, opens several clients and looks
-at what must stay its own."""
+"""The C library inside host programs: the examples as they are documented, and a host that forks, opens several clients
+and looks at what must stay its own."""
 import os
 import re
 import ssl
@@ -35,7 +35,8 @@ def opened(program):
 
 
 def test_the_static_library_has_only_the_header_s_names():
-    out = subprocess.run(["nm", "--extern-only", "--defined-only", os.path.join(BUILD, "libadit.a")], capture_output=True, text=True, check=True)
+    out = subprocess.run(["nm", "--extern-only", "--defined-only", os.path.join(BUILD, "libadit.a")],
+                         capture_output=True, text=True, check=True)
     names = {line.split()[2] for line in out.stdout.splitlines() if len(line.split()) == 3}
     assert "adit_forward" in names
     assert SANITIZED or not [name for name in names if not name.startswith("adit_")]
@@ -53,14 +54,16 @@ def test_an_example_serves_through_a_relay_of_its_own(box, app, name):
     program = box.start([example(name), app(echo).port, ADIT], stdin=subprocess.PIPE)
     host, port = opened(program)
     assert host.endswith(".adit.localhost")
-    authority = next(os.path.join(folder, "authority.pem") for folder, _, files in os.walk(box.home) if "authority.pem" in files)
+    authority = next(os.path.join(folder, "authority.pem") for folder, _, files in os.walk(box.home)
+                     if "authority.pem" in files)
     visit(("127.0.0.1", port), host, authority).close()
     if name == "example-forward":
         assert f"curl --cacert {authority} https://{host}:{port}" in program.out.text()
 
 
 def test_the_poll_example_ends_with_its_input(relay, box, app):
-    program = box.start([example("example-poll"), app(echo).port], env={"ADIT_TOKEN": relay.token()}, stdin=subprocess.PIPE)
+    program = box.start([example("example-poll"), app(echo).port], env={"ADIT_TOKEN": relay.token()},
+                        stdin=subprocess.PIPE)
     host, _ = opened(program)
     visit(relay.address, host, relay.authority).close()
     program.popen.stdin.close()
@@ -88,8 +91,10 @@ class Host:
 
     def __init__(self, box, relay, *clients, allow=0, token=None, embedded=False, keep=None):
         ports = [",".join(str(getattr(a, "port", a)) for a in apps) for apps in clients]
-        self.program = box.start([os.path.join(BUILD, "tests", "e2e", "library-host"), f"allow={allow}", *([f"embedded={ADIT}"] if embedded else []),
-                                  *([f"keep={keep}"] if keep else []), *ports], env={} if embedded else {"ADIT_TOKEN": token or relay.token()}, stdin=subprocess.PIPE)
+        self.program = box.start([os.path.join(BUILD, "tests", "e2e", "library-host"), f"allow={allow}",
+                                  *([f"embedded={ADIT}"] if embedded else []),
+                                  *([f"keep={keep}"] if keep else []), *ports],
+                                  env={} if embedded else {"ADIT_TOKEN": token or relay.token()}, stdin=subprocess.PIPE)
         self.surroundings = self.program.out.wait(lambda line: line.startswith("surroundings "))
         self.names = [line.split()[2] for line in self.program.out.lines if line.startswith("open ")]
 
@@ -134,12 +139,14 @@ def test_two_clients_and_two_tunnels_work_at_once(relay, library_host, app):
     assert host.end() == 0
 
 
-def test_a_tunnel_that_is_superseded_tells_so_and_leaves_its_app_and_file_to_another(relay, agent, library_host, app, box):
+def test_a_tunnel_that_is_superseded_tells_so_and_leaves_its_app_and_file_to_another(relay, agent, library_host, app,
+                                                                                     box):
     a, keep = app(echo), box.file("keep")
     host = library_host([a], keep=keep)
     host.tell("wait 0", "waiting 0")
     newer = agent(a, "--keep", keep)
-    assert re.match(rf"ended 0 superseded {ECONFLICT} another agent", host.program.out.wait(lambda line: line.startswith("ended ")))
+    assert re.match(rf"ended 0 superseded {ECONFLICT} another agent",
+                    host.program.out.wait(lambda line: line.startswith("ended ")))
     assert host.tell("again 0", "again ") == f"again 0 {host.names[0]}"
     newer.events.wait("superseded")
     visit(relay.address, host.names[0], relay.authority).close()
@@ -150,7 +157,8 @@ def test_a_tunnel_whose_token_is_revoked_tells_so(relay, library_host, app):
     host = library_host([app(echo)], token=relay.create_token("to-be-revoked"))
     host.tell("wait 0", "waiting 0")
     relay.revoke("to-be-revoked")
-    assert re.match(rf"ended 0 token_revoked {EAUTH} .*revoked", host.program.out.wait(lambda line: line.startswith("ended ")))
+    assert re.match(rf"ended 0 token_revoked {EAUTH} .*revoked",
+                    host.program.out.wait(lambda line: line.startswith("ended ")))
     assert re.match(rf"again {EAUTH} .*revoked", host.tell("again 0", "again "))
     assert host.tell("wait 0", "ended ").startswith("ended 0 token_revoked ")
     assert host.end() == 0
@@ -229,7 +237,8 @@ def test_a_child_that_never_calls_the_library_hides_no_end(relay, library_host, 
 
 
 def test_a_child_holds_no_socket_that_has_ended_and_only_lingers(relay, library_host, app):
-    """The visitor has said its last word, and keeps its connection: the agent's socket still waits for the end of that."""
+    """The visitor has said its last word, and keeps its connection: the agent's socket still waits for the end of
+    that."""
     a = app()
     host = library_host([a])
     v = TlsVisitor(relay.address, host.names[0], context(relay.authority))
@@ -252,7 +261,8 @@ class TestDescriptorsThatTheHostCloses:
     def check(self, host):
         assert host.tell("untouched", "touched ") == "touched 0"
         host.tell("ask 0", "asked 0")
-        said = {line.split()[0]: line.split(None, 2)[1:] for line in host.program.out.lines if line.startswith(("event ", "wait ", "descriptor ", "forward "))}
+        said = {line.split()[0]: line.split(None, 2)[1:] for line in host.program.out.lines
+                if line.startswith(("event ", "wait ", "descriptor ", "forward "))}
         assert said.keys() == {"event", "wait", "descriptor", "forward"}
         for error, text in said.values():
             assert int(error) == -11 and "closed" in text and "descriptors" in text and "(" in text, said

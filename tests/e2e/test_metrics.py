@@ -13,12 +13,16 @@ from kit.app import echo, read_exactly
 from kit.process import DEADLINE_S, wait_until
 
 # What moves by itself: warm data connections come and go, bytes and buffers have tests of their own.
-UNWATCHED = re.compile(r"connections_accepted_total|data_connections_(total|warm_now)|bytes_|pipes_|buffers_|descriptors_|uptime_|build_info")
+UNWATCHED = re.compile(
+    r"connections_accepted_total|data_connections_(total|warm_now)|bytes_|pipes_|buffers_|descriptors_|"
+    r"uptime_|build_info"
+)
 
 
 def counts(relay):
     rows = (line.rsplit(" ", 1) for line in relay.get("/metrics").splitlines() if not line.startswith("#"))
-    return {name.removeprefix("adit_"): float(value) for name, value in rows if not UNWATCHED.match(name.removeprefix("adit_"))}
+    return {name.removeprefix("adit_"): float(value) for name, value in rows
+            if not UNWATCHED.match(name.removeprefix("adit_"))}
 
 
 @contextlib.contextmanager
@@ -57,7 +61,8 @@ def test_every_metric_has_a_help_of_its_own(relay):
 
 
 def test_a_control_link_counts_as_one_and_as_no_visitor(relay, agent, app):
-    with counted(relay, client_hellos_total=1, link_handshakes_started_total=1, links_total=1, links_now=1, tunnels_total=1, tunnels_now=1):
+    with counted(relay, client_hellos_total=1, link_handshakes_started_total=1, links_total=1, links_now=1,
+                 tunnels_total=1, tunnels_now=1):
         running = agent(app(echo))
     wait_until(lambda: relay.metric("data_connections_warm_now") == 2, "one that comes after its link would be refused")
     with counted(relay, links_now=-1, tunnels_now=-1):
@@ -67,7 +72,8 @@ def test_a_control_link_counts_as_one_and_as_no_visitor(relay, agent, app):
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2], ids=["tls1.3", "tls1.2"])
 def test_a_visitor_counts_once_at_each_step(relay, agent, app, visitor, version):
     running = agent(app(echo))
-    with counted(relay, client_hellos_total=1, handshakes_started_total=1, streams_total=1, streams_now=1, handshakes_handed_off_total=1):
+    with counted(relay, client_hellos_total=1, handshakes_started_total=1, streams_total=1, streams_now=1,
+                 handshakes_handed_off_total=1):
         v = visitor(running, version=version)
         v.sendall(b"hello")
         assert read_exactly(v, 5) == b"hello"
@@ -114,7 +120,8 @@ def test_a_refused_client_hello_counts_by_its_reason(relay, agent, app, host, al
         hello.answer_to(relay.address, client_hello(running.host if host == "THE TUNNEL" else host, alpn))
 
 
-@pytest.mark.parametrize("data", [b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00", b"\x16\x03\x01\x40\x01", b"\x16\x03\x01\x00"],
+@pytest.mark.parametrize("data",
+                         [b"\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00", b"\x16\x03\x01\x40\x01", b"\x16\x03\x01\x00"],
                          ids=["no ClientHello", "a record too long", "an end in the middle"])
 def test_a_client_hello_that_is_none_fails_as_such(relay, data):
     with counted(relay, client_hellos_total=1, client_hellos_failed_total=1):
@@ -123,9 +130,11 @@ def test_a_client_hello_that_is_none_fails_as_such(relay, data):
 
 def test_a_handshake_without_an_end_times_out_and_did_not_fail_otherwise(relay, agent, app):
     running = agent(app(echo))
-    with counted(relay, client_hellos_total=3, handshakes_started_total=1, handshakes_timeout_total=1, link_handshakes_started_total=1,
+    with counted(relay, client_hellos_total=3, handshakes_started_total=1, handshakes_timeout_total=1,
+                 link_handshakes_started_total=1,
                  link_handshakes_failed_total=1, client_hellos_failed_total=1):
-        waiting = [say(relay, data) for data in (client_hello(running.host), client_hello("r1.test", ["adit/1"]), b"\x16")]
+        waiting = [say(relay, data)
+                   for data in (client_hello(running.host), client_hello("r1.test", ["adit/1"]), b"\x16")]
         for sock in waiting:
             with contextlib.suppress(ConnectionResetError):
                 while sock.recv(65536):
@@ -185,10 +194,13 @@ def test_what_passes_is_told_by_token_with_what_was_narrowed_from_it(relay, box,
     assert 6000 < laptop["bytes_to_visitors"] < 12_000 and 6000 < laptop["bytes_from_visitors"] < 12_000
     assert told("other")["streams_total"] == 2 and told("job") is None
     assert re.search(r"^laptop +4 +4 ", box.adit("status", "--admin", str(relay.admin)).stdout, re.MULTILINE)
-    ids = {row["name"]: row["id"] for row in map(json.loads, box.adit("token", "list", "--json", "--state", relay.state).stdout.splitlines())}
+    ids = {row["name"]: row["id"]
+           for row in map(json.loads, box.adit("token", "list", "--json", "--state", relay.state).stdout.splitlines())}
     assert told("laptop")["id"] == ids["laptop"]
     for running in agents:
         running.process.stop()
     wait_until(lambda: told("laptop")["streams_now"] == 0, "streams outlive their agents")
     assert told("laptop")["bytes_to_visitors"] >= laptop["bytes_to_visitors"]
-    assert told("laptop")["bytes_to_visitors"] + told("other")["bytes_to_visitors"] == relay.metric("bytes_to_visitors_total")
+    assert told("laptop")["bytes_to_visitors"] + told("other")["bytes_to_visitors"] == relay.metric(
+        "bytes_to_visitors_total"
+    )

@@ -30,9 +30,12 @@ def test_every_name_without_a_tunnel_gets_the_same_answer(relay, agent, app):
     live = agent(app(echo))
     label = live.host.split(".")[0]
     names = {
-        "unknown": "a" * len(label) + ".r1.test", "closed": closed.host, "none": None, "relay's own": "r1.test", "other domain": label + ".example.com",
-        "bare label": label, "extra label": "x." + live.host, "address": "127.0.0.1", "NUL": label.encode() + b"\x00.r1.test",
-        "comma": label + ",.r1.test", "short": "abc.r1.test", "long": "a" * 63 + ".r1.test", "dot": ".r1.test", "newline": "a\n" + live.host,
+        "unknown": "a" * len(label) + ".r1.test", "closed": closed.host, "none": None, "relay's own": "r1.test",
+        "other domain": label + ".example.com",
+        "bare label": label, "extra label": "x." + live.host, "address": "127.0.0.1",
+        "NUL": label.encode() + b"\x00.r1.test",
+        "comma": label + ",.r1.test", "short": "abc.r1.test", "long": "a" * 63 + ".r1.test", "dot": ".r1.test",
+        "newline": "a\n" + live.host,
         "prefix": label[:-1] + ".r1.test", "wildcard": "*.r1.test",
     }
     answers = {what: refusal(relay, name) for what, name in names.items()}
@@ -55,7 +58,9 @@ def test_a_closed_tunnel_is_gone_at_once(relay, agent, app, visitor):
     assert hello.alert_in(refusal(relay, tunnel.host)) == hello.fatal(hello.UNRECOGNIZED_NAME)
 
 
-@pytest.mark.parametrize("offer,chosen", [(None, None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"), (["x", "y", "http/1.1"], "http/1.1")])
+@pytest.mark.parametrize("offer,chosen",
+                         [(None, None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"),
+                          (["x", "y", "http/1.1"], "http/1.1")])
 def test_the_default_alpn_is_http_1_1(relay, agent, app, visitor, offer, chosen):
     v = visitor(agent(app(echo)), alpn=offer)
     assert v.tls.selected_alpn_protocol() == chosen
@@ -109,15 +114,20 @@ def test_an_agent_cannot_ask_for_reserved_protocols(relay, box, protocol):
     assert done.returncode == 2 and protocol in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("name,alpn", [("r1.test", ["http/1.1"]), ("r1.test", ()), (None, ["adit/1"]), ("LABEL", ["adit/1"]), ("LABEL", ["adit-data/1"])])
+@pytest.mark.parametrize("name,alpn",
+                         [("r1.test", ["http/1.1"]), ("r1.test", ()), (None, ["adit/1"]), ("LABEL", ["adit/1"]),
+                          ("LABEL", ["adit-data/1"])])
 def test_a_control_link_wants_the_relays_name_and_its_alpn(relay, agent, app, name, alpn):
     tunnel = agent(app(echo))
     answer = refusal(relay, tunnel.host if name == "LABEL" else name, alpn)
     assert hello.alert_in(answer)[0] == 2
 
 
-@pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\nHost: r1.test\r\n\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"\r\n\r\n", b"\x00" * 64, b"\xff" * 64,
-                                   b"\x80\x2e\x01\x03\x01" + bytes(41)], ids=["http", "ssh", "crlf", "zeros", "ones", "sslv2"])
+@pytest.mark.parametrize("first",
+                         [b"GET / HTTP/1.1\r\nHost: r1.test\r\n\r\n", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"\r\n\r\n",
+                          b"\x00" * 64, b"\xff" * 64,
+                                   b"\x80\x2e\x01\x03\x01" + bytes(41)],
+                                   ids=["http", "ssh", "crlf", "zeros", "ones", "sslv2"])
 def test_what_is_no_tls_is_closed_at_once(relay, visitor, first):
     assert hello.answer_to(relay.address, first) == b""
 
@@ -133,7 +143,8 @@ def test_a_data_connection_of_an_unknown_link_is_closed(relay, visitor):
 
 
 @pytest.mark.parametrize("message", [
-    b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b"\x16\x03\x01\x00\x04\x02\x00\x00\x00", b"\x16\x03\x01\x00\x00", b"\x16\x09\x09\x00\x10" + bytes(16),
+    b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b"\x16\x03\x01\x00\x04\x02\x00\x00\x00", b"\x16\x03\x01\x00\x00",
+    b"\x16\x09\x09\x00\x10" + bytes(16),
     b"\x16\x03\x01\xff\xff" + bytes(100)], ids=["truncated", "server-hello", "empty", "version", "oversized"])
 def test_a_malformed_client_hello_gets_an_alert_and_the_end(relay, visitor, message):
     answer = hello.answer_to(relay.address, message)

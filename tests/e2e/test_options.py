@@ -20,9 +20,17 @@ def read_proxy_header(connection):
     assert head[:12] == PROXY_V2 and head[12] == 0x21, head
     content = read_exactly(connection, int.from_bytes(head[14:], "big"))
     if head[13] == 0x11:
-        return socket.inet_ntop(socket.AF_INET, content[:4]), socket.inet_ntop(socket.AF_INET, content[4:8]), *struct.unpack("!HH", content[8:12])
+        return (
+            socket.inet_ntop(socket.AF_INET, content[:4]),
+            socket.inet_ntop(socket.AF_INET, content[4:8]),
+            *struct.unpack("!HH", content[8:12]),
+        )
     assert head[13] == 0x21, head
-    return socket.inet_ntop(socket.AF_INET6, content[:16]), socket.inet_ntop(socket.AF_INET6, content[16:32]), *struct.unpack("!HH", content[32:36])
+    return (
+        socket.inet_ntop(socket.AF_INET6, content[:16]),
+        socket.inet_ntop(socket.AF_INET6, content[16:32]),
+        *struct.unpack("!HH", content[32:36]),
+    )
 
 
 @pytest.mark.both_pumps
@@ -64,10 +72,13 @@ def test_allow_admits_only_its_addresses(relay, agent, app, visitor):
 class TestAcceptProxy:
     V1 = b"PROXY TCP4 192.0.2.7 192.0.2.8 4711 443\r\n"
     V2 = PROXY_V2 + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 7, 192, 0, 2, 8]) + struct.pack("!HH", 4711, 443)
-    V2_IPV6 = PROXY_V2 + b"\x21\x21\x00\x24" + socket.inet_pton(socket.AF_INET6, "2001:db8::7") + socket.inet_pton(socket.AF_INET6, "2001:db8::8") \
+    V2_IPV6 = PROXY_V2 + b"\x21\x21\x00\x24" + socket.inet_pton(socket.AF_INET6,
+                                                                "2001:db8::7") + socket.inet_pton(socket.AF_INET6,
+                                                                                                  "2001:db8::8") \
         + struct.pack("!HH", 4711, 443)
 
-    @pytest.mark.parametrize("header,came_from", [(V1, "192.0.2.7"), (V2, "192.0.2.7"), (V2_IPV6, "2001:db8::7")], ids=["v1", "v2", "v2-ipv6"])
+    @pytest.mark.parametrize("header,came_from", [(V1, "192.0.2.7"), (V2, "192.0.2.7"), (V2_IPV6, "2001:db8::7")],
+                             ids=["v1", "v2", "v2-ipv6"])
     def test_a_header_of_a_trusted_peer_names_the_visitor(self, relay, agent, app, visitor, header, came_from):
         a = app()
         tunnel = agent(a, "--proxy-protocol")
@@ -118,7 +129,9 @@ def test_a_header_that_nobody_expects_is_told_to_the_operator_once(relay, header
 
 
 @pytest.mark.relay_options("--accept-proxy", "127.0.0.2/32")
-@pytest.mark.parametrize("first", [hello.records(hello.client_hello("r1.test")), b"PROXY UDP4 is not known\r\n", TestAcceptProxy.V2[:14] + b"\xff\xff",
+@pytest.mark.parametrize("first",
+                         [hello.records(hello.client_hello("r1.test")), b"PROXY UDP4 is not known\r\n",
+                          TestAcceptProxy.V2[:14] + b"\xff\xff",
                                    b"\xadDIT\x01" + bytes(40)], ids=["TLS", "bad v1", "bad v2", "data connection"])
 def test_a_header_that_does_not_come_is_told_to_the_operator_once(relay, first):
     for n in range(1, 4):
@@ -219,8 +232,12 @@ class TestCommand:
         done = box.adit("forward", "--unencrypted", one.port, two.port, "--", "env", env={"ADIT_TOKEN": token})
         assert done.returncode == 0, done.stderr
         seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
-        assert seen["ADIT_URL"] == f"https://{seen['ADIT_HOST']}:{seen['ADIT_PORT']}" and seen["ADIT_HOST"].endswith(".r1.test")
-        assert seen["ADIT_PORT"] == str(relay.port) and seen["ADIT_TCP_HOST"] == "r1.test" and int(seen["ADIT_TCP_PORT"])
+        assert seen["ADIT_URL"] == f"https://{seen['ADIT_HOST']}:{seen['ADIT_PORT']}" and seen["ADIT_HOST"].endswith(
+            ".r1.test"
+        )
+        assert (
+            seen["ADIT_PORT"] == str(relay.port) and seen["ADIT_TCP_HOST"] == "r1.test" and int(seen["ADIT_TCP_PORT"])
+        )
         assert seen[f"ADIT_URL_{one.port}"] == seen["ADIT_URL"] != seen[f"ADIT_URL_{two.port}"]
         assert "ADIT_TOKEN" not in seen and token not in done.stdout
 
@@ -231,7 +248,8 @@ class TestCommand:
 
     def test_the_tunnel_is_open_when_it_starts_and_gone_when_it_ends(self, relay, box, app, visitor):
         a = app(lambda c: c.sendall(b"served"))
-        script = f"curl -s --http0.9 --cacert {relay.authority} --connect-to $ADIT_HOST:$ADIT_PORT:127.0.0.1:{relay.port} $ADIT_URL; echo; echo $ADIT_HOST"
+        script = (f"curl -s --http0.9 --cacert {relay.authority} "
+                  f"--connect-to $ADIT_HOST:$ADIT_PORT:127.0.0.1:{relay.port} $ADIT_URL; echo; echo $ADIT_HOST")
         done = box.adit("forward", a.port, "--", "sh", "-c", script, env={"ADIT_TOKEN": relay.token()})
         assert done.stdout.splitlines()[0] == "served", done.stderr
         answer = hello.answer_to(relay.address, hello.records(hello.client_hello(done.stdout.split()[-1])))
@@ -245,7 +263,8 @@ class TestCommand:
         # A shell's trap would wait for the end of what the shell is blocked in, were the signal to come just before.
         script = ("import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [15]); print('ready', flush=True); "
                   "signal.sigwait([15]); print('caught'); sys.exit(5)")
-        program = box.start([ADIT, "forward", app(echo).port, "--", "python3", "-c", script], env={"ADIT_TOKEN": relay.token()})
+        program = box.start([ADIT, "forward", app(echo).port, "--", "python3", "-c", script],
+                            env={"ADIT_TOKEN": relay.token()})
         program.out.wait(lambda line: line == "ready")
         program.kill(signal.SIGTERM)
         assert program.wait() == 5 and "caught" in program.out.text()

@@ -85,7 +85,8 @@ def test_one_direction_passes_while_the_other_is_blocked(relay, agent, app, visi
     fill(v, v.sendall)
     v.settimeout(DEADLINE_S)
     total = scaled(32 << 20, 1 << 20)
-    writer = threading.Thread(target=lambda: (connection.sendall(data.body(total)), connection.shutdown(socket.SHUT_WR)))
+    writer = threading.Thread(target=lambda: (connection.sendall(data.body(total)),
+                                              connection.shutdown(socket.SHUT_WR)))
     writer.start()
     assert data.digest_stream(v.recv) == (total, data.digest(total))
     writer.join(DEADLINE_S)

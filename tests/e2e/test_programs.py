@@ -33,7 +33,8 @@ def test_a_websocket_echoes(relay, agent, app, visitor):
 
     async def talk():
         uri = f"wss://{tunnel.host}:{tunnel.tls_port}/"
-        async with websockets.connect(uri, ssl=visitor.context(tunnel), host=relay.host, port=relay.port, server_hostname=tunnel.host,
+        async with websockets.connect(uri, ssl=visitor.context(tunnel), host=relay.host, port=relay.port,
+                                      server_hostname=tunnel.host,
                                       max_size=None, open_timeout=DEADLINE_S) as socket:
             for message in ["hello", b"\x00\xff" * 5, "ü" * 70000, data.body(3 << 20)]:
                 await socket.send(message)
@@ -57,14 +58,18 @@ def sshd(box, app):
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", box.file(name)], check=True)
     os.rename(box.file("user.pub"), box.file("authorized_keys"))
-    config = box.file("sshd_config", f"HostKey {box.file('host')}\nAuthorizedKeysFile {box.file('authorized_keys')}\nUsePAM no\nStrictModes no\n"
-                      "PasswordAuthentication no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\nPidFile none\n")
+    config = box.file(
+        "sshd_config",
+        f"HostKey {box.file('host')}\nAuthorizedKeysFile {box.file('authorized_keys')}\nUsePAM no\nStrictModes no\n"
+        "PasswordAuthentication no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\nPidFile none\n",
+    )
 
     command = sshd_command(box)
 
     def serve(connection):
         connection.settimeout(None)
-        subprocess.run([*command, "-i", "-e", "-f", config], stdin=connection, stdout=connection, stderr=subprocess.DEVNULL,
+        subprocess.run([*command, "-i", "-e", "-f", config], stdin=connection, stdout=connection,
+                       stderr=subprocess.DEVNULL,
                        preexec_fn=die_with_parent)
     os.chmod(box.path, 0o755)
     yield app(serve)
@@ -73,8 +78,10 @@ def sshd(box, app):
 
 
 def ssh_options(box, tunnel):
-    return ["-F", "none", "-i", box.file("user"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=" + box.file("known"),
-            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={DEADLINE_S}", "-o", f"HostName={tunnel.relay.host}", "-o", f"Port={tunnel.tcp_port}"]
+    return ["-F", "none", "-i", box.file("user"), "-o", "StrictHostKeyChecking=no", "-o",
+            "UserKnownHostsFile=" + box.file("known"),
+            "-o", "BatchMode=yes", "-o", f"ConnectTimeout={DEADLINE_S}", "-o", f"HostName={tunnel.relay.host}", "-o",
+            f"Port={tunnel.tcp_port}"]
 
 
 def test_ssh_runs_a_command_over_the_raw_port(relay, agent, sshd, visitor, box):
@@ -125,7 +132,8 @@ def send_all(sock, total):
 
 @pytest.mark.relay_options("--link", "plain")
 def test_a_plain_raw_port_passes_bytes_unsealed(pump, relay, agent, app, visitor, wire):
-    """`plain` on both sides: what the visitor sends is on the data connection as it is, or inside that connection's TLS."""
+    """`plain` on both sides: what the visitor sends is on the data connection as it is, or inside that connection's
+    TLS."""
     cable = wire(relay)
     a = app()
     tunnel = agent(a, "--unencrypted", "--link", "plain", dial=cable.dial)

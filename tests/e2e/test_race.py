@@ -1,5 +1,5 @@
-"""Several relays: a fresh agent tries all at once and stays with the first whose handshake is complete. Distance is made here by a
-gate that holds back what a relay answers; the test of delays in time is test_distance.py."""
+"""Several relays: a fresh agent tries all at once and stays with the first whose handshake is complete. Distance is
+made here by a gate that holds back what a relay answers; the test of delays in time is test_distance.py."""
 import socket
 import threading
 

@@ -1,4 +1,5 @@
-"""A token's byte rate: never more than it allows, by the bytes that the relay counts; all of them arrive, and nobody else notices."""
+"""A token's byte rate: never more than it allows, by the bytes that the relay counts; all of them arrive, and nobody
+else notices."""
 import socket
 import ssl
 import threading
@@ -75,7 +76,8 @@ def test_both_directions_count_and_half_close_works(relay, token, agent, app, vi
 
 
 def test_streams_of_one_token_share_its_rate(relay, token, agent, app, visitor):
-    tunnels, meter, third = agent([app(sends(TOTAL // 3)), app(sends(TOTAL // 3))], token=token).tunnels, Meter(relay), TOTAL // 3
+    tunnels, meter, third = agent([app(sends(TOTAL // 3)), app(sends(TOTAL // 3))],
+                                  token=token).tunnels, Meter(relay), TOTAL // 3
     visitors, got = [visitor(tunnels[i % 2]) for i in range(3)], []
     threads = [threading.Thread(target=lambda v=v: got.append(data.digest_stream(v.recv))) for v in visitors]
     for t in threads:

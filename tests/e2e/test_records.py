@@ -1,4 +1,5 @@
-"""Records after the handoff that RFC 8446 forbids: the alert that it names, and a reset for the app, never a clean end."""
+"""Records after the handoff that RFC 8446 forbids: the alert that it names, and a reset for the app, never a clean
+end."""
 import signal
 import ssl
 import threading
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.both_pumps
 
 @pytest.fixture
 def stream(relay, agent, app, visitor, box):
-    """A visitor's record layer in the test's hands, and the app's end of the stream; one message has passed each way."""
+    """A visitor's record layer in the test's hands, and the app's end of the stream; one message has passed each
+    way."""
     a, keylog = app(), box.file("keys")
     v = RecordVisitor(visitor(agent(a), version=ssl.TLSVersion.TLSv1_3, keylog=keylog), keylog)
     connection = a.accept()
@@ -46,7 +48,8 @@ BAD = {
     "corrupted": (corrupted, hello.BAD_RECORD_MAC),
     "replayed": (replayed, hello.BAD_RECORD_MAC),
     "reordered": (reordered, hello.BAD_RECORD_MAC),
-    "record-too-long": (lambda v: v.send_raw(b"\x17\x03\x03" + (16384 + 257).to_bytes(2, "big") + bytes(16384 + 257)), hello.RECORD_OVERFLOW),
+    "record-too-long": (lambda v: v.send_raw(b"\x17\x03\x03" + (16384 + 257).to_bytes(2, "big") + bytes(16384 + 257)),
+                        hello.RECORD_OVERFLOW),
     "plaintext-too-long": (lambda v: v.send(DATA, bytes(16385)), hello.RECORD_OVERFLOW),
     "all-zero": (lambda v: v.send_raw(v.writing.seal_inner(bytes(100))), hello.UNEXPECTED_MESSAGE),
     "outer-change-cipher-spec": (lambda v: v.send_raw(b"\x14\x03\x03\x00\x01\x01"), hello.UNEXPECTED_MESSAGE),
@@ -58,12 +61,14 @@ BAD = {
     "empty-handshake": (lambda v: v.send(HANDSHAKE, b""), hello.UNEXPECTED_MESSAGE),
     "client-hello": (lambda v: v.send(HANDSHAKE, hello.client_hello("x")), hello.UNEXPECTED_MESSAGE),
     "key-update-with-more-behind": (lambda v: v.send(HANDSHAKE, KEY_UPDATE + KEY_UPDATE), hello.UNEXPECTED_MESSAGE),
-    "key-update-in-fragments": (lambda v: (v.send(HANDSHAKE, KEY_UPDATE[:3]), v.send(DATA, b"x")), hello.UNEXPECTED_MESSAGE),
+    "key-update-in-fragments": (lambda v: (v.send(HANDSHAKE, KEY_UPDATE[:3]), v.send(DATA, b"x")),
+                                hello.UNEXPECTED_MESSAGE),
     "key-update-of-a-third-kind": (lambda v: v.send(HANDSHAKE, b"\x18\x00\x00\x01\x02"), hello.ILLEGAL_PARAMETER),
     "key-update-of-a-wrong-length": (lambda v: v.send(HANDSHAKE, b"\x18\x00\x00\x02\x00\x00"), hello.DECODE_ERROR),
     "alert-of-three-bytes": (lambda v: v.send(ALERT, b"\x01\x00\x00"), hello.DECODE_ERROR),
 }
-ALSO = {"empty-alert": {hello.DECODE_ERROR}, "empty-handshake": {hello.DECODE_ERROR}, "alert-of-three-bytes": {hello.UNEXPECTED_MESSAGE},
+ALSO = {"empty-alert": {hello.DECODE_ERROR}, "empty-handshake": {hello.DECODE_ERROR},
+        "alert-of-three-bytes": {hello.UNEXPECTED_MESSAGE},
         "key-update-of-a-wrong-length": {hello.UNEXPECTED_MESSAGE}}      # where the RFC leaves a choice
 
 
@@ -78,8 +83,8 @@ def test_a_forbidden_record_is_answered_by_its_alert(stream, name):
 
 
 def test_the_alert_reaches_a_visitor_whose_relay_is_late(relay, agent, app, visitor, box):
-    """The first flight is the violation. The agent has sent its alert and reset before the relay has read that the visitor was
-    accepted, and the first thing that the relay does then is to write what else the visitor has sent."""
+    """The first flight is the violation. The agent has sent its alert and reset before the relay has read that the
+    visitor was accepted, and the first thing that the relay does then is to write what else the visitor has sent."""
     a, keylog = app(), box.file("keys")
     running = agent(a)
     wait_until(lambda: relay.metric("data_connections_warm_now") > 0, "no data connection is warm")

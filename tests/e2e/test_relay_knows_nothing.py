@@ -1,7 +1,7 @@
 """Of visitors that were handed off, the relay's memory holds neither plaintext nor keys.
 
-Every writable mapping is read while the visitors stream. The scan proves itself: it finds the marker in the agent, a canary in a page
-that core dumps leave out, and, for a visitor of a raw port, the marker in the relay."""
+Every writable mapping is read while the visitors stream. The scan proves itself: it finds the marker in the agent, a
+canary in a page that core dumps leave out, and, for a visitor of a raw port, the marker in the relay."""
 import os
 import re
 import resource
@@ -50,7 +50,8 @@ def scan(tmp_path_factory):
 
     def run(pid, needles):
         forms = [form for n in needles for form in (n, n.hex().encode(), n.hex().upper().encode())]
-        done = subprocess.run([program, str(pid)], input=b"".join(bytes([len(f)]) + f for f in forms), stdout=subprocess.PIPE, check=True)
+        done = subprocess.run([program, str(pid)], input=b"".join(bytes([len(f)]) + f for f in forms),
+                              stdout=subprocess.PIPE, check=True)
         return {needles[int(i) // 3] for i in done.stdout.split()}
     return run
 
@@ -121,7 +122,8 @@ def test_the_relay_knows_nothing_of_handed_off_visitors(relay, agent, app, visit
         while MARKER not in scan(running.process.pid, [MARKER]):
             assert time.monotonic() < end, "the scan does not find the marker where it must be: in the agent"
         if version == ssl.TLSVersion.TLSv1_2:
-            assert scan(running.process.pid, secrets) == {s for s in secrets if len(s) < 48}, "the agent has the keys, and no master secret"
+            assert scan(running.process.pid,
+                        secrets) == {s for s in secrets if len(s) < 48}, "the agent has the keys, and no master secret"
         before = traffic.moved
         for _ in range(3):
             assert scan(relay.process.pid, [MARKER]) == set(), "plaintext in the relay"

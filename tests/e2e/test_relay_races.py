@@ -1,4 +1,5 @@
-"""What only happens when things happen at once: links lost, taken over and revoked under load, on a relay of four workers."""
+"""What only happens when things happen at once: links lost, taken over and revoked under load, on a relay of four
+workers."""
 import random
 import socket
 import ssl
@@ -17,8 +18,8 @@ TORN = (OSError, ssl.SSLError, AssertionError, EOFError)
 
 
 class Crowd:
-    """Visitors that come, speak with the app and go, several at a time, until they are stopped. Being torn is part of the game;
-    to read anything but what was said is not."""
+    """Visitors that come, speak with the app and go, several at a time, until they are stopped. Being torn is part of
+    the game; to read anything but what was said is not."""
 
     def __init__(self, visitor, tunnels, threads=4):
         self.visitor, self.tunnels, self.over = visitor, tunnels, threading.Event()
@@ -66,7 +67,8 @@ class Crowd:
     def wait_served(self, more, seconds=60):
         with self.changed:
             goal = self.served + more
-            assert self.changed.wait_for(lambda: self.served >= goal, seconds), f"served {self.served} of {goal}, torn {self.torn}"
+            assert self.changed.wait_for(lambda: self.served >= goal,
+                                         seconds), f"served {self.served} of {goal}, torn {self.torn}"
 
     def stop(self):
         self.over.set()

@@ -70,7 +70,8 @@ def test_sigterm_lets_a_handshake_finish(relay, agent, app, visitor):
 @pytest.mark.both_pumps
 @pytest.mark.relay_options("--drain", "600s")
 def test_sigterm_lets_the_agent_hear_of_its_last_visitors(relay, agent, app, visitor):
-    """One that is slow would hear of the link's end first, and drop the data connections on which they are told to it."""
+    """One that is slow would hear of the link's end first, and drop the data connections on which they are told to
+    it."""
     running = agent(app(echo))
     talk(visitor(running))
     running.process.freeze()
@@ -133,13 +134,16 @@ class TestAdmin:
 
     def test_metrics_count_what_happens(self, relay, agent, app, visitor):
         tunnel = agent(app(echo), "--unencrypted")
-        streams = [visitor(tunnel, version=ssl.TLSVersion.TLSv1_3), visitor(tunnel, version=ssl.TLSVersion.TLSv1_2), visitor.raw(tunnel)]
+        streams = [visitor(tunnel, version=ssl.TLSVersion.TLSv1_3), visitor(tunnel, version=ssl.TLSVersion.TLSv1_2),
+                   visitor.raw(tunnel)]
         for v in streams:
             talk(v, b"x" * 1000)
         for host, alpn in (("nobody.r1.test", ()), (tunnel.host, ["h2"])):
             hello.answer_to(relay.address, hello.records(hello.client_hello(host, alpn=alpn)))
-        for name, value in {"tunnels_now": 1, "links_now": 1, "streams_now": 3, "streams_total": 3, "handshakes_handed_off_total": 2,
-                            "handshakes_unknown_name_total": 1, "handshakes_no_alpn_total": 1, "handshakes_failed_total": 0,
+        for name, value in {"tunnels_now": 1, "links_now": 1, "streams_now": 3, "streams_total": 3,
+                            "handshakes_handed_off_total": 2,
+                            "handshakes_unknown_name_total": 1, "handshakes_no_alpn_total": 1,
+                            "handshakes_failed_total": 0,
                             "raw_visitors_total": 1}.items():
             assert relay.metric(name) == value, name
         assert relay.metric("bytes_to_visitors_total") >= 3000 and relay.metric("bytes_from_visitors_total") >= 3000
@@ -167,12 +171,14 @@ class TestAdmin:
         done = box.adit("status", "--admin", f"127.0.0.1:{relay.admin}")
         assert done.returncode == 0 and tunnel.host in done.stdout
 
-    @pytest.mark.parametrize("address,warns", [("127.0.0.1", False), ("[::1]", False), ("0.0.0.0", True), ("[::]", True)])
+    @pytest.mark.parametrize("address,warns",
+                             [("127.0.0.1", False), ("[::1]", False), ("0.0.0.0", True), ("[::]", True)])
     def test_a_warning_tells_when_it_is_not_on_loopback(self, start_relay, address, warns):
         relay = start_relay(options=["--admin", f"{address}:0"])
         assert relay.process.stop() == 0
         told = [line for line in relay.process.err.lines if "/metrics and /status have no password" in line]
-        assert len(told) == warns and all(" warn " in line and address in line and "listen on 127.0.0.1" in line for line in told)
+        assert len(told) == warns and all(" warn " in line and address in line and "listen on 127.0.0.1" in line
+                                          for line in told)
 
     @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/status"])
     def test_probes_may_ask_by_head_and_by_options(self, relay, box, path):
@@ -202,7 +208,8 @@ def test_one_line_is_logged_for_each_tunnel_opened_and_closed(relay, agent, app,
     relay.process.stop()
     lines = [line for line in relay.process.err.lines if label in line]
     assert len(lines) == 2 and "open" in lines[0] and "clos" in lines[1], lines
-    assert not any("127.0.0.1" in line and "visitor" in line for line in relay.process.err.lines), "visitors are at debug level"
+    assert not any("127.0.0.1" in line and "visitor" in line
+                   for line in relay.process.err.lines), "visitors are at debug level"
 
 
 @pytest.mark.relay_options("--workers", "4")

@@ -38,7 +38,9 @@ def test_a_lost_database_opens_no_revoked_token(relay, box, manner):
     relay.process.stop()
     lose(relay, "state.db", manner)
     for command, done in every_command(box, relay):
-        assert done.returncode == 1 and "state.db: missing or empty" in done.stderr and "--reset-state" in done.stderr, (command, done.stderr)
+        assert (
+            done.returncode == 1 and "state.db: missing or empty" in done.stderr and "--reset-state" in done.stderr
+        ), (command, done.stderr)
     assert os.path.exists(in_state(relay, "state.db")) == (manner == "empty"), "nothing is made"
 
 
@@ -68,7 +70,10 @@ def test_a_lost_key_is_told_and_made_anew_on_purpose(relay, box):
     relay.process.stop()
     lose(relay, "operator.key", "missing")
     for command, done in every_command(box, relay):
-        assert done.returncode == 1 and "operator.key: missing" in done.stderr and "--reset-state" in done.stderr, (command, done.stderr)
+        assert done.returncode == 1 and "operator.key: missing" in done.stderr and "--reset-state" in done.stderr, (
+            command,
+            done.stderr,
+        )
     relay.options.append("--reset-state")
     relay.restart()
     assert "made_anew=operator.key" in relay.process.err.wait(lambda line: "state_reset" in line)
@@ -85,7 +90,8 @@ def test_a_relay_does_not_start_without_a_key_that_it_has_used(relay, box, name)
 
 
 def test_reset_state_without_a_loss_changes_nothing_and_is_told(relay, box):
-    before = {name: open(in_state(relay, name)).read() for name in ("operator.key", "ticket.key", "authority.key", "authority.pem")}
+    before = {name: open(in_state(relay, name)).read()
+              for name in ("operator.key", "ticket.key", "authority.key", "authority.pem")}
     relay.create_token("stays")
     relay.process.stop()
     relay.options.append("--reset-state")

@@ -114,7 +114,8 @@ def test_a_successor_that_comes_first_waits_until_the_old_relay_drains(successio
     running = agent(app(echo), relay=old)
     v = visitor(running)
     talk(v)
-    tell = threading.Thread(target=lambda: (wait_until(lambda: waits_for_the_claim(old), "the successor does not come"), drain(old)))
+    tell = threading.Thread(target=lambda: (wait_until(lambda: waits_for_the_claim(old), "the successor does not come"),
+                                            drain(old)))
     tell.start()
     succession.start()
     tell.join()

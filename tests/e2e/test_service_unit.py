@@ -1,4 +1,5 @@
-"""The relay as README's unit runs it, as a user of no rights, with a certificate from certbot, whose folders are root's alone."""
+"""The relay as README's unit runs it, as a user of no rights, with a certificate from certbot, whose folders are root's
+alone."""
 import configparser
 import os
 import re
@@ -54,7 +55,9 @@ class Certbot:
             if os.path.lexists(link):
                 os.unlink(link)
             os.symlink(file, link)
-        done = self.box.run(HOOK, env={"RENEWED_LINEAGE": self.live, "RENEWED_DOMAINS": "r1.test *.r1.test", "ADIT_CERTIFICATE": self.installed,
+        done = self.box.run(HOOK,
+                            env={"RENEWED_LINEAGE": self.live, "RENEWED_DOMAINS": "r1.test *.r1.test",
+                                 "ADIT_CERTIFICATE": self.installed,
                                        "ADIT_GROUP": GROUP})
         assert done.returncode == 0, done.stderr
         return serial
@@ -62,15 +65,18 @@ class Certbot:
 
 def as_the_unit_does(*more):
     """User, group, groups, capabilities and what else DynamicUser brings."""
-    return ["setpriv", f"--reuid={UID}", f"--regid={UID}", f"--groups={subprocess.check_output(['getent', 'group', GROUP], text=True).split(':')[2]}",
-            "--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service", "--bounding-set=-all,+net_bind_service", "--no-new-privs", *more]
+    return ["setpriv", f"--reuid={UID}", f"--regid={UID}",
+            f"--groups={subprocess.check_output(['getent', 'group', GROUP], text=True).split(':')[2]}",
+            "--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service",
+            "--bounding-set=-all,+net_bind_service", "--no-new-privs", *more]
 
 
 class UnitsRelay(Relay):
     """It finds nothing of the test's own folder, which is root's: its log says that it is ready, and where."""
 
     def start(self):
-        self.process = self.box.start([*self.prefix, self.program, "relay", "--domain", self.domain, "--listen", self.listen, "--state", self.state,
+        self.process = self.box.start([*self.prefix, self.program, "relay", "--domain", self.domain, "--listen",
+                                       self.listen, "--state", self.state,
                                        "--tcp-listen", "127.0.0.1", *self.options])
         line = self.process.err.wait(lambda line: " relay_ready " in line)
         self.host, self.port = "127.0.0.1", int(re.search(r"listen=127.0.0.1:(\d+)", line).group(1))
@@ -87,7 +93,8 @@ def units_relay(host, box, certbot):
     os.mkdir(state, 0o700)
     os.chown(state, UID, UID)
     shutil.copy(ADIT, program)
-    return UnitsRelay(box, state=state, prefix=as_the_unit_does(), program=program, options=["--cert", certbot.installed, "--key", certbot.installed])
+    return UnitsRelay(box, state=state, prefix=as_the_unit_does(), program=program,
+                      options=["--cert", certbot.installed, "--key", certbot.installed])
 
 
 def serial(visitor, tunnel, own):
@@ -97,7 +104,8 @@ def serial(visitor, tunnel, own):
     return int(v.tls.getpeercert()["serialNumber"], 16)
 
 
-def test_what_certbot_renews_reaches_a_relay_that_may_not_read_its_folder(units_relay, certbot, agent, app, visitor, box):
+def test_what_certbot_renews_reaches_a_relay_that_may_not_read_its_folder(units_relay, certbot, agent, app, visitor,
+                                                                          box):
     assert box.run(*as_the_unit_does("cat", f"{certbot.live}/fullchain.pem")).returncode != 0
     tunnel = agent(app(echo), relay=units_relay)
     before = serial(visitor, tunnel, certbot.own)
@@ -140,7 +148,11 @@ def agents_unit(host, box):
     unit.optionxform = str
     unit.read(os.path.join(ROOT, "service", "adit-forward@.service"))
     service = unit["Service"]
-    assert service["DynamicUser"] == "yes" and service["Restart"] == "on-failure" and unit["Install"]["WantedBy"] == "multi-user.target"
+    assert (
+        service["DynamicUser"] == "yes"
+        and service["Restart"] == "on-failure"
+        and unit["Install"]["WantedBy"] == "multi-user.target"
+    )
     program = os.path.join(host, "adit")
     shutil.copy(ADIT, program)
 
@@ -157,7 +169,8 @@ def agents_unit(host, box):
         os.chown(f.name, UID, UID)
         words = service["ExecStart"].replace("%d", credentials).replace("%S", host).replace("%i", str(port)).split()
         assert path.startswith("/etc/adit/") and words.pop(0) == "/usr/local/bin/adit"
-        return box.start(["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--bounding-set=-all", "--no-new-privs", program, *words],
+        return box.start(["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--bounding-set=-all",
+                          "--no-new-privs", program, *words],
                          env={"HOME": "/"})
     return start
 
@@ -181,6 +194,9 @@ def test_the_readmes_unit_and_commands_are_those_of_the_hook():
     unit = re.search(r"```ini\n(.*?)```", readme, re.DOTALL).group(1)
     file, = re.findall(r"ADIT_CERTIFICATE:-([^}]*)}", hook)
     group, = re.findall(r"ADIT_GROUP:-([^}]*)}", hook)
-    assert f"--cert {file} --key {file}" in readme and "--deploy-hook /usr/local/share/adit/install-certificate" in readme
-    for line in ("DynamicUser=yes", f"SupplementaryGroups={group}", "Restart=on-failure", "AmbientCapabilities=CAP_NET_BIND_SERVICE", "StateDirectory=adit"):
+    assert (
+        f"--cert {file} --key {file}" in readme and "--deploy-hook /usr/local/share/adit/install-certificate" in readme
+    )
+    for line in ("DynamicUser=yes", f"SupplementaryGroups={group}", "Restart=on-failure",
+                 "AmbientCapabilities=CAP_NET_BIND_SERVICE", "StateDirectory=adit"):
         assert line in unit

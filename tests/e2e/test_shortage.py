@@ -21,7 +21,9 @@ def test_a_relay_without_descriptors_says_so_once_and_what_to_do(start_relay, ag
     running = agent(app(echo))
     strangers = [visitor.connect(relay.address) for _ in range(2 * RELAY_MAX)]
     line = relay.process.err.wait(lambda line: " shortage " in line)
-    assert " warn " in line and "LimitNOFILE=" in line and "ulimit -n" in line and f"descriptors_max={RELAY_MAX}" in line, line
+    assert (
+        " warn " in line and "LimitNOFILE=" in line and "ulimit -n" in line and f"descriptors_max={RELAY_MAX}" in line
+    ), line
     for stranger in strangers:
         stranger.close()
     v = visitor(running)
@@ -44,11 +46,13 @@ def test_an_agent_without_descriptors_says_so_once_and_what_to_do(relay, agent, 
     v = visitor.raw(running)
     v.sendall(b"it goes on")
     assert read_exactly(v, 10) == b"it goes on"
-    assert [e["reason"] for e in running.events.seen("warning")] == ["shortage"], "nobody else is blamed, and once is enough"
+    assert [e["reason"]
+            for e in running.events.seen("warning")] == ["shortage"], "nobody else is blamed, and once is enough"
 
 
 def test_a_lack_of_descriptors_costs_no_raw_port(start_relay, box):
-    """Neither a new one, nor the one that an agent has kept: both are refused for now, and are there again afterwards."""
+    """Neither a new one, nor the one that an agent has kept: both are refused for now, and are there again
+    afterwards."""
     first = free_raw_ports(2)
     relay = start_relay(options=["--tcp-ports", f"{first}-{first + 1}", "--workers", "1"])
     hostile = HostileAgent(box, relay.token())
@@ -88,7 +92,8 @@ class TestHoweverFew:
     @pytest.mark.parametrize("workers", [1, 3])
     def test_a_relay(self, box, workers):
         for most in range(5, 80):
-            relay = box.start([*limited(most), ADIT, "relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+            relay = box.start([*limited(most), ADIT, "relay", "--domain", "r1.test", "--listen", "127.0.0.1:0",
+                               "--admin", "127.0.0.1:0",
                                "--workers", workers, "--state", box.file(f"state{most}")])
             ready = relay.err.wait_either(" relay_ready ")
             if ready:

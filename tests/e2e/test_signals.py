@@ -1,5 +1,5 @@
-"""Signals and children as whoever starts adit has it: what was ignored stays ignored, and as process 1 (here: as a subreaper, which is
-given orphans just so) it leaves no zombies."""
+"""Signals and children as whoever starts adit has it: what was ignored stays ignored, and as process 1 (here: as a
+subreaper, which is given orphans just so) it leaves no zombies."""
 import os
 import re
 import signal
@@ -13,11 +13,12 @@ from kit.process import ADIT, children, wait_until
 
 GIVEN = [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGCHLD, signal.SIGUSR1]
 
-# Starts the rest of its arguments with some signals ignored and no others (neither those of the interpreter's own, nor of whoever runs
-# the tests in the background or under nohup), one blocked, as a subreaper.
+# Starts the rest of its arguments with some signals ignored and no others (neither those of the interpreter's own, nor
+# of whoever runs the tests in the background or under nohup), one blocked, as a subreaper.
 PREFIX = """
 import ctypes, os, signal, sys
-for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT): signal.signal(number, signal.SIG_DFL)
+for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 for number in eval(sys.argv[1]): signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGUSR2])
 ctypes.CDLL(None).prctl(36, 1)
@@ -63,7 +64,8 @@ def test_an_ignored_signal_does_not_drain_a_relay(start_relay, agent, app, visit
 
 @pytest.mark.parametrize("ignored", [[], GIVEN, *([n] for n in GIVEN)], ids=lambda l: "+".join(map(names, l)) or "none")
 def test_a_command_gets_its_signals_as_they_were_given(relay, box, app, ignored):
-    done = box.run(*having_ignored(*ignored), ADIT, "forward", app(echo).port, "--", "grep", "^Sig[BI]", "/proc/self/status",
+    done = box.run(*having_ignored(*ignored), ADIT, "forward", app(echo).port, "--", "grep", "^Sig[BI]",
+                   "/proc/self/status",
                    env={"ADIT_TOKEN": relay.token()})
     assert done.returncode == 0, done.stderr
     seen = {name: int(bits, 16) for name, bits in re.findall(r"(\w+):\s(\w+)", done.stdout)}

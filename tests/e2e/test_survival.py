@@ -97,7 +97,8 @@ def test_a_killed_agent_comes_back_with_its_kept_address(relay, agent, app, visi
     assert how_it_ends(v) in BROKEN
 
 
-def test_a_kept_address_is_taken_back_while_the_relay_believes_the_old_agent_alive(relay, agent, app, visitor, wire, box):
+def test_a_kept_address_is_taken_back_while_the_relay_believes_the_old_agent_alive(relay, agent, app, visitor, wire,
+                                                                                   box):
     """A stopped agent's link looks alive for as long as its heartbeat allows; nobody waits for that."""
     a, keep = app(echo), box.file("keep")
     first = agent(a, "--unencrypted", "--keep", keep)
@@ -146,7 +147,8 @@ def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
         assert running.process.running
         os.unlink(gate)                 # what is written from here on is quick
     assert running.process.wait() == 0
-    assert os.listdir(box.path).count("keep") == 1 and not [name for name in os.listdir(box.path) if name.startswith("keep.")]
+    assert os.listdir(box.path).count("keep") == 1 and not [name for name in os.listdir(box.path)
+                                                            if name.startswith("keep.")]
 
 
 @pytest.mark.heavy      # as above
@@ -171,7 +173,8 @@ def test_a_kept_address_is_of_no_use_to_another_token_and_is_not_lost(relay, age
 
 
 def test_a_kept_ticket_that_is_refused_later_is_set_aside(relay, agent, app, visitor, box):
-    """A relay that lost its ticket keys gives a running agent a new address; once it has the keys back, so has the agent its old address."""
+    """A relay that lost its ticket keys gives a running agent a new address; once it has the keys back, so has the
+    agent its old address."""
     a, keep, keys = app(echo), box.file("keep"), os.path.join(relay.state, "ticket.key")
     running = agent(a, "--keep", keep)
     kept, known = open(keep).read(), open(keys, "rb").read()
@@ -205,7 +208,8 @@ def test_a_kept_ticket_of_another_relay_is_set_aside(start_relay, agent, app, bo
     running = agent(a, "--keep", keep, relay=second)
     assert running.host.endswith(".r2.test") and running.host in open(keep).read()
     assert keep + ".old" in running.events.wait("warning", reason="keep_file")["text"]
-    without = [[line for line in text.splitlines() if not line.startswith("incarnation")] for text in (kept, open(keep + ".old").read())]
+    without = [[line for line in text.splitlines() if not line.startswith("incarnation")]
+               for text in (kept, open(keep + ".old").read())]
     assert without[0] == without[1]
 
 
@@ -287,7 +291,8 @@ def time_of(pid):
     return [int(x) / os.sysconf("SC_CLK_TCK") for x in fields[11:13]]
 
 
-@pytest.mark.skipif(not os.environ.get("ADIT_SMALL"), reason="only a build with small_limits=true (ADIT_SMALL=1) has so short a silence")
+@pytest.mark.skipif(not os.environ.get("ADIT_SMALL"),
+                    reason="only a build with small_limits=true (ADIT_SMALL=1) has so short a silence")
 def test_a_link_that_is_kept_busy_is_not_taken_for_silent(relay, agent, app, visitor):
     """Visitors keep the relay talking; the agent must speak all the same. The small limit on silence is 5 s."""
     running = agent(app(echo))

@@ -1,4 +1,5 @@
-"""TLS towards the visitor: versions, ciphers, KeyUpdate, odd but legal handshakes, and what follows the Finished at once."""
+"""TLS towards the visitor: versions, ciphers, KeyUpdate, odd but legal handshakes, and what follows the Finished at
+once."""
 import os
 import socket
 import ssl
@@ -18,7 +19,8 @@ TLS12_SUITES = ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384"
 
 def s_client(box, tunnel, *options):
     """openssl s_client, talking through pipes."""
-    return box.start(["openssl", "s_client", "-connect", tunnel.relay.dial, "-servername", tunnel.host, "-verify_hostname", tunnel.host,
+    return box.start(["openssl", "s_client", "-connect", tunnel.relay.dial, "-servername", tunnel.host,
+                      "-verify_hostname", tunnel.host,
                       "-CAfile", tunnel.relay.authority, "-verify_return_error", *options], stdin=subprocess.PIPE)
 
 
@@ -48,8 +50,10 @@ def test_openssl_talks_with_each_cipher(relay, agent, app, box, suite):
 def test_gnutls_talks_tls_1_2_with_each_cipher(relay, agent, app, box, suite):
     tunnel = agent(app(echo))
     host, port = relay.dial.rsplit(":", 1)
-    client = box.start(["gnutls-cli", "--port", port, "--sni-hostname", tunnel.host, "--verify-hostname", tunnel.host, "--x509cafile", relay.authority,
-                        "--priority", f"NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+{suite}", host], stdin=subprocess.PIPE)
+    client = box.start(["gnutls-cli", "--port", port, "--sni-hostname", tunnel.host, "--verify-hostname", tunnel.host,
+                        "--x509cafile", relay.authority,
+                        "--priority", f"NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+{suite}", host],
+                        stdin=subprocess.PIPE)
     client.out.wait(lambda line: "Handshake was completed" in line)
     say(client, b"a line through the tunnel\n")
     client.out.wait(lambda line: line == "a line through the tunnel")
@@ -67,7 +71,8 @@ def test_openssl_that_wants_to_renegotiate_is_told_that_nobody_does(relay, agent
 
 
 @pytest.mark.both_pumps
-@pytest.mark.parametrize("version,suite", [(ssl.TLSVersion.TLSv1_3, None)] + [(ssl.TLSVersion.TLSv1_2, s) for s in TLS12_SUITES],
+@pytest.mark.parametrize("version,suite",
+                         [(ssl.TLSVersion.TLSv1_3, None)] + [(ssl.TLSVersion.TLSv1_2, s) for s in TLS12_SUITES],
                          ids=["1.3"] + ["1.2-" + s for s in TLS12_SUITES])
 def test_bulk_passes_unchanged_both_ways(relay, agent, app, visitor, version, suite):
     a, total = app(), scaled(64 << 20, 1 << 20)
@@ -220,7 +225,8 @@ def test_no_session_can_be_resumed(relay, agent, app, box):
 
 def test_tls_1_1_and_static_rsa_and_cbc_are_refused(relay, agent, app, box):
     tunnel = agent(app(echo))
-    for options in (["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], ["-tls1_2", "-cipher", "AES128-GCM-SHA256"], ["-tls1_2", "-cipher", "ECDHE+AES+SHA"]):
+    for options in (["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"], ["-tls1_2", "-cipher", "AES128-GCM-SHA256"],
+                    ["-tls1_2", "-cipher", "ECDHE+AES+SHA"]):
         client = s_client(box, tunnel, *options)
         assert client.wait() != 0
         assert "alert" in client.err.text(), client.err.text()
@@ -324,5 +330,9 @@ def test_early_data_is_skipped_and_the_handshake_completes(relay, agent, app, vi
     identity = os.urandom(100)
     psk = len(identity).to_bytes(2, "big") + identity + bytes(4)
     psk = len(psk).to_bytes(2, "big") + psk + (33).to_bytes(2, "big") + b"\x20" + binder
-    v.sendall(hello.records(hello.client_hello(tunnel.host, more=offer + hello.extension(41, psk))) + b"\x17\x03\x03\x00\x40" + os.urandom(64))
+    v.sendall(
+        hello.records(hello.client_hello(tunnel.host, more=offer + hello.extension(41, psk)))
+        + b"\x17\x03\x03\x00\x40"
+        + os.urandom(64)
+    )
     assert hello.read_record(v)[1][0] == 2

@@ -1,4 +1,5 @@
-"""Tokens: made, listed, refused, expired, revoked, logged in with; and operators that are trusted by more than one relay."""
+"""Tokens: made, listed, refused, expired, revoked, logged in with; and operators that are trusted by more than one
+relay."""
 import json
 import os
 import re
@@ -36,7 +37,8 @@ def test_a_tokens_limits_are_listed_for_people_and_programs(relay, box, agent, a
     listed = box.adit("token", "list", "--state", relay.state).stdout.splitlines()
     assert listed[0].split()[2:6] == ["TUNNELS", "STREAMS", "VISITORS/s", "RATE"]
     assert [line.split()[2:6] for line in listed if line.startswith("guest ")] == [["100", "100", "20", "10MB/s"]]
-    rows = [json.loads(line) for line in box.adit("token", "list", "--json", "--state", relay.state).stdout.splitlines()]
+    rows = [json.loads(line)
+            for line in box.adit("token", "list", "--json", "--state", relay.state).stdout.splitlines()]
     row = next(row for row in rows if row["name"] == "guest")
     assert (row["max_streams"], row["max_visitors_per_s"], row["max_bytes_per_s"]) == (100, 20, 10_000_000)
     agent(app(echo), token=token)
@@ -60,7 +62,9 @@ def test_a_name_is_given_once(relay, box):
     expect_error(box.adit("token", "create", "alice", "--state", relay.state, "--relay", relay.dial), 1, "alice")
 
 
-@pytest.mark.parametrize("words", [["create", "laptop"], ["create", "laptop", "--relay", "r1.test:443"], ["list"], ["revoke", "alice"]], ids=" ".join)
+@pytest.mark.parametrize("words",
+                         [["create", "laptop"], ["create", "laptop", "--relay", "r1.test:443"], ["list"],
+                          ["revoke", "alice"]], ids=" ".join)
 @pytest.mark.parametrize("exists", [False, True], ids=["missing", "empty"])
 def test_in_a_folder_that_is_no_relays_nothing_is_made(box, words, exists):
     """A state of its own would give tokens that no relay accepts."""
@@ -85,7 +89,8 @@ def certificate(box, *domains):
     """A self-signed one for these relays."""
     names = ",".join(f"DNS:{prefix}{domain}" for domain in domains for prefix in ("", "*."))
     cert, key = box.file("cert.pem"), box.file("key.pem")
-    done = box.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert,
+    done = box.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                   "-keyout", key, "-out", cert,
                    "-subj", "/CN=relays", "-addext", f"subjectAltName={names}")
     assert done.returncode == 0, done.stderr
     return ["--cert", cert, "--key", key]
@@ -113,7 +118,8 @@ def test_one_token_opens_tunnels_at_relays_with_one_certificate(start_relay, box
     for running in agents:                       # each tells that its relay has heard of it
         assert running.process.wait() != 0 and "revoked" in running.process.err.text()
     done = forward(box, token)                   # one refuses, then the other
-    assert done.returncode == 1 and sorted(re.findall(r"(r\d.test): the token was revoked", done.stderr)) == ["r1.test", "r2.test"]
+    assert done.returncode == 1 and sorted(re.findall(r"(r\d.test): the token was revoked", done.stderr)) == ["r1.test",
+                                                                                                              "r2.test"]
     assert "not issued here" in box.adit("token", "list", "--state", second.state).stdout
 
 
@@ -121,7 +127,8 @@ def test_revoking_an_unknown_name_is_an_error(relay, box):
     expect_error(box.adit("token", "revoke", "nobody", "--state", relay.state), 1, "nobody")
 
 
-@pytest.mark.parametrize("token", ["adit1_", "adit1_AAAA", "nonsense", "adit1_" + "A" * 5000, "adit9_AAAA", "adit1_!!!!"])
+@pytest.mark.parametrize("token",
+                         ["adit1_", "adit1_AAAA", "nonsense", "adit1_" + "A" * 5000, "adit9_AAAA", "adit1_!!!!"])
 def test_a_malformed_token_is_an_error_that_says_so(box, token):
     done = forward(box, token)
     expect_error(done, (1, 2), "token")
@@ -215,12 +222,15 @@ def test_a_token_of_an_unknown_operator_is_refused(start_relay, box, app):
 
 
 def test_relays_that_trust_one_operator_accept_one_token(start_relay, agent, app, visitor, box):
-    """Each has an operator's key of its own. Here they have one name and authority, so that the token's pin fits both."""
+    """Each has an operator's key of its own. Here they have one name and authority, so that the token's pin fits
+    both."""
     first, state = start_relay(), box.file("second")
     os.mkdir(state, 0o700)
     for name in ("authority.pem", "authority.key"):
         shutil.copy(os.path.join(first.state, name), state)
-    second, token = start_relay(state=state, options=["--operator", os.path.join(first.state, "operator.pub")]), first.create_token("shared")
+    second, token = start_relay(state=state,
+                                options=["--operator",
+                                         os.path.join(first.state, "operator.pub")]), first.create_token("shared")
     for relay in (first, second):
         tunnel = agent(app(echo), "--relay", relay.dial, relay=relay, token=token)
         v = visitor(tunnel)
@@ -249,14 +259,16 @@ def test_login_stores_the_token_for_later(relay, box, app, visitor):
 @pytest.mark.parametrize("way", ["file", "stdin"])
 def test_login_takes_the_token_from_where_no_history_has_it(relay, box, app, way):
     token = f" {relay.token()}\n"
-    done = box.adit("login", "--token-file", box.file("token", token)) if way == "file" else box.adit("login", "-", input=token)
+    done = box.adit("login", "--token-file", box.file("token", token)) if way == "file" else box.adit("login", "-",
+                                                                                                      input=token)
     assert done.returncode == 0, done.stderr
     assert box.adit("forward", app(echo).port, "--", "true").returncode == 0
 
 
 def test_login_asks_for_the_token_and_does_not_show_it(relay, box, app):
     for keys, status in ((["C-c"], 130), ([relay.token(), "Enter"], 0)):
-        terminal = Terminal(box, ["sh", "-c", f"trap : INT; {ADIT} login; said=$?; stty -a | grep -o ' echo '; exit $said"])
+        terminal = Terminal(box,
+                            ["sh", "-c", f"trap : INT; {ADIT} login; said=$?; stty -a | grep -o ' echo '; exit $said"])
         terminal.wait_output("Token: ")
         for key in keys:
             terminal.keys(key)
@@ -318,7 +330,8 @@ def test_login_checks_the_token_against_its_relay(relay, agent, app, box):
     relay.revoke("bob")
     live.events.wait("closed")          # from here on the relay knows
     expect_error(box.adit("login", token), 1, "revoked")
-    assert not any(token in open(os.path.join(folder, name)).read() for folder, _, names in os.walk(box.home) for name in names)
+    assert not any(token in open(os.path.join(folder, name)).read() for folder, _, names in os.walk(box.home)
+                   for name in names)
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_users_file(start_relay, box, app):
@@ -379,7 +392,8 @@ def test_a_narrowed_token_is_one_word_and_opens_tunnels(relay, box, agent, app):
 
 def test_a_narrowed_tokens_contents_are_told_as_those_of_issued_ones_are(relay, box):
     own = relay.create_token("laptop", "--max-streams", "50")
-    row = json.loads(narrow(box, own, "--json", "--name", "job", "--expires", "1h", "--no-raw", "--allow", "192.0.2.0/24", "--max-rate", "1MB/s"))
+    row = json.loads(narrow(box, own, "--json", "--name", "job", "--expires", "1h", "--no-raw", "--allow",
+                            "192.0.2.0/24", "--max-rate", "1MB/s"))
     listed = json.loads(box.adit("token", "list", "--json", "--state", relay.state).stdout)
     assert row.keys() == listed.keys() | {"token", "raw", "allow"}
     assert row["expires_at_s"] - row["issued_at_s"] == 3600
@@ -418,7 +432,9 @@ def test_revoking_a_token_ends_those_narrowed_from_it_within_a_second(relay, box
     parent = json.loads(narrow(box, root, "--json"))
     child = json.loads(narrow(box, parent["token"], "--json"))
     a, b = app(), app(echo)
-    running, other = agent(a, "--unencrypted", token=child["token"]), agent(b, token=narrow(box, root) if who != "root" else None)
+    running, other = agent(a, "--unencrypted", token=child["token"]), agent(b,
+                                                                            token=narrow(box, root)
+                                                                            if who != "root" else None)
     v, raw, alive = visitor(running), visitor.raw(running), visitor(other)
     first, second = a.accept(), a.accept()
     relay.revoke({"root": "laptop", "parent": parent["id"], "itself": child["id"]}[who])
@@ -447,13 +463,15 @@ def test_a_narrowed_token_that_expires_ends_alone(relay, box, agent, app, visito
 def test_a_narrowed_token_opens_no_raw_port_and_lets_in_only_its_visitors(relay, box, agent, app, visitor):
     root = relay.create_token("laptop")
     expect_error(forward(box, narrow(box, root, "--no-raw"), "--unencrypted"), 1, "the token allows no raw TCP ports")
-    expect_error(forward(box, narrow(box, root, "--allow", "192.0.2.0/24"), "--allow", "127.0.0.0/8"), 1, "these address blocks")
+    expect_error(forward(box, narrow(box, root, "--allow", "192.0.2.0/24"), "--allow", "127.0.0.0/8"), 1,
+                 "these address blocks")
     elsewhere = agent(app(echo), "--unencrypted", token=narrow(box, root, "--allow", "192.0.2.0/24"))
     with pytest.raises(ConnectionResetError):    # already while we connect, or later
         visitor.raw(elsewhere).recv(1)
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME|unrecognized"):
         visitor(elsewhere)
-    here = agent(app(echo), "--unencrypted", token=narrow(box, root, "--allow", "192.0.2.0/24", "--allow", "127.0.0.0/8"))
+    here = agent(app(echo), "--unencrypted",
+                 token=narrow(box, root, "--allow", "192.0.2.0/24", "--allow", "127.0.0.0/8"))
     for v in visitor(here), visitor.raw(here):
         v.sendall(b"hello")
         assert read_exactly(v, 5) == b"hello"
@@ -461,7 +479,8 @@ def test_a_narrowed_token_opens_no_raw_port_and_lets_in_only_its_visitors(relay,
 
 def test_visitors_count_for_a_narrowed_token_and_for_the_one_that_it_is_from(relay, box, agent, app, visitor):
     root = relay.create_token("laptop", "--max-streams", "3")
-    tight, loose = agent(app(echo), token=narrow(box, root, "--max-streams", "1")), agent(app(echo), token=narrow(box, root))
+    tight, loose = agent(app(echo), token=narrow(box, root, "--max-streams", "1")), agent(app(echo),
+                                                                                          token=narrow(box, root))
     kept = [visitor(tight)]
     with pytest.raises(ssl.SSLError):
         visitor(tight)

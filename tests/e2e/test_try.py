@@ -15,7 +15,9 @@ SECONDS = DEADLINE_S * 6            # it may build first
 
 def test_it_fetches_a_page_through_its_public_address(box):
     done = box.run(TRY, seconds=SECONDS)
-    assert done.returncode == 0 and "HTTP 200, TLS verified: 0" in done.stdout and "Hello through adit" in done.stdout, done
+    assert (
+        done.returncode == 0 and "HTTP 200, TLS verified: 0" in done.stdout and "Hello through adit" in done.stdout
+    ), done
 
 
 def test_a_port_where_nothing_listens_is_told(box):

@@ -1,5 +1,5 @@
-"""A relay that is dialled at a Unix socket, as from a container without a network. How streams end there is what the tests that are marked
-both_pumps show, for this way as for the others."""
+"""A relay that is dialled at a Unix socket, as from a container without a network. How streams end there is what the
+tests that are marked both_pumps show, for this way as for the others."""
 import os
 import socket
 import stat
@@ -81,14 +81,18 @@ def refused(box, relay, *options, **more):
 
 def test_a_path_that_leads_to_no_socket_is_told(relay, box):
     nothing, file = box.file("nothing"), box.file("file", "text")
-    assert f"relay unix:{nothing}: there is no such socket (start it, or check the path)" in refused(box, relay, "--relay", f"unix:{nothing}")
+    assert f"relay unix:{nothing}: there is no such socket (start it, or check the path)" in refused(box, relay,
+                                                                                                     "--relay",
+                                                                                                     f"unix:{nothing}")
     assert f"relay unix:{file}: it refused the connection (start it" in refused(box, relay, "--relay", f"unix:{file}")
     assert "has 107 bytes at most (use a shorter one" in refused(box, relay, "--relay", "unix:/" + "x" * 107)
-    assert "ADIT_RELAY: relay unix:: the name of the socket is missing" in refused(box, relay, env={"ADIT_RELAY": "unix:"})
+    assert "ADIT_RELAY: relay unix:: the name of the socket is missing" in refused(box, relay,
+                                                                                   env={"ADIT_RELAY": "unix:"})
 
 
 def test_what_does_not_go_with_it_is_told(relay, box):
-    assert "is dialled straight (leave the proxy out" in refused(box, relay, "--relay", relay.unix, "--proxy", "http://127.0.0.1:1")
+    assert "is dialled straight (leave the proxy out" in refused(box, relay, "--relay", relay.unix, "--proxy",
+                                                                 "http://127.0.0.1:1")
     assert "would lose resets" in refused(box, relay, "--relay", relay.unix, "--data", "plain")
 
 
@@ -160,7 +164,8 @@ def test_death_of_the_agent_ends_a_visitor_that_does_not_read(relay, agent, app,
 
 
 def test_its_socket_is_there_as_long_as_the_relay(relay, start_relay, box):
-    """Whoever can enter the folder may connect; what a relay has left behind that was killed is replaced, and nothing else is."""
+    """Whoever can enter the folder may connect; what a relay has left behind that was killed is replaced, and nothing
+    else is."""
     path = path_of(relay)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
     with pytest.raises(AssertionError, match="it is in use"):
@@ -180,7 +185,8 @@ def test_its_socket_is_there_as_long_as_the_relay(relay, start_relay, box):
 
 
 class Carrier:
-    """Somebody who passes on what comes at a Unix socket to a relay elsewhere, and knows ends only: when one comes, all ends."""
+    """Somebody who passes on what comes at a Unix socket to a relay elsewhere, and knows ends only: when one comes, all
+    ends."""
 
     def __init__(self, box, target):
         self.path, self.target = box.file("carrier.sock"), target
@@ -217,7 +223,8 @@ class Carrier:
 
 @pytest.fixture
 def carried(start_relay, agent, app, visitor, box):
-    """Through a carrier to a relay that has no Unix socket: start(kind) gives the visitor's end, the app's end, the agent."""
+    """Through a carrier to a relay that has no Unix socket: start(kind) gives the visitor's end, the app's end, the
+    agent."""
     relay = start_relay()
     way = Carrier(box, relay.address)
 

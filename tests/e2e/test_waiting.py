@@ -32,7 +32,8 @@ def test_it_waits_for_its_relay_and_says_so_in_one_line(relay, away, box, app, v
     a = app(echo)
     agent = start(box, away, a.port, "--wait", "--json")
     warning = Events(agent.out).wait("warning", reason="waiting")
-    with socket.create_server(("127.0.0.1", relay.port)) as mute:   # it fails in other ways, too, of which nobody is told
+    # it fails in other ways, too, of which nobody is told
+    with socket.create_server(("127.0.0.1", relay.port)) as mute:
         for _ in range(2):
             mute.accept()[0].close()
     relay.restart()
@@ -76,7 +77,8 @@ def test_a_token_that_is_refused_ends_the_waiting(relay, agent, app, box):
 
 def test_a_relay_of_another_certificate_ends_the_waiting(start_relay, box):
     real, impostor = start_relay(), start_relay()
-    expect_error(box.adit("forward", "8000", "--wait", "--relay", impostor.dial, env={"ADIT_TOKEN": real.token()}), 1, "certificate")
+    expect_error(box.adit("forward", "8000", "--wait", "--relay", impostor.dial, env={"ADIT_TOKEN": real.token()}), 1,
+                 "certificate")
 
 
 @pytest.mark.parametrize("number,status", [(signal.SIGTERM, 0), (signal.SIGINT, 0)], ids=["SIGTERM", "SIGINT"])
@@ -95,7 +97,8 @@ def test_a_command_is_started_once_there_is_an_address(relay, away, box, app):
     assert agent.wait() == 3 and re.fullmatch(r"https://\S+", agent.out.text())
 
 
-@pytest.mark.parametrize("options", [["--wait=soon"], ["--wait=0s"], ["--wait="], ["--wait=-1s"], ["--wait", "5m"]], ids=" ".join)
+@pytest.mark.parametrize("options", [["--wait=soon"], ["--wait=0s"], ["--wait="], ["--wait=-1s"], ["--wait", "5m"]],
+                         ids=" ".join)
 def test_a_wrong_duration(box, options):
     expect_error(box.adit("forward", "8000", *options), 2)
 
@@ -116,6 +119,8 @@ def test_dns_that_is_silent_is_not_taken_for_a_relay_that_is(relay, box):
     if os.geteuid() != 0:
         pytest.skip("mounting a file over /etc/resolv.conf wants root")
     file = box.file("resolv.conf", "nameserver 127.0.0.1\noptions timeout:30\n", mode=0o644)
-    agent = start(box, relay.token(dial="relay.example:443"), 8000, prefix=["unshare", "-mn", sys.executable, "-c", MUTE_DNS, file])
+    agent = start(box, relay.token(dial="relay.example:443"), 8000,
+                  prefix=["unshare", "-mn", sys.executable, "-c", MUTE_DNS, file])
     assert agent.wait() == 1
-    assert re.fullmatch(r"adit: relay relay\.example:443: DNS has not answered for its name in 10 s \(.*resolv.conf\)", agent.err.text())
+    assert re.fullmatch(r"adit: relay relay\.example:443: DNS has not answered for its name in 10 s \(.*resolv.conf\)",
+                        agent.err.text())

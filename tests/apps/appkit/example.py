@@ -1,7 +1,7 @@
 """An example program, run by the command that its docstring tells, and ended as its reader ends it: by Ctrl-C.
 
-What it starts may leave its process group (kernels and terminals do), so each process carries a mark in its environment, by which the last
-of them is found: a test fails if Ctrl-C leaves anything running."""
+What it starts may leave its process group (kernels and terminals do), so each process carries a mark in its
+environment, by which the last of them is found: a test fails if Ctrl-C leaves anything running."""
 import os
 import re
 import select
@@ -24,19 +24,24 @@ def node_bin(name):
 
 
 class Example:
-    """`python examples/NAME` with a token, or without one for the embedded relay; its output is `out` and `err`, as Lines. It runs in `folder`,
-    which is empty but for the way to the examples, so what an application leaves behind is found there and not in the repository."""
+    """`python examples/NAME` with a token, or without one for the embedded relay; its output is `out` and `err`, as
+    Lines. It runs in `folder`, which is empty but for the way to the examples, so what an application leaves behind is
+    found there and not in the repository."""
 
     def __init__(self, box, name, *args, token=None, env=None, path=(), program="python", stdin=subprocess.DEVNULL):
-        """path: folders that come first on its PATH, for applications that are not Python's. program: the python to run it by."""
+        """path: folders that come first on its PATH, for applications that are not Python's. program: the python to run
+        it by."""
         self.mark = f"{os.getpid()}-{box.unique('example')}"
-        bins = [*path, VENV_BIN, os.path.join(CACHE, "node-bin")]      # the last is there where the machine's own node does not do
+        # the last is there where the machine's own node does not do
+        bins = [*path, VENV_BIN, os.path.join(CACHE, "node-bin")]
         self.folder = box.file(box.unique("work"))
         os.mkdir(self.folder)
         os.symlink(os.path.join(ROOT, "examples"), os.path.join(self.folder, "examples"))
         given = {"ADIT_TOKEN": token} if token else {}
-        self.program = Program([program, os.path.join("examples", name), *args], cwd=self.folder, stdin=stdin, new_session=True, env={
-            **box.env, "PATH": os.pathsep.join([*bins, box.env["PATH"]]), "SHELL": "/bin/bash", MARK: self.mark, **given, **(env or {})})
+        self.program = Program([program, os.path.join("examples", name), *args], cwd=self.folder, stdin=stdin,
+                               new_session=True, env={
+            **box.env, "PATH": os.pathsep.join([*bins, box.env["PATH"]]), "SHELL": "/bin/bash", MARK: self.mark,
+            **given, **(env or {})})
         self.out, self.err = self.program.out, self.program.err
         box.programs.append(self.program)
 

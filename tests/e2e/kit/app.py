@@ -1,4 +1,5 @@
-"""Apps: what listens behind a tunnel. A test either plays the app itself (accept) or lets a function serve each connection."""
+"""Apps: what listens behind a tunnel. A test either plays the app itself (accept) or lets a function serve each
+connection."""
 import socket
 import struct
 import threading
@@ -39,7 +40,8 @@ def ends_by_reset(sock):
 
 
 class App:
-    """On a port of the host, a free one if none is named; or, with a host "unix:PATH", on that socket, which is made by start()."""
+    """On a port of the host, a free one if none is named; or, with a host "unix:PATH", on that socket, which is made by
+    start()."""
 
     def __init__(self, serve=None, host="127.0.0.1", receive_buffer=None, started=True, backlog=1024, port=0):
         self.path = host.removeprefix("unix:") if host.startswith("unix:") else None
@@ -96,7 +98,8 @@ class App:
 
 
 def ipv6_alone(box, start):
-    """What start() starts on a port of ::1 that refuses on 127.0.0.1, as nobody else gets it there while the test goes on."""
+    """What start() starts on a port of ::1 that refuses on 127.0.0.1, as nobody else gets it there while the test goes
+    on."""
     for _ in range(20):
         started = start()
         nobody = socket.socket()

@@ -76,7 +76,8 @@ class ConnectProxy:
 
     def wait_heads(self, n):
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.heads) >= n, DEADLINE_S), f"{len(self.heads)} requests, not {n}"
+            assert self.changed.wait_for(lambda: len(self.heads) >= n,
+                                         DEADLINE_S), f"{len(self.heads)} requests, not {n}"
         return self.heads
 
     def close(self):

@@ -18,7 +18,8 @@ def trouble():
         return "network namespaces want root"
     if not os.path.exists("/dev/net/tun"):
         return "there is no /dev/net/tun"
-    done = subprocess.run(["unshare", "-n", "ip", "tuntap", "add", "dev", "try0", "mode", "tun"], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(["unshare", "-n", "ip", "tuntap", "add", "dev", "try0", "mode", "tun"],
+                          stderr=subprocess.PIPE, text=True)
     return f"no TUN device can be made here: {done.stderr.strip()}" if done.returncode else None
 
 
@@ -27,7 +28,8 @@ class Place:
 
     def __init__(self, box):
         self.box = box
-        self.holder = box.start(["unshare", "-n", "sh", "-c", "ip link set lo up && sysctl -qw net.ipv4.ip_forward=1 && echo ready && exec cat"],
+        self.holder = box.start(["unshare", "-n", "sh", "-c",
+                                 "ip link set lo up && sysctl -qw net.ipv4.ip_forward=1 && echo ready && exec cat"],
                                 stdin=subprocess.PIPE)
         self.holder.out.wait(lambda line: line == "ready")
         self.prefix = ["nsenter", "-t", str(self.holder.pid), "-n", "--"]
@@ -57,6 +59,7 @@ class Place:
 
 
 def cable(box, a, address_a, b, address_b, one_way_ms):
-    bridge = Program([sys.executable, BRIDGE, a.holder.pid, address_a, b.holder.pid, address_b, one_way_ms], stdin=subprocess.PIPE, env=box.env)
+    bridge = Program([sys.executable, BRIDGE, a.holder.pid, address_a, b.holder.pid, address_b, one_way_ms],
+                     stdin=subprocess.PIPE, env=box.env)
     box.programs.append(bridge)
     bridge.out.wait(lambda line: line == "ready")

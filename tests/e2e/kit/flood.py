@@ -15,6 +15,7 @@ class Begun:
 
 @contextlib.contextmanager
 def flood(box, relay, host):
-    program = box.start([os.path.join(BUILD, "bench", "load"), "flood", "--port", relay.port, "--sni", host, "--streams", "256"])
+    program = box.start([os.path.join(BUILD, "bench", "load"), "flood", "--port", relay.port, "--sni", host,
+                         "--streams", "256"])
     yield Begun(relay)
     program.stop()

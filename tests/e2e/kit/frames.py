@@ -1,7 +1,19 @@
 """The frames of a control link (docs/protocol.md 4)."""
 HELLO, WELCOME, BIND, BOUND, UNBIND, UNBOUND, WANT, PING, PONG, GOODBYE, TICKET = range(1, 12)
 # reasons (4.1)
-MALFORMED, TOKEN_REVOKED, TOKEN_PROOF, TUNNEL_LIMIT, BAD_TICKET, ALPN, STATE, INTERNAL, SHORTAGE, TOKEN_RAW, TOKEN_ALLOW = 2, 5, 6, 7, 11, 14, 16, 17, 19, 20, 21
+(
+    MALFORMED,
+    TOKEN_REVOKED,
+    TOKEN_PROOF,
+    TUNNEL_LIMIT,
+    BAD_TICKET,
+    ALPN,
+    STATE,
+    INTERNAL,
+    SHORTAGE,
+    TOKEN_RAW,
+    TOKEN_ALLOW,
+) = 2, 5, 6, 7, 11, 14, 16, 17, 19, 20, 21
 TCP, H2 = 1, 4              # flags of BIND
 
 
@@ -18,10 +30,21 @@ def frame(kind, body):
 
 
 def bind(tunnel, flags=0, alpn=("http/1.1",), ticket=b"", allow=()):
-    """The body of a BIND: without a ticket it asks for a new address. `allow` has IPv4 blocks, of ipaddress.IPv4Network."""
+    """The body of a BIND: without a ticket it asks for a new address. `allow` has IPv4 blocks, of
+    ipaddress.IPv4Network."""
     protocols = b"".join(text8(p) for p in alpn)
     blocks = b"".join(bytes([4, block.prefixlen]) + block.network_address.packed for block in allow)
-    return u(tunnel, 4) + u(flags, 4) + bytes([len(protocols)]) + protocols + u(len(allow), 1) + blocks + u(len(ticket), 2) + ticket + u(0, 4)
+    return (
+        u(tunnel, 4)
+        + u(flags, 4)
+        + bytes([len(protocols)])
+        + protocols
+        + u(len(allow), 1)
+        + blocks
+        + u(len(ticket), 2)
+        + ticket
+        + u(0, 4)
+    )
 
 
 class Bound:

@@ -1,4 +1,5 @@
-"""ClientHellos made by hand, for what no TLS library would send (RFC 8446 section 4.1.2), and the alerts that answer them."""
+"""ClientHellos made by hand, for what no TLS library would send (RFC 8446 section 4.1.2), and the alerts that answer
+them."""
 import os
 import struct
 

@@ -1,4 +1,5 @@
-"""An agent that keeps to no rule but the one that it is told: hostile_agent.c, whose commands are the methods' arguments."""
+"""An agent that keeps to no rule but the one that it is told: hostile_agent.c, whose commands are the methods'
+arguments."""
 import os
 import subprocess
 
@@ -15,7 +16,8 @@ class HostileAgent:
 
     def tell(self, *words):
         """Without waiting for the answer."""
-        self.program.popen.stdin.write(" ".join(w.hex() if isinstance(w, bytes) else str(w) for w in words).encode() + b"\n")
+        self.program.popen.stdin.write(" ".join(w.hex() if isinstance(w, bytes) else str(w)
+                                                for w in words).encode() + b"\n")
         self.program.popen.stdin.flush()
 
     def do(self, *words):

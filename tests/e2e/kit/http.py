@@ -91,24 +91,28 @@ class Curl:
 
     def __init__(self, tunnel, address=None):
         host = (address or tunnel.relay.host)
-        self.prefix = ["curl", "--silent", "--show-error", "--max-time", str(TRANSFER_S), "--cacert", tunnel.relay.authority,
+        self.prefix = ["curl", "--silent", "--show-error", "--max-time", str(TRANSFER_S), "--cacert",
+                       tunnel.relay.authority,
                        "--connect-to", f"{tunnel.host}:{tunnel.tls_port}:[{host}]:{tunnel.relay.port}" if ":" in host
                        else f"{tunnel.host}:{tunnel.tls_port}:{host}:{tunnel.relay.port}"]
         self.url = tunnel.url
 
     def __call__(self, *args, path="/", input=None):
-        return subprocess.run([*self.prefix, *args, self.url + path], input=input, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        return subprocess.run([*self.prefix, *args, self.url + path], input=input, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE,
                               timeout=TRANSFER_S + DEADLINE_S)
 
     def download(self, path):
         """Length and hash of the body."""
-        with subprocess.Popen([*self.prefix, self.url + path], stdout=subprocess.PIPE, preexec_fn=die_with_parent) as curl:
+        with subprocess.Popen([*self.prefix, self.url + path], stdout=subprocess.PIPE,
+                              preexec_fn=die_with_parent) as curl:
             result = data.digest_stream(curl.stdout.read)
             assert curl.wait() == 0
             return result
 
     def upload(self, total, *args, path="/"):
-        with subprocess.Popen([*self.prefix, *args, "-T", "-", self.url + path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        with subprocess.Popen([*self.prefix, *args, "-T", "-", self.url + path], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE,
                               preexec_fn=die_with_parent) as curl:
             for block in data.blocks(total):
                 curl.stdin.write(block)

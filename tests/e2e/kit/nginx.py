@@ -21,16 +21,20 @@ def readme_stream(addresses):
 
 
 class Nginx:
-    """stream(port) is the configuration's stream block. nginx takes its socket over from us, so that the port is free for certain and
-    connections wait for its start."""
+    """stream(port) is the configuration's stream block. nginx takes its socket over from us, so that the port is free
+    for certain and connections wait for its start."""
 
     def __init__(self, box, stream):
         with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
             self.address = listener.getsockname()
             user = "user root;\n" if os.getuid() == 0 else ""
-            conf = box.file(box.unique("nginx"), f"load_module {found('usr/lib/nginx/modules/ngx_stream_module.so')};\n{user}daemon off;\n"
-                            f"pid {box.file(box.unique('pid'))};\nerror_log stderr info;\nevents {{}}\n" + stream(self.address[1]))
-            self.process = box.start([found("usr/sbin/nginx"), "-p", box.path, "-c", conf], env={"NGINX": f"{listener.fileno()};"},
+            conf = box.file(
+                box.unique("nginx"),
+                f"load_module {found('usr/lib/nginx/modules/ngx_stream_module.so')};\n{user}daemon off;\n"
+                f"pid {box.file(box.unique('pid'))};\nerror_log stderr info;\nevents {{}}\n" + stream(self.address[1]),
+            )
+            self.process = box.start([found("usr/sbin/nginx"), "-p", box.path, "-c", conf],
+                                     env={"NGINX": f"{listener.fileno()};"},
                                      pass_fds=[listener.fileno()])
         box.closers.append(self.process.stop)      # or its worker would stay
 

@@ -1,4 +1,5 @@
-"""A PostgreSQL server of Debian's package: in a scratch folder, at a unix socket alone, as a user without rights, which it insists on."""
+"""A PostgreSQL server of Debian's package: in a scratch folder, at a unix socket alone, as a user without rights, which
+it insists on."""
 import glob
 import itertools
 import os
@@ -46,18 +47,22 @@ class Postgresql:
 
     def _options(self):
         as_user = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []} if self._user else {}
-        return {"cwd": self.folder, "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, "stdin": subprocess.DEVNULL, **as_user}
+        return {"cwd": self.folder, "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, "stdin": subprocess.DEVNULL,
+                **as_user}
 
     def _run(self, program, *words):
-        done = subprocess.run([os.path.join(self._bin, program), *words], capture_output=True, text=True, **self._options())
+        done = subprocess.run([os.path.join(self._bin, program), *words], capture_output=True, text=True,
+                              **self._options())
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self):
-        settings = {"unix_socket_directories": self.folder, "listen_addresses": "", "fsync": "off", "max_connections": "30",
+        settings = {"unix_socket_directories": self.folder, "listen_addresses": "", "fsync": "off",
+                    "max_connections": "30",
                     "dynamic_shared_memory_type": "mmap", "log_min_messages": "log", "log_statement": "all"}
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with open(os.path.join(self.folder, "log"), "ab") as log:
-            self._server = subprocess.Popen([os.path.join(self._bin, "postgres"), "-D", self.data, *words], stdout=log, stderr=log,
+            self._server = subprocess.Popen([os.path.join(self._bin, "postgres"), "-D", self.data, *words], stdout=log,
+                                            stderr=log,
                                             preexec_fn=die_with_parent, **self._options())
         wait_until(self._is_up, "PostgreSQL does not start", START_S)
 

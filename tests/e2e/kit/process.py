@@ -23,7 +23,8 @@ def _has(path, symbol):
 
 TSAN = _has(ADIT, b"__tsan_init")
 SANITIZED = TSAN or _has(ADIT, b"__asan_init")
-DEADLINE_S = int(os.environ.get("ADIT_E2E_DEADLINE", 60 if SANITIZED else 20))   # for whatever takes milliseconds when all is well
+# for whatever takes milliseconds when all is well
+DEADLINE_S = int(os.environ.get("ADIT_E2E_DEADLINE", 60 if SANITIZED else 20))
 SCALE = float(os.environ.get("ADIT_E2E_SCALE", "1.0"))
 
 
@@ -32,8 +33,8 @@ def scaled(amount, least=1):
 
 
 def die_with_parent():
-    """Between fork and exec. What runs the tests may ignore signals (a shell's background job SIGINT, nohup SIGHUP), which its
-    children would inherit."""
+    """Between fork and exec. What runs the tests may ignore signals (a shell's background job SIGINT, nohup SIGHUP),
+    which its children would inherit."""
     LIBC.prctl(1, signal.SIGKILL)
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -56,7 +57,8 @@ class Lines:
             self.changed.notify_all()
 
     def wait(self, wanted, seconds=DEADLINE_S, first=0):
-        """The first line, of those read (the first so many left out) and those to come, for which wanted(line) holds."""
+        """The first line, of those read (the first so many left out) and those to come, for which wanted(line)
+        holds."""
         end, seen = time.monotonic() + seconds, first
         with self.changed:
             while True:
@@ -66,7 +68,9 @@ class Lines:
                         return self.lines[seen - 1]
                 left = end - time.monotonic()
                 if self.ended or left <= 0:
-                    raise AssertionError(f"{'output ended' if self.ended else 'deadline'} before the line came:\n" + self.text())
+                    raise AssertionError(
+                        f"{'output ended' if self.ended else 'deadline'} before the line came:\n" + self.text()
+                    )
                 self.changed.wait(left)
 
     def wait_count(self, line, n, seconds=DEADLINE_S):
@@ -83,7 +87,8 @@ class Lines:
         def come():
             return any(part in line for line in self.lines)
         with self.changed:
-            assert self.changed.wait_for(lambda: self.ended or come(), seconds), f"neither {part!r} nor an end:\n{self.text()}"
+            assert self.changed.wait_for(lambda: self.ended or come(),
+                                         seconds), f"neither {part!r} nor an end:\n{self.text()}"
             return come()
 
     def wait_end(self, seconds=DEADLINE_S):
@@ -97,7 +102,8 @@ class Lines:
 class Program:
     def __init__(self, argv, env=None, stdin=subprocess.DEVNULL, cwd=None, pass_fds=(), new_session=False):
         self.argv = [str(a) for a in argv]
-        self.popen = subprocess.Popen(self.argv, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
+        self.popen = subprocess.Popen(self.argv, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                      cwd=cwd,
                                       pass_fds=pass_fds, preexec_fn=die_with_parent, start_new_session=new_session)
         self.out, self.err = Lines(self.popen.stdout), Lines(self.popen.stderr)
 
@@ -145,7 +151,8 @@ class Events:
             while True:
                 for i, line in enumerate(self.lines.lines):
                     event = json.loads(line)
-                    if i not in self.taken and event["event"] == kind and all(event.get(k) == v for k, v in fields.items()):
+                    if i not in self.taken and event["event"] == kind and all(event.get(k) == v
+                                                                              for k, v in fields.items()):
                         self.taken.add(i)
                         return event
                 left = end - time.monotonic()

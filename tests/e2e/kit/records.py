@@ -34,7 +34,8 @@ class Direction:
         return HKDFExpand(algorithm=self.hash(), length=n, info=info).derive(self.secret)
 
     def _keys(self):
-        self.cipher, self.iv, self.sequence = self.aead(self._expand(b"key", self.key_bytes)), self._expand(b"iv", 12), 0
+        self.cipher, self.iv, self.sequence = self.aead(self._expand(b"key", self.key_bytes)), self._expand(b"iv",
+                                                                                                            12), 0
 
     def update(self):
         self.secret = self._expand(b"traffic upd", self.hash.digest_size)
@@ -110,7 +111,8 @@ def tls12_secrets(keylog, visitor):
     """Of a TLS 1.2 visitor with AES-GCM: the master secret, and both keys (RFC 5246 6.3)."""
     random, answer = visitor.said[11:43], visitor.heard[11:43]
     with open(keylog) as lines:
-        master = next(bytes.fromhex(line.split()[2]) for line in lines if line.startswith(f"CLIENT_RANDOM {random.hex()} "))
+        master = next(bytes.fromhex(line.split()[2]) for line in lines
+                      if line.startswith(f"CLIENT_RANDOM {random.hex()} "))
     n, digest = TLS12_KEYS[visitor.tls.cipher()[0]]
     seed = a = b"key expansion" + answer + random
     block = b""

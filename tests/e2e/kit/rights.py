@@ -1,5 +1,5 @@
-"""Whether Unix sockets here can refuse descriptors, which takes Linux 6.16. A relay that is started on a machine for its user takes agents
-at one only where they can."""
+"""Whether Unix sockets here can refuse descriptors, which takes Linux 6.16. A relay that is started on a machine for
+its user takes agents at one only where they can."""
 import socket
 
 import pytest
@@ -15,4 +15,5 @@ def can_refuse_descriptors():
             return False
 
 
-wants_them_refused = pytest.mark.skipif(not can_refuse_descriptors(), reason="Unix sockets refuse descriptors from Linux 6.16 on")
+wants_them_refused = pytest.mark.skipif(not can_refuse_descriptors(),
+                                        reason="Unix sockets refuse descriptors from Linux 6.16 on")

@@ -18,7 +18,8 @@ class Box:
         self.programs, self.closers, self.count = [], [], 0
         self.home = self.file("home")
         os.mkdir(self.home)
-        keep = {k: v for k, v in os.environ.items() if k.startswith(("ASAN_", "UBSAN_", "TSAN_", "LSAN_", "LD_LIBRARY"))}
+        keep = {k: v for k, v in os.environ.items()
+                if k.startswith(("ASAN_", "UBSAN_", "TSAN_", "LSAN_", "LD_LIBRARY"))}
         self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.home, "LANG": "C.UTF-8", **keep}
 
     def file(self, name, content=None, mode=0o600):
@@ -39,8 +40,10 @@ class Box:
 
     def run(self, *argv, env=None, input=None, seconds=DEADLINE_S):
         """Runs a short-lived program to its end; text in, text out."""
-        return subprocess.run([str(a) for a in argv], env={**self.env, **(env or {})}, input=input, text=True, timeout=seconds,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=None if input else subprocess.DEVNULL)
+        return subprocess.run([str(a) for a in argv], env={**self.env, **(env or {})}, input=input, text=True,
+                              timeout=seconds,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              stdin=None if input else subprocess.DEVNULL)
 
     def adit(self, *args, **options):
         return self.run(ADIT, *args, **options)
@@ -54,15 +57,20 @@ class Box:
                 program.kill()
             program.wait()
             print(program.report())
-            troubles += re.findall(r"(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed).*", program.err.text())
+            troubles += re.findall(
+                r"(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed).*",
+                program.err.text(),
+            )
         self.folder.cleanup()
         assert not troubles, troubles
 
 
 class Relay:
-    """pump "tls": its agents send their data inside TLS, where it is never spliced; "unix": they dial it at a Unix socket."""
+    """pump "tls": its agents send their data inside TLS, where it is never spliced; "unix": they dial it at a Unix
+    socket."""
 
-    def __init__(self, box, pump="splice", domain="r1.test", listen="127.0.0.1:0", options=(), state=None, prefix=(), program=ADIT):
+    def __init__(self, box, pump="splice", domain="r1.test", listen="127.0.0.1:0", options=(), state=None, prefix=(),
+                 program=ADIT):
         self.box, self.pump, self.domain, self.listen, self.options = box, pump, domain, listen, list(options)
         self.program, self.prefix, self.tokens = program, list(prefix), {}
         self.state = state or box.file(box.unique("state"))
@@ -73,7 +81,8 @@ class Relay:
         path = self.box.file(self.box.unique("notify"))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(path)
-            argv = [*self.prefix, self.program, "relay", "--domain", self.domain, "--listen", self.listen, "--state", self.state,
+            argv = [*self.prefix, self.program, "relay", "--domain", self.domain, "--listen", self.listen, "--state",
+                    self.state,
                     "--pump", self.pump if self.pump == "copy" else "splice", *self.options]
             if self.pump == "unix":
                 argv += ["--listen", self.unix]
@@ -157,7 +166,8 @@ class Tunnel:
 class Agent:
     """`adit forward --json`, its tunnels open."""
 
-    def __init__(self, box, relay, apps, options=(), dial=None, token=None, prefix=(), program=ADIT, env=None, wait=True):
+    def __init__(self, box, relay, apps, options=(), dial=None, token=None, prefix=(), program=ADIT, env=None,
+                 wait=True):
         self.box, self.relay = box, relay
         file = box.file(box.unique("token"), (token or relay.token(dial)) + "\n")
         apps = [str(getattr(a, "port", a)) for a in apps]
@@ -170,7 +180,8 @@ class Agent:
         if "--" in options:
             at = options.index("--")
             options, command = options[:at], options[at:]
-        self.process = box.start([*prefix, program, "forward", "--json", "--token-file", file, *options, *apps, *command], env=env)
+        self.process = box.start([*prefix, program, "forward", "--json", "--token-file", file, *options, *apps,
+                                  *command], env=env)
         self.events = Events(self.process.out)
         if wait:
             self.tunnels = [Tunnel(relay, self.events.wait("open", **self._named(a))) for a in apps]

@@ -9,7 +9,8 @@ class SlowDisk:
 
     def __init__(self, box, start_relay, *options):
         self.box, self.gate = box, box.file("gate")
-        self.relay = start_relay(options=options, prefix=["env", "LD_PRELOAD=" + os.path.join(BUILD, "tests", "e2e", "libslow-disk.so"),
+        self.relay = start_relay(options=options,
+                                 prefix=["env", "LD_PRELOAD=" + os.path.join(BUILD, "tests", "e2e", "libslow-disk.so"),
                                                           f"SLOW_DISK={self.gate}"])
 
     def hold(self):

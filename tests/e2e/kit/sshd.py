@@ -3,8 +3,8 @@ import os
 
 
 def sshd_command(box):
-    """The installed one, or the one unpacked below .cache/root. It wants a user named sshd, which an unpacked one has not brought: then it
-    gets a list of users of its own, in a mount namespace."""
+    """The installed one, or the one unpacked below .cache/root. It wants a user named sshd, which an unpacked one has
+    not brought: then it gets a list of users of its own, in a mount namespace."""
     unpacked = os.path.join(os.path.dirname(__file__), "../../../.cache/root/usr/sbin/sshd")
     program = "/usr/sbin/sshd" if os.path.exists("/usr/sbin/sshd") else os.path.abspath(unpacked)
     with open("/etc/passwd") as f:

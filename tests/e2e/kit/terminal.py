@@ -1,5 +1,5 @@
-"""A program on a terminal that wraps its lines anew when its width changes: a window of tmux, driven in control mode (tmux(1)), in which
-every output of the program is an event."""
+"""A program on a terminal that wraps its lines anew when its width changes: a window of tmux, driven in control mode
+(tmux(1)), in which every output of the program is an event."""
 import subprocess
 
 from .process import DEADLINE_S, Lines, die_with_parent
@@ -9,11 +9,15 @@ class Terminal:
     def __init__(self, box, argv, columns=120, rows=24):
         self.rows, self.seen = rows, 0
         self.argv = ["tmux", "-S", box.file(box.unique("tmux")), "-f", "/dev/null", "-C"]
-        # It waits until the window has its size, and begins at the bottom as in a terminal that has been in use: tmux takes the empty
-        # rows below the cursor for text, and would move what stands above them out of sight when wrapping makes it longer.
-        gate = f'trap : INT; read -r go; i=0; while [ $i -lt {rows} ]; do echo; i=$((i + 1)); done; "$@"; echo "status $?"; read -r go'
-        self.popen = subprocess.Popen([*self.argv, "new-session", "-x", str(columns), "-y", str(rows), "sh", "-c", gate, "sh",
-                                       *[str(a) for a in argv]], env={**box.env, "TERM": "screen"}, stdin=subprocess.PIPE,
+        # It waits until the window has its size, and begins at the bottom as in a terminal that has been in use: tmux
+        # takes the empty rows below the cursor for text, and would move what stands above them out of sight when
+        # wrapping makes it longer.
+        gate = (f'trap : INT; read -r go; i=0; while [ $i -lt {rows} ]; do echo; i=$((i + 1)); done; '
+                '"$@"; echo "status $?"; read -r go')
+        self.popen = subprocess.Popen([*self.argv, "new-session", "-x", str(columns), "-y", str(rows), "sh", "-c", gate,
+                                       "sh",
+                                       *[str(a) for a in argv]], env={**box.env, "TERM": "screen"},
+                                       stdin=subprocess.PIPE,
                                       stdout=subprocess.PIPE, preexec_fn=die_with_parent)
         self.lines = Lines(self.popen.stdout)
         box.closers.append(self.close)

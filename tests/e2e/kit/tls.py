@@ -1,4 +1,5 @@
-"""A TLS visitor that shows what the socket interface of Python's ssl hides: half-close, truncation, reset, and what leaves in one segment."""
+"""A TLS visitor that shows what the socket interface of Python's ssl hides: half-close, truncation, reset, and what
+leaves in one segment."""
 import socket
 import ssl
 
@@ -25,9 +26,10 @@ def context(authority, version=None, alpn=None, ciphers=None, keylog=None):
 
 
 class TlsVisitor:
-    def __init__(self, address, host, tls_context, hold_finished=False, source=None, first=b"", receive_buffer=None, nagle=False):
-        """hold_finished: the Finished is not sent before the next send. first: bytes that go before the ClientHello. nagle: without
-        TCP_NODELAY."""
+    def __init__(self, address, host, tls_context, hold_finished=False, source=None, first=b"", receive_buffer=None,
+                 nagle=False):
+        """hold_finished: the Finished is not sent before the next send. first: bytes that go before the ClientHello.
+        nagle: without TCP_NODELAY."""
         self.sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self.sock.settimeout(DEADLINE_S)
         if receive_buffer:
@@ -137,4 +139,5 @@ def how_a_visit_ends(visit, *args):
     return how_it_ends(stream)
 
 
-BROKEN = ("reset", "tlsv1_alert_internal_error", "ssl/tls alert internal error")   # what a visitor sees of a stream that was torn
+# what a visitor sees of a stream that was torn
+BROKEN = ("reset", "tlsv1_alert_internal_error", "ssl/tls alert internal error")

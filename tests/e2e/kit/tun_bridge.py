@@ -1,7 +1,8 @@
-"""A delayed cable between two network namespaces, for kernels without netem: a TUN device in each, and this program between them.
+"""A delayed cable between two network namespaces, for kernels without netem: a TUN device in each, and this program
+between them.
 
-tun_bridge.py PID_A ADDRESS_A PID_B ADDRESS_B DELAY_MS: the namespaces are those of the two processes; each packet leaves on the other side
-DELAY_MS later. Prints "ready" once both devices are up; ends when its stdin does."""
+tun_bridge.py PID_A ADDRESS_A PID_B ADDRESS_B DELAY_MS: the namespaces are those of the two processes; each packet
+leaves on the other side DELAY_MS later. Prints "ready" once both devices are up; ends when its stdin does."""
 import collections
 import ctypes
 import fcntl

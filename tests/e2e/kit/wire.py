@@ -1,4 +1,5 @@
-"""A network between agent and relay that a test can cut: a TCP proxy that tells control links from data connections by their first bytes."""
+"""A network between agent and relay that a test can cut: a TCP proxy that tells control links from data connections by
+their first bytes."""
 import socket
 import threading
 
@@ -8,8 +9,8 @@ from .process import DEADLINE_S, LIBC
 
 class Wire:
     def __init__(self, target, pass_data=True, record=True):
-        """The agent dials `address`; its connections go on to `target`. pass_data False: what is not TLS
-        is reset; "close": it is closed; "swallow": it is accepted and nobody reads it; "deaf": it is read and goes nowhere;
+        """The agent dials `address`; its connections go on to `target`. pass_data False: what is not TLS is reset;
+        "close": it is closed; "swallow": it is accepted and nobody reads it; "deaf": it is read and goes nowhere;
         "late": it is reset once the relay has spoken."""
         self.target, self.pass_data = target, pass_data
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -76,7 +77,8 @@ class Wire:
             b.shutdown(socket.SHUT_WR)
         except OSError:
             for sock in (a, b):
-                LIBC.connect(sock.fileno(), bytes(16), 16)      # AF_UNSPEC: RST now; close() would wait for the other thread
+                # AF_UNSPEC: RST now; close() would wait for the other thread
+                LIBC.connect(sock.fileno(), bytes(16), 16)
 
     def seen(self):
         """Every byte that passed so far."""
@@ -106,12 +108,14 @@ class Wire:
 
     def wait_data(self, n):
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.data) >= n, DEADLINE_S), f"{len(self.data)} data connections, not {n}"
+            assert self.changed.wait_for(lambda: len(self.data) >= n,
+                                         DEADLINE_S), f"{len(self.data)} data connections, not {n}"
 
     def wait_links(self, n):
         """Waits for that many control links, of those that were not cut."""
         with self.changed:
-            assert self.changed.wait_for(lambda: len(self.links) >= n, DEADLINE_S), f"{len(self.links)} control links, not {n}"
+            assert self.changed.wait_for(lambda: len(self.links) >= n,
+                                         DEADLINE_S), f"{len(self.links)} control links, not {n}"
 
     def close(self):
         self.open = False
