@@ -1,6 +1,6 @@
-/* Reaching the app. The hard thing is one that is not there yet: its visitors wait, for minutes if they are told to, and
-   neither they nor the looking for it may cost much. So there is a limit of them, one of them at a time tries, and when
-   it gets through all do. */
+/* Reaching the app. The hard thing is one that is not there yet: its visitors wait, for minutes if they are told to,
+   and neither they nor the looking for it may cost much. So there is a limit of them, one of them at a time tries, and
+   when it gets through all do. */
 #include "agent/app.h"
 
 #include <stdio.h>
@@ -142,7 +142,8 @@ static bool call_take_place(struct app_call *call) {
   if (t->app.waiting_n >= APP_WAITING_PER_TUNNEL_MAX) return false;
   if (t->client->app_waiting_n >= APP_WAITING_PER_CLIENT_MAX) return false;
   /* Edge-triggered for nothing else: epoll tells only that the visitor has reset. */
-  if (loop_io_add(loop_of(t), &call->io, call->visitor_fd, EPOLLET | call->leaves_by, call_visitor_left) != 0) return false;
+  if (loop_io_add(loop_of(t), &call->io, call->visitor_fd, EPOLLET | call->leaves_by, call_visitor_left) != 0)
+    return false;
   t->app.waiting_n++;
   t->client->app_waiting_n++;
   return call->has_place = true;

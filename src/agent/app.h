@@ -1,5 +1,5 @@
-/* The app behind a tunnel: where it is, which may have to be looked up; whether it has ever been there; and the calls to
-   it, one for each visitor who is not connected to it yet. The loop thread's. */
+/* The app behind a tunnel: where it is, which may have to be looked up; whether it has ever been there; and the calls
+   to it, one for each visitor who is not connected to it yet. The loop thread's. */
 #ifndef AGENT_APP_H
 #define AGENT_APP_H
 
@@ -26,8 +26,8 @@ struct app {
 };
 
 struct app_call;
-/* fd >= 0: connected, the callee's; was_reset: and reset since, with what had been sent before left to read. -1: the app
-   cannot be reached, of which the host was told, or the visitor has left. The call has ended. */
+/* fd >= 0: connected, the callee's; was_reset: and reset since, with what had been sent before left to read. -1: the
+   app cannot be reached, of which the host was told, or the visitor has left. The call has ended. */
 typedef void app_call_fn(struct app_call *call, int fd, bool was_reset);
 enum app_call_state { APP_CALL_ENDED, APP_CALL_LOOKUP, APP_CALL_DIAL, APP_CALL_WAIT };
 struct app_call {                  /* embedded in its owner; zero-initialise; all fields private */
@@ -48,8 +48,8 @@ void app_init(struct adit_tunnel *t);      /* from the host's thread */
 void app_look_up(struct adit_tunnel *t);   /* ahead of the first visitor, if it must be */
 void app_close(struct adit_tunnel *t);     /* all calls have ended */
 
-/* fn may be called at once. An app that has never been there is waited for, as long as the tunnel's request says. leaves_by:
-   EPOLLRDHUP where the visitor's end of TCP can be no half-close, or 0. */
+/* fn may be called at once. An app that has never been there is waited for, as long as the tunnel's request says.
+   leaves_by: EPOLLRDHUP where the visitor's end of TCP can be no half-close, or 0. */
 void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, uint32_t leaves_by, app_call_fn *fn);
 void app_call_end(struct app_call *call);  /* fn will not be called; fine when it has ended */
 

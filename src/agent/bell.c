@@ -16,7 +16,8 @@ int bell_init(struct bell *b, struct err *e) {
 }
 
 void bell_ring(const struct bell *b) {
-  if (descriptor_is(b->ring_fd, &b->ring_mark)) (void)!send(b->ring_fd, "", 1, MSG_NOSIGNAL);   /* full: it rings already */
+  /* full: it rings already */
+  if (descriptor_is(b->ring_fd, &b->ring_mark)) (void)!send(b->ring_fd, "", 1, MSG_NOSIGNAL);
 }
 
 bool bell_heard(const struct bell *b) {

@@ -1,6 +1,6 @@
-/* How the host's threads call the client's own, which may have a descriptor table of its own (agent/own_table.h): a pair of
-   sockets, one end in each. It also tells the client's thread when the host has closed his end, as whoever closes all
-   descriptors does. */
+/* How the host's threads call the client's own, which may have a descriptor table of its own (agent/own_table.h): a
+   pair of sockets, one end in each. It also tells the client's thread when the host has closed his end, as whoever
+   closes all descriptors does. */
 #ifndef AGENT_BELL_H
 #define AGENT_BELL_H
 

@@ -108,7 +108,8 @@ static void candidate_deadline(struct loop_timer *t) {
   struct candidate *k = CONTAINER_OF(t, struct candidate, deadline);
   struct err e = {0};
   if (k->lookup != NULL) {
-    err_set(&e, ERR_TIMEOUT, "DNS has not answered for its name in %d s (check the network, and the servers in /etc/resolv.conf)",
+    err_set(&e, ERR_TIMEOUT,
+            "DNS has not answered for its name in %d s (check the network, and the servers in /etc/resolv.conf)",
             AGENT_CONNECT_DEADLINE_MS / 1000);
     if (k->choice->proxy != NULL) err_prefix(&e, "proxy %s", k->choice->proxy->name);
   } else if (k->reach != NULL && k->choice->proxy != NULL) reach_explain_silence(k->choice, &e);
@@ -121,7 +122,8 @@ static void candidate_deadline(struct loop_timer *t) {
 struct candidate *candidate_start(struct adit_client *c, struct relay_choice *choice, candidate_fn *fn, void *user) {
   struct candidate *k = calloc(1, sizeof *k);
   if (k == NULL) return NULL;
-  *k = (struct candidate){.magic = CANDIDATE_MAGIC, .client = c, .choice = choice, .fn = fn, .user = user, .reached.fd = -1};
+  *k = (struct candidate){
+      .magic = CANDIDATE_MAGIC, .client = c, .choice = choice, .fn = fn, .user = user, .reached.fd = -1};
   struct addr addrs[RESOLVED_MAX];
   bool is_unix = dial_address_is_unix(&choice->dial);
   const struct host_port *first = reach_host(choice);

@@ -15,15 +15,18 @@ enum { DESCRIPTOR_CHUNK = 1024, DESCRIPTOR_CHUNKS = 1024 };
    at fork the writer stops between any two instructions. */
 struct descriptors {
   _Atomic(_Atomic uint64_t *) chunks[DESCRIPTOR_CHUNKS];
-  bool apart;                      /* the thread's are in a table of its own, of which a child has no copy: none is added any more */
+  bool apart;                      /* the thread's are in a table of its own, of which a child has no copy: none is
+                                      added any more */
   struct list watched;
 };
 void descriptors_init(struct descriptors *d);
 void descriptors_free(struct descriptors *d);
 void descriptors_add(struct descriptors *d, int fd);
 void descriptors_remove(struct descriptors *d, int fd);   /* before the close, where possible; -1 is fine */
-void descriptors_forget(struct descriptors *d, int fd);   /* the same for the host's thread, of one that is not ours alone */
-void descriptors_closing(void *descriptors, int fd);      /* the same, for the pool that closes it (pump_pool_on_closing) */
+void descriptors_forget(struct descriptors *d, int fd);   /* the same for the host's thread, of one that is not ours
+                                                             alone */
+void descriptors_closing(void *descriptors, int fd);      /* the same, for the pool that closes it
+                                                             (pump_pool_on_closing) */
 /* From here on until it is freed, each child that this process forks closes its copies at once. 0 or ERR_NOMEM. */
 int descriptors_watch_forks(struct descriptors *d) MUST_USE;
 /* In the child: closes those that are still what they were. */

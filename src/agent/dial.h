@@ -1,5 +1,5 @@
-/* A connection to the first of several addresses that answers (RFC 8305): the next is tried when one fails or is slow. One of a
-   Unix socket stands alone. */
+/* A connection to the first of several addresses that answers (RFC 8305): the next is tried when one fails or is slow.
+   One of a Unix socket stands alone. */
 #ifndef AGENT_DIAL_H
 #define AGENT_DIAL_H
 
@@ -8,8 +8,8 @@
 #include "loop/loop.h"
 
 struct dial;
-/* fd >= 0: connected to *to, set up as a stream socket, among the descriptors, now the callee's; e->code is not 0 if the
-   other end has reset it since (dial_hear_resets). Else *e says why none answered: its code is ERR_CLOSED when one
+/* fd >= 0: connected to *to, set up as a stream socket, among the descriptors, now the callee's; e->code is not 0 if
+   the other end has reset it since (dial_hear_resets). Else *e says why none answered: its code is ERR_CLOSED when one
    refused, ERR_TIMEOUT, or another. The dial has ended and is freed after the turn. Never called before dial_start has
    returned. */
 typedef void dial_fn(void *user, int fd, const struct addr *to, const struct err *e);

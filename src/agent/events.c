@@ -1,6 +1,6 @@
 /* The event queue. The hard thing: the descriptor says "not empty" and must be neither readable nor silent by mistake,
-   so it is only written and read under the queue's lock. Whoever waits here waits for the condition, as the descriptor may not be
-   there any more. */
+   so it is only written and read under the queue's lock. Whoever waits here waits for the condition, as the descriptor
+   may not be there any more. */
 #include "agent/events.h"
 
 #include <errno.h>
@@ -116,7 +116,8 @@ int events_next(struct events *q, struct adit_event *out, int timeout_ms) {
   pthread_cleanup_push(unlock, &q->lock);
   some = pop(q, out);
   while (!some && timeout_ms != 0 && waited != ETIMEDOUT) {
-    waited = timeout_ms < 0 ? pthread_cond_wait(&q->came, &q->lock) : pthread_cond_timedwait(&q->came, &q->lock, &deadline);
+    waited = timeout_ms < 0 ? pthread_cond_wait(&q->came, &q->lock)
+                            : pthread_cond_timedwait(&q->came, &q->lock, &deadline);
     some = pop(q, out);
   }
   pthread_cleanup_pop(1);

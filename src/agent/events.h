@@ -1,5 +1,5 @@
-/* What an agent has to tell its host program: a bounded queue with a descriptor that is readable while it is not
-   empty. That is a pipe's end, which the client's thread has under the same number in its own table (agent/own_table.h); of
+/* What an agent has to tell its host program: a bounded queue with a descriptor that is readable while it is not empty.
+   That is a pipe's end, which the client's thread has under the same number in its own table (agent/own_table.h); of
    the host's nothing is believed, he may have closed it and be using its number for something else. */
 #ifndef AGENT_EVENTS_H
 #define AGENT_EVENTS_H
@@ -23,8 +23,8 @@ struct events {
 int events_init(struct events *q, struct err *e) MUST_USE;
 void events_free(struct events *q);          /* fd may have been closed by the host */
 bool events_fd_is_ours(const struct events *q);   /* from a host's thread */
-/* From the client's thread. When the queue is full the oldest event makes room: a host that does not read wants to know the
-   latest. */
+/* From the client's thread. When the queue is full the oldest event makes room: a host that does not read wants to know
+   the latest. */
 void events_push(struct events *q, const struct adit_event *event);
 /* Removes what concerns a tunnel that is about to be freed. */
 void events_forget(struct events *q, const struct adit_tunnel *tunnel);

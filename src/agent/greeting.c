@@ -1,5 +1,5 @@
-/* A handshake's I/O. The hard thing: bytes are read exactly, record by record, so that what the other end sends after its
-   Finished is still in the kernel when our own record layer takes over. */
+/* A handshake's I/O. The hard thing: bytes are read exactly, record by record, so that what the other end sends after
+   its Finished is still in the kernel when our own record layer takes over. */
 #include "agent/greeting.h"
 
 #include <stdlib.h>
@@ -46,10 +46,11 @@ static void greeting_end(struct greeting *g, const struct err *e) {
 }
 
 static int greeting_closed(const struct greeting *g, struct err *e) {
-  if (g->answered) return err_set(e, ERR_CLOSED, "the connection was closed during the handshake (is that address a relay?)");
+  if (g->answered)
+    return err_set(e, ERR_CLOSED, "the connection was closed during the handshake (is that address a relay?)");
   return err_set(e, ERR_CLOSED,
-                 "the connection was closed before TLS was answered (is that address a relay? if a load balancer stands before it, "
-                 "its PROXY header and the relay's --accept-proxy must go together)");
+                 "the connection was closed before TLS was answered (is that address a relay? if a load balancer "
+                 "stands before it, its PROXY header and the relay's --accept-proxy must go together)");
 }
 
 /* Sends what there is; negative when the connection failed. */
@@ -113,7 +114,8 @@ struct greeting *greeting_start(struct adit_client *c, int fd, struct wrap *wrap
     err_set(e, ERR_NOMEM, "out of memory");
     return NULL;
   }
-  *g = (struct greeting){.magic = GREETING_MAGIC, .client = c, .fn = fn, .user = user, .fd = fd, .wrap = wrap, .tls = tls};
+  *g = (struct greeting){
+      .magic = GREETING_MAGIC, .client = c, .fn = fn, .user = user, .fd = fd, .wrap = wrap, .tls = tls};
   int r = loop_io_add(c->loop, &g->io, fd, EPOLLIN, greeting_ready) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
   if (r == 0 && tls_conn_feed(tls, NULL, 0, e) == TLS_FAILED) r = e->code;
   if (r == 0 && greeting_flush(g) != 0) r = greeting_closed(g, e);

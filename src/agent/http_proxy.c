@@ -30,7 +30,8 @@ static int decode(const char *p, size_t n, uint8_t *out, size_t *out_n) {
       c = high * 16 + low;
       i += 2;
     }
-    if (c < ' ' || c == 0x7f || *out_n == PROXY_CREDENTIALS_MAX_BYTES) return ERR_SYNTAX;   /* RFC 7617 2: no controls */
+    /* RFC 7617 2: no controls */
+    if (c < ' ' || c == 0x7f || *out_n == PROXY_CREDENTIALS_MAX_BYTES) return ERR_SYNTAX;
     out[(*out_n)++] = (uint8_t)c;
   }
   return 0;
@@ -54,8 +55,9 @@ static int take_credentials(struct http_proxy *proxy, const char *p, size_t n, s
   }
   wipe(plain, sizeof plain);
   if (r == ERR_NOMEM) return err_set(e, r, "out of memory");
-  return r == 0 ? 0 : err_set(e, ERR_SYNTAX, "user or password cannot be read (write %%40 for @, %%3A for : and %%25 for %%; %d "
-                              "bytes at most)", PROXY_CREDENTIALS_MAX_BYTES);
+  if (r == 0) return 0;
+  return err_set(e, ERR_SYNTAX, "user or password cannot be read (write %%40 for @, %%3A for : and %%25 for %%; %d bytes "
+                                "at most)", PROXY_CREDENTIALS_MAX_BYTES);
 }
 
 static int take_scheme(struct http_proxy *proxy, const char **url, struct err *e) {
@@ -76,7 +78,8 @@ static int take_url(struct http_proxy *proxy, const char *url, struct err *e) {
   int r = take_scheme(proxy, &url, e);
   if (r != 0) return r;
   size_t n = strcspn(url, "/?#");
-  if (url[n] != '\0' && strcmp(url + n, "/") != 0) return err_set(e, ERR_SYNTAX, "there is no more than an address in it (%s)", form);
+  if (url[n] != '\0' && strcmp(url + n, "/") != 0)
+    return err_set(e, ERR_SYNTAX, "there is no more than an address in it (%s)", form);
   const char *at = memrchr(url, '@', n), *host = at == NULL ? url : at + 1;
   char text[HOST_NAME_MAX_CHARS + 16];
   size_t host_n = n - (size_t)(host - url);

@@ -1,6 +1,6 @@
-/* Reaching a relay. The hard thing: what the proxy answers is read exactly, since the bytes after it are the relay's; and
-   it comes from who knows whom, so it is bounded and a failure says whose it was: the proxy's, or that of what is behind
-   it. */
+/* Reaching a relay. The hard thing: what the proxy answers is read exactly, since the bytes after it are the relay's;
+   and it comes from who knows whom, so it is bounded and a failure says whose it was: the proxy's, or that of what is
+   behind it. */
 #include "agent/reach.h"
 
 #include <stdio.h>
@@ -89,18 +89,23 @@ static void reach_refused(struct reach *r, const struct http_connect_answer *a) 
   struct err e = {0};
   dial_address_format(&r->choice->dial, relay, sizeof relay);
   if (wants_proof && a->scheme[0] != '\0' && !a->takes_basic)
-    err_set(&e, ERR_CLOSED, "proxy %s: it wants a proof by %s (%u), which is not spoken here (have it take Basic, or put a local "
-            "proxy before it that speaks that)", proxy->name, a->scheme, a->status);
+    err_set(&e, ERR_CLOSED,
+            "proxy %s: it wants a proof by %s (%u), which is not spoken here (have it take Basic, or put a local "
+            "proxy before it that speaks that)",
+            proxy->name, a->scheme, a->status);
   else if (wants_proof)
-    err_set(&e, ERR_CLOSED, proxy->authorization != NULL
-                ? "proxy %s: it does not accept the user and password (%u) (check them; in the URL @ : and %% are written %%40 %%3A %%25)"
+    err_set(&e, ERR_CLOSED,
+            proxy->authorization != NULL
+                ? "proxy %s: it does not accept the user and password (%u) (check them; in the URL @ : and %% are "
+                  "written %%40 %%3A %%25)"
                 : "proxy %s: it wants a user and password (%u) (put them into its URL: http://USER:PASSWORD@HOST:PORT)",
             proxy->name, a->status);
   else if (a->status == 502 || a->status == 503 || a->status == 504)
-    err_set(&e, ERR_CLOSED, "proxy %s: it cannot reach %s: %u %s (is the relay running, and is this its address?)", proxy->name, relay,
-            a->status, a->reason);
+    err_set(&e, ERR_CLOSED, "proxy %s: it cannot reach %s: %u %s (is the relay running, and is this its address?)",
+            proxy->name, relay, a->status, a->reason);
   else
-    err_set(&e, ERR_CLOSED, "proxy %s: it does not connect us to %s: %u %s (have it allow CONNECT to that port, or use another)",
+    err_set(&e, ERR_CLOSED,
+            "proxy %s: it does not connect us to %s: %u %s (have it allow CONNECT to that port, or use another)",
             proxy->name, relay, a->status, a->reason);
   reach_end(r, &e);
 }
@@ -114,7 +119,8 @@ static bool reach_answered(struct reach *r, size_t *want) {
     return true;
   }
   if (n == ERR_LIMIT) reach_fail(r, ERR_SYNTAX, "its answer is too long (is this an HTTP proxy?)");
-  else if (n < 0) reach_fail(r, ERR_SYNTAX, "it does not speak HTTP/1 (is this its address, and http:// or https:// right?)");
+  else if (n < 0)
+    reach_fail(r, ERR_SYNTAX, "it does not speak HTTP/1 (is this its address, and http:// or https:// right?)");
   else if (a.status >= 300) reach_refused(r, &a);
   else reach_end(r, &(struct err){0});
   return false;
@@ -128,9 +134,11 @@ static void reach_ready(struct loop_io *io, uint32_t events) {
     ssize_t n = wrap_recv(r->reached.wrap, r->reached.fd, r->head + r->have, want - r->have);
     if (n == NET_AGAIN) return;
     if (n <= 0) {
-      reach_fail(r, ERR_CLOSED, r->have > 0 ? "it closed the connection in the midst of its answer (is this an HTTP proxy?)"
-                                            : "it closed the connection without an answer (is this an HTTP proxy? one that is spoken to "
-                                              "inside TLS is written https://)");
+      reach_fail(r, ERR_CLOSED,
+                 r->have > 0
+                     ? "it closed the connection in the midst of its answer (is this an HTTP proxy?)"
+                     : "it closed the connection without an answer (is this an HTTP proxy? one that is spoken to "
+                       "inside TLS is written https://)");
       return;
     }
     r->have += (size_t)n;
@@ -140,8 +148,10 @@ static void reach_ready(struct loop_io *io, uint32_t events) {
 void reach_explain_silence(const struct relay_choice *choice, struct err *e) {
   char relay[300];
   dial_address_format(&choice->dial, relay, sizeof relay);
-  err_set(e, ERR_TIMEOUT, "proxy %s: it has not connected us to %s in %d s (check its address, and http:// or https://; can it "
-          "reach the relay?)", choice->proxy->name, relay, AGENT_CONNECT_DEADLINE_MS / 1000);
+  err_set(e, ERR_TIMEOUT,
+          "proxy %s: it has not connected us to %s in %d s (check its address, and http:// or https://; can it "
+          "reach the relay?)",
+          choice->proxy->name, relay, AGENT_CONNECT_DEADLINE_MS / 1000);
 }
 
 static void reach_late(struct loop_timer *t) {
@@ -168,12 +178,13 @@ static void reach_speak(struct reach *r) {
     reach_fail(r, ERR_NOMEM, "out of memory");
 }
 
-/* What a failed handshake says is about relays; of a proxy the reason is as true, and the remedy another. That it is not who it
-   should be says nothing of the relay. */
+/* What a failed handshake says is about relays; of a proxy the reason is as true, and the remedy another. That it is
+   not who it should be says nothing of the relay. */
 static void reach_not_greeted(struct reach *r, const struct err *why) {
   char text[ERR_TEXT_MAX];
   const char *remedy = why->code == ERR_AUTH
-    ? "have SSL_CERT_FILE name its authority, or make that known to this machine" : "is it spoken to inside TLS? else write http://";
+                           ? "have SSL_CERT_FILE name its authority, or make that known to this machine"
+                           : "is it spoken to inside TLS? else write http://";
   (void)snprintf(text, sizeof text, "%.*s(%s)", (int)strcspn(why->text, "("), why->text, remedy);
   reach_fail(r, ERR_CLOSED, text);
 }
@@ -211,7 +222,8 @@ static void reach_connected(void *user, int fd, const struct addr *to, const str
     reach_end(r, e);
   } else if (fd < 0 || e->code != 0) {
     struct err why = *e;
-    if (why.code != ERR_LIMIT) err_set(&why, e->code, "%.300s (is the proxy running, and is this its address?)", e->text);
+    if (why.code != ERR_LIMIT)
+      err_set(&why, e->code, "%.300s (is the proxy running, and is this its address?)", e->text);
     err_prefix(&why, "proxy %s", r->choice->proxy->name);
     reach_end(r, &why);
   } else if (r->choice->proxy->tls) {

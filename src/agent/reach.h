@@ -13,8 +13,8 @@ struct reached {
 void reached_close(struct adit_client *c, struct reached *r);
 
 struct reach;
-/* fd >= 0: connected, and the callee's. Else *e says why, with the code of a dial (agent/dial.h); through a proxy the text
-   names it. It has ended then. Never called before reach_start has returned. */
+/* fd >= 0: connected, and the callee's. Else *e says why, with the code of a dial (agent/dial.h); through a proxy the
+   text names it. It has ended then. Never called before reach_start has returned. */
 typedef void reach_fn(void *user, const struct reached *r, const struct err *e);
 /* What must be looked up first: the relay, or its proxy. */
 const struct host_port *reach_host(const struct relay_choice *choice);

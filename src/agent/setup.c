@@ -159,7 +159,8 @@ static bool host_is_loopback(const struct host_port *to) {
   char text[HOST_NAME_MAX_CHARS + 16];
   host_port_format(to, text, sizeof text);
   if (addr_parse(text, &address, NULL) == 0) return addr_is_loopback(&address);
-  return n >= name_n && strcasecmp(to->host + n - name_n, name) == 0 && (n == name_n || to->host[n - name_n - 1] == '.');
+  return n >= name_n && strcasecmp(to->host + n - name_n, name) == 0 &&
+         (n == name_n || to->host[n - name_n - 1] == '.');
 }
 
 /* A Unix socket passes an end on, and no reset: inside TLS neither is taken for the other. */
@@ -168,8 +169,10 @@ static int choice_check_unix(const struct relay_choice *c, const struct setup *s
     return err_set(e, ERR_USAGE, "proxy: the relay at unix:%s is dialled straight (leave the proxy out, or give a "
                    "relay's HOST:PORT)", c->dial.path);
   if (s->data == SETUP_DATA_PLAIN)
-    return err_set(e, ERR_USAGE, "data: plain connections to the relay at unix:%s would lose resets, which Unix sockets do "
-                   "not know (leave it out: they go inside TLS)", c->dial.path);
+    return err_set(e, ERR_USAGE,
+                   "data: plain connections to the relay at unix:%s would lose resets, which Unix sockets do "
+                   "not know (leave it out: they go inside TLS)",
+                   c->dial.path);
   return 0;
 }
 

@@ -29,7 +29,8 @@ struct setup {
   char *proxy;                     /* its URL, wiped like a token; NULL: none */
   const char *proxy_from;          /* the variable of the environment that it is from; NULL: it was asked for */
   char *no_proxy;
-  struct http_proxy *http_proxy;   /* what the URL says; made with the choices, when one of them is to be dialled through it */
+  struct http_proxy *http_proxy;   /* what the URL says; made with the choices, when one of them is to be dialled
+                                      through it */
   enum setup_data data;
   bool eager;                      /* connects before there is a tunnel, even where a ticket might decide which relay */
 };
@@ -55,8 +56,8 @@ int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t no
                  struct err *e) MUST_USE;
 /* "HOST[:PORT]" or "unix:PATH". */
 int setup_add_relay(struct setup *s, const char *address, struct err *e) MUST_USE;
-/* Dials through this proxy: a URL, or "none". Loopback relays are dialled straight unless `from` is NULL. no_proxy may be
-   NULL. */
+/* Dials through this proxy: a URL, or "none". Loopback relays are dialled straight unless `from` is NULL. no_proxy may
+   be NULL. */
 int setup_set_proxy(struct setup *s, const char *url, const char *from, const char *no_proxy, struct err *e) MUST_USE;
 /* The relays to choose from: those of all tokens, or those given besides with the name and pin of the token's relay of
    the same host, else of the first token's first relay. Malloced; tokens and proxy stay the setup's. */

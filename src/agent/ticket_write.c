@@ -1,6 +1,6 @@
 /* The thread that writes a kept ticket. The hard thing: its end is posted to a loop that may be freed right after it
-   has run the message, so the message waits until the thread is out of the loop. And a disk that hangs is left to the thread:
-   whoever comes second, it or the one who gives up, frees the write. */
+   has run the message, so the message waits until the thread is out of the loop. And a disk that hangs is left to the
+   thread: whoever comes second, it or the one who gives up, frees the write. */
 #include "agent/ticket_write.h"
 
 #include <pthread.h>

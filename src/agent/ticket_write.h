@@ -9,8 +9,8 @@ struct ticket_write;               /* a write under way */
 /* e->code is 0 once the file is on disk. old: the name that what was there before has now; NULL when it was not set
    aside. The write has ended when this is called. */
 typedef void ticket_write_fn(void *user, const struct err *e, const char *old);
-/* Copies what it is given; whoever starts it waits for its end, or gives it up. set_aside: what is there must not be lost. NULL: no
-   thread. */
+/* Copies what it is given; whoever starts it waits for its end, or gives it up. set_aside: what is there must not be
+   lost. NULL: no thread. */
 struct ticket_write *ticket_write_start(struct loop *l, const char *path, const struct ticket_file *f, bool set_aside,
                                         ticket_write_fn *fn, void *user) MUST_USE;
 /* Its fn will not be called, and it replaces no file any more. The thread goes on as long as the disk keeps it. */

@@ -20,11 +20,11 @@ int error_set(int code, const char *format, ...) {
 int error_from(const struct err *e) {
   int code = ADIT_ESYSTEM;
   switch (e->code) {
-  case ERR_NOMEM: code = ADIT_ENOMEM; break;
-  case ERR_SYNTAX: case ERR_LIMIT: case ERR_AUTH: code = ADIT_ECONFIG; break;
-  case ERR_USAGE: code = ADIT_EINVAL; break;
-  case ERR_CONFLICT: code = ADIT_ECONFLICT; break;
-  default: break;
+    case ERR_NOMEM: code = ADIT_ENOMEM; break;
+    case ERR_SYNTAX: case ERR_LIMIT: case ERR_AUTH: code = ADIT_ECONFIG; break;
+    case ERR_USAGE: code = ADIT_EINVAL; break;
+    case ERR_CONFLICT: code = ADIT_ECONFLICT; break;
+    default: break;
   }
   return error_set(code, "%s", e->text);
 }

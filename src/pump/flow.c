@@ -187,32 +187,32 @@ static bool flow_read(struct flow *f) {
   enum flow_result r = flow_fill(f);
   f->last_left -= size_min(f->last_left, f->spent - spent);
   switch (r) {
-  case FLOW_MOVED:
-    return true;
-  case FLOW_BLOCKED:
-    if (p->stopping) return flow_read_enough(f);
-    f->wants_read = true;
-    return false;
-  case FLOW_CLEAN_END:
-    f->state = FLOW_FINISHING;
-    return true;
-  case FLOW_NOT_ACCEPTED:
-    pump_break(p, f->source, CLOSE_NOT_ACCEPTED);
-    return true;
-  case FLOW_RESET:
-    side_is_reset(f->source);
-    return true;
-  case FLOW_TRUNCATED:
-    pump_break(p, f->source, CLOSE_TRUNCATED);
-    return true;
-  case FLOW_VIOLATION:
-    pump_break(p, f->source, CLOSE_PROTOCOL);
-    return true;
-  case FLOW_ALERTED:
-    pump_break(p, f->source, f->source == p->visitor ? CLOSE_PEER_ALERT : CLOSE_APP_REFUSED);
-    return true;
-  case FLOW_NO_MEMORY:
-    break;
+    case FLOW_MOVED:
+      return true;
+    case FLOW_BLOCKED:
+      if (p->stopping) return flow_read_enough(f);
+      f->wants_read = true;
+      return false;
+    case FLOW_CLEAN_END:
+      f->state = FLOW_FINISHING;
+      return true;
+    case FLOW_NOT_ACCEPTED:
+      pump_break(p, f->source, CLOSE_NOT_ACCEPTED);
+      return true;
+    case FLOW_RESET:
+      side_is_reset(f->source);
+      return true;
+    case FLOW_TRUNCATED:
+      pump_break(p, f->source, CLOSE_TRUNCATED);
+      return true;
+    case FLOW_VIOLATION:
+      pump_break(p, f->source, CLOSE_PROTOCOL);
+      return true;
+    case FLOW_ALERTED:
+      pump_break(p, f->source, f->source == p->visitor ? CLOSE_PEER_ALERT : CLOSE_APP_REFUSED);
+      return true;
+    case FLOW_NO_MEMORY:
+      break;
   }
   pump_abort(p, CLOSE_NOMEM);
   return false;

@@ -16,7 +16,7 @@ enum flow_result flow_owed_fill(struct flow *f) {
   if (!sealed_owes(s)) return FLOW_CLEAN_END;
   struct buffer *b = flow_buffer(f);
   if (b == NULL) return FLOW_NO_MEMORY;
-  ASSERT(b->owed_n + SEALED_OWED_MAX <= sizeof(b->owed));
+  ASSERT(b->owed_n + SEALED_OWED_MAX <= sizeof b->owed);
   size_t n = sealed_write_owed(s, b->owed + b->owed_n);
   if (n == 0) return FLOW_CLEAN_END;
   buffer_segment_push(b, b->owed + b->owed_n, n);

@@ -14,31 +14,31 @@ static enum flow_result unseal_records(struct flow *f, struct buffer *b) {
     enum sealed_result r = sealed_read(f->pump->sealed, b->bytes + b->start, b->end - b->start, &consumed, &plain, &n);
     b->start += consumed;
     switch (r) {
-    case SEALED_MORE:
-      f->more = false;
-      return FLOW_MOVED;
-    case SEALED_DATA:
-      f->idle_per_s.data++;
-      buffer_segment_push(b, plain, n);
-      break;
-    case SEALED_NOTHING:
-      if (idle_records_flood(&f->idle_per_s, loop_now_ms(f->pump->pool->loop))) {
-        sealed_fail(f->pump->sealed, ALERT_UNEXPECTED_MESSAGE);
+      case SEALED_MORE:
+        f->more = false;
+        return FLOW_MOVED;
+      case SEALED_DATA:
+        f->idle_per_s.data++;
+        buffer_segment_push(b, plain, n);
+        break;
+      case SEALED_NOTHING:
+        if (idle_records_flood(&f->idle_per_s, loop_now_ms(f->pump->pool->loop))) {
+          sealed_fail(f->pump->sealed, ALERT_UNEXPECTED_MESSAGE);
+          f->verdict = FLOW_VIOLATION;
+          break;
+        }
+        if (++f->idle_records < IDLE_RECORDS_PER_TURN_MAX) break;
+        f->more = true;
+        return FLOW_MOVED;
+      case SEALED_EOF:
+        f->verdict = FLOW_CLEAN_END;
+        break;
+      case SEALED_PEER_ALERT:
+        f->verdict = FLOW_ALERTED;
+        break;
+      case SEALED_FAILED:
         f->verdict = FLOW_VIOLATION;
         break;
-      }
-      if (++f->idle_records < IDLE_RECORDS_PER_TURN_MAX) break;
-      f->more = true;
-      return FLOW_MOVED;
-    case SEALED_EOF:
-      f->verdict = FLOW_CLEAN_END;
-      break;
-    case SEALED_PEER_ALERT:
-      f->verdict = FLOW_ALERTED;
-      break;
-    case SEALED_FAILED:
-      f->verdict = FLOW_VIOLATION;
-      break;
     }
     if (f->verdict != FLOW_MOVED) {
       b->start = b->end = 0;

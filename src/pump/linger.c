@@ -41,7 +41,7 @@ static void linger_done(struct linger_socket *s) {
 /* Nobody's limit counts these, so they have one of their own. */
 static struct linger_socket *linger_new(struct pump_pool *pool, int fd, bool resets) {
   if (pool->lingers_n >= pool->lingers_max) linger_done(CONTAINER_OF(pool->lingers.next, struct linger_socket, link));
-  struct linger_socket *s = calloc(1, sizeof(*s));
+  struct linger_socket *s = calloc(1, sizeof *s);
   if (s == NULL) return NULL;
   s->pool = pool;
   s->fd = fd;
@@ -56,7 +56,7 @@ static void discard_event(struct loop_io *io, uint32_t events) {
   uint8_t scrap[16384];
   (void)events;
   for (size_t spent = 0; spent < STREAM_BYTES_PER_TURN_MAX;) {
-    ssize_t n = net_recv(s->fd, scrap, sizeof(scrap));
+    ssize_t n = net_recv(s->fd, scrap, sizeof scrap);
     if (n == NET_AGAIN) return;
     if (n <= 0) {
       linger_done(s);

@@ -45,7 +45,7 @@ struct pipe_pair *pool_pipe_take(struct pump_pool *pool) {
   } else {
     int fds[2];
     if (pool->pipes_made >= pipes_share(pool)) return NULL;
-    pipe = malloc(sizeof(*pipe));
+    pipe = malloc(sizeof *pipe);
     if (pipe == NULL) return NULL;
     if (net_pipe(fds) != 0) {
       free(pipe);
@@ -193,7 +193,7 @@ const struct pump_stats *pump_pool_stats(const struct pump_pool *p) {
 }
 
 struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err *e) {
-  struct pump_pool *pool = calloc(1, sizeof(*pool));
+  struct pump_pool *pool = calloc(1, sizeof *pool);
   if (pool == NULL) {
     err_set(e, ERR_NOMEM, "pump: out of memory");
     return NULL;

@@ -88,7 +88,7 @@ static bool pump_gives_grace(struct pump *p) {
   if (!p->grants_grace || p->visitor->reset || p->to_visitor->bytes == 0) return false;
   if (loop_now_ms(p->pool->loop) >= p->to_visitor->progress_ms + RESET_GRACE_MS) return false;
   for (size_t spent = 0; spent < STREAM_BYTES_PER_TURN_MAX;) {
-    ssize_t n = net_recv(p->visitor->fd, scrap, sizeof(scrap));
+    ssize_t n = net_recv(p->visitor->fd, scrap, sizeof scrap);
     if (n == NET_AGAIN) return true;
     if (n <= 0) return false;
     spent += (size_t)n;
@@ -341,7 +341,7 @@ int pump_start(struct pump_pool *pool, const struct pump_params *params, struct 
   if (params->wire_prefix_n > PREFIX_MAX_BYTES || params->peer_first_n > STREAM_BUFFER_SMALL_BYTES) {
     return err_set(e, ERR_USAGE, "pump: parameters out of range");
   }
-  struct pump *p = calloc(1, sizeof(*p));
+  struct pump *p = calloc(1, sizeof *p);
   if (p == NULL) return err_set(e, ERR_NOMEM, "pump: out of memory");
   p->magic = PUMP_MAGIC;
   p->pool = pool;

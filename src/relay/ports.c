@@ -91,10 +91,10 @@ static void own_remove(struct ports *p, struct port *port) {
 /* Takes the port out of whatever it is in; the caller gives it its new state. */
 static void detach(struct ports *p, struct port *port) {
   switch (port->state) {
-  case PORT_FREE: free_remove(p, port); break;
-  case PORT_HELD: p->held_n--; break;
-  case PORT_QUARANTINED: own_remove(p, port); /* fall through */
-  case PORT_EXCLUDED: list_remove(&port->node); break;
+    case PORT_FREE: free_remove(p, port); break;
+    case PORT_HELD: p->held_n--; break;
+    case PORT_QUARANTINED: own_remove(p, port); /* fall through */
+    case PORT_EXCLUDED: list_remove(&port->node); break;
   }
 }
 

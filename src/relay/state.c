@@ -86,26 +86,27 @@ static int db_error(const struct state *s, int rc, struct err *e) {
   if (system_failed && shortage_note(system_errno))
     return err_set(e, ERR_IO, "%s/state.db: %s (%s)", dir, strerror(system_errno), shortage_remedy(system_errno));
   switch (kind) {
-  case SQLITE_BUSY:
-  case SQLITE_LOCKED:
-    return err_set(e, ERR_TIMEOUT, "%s/state.db: another program has held it for %d s (end that program, or try again)",
-                   dir, STATE_BUSY_MS / 1000);
-  case SQLITE_READONLY:
-  case SQLITE_CANTOPEN:
-  case SQLITE_PERM:
-    return err_set(e, ERR_IO, "%s/state.db: not writable: %s (it and its folder must belong to this user)", dir,
-                   system_errno != 0 ? strerror(system_errno) : why);
-  case SQLITE_NOTADB:
-    return err_set(e, ERR_NOT_NOW,
-                   "%s/state.db: not a state database of adit (choose another folder with --state, or move it away)",
-                   dir);
-  case SQLITE_CORRUPT:
-    return damaged(s, why, e);
-  case SQLITE_NOMEM:
-    return err_set(e, ERR_NOMEM, "%s/state.db: out of memory", dir);
-  default:
-    return err_set(e, ERR_IO, "%s/state.db: %s%s%s (check its file system)", dir, why, system_errno != 0 ? ": " : "",
-                   system_errno != 0 ? strerror(system_errno) : "");
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return err_set(e, ERR_TIMEOUT,
+                     "%s/state.db: another program has held it for %d s (end that program, or try again)", dir,
+                     STATE_BUSY_MS / 1000);
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+      return err_set(e, ERR_IO, "%s/state.db: not writable: %s (it and its folder must belong to this user)", dir,
+                     system_errno != 0 ? strerror(system_errno) : why);
+    case SQLITE_NOTADB:
+      return err_set(e, ERR_NOT_NOW,
+                     "%s/state.db: not a state database of adit (choose another folder with --state, or move it away)",
+                     dir);
+    case SQLITE_CORRUPT:
+      return damaged(s, why, e);
+    case SQLITE_NOMEM:
+      return err_set(e, ERR_NOMEM, "%s/state.db: out of memory", dir);
+    default:
+      return err_set(e, ERR_IO, "%s/state.db: %s%s%s (check its file system)", dir, why, system_errno != 0 ? ": " : "",
+                     system_errno != 0 ? strerror(system_errno) : "");
   }
 }
 

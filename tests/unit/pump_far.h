@@ -42,7 +42,7 @@ static inline void start_sealed(struct fixture *f, size_t fragment_max) {
 }
 
 static inline int set_up(void **state) {
-  struct fixture *f = calloc(1, sizeof(*f));
+  struct fixture *f = calloc(1, sizeof *f);
   f->rig = rig_new(PUMP_SPLICE);
   f->far.sealed = make_sealed(true, 0);
   *state = f;
@@ -69,7 +69,7 @@ static inline void far_flush(struct fixture *f) {
 
 static inline bool far_put_owed(struct fixture *f) {
   struct far *a = &f->far;
-  if (sizeof(a->out) - a->out_n < SEALED_OWED_MAX) return false;
+  if (sizeof a->out - a->out_n < SEALED_OWED_MAX) return false;
   if (sealed_owes(a->sealed)) a->out_n += sealed_write_owed(a->sealed, a->out + a->out_n);
   return true;
 }
@@ -77,7 +77,7 @@ static inline bool far_put_owed(struct fixture *f) {
 static inline void far_put(struct fixture *f, const void *p, size_t n) {
   struct far *a = &f->far;
   assert_true(far_put_owed(f));
-  assert_true(a->out_n + n + RECORD_OVERHEAD_BYTES <= sizeof(a->out));
+  assert_true(a->out_n + n + RECORD_OVERHEAD_BYTES <= sizeof a->out);
   memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, p, n);
   assert_int_equal(sealed_write(a->sealed, a->out + a->out_n, n), 0);
   a->out_n += n + RECORD_OVERHEAD_BYTES;
@@ -92,10 +92,10 @@ static inline void far_send_text(struct fixture *f, const char *text) {
 static inline void far_ask_for_update(struct fixture *f, struct record_keys *keys) {
   static const uint8_t message[] = {24, 0, 0, 1, 1};
   struct far *a = &f->far;
-  memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, message, sizeof(message));
-  assert_int_equal(record_seal(keys, RECORD_HANDSHAKE, a->out + a->out_n, sizeof(message)), 0);
+  memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, message, sizeof message);
+  assert_int_equal(record_seal(keys, RECORD_HANDSHAKE, a->out + a->out_n, sizeof message), 0);
   assert_int_equal(record_keys_update(keys), 0);
-  a->out_n += sizeof(message) + RECORD_OVERHEAD_BYTES;
+  a->out_n += sizeof message + RECORD_OVERHEAD_BYTES;
 }
 
 static inline void far_send_pattern(struct fixture *f, size_t to) {
@@ -103,7 +103,7 @@ static inline void far_send_pattern(struct fixture *f, size_t to) {
   far_flush(f);
   while (a->sent < to && a->out_n == 0) {
     uint8_t part[RECORD_PLAIN_MAX];
-    while (a->sent < to && sizeof(a->out) - a->out_n > RECORD_PLAIN_MAX + 2 * SEALED_OWED_MAX) {
+    while (a->sent < to && sizeof a->out - a->out_n > RECORD_PLAIN_MAX + 2 * SEALED_OWED_MAX) {
       size_t n = size_min(to - a->sent, 1 + (a->sent * 7919) % RECORD_PLAIN_MAX);
       for (size_t i = 0; i < n; i++) part[i] = rig_byte(a->sent + i);
       far_put(f, part, n);
@@ -118,7 +118,7 @@ static inline void far_take(struct far *a, const uint8_t *plain, size_t n) {
   a->longest = size_max(a->longest, n);
   for (size_t i = 0; i < n; i++) {
     if (a->keep_text) {
-      assert_true(a->text_n < sizeof(a->text));
+      assert_true(a->text_n < sizeof a->text);
       a->text[a->text_n++] = plain[i];
     } else {
       assert_int_equal(plain[i], rig_byte(a->got));
@@ -130,7 +130,7 @@ static inline void far_take(struct far *a, const uint8_t *plain, size_t n) {
 static inline void far_read(struct fixture *f, size_t max) {
   struct far *a = &f->far;
   while (max > 0 && !a->fin && !a->reset) {
-    size_t ask = size_min(max, sizeof(a->in) - a->in_n);
+    size_t ask = size_min(max, sizeof a->in - a->in_n);
     ssize_t got = recv(f->rig->agent, a->in + a->in_n, ask, 0);
     if (got < 0 && errno == EAGAIN) return;
     a->reset = got < 0;

@@ -45,13 +45,13 @@ static inline size_t rig_count_fds(void) {
 
 static inline void rig_tcp_pair(int *a, int *b) {
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  socklen_t n = sizeof(at);
+  socklen_t n = sizeof at;
   int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  assert_int_equal(bind(l, (struct sockaddr *)&at, sizeof(at)), 0);
+  assert_int_equal(bind(l, (struct sockaddr *)&at, sizeof at), 0);
   assert_int_equal(listen(l, 1), 0);
   assert_int_equal(getsockname(l, (struct sockaddr *)&at, &n), 0);
   *a = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  assert_int_equal(connect(*a, (struct sockaddr *)&at, sizeof(at)), 0);
+  assert_int_equal(connect(*a, (struct sockaddr *)&at, sizeof at), 0);
   *b = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
   assert_true(*b >= 0);
   close(l);
@@ -69,7 +69,7 @@ static inline void rig_on_end(struct pump *p, void *user, enum close_reason why,
 }
 
 static inline struct rig *rig_new(enum pump_mode mode) {
-  struct rig *r = calloc(1, sizeof(*r));
+  struct rig *r = calloc(1, sizeof *r);
   assert_non_null(r);
   struct err e = {0};
   r->fds_before = rig_count_fds();
@@ -154,7 +154,7 @@ static inline uint8_t rig_byte(size_t at) { return (uint8_t)((at * 2654435761u) 
 static inline void rig_send_pattern(int fd, size_t *at, size_t to) {
   uint8_t part[32768];
   while (*at < to) {
-    size_t n = size_min(sizeof(part), to - *at);
+    size_t n = size_min(sizeof part, to - *at);
     for (size_t i = 0; i < n; i++) part[i] = rig_byte(*at + i);
     ssize_t sent = send(fd, part, n, MSG_NOSIGNAL);
     if (sent <= 0) return;
@@ -168,7 +168,7 @@ enum rig_read { RIG_MORE, RIG_EOF, RIG_RESET };
 static inline enum rig_read rig_expect_pattern(int fd, size_t *at, size_t max) {
   uint8_t part[32768];
   while (max > 0) {
-    ssize_t n = recv(fd, part, size_min(max, sizeof(part)), 0);
+    ssize_t n = recv(fd, part, size_min(max, sizeof part), 0);
     if (n == 0) return RIG_EOF;
     if (n < 0) return errno == EAGAIN ? RIG_MORE : RIG_RESET;
     for (size_t i = 0; i < (size_t)n; i++) assert_int_equal(part[i], rig_byte(*at + i));
@@ -192,7 +192,7 @@ static inline void rig_send_text(int fd, const char *text) {
 static inline void rig_expect_text(struct rig *r, int fd, const char *text) {
   char got[256];
   size_t have = 0, want = strlen(text);
-  assert_true(want < sizeof(got));
+  assert_true(want < sizeof got);
   RIG_UNTIL(r, ({
               ssize_t n = recv(fd, got + have, want - have, 0);
               if (n > 0) have += (size_t)n;
@@ -205,7 +205,7 @@ static inline void rig_expect_text(struct rig *r, int fd, const char *text) {
 static inline void rig_expect_end(struct rig *r, int fd, ssize_t end) {
   char scrap[4096];
   ssize_t n = -1;
-  RIG_UNTIL(r, (n = rig_recv(fd, scrap, sizeof(scrap))) != -1);
+  RIG_UNTIL(r, (n = rig_recv(fd, scrap, sizeof scrap)) != -1);
   assert_int_equal(n, end);
 }
 

@@ -175,7 +175,7 @@ static void an_answer_in_mid_upload_reaches_the_visitor_before_the_reset(void **
   rig_close(&r->agent);            /* with unread input: the kernel resets */
   char got[8] = {0};
   ssize_t n = -1;
-  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &sent, BIG), (n = rig_recv(r->visitor, got, sizeof(got))) != -1));
+  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &sent, BIG), (n = rig_recv(r->visitor, got, sizeof got)) != -1));
   assert_int_equal(n, 3);
   assert_memory_equal(got, "413", 3);
   rig_expect_end(r, r->visitor, -2);

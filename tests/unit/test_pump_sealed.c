@@ -181,10 +181,10 @@ static void put_updates(struct fixture *f, struct record_keys *keys, int n) {
   static const uint8_t message[] = {24, 0, 0, 1, 0};
   struct far *a = &f->far;
   for (int i = 0; i < n; i++) {
-    memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, message, sizeof(message));
-    assert_int_equal(record_seal(keys, RECORD_HANDSHAKE, a->out + a->out_n, sizeof(message)), 0);
+    memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, message, sizeof message);
+    assert_int_equal(record_seal(keys, RECORD_HANDSHAKE, a->out + a->out_n, sizeof message), 0);
     assert_int_equal(record_keys_update(keys), 0);
-    a->out_n += sizeof(message) + RECORD_OVERHEAD_BYTES;
+    a->out_n += sizeof message + RECORD_OVERHEAD_BYTES;
   }
 }
 
@@ -215,15 +215,15 @@ static void a_flood_of_key_updates_is_worked_off_over_many_turns(void **state) {
   keys_of_visitor(&keys);
   struct far *a = &f->far;
   put_updates(f, &keys, UPDATES);
-  memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, text, sizeof(text));
-  assert_int_equal(record_seal(&keys, RECORD_APPLICATION_DATA, a->out + a->out_n, sizeof(text)), 0);
-  a->out_n += sizeof(text) + RECORD_OVERHEAD_BYTES;
+  memcpy(a->out + a->out_n + RECORD_HEADER_BYTES, text, sizeof text);
+  assert_int_equal(record_seal(&keys, RECORD_APPLICATION_DATA, a->out + a->out_n, sizeof text), 0);
+  a->out_n += sizeof text + RECORD_OVERHEAD_BYTES;
   record_keys_free(&keys);
   char got[8];
   unsigned turns = 0;
   ssize_t n = -1;
-  RIG_UNTIL(f->rig, (far_flush(f), turns++, (n = rig_recv(f->rig->visitor, got, sizeof(got))) != -1));
-  assert_int_equal(n, (ssize_t)sizeof(text));
+  RIG_UNTIL(f->rig, (far_flush(f), turns++, (n = rig_recv(f->rig->visitor, got, sizeof got)) != -1));
+  assert_int_equal(n, (ssize_t)sizeof text);
   assert_true(turns > UPDATES / IDLE_RECORDS_PER_TURN_MAX);
   rig_settle(f->rig);
 }
@@ -235,9 +235,9 @@ static void a_violation_behind_blocked_data_is_still_a_violation(void **state) {
   struct rig *r = f->rig;
   struct far *a = &f->far;
   int small = 4096, medium = 32768;
-  assert_int_equal(setsockopt(r->peer_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
-  assert_int_equal(setsockopt(r->agent, SOL_SOCKET, SO_SNDBUF, &medium, sizeof(medium)), 0);
-  assert_int_equal(setsockopt(r->wire_fd, SOL_SOCKET, SO_RCVBUF, &medium, sizeof(medium)), 0);
+  assert_int_equal(setsockopt(r->peer_fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
+  assert_int_equal(setsockopt(r->agent, SOL_SOCKET, SO_SNDBUF, &medium, sizeof medium), 0);
+  assert_int_equal(setsockopt(r->wire_fd, SOL_SOCKET, SO_RCVBUF, &medium, sizeof medium), 0);
   start_sealed(f, 0);
   const struct flow *to_peer = &r->pump->to_peer;
   RIG_UNTIL(r, (far_send_pattern(f, BIG), to_peer->wants_write && a->out_n > 0));
@@ -246,8 +246,8 @@ static void a_violation_behind_blocked_data_is_still_a_violation(void **state) {
   size_t got = 0, garbage_at = 0;
   RIG_UNTIL(r, ({
               far_flush(f);
-              if (a->out_n == 0 && garbage_at < sizeof(garbage)) {
-                ssize_t n = send(r->agent, garbage + garbage_at, sizeof(garbage) - garbage_at, MSG_NOSIGNAL);
+              if (a->out_n == 0 && garbage_at < sizeof garbage) {
+                ssize_t n = send(r->agent, garbage + garbage_at, sizeof garbage - garbage_at, MSG_NOSIGNAL);
                 if (n > 0) garbage_at += (size_t)n;
               }
               if (to_peer->verdict == FLOW_MOVED) rig_expect_pattern(r->visitor, &got, 2048);
@@ -257,7 +257,7 @@ static void a_violation_behind_blocked_data_is_still_a_violation(void **state) {
   assert_true(to_peer->wants_write);
   rig_send_text(r->visitor, "meanwhile");
   int large = 1 << 20;             /* so that the rest leaves without waiting for delayed acknowledgements */
-  assert_int_equal(setsockopt(r->peer_fd, SOL_SOCKET, SO_SNDBUF, &large, sizeof(large)), 0);
+  assert_int_equal(setsockopt(r->peer_fd, SOL_SOCKET, SO_SNDBUF, &large, sizeof large), 0);
   a->keep_text = true;
   RIG_UNTIL(r, ({
               far_read(f, SIZE_MAX);
@@ -322,7 +322,7 @@ static void fin_without_close_notify_is_a_truncation_and_resets_the_app(void **s
   shutdown(f->rig->agent, SHUT_WR);
   char got[16];
   ssize_t n = -1;
-  RIG_UNTIL(f->rig, (n = rig_recv(f->rig->visitor, got, sizeof(got))) != -1);
+  RIG_UNTIL(f->rig, (n = rig_recv(f->rig->visitor, got, sizeof got)) != -1);
   assert_int_equal(n, 7);          /* what came before is delivered */
   rig_expect_end(f->rig, f->rig->visitor, -2);
   RIG_UNTIL(f->rig, f->rig->ended);

@@ -38,7 +38,7 @@ static enum tls_status serve_handshake(struct tls_conn *t, int fd) {
   struct err e = {0};
   enum tls_status status = TLS_GOING_ON;
   ssize_t n;
-  while (status == TLS_GOING_ON && (n = recv(fd, bytes, size_min(sizeof(bytes), tls_conn_want(t)), 0)) > 0) {
+  while (status == TLS_GOING_ON && (n = recv(fd, bytes, size_min(sizeof bytes, tls_conn_want(t)), 0)) > 0) {
     status = tls_conn_feed(t, bytes, (size_t)n, &e);
   }
   if (status == TLS_FAILED) fail_msg("%s", e.text);
@@ -76,7 +76,7 @@ static struct tls_conn *shake_hands(struct tls_fixture *f, uint8_t fragment_code
 }
 
 static int tls_set_up_limited(void **state, uint8_t fragment_code) {
-  struct tls_fixture *f = calloc(1, sizeof(*f));
+  struct tls_fixture *f = calloc(1, sizeof *f);
   struct tls_takeover k;
   f->rig = rig_new(PUMP_SPLICE);
   struct tls_conn *t = shake_hands(f, fragment_code);
@@ -111,7 +111,7 @@ static int tls_tear_down(void **state) {
 static void visitor_send_pattern(struct tls_fixture *f, size_t *at, size_t to) {
   uint8_t part[16384];
   while (*at < to) {
-    size_t n = size_min(sizeof(part), to - *at);
+    size_t n = size_min(sizeof part, to - *at);
     for (size_t i = 0; i < n; i++) part[i] = rig_byte(*at + i);
     ERR_clear_error();
     int put = SSL_write(f->visitor, part, (int)n);
@@ -125,7 +125,7 @@ static int visitor_expect_pattern(struct tls_fixture *f, size_t *at, size_t max)
   uint8_t part[16384];
   while (max > 0) {
     ERR_clear_error();
-    int n = SSL_read(f->visitor, part, (int)size_min(sizeof(part), max));
+    int n = SSL_read(f->visitor, part, (int)size_min(sizeof part, max));
     if (n <= 0) return SSL_get_error(f->visitor, n);
     for (int i = 0; i < n; i++) assert_int_equal(part[i], rig_byte(*at + (size_t)i));
     *at += (size_t)n;
@@ -205,7 +205,7 @@ static void garbage_is_answered_with_an_alert(void **state) {
   struct rig *r = f->rig;
   static const uint8_t garbage[64] = {23, 3, 3, 0, 59};
   size_t got = 0;
-  assert_int_equal(send(r->agent, garbage, sizeof(garbage), MSG_NOSIGNAL), sizeof(garbage));
+  assert_int_equal(send(r->agent, garbage, sizeof garbage, MSG_NOSIGNAL), sizeof garbage);
   RIG_UNTIL(r, visitor_expect_pattern(f, &got, SIZE_MAX) == SSL_ERROR_SSL);
   assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_AD_REASON_OFFSET + SSL_AD_BAD_RECORD_MAC);
   RIG_UNTIL(r, r->ended);
@@ -217,7 +217,7 @@ static void a_record_beyond_the_fragment_limit_is_a_record_overflow(void **state
   struct rig *r = f->rig;
   uint8_t content[513];
   size_t got = 0, app_got = 0;
-  for (size_t i = 0; i < sizeof(content); i++) content[i] = rig_byte(i);
+  for (size_t i = 0; i < sizeof content; i++) content[i] = rig_byte(i);
   visitor_send_record(f, RECORD_APPLICATION_DATA, content, 512);
   RIG_UNTIL(r, (rig_expect_pattern(r->visitor, &app_got, SIZE_MAX), app_got == 512));
   visitor_send_record(f, RECORD_APPLICATION_DATA, content, 513);
@@ -238,7 +238,7 @@ static void what_we_send_keeps_to_the_fragment_limit(void **state) {
 static void a_visitor_that_keeps_asking_to_renegotiate_is_ended(void **state) {
   struct tls_fixture *f = *state;
   static const uint8_t hello[4] = {1};
-  for (int i = 0; i < 20; i++) visitor_send_record(f, RECORD_HANDSHAKE, hello, sizeof(hello));
+  for (int i = 0; i < 20; i++) visitor_send_record(f, RECORD_HANDSHAKE, hello, sizeof hello);
   RIG_UNTIL(f->rig, f->rig->ended);
   assert_int_equal(f->rig->why, CLOSE_PROTOCOL);
 }
@@ -249,7 +249,7 @@ static void a_warning_is_passed_over(void **state) {
   static const uint8_t warning[2] = {1, SSL_AD_UNRECOGNIZED_NAME};
   uint8_t first = rig_byte(0);
   size_t app_got = 0;
-  visitor_send_record(f, RECORD_ALERT, warning, sizeof(warning));
+  visitor_send_record(f, RECORD_ALERT, warning, sizeof warning);
   visitor_send_record(f, RECORD_APPLICATION_DATA, &first, 1);
   RIG_UNTIL(r, (rig_expect_pattern(r->visitor, &app_got, SIZE_MAX), app_got == 1));
   assert_false(r->ended);
@@ -258,7 +258,7 @@ static void a_warning_is_passed_over(void **state) {
 static void a_fatal_alert_of_the_visitor_is_no_violation(void **state) {
   struct tls_fixture *f = *state;
   static const uint8_t alert[2] = {2, SSL_AD_INTERNAL_ERROR};
-  visitor_send_record(f, RECORD_ALERT, alert, sizeof(alert));
+  visitor_send_record(f, RECORD_ALERT, alert, sizeof alert);
   RIG_UNTIL(f->rig, f->rig->ended);
   assert_int_equal(f->rig->why, CLOSE_PEER_ALERT);
 }

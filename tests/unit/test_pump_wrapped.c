@@ -34,7 +34,7 @@ static void start_wrapped(struct wrapped *w, struct pump_params *params) {
 }
 
 static int set_up(void **state) {
-  struct wrapped *w = *state = calloc(1, sizeof(*w));
+  struct wrapped *w = *state = calloc(1, sizeof *w);
   start_wrapped(w, &(struct pump_params){0});
   return 0;
 }
@@ -45,7 +45,7 @@ static enum close_reason prefix_came(struct pump *p, void *user, const uint8_t *
 }
 
 static int set_up_with_prefix(void **state) {
-  struct wrapped *w = *state = calloc(1, sizeof(*w));
+  struct wrapped *w = *state = calloc(1, sizeof *w);
   start_wrapped(w, &(struct pump_params){.wire_prefix_n = 6, .on_prefix = prefix_came});
   return 0;
 }
@@ -64,7 +64,7 @@ static void agent_send_pattern(struct wrapped *w, size_t *at, size_t to) {
   uint8_t part[32768];
   if (wrap_flush(w->agent, w->rig->agent) != 0) return;
   while (*at < to) {
-    size_t n = size_min(sizeof(part), to - *at);
+    size_t n = size_min(sizeof part, to - *at);
     for (size_t i = 0; i < n; i++) part[i] = rig_byte(*at + i);
     ssize_t sent = wrap_send(w->agent, w->rig->agent, part, n);
     if (sent <= 0) return;
@@ -76,7 +76,7 @@ static void agent_send_pattern(struct wrapped *w, size_t *at, size_t to) {
 static ssize_t agent_expect_pattern(struct wrapped *w, size_t *at) {
   uint8_t part[32768];
   for (;;) {
-    ssize_t n = agent_recv(w, part, sizeof(part));
+    ssize_t n = agent_recv(w, part, sizeof part);
     if (n <= 0) return n;
     for (size_t i = 0; i < (size_t)n; i++) assert_int_equal(part[i], rig_byte(*at + i));
     *at += (size_t)n;
@@ -143,15 +143,15 @@ static void nonsense_behind_data_and_then_the_visitors_end_make_nothing_spin(voi
   static const uint8_t nonsense[RECORD_HEADER_BYTES + 64] = {23, 3, 3, 0, 64};
   uint8_t filler[16384] = {0}, scrap[16384];
   size_t filled = 0, got = 0;
-  for (ssize_t n; (n = send(r->peer_fd, filler, sizeof(filler), MSG_NOSIGNAL)) > 0;) filled += (size_t)n;
+  for (ssize_t n; (n = send(r->peer_fd, filler, sizeof filler, MSG_NOSIGNAL)) > 0;) filled += (size_t)n;
   assert_int_equal(wrap_send(w->agent, r->agent, "last", 4), 4);
-  assert_int_equal(send(r->agent, nonsense, sizeof(nonsense), MSG_NOSIGNAL), sizeof(nonsense));
+  assert_int_equal(send(r->agent, nonsense, sizeof nonsense, MSG_NOSIGNAL), sizeof nonsense);
   RIG_UNTIL(r, r->pump->to_peer.wants_write);
   shutdown(r->visitor, SHUT_WR);
   rig_settle(r);
   ssize_t n = -1;
   RIG_UNTIL(r, ({
-              while ((n = rig_recv(r->visitor, scrap, sizeof(scrap))) > 0) got += (size_t)n;
+              while ((n = rig_recv(r->visitor, scrap, sizeof scrap)) > 0) got += (size_t)n;
               n == -2;
             }));
   assert_int_equal(got, filled + 4);
@@ -168,7 +168,7 @@ static void the_prefix_is_acknowledged_in_the_midst_of_a_conversation(void **sta
   assert_int_equal(wrap_send(w->agent, r->agent, "pre", 3), 3);
   RIG_UNTIL(r, r->pump->prefix_have == 3);
   assert_int_equal(send(r->visitor, "ask", 3, MSG_NOSIGNAL), 3);
-  RIG_UNTIL(r, agent_recv(w, in, sizeof(in)) == 3);
+  RIG_UNTIL(r, agent_recv(w, in, sizeof in) == 3);
   assert_int_equal(wrap_send(w->agent, r->agent, "fix", 3), 3);
   RIG_UNTIL(r, r->pump->prefix_want == 0);
   assert_int_equal(ioctl(r->agent, SIOCOUTQ, &left), 0);

@@ -36,9 +36,9 @@ static void buf_scenario(void) {
   buf_init(&b, 10000);
   armed = true;
   for (int i = 0; i < 10; i++) {
-    int r = buf_append(&b, part, sizeof(part));
+    int r = buf_append(&b, part, sizeof part);
     assert_true(r == 0 || r == ERR_NOMEM);
-    if (r == 0) have += sizeof(part);
+    if (r == 0) have += sizeof part;
     assert_int_equal(b.len, have);
   }
   armed = false;
@@ -80,16 +80,16 @@ static void update_scenario(void) {
   uint8_t record[64], *plain;
   size_t consumed, n;
   assert_int_equal(record_keys_init(&keys, tls_suite_find(0x1301), secret_up, 0, true), 0);
-  memcpy(record + RECORD_HEADER_BYTES, message, sizeof(message));
-  assert_int_equal(record_seal(&keys, RECORD_HANDSHAKE, record, sizeof(message)), 0);
+  memcpy(record + RECORD_HEADER_BYTES, message, sizeof message);
+  assert_int_equal(record_seal(&keys, RECORD_HANDSHAKE, record, sizeof message), 0);
   record_keys_free(&keys);
   armed = true;
-  enum sealed_result r = sealed_read(s, record, sizeof(message) + RECORD_OVERHEAD_BYTES, &consumed, &plain, &n);
+  enum sealed_result r = sealed_read(s, record, sizeof message + RECORD_OVERHEAD_BYTES, &consumed, &plain, &n);
   assert_true(r == SEALED_NOTHING || (failed && r == SEALED_FAILED));
   uint8_t owed[SEALED_OWED_MAX];
   n = sealed_write_owed(s, owed);
   armed = false;
-  if (!failed) assert_int_equal(n, sizeof(message) + RECORD_OVERHEAD_BYTES);
+  if (!failed) assert_int_equal(n, sizeof message + RECORD_OVERHEAD_BYTES);
   if (n == 0) assert_int_equal(sealed_write(s, record, 1), ERR_NOT_NOW);
   sealed_free(s);
 }
@@ -121,7 +121,7 @@ static void pump_scenario(void) {
     RIG_UNTIL(r, list_empty(&r->pool->lingers));
     f.far.keep_text = true;
     if (with_seal) far_read(&f, SIZE_MAX);       /* which fails at a record that it cannot read */
-    else while (rig_recv(r->agent, got, sizeof(got)) > 0) continue;
+    else while (rig_recv(r->agent, got, sizeof got) > 0) continue;
   } else {
     armed = false;
     assert_true(failed);
