@@ -5,34 +5,21 @@
 
 #include "agent/client.h"
 #include "agent/reach.h"
-#include "base/buf.h"
-#include "tls/idle_records.h"
-#include "tls/sealed.h"
-#include "wire/link_keys.h"
+#include "link/engine.h"
 
 enum { LINK_MAGIC = 0x6c696e6b };
-
-struct link_secrets;
 
 struct link {
   unsigned magic;
   struct adit_client *client;
   struct relay_choice *choice;
   struct reached at;               /* data connections go to the very address that it was dialled at, its proxy's if it has one */
-  struct sealed *sealed;
-  struct idle_records idle_records;
+  struct engine engine;            /* whose state is the link's */
   struct loop_io io;
   struct loop_timer tick;
   struct loop_deferred defer;
-  struct buf in, frames;           /* records; plaintext of frames */
-  struct buf pending, out;         /* frames to be sealed; records to be sent */
-  struct link_secrets *secrets;    /* until WELCOME */
-  uint8_t id[LINK_ID_BYTES];
-  struct link_keys *keys;          /* from WELCOME on */
-  bool welcomed, dead;
   bool binds_waiting;              /* some tunnels could not be bound yet: there was no room */
-  bool overflow;                   /* a frame did not fit: the next flush ends the link */
-  uint64_t since_ms, heard_ms, pinged_ms;
+  uint64_t since_ms, pinged_ms;
   uint64_t heartbeat_ms;
 
   struct list warm;                /* of warm.node */

@@ -189,8 +189,8 @@ static void warm_stand(struct warm *w) {
   l->redial_ceiling_ms = 0;
   w->since_ms = loop_now_ms(loop);
   w->secrets = secret_alloc(sizeof *w->secrets);
-  if (w->secrets == NULL || link_keys_next(l->keys, &number, &w->secrets->keys) != 0 ||
-      preface_encode(l->id, number, &w->secrets->keys, w->preface) != 0 ||
+  if (w->secrets == NULL || link_keys_next(l->engine.keys, &number, &w->secrets->keys) != 0 ||
+      preface_encode(l->engine.id, number, &w->secrets->keys, w->preface) != 0 ||
       loop_io_add(loop, &w->io, w->at.fd, EPOLLIN, warm_ready) != 0) {
     warm_free(w);
     warm_redial_later(l);
@@ -246,7 +246,7 @@ static void warm_connected(void *user, const struct reached *at, const struct er
 }
 
 void warm_dial(struct link *l, size_t n) {
-  for (; n > 0 && l->warm_n < WARM_MAX && !l->dead; n--) {
+  for (; n > 0 && l->warm_n < WARM_MAX && l->engine.state == LINK_UP; n--) {
     struct warm *w = calloc(1, sizeof *w);
     if (w == NULL) return;
     *w = (struct warm){.magic = WARM_MAGIC, .link = l, .at.fd = -1};
@@ -317,7 +317,7 @@ void warm_wanted(struct link *l, size_t n) {
 /* Plain ones do not get through. Where they may, they go inside TLS from here on. */
 static void warm_go_wrapped(struct link *l, const char *why) {
   char relay[300];
-  if (l->data_wrapped || !l->takes_wrapped || l->client->setup.data != SETUP_DATA_AUTO || l->dead) return;
+  if (l->data_wrapped || !l->takes_wrapped || l->client->setup.data != SETUP_DATA_AUTO || l->engine.state == LINK_DOWN) return;
   l->data_wrapped = true;
   size_t n = size_max(l->warm_n + l->redials, WARM_QUIET);
   warm_stop_all(l);

@@ -185,12 +185,12 @@ bool bind_renew(struct link *l) {
     struct writer w = writer_of(frame, sizeof frame);
     struct frame_ticket f = {.id = b->tunnel->bind_id, .ticket = ticket};
     if (!b->announced || b->renewed_ms > l->renewed_ms) continue;
-    if (l->out.len > LINK_OUT_MAX_BYTES / 2) return false;
+    if (engine_waiting(&l->engine) > LINK_OUT_MAX_BYTES / 2) return false;
     b->renewed_ms = now_ms;
     if (make_ticket(l, b->tunnel, ticket, &f.ticket_n) != 0) continue;
     frame_ticket_encode(&w, &f);
     link_send(l, &w);
-    if (l->state == LINK_DOWN) return true;
+    if (l->engine.state == LINK_DOWN) return true;
   }
   return true;
 }
@@ -337,7 +337,7 @@ static struct tunnel *tunnel_new(struct link *l, const struct frame_bind *f) {
   t->refs = 1;
   t->owner = owner_ref(l->owner);
   t->worker = l->worker;
-  memcpy(t->link_id, l->id, sizeof t->link_id);
+  memcpy(t->link_id, l->engine.id, sizeof t->link_id);
   memcpy(t->agent, l->software, sizeof t->agent);
   t->agent_from = l->peer;
   t->bind_id = f->id;
@@ -447,6 +447,6 @@ void bind_tell_refused(struct link *l, uint64_t now_ms) {
     b->told_ms = now_ms;
     frame_notice_encode(&w, &f);
     link_send(l, &w);
-    if (l->state != LINK_UP) return;             /* it ended at that, and the list with it */
+    if (l->engine.state != LINK_UP) return;             /* it ended at that, and the list with it */
   }
 }

@@ -1,5 +1,6 @@
-/* Control links. The hard thing is that nearly every call may end the link: link_down leaves the struct in place until
-   the end of the turn and the last job, and whoever called out looks at `state` again. */
+/* Control links: the socket around the engine (link/engine.h), and what an agent's frames do. The hard thing is that nearly every
+   call may end the link: link_down leaves the struct in place until the end of the turn and the last job, and whoever called
+   out looks at the engine's state again. */
 #include "relay/link.h"
 
 #include <stdio.h>
@@ -13,11 +14,7 @@
 #include "relay/bind.h"
 #include "relay/warm.h"
 
-enum {
-  LINK_MAGIC = 0x6c696e6b,
-  LINK_TICK_MS = 1000,
-  LINK_FRAMES_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX
-};
+enum { LINK_MAGIC = 0x6c696e6b, LINK_TICK_MS = 1000 };
 
 struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]) { return map_get(w->links_by_id, id); }
 
@@ -27,12 +24,7 @@ static void link_ready(struct loop_io *io, uint32_t events);
 
 static void link_free(struct loop_deferred *d) {
   struct link *l = CONTAINER_OF(d, struct link, deferred);
-  sealed_free(l->sealed);
-  link_keys_free(l->keys);
-  buf_free(&l->in);
-  buf_free(&l->frames);
-  buf_free(&l->out);
-  wipe(l->exporter, sizeof l->exporter);
+  engine_free(&l->engine);
   l->magic = 0;
   free(l);
 }
@@ -50,16 +42,16 @@ void link_unref(struct link *l) {
 /* Its warm connections and tunnels go with it; established streams stay. */
 static void link_down(struct link *l) {
   struct relay *r = l->worker->relay;
-  if (l->state == LINK_DOWN) return;
-  bool was_up = l->state == LINK_UP;
-  l->state = LINK_DOWN;
+  if (l->engine.state == LINK_DOWN) return;
+  bool was_up = l->engine.state == LINK_UP;
+  engine_stop(&l->engine);
   loop_timer_stop(&l->tick);
   loop_io_del(&l->io);
   newcomer_leave(&l->newcomer);
   list_remove(&l->node);
   if (was_up) {
-    (void)map_remove(l->worker->links_by_id, l->id);
-    registry_link_remove(r->registry, l->owner, l->id);
+    (void)map_remove(l->worker->links_by_id, l->engine.id);
+    registry_link_remove(r->registry, l->owner, l->engine.id);
     share_give(&r->shares, &l->owner->account, 1);
     METRIC_SUB(&l->worker->metrics, links_now, 1);
     bind_close_all(l);
@@ -75,45 +67,24 @@ static void link_down(struct link *l) {
 /* Sending */
 
 static int link_flush(struct link *l) {
-  while (l->out.len > 0) {
-    ssize_t n = net_send(l->fd, buf_data(&l->out), l->out.len);
+  const uint8_t *p;
+  size_t left;
+  while ((p = engine_output(&l->engine, &left)) != NULL) {
+    ssize_t n = net_send(l->fd, p, left);
     if (n == NET_AGAIN) break;
     if (n < 0) return ERR_CLOSED;
-    buf_consume(&l->out, (size_t)n);
+    engine_sent(&l->engine, (size_t)n);
   }
-  uint32_t in = l->rest ? 0 : EPOLLIN, out = l->out.len > 0 ? EPOLLOUT : 0;
+  if (engine_failed(&l->engine)) return ERR_LIMIT;
+  uint32_t in = l->rest ? 0 : EPOLLIN, out = left > 0 ? EPOLLOUT : 0;
   loop_io_set(&l->io, in | out);
   return 0;
 }
 
-static int link_seal_owed(struct link *l) {
-  uint8_t owed[SEALED_OWED_MAX];
-  size_t n;
-  while ((n = sealed_write_owed(l->sealed, owed)) > 0) {
-    if (buf_append(&l->out, owed, n) != 0) return ERR_LIMIT;
-  }
-  return 0;
-}
-
-static int link_seal(struct link *l, const uint8_t *p, size_t n) {
-  while (n > 0) {
-    size_t part = size_min(n, sealed_fragment_max(l->sealed));
-    if (link_seal_owed(l) != 0) return ERR_LIMIT;
-    uint8_t *record = buf_reserve(&l->out, part + RECORD_OVERHEAD_BYTES);
-    if (record == NULL) return ERR_LIMIT;
-    memcpy(record + RECORD_HEADER_BYTES, p, part);
-    if (sealed_write(l->sealed, record, part) != 0) return ERR_CRYPTO;
-    buf_added(&l->out, part + RECORD_OVERHEAD_BYTES);
-    p += part;
-    n -= part;
-  }
-  return 0;
-}
-
 void link_send(struct link *l, const struct writer *w) {
-  if (l->state == LINK_DOWN || l->state == LINK_HANDSHAKE) return;
-  l->spoke_ms = loop_now_ms(l->worker->loop);
-  if (w->bad || link_seal(l, w->base, w->len) != 0 || (!l->in_turn && link_flush(l) != 0)) link_down(l);
+  if (l->engine.state == LINK_DOWN || l->engine.state == LINK_HANDSHAKE) return;
+  engine_send(&l->engine, w);
+  if (engine_failed(&l->engine) || (!l->in_turn && link_flush(l) != 0)) link_down(l);
 }
 
 static void link_end_saying(struct link *l, enum refusal why, const char *text) {
@@ -121,14 +92,14 @@ static void link_end_saying(struct link *l, enum refusal why, const char *text) 
   struct writer w = writer_of(frame, sizeof frame);
   struct frame_goodbye f = {.reason = (uint16_t)why};
   (void)snprintf(f.text, sizeof f.text, "%s", text);
-  if (l->state == LINK_DOWN) return;
-  if (l->state == LINK_HANDSHAKE) {
+  if (l->engine.state == LINK_DOWN) return;
+  if (l->engine.state == LINK_HANDSHAKE) {
     handshake_abort(&l->handshake);
     l->fd = -1;
     link_down(l);
     return;
   }
-  if (l->state == LINK_HELLO) METRIC_ADD(&l->worker->metrics, links_refused_total, 1);
+  if (l->engine.state == LINK_HELLO) METRIC_ADD(&l->worker->metrics, links_refused_total, 1);
   /* What strangers do is no news. */
   bool proven = l->owner != NULL || why == REFUSE_TOKEN_REVOKED || why == REFUSE_TOKEN_EXPIRED;
   log_event(proven ? LOG_INFO : LOG_DEBUG, "link_ended", "owner", l->owner != NULL ? l->owner->name : "", "reason",
@@ -136,9 +107,9 @@ static void link_end_saying(struct link *l, enum refusal why, const char *text) 
   frame_goodbye_encode(&w, &f);
   l->in_turn = true;
   link_send(l, &w);
-  if (l->state == LINK_DOWN) return;
-  sealed_close(l->sealed);
-  if (link_seal_owed(l) == 0) (void)link_flush(l);
+  if (l->engine.state == LINK_DOWN) return;
+  engine_close(&l->engine);
+  (void)link_flush(l);
   link_down(l);
 }
 
@@ -156,33 +127,18 @@ static enum refusal hello_check(struct link *l, const struct frame_hello *f) {
   if (rc == ERR_SYNTAX) return REFUSE_MALFORMED;
   if (rc == ERR_NOT_NOW) return REFUSE_TOKEN_UNKNOWN;
   if (rc != 0) return REFUSE_TOKEN_PROOF;
-  if (frame_hello_verify(f, l->exporter, chain_last(&c)->public_key) != 0) return REFUSE_TOKEN_PROOF;
+  if (frame_hello_verify(f, engine_exporter(&l->engine), chain_last(&c)->public_key) != 0) return REFUSE_TOKEN_PROOF;
   rc = registry_owner(r->registry, c.at, c.n, now_s, &l->owner);
   if (rc == ERR_AUTH) return REFUSE_TOKEN_REVOKED;
   if (rc == ERR_TIMEOUT) return REFUSE_TOKEN_EXPIRED;
   return rc == 0 ? REFUSE_NONE : REFUSE_INTERNAL;
 }
 
-static int link_make_keys(struct link *l, const uint8_t peer_share[X25519_BYTES], uint8_t share[X25519_BYTES]) {
-  uint8_t private_key[X25519_BYTES], shared[X25519_BYTES];
-  int rc = x25519_keypair(private_key, share);
-  if (rc == 0) rc = x25519_shared(private_key, peer_share, shared);
-  if (rc == 0) rc = link_id_derive(l->exporter, l->id);
-  if (rc == 0) {
-    l->keys = link_keys_new(l->exporter, shared);
-    rc = l->keys != NULL ? 0 : ERR_NOMEM;
-  }
-  wipe(private_key, sizeof private_key);
-  wipe(shared, sizeof shared);
-  wipe(l->exporter, sizeof l->exporter);
-  return rc;
-}
-
 static int link_register(struct link *l) {
   struct registry *g = l->worker->relay->registry;
-  int rc = registry_link_put(g, l->owner, l->id, l->worker);
-  if (rc == 0 && map_put(l->worker->links_by_id, l->id, l) != 0) {
-    registry_link_remove(g, l->owner, l->id);
+  int rc = registry_link_put(g, l->owner, l->engine.id, l->worker);
+  if (rc == 0 && map_put(l->worker->links_by_id, l->engine.id, l) != 0) {
+    registry_link_remove(g, l->owner, l->engine.id);
     rc = ERR_NOMEM;
   }
   return rc;
@@ -200,24 +156,26 @@ static int link_enter(struct link *l) {
     share_give(shares, &l->owner->account, 1);
     return rc;
   }
-  l->state = LINK_UP;
+  engine_open(&l->engine);
   newcomer_leave(&l->newcomer);
   METRIC_ADD(&l->worker->metrics, links_now, 1);
   METRIC_ADD(&l->worker->metrics, links_total, 1);
   return 0;
 }
 
-static void on_hello(struct link *l, struct reader body) {
+static int on_hello(struct engine *e, const struct frame *frame_in) {
+  struct link *l = CONTAINER_OF(e, struct link, engine);
   struct relay *r = l->worker->relay;
   struct frame_hello f;
   struct frame_welcome welcome = {
       .version = WIRE_VERSION, .instance = r->instance, .heartbeat_ms = HEARTBEAT_MS, .warm = WARM_QUIET, .flags = WELCOME_WRAPPED};
   uint8_t frame[FRAME_HEADER_BYTES + 512];
   struct writer w = writer_of(frame, sizeof frame);
-  enum refusal why = frame_hello_decode(body, &f) == 0 ? hello_check(l, &f) : REFUSE_MALFORMED;
+  enum refusal why = frame_hello_decode(frame_in->body, &f) == 0 ? hello_check(l, &f) : REFUSE_MALFORMED;
   int rc = 0;
   if (why == REFUSE_NONE) {
-    rc = link_make_keys(l, f.share, welcome.share);
+    rc = engine_make_share(e, welcome.share);
+    if (rc == 0) rc = engine_agree(e, f.share);
     if (rc == 0) rc = link_enter(l);
     /* Passing, also for ERR_LIMIT: lost links are among those that are counted. */
     if (rc != 0) why = rc == ERR_NOMEM ? REFUSE_SHORTAGE : REFUSE_INTERNAL;
@@ -227,7 +185,7 @@ static void on_hello(struct link *l, struct reader body) {
                     rc == ERR_LIMIT
                         ? "the token has too many control links (run fewer agents with it, or try again in a minute)"
                         : "");
-    return;
+    return 0;
   }
   memcpy(l->software, f.software, sizeof l->software);
   strcpy(welcome.relay, r->options->domain);
@@ -239,130 +197,73 @@ static void on_hello(struct link *l, struct reader body) {
   log_event(LOG_INFO, "link_up", "owner", l->owner->name, "token_id", token_id, "from", from, "software", l->software, NULL);
   frame_welcome_encode(&w, &welcome);
   link_send(l, &w);
+  return 0;
 }
 
-static void on_bind(struct link *l, struct reader body) {
+static int on_bind(struct engine *e, const struct frame *frame) {
   struct frame_bind f;
-  if (frame_bind_decode(body, &f) != 0) link_end(l, REFUSE_MALFORMED);
-  else bind_request(l, &f);
+  if (frame_bind_decode(frame->body, &f) != 0) return ERR_SYNTAX;
+  bind_request(CONTAINER_OF(e, struct link, engine), &f);
+  return 0;
 }
 
-static void on_unbind(struct link *l, struct reader body) {
+static int on_unbind(struct engine *e, const struct frame *frame) {
   uint32_t id;
-  if (frame_unbind_decode(body, &id) != 0) link_end(l, REFUSE_MALFORMED);
-  else bind_close(l, id);
+  if (frame_unbind_decode(frame->body, &id) != 0) return ERR_SYNTAX;
+  bind_close(CONTAINER_OF(e, struct link, engine), id);
+  return 0;
 }
 
-static void on_ping(struct link *l, struct reader body) {
-  uint64_t cookie;
-  uint8_t frame[16];
-  struct writer w = writer_of(frame, sizeof frame);
-  if (frame_ping_decode(body, &cookie) != 0) {
-    link_end(l, REFUSE_MALFORMED);
-    return;
-  }
-  frame_ping_encode(&w, FRAME_PONG, cookie);
-  link_send(l, &w);
+static int on_goodbye(struct engine *e, const struct frame *frame) {
+  (void)frame;
+  link_down(CONTAINER_OF(e, struct link, engine));
+  return 0;
 }
 
-static void link_frame(struct link *l, const struct frame *f) {
-  if (l->state == LINK_HELLO) {
-    if (f->type == FRAME_HELLO) on_hello(l, f->body);
-    else link_end(l, REFUSE_MALFORMED);
-    return;
-  }
-  switch (f->type) {
-    case FRAME_BIND: on_bind(l, f->body); break;
-    case FRAME_UNBIND: on_unbind(l, f->body); break;
-    case FRAME_PING: on_ping(l, f->body); break;
-    case FRAME_GOODBYE: link_down(l); break;
-    case FRAME_HELLO: link_end(l, REFUSE_MALFORMED); break;
-    default: break;                /* PONG, and what a later version may say */
-  }
+static uint64_t link_now_ms(struct engine *e) {
+  return loop_now_ms(CONTAINER_OF(e, struct link, engine)->worker->loop);
 }
+
+static const struct engine_role relay_role = {.is_relay = true,
+                                              .hello_max_bytes = FRAME_BEFORE_AUTH_MAX_BYTES,
+                                              .now_ms = link_now_ms,
+                                              .rules = {[FRAME_HELLO] = {WHILE_HELLO, on_hello},
+                                                        [FRAME_BIND] = {WHILE_UP, on_bind},
+                                                        [FRAME_UNBIND] = {WHILE_UP, on_unbind},
+                                                        [FRAME_GOODBYE] = {WHILE_UP, on_goodbye}}};
 
 /* Receiving */
 
-static void link_frames(struct link *l) {
-  while (l->state != LINK_DOWN && l->share > 0) {
-    struct frame f;
-    size_t max = l->state == LINK_HELLO ? FRAME_BEFORE_AUTH_MAX_BYTES : FRAME_BODY_MAX_BYTES;
-    int rc = frame_next(buf_data(&l->frames), l->frames.len, max, &f);
-    if (rc < 0) link_end(l, REFUSE_MALFORMED);
-    if (rc <= 0) return;
-    l->share--;
-    l->heard_ms = loop_now_ms(l->worker->loop);
-    link_frame(l, &f);
-    buf_consume(&l->frames, f.total);
-  }
-}
-
-/* A protocol violation: says so and ends. */
-static void link_violated(struct link *l) {
-  if (link_seal_owed(l) == 0) (void)link_flush(l);
-  link_down(l);
-}
-
-/* One record. False when there is none or the link is down. */
-static bool link_record(struct link *l) {
-  size_t consumed = 0, n = 0;
-  uint8_t *plain = NULL;
-  switch (sealed_read(l->sealed, buf_data(&l->in), l->in.len, &consumed, &plain, &n)) {
-    case SEALED_MORE: return false;
-    case SEALED_NOTHING:
-      if (!idle_records_flood(&l->idle_records, loop_now_ms(l->worker->loop))) break;
-      sealed_fail(l->sealed, ALERT_UNEXPECTED_MESSAGE);
-      link_violated(l);
-      return false;
-    case SEALED_DATA:
-      l->idle_records.data++;
-      if (buf_append(&l->frames, plain, n) != 0) {
-        link_down(l);
-        return false;
-      }
-      break;
-    case SEALED_FAILED:
-      link_violated(l);
-      return false;
-    case SEALED_EOF:
-    case SEALED_PEER_ALERT:
-      link_down(l);
-      return false;
-  }
-  buf_consume(&l->in, consumed);
-  link_frames(l);
-  return l->state != LINK_DOWN;
-}
-
 static void link_receive(struct link *l) {
-  size_t room = RECORD_HEADER_BYTES + RECORD_CIPHER_MAX - l->in.len;
-  uint8_t *to = buf_reserve(&l->in, room);
-  if (to == NULL) {
-    link_down(l);
-    return;
-  }
-  ssize_t n = net_recv(l->fd, to, room);
-  if (n == NET_AGAIN) return;
-  if (n <= 0) {
-    link_down(l);
-    return;
-  }
-  buf_added(&l->in, (size_t)n);
+  size_t room;
+  uint8_t *to = engine_room(&l->engine, &room);
+  ssize_t n = to != NULL ? net_recv(l->fd, to, room) : NET_RESET;
+  if (n > 0) engine_received(&l->engine, (size_t)n);
+  else if (n != NET_AGAIN) link_down(l);
 }
 
 static void link_rest(struct loop *loop, struct loop_msg *m);
 
-/* A turn's share of what has come. A record holds hundreds of small frames, and each may cost far more than its bytes. */
+/* A turn's share of what has come; the rest waits for the next. */
 static void link_work(struct link *l) {
-  l->share = LINK_FRAMES_PER_TURN_MAX;
-  link_frames(l);
-  while (l->state != LINK_DOWN && l->share > 0 && link_record(l)) {
+  switch (engine_work(&l->engine, LINK_FRAMES_PER_TURN_MAX)) {
+    case ENGINE_IDLE:
+    case ENGINE_STOPPED: break;
+    case ENGINE_RESTS:
+      l->rest = true;
+      l->rest_msg.fn = link_rest;
+      (void)link_ref(l);
+      loop_post(l->worker->loop, &l->rest_msg);
+      break;
+    case ENGINE_MALFORMED: link_end(l, REFUSE_MALFORMED); break;
+    case ENGINE_VIOLATED:
+      (void)link_flush(l);         /* with the alert that says so */
+      link_down(l);
+      break;
+    case ENGINE_ENDED:
+    case ENGINE_ALERTED:
+    case ENGINE_NO_MEMORY: link_down(l);
   }
-  if (l->state == LINK_DOWN || l->share > 0) return;
-  l->rest = true;
-  l->rest_msg.fn = link_rest;
-  (void)link_ref(l);
-  loop_post(l->worker->loop, &l->rest_msg);
 }
 
 static void link_turn(struct link *l, bool readable) {
@@ -371,7 +272,7 @@ static void link_turn(struct link *l, bool readable) {
   if (readable) link_receive(l);
   link_work(l);
   l->in_turn = false;
-  if (l->state != LINK_DOWN && (link_seal_owed(l) != 0 || link_flush(l) != 0)) link_down(l);
+  if (l->engine.state != LINK_DOWN && link_flush(l) != 0) link_down(l);
   link_unref(l);
 }
 
@@ -386,7 +287,7 @@ static void link_rest(struct loop *loop, struct loop_msg *m) {
   struct link *l = CONTAINER_OF(m, struct link, rest_msg);
   CHECK_MAGIC(l, LINK_MAGIC);
   l->rest = false;
-  if (loop != NULL && l->state != LINK_DOWN) link_turn(l, false);
+  if (loop != NULL && l->engine.state != LINK_DOWN) link_turn(l, false);
   link_unref(l);
 }
 
@@ -395,7 +296,7 @@ static void link_rest(struct loop *loop, struct loop_msg *m) {
 static void link_tick(struct loop_timer *t) {
   struct link *l = CONTAINER_OF(t, struct link, tick);
   uint64_t now_ms = loop_now_ms(l->worker->loop);
-  bool lost = l->state == LINK_HELLO ? now_ms >= l->hello_by_ms : now_ms - l->heard_ms > LINK_SILENCE_MAX_MS;
+  bool lost = l->engine.state == LINK_HELLO ? now_ms >= l->hello_by_ms : now_ms - l->engine.heard_ms > LINK_SILENCE_MAX_MS;
   if (lost) {
     log_event(l->owner != NULL ? LOG_INFO : LOG_DEBUG, "link_lost", "owner", l->owner != NULL ? l->owner->name : "",
               NULL);
@@ -406,38 +307,23 @@ static void link_tick(struct loop_timer *t) {
     link_down(l);
     return;
   }
-  if (l->state != LINK_UP) return;
+  if (l->engine.state != LINK_UP) return;
   (void)link_ref(l);
-  if (now_ms - l->spoke_ms > HEARTBEAT_MS) {
+  if (now_ms - l->engine.spoke_ms > HEARTBEAT_MS) {
     uint8_t frame[16];
     struct writer w = writer_of(frame, sizeof frame);
     frame_ping_encode(&w, FRAME_PING, now_ms);
     link_send(l, &w);
   }
-  if (l->state == LINK_UP && now_ms - l->renewed_ms > (uint64_t)TICKET_RENEW_S * 1000) {
+  if (l->engine.state == LINK_UP && now_ms - l->renewed_ms > (uint64_t)TICKET_RENEW_S * 1000) {
     if (bind_renew(l)) l->renewed_ms = now_ms;
   }
-  if (l->state == LINK_UP) bind_tell_refused(l, now_ms);
-  if (l->state == LINK_UP) warm_tick(l);
+  if (l->engine.state == LINK_UP) bind_tell_refused(l, now_ms);
+  if (l->engine.state == LINK_UP) warm_tick(l);
   link_unref(l);
 }
 
 /* Beginning */
-
-static int link_take_over(struct link *l) {
-  struct tls_takeover t;
-  if (tls_conn_take_over(l->handshake.conn, &t) != 0) return ERR_NOT_NOW;
-  struct sealed_params p = {.suite = tls_suite_find(t.suite),
-                            .read_secret = t.client_secret,
-                            .write_secret = t.server_secret,
-                            .read_sequence = t.client_sequence,
-                            .write_sequence = t.server_sequence,
-                            .fragment_max = t.fragment_max};
-  memcpy(l->exporter, t.exporter, sizeof l->exporter);
-  l->sealed = sealed_new(&p);
-  wipe(&t, sizeof t);
-  return l->sealed != NULL ? 0 : ERR_NOMEM;
-}
 
 static void link_shaken(struct handshake *h, bool ok) {
   struct link *l = CONTAINER_OF(h, struct link, handshake);
@@ -448,12 +334,10 @@ static void link_shaken(struct handshake *h, bool ok) {
     return;
   }
   l->fd = h->fd;
-  int rc = link_take_over(l);
+  int rc = engine_take_over(&l->engine, &relay_role, h->conn);
   tls_conn_free(h->conn);          /* with it goes the exporter secret that OpenSSL keeps */
   h->conn = NULL;
-  l->state = LINK_HELLO;
-  l->heard_ms = l->spoke_ms = loop_now_ms(l->worker->loop);
-  l->hello_by_ms = l->heard_ms + LINK_HELLO_DEADLINE_MS;
+  l->hello_by_ms = loop_now_ms(l->worker->loop) + LINK_HELLO_DEADLINE_MS;
   if (rc != 0 || loop_io_add_late(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
       loop_timer_set(l->worker->loop, &l->tick, LINK_TICK_MS, link_tick) != 0) {
     link_down(l);
@@ -464,7 +348,7 @@ static void link_shaken(struct handshake *h, bool ok) {
 
 static void link_unwanted(struct newcomer *n) {
   struct link *l = CONTAINER_OF(n, struct link, newcomer);
-  if (l->state == LINK_HANDSHAKE) handshake_abort(&l->handshake);
+  if (l->engine.state == LINK_HANDSHAKE) handshake_abort(&l->handshake);
   link_down(l);
 }
 
@@ -488,9 +372,6 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, struct newco
   l->refs = 1;
   l->fd = -1;
   l->peer = *peer;
-  buf_init(&l->in, RECORD_CIPHER_MAX + RECORD_HEADER_BYTES);
-  buf_init(&l->frames, LINK_FRAMES_MAX_BYTES);
-  buf_init(&l->out, LINK_OUT_MAX_BYTES);
   list_init(&l->bound);
   warm_init(l);
   list_push_tail(&w->links, &l->node);

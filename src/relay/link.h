@@ -2,16 +2,11 @@
 #ifndef RELAY_LINK_H
 #define RELAY_LINK_H
 
-#include "base/buf.h"
 #include "base/window.h"
+#include "link/engine.h"
 #include "relay/handshake.h"
 #include "relay/registry.h"
 #include "relay/worker.h"
-#include "tls/idle_records.h"
-#include "wire/frame.h"
-#include "wire/link_keys.h"
-
-enum link_state { LINK_HANDSHAKE, LINK_HELLO, LINK_UP, LINK_DOWN };
 
 struct warm_pool {                 /* relay/warm.c */
   struct list idle;                /* struct warm: data connections, the most recently proven first */
@@ -26,11 +21,11 @@ struct warm_pool {                 /* relay/warm.c */
 
 struct link {
   unsigned magic;
-  enum link_state state;
   struct worker *worker;
   struct list node;
   unsigned refs;                   /* of jobs under way; this worker's thread only */
   struct handshake handshake;
+  struct engine engine;            /* whose state is the link's */
   struct loop_io io;
   struct loop_timer tick;
   struct loop_msg rest_msg;        /* to ourselves, for the next turn */
@@ -38,15 +33,6 @@ struct link {
   struct loop_deferred deferred;
   int fd;
   struct addr peer;
-  struct sealed *sealed;
-  struct buf in;                   /* ciphertext: at most one record */
-  struct buf frames;               /* plaintext: at most one frame and what came with it */
-  unsigned share;                  /* of this turn: frames that may still be worked on */
-  struct idle_records idle_records;
-  struct buf out;                  /* ciphertext */
-  uint8_t exporter[TLS_EXPORTER_BYTES]; /* until HELLO */
-  uint8_t id[LINK_ID_BYTES];
-  struct link_keys *keys;
   struct owner *owner;
   char software[AGENT_SOFTWARE_MAX_CHARS + 1];
   struct list bound;               /* struct bound (relay/bind.h) */
@@ -55,7 +41,7 @@ struct link {
   struct warm_pool warm;
   struct newcomer newcomer;        /* until it has proven who it is */
   uint64_t hello_by_ms;            /* whatever comes meanwhile */
-  uint64_t heard_ms, spoke_ms, renewed_ms;
+  uint64_t renewed_ms;
   bool in_turn;                    /* frames are collected and leave together at the end of the handler */
 };
 

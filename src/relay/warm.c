@@ -129,7 +129,7 @@ static void warm_grow(struct link *l) {
 static void warm_want(struct link *l) {
   struct warm_pool *p = &l->warm;
   size_t need = size_min(p->target + p->hints, WARM_MAX) + p->waiting_n, supply = p->idle_n + p->asked;
-  if (l->state != LINK_UP || supply >= need || p->asked >= WARM_MAX) return;
+  if (l->engine.state != LINK_UP || supply >= need || p->asked >= WARM_MAX) return;
   unsigned count = (unsigned)size_min(need - supply, WARM_MAX - p->asked);
   uint8_t frame[16];
   struct writer w = writer_of(frame, sizeof frame);
@@ -141,7 +141,7 @@ static void warm_want(struct link *l) {
 
 static void ask_here(struct worker *w, struct ask *a) {
   struct link *l = link_find(w, a->tunnel->link_id);
-  if (l == NULL || l->state != LINK_UP) {
+  if (l == NULL || l->engine.state != LINK_UP) {
     ask_answer(a, w, DATA_CONNECTION_NONE);
     return;
   }
@@ -219,9 +219,9 @@ struct arrival {
 
 static int arrival_keys(struct link *l, const struct preface *p, struct number_keys *keys) {
   uint64_t now_ms = loop_now_ms(l->worker->loop);
-  int rc = link_keys_peek(l->keys, p->number, now_ms, keys);
+  int rc = link_keys_peek(l->engine.keys, p->number, now_ms, keys);
   if (rc == 0) rc = preface_verify(p, keys);
-  if (rc == 0) link_keys_claim(l->keys, p->number, now_ms);
+  if (rc == 0) link_keys_claim(l->engine.keys, p->number, now_ms);
   return rc;
 }
 
@@ -237,7 +237,7 @@ static void arrival_tell(struct link *l, uint64_t number) {
 
 static void arrival_here(struct worker *w, struct data_connection data, const struct preface *p) {
   struct link *l = link_find(w, p->link_id);
-  data.keys = l != NULL && l->state == LINK_UP ? secret_alloc(sizeof *data.keys) : NULL;
+  data.keys = l != NULL && l->engine.state == LINK_UP ? secret_alloc(sizeof *data.keys) : NULL;
   if (data.keys == NULL || arrival_keys(l, p, data.keys) != 0 || l->warm.idle_n >= WARM_MAX ||
       warm_add(l, &data) != 0) {
     METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
@@ -308,7 +308,7 @@ void warm_tick(struct link *l) {
     p->waiting_n--;
     ask_answer(a, l->worker, DATA_CONNECTION_NONE);
   }
-  link_keys_expire(l->keys, now_ms);
+  link_keys_expire(l->engine.keys, now_ms);
   warm_want(l);
 }
 

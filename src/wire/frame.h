@@ -25,7 +25,8 @@ enum frame_type {
   FRAME_GOODBYE = 10,              /* both: this link ends, why */
   FRAME_TICKET = 11,               /* relay: a renewed ticket */
   FRAME_NOTICE = 12,               /* relay: visitors were refused, why and how many */
-  FRAME_ARRIVED = 13               /* relay: the first data connection of this link has proven itself */
+  FRAME_ARRIVED = 13,              /* relay: the first data connection of this link has proven itself */
+  FRAME_TYPES
 };
 
 /* Why a link or a tunnel was refused or ended: a row each with name and text in refusal.c. */

@@ -161,7 +161,7 @@ static void link_comes_up(struct fixture *f) {
   tls_client_free(client);
   say_hello(f, t.exporter);
   while (agent_hears(f, FRAME_WELCOME) == 0) loop_turn(f->worker.loop, 0);
-  assert_int_equal(f->link->state, LINK_UP);
+  assert_int_equal(f->link->engine.state, LINK_UP);
 }
 
 static int set_up(void **state) {
@@ -238,14 +238,14 @@ static void bytes_that_are_no_frame_yet_are_no_sign_of_life(void **state) {
   struct writer w = writer_of(bytes, sizeof bytes);
   frame_ping_encode(&w, FRAME_PONG, 1);
   agent_seal(f, &w, record);
-  f->link->heard_ms = 1;
+  f->link->engine.heard_ms = 1;
   size_t n = w.len + RECORD_OVERHEAD_BYTES;
   for (size_t i = 0; i < n; i++) {
-    assert_int_equal(f->link->heard_ms, 1);
+    assert_int_equal(f->link->engine.heard_ms, 1);
     agent_send(f, record + i, 1);
     loop_turn(f->worker.loop, -1);
   }
-  assert_true(f->link->heard_ms > 1);
+  assert_true(f->link->engine.heard_ms > 1);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)

@@ -24,12 +24,14 @@ struct fixture {
   size_t far_n;
 };
 
-static const uint8_t exporter[TLS_EXPORTER_BYTES] = {1}, shared[X25519_BYTES] = {2}, secret[TLS_SECRET_MAX_BYTES] = {3};
+static const uint8_t exporter[TLS_EXPORTER_BYTES] = {1}, shared[X25519_BYTES] = {2};
+
+static uint64_t no_time(struct engine *e) { return e->heard_ms; }
 
 static int set_up(void **state) {
   struct fixture *f = calloc(1, sizeof *f);
   const struct certificate c = {.id = {1}, .name = "alice", .max_tunnels = 1};
-  const struct tls_suite *suite = tls_suite_find(0x1301);
+  static const struct engine_role role = {.is_relay = true, .now_ms = no_time};
   struct err e;
   if (f == NULL || registry_new(&f->relay, &f->relay.registry) != 0) return -1;
   f->relay.shares.total = 10000;
@@ -39,19 +41,18 @@ static int set_up(void **state) {
   struct link *l = &f->link;
   l->worker = &f->worker;
   l->refs = 1;
-  l->state = LINK_UP;
+  if (engine_start(&l->engine, &role, &(struct tls_takeover){.suite = 0x1301}) != 0) return -1;
+  engine_open(&l->engine);
   l->in_turn = true;               /* nothing is sent */
-  l->id[0] = 7;
-  l->keys = link_keys_new(exporter, shared);
-  l->sealed = sealed_new(&(struct sealed_params){.suite = suite, .read_secret = secret, .write_secret = secret});
+  l->engine.id[0] = 7;
+  l->engine.keys = link_keys_new(exporter, shared);
   f->agent_keys = link_keys_new(exporter, shared);
-  buf_init(&l->out, LINK_OUT_MAX_BYTES);
   warm_init(l);
-  memcpy(f->tunnel.link_id, l->id, sizeof l->id);
+  memcpy(f->tunnel.link_id, l->engine.id, sizeof l->engine.id);
   f->tunnel.worker = &f->worker;
   if (registry_owner(f->relay.registry, &c, 1, 0, &f->owner) != 0 ||
-      registry_link_put(f->relay.registry, f->owner, l->id, &f->worker) != 0 ||
-      map_put(f->worker.links_by_id, l->id, l) != 0)
+      registry_link_put(f->relay.registry, f->owner, l->engine.id, &f->worker) != 0 ||
+      map_put(f->worker.links_by_id, l->engine.id, l) != 0)
     return -1;
   l->owner = f->owner;
   *state = f;
@@ -61,12 +62,10 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
   struct fixture *f = *state;
   warm_close(&f->link);
-  sealed_free(f->link.sealed);
-  link_keys_free(f->link.keys);
+  engine_free(&f->link.engine);
   link_keys_free(f->agent_keys);
-  buf_free(&f->link.out);
   while (f->far_n > 0) close(f->far[--f->far_n]);
-  registry_link_remove(f->relay.registry, f->owner, f->link.id);
+  registry_link_remove(f->relay.registry, f->owner, f->link.engine.id);
   registry_owner_unref(f->relay.registry, f->owner);
   registry_free(f->relay.registry);
   loop_free(f->worker.loop);
@@ -86,7 +85,7 @@ static int arrive(struct fixture *f) {
   assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
   f->far[f->far_n++] = fds[1];
   assert_int_equal(link_keys_next(f->agent_keys, &number, &keys), 0);
-  assert_int_equal(preface_encode(f->link.id, number, &keys, bytes), 0);
+  assert_int_equal(preface_encode(f->link.engine.id, number, &keys, bytes), 0);
   assert_int_equal(preface_decode(bytes, &p), 0);
   warm_arrived(&f->worker, fds[0], NULL, &p);
   return fds[0];
