@@ -28,27 +28,23 @@
 #include <unistd.h>
 
 #include "base/addr.h"
-#include "base/buf.h"
 #include "base/text.h"
-#include "tls/sealed.h"
-#include "tls/tls_conn.h"
+#include "link/engine.h"
 #include "wire/data.h"
-#include "wire/frame.h"
 #include "wire/token.h"
 
-enum { OUT_MAX = 1 << 20, LINE_MAX = 4 * FRAME_BODY_MAX_BYTES, DRIBBLE_MS = 100, FLOOD_ID = 1000, UNBOUND_TOLD = 5000 };
+enum { LINE_MAX = 4 * FRAME_BODY_MAX_BYTES, DRIBBLE_MS = 100, FLOOD_ID = 1000, UNBOUND_TOLD = 5000 };
 
 static struct {
   struct token given, token;       /* what we were started with, and what HELLO shows */
   struct addr relay;
   int fd;                          /* of the link */
-  struct sealed *sealed;
-  uint64_t sealed_n;               /* records that it has written */
+  struct engine engine;
+  uint64_t sealed_n;               /* records that it has sealed */
   struct record_keys updating;     /* goes on from there in `updates`, after which it writes no more */
   struct tls_takeover takeover;
   uint8_t private_key[X25519_BYTES], shared[X25519_BYTES], id[LINK_ID_BYTES];
   struct link_keys *number_keys;
-  struct buf in, frames, out;
   uint8_t hello[FRAME_BEFORE_AUTH_MAX_BYTES];
   size_t hello_n;
   bool silent, dribbling;
@@ -143,17 +139,10 @@ static void chain_make(const char *name) {
 static void link_close(void) {
   if (me.fd >= 0) close(me.fd);
   me.fd = -1;
-  sealed_free(me.sealed);
+  engine_free(&me.engine);
   record_keys_free(&me.updating);
-  me.sealed = NULL;
   link_keys_free(me.number_keys);
   me.number_keys = NULL;
-  buf_free(&me.in);
-  buf_free(&me.frames);
-  buf_free(&me.out);
-  buf_init(&me.in, RECORD_HEADER_BYTES + RECORD_CIPHER_MAX);
-  buf_init(&me.frames, FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX);
-  buf_init(&me.out, OUT_MAX);
   me.flood_left = me.updates_left = 0;
   me.sealed_n = 0;
   me.dribbling = false;
@@ -165,6 +154,8 @@ static void send_output(struct tls_conn *tls) {
   send_all(me.fd, p, n);
   tls_conn_output_sent(tls, n);
 }
+
+static const struct engine_role hostile_role;
 
 static void link_open(void) {
   struct err e = {0};
@@ -187,24 +178,23 @@ static void link_open(void) {
   }
   must(status == TLS_DONE, e.text);
   must(tls_conn_take_over(tls, &me.takeover) == 0, "the link cannot be taken over");
-  me.sealed = sealed_new(&(struct sealed_params){.suite = tls_suite_find(me.takeover.suite),
-                                                 .read_secret = me.takeover.server_secret,
-                                                 .write_secret = me.takeover.client_secret});
-  must(me.sealed != NULL, "out of memory");
+  must(engine_start(&me.engine, &hostile_role, &me.takeover) == 0, "out of memory");
+  engine_open(&me.engine);         /* whatever comes is heard */
   tls_conn_free(tls);
   tls_client_free(client);
 }
 
+/* What fits one record. */
 static void link_say(const uint8_t *p, size_t n) {
-  uint8_t owed[SEALED_OWED_MAX];
-  must(buf_append(&me.out, owed, sealed_write_owed(me.sealed, owed)) == 0, "out of memory");
-  uint8_t *record = buf_reserve(&me.out, n + RECORD_OVERHEAD_BYTES);
-  must(record != NULL && n <= RECORD_PLAIN_MAX, "too much to say");
-  memcpy(record + RECORD_HEADER_BYTES, p, n);
-  if (sealed_write(me.sealed, record, n) != 0) return;
-  buf_added(&me.out, n + RECORD_OVERHEAD_BYTES);
+  uint8_t bytes[RECORD_PLAIN_MAX];
+  must(n <= sizeof bytes, "too much to say");
+  memcpy(bytes, p, n);
+  engine_send(&me.engine, &(struct writer){.base = bytes, .cap = sizeof bytes, .len = n});
   me.sealed_n++;
 }
+
+/* What no engine would say. */
+static void link_say_raw(const void *p, size_t n) { must(buf_append(&me.engine.out, p, n) == 0, "too much to say"); }
 
 static void hello(bool forged) {
   struct frame_hello f = {
@@ -218,11 +208,15 @@ static void hello(bool forged) {
   link_say(me.hello, me.hello_n);
 }
 
-static void welcomed(struct reader body) {
+/* It keeps what it made its keys from, which an engine would not: `secrets` tells it. */
+static int welcomed(struct engine *e, const struct frame *frame) {
+  (void)e;
   struct frame_welcome f;
-  if (frame_welcome_decode(body, &f) != 0 || x25519_shared(me.private_key, f.share, me.shared) != 0) return;
+  if (frame_welcome_decode(frame->body, &f) != 0 || x25519_shared(me.private_key, f.share, me.shared) != 0) return 0;
   must(link_id_derive(me.takeover.exporter, me.id) == 0, "no id of the link");
+  link_keys_free(me.number_keys);
   me.number_keys = link_keys_new(me.takeover.exporter, me.shared);
+  return 0;
 }
 
 static void tell_secret(const uint8_t secret[32]) {
@@ -236,48 +230,43 @@ static void tell_secrets(void) {
   tell_secret(me.shared);
 }
 
-static void pinged(struct reader body) {
+static int pinged(struct engine *e, const struct frame *frame) {
+  (void)e;
   uint8_t bytes[16];
   uint64_t cookie;
   struct writer w = writer_of(bytes, sizeof bytes);
-  if (me.silent || frame_ping_decode(body, &cookie) != 0) return;
+  if (me.silent || frame_ping_decode(frame->body, &cookie) != 0) return 0;
   frame_ping_encode(&w, FRAME_PONG, cookie);
   link_say(bytes, w.len);
+  return 0;
 }
 
-static void tell_frames(void) {
+static int tell_frame(struct engine *e, const struct frame *f) {
+  (void)e;
   static char hex[2 * FRAME_BODY_MAX_BYTES + 1];
-  struct frame f;
-  while (frame_next(buf_data(&me.frames), me.frames.len, FRAME_BODY_MAX_BYTES, &f) == 1) {
-    const uint8_t *body = buf_data(&me.frames) + FRAME_HEADER_BYTES;
-    if (f.type == FRAME_WELCOME) welcomed(f.body);
-    if (f.type == FRAME_PING) pinged(f.body);
-    hex_encode(body, f.total - FRAME_HEADER_BYTES, hex);
-    if (f.type != FRAME_UNBOUND || me.unbound++ < UNBOUND_TOLD) printf("got %d %s\n", f.type, hex);
-    buf_consume(&me.frames, f.total);
-  }
-  fflush(stdout);
+  hex_encode(f->body.at, f->total - FRAME_HEADER_BYTES, hex);
+  if (f->type != FRAME_UNBOUND || me.unbound++ < UNBOUND_TOLD) printf("got %d %s\n", f->type, hex);
+  return 0;
 }
+
+static uint64_t no_time(struct engine *e) {
+  (void)e;
+  return 0;
+}
+
+static const struct engine_role hostile_role = {
+    .now_ms = no_time, .heard = tell_frame, .rules = {[FRAME_WELCOME] = {WHILE_UP, welcomed}, [FRAME_PING] = {WHILE_UP, pinged}}};
 
 /* False: the link has ended. */
 static bool link_read(void) {
-  size_t consumed, n, room = RECORD_HEADER_BYTES + RECORD_CIPHER_MAX - me.in.len;
-  uint8_t *plain, *to = buf_reserve(&me.in, room);
+  size_t room;
+  uint8_t *to = engine_room(&me.engine, &room);
   ssize_t got = to != NULL ? recv(me.fd, to, room, 0) : 0;
   if (got <= 0) return false;
-  buf_added(&me.in, (size_t)got);
-  for (;;) {
-    switch (sealed_read(me.sealed, buf_data(&me.in), me.in.len, &consumed, &plain, &n)) {
-      case SEALED_MORE: return true;
-      case SEALED_NOTHING: break;
-      case SEALED_DATA:
-        must(buf_append(&me.frames, plain, n) == 0, "the relay says too much");
-        tell_frames();
-        break;
-      case SEALED_EOF: case SEALED_PEER_ALERT: case SEALED_FAILED: return false;
-    }
-    buf_consume(&me.in, consumed);
-  }
+  engine_received(&me.engine, (size_t)got);
+  enum engine_result result = engine_work(&me.engine, SIZE_MAX);
+  fflush(stdout);
+  return result == ENGINE_IDLE;
 }
 
 /* Floods */
@@ -303,21 +292,22 @@ static void updates_on(void) {
   if (me.updating.aead == NULL)
     must(record_keys_init(&me.updating, suite, me.takeover.client_secret, me.sealed_n, true) == 0, "out of memory");
   for (int i = 0; me.updates_left > 0 && i < 512; i++, me.updates_left--) {
-    uint8_t *record = buf_reserve(&me.out, sizeof update + RECORD_OVERHEAD_BYTES);
-    must(record != NULL, "out of memory");
+    uint8_t record[sizeof update + RECORD_OVERHEAD_BYTES];
     memcpy(record + RECORD_HEADER_BYTES, update, sizeof update);
     must(record_seal(&me.updating, RECORD_HANDSHAKE, record, sizeof update) == 0, "out of memory");
     must(record_keys_update(&me.updating) == 0, "out of memory");
-    buf_added(&me.out, sizeof update + RECORD_OVERHEAD_BYTES);
+    link_say_raw(record, sizeof record);
   }
   if (me.updates_left == 0) say("updates");
 }
 
 static void link_write(void) {
-  if (me.out.len == 0 && me.flood_left > 0) flood_on();
-  if (me.out.len == 0 && me.updates_left > 0) updates_on();
-  ssize_t n = me.out.len > 0 ? send(me.fd, buf_data(&me.out), me.out.len, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
-  if (n > 0) buf_consume(&me.out, (size_t)n);
+  size_t left;
+  if (engine_waiting(&me.engine) == 0 && me.flood_left > 0) flood_on();
+  if (engine_waiting(&me.engine) == 0 && me.updates_left > 0) updates_on();
+  const uint8_t *p = engine_output(&me.engine, &left);
+  ssize_t n = p != NULL ? send(me.fd, p, left, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+  if (n > 0) engine_sent(&me.engine, (size_t)n);
 }
 
 /* Data connections */
@@ -382,7 +372,10 @@ static void obey(char *line) {
     me.flood_left = (uint32_t)number;
   }
   else if (strcmp(word, "updates") == 0) me.updates_left = (uint32_t)number;
-  else if (strcmp(word, "dribble") == 0) me.dribbling = buf_append(&me.out, endless, sizeof endless) == 0;
+  else if (strcmp(word, "dribble") == 0) {
+    link_say_raw(endless, sizeof endless);
+    me.dribbling = true;
+  }
   else must(false, "an unknown command");
   if (me.flood_left == 0 && me.updates_left == 0) say(word);     /* those two are done later */
 }
@@ -409,7 +402,7 @@ int main(int argc, char **argv) {
   setvbuf(stdin, NULL, _IONBF, 0);
   link_close();
   for (;;) {
-    bool writes = me.out.len > 0 || me.flood_left > 0 || me.updates_left > 0;
+    bool writes = engine_waiting(&me.engine) > 0 || me.flood_left > 0 || me.updates_left > 0;
     struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
                            {.fd = me.fd, .events = (short)(POLLIN | (writes ? POLLOUT : 0))},
                            {.fd = me.data_fd, .events = POLLIN}};
