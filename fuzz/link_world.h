@@ -1,10 +1,11 @@
-/* One end of a control link (link/engine.h) and another end that has the right keys and keeps to no rule: it cuts its frames over records
-   and its records over reads as it likes, changes keys, damages what is on the way, and reads slowly or not at all; between
-   its steps our side sends, closes and is stopped, also from its handlers. For a fuzzer per role, which gives the table.
+/* One end of a control link (link/engine.h) and another end that has the right keys and keeps to no rule: it cuts
+   its frames over records and its records over reads as it likes, changes keys, damages what is on the way, and
+   reads slowly or not at all; between its steps our side sends, closes and is stopped, also from its handlers. For a
+   fuzzer per role, which gives the table.
 
-   What is held: states go forward only; a handler is called for nothing that is not due, never beyond the turn's share and never
-   after a stop; what the other end reads is exactly what was sent, as far as it came, whatever came meanwhile; and only a full queue
-   makes an engine fail, from which nothing leaves then. */
+   What is held: states go forward only; a handler is called for nothing that is not due, never beyond the turn's
+   share and never after a stop; what the other end reads is exactly what was sent, as far as it came, whatever came
+   meanwhile; and only a full queue makes an engine fail, from which nothing leaves then. */
 #ifndef FUZZ_LINK_WORLD_H
 #define FUZZ_LINK_WORLD_H
 
@@ -13,7 +14,10 @@
 
 #include "link/engine.h"
 
-enum step { PEER_FRAME, PEER_SEAL, PEER_RECORD, PEER_UPDATE, PEER_DAMAGE, DELIVER, WORK, SAY, PING, DRAIN, CLOSE, STOP, MOOD, TIME, AGREE, STEPS };
+enum step {
+  PEER_FRAME, PEER_SEAL, PEER_RECORD, PEER_UPDATE, PEER_DAMAGE, DELIVER, WORK,
+  SAY, PING, DRAIN, CLOSE, STOP, MOOD, TIME, AGREE, STEPS
+};
 enum mood { GOOD, REFUSES, STOPS, SAYS, MOODS };   /* of the next handler that is called */
 enum { SAID_MAX = 1 << 20, WAY_MAX = 1 << 18 };
 
@@ -59,7 +63,8 @@ static int world_heard(struct engine *e, const struct frame *f) {
   struct writer pong = writer_of(bytes, sizeof bytes);
   uint64_t cookie;
   ASSERT(e->state != LINK_DOWN && ++w->handled <= w->share && e->heard_ms == w->now_ms);
-  if (f->type != FRAME_PING || e->state != LINK_UP || w->closed || engine_failed(e) || frame_ping_decode(f->body, &cookie) != 0) return 0;
+  if (f->type != FRAME_PING || e->state != LINK_UP || w->closed || engine_failed(e)) return 0;
+  if (frame_ping_decode(f->body, &cookie) != 0) return 0;
   frame_ping_encode(&pong, FRAME_PONG, cookie);
   ASSERT(buf_append(&w->said, bytes, pong.len) == 0);
   return 0;
@@ -238,8 +243,11 @@ static void world_run(const struct engine_role *role, const uint8_t *data, size_
   static const uint16_t suites[] = {0x1301, 0x1302, 0x1303};
   struct reader r = reader_of(data, size);
   uint8_t first = read_u8(&r);
-  struct tls_takeover t = {
-      .suite = suites[first % ARRAY_LEN(suites)], .client_secret = {1}, .server_secret = {2}, .exporter = {3}, .fragment_max = first / 3 % 4 * 64u};
+  struct tls_takeover t = {.suite = suites[first % ARRAY_LEN(suites)],
+                           .client_secret = {1},
+                           .server_secret = {2},
+                           .exporter = {3},
+                           .fragment_max = first / 3 % 4 * 64u};
   const struct tls_suite *suite = tls_suite_find(t.suite);
   struct world w = {.now_ms = 1};
   buf_init(&w.plain, RECORD_PLAIN_MAX + 2 * UINT16_MAX);

@@ -64,13 +64,14 @@ bool client_retries(const struct adit_client *c) {
   return false;
 }
 
-/* Told once in a row: a relay that stays away for a day is one line. So is a machine without a network yet, whatever ways it
-   finds of saying so. */
+/* Told once in a row: a relay that stays away for a day is one line. So is a machine without a network yet, whatever
+   ways it finds of saying so. */
 static void client_warn(struct adit_client *c, int code, const char *reason, const char *text) {
   client_set_trouble(c, code, text);
   if (code == ADIT_EUNREACHABLE && client_retries(c)) {
     if (!c->waiting)
-      client_event(c, ADIT_EVENT_WARNING, NULL, code, "waiting", "the tunnel opens as soon as a relay can be reached: %s", text);
+      client_event(c, ADIT_EVENT_WARNING, NULL, code, "waiting",
+                   "the tunnel opens as soon as a relay can be reached: %s", text);
     c->waiting = true;
     return;
   }
@@ -247,7 +248,8 @@ void client_tunnel_bound(struct adit_client *c) {
 
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path, const char *relay_socket) {
   struct err e = {0};                /* it is on this machine, whatever proxy leads out of it */
-  if (setup_set_proxy(&c->setup, "none", NULL, NULL, &e) != 0 || setup_add_token(&c->setup, token, &e) != 0 || setup_choices(&c->setup, &c->choices, &c->choices_n, &e) != 0) {
+  if (setup_set_proxy(&c->setup, "none", NULL, NULL, &e) != 0 || setup_add_token(&c->setup, token, &e) != 0 ||
+      setup_choices(&c->setup, &c->choices, &c->choices_n, &e) != 0) {
     err_prefix(&e, "embedded relay");
     client_fail(c, ADIT_ECONFIG, "embedded_relay", e.text);
     return;
@@ -271,15 +273,16 @@ void client_post(struct adit_client *c, struct loop_msg *m) {
   bell_ring(&c->bell);
 }
 
-/* The host program has closed the bell's end in its table, as a daemon does with whatever it does not know. What we have in our own
-   is untouched; but the program means to begin anew, and cannot call us any more. So nothing goes on, and we look for its last
-   calls by ourselves. */
+/* The host program has closed the bell's end in its table, as a daemon does with whatever it does not know. What we
+   have in our own is untouched; but the program means to begin anew, and cannot call us any more. So nothing goes
+   on, and we look for its last calls by ourselves. */
 static void client_cut_off(struct adit_client *c) {
   loop_io_del(&c->bell_io);
   c->cut_off = true;
   if (c->failed == NULL && !c->closing)
     client_fail(c, ADIT_ESYSTEM, "descriptors_closed",
-                "client: the program has closed its descriptors (close what was inherited first, then make the client)");
+                "client: the program has closed its descriptors (close what was inherited first, then make the "
+                "client)");
   race_stop(c->race);
   c->race = NULL;
   link_stop(c->link, true);
@@ -496,11 +499,12 @@ static int client_prepare(struct adit_client *c, struct err *e) {
   if (r == 0) r = client_check_token(&c->setup, e);
   fork_gate_enter();
   if (r == 0 && !embedded) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
-  if (r == 0 && embedded && (c->environment = embedded_environment()) == NULL) r = err_set(e, ERR_NOMEM, "out of memory");
+  if (r == 0 && embedded && (c->environment = embedded_environment()) == NULL)
+    r = err_set(e, ERR_NOMEM, "out of memory");
   if (r == 0) r = events_init(&c->events, e);
   if (r == 0) r = bell_init(&c->bell, e);
   if (r == 0 && (c->tls = tls_client_new(c->setup.ca_file, e)) == NULL) r = e->code;
-  if (r == 0) client_watch_descriptors(c);       /* in the gate: a child that is forked from here on closes its copies */
+  if (r == 0) client_watch_descriptors(c);       /* in the gate: a child forked from here on closes its copies */
   fork_gate_leave_host();
   return r;
 }

@@ -35,7 +35,7 @@ struct trouble {                   /* why there is no tunnel yet, in the words o
 
 struct adit_client {
   unsigned magic;
-  uint64_t process;                /* fork_gate_process(), whose thread serves it; a forked child only closes its copies */
+  uint64_t process;                /* fork_gate_process(), which serves it; a forked child only closes its copies */
   struct descriptors descriptors;
 
   struct setup setup;              /* immutable once the thread runs; an embedded relay adds its token first */
@@ -47,12 +47,12 @@ struct adit_client {
   struct events events;
   struct bell bell;                /* by which the host's threads call it */
   struct loop_io bell_io;
-  char **environment;              /* as it was when the client was made, for an embedded relay; NULL: none will be started */
+  char **environment;              /* of the time when the client was made, for an embedded relay; NULL: it has none */
 
   pthread_mutex_t lock;            /* guards what follows, and what tunnel.h says */
   pthread_cond_t changed;
   struct list handles;             /* of adit_tunnel.handle: every tunnel that the host has not closed */
-  int started;                     /* what became of the thread's start, once it is 1 (well) or negative, with start_err */
+  int started;                     /* 0: the thread is still starting; 1: it runs; negative: it failed, see start_err */
   struct err start_err;
   struct trouble trouble;
   unsigned troubles;               /* how many there have been: whoever asks wants to hear of none older than itself */

@@ -1,5 +1,6 @@
-/* The control link: the socket around the engine (link/engine.h), and what a relay's frames do. The hard thing: nothing to URL is one
-   exchange after TLS, so our Finished, HELLO and all BINDs are put together before a byte of them is sent. */
+/* The control link: the socket around the engine (link/engine.h), and what a relay's frames do. The hard thing:
+   nothing to URL is one exchange after TLS, so our Finished, HELLO and all BINDs are put together before a byte of
+   them is sent. */
 #include "agent/link.h"
 
 #include <stdlib.h>
@@ -162,8 +163,8 @@ static void link_tick(struct loop_timer *t) {
 
 /* ---- reading ---- */
 
-/* From the start. HTTP proxies end both directions when one ends, and pass a reset on as an end, and Unix sockets know no reset;
-   inside TLS neither is taken for the other. */
+/* From the start. HTTP proxies end both directions when one ends, and pass a reset on as an end, and Unix sockets
+   know no reset; inside TLS neither is taken for the other. */
 static bool link_wraps_data(const struct link *l) {
   enum setup_data asked = l->client->setup.data;
   if (dial_address_is_unix(&l->choice->dial)) return true;
@@ -327,7 +328,8 @@ static int link_hello(struct link *l, struct err *e) {
   memcpy(f.software, "adit/" ADIT_VERSION, sizeof "adit/" ADIT_VERSION);
   uint8_t bytes[FRAME_BEFORE_AUTH_MAX_BYTES];
   if (engine_make_share(&l->engine, f.share) != 0) return err_set(e, ERR_CRYPTO, "no key could be made");
-  if (frame_hello_sign(&f, engine_exporter(&l->engine), token->seed) != 0) return err_set(e, ERR_CRYPTO, "the token's key does not sign");
+  if (frame_hello_sign(&f, engine_exporter(&l->engine), token->seed) != 0)
+    return err_set(e, ERR_CRYPTO, "the token's key does not sign");
   struct writer w = writer_of(bytes, sizeof bytes);
   frame_hello_encode(&w, &f);
   engine_send(&l->engine, &w);

@@ -13,7 +13,7 @@ struct link {
   unsigned magic;
   struct adit_client *client;
   struct relay_choice *choice;
-  struct reached at;               /* data connections go to the very address that it was dialled at, its proxy's if it has one */
+  struct reached at;               /* where it was dialled, its proxy if it has one: data connections go there, too */
   struct engine engine;            /* whose state is the link's */
   struct loop_io io;
   struct loop_timer tick;
@@ -27,7 +27,7 @@ struct link {
   size_t redials;                  /* data connections to dial again after a failure */
   uint64_t redial_ceiling_ms;      /* of the delay before that; 0: the last dial succeeded */
   uint64_t data_stood;             /* data connections that stood long enough to be believed, or got their OPEN */
-  bool takes_wrapped;              /* the relay takes data connections inside TLS, and says when the first has arrived */
+  bool takes_wrapped;              /* the relay takes data connections inside TLS, and says when the first arrived */
   bool data_wrapped;               /* they go inside TLS */
   bool data_arrived;
   uint64_t data_lost;              /* visitors that the relay lost on the way to us */
@@ -43,7 +43,7 @@ struct link *link_start(struct adit_client *c, struct relay_choice *choice, cons
 /* Ends it without a word to the client; with goodbye, the relay is told as far as the socket takes it. NULL is fine. */
 void link_stop(struct link *l, bool goodbye);
 bool link_is_up(const struct link *l);           /* welcomed; NULL: no */
-bool link_takes_binds(const struct link *l);     /* HELLO is on its way, and what is asked for goes behind it; NULL: no */
+bool link_takes_binds(const struct link *l);     /* what is asked for goes behind HELLO; NULL: no */
 /* Or later, when there is room again: the tunnel stays unbound until then. */
 void link_bind(struct link *l, struct adit_tunnel *t);
 void link_unbind(struct link *l, uint32_t id);

@@ -1,5 +1,5 @@
-/* A visitor's stream before and around its pump. Whatever fails before the app has answered is a reset: to a TLS visitor,
-   too, since browsers show an alert as a broken certificate or protocol. */
+/* A visitor's stream before and around its pump. Whatever fails before the app has answered is a reset: to a TLS
+   visitor, too, since browsers show an alert as a broken certificate or protocol. */
 #include "agent/stream.h"
 
 #include <stdlib.h>
@@ -142,5 +142,5 @@ void stream_begin(struct adit_tunnel *t, int fd, struct wrap *wrap, const struct
   atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);
   if (stream_prepare(s, open) != 0) stream_refuse(s);
-  else app_call(t, &s->call, fd, wrap != NULL ? EPOLLRDHUP : 0, stream_connected);   /* an HTTP proxy tells of a reset so */
+  else app_call(t, &s->call, fd, wrap != NULL ? EPOLLRDHUP : 0, stream_connected); /* a proxy tells of a reset so */
 }

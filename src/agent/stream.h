@@ -10,6 +10,7 @@
 bool stream_is_wanted(const struct adit_tunnel *t, const struct open_message *open);
 /* Takes fd and the TLS around it. The caller wipes open. */
 void stream_begin(struct adit_tunnel *t, int fd, struct wrap *wrap, const struct open_message *open);
-void stream_stop_all(struct adit_tunnel *t);        /* delivers what was accepted, within RESET_DELIVERY_MS, and ends them */
+/* Delivers what was accepted, within RESET_DELIVERY_MS, and ends them. */
+void stream_stop_all(struct adit_tunnel *t);
 
 #endif

@@ -130,7 +130,8 @@ int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) {
   pthread_mutex_lock(&c->lock);
   int waited = 0;
   while (!t->finished && waited == 0)
-    waited = deadline == NULL ? pthread_cond_wait(&c->changed, &c->lock) : pthread_cond_timedwait(&c->changed, &c->lock, deadline);
+    waited = deadline == NULL ? pthread_cond_wait(&c->changed, &c->lock)
+                              : pthread_cond_timedwait(&c->changed, &c->lock, deadline);
   bool finished = t->finished;
   pthread_mutex_unlock(&c->lock);
   return finished ? 0 : ERR_TIMEOUT;
@@ -219,7 +220,8 @@ void tunnel_attach(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
   c->waiting = c->waiting && client_retries(c);    /* else it is told anew */
   list_push_tail(&c->tunnels, &t->node);
-  if (t->request.retry_ms > 0) (void)loop_timer_set(c->loop, &t->opening, (uint64_t)t->request.retry_ms, tunnel_tried_enough);
+  if (t->request.retry_ms > 0)
+    (void)loop_timer_set(c->loop, &t->opening, (uint64_t)t->request.retry_ms, tunnel_tried_enough);
   tunnel_choose_home(t);
   if (c->failed != NULL) tunnel_fail(t, c->trouble.code, c->failed, c->trouble.text);
   if (t->state == TUNNEL_ENDED) return;
@@ -500,7 +502,8 @@ static void tunnel_disk_hangs(struct loop_timer *timer) {
   tunnel_stream_ended(t);
 }
 
-/* Whoever closes a tunnel waits for its ticket to be on the disk, but not for ever; whoever finishes one has a limit of his own. */
+/* Whoever closes a tunnel waits for its ticket to be on the disk, but not for ever; whoever finishes one has a limit
+   of his own. */
 static bool tunnel_waits_for_disk(struct adit_tunnel *t) {
   if (t->keeping == NULL) return false;
   if (t->finishing || loop_timer_is_set(&t->keep_limit)) return true;

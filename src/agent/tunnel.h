@@ -30,7 +30,7 @@ struct tunnel_request {            /* what the host asked for, checked */
   char *app_file;                  /* and this is it by its folder's real path, to tell two apart; NULL: none */
   char name[TUNNEL_NAME_MAX_BYTES + 1];  /* for people; may be empty */
   uint64_t app_wait_ms;            /* how long a visitor waits for an app that has never been there */
-  int64_t retry_ms;                /* how long it may take to open; negative: as long as it takes; 0: the host decides */
+  int64_t retry_ms;                /* so long it may take to open; negative: as long as it takes; 0: the host decides */
   uint32_t flags;                  /* enum tunnel_flags */
   bool proxy_protocol;
   uint8_t alpn[ALPN_LIST_MAX_BYTES];
@@ -95,7 +95,8 @@ void tunnel_free(struct adit_tunnel *t);
 /* Puts it among the client's handles, ERR_CONFLICT when its app is forwarded already, and hands it to the loop
    thread. */
 int tunnel_publish(struct adit_tunnel *t, struct err *e) MUST_USE;
-/* Lets no new visitor in and waits until the last has left: 0, or ERR_TIMEOUT. May be called again; tunnel_close follows. */
+/* Lets no new visitor in and waits until the last has left: 0, or ERR_TIMEOUT. May be called again; tunnel_close
+   follows. */
 int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) MUST_USE;
 /* Waits until it is gone, then frees it. */
 void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms);
@@ -108,7 +109,7 @@ void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms);
 /* A kept ticket says which relay to go to, unless that is decided or not among ours. */
 void tunnel_choose_home(struct adit_tunnel *t);
 bool tunnel_wants_bind(const struct adit_tunnel *t);
-bool tunnel_retries(const struct adit_tunnel *t);          /* it has never been open, and its host wants it to go on trying */
+bool tunnel_retries(const struct adit_tunnel *t);          /* never open so far, and its host wants it to try on */
 void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w);
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f);
 void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came);

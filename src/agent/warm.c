@@ -131,14 +131,15 @@ static bool warm_flush(struct warm *w) {
   return flushed != NET_RESET;
 }
 
-/* It ended before OPEN. The relay ends those that it does not need, but none that has only just come; and what on the way
-   passes a preface on and breaks the connection then, does so at once. */
+/* It ended before OPEN. The relay ends those that it does not need, but none that has only just come; and what on
+   the way passes a preface on and breaks the connection then, does so at once. */
 static void warm_ended(struct warm *w) {
   struct link *l = w->link;
   bool early = loop_now_ms(l->client->loop) - w->since_ms < (l->data_arrived ? DATA_BROKEN_MS : DATA_PROOF_MS);
   err_set(&l->data_err, ERR_CLOSED, "closed before use");
   warm_free(w);
-  if (early && l->data_stood == 0 && ++l->data_ended_early >= DATA_ENDED_EARLY_MAX) warm_go_wrapped(l, "they are closed at once");
+  if (early && l->data_stood == 0 && ++l->data_ended_early >= DATA_ENDED_EARLY_MAX)
+    warm_go_wrapped(l, "they are closed at once");
 }
 
 static void warm_ready(struct loop_io *io, uint32_t events) {
@@ -268,12 +269,14 @@ static bool warm_any_stands(const struct link *l) {
 }
 
 static const char *warm_remedy(const struct link *l) {
-  if (l->data_wrapped && !l->takes_wrapped) return "this relay takes none inside TLS: have it updated, or let them go plain";
+  if (l->data_wrapped && !l->takes_wrapped)
+    return "this relay takes none inside TLS: have it updated, or let them go plain";
   if (l->data_wrapped) return "have what is between here and the relay let more than one connection to it pass";
   if (l->client->setup.data == SETUP_DATA_PLAIN)
-    return "a firewall or proxy between here and the relay lets only TLS out: have them go inside TLS, or allow plain TCP to that address";
-  return "a firewall or proxy between here and the relay lets only TLS out: allow plain TCP to that address, or update the relay; or the "
-         "router in front of the relay goes by TLS names: have it pass to the relay what has none";
+    return "a firewall or proxy between here and the relay lets only TLS out: have them go inside TLS, or allow plain "
+           "TCP to that address";
+  return "a firewall or proxy between here and the relay lets only TLS out: allow plain TCP to that address, or update "
+         "the relay; or the router in front of the relay goes by TLS names: have it pass to the relay what has none";
 }
 
 static void warm_warn(struct link *l, const char *why) {
@@ -282,7 +285,8 @@ static void warm_warn(struct link *l, const char *why) {
   l->data_warned = true;
   dial_address_format(&l->choice->dial, relay, sizeof relay);
   client_event(l->client, ADIT_EVENT_WARNING, NULL, ADIT_EUNREACHABLE, "data_connections",
-               "data connections to %.100s do not get through, though the control link does: %.100s (%s)", relay, why, warm_remedy(l));
+               "data connections to %.100s do not get through, though the control link does: %.100s (%s)", relay, why,
+               warm_remedy(l));
 }
 
 static void warm_check_due(struct loop_timer *t) {
@@ -317,7 +321,9 @@ void warm_wanted(struct link *l, size_t n) {
 /* Plain ones do not get through. Where they may, they go inside TLS from here on. */
 static void warm_go_wrapped(struct link *l, const char *why) {
   char relay[300];
-  if (l->data_wrapped || !l->takes_wrapped || l->client->setup.data != SETUP_DATA_AUTO || l->engine.state == LINK_DOWN) return;
+  if (l->data_wrapped || !l->takes_wrapped || l->client->setup.data != SETUP_DATA_AUTO ||
+      l->engine.state == LINK_DOWN)
+    return;
   l->data_wrapped = true;
   size_t n = size_max(l->warm_n + l->redials, WARM_QUIET);
   warm_stop_all(l);

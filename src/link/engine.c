@@ -1,12 +1,15 @@
-/* The engine of control links. The hard thing is that a handler may stop it amid a record full of frames: so after each handler
-   the state is looked at before anything else, and until engine_free the memory is where it was. */
+/* The engine of control links. The hard thing is that a handler may stop it amid a record full of frames: so after
+   each handler the state is looked at before anything else, and until engine_free the memory is where it was. */
 #include "link/engine.h"
 
 #include <string.h>
 
 #include "base/secret.h"
 
-enum { IN_MAX_BYTES = RECORD_HEADER_BYTES + RECORD_CIPHER_MAX, FRAMES_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX };
+enum {
+  IN_MAX_BYTES = RECORD_HEADER_BYTES + RECORD_CIPHER_MAX,
+  FRAMES_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX
+};
 
 struct engine_secrets {            /* from the handshake to HELLO or WELCOME: not for the link's life */
   uint8_t exporter[TLS_EXPORTER_BYTES], private_key[X25519_BYTES], shared[X25519_BYTES];
@@ -80,7 +83,9 @@ void engine_free(struct engine *e) {
 
 const uint8_t *engine_exporter(const struct engine *e) { return e->secrets->exporter; }
 
-int engine_make_share(struct engine *e, uint8_t share[X25519_BYTES]) { return x25519_keypair(e->secrets->private_key, share); }
+int engine_make_share(struct engine *e, uint8_t share[X25519_BYTES]) {
+  return x25519_keypair(e->secrets->private_key, share);
+}
 
 int engine_agree(struct engine *e, const uint8_t their_share[X25519_BYTES]) {
   struct engine_secrets *s = e->secrets;

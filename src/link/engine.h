@@ -1,6 +1,6 @@
-/* One end of a control link from its TLS handshake on, the relay's or the agent's, without a socket and without a clock: bytes
-   in, frames to handlers; frames in, bytes out. Both ends are this engine with a table of their own (struct engine_role), and so
-   are the tests' hostile agent and the fuzzers.
+/* One end of a control link from its TLS handshake on, the relay's or the agent's, without a socket and without a
+   clock: bytes in, frames to handlers; frames in, bytes out. Both ends are this engine with a table of their own
+   (struct engine_role), and so are the tests' hostile agent and the fuzzers.
 
    Whoever owns the socket has three things to do in a turn, in this order:
 
@@ -8,10 +8,11 @@
        engine_work                                   and see to what it returns
        send what engine_output gives, engine_sent    until that is NULL, or the socket takes no more
 
-   Calls go down, and only frames and the question for the time come up. Handlers are called by engine_work alone, never by a
-   call that sends: so a handler may send, open or stop the engine, and whoever sends need not fear that anything changes under
-   his hands. It must not call engine_work or engine_free. After engine_stop every call is harmless and does nothing; the memory
-   stays until engine_free, since frames lie in it that handlers may still look at. */
+   Calls go down, and only frames and the question for the time come up. Handlers are called by engine_work alone,
+   never by a call that sends: so a handler may send, open or stop the engine, and whoever sends need not fear that
+   anything changes under his hands. It must not call engine_work or engine_free. After engine_stop every call is
+   harmless and does nothing; the memory stays until engine_free, since frames lie in it that handlers may still look
+   at. */
 #ifndef LINK_ENGINE_H
 #define LINK_ENGINE_H
 
@@ -66,8 +67,9 @@ struct engine {                    /* embedded in its owner, zeroed; the fields 
   struct link_keys *keys;          /* the same */
 };
 
-/* Takes the connection out of OpenSSL, in LINK_HELLO; a client's Finished, still in its output, leaves before anything else. Of tls only
-   tls_conn_free may follow. 0, ERR_NOMEM, or what tls_conn_take_over says; after a failure engine_stop and engine_free follow. */
+/* Takes the connection out of OpenSSL, in LINK_HELLO; a client's Finished, still in its output, leaves before
+   anything else. Of tls only tls_conn_free may follow. 0, ERR_NOMEM, or what tls_conn_take_over says; after a
+   failure engine_stop and engine_free follow. */
 int engine_take_over(struct engine *e, const struct engine_role *role, struct tls_conn *tls) MUST_USE;
 /* The same from what a connection was taken out with, which stays the caller's to wipe. */
 int engine_start(struct engine *e, const struct engine_role *role, const struct tls_takeover *t) MUST_USE;
@@ -76,15 +78,17 @@ void engine_free(struct engine *e);              /* stopped, and no handler of i
 
 /* ---- who the other end is ---- */
 
-const uint8_t *engine_exporter(const struct engine *e);        /* of the handshake: what HELLO signs; until engine_agree */
+const uint8_t *engine_exporter(const struct engine *e);        /* of TLS: what HELLO signs; until engine_agree */
 int engine_make_share(struct engine *e, uint8_t share[X25519_BYTES]) MUST_USE; /* ours, for HELLO or WELCOME */
-/* Ours and theirs give the keys of data connections and the link's id; what they were made from is wiped, also on failure. */
+/* Ours and theirs give the keys of data connections and the link's id; what they were made from is wiped, also on
+   failure. */
 int engine_agree(struct engine *e, const uint8_t their_share[X25519_BYTES]) MUST_USE;
 void engine_open(struct engine *e);              /* LINK_UP: they are who they say */
 
 /* ---- hearing ---- */
 
-uint8_t *engine_room(struct engine *e, size_t *n) MUST_USE;    /* for what the socket has, never more than one record; NULL: no memory */
+/* For what the socket has, never more than one record; NULL: out of memory. */
+uint8_t *engine_room(struct engine *e, size_t *n) MUST_USE;
 void engine_received(struct engine *e, size_t n);
 
 enum engine_result {
@@ -103,14 +107,16 @@ enum engine_result engine_work(struct engine *e, size_t share) MUST_USE;
 
 /* ---- saying ---- */
 
-/* Seals whole frames. What does not fit is the end of the link, but not now, since callers iterate: engine_failed says so from then on. */
+/* Seals whole frames. What does not fit is the end of the link, but not now, since callers iterate: engine_failed
+   says so from then on. */
 void engine_send(struct engine *e, const struct writer *frames);
 void engine_ping(struct engine *e, uint64_t cookie);
 void engine_close(struct engine *e);             /* close_notify goes behind what was sent, and nothing behind that */
-bool engine_failed(const struct engine *e);      /* the other end does not read, or memory or the crypto library failed */
+bool engine_failed(const struct engine *e);      /* the other end does not read; or memory or OpenSSL failed */
 size_t engine_waiting(const struct engine *e);   /* bytes that were sealed and not sent */
 
-/* What is to leave next, with what we owe (an answer to KeyUpdate, an alert) behind it; valid until the next call. NULL, and *n 0: nothing. */
+/* What is to leave next, with what we owe (an answer to KeyUpdate, an alert) behind it; valid until the next call.
+   NULL, and *n 0: nothing. */
 const uint8_t *engine_output(struct engine *e, size_t *n) MUST_USE;
 void engine_sent(struct engine *e, size_t n);
 

@@ -1,6 +1,6 @@
-/* Control links: the socket around the engine (link/engine.h), and what an agent's frames do. The hard thing is that nearly every
-   call may end the link: link_down leaves the struct in place until the end of the turn and the last job, and whoever called
-   out looks at the engine's state again. */
+/* Control links: the socket around the engine (link/engine.h), and what an agent's frames do. The hard thing is that
+   nearly every call may end the link: link_down leaves the struct in place until the end of the turn and the last
+   job, and whoever called out looks at the engine's state again. */
 #include "relay/link.h"
 
 #include <stdio.h>
@@ -167,8 +167,11 @@ static int on_hello(struct engine *e, const struct frame *frame_in) {
   struct link *l = CONTAINER_OF(e, struct link, engine);
   struct relay *r = l->worker->relay;
   struct frame_hello f;
-  struct frame_welcome welcome = {
-      .version = WIRE_VERSION, .instance = r->instance, .heartbeat_ms = HEARTBEAT_MS, .warm = WARM_QUIET, .flags = WELCOME_WRAPPED};
+  struct frame_welcome welcome = {.version = WIRE_VERSION,
+                                  .instance = r->instance,
+                                  .heartbeat_ms = HEARTBEAT_MS,
+                                  .warm = WARM_QUIET,
+                                  .flags = WELCOME_WRAPPED};
   uint8_t frame[FRAME_HEADER_BYTES + 512];
   struct writer w = writer_of(frame, sizeof frame);
   enum refusal why = frame_hello_decode(frame_in->body, &f) == 0 ? hello_check(l, &f) : REFUSE_MALFORMED;
@@ -194,7 +197,8 @@ static int on_hello(struct engine *e, const struct frame *frame_in) {
   char from[ADDR_TEXT_CAP], token_id[2 * TOKEN_ID_BYTES + 1];
   addr_format(&l->peer, from, sizeof from);
   hex_encode(l->owner->id, TOKEN_ID_BYTES, token_id);
-  log_event(LOG_INFO, "link_up", "owner", l->owner->name, "token_id", token_id, "from", from, "software", l->software, NULL);
+  log_event(LOG_INFO, "link_up", "owner", l->owner->name, "token_id", token_id, "from", from, "software", l->software,
+            NULL);
   frame_welcome_encode(&w, &welcome);
   link_send(l, &w);
   return 0;
@@ -296,7 +300,8 @@ static void link_rest(struct loop *loop, struct loop_msg *m) {
 static void link_tick(struct loop_timer *t) {
   struct link *l = CONTAINER_OF(t, struct link, tick);
   uint64_t now_ms = loop_now_ms(l->worker->loop);
-  bool lost = l->engine.state == LINK_HELLO ? now_ms >= l->hello_by_ms : now_ms - l->engine.heard_ms > LINK_SILENCE_MAX_MS;
+  bool lost = l->engine.state == LINK_HELLO ? now_ms >= l->hello_by_ms
+                                            : now_ms - l->engine.heard_ms > LINK_SILENCE_MAX_MS;
   if (lost) {
     log_event(l->owner != NULL ? LOG_INFO : LOG_DEBUG, "link_lost", "owner", l->owner != NULL ? l->owner->name : "",
               NULL);

@@ -1,4 +1,5 @@
-/* Both ends of a control link without a socket: what one engine gives, the other takes, at a clock that stands still until it is set. */
+/* Both ends of a control link without a socket: what one engine gives, the other takes, at a clock that stands still
+   until it is set. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +38,8 @@ static int on_hello(struct engine *e, const struct frame *f) {
 
 /* From a relay's and an agent's tables as much as the engine has rules for. */
 static void begin(struct end *end, bool is_relay, size_t fragment_max) {
-  struct tls_takeover t = {.suite = 0x1301, .client_secret = {1}, .server_secret = {2}, .exporter = {3}, .fragment_max = fragment_max};
+  struct tls_takeover t = {
+      .suite = 0x1301, .client_secret = {1}, .server_secret = {2}, .exporter = {3}, .fragment_max = fragment_max};
   end->role = (struct engine_role){.is_relay = is_relay, .hello_max_bytes = 100, .now_ms = now_ms};
   end->role.rules[is_relay ? FRAME_HELLO : FRAME_WELCOME] = (struct engine_rule){WHILE_HELLO, on_hello};
   end->role.rules[FRAME_GOODBYE] = (struct engine_rule){WHILE_HELLO | WHILE_UP, on_frame};
@@ -100,7 +102,7 @@ static enum engine_result carry_in_steps(struct end *from, struct end *to, size_
 static enum engine_result carry(struct end *from, struct end *to) { return carry_in_steps(from, to, SIZE_MAX); }
 
 static void say_body(struct end *end, uint8_t type, const void *body, size_t n) {
-  uint8_t bytes[FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + 1] = {type, (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n};
+  uint8_t bytes[FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES] = {type, 0, (uint8_t)(n >> 8), (uint8_t)n};
   if (n > 0) memcpy(bytes + FRAME_HEADER_BYTES, body, n);
   struct writer w = {.base = bytes, .cap = sizeof bytes, .len = FRAME_HEADER_BYTES + n};
   engine_send(&end->engine, &w);
@@ -353,7 +355,7 @@ static void who_does_not_read_ends_the_link_but_not_while_somebody_sends(void **
   assert_true(engine_failed(&f->relay.engine));
   assert_true(engine_waiting(&f->relay.engine) <= LINK_OUT_MAX_BYTES);
   size_t left;
-  assert_null(engine_output(&f->relay.engine, &left));                             /* nothing leaves that has a hole behind it */
+  assert_null(engine_output(&f->relay.engine, &left)); /* nothing leaves that has a hole behind it */
 }
 
 static void a_frame_that_did_not_fit_its_writer_is_never_half_sent(void **state) {
