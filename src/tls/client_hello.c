@@ -12,7 +12,7 @@
 
 enum {
   HANDSHAKE_CLIENT_HELLO = 1, HANDSHAKE_HEADER_BYTES = 4, EXTENSION_SERVER_NAME = 0, EXTENSION_ALPN = 16,
-  EXTENSION_SUPPORTED_VERSIONS = 43, NAME_TYPE_HOST = 0, VERSION_TLS13 = 0x0304
+  EXTENSION_SUPPORTED_VERSIONS = 43, EXTENSION_TYPES = 1 << 16, NAME_TYPE_HOST = 0, VERSION_TLS13 = 0x0304
 };
 
 static int refuse(uint8_t *alert, enum tls_alert why) {
@@ -80,24 +80,27 @@ static int parse_versions(struct client_hello *ch, struct reader *r) {
   return 0;
 }
 
+/* RFC 8446 4.2: no extension twice. OpenSSL sees that of those that it knows only. */
+static bool is_new(uint64_t seen[EXTENSION_TYPES / 64], uint16_t type) {
+  uint64_t bit = (uint64_t)1 << type % 64, before = seen[type / 64];
+  seen[type / 64] |= bit;
+  return (before & bit) == 0;
+}
+
 static int parse_extensions(struct client_hello *ch, struct reader list, uint8_t *alert) {
-  bool seen_versions = false;
+  uint64_t seen[EXTENSION_TYPES / 64] = {0};
   while (list.left > 0) {
     uint16_t type = read_u16(&list);
     struct reader r = read_vec16(&list);
     if (list.bad) return refuse(alert, ALERT_DECODE_ERROR);
+    if (!is_new(seen, type)) return refuse(alert, ALERT_ILLEGAL_PARAMETER);
     int rc = 0;
-    /* RFC 8446 4.2: no extension twice. */
     if (type == EXTENSION_SERVER_NAME) {
-      if (ch->has_sni) return refuse(alert, ALERT_ILLEGAL_PARAMETER);
       ch->has_sni = true;
       rc = client_hello_parse_sni(r.at, r.left, ch->sni);
     } else if (type == EXTENSION_ALPN) {
-      if (ch->has_alpn) return refuse(alert, ALERT_ILLEGAL_PARAMETER);
       rc = parse_alpn(ch, &r);
     } else if (type == EXTENSION_SUPPORTED_VERSIONS) {
-      if (seen_versions) return refuse(alert, ALERT_ILLEGAL_PARAMETER);
-      seen_versions = true;
       rc = parse_versions(ch, &r);
     }
     if (rc != 0) return refuse(alert, ALERT_DECODE_ERROR);

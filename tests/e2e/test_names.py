@@ -154,8 +154,9 @@ def test_a_malformed_client_hello_gets_an_alert_and_the_end(relay, visitor, mess
 def test_a_duplicated_extension_is_refused(relay, agent, app):
     """RFC 8446 section 4.2."""
     tunnel = agent(app(echo))
-    message = hello.client_hello(tunnel.host, more=hello.sni(tunnel.host))
-    assert hello.alert_in(hello.answer_to(relay.address, hello.records(message)))[0] == 2
+    for more in (hello.sni(tunnel.host), 2 * hello.extension(0xfafa, b"nobody knows it")):
+        message = hello.client_hello(tunnel.host, more=more)
+        assert hello.alert_in(hello.answer_to(relay.address, hello.records(message))) == hello.fatal(hello.ILLEGAL_PARAMETER)
 
 
 def test_refusals_leave_other_tunnels_alone(relay, agent, app, visitor):

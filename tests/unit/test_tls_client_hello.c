@@ -15,6 +15,7 @@ struct hello {                     /* what goes into a message; all optional */
   const char *alpn;                /* wire format */
   size_t alpn_n;
   bool tls13, sni_twice, no_extensions, trailing_byte;
+  uint16_t empty[3];               /* extensions of these types without a body, until 0 */
   size_t padding;
 };
 
@@ -36,6 +37,10 @@ static void write_extensions(struct writer *w, const struct hello *h) {
     size_t extension = write_open_vec(w, 2);
     write_vec16(w, h->alpn, h->alpn_n);
     write_close_vec(w, extension, 2);
+  }
+  for (size_t i = 0; i < ARRAY_LEN(h->empty) && h->empty[i] != 0; i++) {
+    write_u16(w, h->empty[i]);
+    write_u16(w, 0);
   }
   if (h->tls13) write_bytes(w, "\x00\x2b\x00\x05\x04\x03\x04\x03\x03", 9);
   if (h->padding > 0) {
@@ -165,6 +170,17 @@ static void a_second_server_name_extension_is_an_illegal_parameter(void **state)
   refused(&(struct hello){.sni = "a.example", .sni_twice = true}, ALERT_ILLEGAL_PARAMETER);
 }
 
+static void no_extension_comes_twice_whether_anybody_knows_it_or_not(void **state) {
+  (void)state;
+  struct client_hello ch;
+  accepted(&ch, &(struct hello){.sni = "a.example", .tls13 = true, .empty = {0x0a0a, 0x1a1a, 0xffff}});
+  client_hello_free(&ch);
+  refused(&(struct hello){.sni = "a.example", .tls13 = true, .empty = {0x0a0a, 0x1a1a, 0x0a0a}},
+          ALERT_ILLEGAL_PARAMETER);
+  refused(&(struct hello){.sni = "a.example", .tls13 = true, .empty = {0xffff, 0xffff}}, ALERT_ILLEGAL_PARAMETER);
+  refused(&(struct hello){.sni = "a.example", .empty = {23, 35, 23}}, ALERT_ILLEGAL_PARAMETER);
+}
+
 static void malformed_messages_are_decode_errors(void **state) {
   (void)state;
   refused(&(struct hello){.sni = "a.example", .trailing_byte = true}, ALERT_DECODE_ERROR);
@@ -289,6 +305,7 @@ int main(void) {
     cmocka_unit_test(a_hello_without_extensions_names_nothing),
     cmocka_unit_test(a_name_that_is_no_dns_name_is_empty),
     cmocka_unit_test(a_second_server_name_extension_is_an_illegal_parameter),
+    cmocka_unit_test(no_extension_comes_twice_whether_anybody_knows_it_or_not),
     cmocka_unit_test(malformed_messages_are_decode_errors),
     cmocka_unit_test(every_truncation_of_the_message_is_a_decode_error),
     cmocka_unit_test(bytes_after_the_message_in_its_record_are_unexpected),
