@@ -200,16 +200,17 @@ static void keep_strangers_few(struct newcomers *all, const struct newcomer *for
   n->drop(n);
 }
 
-/* The source's place in the whole relay; at the cap, that of one of its own at this worker. */
+/* The source's place in the whole relay; at the cap, that of one of its own at this worker. Where it has none here it
+   has one beyond the cap: so many as there are workers at most, and nobody is shut out by those behind his address whom
+   he cannot replace. */
 static int take_source(struct newcomers *all, const struct source_key *source) {
   int rc = sources_enter(all->sources, source);
   if (rc != ERR_LIMIT) return rc;
   METRIC_ADD(all->metrics, handshakes_over_cap_total, 1);
   struct crowd *c = map_get(all->crowds, source);
   struct newcomer *n = c != NULL ? longest_there(c) : NULL;
-  if (n == NULL) return ERR_LIMIT;
   rc = sources_replace(all->sources, source);
-  if (rc == 0) n->drop(n);
+  if (rc == 0 && n != NULL) n->drop(n);
   return rc;
 }
 

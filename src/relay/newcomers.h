@@ -4,7 +4,8 @@
    - Descriptors: of strangers, whom nobody pays for because they have not said whom they want or ask for a control
      link, there are so many at most.
    - Memory: beyond its share of --handshake-memory some of them are dropped for others; strangers may have half of it.
-   - Each source: at the cap (relay/sources.h) a new one takes the place of the longest silent.
+   - Each source: at the cap (relay/sources.h) a new one takes the place of the longest silent; at each worker it has
+     one.
    - Work: whatever costs a signature queues, is served late in the loop's turn (loop/loop.h), and by turns: one owner
      after the other, and of an owner's one source after the other. So a flood waits for itself.
 
@@ -50,13 +51,13 @@ struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct 
 void newcomers_free(struct newcomers *all);      /* none may be left; NULL is fine */
 
 /* drop(n) is called when its place is wanted: it must end the connection and leave, and may be called while any other
-   newcomer enters, grows or queues, and never for that one itself. ERR_LIMIT: it is one too many itself; ERR_NOMEM. */
+   newcomer enters, grows or queues, and never for that one itself. ERR_NOMEM. */
 int newcomer_enter(struct newcomers *all, struct newcomer *n, enum newcomer_kind kind, const struct source_key *source,
                    size_t bytes, void (*drop)(struct newcomer *n)) MUST_USE;
 void newcomer_leave(struct newcomer *n);         /* fine when not entered */
 /* What is known of `from` is `to`'s from now on; for another struct takes the connection over. */
 void newcomer_pass(struct newcomer *from, struct newcomer *to, void (*drop)(struct newcomer *n));
-/* It turned out to be from elsewhere (PROXY header). ERR_LIMIT, ERR_NOMEM: it is as it was. */
+/* It turned out to be from elsewhere (PROXY header). ERR_NOMEM: it is as it was. */
 int newcomer_set_source(struct newcomer *n, const struct source_key *source) MUST_USE;
 void newcomer_set_bytes(struct newcomer *n, size_t bytes);   /* the memory that stands behind it now */
 /* serve(n) is called in its turn, when n is NEWCOMER_SERVED. `owner` is who pays for it from now on; NULL for those
