@@ -323,12 +323,23 @@ bool certs_changed(struct certs *c, int64_t now_s) {
   return c->cert_file == NULL ? own_is_due(c, now_s) : files_have_changed(c, now_s);
 }
 
+/* The same for what stands between it and its authority. */
+static int refuse_untimely_chain(const struct certs *c, const struct tls_server *server, int64_t now_s, struct err *e) {
+  struct err why = {0}, before = {0};
+  if (tls_server_check_chain(server, now_s, &why) != ERR_TIMEOUT) return 0;
+  if (tls_server_check_chain(c->current, now_s, &before) == ERR_TIMEOUT) return 0;
+  return err_set(e, ERR_NOT_NOW,
+                 "%s: %s (the one before stays in use; renew the whole chain, or check this machine's clock)",
+                 c->cert_file, why.text);
+}
+
 /* A valid one is not given up for one that is not. Of two that are not, the later file is what its operator wants, but
    for an expired one in place of one whose time comes. */
 static int refuse_worse(struct certs *c, const struct tls_server *server, int64_t now_s, struct err *e) {
   char at[TIME_TEXT_CHARS + 1];
-  enum validity v = validity_of(server, now_s);
-  if (v >= validity_of(c->current, now_s)) return 0;
+  enum validity v = validity_of(server, now_s), before = validity_of(c->current, now_s);
+  if (v == before) return refuse_untimely_chain(c, server, now_s, e);
+  if (v > before) return 0;
   c->refused_from_s = tls_server_not_before(server);
   c->refused_until_s = tls_server_not_after(server);
   text_of_time(v == VALIDITY_EXPIRED ? c->refused_until_s : c->refused_from_s, at);

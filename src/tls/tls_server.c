@@ -152,7 +152,8 @@ static int describe_chain(X509_STORE_CTX *ctx, struct err *e) {
   if (alone)
     return err_set(e, ERR_AUTH, "certificate: its chain leads to no authority: the certificate of %s is not in it",
                    name);
-  return err_set(e, ERR_AUTH, "certificate: its chain does not hold at %s: %s", name,
+  bool timely = error != X509_V_ERR_CERT_HAS_EXPIRED && error != X509_V_ERR_CERT_NOT_YET_VALID;
+  return err_set(e, timely ? ERR_AUTH : ERR_TIMEOUT, "certificate: its chain does not hold at %s: %s", name,
                  X509_verify_cert_error_string(error));
 }
 

@@ -200,6 +200,19 @@ class TestTime:
         assert serial(visitor, tunnel, own) == old
         assert relay.metric("certificate_valid") == 1
 
+    @pytest.mark.parametrize("words,times", [("has expired", NOT_VALID[0][1]), ("not yet valid", NOT_VALID[1][1])])
+    def test_nor_does_one_whose_intermediate_is_not_valid(self, own, start_relay, agent, app, visitor, words, times):
+        own.issue(chain="leaf between root")
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+        tunnel = agent(app(echo), relay=relay)
+        old = serial(visitor, tunnel, own)
+        own.between = Identity("our intermediate", own.root, authority=True, **times)
+        own.issue(chain="leaf between root")
+        relay.process.kill(signal.SIGHUP)
+        line = relay.process.err.wait(lambda line: " certificate_refused " in line)
+        assert words in line and "our intermediate" in line and own.cert in line and "stays" in line
+        assert serial(visitor, tunnel, own) == old
+
     @pytest.mark.parametrize("event,words,times",
                              [("certificate_expired", "since=", NOT_VALID[0][1]),
                               ("certificate_not_yet_valid", "until=", NOT_VALID[1][1])])
