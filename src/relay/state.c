@@ -443,11 +443,20 @@ static int token_revoke(struct state *s, const char *name_or_id_hex, int64_t now
   return query_run(&q, e);
 }
 
+/* From the log of changes, where a relay that runs would leave it for days, into the database: whoever copies or
+   restores one file without the other must not undo a revocation. It is on disk as it is, so nothing is lost when that
+   cannot be had now. */
+static void settle(struct state *s) {
+  (void)sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL);
+}
+
 int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_s, struct err *e) {
   int rc = state_begin(s, e);
   if (rc != 0) return rc;
   s->token_changes++;
-  return state_finish(s, token_revoke(s, name_or_id_hex, now_s, e), e);
+  rc = state_finish(s, token_revoke(s, name_or_id_hex, now_s, e), e);
+  if (rc == 0) settle(s);
+  return rc;
 }
 
 int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user,

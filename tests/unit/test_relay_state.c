@@ -921,6 +921,25 @@ static void revoking_works_by_name_and_by_id_and_again(void **in) {
   state_close(s);
 }
 
+static void a_revocation_needs_no_log_of_changes_beside_the_database(void **in) {
+  struct fixture *f = *in;
+  struct err e;
+  struct state *relay = opened(f), *s = opened(f);
+  struct certificate a = certificate_named("a", 1);
+  char command[2 * PATH_CAP];
+  assert_int_equal(state_token_add(s, &a, &e), 0);
+  assert_int_equal(state_token_revoke(s, "a", NOW, &e), 0);
+  state_close(s);
+  snprintf(command, sizeof command, "cp -a '%s' '%s.copy' && rm '%s.copy'/state.db-*", f->state_dir, f->state_dir,
+           f->state_dir);
+  assert_int_equal(system(command), 0);
+  state_close(relay);
+  (void)strcat(f->state_dir, ".copy");
+  s = opened(f);
+  assert_int_equal(revoked_in(s).n, 1);
+  state_close(s);
+}
+
 static void a_token_of_another_operator_is_revoked_by_its_id(void **in) {
   struct fixture *f = *in;
   struct err e;
@@ -1184,6 +1203,7 @@ int main(void) {
     WITH_DIR(a_name_is_taken_only_while_its_token_lives),
     WITH_DIR(an_id_is_never_added_twice),
     WITH_DIR(revoking_works_by_name_and_by_id_and_again),
+    WITH_DIR(a_revocation_needs_no_log_of_changes_beside_the_database),
     WITH_DIR(a_token_of_another_operator_is_revoked_by_its_id),
     WITH_DIR(revoking_an_unknown_name_is_refused),
     WITH_DIR(the_version_changes_with_tokens_from_here_and_from_elsewhere_and_not_with_leases),
