@@ -1,6 +1,7 @@
 """Calls and what came of them, without a container."""
 
 import json
+import os
 import signal
 import threading
 from types import SimpleNamespace
@@ -107,19 +108,35 @@ def test_a_map_asks_the_foreman_that_its_function_is_at(monkeypatch):
     assert {"call", "calls_take", "call_used"} <= set(asked)
 
 
+@pytest.fixture
+def signals():
+    """Are given back as they were."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("given", "status"), [(signal.SIG_DFL, 130), (signal.SIG_IGN, 0)])
+def test_what_was_ignored_at_the_start_ends_no_command(monkeypatch, signals, number, given, status):
+    """As nohup has it of a hang-up, and a shell of what it starts in the background."""
+    signal.signal(number, given)
+    monkeypatch.setattr(cli, "find_command", lambda name: lambda words: os.kill(os.getpid(), number) or 0)
+    monkeypatch.setattr(session, "close", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run"])
+    assert ended.value.code == status
+
+
 @pytest.mark.parametrize("when", ["start", "join"])
-def test_a_second_ctrl_c_at_the_end_is_no_traceback(monkeypatch, when):
+def test_a_second_ctrl_c_at_the_end_is_no_traceback(monkeypatch, signals, when):
     def interrupt(self):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "threading", SimpleNamespace(Thread=type("T", (threading.Thread,), {when: interrupt})))
     monkeypatch.setattr(cli, "find_command", lambda name: lambda words: 0)
     monkeypatch.setattr(session, "close", lambda: None)
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        with pytest.raises(SystemExit) as ended:
-            cli.main(["run"])
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run"])
     assert ended.value.code == 130

@@ -15,7 +15,7 @@ from ..exception import Error, InvalidError
 from . import bundle, session
 from .app import App
 from .cls import Cls
-from .command_line import Parser
+from .command_line import Parser, heeded
 from .function import Function
 from .output import Output
 
@@ -183,8 +183,8 @@ def main(words: list[str]) -> NoReturn:
     status = 1
     try:
         command = find_command(words[0])
-        signal.signal(signal.SIGTERM, _interrupt)
-        signal.signal(signal.SIGHUP, _interrupt)
+        for number in heeded(signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
         status = command(words[1:])
     except KeyboardInterrupt:
         status = INTERRUPTED

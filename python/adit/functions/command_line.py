@@ -4,12 +4,18 @@ sentence for what is wrong."""
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import textwrap
 from typing import NoReturn
 
 USAGE = 2
 COLUMNS = 80
+
+
+def heeded(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Those of the signals that are not ignored: what nohup or a shell, in the background, had us ignore stays so."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class _Brief(argparse.ArgumentParser):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...exception import ConfigError
 from .. import session
-from ..command_line import Parser
+from ..command_line import Parser, heeded
 from ..engine.docker import Docker
 from .foreman import Foreman
 from .places import state_path
@@ -71,7 +71,7 @@ def _check_free(path: str) -> None:
 
 async def _live(path: str, state: str, store: str) -> None:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in heeded(signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     kept = Foreman(await Docker.connect(), (path, state), store)
     try:
