@@ -55,7 +55,8 @@ char *metrics_text(const struct status *s) {
         f);
   for (uint16_t i = NOTICE_NONE + 1; i < NOTICES; i++)
     fprintf(f, "adit_visitors_refused_total{reason=\"%s\"} %" PRIu64 "\n", notice_name(i), s->sum.visitors_refused[i]);
-  fputs("# HELP adit_streams_closed_total Streams that have ended, by reason\n"
+  fputs("# HELP adit_streams_closed_total Streams that have ended, by reason (of TLS visitors the agent alone sees a "
+        "missing close_notify or a malformed record, and what it does then is wire_reset here)\n"
         "# TYPE adit_streams_closed_total counter\n", f);
   for (int i = 0; i < CLOSE_REASONS; i++)
     fprintf(f, "adit_streams_closed_total{reason=\"%s\"} %" PRIu64 "\n", close_reason_name((enum close_reason)i),

@@ -1,14 +1,17 @@
-"""Machines whose wall clock is wrong at first, as before NTP, and is set while the relay runs or between two starts."""
+"""Machines whose wall clock is wrong at first, as before NTP, and is set while the relay runs or between two starts; and
+time that passes in a moment."""
 import os
+import socket
 
 import pytest
 
 from kit import tls
-from kit.app import echo, read_exactly
+from kit.app import echo, read_exactly, read_until_end
 from kit.certificate import DAY_S, OwnCertificate
 from kit.errors import expect_error
 from kit.ports import free_raw_ports
 from kit.process import BUILD
+from kit.tls import BROKEN, how_it_ends
 
 HOUR_S = 3600
 pytestmark = pytest.mark.heavy      # not under sanitizers, which want to be loaded first
@@ -25,12 +28,12 @@ def own(box):
 
 
 class Clock:
-    """The wall clock of a program, which a test sets."""
+    """The wall clock of a program, or the one by which it measures time, which a test sets."""
 
-    def __init__(self, box):
+    def __init__(self, box, which="OTHER_CLOCK"):
         self.path = box.file("clock", "0")
         self.prefix = ["env", f"LD_PRELOAD={os.path.join(BUILD, 'tests', 'e2e', 'libother-clock.so')}",
-                       f"OTHER_CLOCK={self.path}"]
+                       f"{which}={self.path}"]
         self.box = box
 
     def set(self, ahead_s):
@@ -110,3 +113,37 @@ def test_no_quarantine_of_a_port_is_over_because_the_clock_was_set(clock, start_
     clock.set(0)
     expect_error(box.adit("forward", "8000", "--unencrypted", env={"ADIT_TOKEN": other}), 1, "port")
     assert agent(a, "--unencrypted", "--keep", keep, relay=relay).tcp_port == port
+
+
+@pytest.mark.parametrize("kind", ["tls", "raw"])
+@pytest.mark.parametrize("ended", ["nobody", "the visitor", "the app"])
+def test_a_stream_idles_for_hours_and_a_half_open_one_for_two(box, start_relay, agent, app, visitor, kind, ended):
+    clock, a = Clock(box, "OTHER_STEADY_CLOCK"), app()
+    relay = start_relay(prefix=clock.prefix)
+    running = agent(a, "--unencrypted", relay=relay, prefix=clock.prefix)
+    v = visitor.raw(running) if kind == "raw" else visitor(running)
+    v.sendall(b"ping")
+    connection = a.accept()
+    assert read_exactly(connection, 4) == b"ping"
+    if ended == "the visitor":
+        v.shutdown(socket.SHUT_WR)
+        assert read_until_end(connection) == b""
+    elif ended == "the app":
+        connection.shutdown(socket.SHUT_WR)
+        assert read_until_end(v) == b""
+    for hours in (1, 2):
+        clock.set(hours * HOUR_S)
+        running.events.wait("restored")      # the link has heard nothing for as long
+        if ended != "the visitor":
+            v.sendall(b"still here")
+            assert read_exactly(connection, 10) == b"still here"
+        if ended != "the app":
+            connection.sendall(b"so am I")
+            assert read_exactly(v, 7) == b"so am I"
+    clock.set(5 * HOUR_S)
+    running.events.wait("restored")
+    if ended == "nobody":
+        v.sendall(b"still here")
+        assert read_exactly(connection, 10) == b"still here"
+    else:
+        assert how_it_ends(v if ended == "the visitor" else connection) in BROKEN

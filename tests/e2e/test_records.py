@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from kit import data, hello
-from kit.app import ends_by_reset, read_exactly
+from kit.app import echo, ends_by_reset, read_exactly
 from kit.process import DEADLINE_S, wait_until
-from kit.records import ALERT, DATA, HANDSHAKE, KEY_UPDATE, RecordVisitor
+from kit.records import ALERT, DATA, HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUESTED, RecordVisitor
 
 pytestmark = pytest.mark.both_pumps
 
@@ -147,6 +147,40 @@ def test_a_flood_of_key_updates_is_bounded_and_no_deadlock(stream, relay):
     connection.sendall(b"so am I")
     content, updates = v.read_data(7)
     assert content == b"so am I" and 1 <= updates <= 2000
+
+
+def test_those_who_flood_with_key_updates_leave_others_their_turn(relay, agent, app, visitor, box):
+    running, sent, stop = agent(app(echo)), [], threading.Event()
+
+    def flood(v):
+        while not stop.is_set():
+            batch = b""
+            for _ in range(50):
+                batch += v.writing.seal(HANDSHAKE, KEY_UPDATE_REQUESTED)
+                v.writing.update()
+            try:
+                v.send_raw(batch)
+            except OSError:                      # too many in a second: it was ended
+                return
+            sent.append(50)
+
+    floods = []
+    for i in range(4):
+        keylog = box.file(f"keys{i}")
+        floods.append(RecordVisitor(visitor(running, version=ssl.TLSVersion.TLSv1_3, keylog=keylog), keylog))
+    threads = [threading.Thread(target=flood, args=(v,)) for v in floods]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: sum(sent) > 1000, "the flood does not begin")
+    other = visitor(running)
+    for i in range(100):
+        other.sendall(b"%04d" % i)
+        assert read_exactly(other, 4) == b"%04d" % i
+    stop.set()
+    for v in floods:
+        v.sock.close()
+    for thread in threads:
+        thread.join(DEADLINE_S)
 
 
 def test_a_key_update_is_read_while_our_writes_are_blocked(stream, app):
