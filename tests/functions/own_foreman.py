@@ -47,6 +47,13 @@ class Service:
         """Those of this foreman alone."""
         return [c for c in self.engine.containers() if self.socket in c["Labels"].get("adit.owner", "")]
 
+    def container(self, function):
+        """The id of the only one of a function, by its name, as it may have been a spare."""
+        def found():
+            return [c["Id"] for c in self.containers() if c["Names"][0].startswith(f"/adit-{function}-")]
+        wait_until(lambda: len(found()) == 1, f"{function} has not one container", 20)
+        return found()[0]
+
     def nothing_stays(self, seconds=20):
         wait_until(lambda: not self.containers(), "containers stay", seconds)
 

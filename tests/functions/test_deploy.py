@@ -164,6 +164,7 @@ def test_functions_alone_are_imported_before_they_are_deployed(service, program)
 def test_an_idle_app_has_no_containers_and_a_visitor_starts_one(service, program, page):
     url = service.deploy(program("shop.py", text_of(idle=1)))["page"]
     wait_until(lambda: service.apps()["shop"]["containers"] == 0, "its containers stay", 60)
+    service.nothing_stays()     # nor do spares
     assert page(service, url)["version"] == 1
 
 

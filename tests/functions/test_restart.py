@@ -37,12 +37,11 @@ def test_a_call_goes_on_in_its_container_and_its_result_is_fetched(service, prog
     service.deploy(program("shop.py", APP))
     call = spawned(service, "nap", "", 5)
     service.adit("app", "logs", "-f", "shop").out.wait(lambda line: "napping" in line, 60)
-    [before] = [c["Id"] for c in service.containers() if c["Labels"].get("adit.function") == "nap"]
+    before = service.container("nap")
     service.end(end)
     service.start()
     said = result(service, call)
-    [after] = [c["Id"] for c in service.containers() if c["Labels"].get("adit.function") == "nap"]
-    assert before == after
+    assert before == service.container("nap")
     service.end(end)
     service.start()
     assert result(service, call) == said

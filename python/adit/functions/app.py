@@ -15,6 +15,7 @@ import cloudpickle
 from ..exception import InvalidError
 from . import bundle, deploying, session, wire
 from .cls import Cls
+from .command_line import spares_wanted
 from .function import AsyncFunction, Function, is_generator
 from .image import Image
 from .known import Telling
@@ -180,7 +181,7 @@ class App(Telling):
             name = (
                 bundle.main_name() if bundle.entry() is not None or any(f.module for f in functions.values()) else "app"
             )
-        return AppSpec(name or self.name or "app", functions, self._trusted)
+        return AppSpec(name or self.name or "app", functions, self._trusted, spares_wanted())
 
     def _where(self) -> dict[str, str]:
         """What tells the foreman which app is meant; in a container it is its own."""

@@ -40,6 +40,7 @@ def deploy(words: list[str]) -> int:
     )
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--name", help="what the app is called (that of the App, if it has one)")
+    parser.takes_spare()
     given = parser.parse_args(words)
     channel = session.service()
     app = find_app(bundle.load(given.file), given.file)

@@ -102,6 +102,7 @@ def run(words: list[str]) -> int:
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="show the function's output only")
     parser.add_argument("-d", "--detach", action="store_true", help="leave it to the foreman (adit foreman)")
+    parser.takes_spare()
     parser.add_argument(
         "target", metavar="FILE[::FUNCTION]", help="the file, and which of its functions if it has several"
     )

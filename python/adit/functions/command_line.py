@@ -4,10 +4,14 @@ sentence for what is wrong."""
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import textwrap
 from typing import NoReturn
+
+from ..exception import ConfigError
+from .spec import SPARES_MAX
 
 USAGE = 2
 COLUMNS = 80
@@ -16,6 +20,18 @@ COLUMNS = 80
 def heeded(*numbers: signal.Signals) -> list[signal.Signals]:
     """Those of the signals that are not ignored: what nohup or a shell, in the background, had us ignore stays so."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and int(text) <= SPARES_MAX
+
+
+def spares_wanted() -> int:
+    """By default one of each kind."""
+    given = os.environ.get("ADIT_SPARE") or "1"
+    if not _is_count(given):
+        raise ConfigError(f"ADIT_SPARE: {given!r} is no number from 0 to {SPARES_MAX}")
+    return int(given)
 
 
 class _Brief(argparse.ArgumentParser):
@@ -36,6 +52,17 @@ class Parser(_Brief):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+    def takes_spare(self) -> None:
+        """It has ``--spare``, which holds for whatever this process describes, and its children."""
+
+        def count(text: str) -> None:
+            if not _is_count(text):
+                raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {SPARES_MAX}")
+            os.environ["ADIT_SPARE"] = text
+
+        what = f"containers of each kind that wait for calls, 0 to {SPARES_MAX} (1, or what ADIT_SPARE says)"
+        self.add_argument("--spare", type=count, metavar="N", help=what)
 
     def actions(self, *names: str) -> list[argparse.ArgumentParser]:
         """The command has a second word, one of these, each ``"name: what it does"``; ``action`` in what is given."""

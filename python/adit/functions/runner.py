@@ -76,6 +76,33 @@ def _link_copied() -> None:
                 os.symlink(f"{COPIED}/{name}", name)
 
 
+def _find_work(channel: Channel) -> wire.Meta:
+    """What this container is to do. A spare is not told yet, and loads meanwhile what its function is likely to use:
+    what the program has of its own under such a name still comes first."""
+    work, code = channel.ask("work")
+    if not work.get("not_yet"):
+        bundle.unpack(code, CODE)
+        return work
+    before = set(sys.modules)
+    for name in work["likely"]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    found = channel.poll("work", {})
+    assert found is not None
+    bundle.unpack(found[1], CODE)
+    own = {name.partition(".")[0] for folder in (CODE, COPIED) for name in _names_in(folder)}
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in own:
+            del sys.modules[name]
+    return found[0]
+
+
+def _names_in(folder: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(folder)
+    return []
+
+
 class Way:
     """To the relay, for ``forward`` without a client: with a token of this container's, which is in this process's
     memory only, since functions hand their environment on. It ends, and containers may live for longer."""
@@ -103,7 +130,8 @@ class Runner:
 
     def __init__(self, patience: float) -> None:
         self.channel = Channel(session.CONTAINER_SOCKET, patience)
-        work, code = self.channel.ask("work")
+        os.makedirs(CODE, exist_ok=True)
+        work = _find_work(self.channel)
         self.spec = FunctionSpec.read(work["spec"])
         self.living: Living | None = None
         self.waits: Alone | Together = Alone()
@@ -112,8 +140,6 @@ class Runner:
         session.enter_container(self.channel, self.about)
         self.passed = Passed(self.channel)
         self.way = Way(self.channel)
-        os.makedirs(CODE, exist_ok=True)
-        bundle.unpack(code, CODE)
         sys.path[:0] = [CODE, COPIED]
         if os.getcwd() == "/":
             os.chdir(HOME)

@@ -135,5 +135,6 @@ def shell(words: list[str]) -> int:
     app = cli.find_app(bundle.load(path), path)
     function = _in_its_place(_find(app, name, path))
     app.registered_functions = {function.spec.name: function}
+    os.environ["ADIT_SPARE"] = "0"  # there is one call
     with Output(quiet=not sys.stderr.isatty()) as output, app._running(output):
         return _talk(function, given.command)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from .wire import Meta
 
+SPARES_MAX = 10  # of each kind
 FOREMAN_GONE = 170  # the status of a runner whose foreman is gone
 _T = TypeVar("_T")
 
@@ -82,6 +83,12 @@ class FunctionSpec:
     is_generator: bool = False
     web: WebSpec | None = None
 
+    def kind(self) -> FunctionSpec:
+        """What its containers are before they know whose they are, the same for all functions for which they would be:
+        its image, resources, network, environment, volumes, and whatever else is not left out here."""
+        nobody = FunctionSpec("", "", "")
+        return replace(self, **{name: getattr(nobody, name) for name in _OF_ITSELF})
+
     @classmethod
     def read(cls, given: Meta) -> FunctionSpec:
         """From JSON."""
@@ -99,6 +106,13 @@ class FunctionSpec:
         )
 
 
+_OF_ITSELF = (
+    *("name", "module", "qualname", "mounts", "timeout", "startup_timeout", "idle_timeout", "concurrency_limit"),
+    *("keep_warm", "pickled", "cls", "parametrised", "max_inputs", "concurrent", "retries", "secrets", "is_generator"),
+    "web",
+)
+
+
 @dataclass(frozen=True)
 class AppSpec:
     """An app as its caller has it now."""
@@ -107,6 +121,8 @@ class AppSpec:
     functions: dict[str, FunctionSpec]
     trusted: bool = True
     """Whether what its containers send may be loaded where it is a pickle."""
+    spare: int = 1
+    """Containers of each kind that wait for what they are to be."""
 
     def to_meta(self) -> Meta:
         """As JSON."""
@@ -116,4 +132,5 @@ class AppSpec:
     def read(cls, given: Meta) -> AppSpec:
         """From JSON."""
         functions = {k: FunctionSpec.read(v) for k, v in given["functions"].items()}
-        return cls(given["name"], functions, bool(given.get("trusted", True)))
+        spare = min(max(int(given.get("spare", 1)), 0), SPARES_MAX)
+        return cls(given["name"], functions, bool(given.get("trusted", True)), spare)

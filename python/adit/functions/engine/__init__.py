@@ -142,6 +142,9 @@ class Running(Protocol):
     async def usage(self) -> Usage | None:
         """What it has used; None when that cannot be told, as when it has ended."""
 
+    async def rename(self, name: str) -> None:
+        """Calls it otherwise, for people, where the engine can."""
+
     async def signal(self, name: str) -> None:
         """Sends a signal to its first process; nothing if it has ended."""
 

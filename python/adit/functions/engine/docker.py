@@ -137,6 +137,10 @@ class DockerContainer:
         unused = detail.get("total_inactive_file", detail.get("inactive_file", 0))
         return Usage(int(found["cpu_stats"]["cpu_usage"]["total_usage"]), max(0, int(memory["usage"]) - int(unused)))
 
+    async def rename(self, name: str) -> None:
+        """See Running."""
+        await self._engine._ask("POST", f"containers/{self.id}/rename", may_fail=(_NOT_FOUND, _CONFLICT), name=name)
+
     async def signal(self, name: str) -> None:
         """See Running."""
         await self._engine._ask("POST", f"containers/{self.id}/kill", may_fail=(_NOT_FOUND, _CONFLICT), signal=name)

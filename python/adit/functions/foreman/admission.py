@@ -16,6 +16,7 @@ from ...exception import RemoteError
 if TYPE_CHECKING:
     from .apps import App
     from .foreman import Foreman
+    from .pool import Pool
     from .worker import Worker
 
 CONTAINERS_MAX = 50  # of an app
@@ -81,17 +82,27 @@ class Admission:
         """Before anything of a container is made. RemoteError says what is missing."""
         spec = worker.pool.spec
         memory, total = spec.memory[0] << 20, (await self._foreman.resources()).memory_bytes
-        until = time.monotonic() + (0 if spec.web else PATIENCE_S)
+        until = time.monotonic() + (0 if spec.web or worker.pool.spare else PATIENCE_S)
         while why := self._missing(worker, memory, total):
-            self._make_room(worker)
+            goes = not worker.pool.spare and self._make_room(worker)
             left = until - time.monotonic()
-            if left <= 0:
+            if left <= 0 and not goes:
                 raise RemoteError(f"{spec.name}: {why}")
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(left, LOOK_AGAIN_S))
+                await asyncio.wait_for(self._changed.wait(), LOOK_AGAIN_S if goes else min(left, LOOK_AGAIN_S))
         self._held[worker] = memory
-        if self._is_paced(worker):
-            self._starts.setdefault(worker.pool.app, deque()).append(time.monotonic())
+        self._count(worker.pool)
+
+    def pass_on(self, pool: Pool) -> bool:
+        """Whether a spare, which has its memory already, may become a container of this pool."""
+        if self._beyond_share(pool) is not None:
+            return False
+        self._count(pool)
+        return True
+
+    def _count(self, pool: Pool) -> None:
+        if self._is_paced(pool):
+            self._starts.setdefault(pool.app, deque()).append(time.monotonic())
 
     def keep(self, worker: Worker) -> None:
         """It is there already."""
@@ -103,20 +114,26 @@ class Admission:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _is_paced(self, worker: Worker) -> bool:
-        """Not what the caller itself calls for."""
-        waiting = worker.pool.waiting
-        return not waiting or waiting[0].inside
+    def _is_paced(self, pool: Pool) -> bool:
+        """Not what the caller itself calls for, nor spares, which count when they are taken."""
+        return not pool.spare and (not pool.waiting or pool.waiting[0].inside)
 
-    def _missing(self, worker: Worker, memory: int, total: int) -> str | None:
-        app = worker.pool.app
-        if sum(other.pool.app is app for other in self._held) >= CONTAINERS_MAX:
+    def _beyond_share(self, pool: Pool) -> str | None:
+        """Why its app may have no container more."""
+        app = pool.app
+        others = [worker for worker in self._held if worker.pool.app is app and (pool.spare or not worker.pool.spare)]
+        if len(others) >= CONTAINERS_MAX:
             return f"containers: its app has {CONTAINERS_MAX}, as many as one may (see concurrency_limit=)"
         starts = self._starts.get(app, deque())
         while starts and starts[0] < time.monotonic() - WITHIN_S:
             starts.popleft()
-        if len(starts) >= STARTS_MAX and self._is_paced(worker):
+        if len(starts) >= STARTS_MAX and self._is_paced(pool):
             return f"containers: {STARTS_MAX} were started within a minute, as many as may be (try again later)"
+        return None
+
+    def _missing(self, worker: Worker, memory: int, total: int) -> str | None:
+        if (why := self._beyond_share(worker.pool)) is not None:
+            return why
         left, promised = MEMORY_LEFT_MIB << 20, sum(self._held.values())
         if promised + memory > total - left:
             return (
@@ -131,8 +148,12 @@ class Admission:
             )
         return None
 
-    def _make_room(self, worker: Worker) -> None:
-        """The container ends that has had nothing to do for longest, unless one will be gone in a moment already."""
+    def _make_room(self, worker: Worker) -> bool:
+        """A spare ends, or else the container that has had nothing to do for longest, unless one will be gone in a
+        moment already. Whether it is a spare, for which it is worth to wait, as there would be room without it."""
+        going = [w for w in self._held if w.ending and not w.is_busy]
         idle = [w for w in self._held if w.pool is not worker.pool and w.is_dispensable]
-        if idle and not any(w.ending and not w.is_busy for w in self._held):
-            min(idle, key=lambda w: w.idle_since).retire()
+        if idle and not going:
+            going = [min(idle, key=lambda w: (not w.pool.spare, w.idle_since))]
+            going[0].retire()
+        return any(w.pool.spare for w in going)

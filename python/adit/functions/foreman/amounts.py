@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..spec import FunctionSpec
 
 EXACT, SAMPLED = "exact", "sampled"  # how it is known, up to its end
-CONTAINER, BUILD, TUNNEL = "container", "build", "tunnel"
+CONTAINER, BUILD, TUNNEL, SPARE = "container", "build", "tunnel", "spare"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Bill:
         """Of a function's container."""
         gpu = gpus[0].name if gpus else ""
         return cls(app, spec.name, run, CONTAINER, spec.cpu[0], spec.memory[0] << 20, gpu, len(gpus))
+
+    @classmethod
+    def of_spare(cls, app: str) -> Bill:
+        """Of a container that nobody has asked for yet."""
+        return cls("(spares)", app, kind=SPARE)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from .calls import CONTAINERS_BYTES, Call
 from .endpoint import Endpoint
 from .news import News
 from .pool import Pool
+from .spares import Reserve
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -27,6 +28,7 @@ MADE_MAX = 5_000  # queues and dicts of an app's containers
 POOLS_MAX = 1000
 KEY_MAX = 64
 RUN, DETACHED, DEPLOYED = "run", "detached", "deployed"
+WEB_MODULES = ("fastapi", "fastapi.responses", "fastapi.middleware.cors", "uvicorn")  # in every image (see images.py)
 RESUME_S = 5.0  # between tries to have endpoints again
 LEASE_S = {RUN: 20.0, DETACHED: 2.0}  # of an app whose holder has gone
 
@@ -41,6 +43,7 @@ class App:
         self.spec, self.bundle, self.version, self.since = AppSpec(name, {}), b"", 0, time.time()
         self.budget = foreman.calls.budget.share("inputs that one app's containers have made", CONTAINERS_BYTES)
         self.pools: dict[str, Pool] = {}
+        self.reserve = Reserve(self, b"", 0)
         self.endings: dict[str, Callable[[], Awaitable[None]]] = {}  # of what its containers have made, by id
         self.volumes: list[dict[str, Any]] = []  # that end with it
         self.endpoints: dict[str, Endpoint] = {}
@@ -73,6 +76,11 @@ class App:
         ):
             return False
         return time.monotonic() - self.news.since > LEASE_S[self.kind]
+
+    @property
+    def likely_modules(self) -> list[str]:
+        """What its programs import, most likely: not more, as containers may have little memory."""
+        return list(WEB_MODULES) if any(spec.web for spec in self.spec.functions.values()) else []
 
     def pool(self, function: str, key: str = "") -> Pool:
         """Of the function of that name; of a class, those of objects that were made with the same arguments."""
@@ -126,7 +134,7 @@ class App:
         """For containers that are taken over: of the version that it has, or of one that finishes what it has."""
         key = name if version == self.version else f"{version}/{name}"
         if key not in self._again:
-            self._again[key] = Pool(self, function, self.bundle, name)
+            self._again[key] = Pool(self, function, self.bundle, name=name)
             self._again[key].version = version
         return self._again[key]
 
@@ -164,22 +172,25 @@ class App:
             self._check_is_there()
             if self.stays:
                 await self.foreman.keep(self, spec, bundle)
-            self._use(spec, bundle, self._pools(spec, bundle))
+            reserve = Reserve(self, bundle, spec.spare)
+            self._use(spec, bundle, self._pools(spec, bundle, reserve), reserve)
             self.news.since = time.monotonic()  # whoever made it comes now
 
     def version_id(self, version: int) -> str:
         """Which of whose."""
         return f"{self.id}/{version}"
 
-    def _pools(self, spec: AppSpec, bundle: bytes) -> dict[str, Pool]:
-        return {name: Pool(self, function, bundle) for name, function in spec.functions.items()}
+    def _pools(self, spec: AppSpec, bundle: bytes, reserve: Reserve) -> dict[str, Pool]:
+        return {name: Pool(self, function, bundle, reserve) for name, function in spec.functions.items()}
 
     def _check_is_there(self) -> None:
         if self.ended:
             raise ExecutionError(f"app {self.name}: it was stopped")
 
-    def _use(self, spec: AppSpec, bundle: bytes, pools: dict[str, Pool]) -> None:
+    def _use(self, spec: AppSpec, bundle: bytes, pools: dict[str, Pool], reserve: Reserve) -> None:
         before, self.pools = self.pools, pools
+        self.reserve.rest()
+        self.reserve = reserve
         self.spec, self.bundle, self.since = spec, bundle, time.time()
         for old in before.values():
             self.foreman.images.forget(self.version_id(old.version))
@@ -191,6 +202,10 @@ class App:
         drain = asyncio.create_task(old.drain(self.successor(old)))
         self._drains[drain] = old
         drain.add_done_callback(self._drains.pop)
+
+    def let_go(self, spares: Pool) -> None:
+        """These are not needed any more."""
+        self._drain(spares)
 
     def successor(self, old: Pool) -> Pool:
         """What has the calls of a version's function that do not get to run in it."""
@@ -221,7 +236,8 @@ class App:
 
     async def _update(self, spec: AppSpec, bundle: bytes) -> None:
         self.version += 1
-        pools, before = self._pools(spec, bundle), set(self.endpoints)
+        reserve, before = Reserve(self, bundle, spec.spare), set(self.endpoints)
+        pools = self._pools(spec, bundle, reserve)
         try:
             await self._unless_ended(self._come_up(pools))
             if self.kind == DEPLOYED:
@@ -231,9 +247,11 @@ class App:
             self.version -= 1
             for name in self.endpoints.keys() - before:
                 await self.endpoints.pop(name).close()
-            await asyncio.gather(*(pool.close() for pool in pools.values()))
+            await asyncio.gather(*(pool.close() for pool in (*pools.values(), *reserve.kinds)))
             raise
-        self._use(spec, bundle, pools)
+        self._use(spec, bundle, pools, reserve)
+        for pool in pools.values():
+            reserve.want(pool.spec, 0)
         gone: list[Endpoint] = []
         for name, endpoint in list(self.endpoints.items()):  # all of them before anything is waited for
             if name in pools and pools[name].spec.web is not None:
@@ -307,7 +325,10 @@ class App:
         """With the containers and calls of the foreman before."""
         again, self._again = self._again, {}
         same = {name: pool for name, pool in again.items() if pool.version == self.version}
-        self._use(spec, bundle, {**self._pools(spec, bundle), **same})
+        reserve = Reserve(self, bundle, spec.spare)
+        for pool in same.values():
+            pool.reserve = reserve
+        self._use(spec, bundle, {**self._pools(spec, bundle, reserve), **same}, reserve)
         for pool in again.values():
             if pool.version != self.version:
                 self._drain(pool)
@@ -331,6 +352,7 @@ class App:
             drain.cancel()
         for pool in (*self.pools.values(), *self._again.values()):
             await pool.leave()
+        await asyncio.gather(*(spares.close() for spares in self.reserve.kinds))
         for endpoint in self.endpoints.values():
             await endpoint.close()
         self.news.end()
@@ -365,7 +387,8 @@ class App:
             drains = list(self._drains)
             for drain in drains:
                 drain.cancel()
-            await asyncio.gather(*drains, *(pool.close() for pool in self.pools.values()), return_exceptions=True)
+            pools = [*self.pools.values(), *self.reserve.kinds]
+            await asyncio.gather(*drains, *(pool.close() for pool in pools), return_exceptions=True)
             for end in list(self.endings.values()):
                 await end()
             for volume in self.volumes:

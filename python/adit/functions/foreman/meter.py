@@ -55,11 +55,11 @@ class Entry:
         self.period.used.add(more)
         self._meter.add_to_run(self.bill, more)
 
-    def turn(self) -> list[Period]:
-        """What is to be written now: its present period and, if that is over, the next."""
+    def turn(self, *, over: bool = False) -> list[Period]:
+        """What is to be written now: its present period and, if that is ``over``, as it is with the hour, the next."""
         old, now = self.period, self._meter.wall()
         old.seen = now
-        if old.began // PERIOD_S == now // PERIOD_S:
+        if not over and old.began // PERIOD_S == now // PERIOD_S:
             return [old]
         new = Period(old.source, old.owner, old.control_group, self.bill, began=now, seen=now, how=old.how)
         new.cpu_limit, new.memory_limit = old.cpu_limit, old.memory_limit
@@ -142,6 +142,10 @@ class Metered(Grouped):
         """See Running."""
         return await self._running.usage()
 
+    async def rename(self, name: str) -> None:
+        """See Running."""
+        await self._running.rename(name)
+
     async def signal(self, name: str) -> None:
         """See Running."""
         await self._running.signal(name)
@@ -167,6 +171,16 @@ class Metered(Grouped):
         self.total = known
         self._last, self._at = Usage(known.cpu_ns, now.memory_bytes), self._at - away
         self.period.cpu_limit, self.period.memory_limit = row["cpu_limit"], row["memory_limit"]
+
+    async def become(self, bill: Bill) -> None:
+        """It was a spare, and is somebody's. That one has what its start took of the processors, as if it had been
+        started for it, and the spare what it had while it waited."""
+        await self.read()
+        self.bill, start = bill, self.period.used
+        periods = self.turn(over=True)
+        self.add(Amounts(cpu_ns=start.cpu_ns, cpu_most_ns=start.cpu_most_ns))
+        start.cpu_ns = start.cpu_most_ns = 0
+        self._meter.write(periods)
 
     # --- what its runner tells ---
 
@@ -332,7 +346,7 @@ class Meter:
     def _enter(self, entry: E) -> E:
         self._entries.add(entry)
         self._some.set()
-        self._write(entry.turn())
+        self.write(entry.turn())
         return entry
 
     def end(self, entry: Entry, group: str = "") -> None:
@@ -341,14 +355,14 @@ class Meter:
             self._entries.discard(entry)
             periods = entry.turn()
             periods[-1].ended = True
-            self._write(periods)
+            self.write(periods)
             self._do(self._remove_group(group))
 
     def leave(self, entry: Entry) -> None:
         """It goes on without this foreman."""
         if entry in self._entries:
             self._entries.discard(entry)
-            self._write(entry.turn())
+            self.write(entry.turn())
 
     # --- sums of runs ---
 
@@ -388,12 +402,13 @@ class Meter:
         await asyncio.gather(*(entry.sample() for entry in self._entries), return_exceptions=True)
         if self.clock() - self._written_at >= WRITE_S:
             self._written_at = self.clock()
-            self._write([period for entry in self._entries for period in entry.turn()])
+            self.write([period for entry in self._entries for period in entry.turn()])
         if self._trouble is not None and not self._has_told:
             self._has_told = True
             self._tell("note", text=f"usage is not written down: {self._trouble}")
 
-    def _write(self, periods: list[Period]) -> None:
+    def write(self, periods: list[Period]) -> None:
+        """Has them written down, in their order."""
         statements = [period.to_statement() for period in periods]
 
         async def write() -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..spec import FunctionSpec
     from .apps import App
     from .calls import Call
+    from .spares import Reserve
 
 WEB_CONTAINERS = 10  # of a web endpoint that names no limit: whoever has its URL can have it start them
 STARTING_MAX = 4  # of a function at once
@@ -27,8 +28,12 @@ AGAIN_S, AGAIN_MOST_S = 5.0, 300.0  # until what does not start is started again
 class Pool:
     """The containers and waiting calls of a function."""
 
-    def __init__(self, app: App, spec: FunctionSpec, bundle: bytes, name: str = "") -> None:
-        self.app, self.spec, self.bundle, self.version = app, spec, bundle, app.version
+    spare = False  # whether they wait for what they are to be (see spares.py)
+
+    def __init__(
+        self, app: App, spec: FunctionSpec, bundle: bytes, reserve: Reserve | None = None, name: str = ""
+    ) -> None:
+        self.app, self.spec, self.bundle, self.version, self.reserve = app, spec, bundle, app.version, reserve
         self.name = name or spec.name
         self.waiting: deque[Call] = deque()
         self.workers: list[Worker] = []
@@ -56,7 +61,19 @@ class Pool:
     def scale(self) -> None:
         """Starts what is missing, some at a time: of many short calls the first containers do most."""
         while self._is_short():
-            self.workers.append(Worker(self))
+            self._add()
+
+    def _add(self) -> None:
+        """One more container: a spare, if there is one."""
+        worker = self.reserve.take(self) if self.reserve is not None else None
+        self.workers.append(worker or Worker(self))
+
+    def is_up(self, worker: Worker) -> None:
+        """One can be called."""
+        if self.reserve is not None and not self.draining:
+            self.reserve.want(self.spec)
+        self.scale()
+        self.changed()
 
     def _is_short(self) -> bool:
         starting = sum(not w.ready.is_set() for w in self.workers)
@@ -66,7 +83,8 @@ class Pool:
 
     def of_objects(self, name: str) -> Pool:
         """For the objects of its class that were made with the same arguments."""
-        return Pool(self.app, replace(self.spec, parametrised=True, keep_warm=0), self.bundle, name)
+        spec = replace(self.spec, parametrised=True, keep_warm=0)
+        return Pool(self.app, spec, self.bundle, self.reserve, name)
 
     def adopt(self, taken: Taken) -> Worker:
         """A container of the foreman before."""
@@ -89,13 +107,16 @@ class Pool:
                 if self._failed_starts > failed or self.closed:
                     return None, self._why or "its app has ended"
                 if not live and len(self.workers) < self.limit:
-                    self.workers.append(Worker(self))
+                    self._add()
                 await self._changed.wait()
 
         try:
             return await asyncio.wait_for(look(), seconds)
         except asyncio.TimeoutError:
             return None, "it does not start"
+
+    def arrived(self) -> None:
+        """A spare waits."""
 
     def changed(self) -> None:
         """A worker has become something else: whoever waits for that looks."""
@@ -162,7 +183,7 @@ class Pool:
         for call in worker.calls.values():
             if not call.done and (kind == "FunctionTimeoutError" or not self.retry(call)):
                 call.fail(kind, reason)
-        if not started and not worker.calls:  # it would be so for the next, too
+        if not started and not worker.calls and not worker.is_fresh:  # it would be so for the next, too
             while self.waiting and not any(w.ready.is_set() and not w.ending for w in self.workers):
                 self.waiting.popleft().fail(kind, reason)
             self._failed_starts, self._why = self._failed_starts + 1, reason
@@ -180,6 +201,8 @@ class Pool:
             self._later = asyncio.get_running_loop().call_later(self._again_s, self._scale_again)
             self._again_s = min(2 * self._again_s, AGAIN_MOST_S)
         self.changed()
+        if self.reserve is not None:
+            self.reserve.look_unused()
 
     def _scale_again(self) -> None:
         self._later = None

@@ -45,7 +45,7 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
             asked = Asked(foreman, worker, meta, payload)
             if worker is None and name == "app_news":
                 return await _stream_news(request, asked)
-            verb = verbs.get(name)
+            verb = verbs.get(name) if worker is None or not worker.pool.spare else {"work": verbs["work"]}.get(name)
             if verb is None:
                 raise NotFoundError(f"{name}: there is no such verb here (are both sides of one version of adit?)")
             return await _send(request, await verb(asked))

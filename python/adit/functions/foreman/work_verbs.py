@@ -23,6 +23,9 @@ TOKEN_LIFE_S = 24 * 3600  # or the function's timeout, if that is longer
 async def work(asked: Asked) -> Answer:
     """What a runner begins with."""
     worker = asked.container
+    if not await worker.find_work(asked.wait):
+        return Answer({"not_yet": True, "likely": asked.app.likely_modules})
+    await worker.settle_in()
     spec = worker.pool.spec
     # The spec of this function alone: others have secrets of their own. Of its image it needs nothing any more, and its
     # steps may have secrets, too.

@@ -20,7 +20,7 @@ from ..engine import GONE, Container, Ended, Place, Resources
 from ..spec import FOREMAN_GONE
 from . import descriptors, unix, volumes
 from .admission import MEMORY_LEFT_MIB
-from .amounts import Amounts, Bill
+from .amounts import SPARE, Amounts, Bill
 from .calls import CONTAINER_BYTES
 from .images import FOLDER
 
@@ -103,12 +103,18 @@ class Worker:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.budget = pool.app.budget.share("inputs that one container has made", CONTAINER_BYTES)
         self.ready = asyncio.Event()
+        self.waits = False  # a spare, whose runner asks what it is to be
+        self.is_there = False  # it has been admitted
+        self.is_fresh = False  # it was one, and is not known to have begun as another
         self.refused = ""  # why its program cannot be imported
         self.connections = 0  # of visitors, with a web endpoint
         self.idle_since = time.monotonic()
         self.gpus: list[Gpu] = []
         self._running: Metered | None = None
         self._started = asyncio.Event()
+        self._chosen = asyncio.Event()
+        self._is_settled = self._is_written = taken is not None
+        self._began = 0.0
         self._folder = ""
         self._why: tuple[str, str] | None = None
         self._servers: list[asyncio.Server] = []
@@ -148,6 +154,8 @@ class Worker:
     @property
     def is_dispensable(self) -> bool:
         """Whether it has nothing to do, and is not one of those that are to be there in any case."""
+        if self.pool.spare:
+            return not self.ending
         used = self.is_busy or self.pool.spec.web is not None
         return self.ready.is_set() and not used and len(self.pool.workers) > self.pool.spec.keep_warm
 
@@ -187,17 +195,17 @@ class Worker:
         self.pool.gone(self)
 
     async def _run(self) -> str:
-        limits, began = _limits(self.pool.spec, await self.pool.app.foreman.resources()), time.monotonic()
+        limits, self._began = _limits(self.pool.spec, await self.pool.app.foreman.resources()), time.monotonic()
         listening = None
         try:
             if self._running is None:
-                began, self._running = await self._begin(limits)
+                self._running = await self._begin(limits)
             else:
                 await self._open()
                 if self.pool.spec.web is not None:
                     self._look_idle()
             self._started.set()
-            listening = asyncio.create_task(self._listen(self._running, began))
+            listening = asyncio.create_task(self._listen(self._running))
             ended = await self._running.ended()
             await asyncio.wait({listening}, timeout=STOP_S)
         finally:
@@ -206,26 +214,28 @@ class Worker:
                 listening.cancel()
         return _reason(ended, limits)
 
-    async def _begin(self, limits: Resources) -> tuple[float, Metered]:
-        """A new container, and when it was begun."""
+    async def _begin(self, limits: Resources) -> Metered:
+        """A new container."""
         pool, app = self.pool, self.pool.app
         await app.foreman.admission.check(self)
         image = await app.foreman.images.ensure(
             volumes.image_with_places(pool.spec), pool.bundle, app.version_id(pool.version)
         )
         await app.foreman.admission.admit(self)
+        self.is_there = True
         self.gpus = await app.foreman.gpus.take(pool.spec)
-        return time.monotonic(), await self._start(image, limits)
+        self._began = time.monotonic()
+        return await self._start(image, limits)
 
     async def _start(self, image: str, limits: Resources) -> Metered:
         pool, foreman = self.pool, self.pool.app.foreman
         self._may_be_late(True)
-        await foreman.ledger.worker_starts(self)
+        await self._write_down()
         container = Container(
             image=image,
             command=["python3", "-u", "-m", "adit.functions.runner", *([str(PATIENCE_S)] if foreman.returns else [])],
-            name=f"adit-{_printed(pool.spec.name)}-{self.id}",
-            labels={**foreman.labels, "adit.app": pool.app.id, "adit.function": pool.spec.name, LABEL: self.id},
+            name=self._name,
+            labels={**foreman.labels, "adit.app": pool.app.id, "adit.function": self._function, LABEL: self.id},
             places=await self._open(),
             limits=limits,
             volumes=volumes.places(pool.spec),
@@ -235,7 +245,7 @@ class Worker:
             gpus=self.gpus,
             held=not foreman.returns,
         )
-        bill = Bill.of(pool.spec, pool.app.spec.name, pool.app.id, self.gpus)
+        bill = self._bill()
         try:
             return await foreman.meter.start(container, bill)
         except ImageError:  # somebody has removed it since it was built
@@ -245,6 +255,25 @@ class Worker:
             self._may_be_late(True)
             return await foreman.meter.start(replace(container, image=image), bill)
 
+    async def _write_down(self) -> None:
+        """So that the next foreman takes it over. Nobody misses a spare."""
+        if not self.pool.spare and not self._is_written:
+            self._is_written = True
+            await self.pool.app.foreman.ledger.worker_starts(self)
+
+    @property
+    def _function(self) -> str:
+        return "(spare)" if self.pool.spare else self.pool.spec.name
+
+    @property
+    def _name(self) -> str:
+        """Of its container, for people."""
+        return f"adit-{_printed(self._function.strip('()'))}-{self.id}"
+
+    def _bill(self) -> Bill:
+        spec, app = self.pool.spec, self.pool.app
+        return Bill.of_spare(app.spec.name) if self.pool.spare else Bill.of(spec, app.spec.name, app.id, self.gpus)
+
     async def _open(self) -> list[Place]:
         """The folder that the container sees as /run/adit. Only it does: what is above is closed to other users. Of one
         that was taken over the sockets are made anew in it, but for that of its visitors, which the container has."""
@@ -253,8 +282,6 @@ class Worker:
             os.mkdir(self._folder)
             os.chmod(self._folder, 0o755)
         self._runner = await self.pool.app.foreman.serve(os.path.join(self._folder, "foreman.sock"), self)
-        if self.pool.spec.web is not None and not self.is_taken:
-            await self._open_web()
         return [Place(self._folder, FOLDER, read_only=False), *await self._open_relay()]
 
     async def _open_relay(self) -> list[Place]:
@@ -297,21 +324,26 @@ class Worker:
         path = os.path.join(self._folder, "web.sock")
         self._servers.append(await asyncio.start_unix_server(hand_over, sock=unix.bind(path)))
 
-    async def _listen(self, running: Running, began: float) -> None:
+    async def _listen(self, running: Running) -> None:
         app = self.pool.app
-        telling = asyncio.create_task(self._tell_ready(began))
+        telling = asyncio.create_task(self._tell_ready(running))
         try:
             async for stream, data in running.output():
+                if self.pool.spare:  # it has nothing to say, to nobody
+                    continue
                 text = data.decode("latin-1")
                 about = {"function": self.pool.spec.name, "worker": self.id, "version": self.pool.version}
                 app.tell("output", **about, stream=stream, data=text)
         finally:
             telling.cancel()
 
-    async def _tell_ready(self, began: float) -> None:
+    async def _tell_ready(self, running: Running) -> None:
         await self.ready.wait()
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - self._began
         self.pool.app.tell("started", function=self.pool.spec.name, worker=self.id, seconds=seconds)
+        if self._chosen.is_set():
+            with contextlib.suppress(Error):
+                await running.rename(self._name)
 
     def _may_be_late(self, may: bool) -> None:
         """Its time to start begins; or does not go on, as while an image is made."""
@@ -322,6 +354,7 @@ class Worker:
 
     def _late(self) -> None:
         if not self.ready.is_set():
+            self.is_fresh = self.is_fresh and not self._is_settled
             self.end("ExecutionError", f"{self.pool.spec.name}: it did not start in time (see startup_timeout=)")
 
     async def _clear(self) -> None:
@@ -345,6 +378,41 @@ class Worker:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    # --- spares ---
+
+    async def find_work(self, seconds: float) -> bool:
+        """Whether it knows what it is to do; a spare waits for that. Its runner's connection breaks off when it dies,
+        before the engine tells."""
+        if self.pool.spare:
+            self.waits = True
+            self._may_be_late(False)
+            self.pool.arrived()
+            try:
+                await asyncio.wait_for(self._chosen.wait(), seconds)
+            except asyncio.TimeoutError:
+                return False
+            finally:
+                self.waits = False
+        return True
+
+    def become(self, pool: Pool) -> None:
+        """A spare is one of this pool from now on."""
+        self.pool.workers.remove(self)
+        self.pool, self.is_fresh = pool, True
+        self._began = self.idle_since = time.monotonic()
+        self._may_be_late(True)
+        self._chosen.set()
+
+    async def settle_in(self) -> None:
+        """Before it is told what it is to do: once, whoever asks again."""
+        if not self._is_settled:
+            self._is_settled = True
+            await self._write_down()
+            if self.pool.spec.web is not None:
+                await self._open_web()
+            if (metered := await self.metered()).bill.kind == SPARE:
+                await metered.become(self._bill())
+
     # --- what the runner asks ---
 
     async def metered(self) -> Metered:
@@ -355,11 +423,11 @@ class Worker:
 
     def is_ready(self) -> None:
         """Its function can be called."""
+        self.is_fresh = False
         if not self.ready.is_set():
             self.ready.set()
             self.pool.app.foreman.ledger.worker_is_ready(self)
-            self.pool.scale()
-            self.pool.changed()
+            self.pool.is_up(self)
             if self.pool.spec.web is not None:
                 self._look_idle()
 
