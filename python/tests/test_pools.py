@@ -475,3 +475,17 @@ def test_a_server_that_refuses_one_visitor_has_the_next(app):
             with contextlib.suppress(BrokenPipeError):
                 visitor.sendall(b"hello")
             assert visitor.recv(100) == heard
+
+
+def test_a_container_is_idle_from_when_it_is_ready_however_long_it_took_to_start(folder):
+    async def test():
+        world = World(folder, idle_timeout=1)
+        await world.submit()
+        [there] = world.pool.workers
+        there.idle_since -= 5
+        world.pool.waiting.clear()
+        there.is_ready()
+        assert not world.pool.may_end(there)
+        await world.pool.close()
+
+    at_once(test())

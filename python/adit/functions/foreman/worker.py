@@ -425,6 +425,7 @@ class Worker:
         """Its function can be called."""
         self.is_fresh = False
         if not self.ready.is_set():
+            self.idle_since = time.monotonic()
             self.ready.set()
             self.pool.app.foreman.ledger.worker_is_ready(self)
             self.pool.is_up(self)
