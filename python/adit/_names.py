@@ -7,12 +7,12 @@ import importlib
 from typing import Any
 
 BUILT = (
-    "App", "Cls", "Dict", "Function", "FunctionCall", "Image", "Mount", "NetworkFileSystem", "Queue", "Retries",
-    "Secret", "Stub", "Volume", "asgi_app", "current_function_call_id", "enter", "exit",
+    "App", "Cls", "Cron", "Dict", "Function", "FunctionCall", "Image", "Mount", "NetworkFileSystem", "Period", "Queue",
+    "Retries", "Secret", "Stub", "Volume", "asgi_app", "current_function_call_id", "enter", "exit",
     "fastapi_endpoint", "functions", "gather", "gpu", "is_local", "method", "web_endpoint", "web_server", "wsgi_app",
 )  # fmt: skip
 LATER = (
-    "Cron", "Period", "Sandbox", "build", "CloudBucketMount", "Proxy", "parameter", "batched", "concurrent",
+    "Sandbox", "build", "CloudBucketMount", "Proxy", "parameter", "batched", "concurrent",
 )  # fmt: skip
 
 

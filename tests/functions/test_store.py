@@ -4,7 +4,8 @@ import signal
 
 import pytest
 from kit.roles import Relay
-from test_deploy import Service, page, text_of    # noqa: F401: page is a fixture
+from own_foreman import Service
+from test_deploy import text_of
 
 
 class Stored(Service):
@@ -25,7 +26,7 @@ def service(adit, box, engine, postgresql):
     service.nothing_stays()
 
 
-def test_apps_and_usage_outlive_foreman_and_server(service, program, page, postgresql):    # noqa: F811
+def test_apps_and_usage_outlive_foreman_and_server(service, program, page, postgresql):
     url = service.deploy(program("shop.py", text_of()))["page"]
     assert page(service, url)["version"] == 1
     postgresql.stop()

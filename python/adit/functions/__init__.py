@@ -18,6 +18,7 @@ from .image import Image
 from .mount import Mount
 from .options import Retries
 from .queue import Queue
+from .schedule import Cron, Period
 from .secret import Secret
 from .session import current_function_call_id, is_local
 from .volume import NetworkFileSystem, Volume
@@ -26,12 +27,14 @@ from .web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
 __all__ = [
     "App",
     "Cls",
+    "Cron",
     "Dict",
     "Function",
     "FunctionCall",
     "Image",
     "Mount",
     "NetworkFileSystem",
+    "Period",
     "Queue",
     "Retries",
     "Secret",

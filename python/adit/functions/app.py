@@ -21,6 +21,7 @@ from .image import Image
 from .known import Telling
 from .mount import Mount, check_mounts
 from .options import check_options, not_built, to_spec
+from .schedule import check_schedule
 from .secret import Secret, check_secrets
 from .spec import AppSpec, ImageSpec
 from .volume import Volume, check_volumes
@@ -93,8 +94,8 @@ class App(Telling):
         """Makes a function one of this app: ``@app.function()``. Options: ``image``, ``cpu`` (cores, or a pair of what
         is asked for and the limit), ``memory`` (MiB, likewise), ``timeout`` (seconds, 300), ``retries``,
         ``concurrency_limit``, ``keep_warm``, ``container_idle_timeout``, ``max_inputs``, ``allow_concurrent_inputs``,
-        ``gpu``, ``volumes``, ``mounts``, ``secrets``, ``network=True``, ``env``, ``name``, ``serialized``: see
-        docs/functions.md."""
+        ``gpu``, ``volumes``, ``mounts``, ``secrets``, ``network=True``, ``env``, ``schedule``, ``name``,
+        ``serialized``: see docs/functions.md."""
         if _ is not None:
             if callable(_):
                 raise InvalidError("@app.function: it needs parentheses (@app.function())")
@@ -123,6 +124,8 @@ class App(Telling):
         for name in ("serialized", "is_generator"):
             if checked.get(name):
                 not_built(f"{name}= for classes")
+        if checked.get("schedule") is not None:
+            raise InvalidError("@app.cls(): schedule: it is for functions (have one that calls the class)")
 
         def decorate(raw: type[T]) -> type[T]:
             if not isinstance(raw, type):
@@ -308,6 +311,7 @@ class _Decorator:
             _check_place(name, code)
         module = "" if serialized else bundle.module_of(code)
         spec = to_spec(self._options, name, module, code.__qualname__, generator, web)
+        spec = replace(spec, schedule=check_schedule(name, self._options.get("schedule"), code, generator, web))
         function: Function[P, Any] = Function(self._app, body, spec)
         self._app._add(function)
         if serialized:

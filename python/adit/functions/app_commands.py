@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from . import bundle, session
@@ -24,6 +25,12 @@ def show_urls(spec: AppSpec, urls: dict[str, str]) -> None:
     for name, url in urls.items():
         web = spec.functions[name].web
         print(f"{name} => {web.method + ' ' if web and web.kind == 'endpoint' else ''}{url}", flush=True)
+
+
+def _show_schedules(app: str, schedules: dict[str, dict[str, Any]]) -> None:
+    for name, job in schedules.items():
+        when = datetime.fromtimestamp(job["next"]).astimezone().isoformat(" ", "seconds")
+        print(f"{app}{name} runs next at {when}, by {job['schedule']}", flush=True)
 
 
 def deploy(words: list[str]) -> int:
@@ -48,6 +55,7 @@ def deploy(words: list[str]) -> int:
         done = give(channel, app, given.name, output)
         output.say(f"\u2713 {done.name} is deployed (version {done.version})")
         show_urls(done.spec, done.urls)
+        _show_schedules("", done.schedules)
         if done.ca_file and done.urls:
             output.say(f"These addresses work on this machine only (curl --cacert {done.ca_file} ...)")
     return 0
@@ -80,6 +88,7 @@ def _list(given: argparse.Namespace) -> None:
     for app in apps:
         for name, url in app["urls"].items():
             print(f"{app['name']}: {name} => {url}")
+        _show_schedules(f"{app['name']}: ", app.get("schedules", {}))
 
 
 def _logs(given: argparse.Namespace) -> None:

@@ -28,6 +28,7 @@ class Deployed:
     spec: AppSpec
     version: int
     urls: dict[str, str]
+    schedules: dict[str, dict[str, Any]]
     ca_file: str | None
 
 
@@ -43,7 +44,8 @@ def deploy(channel: Channel, app: App, name: str | None, output: Output) -> Depl
     meta = {"app": found["app"], "spec": spec.to_meta()}
     with output.following(channel, found["app"], version=found["version"] + 1, to_end=False):
         answer, _ = channel.ask("app_update", meta, bundle.pack(spec))
-    return Deployed(name, spec, answer["version"], answer["urls"], answer.get("ca_file"))
+    about = answer["urls"], answer.get("schedules", {}), answer.get("ca_file")
+    return Deployed(name, spec, answer["version"], *about)
 
 
 class _Named:

@@ -22,7 +22,6 @@ _ALIASES = {
     "scaledown_window": "container_idle_timeout",
 }
 _NOT_HERE = ("cloud", "region", "proxy", "enable_memory_snapshot")
-_NOT_YET = ("schedule",)
 _FLAGS = ("serialized", "block_network", "is_generator", "single_use_containers")
 _OPTIONS = [
     "image",
@@ -47,6 +46,7 @@ _OPTIONS = [
     "volumes",
     "network_file_systems",
     "mounts",
+    "schedule",
     "single_use_containers",
 ]
 
@@ -76,12 +76,8 @@ def check_options(given: dict[str, Any], what: str = "function") -> dict[str, An
         known = _ALIASES.get(name, name)
         if known in _NOT_HERE:
             raise InvalidError(f"{name}: not on your own machines: remove it")
-        if known in _NOT_YET:
-            if value:
-                not_built(f"{name}= for functions")
-            continue
         if known not in _OPTIONS:
-            near = difflib.get_close_matches(name, [*_OPTIONS, *_ALIASES, *_NOT_YET], 1)
+            near = difflib.get_close_matches(name, [*_OPTIONS, *_ALIASES], 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_OPTIONS)}"
             raise InvalidError(f"@app.{what}(): {name}: no such option ({hint})")
         options[known] = _flag(name, value) if known in _FLAGS else value

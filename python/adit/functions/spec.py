@@ -81,6 +81,8 @@ class FunctionSpec:
     """By path, ``{"name": ..., "create": bool}`` or ``{"name": ..., "ephemeral": True}``."""
     network: bool = False
     is_generator: bool = False
+    schedule: dict[str, Any] | None = None
+    """When it runs by itself in a deployed app (see schedule.py)."""
     web: WebSpec | None = None
 
     def kind(self) -> FunctionSpec:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .image import Image
     from .mount import Mount
     from .options import Retries
+    from .schedule import Cron, Period
     from .secret import Secret
     from .volume import Volume
 
@@ -44,3 +45,4 @@ class Options(TypedDict, total=False):
     volumes: Mapping[str, Volume]
     network_file_systems: Mapping[str, Volume]
     mounts: Sequence[Mount]
+    schedule: Cron | Period | None

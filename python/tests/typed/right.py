@@ -9,6 +9,7 @@ from adit import (
     FunctionCall,
     Image,
     Mount,
+    Period,
     Queue,
     Retries,
     Secret,
@@ -32,7 +33,14 @@ with stub.image.imports():
     import json
 
 
-@app.function(timeout=900, cpu=(0.5, 2), memory=512, gpu=[gpu.A100(count=2), "any"], retries=Retries(max_retries=2))
+@app.function(
+    timeout=900,
+    cpu=(0.5, 2),
+    memory=512,
+    gpu=[gpu.A100(count=2), "any"],
+    retries=Retries(max_retries=2),
+    schedule=Period(hours=4),
+)
 def add(a: int, b: int = 0, *, word: str = "") -> str:
     """Adds."""
     return f"{a + b}{word}"

@@ -63,7 +63,8 @@ async def app_update(asked: Asked) -> Answer:
         if app.kind == DEPLOYED and app.version == 0 and not app.updating:  # nobody else begins it
             await foreman.end_app(app)
         raise
-    return Answer({"urls": app.urls, "version": app.version, "ca_file": foreman.relay.ca_file})
+    about = {"urls": app.urls, "version": app.version, "schedules": foreman.schedules.describe(app)}
+    return Answer({**about, "ca_file": foreman.relay.ca_file})
 
 
 @verb(CALLER)
@@ -97,6 +98,7 @@ def _describe(app: App, state: str) -> dict[str, object]:
         "calls": app.under_way,
         "functions": list(app.spec.functions),
         "urls": app.urls,
+        "schedules": app.foreman.schedules.describe(app),
     }
 
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ...exception import ExecutionError, NotFoundError, RemoteError
+from .. import schedule
 from ..spec import AppSpec
 from .calls import CONTAINERS_BYTES, Call
 from .endpoint import Endpoint
@@ -197,6 +198,8 @@ class App:
             self._drain(old)
         for pool in pools.values():  # what is to be there before anybody calls
             pool.scale()
+        if self.kind == DEPLOYED:
+            self.foreman.schedules.use(self, spec)
 
     def _drain(self, old: Pool) -> None:
         drain = asyncio.create_task(old.drain(self.successor(old)))
@@ -217,6 +220,8 @@ class App:
     async def prepare(self, spec: AppSpec) -> None:
         """What has to be there before its containers: InvalidError or RemoteError when that cannot be."""
         for function in spec.functions.values():
+            if function.schedule is not None:
+                schedule.check(function.schedule)
             await self.foreman.gpus.check(function)
             for volume in await self.foreman.volumes.prepare(function):
                 if volume not in self.volumes:

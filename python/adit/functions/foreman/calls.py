@@ -184,6 +184,10 @@ class Calls:
         for identity in self._kept[call.inside].add(call):
             self._calls.pop(identity, None)
 
+    def get(self, identity: str) -> Call | None:
+        """One that is under way, or done and not long over."""
+        return self._calls.get(identity)
+
     def forget(self, call: Call) -> None:
         """Nobody asks for its outcome again."""
         self._calls.pop(call.id, None)

@@ -24,6 +24,7 @@ from .ledger import Ledger
 from .meter import Meter
 from .queues import Queues
 from .relays import Relay
+from .schedules import Schedules
 from .store import Store
 from .volumes import Volumes
 
@@ -59,6 +60,7 @@ class Foreman:
         self.ledger = Ledger(self.store if service is not None else None, self.name)
         self.calls = Calls(self.ledger)
         self.dicts, self.gpus, self.volumes = Dicts(), Gpus(engine), Volumes(engine, self.labels)
+        self.schedules = Schedules(self.store)
         self.prices = prices.Prices()
         self.apps: dict[str, App] = {}
         self.ended: deque[App] = deque()
@@ -91,6 +93,8 @@ class Foreman:
             self._is_folder_ours = True
             os.makedirs(self._logs, mode=0o700, exist_ok=True)
             self._looking = asyncio.create_task(self._look())
+        if self.returns:
+            await self.schedules.open()
         resuming = await kept.load(self) if self.returns else []
         try:
             taken = await adoption.take_over(self) if self.returns else []
@@ -178,6 +182,7 @@ class Foreman:
         if app.stays:
             try:
                 await kept.forget(app)
+                await self.schedules.forget(app)
             except Error:
                 self.apps[app.id] = app  # to be stopped once more: it would be back with the next foreman
                 raise
@@ -198,6 +203,7 @@ class Foreman:
 
     async def close(self) -> None:
         """Ends all, and nothing stays; but apps that stay go on without it, until the next one is there."""
+        self.schedules.close()
         for task in (self._looking, *self._resuming):
             if task is not None:
                 task.cancel()
