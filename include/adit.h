@@ -79,8 +79,8 @@ ADIT_EXPORT int adit_config_set_data(struct adit_config *config, const char *how
    (adit_config_set_proxy with NULL) unless it is set. *found is 1 when there is a token now. A variable that is set but
    empty is an error (ADIT_ECONFIG), and so is an empty HOME without XDG_CONFIG_HOME. */
 ADIT_EXPORT int adit_config_load(struct adit_config *config, int *found);
-/* Without a token: starts `program relay` (path of the adit program) on loopback as a child that dies with this
-   process. */
+/* Without a token: joins this user's relay on loopback, which `program relay` (path of the adit program) starts when
+   there is none. */
 ADIT_EXPORT int adit_config_set_embedded(struct adit_config *config, const char *program);
 /* Connects to a relay of the configuration, proves the token to it and leaves: 0, or why not (adit_config_error). */
 ADIT_EXPORT int adit_check(struct adit_config *config, int timeout_ms);

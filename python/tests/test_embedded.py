@@ -8,13 +8,16 @@ import subprocess
 
 import pytest
 from conftest import ended
+from kit import embedded
 from kit.http import answer, read_request
-from kit.process import children
+from kit.process import DEADLINE_S, wait_until
+from kit.rights import wants_them_refused
+from kit.tls import TlsVisitor, context
 from test_package import PROGRAM
 
 import adit
 from adit import forward
-from adit.exception import ConfigError, EmbeddedRelayWarning, RemoteError
+from adit.exception import AuthError, ConfigError, EmbeddedRelayWarning, RemoteError
 
 TWO_TUNNELS = """
 import sys
@@ -65,15 +68,25 @@ def test_a_raw_port_of_it_is_at_loopback():
         assert tunnel.tcp_socket == ("127.0.0.1", tunnel.unencrypted_port)
 
 
-def relay_of_this_process():
-    (found,) = subprocess.run(["pgrep", "-P", str(os.getpid()), "adit"], capture_output=True, text=True).stdout.split()
-    return int(found)
+def test_a_relay_that_died_is_followed_by_another_with_the_same_addresses(app, box, records, recwarn):
+    """For all tunnels that it had, and for those of the next minute."""
+    with forward(app(page).port) as tunnel, forward(3) as other:
+        os.kill(embedded.process(box.home), signal.SIGKILL)
+        records.wait(logging.WARNING, "the link to the relay is back")
+        trust = context(os.path.join(embedded.folder(box.home), "authority.pem"))
+        visitor = TlsVisitor(("127.0.0.1", tunnel.port), tunnel.host, trust)
+        visitor.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert visitor.recv(12).startswith(b"HTTP/1.1 200")
+        visitor.close()
+        assert not tunnel.closed and not other.closed
+        with forward(4) as later:
+            assert later.port == tunnel.port
 
 
-def test_a_relay_that_died_is_replaced(records, recwarn):
+def test_a_relay_that_died_for_good_is_replaced(box, records, recwarn):
     """Also while others still hold tunnels that it had."""
     with forward(2) as dead:
-        os.kill(relay_of_this_process(), signal.SIGKILL)
+        embedded.kill_for_good(box.home)
         records.wait(logging.ERROR, "embedded relay: it has ended")
         with forward(2) as alive:
             assert alive.host != dead.host
@@ -81,13 +94,56 @@ def test_a_relay_that_died_is_replaced(records, recwarn):
             pass
 
 
-def test_a_client_of_a_relay_that_died_says_so(records, recwarn):
+def test_a_client_of_a_relay_that_died_for_good_says_so(box, records, recwarn):
     with adit.Client() as client:
         with forward(2, client=client):
-            os.kill(relay_of_this_process(), signal.SIGKILL)
+            embedded.kill_for_good(box.home)
             records.wait(logging.ERROR, "embedded relay: it has ended")
         with pytest.raises(RemoteError, match="embedded relay: it has ended"), forward(2, client=client):
             pass
+
+
+@wants_them_refused
+def test_what_a_client_gave_away_ends_with_it(box, recwarn):
+    """While the relay lives on for others."""
+    with adit.Client() as other, forward(2, client=other):
+        with adit.Client() as client, forward(2, client=client):
+            token, at = client.narrow(), client.relay_socket
+            with adit.Client(token, relays=[at]) as friend, forward(3, client=friend) as tunnel:
+                client.close()
+                assert tunnel.wait(DEADLINE_S) == "token_revoked"
+        with adit.Client(token, relays=[at]) as friend, pytest.raises(AuthError), forward(3, client=friend):
+            pass
+        with adit.Client(other.narrow(), relays=[at]) as friend, forward(3, client=friend):
+            pass
+
+
+def test_all_programs_share_it(script, box, recwarn):
+    with forward(2):
+        relay = embedded.process(box.home)
+        assert ended(script(KEPT, box.file("ticket")))
+        assert embedded.process(box.home) == relay
+
+
+FORKED = """
+import os, time
+from adit import forward
+with forward(2):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_forked_child_does_not_keep_it(script, box):
+    """It has copies of what its parent holds, and closes them."""
+    program = script(FORKED)
+    child = int(program.out.wait(str.isdigit))
+    assert embedded.process(box.home)
+    program.kill(signal.SIGKILL)
+    wait_until(lambda: not embedded.processes(box.home), "the relay lives on")
+    os.kill(child, signal.SIGKILL)
 
 
 def test_no_home_for_its_state(monkeypatch):
@@ -129,10 +185,8 @@ def test_the_program_is_the_packages_own(box, monkeypatch, recwarn):
     trap = box.file("adit", "#!/bin/sh\ntouch $0.ran\n", mode=0o755)
     monkeypatch.setenv("PATH", box.path + ":" + os.environ["PATH"])
     with forward(2):
-        relays = subprocess.run(
-            ["ps", "-ww", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True
-        ).stdout
-        assert os.path.join(os.path.dirname(adit.__file__), "bin", "adit") + " relay" in relays
+        with open(f"/proc/{embedded.process(box.home)}/cmdline") as line:
+            assert line.read().split("\0")[0] == os.path.join(os.path.dirname(adit.__file__), "bin", "adit")
     assert not os.path.exists(trap + ".ran")
 
 
@@ -141,7 +195,7 @@ def test_the_relay_holds_none_of_the_descriptors_of_whoever_starts_it(box):
     ends = os.pipe()
     program = box.start([PROGRAM, "forward", "2"], pass_fds=ends)
     program.out.wait(lambda line: line.startswith("https://"))
-    (relay,) = children(program.pid)
+    relay = embedded.process(box.home)
     assert os.readlink(f"/proc/self/fd/{ends[0]}") in descriptors(program.pid) - descriptors(relay)
     for end in ends:
         os.close(end)

@@ -19,8 +19,8 @@ import time
 
 import pytest
 from conftest import ended
+from kit import embedded
 from kit.app import echo, read_exactly
-from kit.process import children
 from kit.roles import Relay
 from test_endings import in_hand, is_gone
 
@@ -288,11 +288,10 @@ def test_a_token_that_is_no_good_any_more_ends_it_and_the_next_begins_anew(relay
     tunnel.close()
 
 
-def test_an_embedded_relay_that_dies_ends_it(events):
+def test_an_embedded_relay_that_dies_for_good_ends_it(box, events):
     with pytest.warns(adit.exception.EmbeddedRelayWarning):
         tunnel = forward(8000, on_event=events).start()
-    (relay,) = children(os.getpid())
-    os.kill(int(relay), signal.SIGKILL)
+    embedded.kill_for_good(box.home)
     assert tunnel.wait(WAIT_S) == "embedded_relay" and events.next("closed").tunnel is tunnel
     with pytest.warns(adit.exception.EmbeddedRelayWarning), forward(8000):
         pass

@@ -246,8 +246,29 @@ void client_tunnel_bound(struct adit_client *c) {
 
 /* ---- the embedded relay ---- */
 
+/* One that follows on one that died. Our token is good there, too, but the addresses that were told are not if it
+   listens elsewhere. */
+static void client_embedded_back(struct adit_client *c, const char *token) {
+  struct setup anew;
+  setup_init(&anew);
+  bool same = setup_add_token(&anew, token, NULL) == 0 &&
+              anew.tokens[0]->relays[0].dial.port == c->setup.tokens[0]->relays[0].dial.port;
+  setup_free(&anew);
+  if (!same) {
+    client_fail(c, ADIT_EUNREACHABLE, "embedded_relay", "embedded relay: it has ended (start again)");
+    return;
+  }
+  if (c->link != NULL) return;       /* whose end is about to be seen */
+  client_race_again(c);
+  client_connect_now(c);
+}
+
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path, const char *relay_socket) {
   struct err e = {0};                /* it is on this machine, whatever proxy leads out of it */
+  if (c->choices_n > 0) {
+    client_embedded_back(c, token);
+    return;
+  }
   if (setup_set_proxy(&c->setup, "none", NULL, NULL, &e) != 0 || setup_add_token(&c->setup, token, &e) != 0 ||
       setup_choices(&c->setup, &c->choices, &c->choices_n, &e) != 0) {
     err_prefix(&e, "embedded relay");

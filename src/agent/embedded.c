@@ -24,18 +24,24 @@
 extern char **environ;
 
 enum { EMBEDDED_TEXT_MAX = TOKEN_TEXT_MAX_CHARS + 4096 + 32, EMBEDDED_END_MS = 1000, EMBEDDED_LOOK_MS = 5 };
+enum { EMBEDDED_RESTARTS_MAX = 3, EMBEDDED_STOOD_MS = 10000 };     /* so many in a row, none of which stood so long */
 
 struct embedded {
   struct adit_client *client;
-  pid_t pid;
+  const char *program;
+  pid_t pid;                       /* of the child; it may hand us over to another process, and end */
   int fd;
   struct loop_io io;
   struct loop_timer deadline;
   bool ready;
+  unsigned restarts;
+  uint64_t ready_ms;
   unsigned looked_ms;              /* for how long its end has been waited for */
   size_t n;
   char text[EMBEDDED_TEXT_MAX];
 };
+
+static void embedded_again(struct loop_timer *t);
 
 char **embedded_environment(void) {
   size_t n = 0;
@@ -103,14 +109,26 @@ static bool embedded_has_ended(struct embedded *m) {
   return m->pid < 0;
 }
 
-/* It ends by itself when its descriptor does; if not within a second it is made to. */
-static void embedded_bury(struct loop_timer *t) {
-  struct embedded *m = CONTAINER_OF(t, struct embedded, deadline);
-  if (embedded_has_ended(m)) return;
+/* It ends by itself when its descriptor does; if not within a second it is made to. False: `again` looks once more. */
+static bool embedded_is_buried(struct embedded *m, loop_timer_fn *again) {
+  if (embedded_has_ended(m)) return true;
   if (m->looked_ms == EMBEDDED_END_MS) kill(m->pid, SIGKILL);
   m->looked_ms += EMBEDDED_LOOK_MS;
-  (void)loop_timer_set(m->client->loop, t, m->looked_ms <= 2 * EMBEDDED_END_MS ? EMBEDDED_LOOK_MS : EMBEDDED_END_MS,
-                       embedded_bury);
+  (void)loop_timer_set(m->client->loop, &m->deadline,
+                       m->looked_ms <= 2 * EMBEDDED_END_MS ? EMBEDDED_LOOK_MS : EMBEDDED_END_MS, again);
+  return false;
+}
+
+static void embedded_bury(struct loop_timer *t) {
+  (void)embedded_is_buried(CONTAINER_OF(t, struct embedded, deadline), embedded_bury);
+}
+
+/* A child that has handed us over to a shared relay is to leave no zombie; one that is our relay lives on. */
+static void embedded_reap(struct loop_timer *t) {
+  struct embedded *m = CONTAINER_OF(t, struct embedded, deadline);
+  if (embedded_has_ended(m) || m->looked_ms >= EMBEDDED_END_MS) return;
+  m->looked_ms += EMBEDDED_LOOK_MS;
+  (void)loop_timer_set(m->client->loop, t, EMBEDDED_LOOK_MS, embedded_reap);
 }
 
 static void embedded_let_go(struct embedded *m) {
@@ -129,10 +147,21 @@ static void embedded_fail(struct embedded *m, int code, const char *why, const c
   client_embedded_failed(m->client, code, &e);
 }
 
+/* The next one listens where it did, and takes the same token: our link and our tunnels come back as after any loss.
+   False: it has been tried often enough. */
+static bool embedded_restart(struct embedded *m) {
+  if (m->ready && loop_now_ms(m->client->loop) - m->ready_ms >= EMBEDDED_STOOD_MS) m->restarts = 0;
+  if (m->restarts++ >= EMBEDDED_RESTARTS_MAX) return false;
+  embedded_let_go(m);
+  m->looked_ms = 0;
+  return loop_timer_set(m->client->loop, &m->deadline, 0, embedded_again) == 0;
+}
+
 /* What it said before it ended, if it said why; with a remedy where it has none of its own. */
 static void embedded_ended(struct embedded *m) {
   char why[ERR_TEXT_MAX];
   char *end = memchr(m->text, '\n', m->n);
+  if (m->n == 0 && embedded_restart(m)) return;
   if (m->ready) {
     embedded_fail(m, ADIT_EUNREACHABLE, "it has ended", " (start again)");
   } else if (end == NULL || strncmp(m->text, "ERROR ", 6) != 0) {
@@ -166,7 +195,8 @@ static void embedded_parse(struct embedded *m) {
   if (!embedded_is_complete(m)) return;
   char *at = m->text, *token = embedded_line(&at, "TOKEN "), *ca = embedded_line(&at, "CA "), *agents = embedded_line(&at, "AGENTS ");
   m->ready = true;
-  loop_timer_stop(&m->deadline);
+  m->ready_ms = loop_now_ms(m->client->loop);
+  (void)loop_timer_set(m->client->loop, &m->deadline, 0, embedded_reap);
   if (token == NULL || ca == NULL || agents == NULL)
     embedded_fail(m, ADIT_ECONFIG, "its first words are not understood", " (is the program adit, and of this version?)");
   else client_embedded_ready(m->client, token, ca, agents);
@@ -193,6 +223,39 @@ static void embedded_late(struct loop_timer *t) {
                 " (run `adit relay` by hand to see why)");
 }
 
+static int embedded_launch(struct embedded *m, struct err *e) {
+  struct adit_client *c = m->client;
+  int fds[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0)
+    return err_set_errno(e, "embedded relay");
+  m->fd = fds[0];
+  descriptors_add(&c->descriptors, m->fd);
+  (void)fcntl(fds[1], F_SETFL, 0);   /* the child reads and writes it in its own time */
+  int r = embedded_spawn(m, m->program, fds[1]);
+  close(fds[1]);
+  if (r != 0) {
+    m->pid = -1;
+    errno = r;
+    return err_set_errno(e, "embedded relay: %s", m->program);
+  }
+  m->ready = false;
+  m->n = 0;
+  m->looked_ms = 0;
+  if (loop_io_add(c->loop, &m->io, m->fd, EPOLLIN, embedded_readable) == 0 &&
+      loop_timer_set(c->loop, &m->deadline, EMBEDDED_START_MS, embedded_late) == 0)
+    return 0;
+  return err_set(e, ERR_NOMEM, "embedded relay: out of memory");
+}
+
+static void embedded_again(struct loop_timer *t) {
+  struct embedded *m = CONTAINER_OF(t, struct embedded, deadline);
+  struct err e = {0};
+  if (!embedded_is_buried(m, embedded_again) || embedded_launch(m, &e) == 0) return;
+  embedded_let_go(m);
+  (void)loop_timer_set(m->client->loop, t, 0, embedded_bury);
+  client_embedded_failed(m->client, ADIT_ESYSTEM, &e);
+}
+
 struct embedded *embedded_start(struct adit_client *c, const char *program, struct err *e) {
   struct embedded *m = calloc(1, sizeof *m);
   if (m == NULL) {
@@ -200,28 +263,9 @@ struct embedded *embedded_start(struct adit_client *c, const char *program, stru
     return NULL;
   }
   m->client = c;
-  m->pid = -1;
-  int fds[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0) {
-    err_set_errno(e, "embedded relay");
-    free(m);
-    return NULL;
-  }
-  m->fd = fds[0];
-  descriptors_add(&c->descriptors, m->fd);
-  (void)fcntl(fds[1], F_SETFL, 0);   /* the child reads and writes it in its own time */
-  int r = embedded_spawn(m, program, fds[1]);
-  close(fds[1]);
-  if (r != 0) {
-    m->pid = -1;
-    errno = r;
-    err_set_errno(e, "embedded relay: %s", program);
-  } else if (loop_io_add(c->loop, &m->io, m->fd, EPOLLIN, embedded_readable) != 0 ||
-             loop_timer_set(c->loop, &m->deadline, EMBEDDED_START_MS, embedded_late) != 0) {
-    err_set(e, ERR_NOMEM, "embedded relay: out of memory");
-  } else {
-    return m;
-  }
+  m->program = program;
+  m->pid = m->fd = -1;
+  if (embedded_launch(m, e) == 0) return m;
   embedded_stop(m);
   return NULL;
 }

@@ -4,9 +4,10 @@
 
 #include "agent/client.h"
 
-/* Starts `program relay --embedded 3`, whose descriptor 3 is a socketpair: it writes "TOKEN <token>\nCA <path>\nAGENTS unix:<path>\n"
-   on it when it listens, or nothing behind AGENTS where no Unix socket can be, and ends when it reads EOF there, so it dies with this process however that dies. Reports by
-   client_embedded_*. */
+/* Starts `program relay --embedded 3`, whose descriptor 3 is a socketpair. It hands that to the relay that this user's
+   programs share, or becomes it; that writes "TOKEN <token>\nCA <path>\nAGENTS unix:<path>\n" on it when it listens,
+   nothing behind AGENTS where no Unix socket can be, and lives for us until it reads EOF there: so until this process
+   dies, however that does. One that dies is started again. Reports by client_embedded_*. */
 struct embedded *embedded_start(struct adit_client *c, const char *program, struct err *e) MUST_USE;
 void embedded_stop(struct embedded *m);          /* ends and reaps the child, in two seconds at most; NULL is fine */
 

@@ -14,6 +14,7 @@
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/domain.h"
+#include "relay/shared.h"
 #include "tls/tls_server.h"
 
 enum { TCP_PORT_FROM_DEFAULT = 20000, TCP_PORT_TO_DEFAULT = 29999, DRAIN_DEFAULT_MS = 10000, DRAIN_MAX_S = 24 * 3600 };
@@ -244,11 +245,23 @@ static int make_folders(char *dir, struct err *e) {
   }
 }
 
-/* What a relay for one agent on this machine is: loopback, a name that leads nowhere else, silent. */
+/* Whether a relay lives for whoever started us without our doing more. */
+static bool join_shared(struct relay_options *o) {
+  static struct shared shared;
+  enum shared_role role = shared_join(o->state_dir, o->holder_fd, &shared);
+  if (role == SHARED_FIRST) {
+    o->shared = &shared;
+    addr_set_port(&o->listens[0], shared_port(&shared));
+  }
+  return role == SHARED_HANDED;
+}
+
+/* What a relay for this user's programs on this machine is: loopback, a name that leads nowhere else, silent. */
 static int use_embedded(struct relay_arguments *a, struct err *e) {
   static char dir[4096];
   struct relay_options *o = &a->options;
-  o->ready_fd = o->alive_fd = (int)a->embedded_fd;
+  o->holder_fd = (int)a->embedded_fd;
+  (void)unsetenv("NOTIFY_SOCKET");  /* whoever started it tells systemd of itself */
   int code = home_embedded_dir(dir, sizeof dir, e);
   if (code == 0) code = make_folders(dir, e);
   if (code != 0) return code;
@@ -303,17 +316,17 @@ static void setup_log(const struct relay_arguments *a) {
 
 /* An embedded relay has no user of its own: the program that started it tells its user, if it is still there. */
 static int fail(const struct relay_options *options, const struct err *e) {
-  if (options->ready_fd < 0) return command_fail(e);
-  (void)!dprintf(options->ready_fd, "ERROR %s\n", e->text);
+  if (options->holder_fd < 0) return command_fail(e);
+  (void)!dprintf(options->holder_fd, "ERROR %s\n", e->text);
   return EXIT_STATUS_FAILED;
 }
 
-static int run(const struct relay_options *options) {
+static int run(struct relay_options *options) {
   struct err e = {0};
   if (tls_wipe_on_free_install() != 0)
     (void)err_set(&e, ERR_NOT_NOW, "memory: OpenSSL was used before its memory could be made to wipe itself (is "
                                    "something preloaded?)");
-  else if (relay_run(options, &e) == 0)
+  else if ((options->holder_fd >= 0 && join_shared(options)) || relay_run(options, &e) == 0)
     return EXIT_STATUS_OK;
   (void)fail(options, &e);
   return EXIT_STATUS_FAILED;       /* a bad certificate or a busy address is no wrong usage */
@@ -324,7 +337,7 @@ static int relay_main(const struct command *self, int argc, char **argv, uint64_
   static struct relay_arguments a; /* outlives this call: the relay keeps pointers into it */
   a = (struct relay_arguments){
     .options = {.tcp_port_from = TCP_PORT_FROM_DEFAULT, .tcp_port_to = TCP_PORT_TO_DEFAULT,
-                .drain_ms = DRAIN_DEFAULT_MS, .ready_fd = -1, .alive_fd = -1}};
+                .drain_ms = DRAIN_DEFAULT_MS, .holder_fd = -1}};
   struct options_parsed parsed;
   struct err e = {0};
   int status;

@@ -67,6 +67,14 @@ static int open_unix(void) {
   return fd;
 }
 
+void net_take_descriptors(int fd) {
+#ifdef SO_PASSRIGHTS
+  (void)set_int(fd, SOL_SOCKET, SO_PASSRIGHTS, 1);
+#else
+  (void)fd;
+#endif
+}
+
 bool net_takes_no_descriptors(int fd) {
 #ifdef SO_PASSRIGHTS
   int takes = 1;

@@ -24,6 +24,7 @@ int net_listen_unix(const struct addr *a, int backlog, struct err *e) MUST_USE;
    reads, since some take their time when they are closed (a TCP socket that lingers). Linux before 6.16 cannot keep
    them out. */
 bool net_takes_no_descriptors(int fd);
+void net_take_descriptors(int fd);               /* a Unix listener, before anybody connects: they are what it is for */
 int net_share(int fd, struct err *e) MUST_USE;   /* another descriptor of the same socket, or ERR_LIMIT */
 void net_unlink_unix(const struct addr *a);      /* its file, if it has one */
 void net_unlink_left_over(const struct addr *a); /* the same, if nobody listens there */

@@ -10,9 +10,11 @@
 
 #include "base/log.h"
 #include "loop/net.h"
+#include "relay/shared.h"
 #include "relay/worker.h"
 
 static const char embedded_name[] = "relay-%d.sock";   /* by its process */
+static const char shared_name[] = "relay-s%s.sock";    /* one that follows on one that died has the same */
 
 static int door_open_at(struct relay *r, const struct addr *at, struct err *e) {
   struct agent_door *door = &r->agent_doors[r->agent_doors_n];
@@ -63,10 +65,11 @@ static void sweep(const struct relay *r) {
 /* Its user works without it, too: it is for those who are elsewhere, as in containers. They are not to hold up one
    another. */
 static void open_embedded(struct relay *r) {
-  char name[sizeof embedded_name + 16], path[UNIX_PATH_MAX_BYTES + 1];
+  char name[sizeof shared_name + SHARED_KEY_CHARS], path[UNIX_PATH_MAX_BYTES + 1];
   struct relay_options *o = r->options;
   sweep(r);
-  (void)snprintf(name, sizeof name, embedded_name, (int)getpid());
+  if (o->shared != NULL) (void)snprintf(name, sizeof name, shared_name, o->shared->key);
+  else (void)snprintf(name, sizeof name, embedded_name, (int)getpid());
   if (!path_of(r, name, path)) return;
   o->agent_listens[0] = addr_unix(path);
   o->agent_listens_n = door_open_at(r, &o->agent_listens[0], NULL) == 0 ? 1 : 0;
@@ -78,7 +81,7 @@ static void open_embedded(struct relay *r) {
 int agent_doors_open(struct relay *r, struct err *e) {
   const struct relay_options *o = r->options;
   int rc = 0;
-  if (o->ready_fd >= 0) open_embedded(r);
+  if (relay_is_embedded(r)) open_embedded(r);
   else
     for (size_t i = 0; rc == 0 && i < o->agent_listens_n; i++) rc = door_open_at(r, &o->agent_listens[i], e);
   if (rc == 0 && r->agent_doors_n > 0 && !net_takes_no_descriptors(r->agent_doors[0].fd))

@@ -142,7 +142,7 @@ static int make_ticket(struct link *l, const struct tunnel *t, uint8_t out[TICKE
                      .incarnation = t->incarnation,
                      .expires_s = loop_wall_s(l->worker->loop) + TICKET_LIFE_S};
   strcpy(k.relay, r->options->domain);
-  memcpy(k.owner, t->owner->root->id, sizeof k.owner);
+  memcpy(k.owner, t->holder, sizeof k.owner);
   strcpy(k.label, t->label);
   pthread_mutex_lock(&r->ticket_lock);
   struct ticket_key key = r->ticket_keys[0];
@@ -274,7 +274,7 @@ static void step_leased(struct port_request *q) {
 static void step_port(struct job *j) {
   struct bound *b = j->bound;
   memset(&j->port, 0, sizeof j->port);
-  memcpy(j->port.owner, b->tunnel->owner->root->id, TOKEN_ID_BYTES);
+  memcpy(j->port.owner, b->tunnel->holder, TOKEN_ID_BYTES);
   strcpy(j->port.label, b->tunnel->label);
   j->port.serial = b->tunnel->serial;
   j->port.max_tunnels = b->tunnel->owner->root->max_tunnels;
@@ -304,6 +304,12 @@ static enum refusal check_token(const struct owner *o, const struct frame_bind *
   return cidrs_meet(o->allow, o->allow_n, f->allow, f->allow_n) ? REFUSE_NONE : REFUSE_TOKEN_ALLOW;
 }
 
+/* An embedded relay's programs have a new token at each start, and their addresses stay those of the first: there the
+   ticket alone is the right to them, which nobody but their user can have. */
+static bool is_holder(const struct link *l, const uint8_t holder[TOKEN_ID_BYTES]) {
+  return relay_is_embedded(l->worker->relay) || memcmp(holder, l->owner->root->id, TOKEN_ID_BYTES) == 0;
+}
+
 /* A ticket brings label, port and the right to them; without one the label is new. */
 static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct frame_bind *f) {
   struct relay *r = l->worker->relay;
@@ -312,16 +318,18 @@ static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct 
     uint8_t random[LABEL_RANDOM_BYTES];
     loop_random(l->worker->loop, random, sizeof random);
     base32_encode(random, sizeof random, t->label);
+    memcpy(t->holder, l->owner->root->id, sizeof t->holder);
     t->incarnation = f->incarnation;
     return REFUSE_NONE;
   }
   pthread_mutex_lock(&r->ticket_lock);
   int rc = ticket_decode(f->ticket, f->ticket_n, r->ticket_keys, r->ticket_keys_n, &k);
   pthread_mutex_unlock(&r->ticket_lock);
-  if (rc != 0 || strcmp(k.relay, r->options->domain) != 0 || memcmp(k.owner, l->owner->root->id, TOKEN_ID_BYTES) != 0 ||
+  if (rc != 0 || strcmp(k.relay, r->options->domain) != 0 || !is_holder(l, k.owner) ||
       k.expires_s <= loop_wall_s(l->worker->loop) || f->incarnation < k.incarnation)
     return REFUSE_TICKET;
   strcpy(t->label, k.label);
+  memcpy(t->holder, k.owner, sizeof t->holder);
   t->incarnation = f->incarnation;
   t->tcp_port = k.tcp_port;
   return REFUSE_NONE;

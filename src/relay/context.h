@@ -11,6 +11,7 @@
 #include "relay/relay.h"
 #include "relay/shares.h"
 #include "relay/warning.h"
+#include "wire/token.h"
 
 struct registry;
 struct sources;
@@ -52,6 +53,10 @@ struct relay {
   size_t ticket_keys_n;
 };
 
+/* This relay as tokens know it. */
+int relay_describe(struct relay *r, struct token_relay *self, struct err *e) MUST_USE;
+/* Whether it lives for programs of one user on this machine. */
+static inline bool relay_is_embedded(const struct relay *r) { return r->options->holder_fd >= 0; }
 static inline bool relay_draining(struct relay *r) { return __atomic_load_n(&r->draining, __ATOMIC_RELAXED); }
 
 #endif

@@ -45,6 +45,7 @@ struct tunnel {
   unsigned refs;                   /* atomic */
   struct roster_entry place;
   struct owner *owner;
+  uint8_t holder[TOKEN_ID_BYTES];  /* whose label and port they are: the owner's root, or who had them first (bind.c) */
   char label[LABEL_CHARS + 1];
   char host[HOST_NAME_MAX_CHARS + 1];
   uint8_t link_id[LINK_ID_BYTES];  /* the link that serves it */

@@ -22,6 +22,7 @@
 #include "loop/net.h"
 #include "relay/admin.h"
 #include "relay/agent_doors.h"
+#include "relay/holders.h"
 #include "relay/host.h"
 #include "relay/issue.h"
 #include "relay/keeper.h"
@@ -46,9 +47,10 @@ enum {
 struct life {
   struct relay *relay;
   struct loop *loop;
-  struct loop_io signals, alive;
+  struct loop_io signals;
   struct admin *admin;             /* NULL: none, or a successor's */
-  struct loop_timer drain, trim;
+  struct holders *holders;         /* NULL: it is not embedded */
+  struct loop_timer drain, trim, last_gone;
   struct heap_watch heap;
   uint64_t drain_until_ms, goodbye_by_ms;
   bool leaving, said_goodbye;
@@ -107,6 +109,10 @@ static int settle_listens(struct relay *r, struct addr *at, size_t *n, struct er
 static int settle_addresses(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
   int rc = settle_listens(r, o->listens, &o->listens_n, e);
+  if (rc == ERR_CONFLICT && relay_is_embedded(r)) {      /* a predecessor's port, which somebody has taken since */
+    addr_set_port(&o->listens[0], 0);
+    rc = settle_listens(r, o->listens, &o->listens_n, e);
+  }
   if (rc == 0 && o->listens_n == 0)
     rc = err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
   if (rc == 0) rc = settle_listens(r, o->redirects, &o->redirects_n, e);
@@ -136,7 +142,7 @@ static void settle_public(struct relay *r) {
   if (o->public.host[0] != '\0') strcpy(r->dial.host, o->public.host);
   else if (!addr_is_any(first)) addr_format_ip(first, r->dial.host, sizeof r->dial.host);
   else (void)snprintf(r->dial.host, sizeof r->dial.host, "%s", o->domain);
-  (void)snprintf(r->public_host, sizeof r->public_host, "%s", o->ready_fd >= 0 ? r->dial.host : o->domain);
+  (void)snprintf(r->public_host, sizeof r->public_host, "%s", relay_is_embedded(r) ? r->dial.host : o->domain);
 }
 
 static int operator_read(const char *path, uint8_t key[ED25519_KEY_BYTES], struct err *e) {
@@ -165,8 +171,7 @@ static int read_operators(struct relay *r, struct err *e) {
   return rc;
 }
 
-/* This relay as tokens know it. */
-static int describe_self(struct relay *r, struct token_relay *self, struct err *e) {
+int relay_describe(struct relay *r, struct token_relay *self, struct err *e) {
   *self = (struct token_relay){.dial = r->dial};
   (void)snprintf(self->name, sizeof self->name, "%s", r->options->domain);
   return certs_pin(r->certs, &self->pin, e);
@@ -184,9 +189,9 @@ static void warn_of_other_domain(struct relay *r) {
 /* For `adit token create`. Embedded relays share a folder and have no such tokens. */
 static int remember_settings(struct relay *r, struct err *e) {
   struct token_relay self;
-  if (r->options->ready_fd >= 0) return 0;
+  if (relay_is_embedded(r)) return 0;
   warn_of_other_domain(r);
-  int rc = describe_self(r, &self, e);
+  int rc = relay_describe(r, &self, e);
   return rc == 0 ? issue_relay_remember(r->state, &self, e) : rc;
 }
 
@@ -194,7 +199,7 @@ static int remember_settings(struct relay *r, struct err *e) {
 static int open_state(struct relay *r, struct err *e) {
   const struct relay_options *o = r->options;
   char lost[STATE_LOST_CAP];
-  if (!o->reset_state && o->ready_fd < 0) return state_open(o->state_dir, &r->state, e);
+  if (!o->reset_state && !relay_is_embedded(r)) return state_open(o->state_dir, &r->state, e);
   int rc = state_open_anew(o->state_dir, lost, &r->state, e);
   if (rc == 0 && lost[0] != '\0')
     log_event(
@@ -211,9 +216,9 @@ static int relay_open(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
   int rc = open_state(r, e);
   /* A predecessor leaves the folder when it has left the addresses: so they are free by then. Embedded relays share
-     their user's folder without a claim: what they give out is all that one owner's and on loopback, where the kernel
+     their user's folder without a claim: what they give out is all that one user's and on loopback, where the kernel
      keeps a live one's port from the others, and of a dead one's an owner may be given his own again. */
-  if (rc == 0 && o->ready_fd < 0) rc = state_claim(r->state, e);
+  if (rc == 0 && !relay_is_embedded(r)) rc = state_claim(r->state, e);
   if (rc == 0) rc = settle_addresses(r, e);
   if (rc == 0) rc = check_tcp_listen(o, e);
   if (rc != 0) return rc;
@@ -225,26 +230,6 @@ static int relay_open(struct relay *r, struct err *e) {
     rc = err_set(e, ERR_NOMEM, "relay: out of memory");
   if (rc == 0 && random_bytes(&r->instance, sizeof r->instance) != 0)
     rc = err_set(e, ERR_CRYPTO, "relay: no randomness");
-  return rc;
-}
-
-/* Embedded: the one-off token for the agent that started us. Its id is that of all its like, because kept addresses are
-   the id's: the next run is to get them back. Those of one state folder only, whose keys a ticket is made with. */
-static int announce_embedded(struct relay *r, struct err *e) {
-  static const uint8_t id[TOKEN_ID_BYTES] = "embedded agents";
-  const struct relay_options *o = r->options;
-  char token[TOKEN_TEXT_MAX_CHARS + 1];
-  if (o->ready_fd < 0) return 0;
-  struct token_relay self;
-  struct issue_request q = {.name = "embedded", .id = id, .unlisted = true, .relays = &self, .relays_n = 1};
-  int rc = describe_self(r, &self, e);
-  if (rc == 0) rc = issue_token(r->state, &q, time(NULL), token, e);
-  if (rc != 0) return rc;
-  char agents[ADDR_TEXT_CAP] = "";
-  if (o->agent_listens_n > 0) addr_format(&o->agent_listens[0], agents, sizeof agents);
-  if (dprintf(o->ready_fd, "TOKEN %s\nCA %s/authority.pem\nAGENTS %s\n", token, o->state_dir, agents) < 0)
-    rc = err_set_errno(e, "relay: cannot answer the program that started it");
-  wipe(token, sizeof token);
   return rc;
 }
 
@@ -363,6 +348,7 @@ static void begin_drain(struct life *life) {
   }
   __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);    /* before it is said */
   log_event(LOG_INFO, "draining", "streams", LOG_U64(streams_now(r)), NULL);
+  holders_leave(life->holders);
   notify_systemd("STOPPING=1");
   for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_CLOSE_DOORS);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
@@ -381,14 +367,10 @@ static void on_signal(struct loop_io *io, uint32_t events) {
   }
 }
 
-/* The program that we are embedded in has ended. */
-static void on_alive(struct loop_io *io, uint32_t events) {
-  struct life *life = CONTAINER_OF(io, struct life, alive);
-  char byte;
-  (void)events;
-  if (read(io->fd, &byte, 1) > 0) return;
+/* The programs that it lived for have ended. */
+static void on_last_gone(struct loop_timer *t) {
+  struct life *life = CONTAINER_OF(t, struct life, last_gone);
   __atomic_store_n(&life->relay->draining, true, __ATOMIC_RELAXED);   /* no port is opened any more */
-  loop_io_del(io);
   loop_stop(life->loop);
 }
 
@@ -406,8 +388,6 @@ static int life_begin(struct life *life, struct relay *r, struct err *e) {
   life->loop = loop_new(e);
   if (life->loop == NULL) return ERR_NOMEM;
   int rc = loop_io_add(life->loop, &life->signals, life->signal_fd, EPOLLIN, on_signal);
-  if (rc == 0 && r->options->alive_fd >= 0)
-    rc = loop_io_add(life->loop, &life->alive, r->options->alive_fd, EPOLLIN, on_alive);
   return rc == 0 ? 0 : err_set(e, rc, "relay: cannot wait for signals");
 }
 
@@ -488,12 +468,15 @@ static int serve(struct relay *r, struct life *life, struct err *e) {
   if (rc == 0) rc = keeper_start(r, &r->keeper, e);
   if (rc == 0) rc = workers_run(r, e);
   if (rc == 0) rc = start_admin(life, e);
-  if (rc == 0) rc = announce_embedded(r, e);
+  if (rc == 0 && relay_is_embedded(r) &&
+      (life->holders = holders_open(r, life->loop, on_last_gone, &life->last_gone, e)) == NULL)
+    rc = ERR_IO;
   if (rc == 0) {
     announce(r, life->admin != NULL ? admin_port(life->admin) : 0);
     on_trim(&life->trim);
     loop_run(life->loop);
   }
+  holders_close(life->holders);
   admin_stop(life->admin);
   serve_end(r);
   return rc;

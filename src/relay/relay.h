@@ -5,6 +5,8 @@
 #include "base/addr.h"
 #include "pump/pump.h"
 
+struct shared;
+
 enum { RELAY_LISTENS_MAX = 16, RELAY_OPERATORS_MAX = 64, RELAY_ACCEPT_PROXY_MAX = 64 };
 
 struct relay_options {             /* strings belong to the caller and outlive the relay */
@@ -27,8 +29,9 @@ struct relay_options {             /* strings belong to the caller and outlive t
   bool plain_allowed;              /* --link plain */
   uint64_t drain_ms;
   bool h2_shared_name;             /* the operator's consent to h2 under a wildcard certificate */
-  /* Embedded: readiness and a one-off token go out on ready_fd, and the relay ends when alive_fd reads EOF; -1: not. */
-  int ready_fd, alive_fd;
+  /* Embedded: the first program that it lives for, which is told how to reach it or why not; -1: not embedded. */
+  int holder_fd;
+  struct shared *shared;           /* it may live for others, too; NULL: not */
   bool quiet;                      /* embedded: no name check, no log below warning */
 };
 

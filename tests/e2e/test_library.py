@@ -9,8 +9,9 @@ import time
 
 import pytest
 
+from kit import embedded
 from kit.app import echo, ends_by_reset, read_exactly, read_until_end
-from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED, TSAN, children, wait_until
+from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED, TSAN, wait_until
 from kit.tls import Truncated, TlsVisitor, context, how_it_ends
 
 EAUTH, ECONFLICT = -5, -7            # of adit.h
@@ -289,7 +290,7 @@ class TestDescriptorsThatTheHostCloses:
 
     def test_end_a_client_with_a_relay_of_its_own_and_that(self, box, app):
         host = Host(box, None, [app(echo)], embedded=True)
-        relay, = children(host.program.pid)
+        relay = embedded.process(box.home)
         host.tell("takeover", "taken")
         self.check(host)
         wait_until(lambda: not os.path.exists(f"/proc/{relay}"), "the relay goes on, or is a zombie")
