@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -255,14 +256,54 @@ static int set_linger_reset(int fd) {
   return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
 }
 
-int net_stream_setup(int fd) {
+enum { LOOPBACK_OPTIONS = 2 };
+static const struct stream_option {
+  int level, name, value;
+} stream_options[] = {{SOL_SOCKET, SO_OOBINLINE, 1},
+                      {IPPROTO_TCP, TCP_NODELAY, 1},
+                      {SOL_SOCKET, SO_KEEPALIVE, 1},   /* from here on not on loopback, where nobody vanishes unseen */
+                      {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
+                      {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S},
+                      {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES}};
+
+static int stream_setup(int fd, size_t options_n) {
   if (set_linger_reset(fd) != 0) return ERR_IO;
-  if (set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1) != 0) return ERR_IO;
-  if (set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0) return errno == EOPNOTSUPP ? 0 : ERR_IO;   /* a Unix socket */
-  if (set_int(fd, SOL_SOCKET, SO_KEEPALIVE, 1) != 0) return ERR_IO;
-  if (set_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S) != 0) return ERR_IO;
-  if (set_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) != 0) return ERR_IO;
-  return set_int(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES) == 0 ? 0 : ERR_IO;
+  for (size_t i = 0; i < options_n; i++) {
+    const struct stream_option *o = &stream_options[i];
+    if (set_int(fd, o->level, o->name, o->value) != 0) return errno == EOPNOTSUPP ? 0 : ERR_IO;   /* a Unix socket */
+  }
+  return 0;
+}
+
+int net_stream_setup(int fd) { return stream_setup(fd, ARRAY_LEN(stream_options)); }
+
+int net_dialled_setup(int fd, const struct addr *to) {
+  return addr_is_loopback(to) ? stream_setup(fd, LOOPBACK_OPTIONS) : net_stream_setup(fd);
+}
+
+static bool has_stream_options(int fd) {
+  struct linger l = {0};
+  socklen_t n = sizeof l;
+  if (getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &n) != 0 || l.l_onoff == 0 || l.l_linger != 0) return false;
+  for (size_t i = 0; i < ARRAY_LEN(stream_options); i++) {
+    const struct stream_option *o = &stream_options[i];
+    int value = 0;
+    n = sizeof value;
+    if (getsockopt(fd, o->level, o->name, &value, &n) != 0 || value != o->value) return false;
+  }
+  return true;
+}
+
+/* Linux copies the listener, options and all; what runs in its place (gVisor) may not. The first one tells. */
+int net_accepted_setup(int fd, const struct addr *peer) {
+  static atomic_int passed_on;     /* 0: not known yet; 1: they are; -1: they are not */
+  if (addr_is_unix(peer)) return net_stream_setup(fd);
+  int known = atomic_load_explicit(&passed_on, memory_order_relaxed);
+  if (known == 0) {
+    known = has_stream_options(fd) ? 1 : -1;
+    atomic_store_explicit(&passed_on, known, memory_order_relaxed);
+  }
+  return known > 0 ? 0 : net_stream_setup(fd);
 }
 
 void net_acknowledge(int fd) { (void)set_int(fd, IPPROTO_TCP, TCP_QUICKACK, 1); }

@@ -105,17 +105,25 @@ static void door_deadline(struct loop_timer *t) {
   door_lose(d);
 }
 
+/* Where a visitor came to, for the PROXY header of its app: no PROXY header of its own has said so. */
+static void door_find_local(struct door *d) {
+  struct addr local;
+  if (d->local.u.any.sa_family == AF_UNSPEC && net_local(d->fd, &local) == 0) d->local = addr_normalised(&local);
+}
+
 /* Its turn has come. */
 static void door_served(struct newcomer *n) {
   struct door *d = CONTAINER_OF(n, struct door, newcomer);
   CHECK_MAGIC(d, DOOR_MAGIC);
   door_leave(d);
-  if (d->tunnel != NULL)
+  if (d->tunnel != NULL) {
+    door_find_local(d);
     visitor_accept(d->worker, d->fd, &d->peer, &d->local, &d->newcomer, &d->hello, d->tunnel);
-  else if (d->is_data)
+  } else if (d->is_data) {
     wrapped_accept(d->worker, d->fd, &d->newcomer, &d->hello);
-  else
+  } else {
     link_accept(d->worker, d->fd, &d->peer, &d->newcomer, &d->hello);
+  }
 }
 
 /* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any
@@ -374,14 +382,12 @@ static void door_open_as(struct worker *w, int fd, const struct addr *peer, bool
   struct door *d = calloc(1, sizeof *d);
   if (d == NULL || (redirects && (d->redirect = door_new_redirect()) == NULL) ||
       newcomer_enter(w->newcomers, &d->newcomer, NEWCOMER_STRANGERS, &source, sizeof *d, door_unwanted) != 0 ||
-      net_stream_setup(fd) != 0)
+      net_accepted_setup(fd, peer) != 0)
     goto fail;
   d->magic = DOOR_MAGIC;
   d->worker = w;
   d->fd = fd;
   d->peer = normal;
-  struct addr local;
-  if (net_local(fd, &local) == 0) d->local = addr_normalised(&local);
   d->state = cidrs_contain(o->accept_proxy, o->accept_proxy_n, &normal) ? DOOR_PROXY : door_begin(d);
   client_hello_init(&d->hello);
   if (loop_io_add_late(w->loop, &d->io, fd, EPOLLIN, door_ready) != 0) goto fail;

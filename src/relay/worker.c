@@ -60,6 +60,7 @@ int listener_add(struct listener *l, struct worker *w, int fd,
   l->worker = w;
   l->fd = fd;
   l->accepted = accepted;
+  if (net_stream_setup(fd) != 0) return ERR_IO;  /* for what it accepts */
   return loop_io_add_late(w->loop, &l->io, fd, EPOLLIN, listener_ready);
 }
 

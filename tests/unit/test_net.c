@@ -389,6 +389,59 @@ static void stream_setup_refuses_what_is_no_stream(void **state) {
   net_reset(-1);
 }
 
+static int option_of(int fd, int level, int name) {
+  int value = -1;
+  socklen_t n = sizeof value;
+  assert_int_equal(getsockopt(fd, level, name, &value, &n), 0);
+  return value;
+}
+
+static void keepalive_is_for_peers_that_may_vanish(void **state) {
+  (void)state;
+  struct err e;
+  struct addr near, far;
+  int fds[2] = {socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  assert_int_equal(addr_parse("127.0.0.1:1", &near, &e), 0);
+  assert_int_equal(addr_parse("192.0.2.1:1", &far, &e), 0);
+  assert_int_equal(net_dialled_setup(fds[0], &near), 0);
+  assert_int_equal(net_dialled_setup(fds[1], &far), 0);
+  assert_int_equal(option_of(fds[0], SOL_SOCKET, SO_KEEPALIVE), 0);
+  assert_int_equal(option_of(fds[1], SOL_SOCKET, SO_KEEPALIVE), 1);
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal(option_of(fds[i], IPPROTO_TCP, TCP_NODELAY), 1);
+    net_close(fds[i]);
+  }
+}
+
+/* Twice: the first asks the kernel whether that is so, the next one relies on it. */
+static void what_a_listener_accepts_is_set_up_as_any_stream(void **state) {
+  (void)state;
+  static const int options[][2] = {{SOL_SOCKET, SO_OOBINLINE},    {IPPROTO_TCP, TCP_NODELAY},
+        {SOL_SOCKET, SO_KEEPALIVE},
+                                   {IPPROTO_TCP, TCP_KEEPIDLE}, {IPPROTO_TCP, TCP_KEEPINTVL},
+                                   {IPPROTO_TCP, TCP_KEEPCNT}};
+  for (int i = 0; i < 2; i++) {
+    struct addr a, peer;
+    struct linger l = {0};
+    socklen_t n = sizeof l;
+    int listener = listen_on("127.0.0.1:1", &a), other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(net_stream_setup(listener), 0);
+    int client = net_connect(&a, NULL);
+    await(listener, POLLIN);
+    int fd = net_accept(listener, &peer);
+    assert_int_equal(net_accepted_setup(fd, &peer), 0);
+    assert_int_equal(net_stream_setup(other), 0);
+    for (size_t k = 0; k < ARRAY_LEN(options); k++)
+      assert_int_equal(option_of(fd, options[k][0], options[k][1]), option_of(other, options[k][0], options[k][1]));
+    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &n), 0);
+    assert_true(l.l_onoff != 0 && l.l_linger == 0);
+    net_close(fd);
+    net_close(client);
+    net_close(other);
+    net_close(listener);
+  }
+}
+
 static void a_unix_listener_knows_its_peers_by_their_user(void **state) {
   (void)state;
   char name[40], text[ADDR_TEXT_CAP], who[ADDR_TEXT_CAP], in[4];
@@ -470,6 +523,8 @@ int main(void) {
       cmocka_unit_test(window_probes_count_when_several_in_a_row_are_unanswered),
       cmocka_unit_test(what_came_last_is_acknowledged_at_once_on_demand),
       cmocka_unit_test(stream_setup_refuses_what_is_no_stream),
+      cmocka_unit_test(keepalive_is_for_peers_that_may_vanish),
+      cmocka_unit_test(what_a_listener_accepts_is_set_up_as_any_stream),
       cmocka_unit_test(a_unix_listener_knows_its_peers_by_their_user),
       cmocka_unit_test(a_unix_listener_replaces_what_a_dead_one_left_and_nothing_else)};
   return cmocka_run_group_tests(tests, NULL, NULL);
