@@ -394,7 +394,9 @@ async def visited(folder, containers):
     async def up(_):
         return next((c for c in containers if not c.ending), None), ""
 
-    made = Endpoint(SimpleNamespace(up=up), None, f"{folder}/endpoint.sock")
+    foreman = SimpleNamespace(admission=Admission(None))
+    pool = SimpleNamespace(up=up, app=SimpleNamespace(foreman=foreman))
+    made = Endpoint(pool, None, f"{folder}/endpoint.sock")
     server = await asyncio.start_unix_server(made._visit, f"{folder}/endpoint.sock")
     yield made, lambda: asyncio.open_unix_connection(f"{folder}/endpoint.sock")
     server.close()

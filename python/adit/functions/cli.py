@@ -103,11 +103,14 @@ def run(words: list[str]) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="show the function's output only")
     parser.add_argument("-d", "--detach", action="store_true", help="leave it to the foreman (adit foreman)")
     parser.takes_spare()
+    parser.takes_budget()
     parser.add_argument(
         "target", metavar="FILE[::FUNCTION]", help="the file, and which of its functions if it has several"
     )
     parser.add_argument("options", nargs=argparse.REMAINDER, help="the function's own arguments, as --name value")
     given = parser.parse_args(words)
+    if given.detach and given.budget is not None:
+        parser.error("--budget: the foreman that a run is left to has its own (adit foreman --budget)")
     path, _, name = given.target.partition("::")
     app = find_app(bundle.load(path), path)
     chosen, function = find_function(app, name or None, path)

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from typing import NoReturn
 
-from ..exception import ConfigError
+from ..exception import ConfigError, InvalidError
 from .spec import SPARES_MAX
 
 USAGE = 2
@@ -63,6 +63,26 @@ class Parser(_Brief):
 
         what = f"containers of each kind that wait for calls, 0 to {SPARES_MAX} (1, or what ADIT_SPARE says)"
         self.add_argument("--spare", type=count, metavar="N", help=what)
+
+    def takes_budget(self, *, is_foreman: bool = False) -> None:
+        """It has ``--budget``, which holds for the foreman of this process."""
+
+        def budget(text: str) -> str:
+            from .foreman.spending import read
+
+            if not is_foreman and os.environ.get("ADIT_FOREMAN"):
+                raise argparse.ArgumentTypeError(
+                    "the foreman that ADIT_FOREMAN names has its own (adit foreman --budget)"
+                )
+            try:
+                read(text)
+            except InvalidError as error:
+                raise argparse.ArgumentTypeError(str(error)) from None
+            os.environ["ADIT_BUDGET"] = text
+            return text
+
+        what = "no new containers when so much is spent: 20/day (hour, week, month); 5 is for all in all (ADIT_BUDGET)"
+        self.add_argument("--budget", type=budget, metavar="SUM[/PERIOD]", help=what)
 
     def actions(self, *names: str) -> list[argparse.ArgumentParser]:
         """The command has a second word, one of these, each ``"name: what it does"``; ``action`` in what is given."""

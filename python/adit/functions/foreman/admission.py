@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ...exception import RemoteError
+from .refusal import RETRY_S
 
 if TYPE_CHECKING:
     from .apps import App
     from .foreman import Foreman
     from .pool import Pool
+    from .spending import Spending
     from .worker import Worker
 
 CONTAINERS_MAX = 50  # of an app
@@ -60,9 +62,17 @@ class Admission:
         self._held: dict[Worker, int] = {}  # the memory that each asked for
         self._starts: WeakKeyDictionary[App, deque[float]] = WeakKeyDictionary()
         self._changed = asyncio.Event()
+        self.spending: Spending | None = None  # without a budget
+
+    @property
+    def again_s(self) -> float:
+        """After which a visitor may ask again."""
+        return self.spending.again_s if self.spending is not None and self.spending.why_not() is not None else RETRY_S
 
     async def check(self, worker: Worker) -> None:
         """Before its image is made: what need not be waited for."""
+        if self.spending is not None and (why := self.spending.why_not()) is not None:
+            raise RemoteError(f"{worker.pool.spec.name}: {why}")
         spec, total = worker.pool.spec, (await self._foreman.resources()).memory_bytes
         if spec.memory[0] > (total >> 20) - MEMORY_LEFT_MIB:
             raise RemoteError(
@@ -95,7 +105,7 @@ class Admission:
 
     def pass_on(self, pool: Pool) -> bool:
         """Whether a spare, which has its memory already, may become a container of this pool."""
-        if self._beyond_share(pool) is not None:
+        if self._beyond_share(pool) is not None or (self.spending is not None and self.spending.why_not() is not None):
             return False
         self._count(pool)
         return True

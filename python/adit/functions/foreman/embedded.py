@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ..engine.docker import Docker
+from . import spending
 from .foreman import Foreman
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class EmbeddedForeman:
         self._stop = asyncio.Event()
         try:
             engine: Engine = await Docker.connect()
-            self._foreman = Foreman(engine)
+            self._foreman = Foreman(engine, budget=spending.wanted())
             await self._foreman.open()
         except BaseException as error:
             self._failure = error

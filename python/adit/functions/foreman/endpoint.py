@@ -98,7 +98,7 @@ class Endpoint:
             return
         self._refusing += 1
         try:
-            await refuse(reader, writer)
+            await refuse(reader, writer, self.pool.app.foreman.admission.again_s)
         finally:
             self._refusing -= 1
 

@@ -25,6 +25,7 @@ from .meter import Meter
 from .queues import Queues
 from .relays import Relay
 from .schedules import Schedules
+from .spending import Budget, Spending
 from .store import Store
 from .volumes import Volumes
 
@@ -44,7 +45,13 @@ class Foreman:
     """``service`` has the socket and the folder of one that others use, and that comes back at the same place;
     ``store`` is a file or a URL."""
 
-    def __init__(self, engine: Engine, service: tuple[str, str] | None = None, store: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        service: tuple[str, str] | None = None,
+        store: str | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.engine = engine
         self.state: str | None = None
         self._is_folder_ours = service is None
@@ -70,7 +77,7 @@ class Foreman:
         self._logs = os.path.join(self.state or self.folder, "logs", group)  # of this foreman's apps alone
         self.meter = Meter(engine, self.store, group, self._tell_all)
         self.images = Images(engine, self.folder, self.labels, self.meter, self._tell_all)
-        self.admission = Admission(self)
+        self.admission, self._budget = Admission(self), budget
         self._resources: Resources | None = None
         self._caller: web.AppRunner | None = None
         self._endpoints = 0
@@ -86,6 +93,10 @@ class Foreman:
     async def open(self) -> None:
         """Removes what was left behind by callers that died, and listens."""
         self.prices = prices.read()
+        if self._budget is not None:
+            spending = Spending(self._budget, self.prices, self.store, self.meter.owner, self._tell_all)
+            await spending.open()
+            self.admission.spending = spending
         if self.state is None:
             owner.mark(self.folder)
         else:
@@ -204,6 +215,8 @@ class Foreman:
     async def close(self) -> None:
         """Ends all, and nothing stays; but apps that stay go on without it, until the next one is there."""
         self.schedules.close()
+        if self.admission.spending is not None:
+            self.admission.spending.close()
         for task in (self._looking, *self._resuming):
             if task is not None:
                 task.cancel()

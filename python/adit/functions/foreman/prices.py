@@ -38,6 +38,11 @@ class Prices:
     bill: str = USE
     known: bool = False
 
+    @property
+    def are_any(self) -> bool:
+        """Whether anything costs something."""
+        return any((self.core_hour, self.gib_hour, *self.gpu_hour.values()))
+
     def sum(self, used: Mapping[str, Amounts]) -> dict[str, Any]:
         """What was used with each kind of GPU ("" for none), in hours, and the price of all; None without prices."""
         price, most = 0.0, self.bill == MAX

@@ -11,15 +11,16 @@ CHUNK = 1 << 16
 BODY = b"Nothing is free to answer this. Try again in a moment.\n"
 ANSWER = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
-    b"Connection: close\r\n\r\n%b" % (RETRY_S, len(BODY), BODY)
+    b"Connection: close\r\n\r\n%b"
 )
 
 
-async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers and closes. What the visitor still sends is read for a moment, or the answer would be lost in a reset."""
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, again_s: float = RETRY_S) -> None:
+    """Answers and closes; whoever it is may ask again after so long. What the visitor still sends is read for a moment,
+    or the answer would be lost in a reset."""
     with contextlib.suppress(OSError, asyncio.TimeoutError):
         await asyncio.wait_for(reader.read(CHUNK), REQUEST_S)
-        writer.write(ANSWER)
+        writer.write(ANSWER % (again_s, len(BODY), BODY))
         writer.write_eof()
         await asyncio.wait_for(_drain(reader), REQUEST_S)
     writer.transport.abort()
