@@ -8,6 +8,7 @@ import os
 import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 
 import pytest
 
@@ -155,7 +156,7 @@ def test_a_gpu_is_of_one_container_at_a_time(machine):
     spec = FunctionSpec("f", "m", "f", gpus=[("A100-80GB", 1), ("any", 1)])
 
     async def use():
-        gpus = Gpus(None)
+        gpus = Gpus(SimpleNamespace(has_machines=False))
         taken = [await gpus.take(spec) for _ in CARDS]
         assert sorted(g.uuid for [g] in taken) == ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]
         late = asyncio.ensure_future(gpus.take(spec))
@@ -165,3 +166,18 @@ def test_a_gpu_is_of_one_container_at_a_time(machine):
         return await late == taken[2]
 
     assert asyncio.run(use())
+
+
+def test_a_cluster_is_asked_for_the_first_kind_whatever_this_machine_has():
+    from adit.functions.foreman.gpus import Gpus
+    from adit.functions.spec import FunctionSpec
+
+    async def take():
+        gpus = Gpus(SimpleNamespace(has_machines=True))
+        spec = FunctionSpec("f", "m", "f", gpus=[("A100-80GB", 2), ("any", 1)])
+        await gpus.check(spec)
+        taken = [await gpus.take(spec) for _ in range(2)]
+        gpus.give(taken[0])
+        return taken
+
+    assert [[gpu.name for gpu in gpus] for gpus in asyncio.run(take())] == [["A100-80GB"] * 2] * 2

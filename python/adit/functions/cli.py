@@ -104,6 +104,7 @@ def run(words: list[str]) -> int:
     parser.add_argument("-d", "--detach", action="store_true", help="leave it to the foreman (adit foreman)")
     parser.takes_spare()
     parser.takes_budget()
+    parser.takes_engine()
     parser.add_argument(
         "target", metavar="FILE[::FUNCTION]", help="the file, and which of its functions if it has several"
     )

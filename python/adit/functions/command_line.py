@@ -11,6 +11,7 @@ import textwrap
 from typing import NoReturn
 
 from ..exception import ConfigError, InvalidError
+from . import engines
 from .spec import SPARES_MAX
 
 USAGE = 2
@@ -83,6 +84,22 @@ class Parser(_Brief):
 
         what = "no new containers when so much is spent: 20/day (hour, week, month); 5 is for all in all (ADIT_BUDGET)"
         self.add_argument("--budget", type=budget, metavar="SUM[/PERIOD]", help=what)
+
+    def takes_engine(self) -> None:
+        """It has ``--engine`` and ``--registry``, for a foreman that it may start."""
+
+        def engine(text: str) -> None:
+            if text not in engines.ALL:
+                raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(engines.ALL)}")
+            os.environ[engines.VARIABLE] = text
+
+        def registry(text: str) -> None:
+            os.environ[engines.REGISTRY] = text
+
+        what = f"docker (or podman), or kubernetes (docker, or what {engines.VARIABLE} says)"
+        self.add_argument("--engine", type=engine, metavar="NAME", help=what)
+        what = f"HOST/PATH, from where a cluster's nodes get images (what {engines.REGISTRY} says)"
+        self.add_argument("--registry", type=registry, metavar="REGISTRY", help=what)
 
     def actions(self, *names: str) -> list[argparse.ArgumentParser]:
         """The command has a second word, one of these, each ``"name: what it does"``; ``action`` in what is given."""

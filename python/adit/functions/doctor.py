@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ..exception import Error
+from . import engines
 from .command_line import Parser
 
 if TYPE_CHECKING:
@@ -142,7 +143,37 @@ async def _base(engine: Engine) -> AsyncIterator[Finding]:
             yield Finding("base image", OK, f"{base}{named}, which is pulled when it is first needed")
         return
     yield Finding("base image", OK, f"{base}{named}")
-    yield await _container(engine, base)
+    if engines.chosen() != engines.KUBERNETES:  # where functions run is looked at there
+        yield await _container(engine, base)
+
+
+async def _cluster() -> AsyncIterator[Finding]:
+    try:
+        from .engine.kubernetes import Kubernetes
+
+        engine = await Kubernetes.connect()
+    except Error as error:
+        text = str(error).removeprefix("kubernetes: ")
+        yield Finding("cluster", MISSING, text.partition(" (")[0], text.rpartition(" (")[2].removesuffix(")"))
+        return
+    try:
+        yield Finding("cluster", OK, f"Kubernetes {await engine.version()} at {engine.name}")
+        lacks = await engine.lacks_rights()
+        do = "kubectl apply -f deploy/kubernetes/functions.yaml, and use its ServiceAccount"
+        text = f"it may not {', '.join(lacks)}" if lacks else "all that a foreman needs"
+        yield Finding("rights", MISSING if lacks else OK, text, do if lacks else "")
+        if not lacks:
+            refused = await engine.refuses()
+            do = "mend that: functions run in such ones"
+            text = f"the cluster refuses one: {refused}" if refused else "the cluster would take one (none was started)"
+            yield Finding("Pod", MISSING if refused else OK, text, do if refused else "")
+        yield Finding("registry", OK, f"{engine.registry} (nodes and this machine have to reach it; none was asked)")
+        relay = await engine.lacks_relay()
+        yield Finding("gate", MISSING if relay else OK, relay or "Pods reach the foreman through the relay")
+    except Error as error:
+        yield Finding("cluster", MISSING, str(error))
+    finally:
+        await engine.close()
 
 
 @contextlib.contextmanager
@@ -223,6 +254,9 @@ async def _examine() -> AsyncIterator[Finding]:
             return
     async for finding in _engine():
         yield finding
+    if engines.chosen() == engines.KUBERNETES:
+        async for finding in _cluster():
+            yield finding
     yield _pip()
     yield _relay()
 
@@ -261,4 +295,5 @@ def doctor(words: list[str]) -> int:
         "adit doctor --json                          for programs",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.takes_engine()
     return asyncio.run(_run(parser.parse_args(words).json))

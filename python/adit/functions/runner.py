@@ -116,7 +116,7 @@ class Way:
         asked = time.monotonic()
         answer, _ = self._channel.ask("token")
         self._ends = asked + answer["life"]
-        return Client(answer["token"], relays=session.RELAY)
+        return Client(answer["token"], relays=session.relay())
 
     def last(self, seconds: float) -> None:
         """What is opened from now on lasts for so long."""

@@ -138,6 +138,7 @@ def serve(words: list[str]) -> int:
     parser.add_argument("--timeout", type=float, help="end after so many seconds")
     parser.takes_spare()
     parser.takes_budget()
+    parser.takes_engine()
     given = parser.parse_args(words)
     if not os.path.isfile(given.file):
         raise InvalidError(f"{given.file}: there is no such file")

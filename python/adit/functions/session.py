@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .foreman.embedded import EmbeddedForeman
 
 CONTAINER_SOCKET = "/run/adit/foreman.sock"
-RELAY = "unix:/run/adit/relay.sock"
+RELAY = "/run/adit/relay.sock"
 PATIENCE_S = 30.0  # with a foreman that is to come back
 SERVICE_SOCKET = "adit/foreman/caller.sock"  # below the user's runtime folder, or the machine's
 
@@ -33,6 +33,11 @@ class _Session:
 
 
 _session = _Session()
+
+
+def relay() -> tuple[str, ...]:
+    """A container's way to the relay; none, where it has a network to reach it by."""
+    return (f"unix:{RELAY}",) if os.path.exists(RELAY) else ()
 
 
 def is_local() -> bool:

@@ -130,6 +130,7 @@ def shell(words: list[str]) -> int:
     )
     parser.add_argument("target", metavar="FILE[::FUNCTION]", help="the file, and which of its functions")
     parser.add_argument("command", nargs="*", default=[], metavar="-- COMMAND", help="instead of a shell")
+    parser.takes_engine()
     given = parser.parse_args(words)
     path, _, name = given.target.partition("::")
     app = cli.find_app(bundle.load(path), path)

@@ -45,11 +45,11 @@ class _Group:
         self.calls = 0
 
     def add(self, row: Row) -> None:
-        from .foreman.amounts import EXACT, Amounts, amounts_of
+        from .foreman.amounts import SAMPLED, Amounts, amounts_of
 
         self.used.setdefault(row["gpu"], Amounts()).add(amounts_of(row))
         self.sources.add(row["source"])
-        if row["how"] != EXACT:
+        if row["how"] == SAMPLED:
             self.sampled.add(row["source"])
         self.calls += row["calls"]
 

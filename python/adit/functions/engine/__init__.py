@@ -53,6 +53,10 @@ class Container:
     places: list[Place] = field(default_factory=list)
     volumes: list[VolumePlace] = field(default_factory=list)
     limits: Resources | None = None
+    requests: Resources | None = None
+    """What it is to have in any case, where an engine has several machines to choose from; and for how long one may
+    take to be found, in seconds."""
+    within: float = 60.0
     user: int = 0
     env: dict[str, str] = field(default_factory=dict)
     network: bool = False
@@ -90,6 +94,8 @@ class Ended:
 
     status: int
     out_of_memory: bool = False
+    why: str = ""
+    """In the engine's own words, when it was the engine that ended it."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class Usage:
 
     cpu_ns: int
     memory_bytes: int
+    own_word: bool = False
+    """The container has said so itself: nobody else could look."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +164,8 @@ class Engine(Protocol):
     """A container engine of this machine."""
 
     name: str
+    has_machines: bool
+    """It finds one for each container, by what that asks for; this foreman knows none of them."""
 
     async def resources(self) -> Resources:
         """What its machine has."""

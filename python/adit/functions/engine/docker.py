@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ...exception import ConfigError, ImageError, RemoteError
-from . import GONE, About, Build, Container, Ended, Gpu, Resources, Running, Stored, Usage
+from . import GONE, About, Build, Container, Ended, Gpu, Resources, Running, Stored, Usage, registries
 from .find import find_host, how_to_use
 from .groups import Hierarchies
 
@@ -158,6 +158,8 @@ class DockerContainer:
 class Docker:
     """The engine."""
 
+    has_machines = False
+
     def __init__(self, host: str) -> None:
         self.name = host
         self._connector, self._base = _connector(host)
@@ -199,8 +201,17 @@ class Docker:
     # --- requests ---
 
     async def _open(
-        self, method: str, path: str, body: Any = None, data: bytes | IO[bytes] | None = None, **query: Any
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        data: bytes | IO[bytes] | None = None,
+        registry: str | None = None,
+        **query: Any,
     ) -> Any:
+        headers = {"Content-Type": "application/x-tar"} if data is not None else {}
+        if registry is not None:
+            headers["X-Registry-Auth"] = await asyncio.to_thread(registries.login, registry)
         try:
             response = await self._http.request(
                 method,
@@ -208,7 +219,7 @@ class Docker:
                 params={k: str(v) for k, v in query.items()},
                 json=body,
                 data=data,
-                headers={"Content-Type": "application/x-tar"} if data is not None else None,
+                headers=headers,
             )
         except (aiohttp.ClientError, OSError) as error:
             why = getattr(error, "strerror", None) or error
@@ -565,6 +576,29 @@ class Docker:
         if found is None:
             raise ImageError("it was built and is not there")
         return found
+
+    async def push(self, image: str, repository: str, tag: str) -> str:
+        """Has a registry keep an image under a name; its digest there, by which it is the same for ever."""
+        await self._ask("POST", f"images/{image}/tag", repo=repository, tag=tag)
+        name = urllib.parse.quote(repository, safe="/:")
+        digest = ""
+        try:
+            async with await self._open("POST", f"images/{name}/push", registry=repository, tag=tag) as response:
+                async for line in response.content:
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise ImageError(f"registry: {repository}: {said['error']} ({registries.HINT})")
+                    digest = (said.get("aux") or {}).get("Digest") or digest
+        except _Refused as error:
+            text = str(error).removeprefix("engine: ")
+            raise ImageError(f"registry: {repository}: {text} ({registries.HINT})") from None
+        if not digest:  # podman does not tell
+            found = await self._ask("GET", f"images/{image}/json")
+            named = (d.rpartition("@") for d in found.get("RepoDigests") or [])
+            digest = next((d for name, _, d in named if name == repository), "")
+        if not digest:
+            raise ImageError(f"registry: {repository}: it was pushed, and the engine tells no digest")
+        return digest
 
     async def close(self) -> None:
         """See Engine."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..engine import Gpu
     from ..spec import FunctionSpec
 
-EXACT, SAMPLED = "exact", "sampled"  # how it is known, up to its end
+EXACT, SAMPLED, REPORTED = "exact", "sampled", "reported"  # how it is known, up to its end; the latter by itself
 CONTAINER, BUILD, TUNNEL, SPARE = "container", "build", "tunnel", "spare"
 
 

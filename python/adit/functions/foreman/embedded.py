@@ -7,7 +7,7 @@ import atexit
 import threading
 from typing import TYPE_CHECKING
 
-from ..engine.docker import Docker
+from .. import engines
 from . import spending
 from .foreman import Foreman
 
@@ -61,7 +61,7 @@ class EmbeddedForeman:
     async def _live(self) -> None:
         self._stop = asyncio.Event()
         try:
-            engine: Engine = await Docker.connect()
+            engine: Engine = await engines.connect()
             self._foreman = Foreman(engine, budget=spending.wanted())
             await self._foreman.open()
         except BaseException as error:

@@ -59,7 +59,7 @@ class Gpus:
 
     async def check(self, spec: FunctionSpec) -> None:
         """InvalidError unless the function's can be had on this machine, once they are free."""
-        if not spec.gpus:
+        if not spec.gpus or self._engine.has_machines:
             return
         there = await self._look()
         asked = ", ".join(kind if count == 1 else f"{kind}:{count}" for kind, count in spec.gpus)
@@ -86,6 +86,9 @@ class Gpus:
         """Those that a container of the function is to have, once they are free."""
         if not spec.gpus:
             return []
+        if self._engine.has_machines:  # the first, whatever there is: none is known here
+            kind, count = spec.gpus[0]
+            return [Gpu("", "", kind)] * count
         await self._look()
         while True:
             for kind, count in spec.gpus:
@@ -102,5 +105,5 @@ class Gpus:
 
     def give(self, gpus: list[Gpu]) -> None:
         """Back."""
-        self._free += gpus
+        self._free += [] if self._engine.has_machines else gpus
         self._changed.set()

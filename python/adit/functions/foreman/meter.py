@@ -17,7 +17,7 @@ from ...exception import Error
 from ..engine import Usage
 from ..engine.groups import Hierarchies
 from . import owner
-from .amounts import EXACT, SAMPLED, TABLES, Amounts, Bill, Period, amounts_of
+from .amounts import EXACT, REPORTED, SAMPLED, TABLES, Amounts, Bill, Period, amounts_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -87,7 +87,7 @@ class Grouped(Entry):
             if found is None:
                 return False
             if self._over:  # until when it had its memory
-                found = Usage(found.cpu_ns, self._last.memory_bytes)
+                found = replace(found, memory_bytes=self._last.memory_bytes)
             self._take(found)
             return True
 
@@ -100,7 +100,7 @@ class Grouped(Entry):
         seconds, self._at = now - self._at, now
         cpu = max(0, found.cpu_ns - self._last.cpu_ns)
         memory = (found.memory_bytes + self._last.memory_bytes) / 2 * seconds
-        self._last = Usage(self._last.cpu_ns + cpu, found.memory_bytes)
+        self._last = replace(found, cpu_ns=self._last.cpu_ns + cpu)
         self.period.memory_peak = max(self.period.memory_peak, found.memory_bytes)
         more = Amounts(seconds=seconds, cpu_ns=cpu, memory_byte_s=memory, gpu_s=bill.gpus * seconds)
         more.cpu_most_ns = max(cpu, round(bill.cpus * seconds * 1e9))
@@ -115,7 +115,8 @@ class Grouped(Entry):
     async def close(self, exact: bool = False) -> None:
         """Nothing of it runs any more. ``exact``: nothing did since the last reading."""
         self._over = True
-        self.period.how = EXACT if await self.read() or exact else SAMPLED
+        exact = await self.read() or exact
+        self.period.how = SAMPLED if not exact else REPORTED if self._last.own_word else EXACT
         self._meter.end(self, self._group)
 
 
@@ -164,7 +165,8 @@ class Metered(Grouped):
     async def ask(self) -> Usage | None:
         """See Grouped."""
         found = await super().ask()
-        return found if found is not None or self._over else await self._meter.usage_of(self._running)
+        is_over = self._over and not self._last.own_word  # it may have said it when it ended
+        return found if found is not None or is_over else await self._meter.usage_of(self._running)
 
     def go_on(self, row: Row, known: Amounts, now: Usage, away: float) -> None:
         """From what a foreman before has written of it, who was ``away`` for so long."""

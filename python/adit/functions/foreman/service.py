@@ -13,9 +13,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from ...exception import ConfigError
-from .. import session
+from .. import engines, session
 from ..command_line import Parser, heeded
-from ..engine.docker import Docker
 from . import spending
 from .foreman import Foreman
 from .places import state_path
@@ -74,7 +73,7 @@ async def _live(path: str, state: str, store: str) -> None:
     stop = asyncio.Event()
     for number in heeded(signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    kept = Foreman(await Docker.connect(), (path, state), store, spending.wanted())
+    kept = Foreman(await engines.connect(), (path, state), store, spending.wanted())
     try:
         await kept.open()
         print(f"adit: the foreman listens at {path}", file=sys.stderr, flush=True)
@@ -101,6 +100,7 @@ def foreman(words: list[str]) -> int:
     parser.add_argument("--socket", metavar="PATH", default=_default_socket(), help="where it listens (%(default)s)")
     parser.add_argument("--store", metavar="STORE", help=STORE_HELP)
     parser.takes_budget(is_foreman=True)
+    parser.takes_engine()
     given = parser.parse_args(words)
     path = os.path.abspath(given.socket)
     with _alone(path):

@@ -68,6 +68,8 @@ def _reason(ended: Ended, limits: Resources) -> str:
     limit = f"out of memory (limit {limits.memory_bytes >> 20} MiB)"
     if ended.out_of_memory:
         return limit
+    if ended.why:
+        return ended.why
     if ended.status == KILLED:  # not by us; the engine does not always see why
         return f"its container was killed, most likely {limit}"
     if ended.status in (GONE, FOREMAN_GONE):  # of the latter: its standard input ended, which the engine holds for us
@@ -238,6 +240,8 @@ class Worker:
             labels={**foreman.labels, "adit.app": pool.app.id, "adit.function": self._function, LABEL: self.id},
             places=await self._open(),
             limits=limits,
+            requests=Resources(pool.spec.cpu[0], pool.spec.memory[0] << 20),
+            within=pool.spec.startup_timeout or START_S,
             volumes=volumes.places(pool.spec),
             user=volumes.USER if pool.spec.volumes else USERS.start + secrets.randbelow(len(USERS)),
             env={"HOME": "/home/adit", "ADIT_CONTAINER": self.id, **pool.spec.env},

@@ -1,0 +1,259 @@
+"""Where Pods reach their foreman: a tunnel of its own, by which each comes to the sockets that were opened for it, and
+to no other's. What it shows for that are 256 bits, made for it and good for as long as it lives. Strangers come here as
+well: they are heard for a moment, and so many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+import socket
+import ssl
+import tempfile
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+from ... import Client
+from ...exception import ConfigError, Error
+from .. import carried, pod
+from . import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..._forward import Forward
+    from ..carried import Pair
+
+STRANGERS = 64  # who have not yet said who they are
+HELLO_S, HELLO_MAX = 10.0, 256
+CONNECTIONS = 320  # of one Pod, with those that wait for visitors
+LINE_MAX = 4096
+PING_S = 3.0
+ANSWER_S = 4.0
+
+
+class Guest:
+    """One Pod, as the gate knows it. ``folder`` has its sockets."""
+
+    def __init__(self, identity: str, folder: str) -> None:
+        self.id, self.bearer = identity, secrets.token_hex(32)
+        self.used: Usage | None = None
+        """As it has said last."""
+        self.has_come = asyncio.Event()
+        self.has_ended = False
+        self._folder = folder
+        self._connections: set[asyncio.Task[None]] = set()
+        self._hold: asyncio.StreamWriter | None = None
+        self._asked = 0
+        self._answers: dict[int, asyncio.Future[None]] = {}
+        self._accepting: asyncio.Future[None] | None = None
+        self._waiting: dict[asyncio.Future[socket.socket], Pair] = {}  # for visitors
+        self._some = asyncio.Event()
+
+    async def receive(self, purpose: str, carrier: Pair) -> None:
+        """One of its connections."""
+        task = asyncio.current_task()
+        if task is None or len(self._connections) >= CONNECTIONS:
+            return
+        self._connections.add(task)
+        try:
+            if purpose == pod.FOREMAN:
+                plain = await asyncio.open_unix_connection(os.path.join(self._folder, "foreman.sock"))
+                await carried.join(plain, carrier)
+            elif purpose == pod.HOLD:
+                await self._listen(*carrier)
+            elif purpose == pod.VISITOR:
+                await self._wait_for_visitor(carrier)
+        finally:
+            self._connections.discard(task)
+
+    # --- the hold ---
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._hold = writer
+        self.has_come.set()
+        pinging = asyncio.ensure_future(self._keep_pinging(writer))
+        try:
+            while line := await reader.readline():
+                self._hear(json.loads(line))
+        finally:
+            pinging.cancel()
+            if self._hold is writer:
+                self._hold = None
+
+    async def _keep_pinging(self, writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            writer.write(b"{}\n")
+            await asyncio.sleep(PING_S)
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        if said.get("used"):
+            cpu, memory = map(int, said["used"])
+            least = self.used.cpu_ns if self.used else 0
+            self.used = Usage(max(cpu, least), max(0, memory), own_word=True)
+        if "end" in said:
+            self.has_ended = True
+        answer = self._answers.get(said.get("answer", 0))
+        if answer is not None and not answer.done():
+            answer.set_result(None)
+
+    def signal(self, name: str) -> None:
+        """To its runner."""
+        if self._hold is not None:
+            self._hold.write(json.dumps({"signal": name}).encode() + b"\n")
+
+    async def ask_used(self) -> bool:
+        """Has it say what it has used until now. False when it does not."""
+        if self._hold is None or self.has_ended:
+            return self.has_ended
+        self._asked += 1
+        number, answer = self._asked, asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            self._hold.write(json.dumps({"ask": number}).encode() + b"\n")
+            await asyncio.wait_for(answer, ANSWER_S)
+        except asyncio.TimeoutError:
+            return self.has_ended
+        finally:
+            del self._answers[number]
+        return True
+
+    # --- visitors of its web endpoint ---
+
+    async def _wait_for_visitor(self, carrier: Pair) -> None:
+        if self._accepting is None:
+            self._accepting = asyncio.ensure_future(self._accept())
+        for old, waiting in list(self._waiting.items()):
+            if _is_lost(waiting):
+                old.cancel()
+        turn: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = carrier
+        self._some.set()
+        try:
+            visitor = await turn
+        finally:
+            self._waiting.pop(turn, None)
+        plain = await asyncio.open_unix_connection(sock=visitor)
+        carrier[1].write(pod.GO)
+        await carried.join(plain, carrier)
+
+    async def _accept(self) -> None:
+        """Visitors, one by one, each for the connection that has waited for longest."""
+        with await asyncio.to_thread(_take_listener, os.path.join(self._folder, "web.sock")) as listener:
+            while True:
+                visitor, _ = await asyncio.get_running_loop().sock_accept(listener)
+                while (turn := self._next_turn()) is None:
+                    self._some.clear()
+                    await self._some.wait()
+                turn.set_result(visitor)
+
+    def _next_turn(self) -> asyncio.Future[socket.socket] | None:
+        for turn, carrier in self._waiting.items():
+            if not turn.done() and not _is_lost(carrier):
+                return turn
+        return None
+
+    def close(self) -> None:
+        """It is no more."""
+        for task in (*self._connections, *([self._accepting] if self._accepting else [])):
+            task.cancel()
+
+
+def _is_lost(carrier: Pair) -> bool:
+    return carrier[0].at_eof() or carrier[0].exception() is not None or carrier[1].is_closing()
+
+
+def _take_listener(path: str) -> socket.socket:
+    """What the foreman hands to a container."""
+    with socket.socket(socket.AF_UNIX) as way:
+        way.settimeout(HELLO_S)
+        way.connect(path)
+        _, [descriptor], _, _ = socket.recv_fds(way, 1, 1)
+    listener = socket.socket(fileno=descriptor)
+    listener.setblocking(False)
+    return listener
+
+
+class Gate:
+    """Of one foreman."""
+
+    def __init__(self, client: Client, dial: tuple[str, int]) -> None:
+        self._client, self._dial = client, dial
+        self._guests: dict[str, Guest] = {}
+        self._strangers = 0
+        self._folder = tempfile.mkdtemp(prefix="adit-gate-")
+        self._forward: Forward | None = None
+        self._name = self._ca = ""
+
+    async def open(self) -> None:
+        """ConfigError when Pods could not know it."""
+        path = os.path.join(self._folder, "gate.sock")
+        self._server = await asyncio.start_unix_server(self._meet, path, limit=LINE_MAX)
+        self._forward = self._client.forward(f"unix:{path}", name="foreman of Pods")
+        tunnel = await self._forward.__aenter__()
+        self._name = urllib.parse.urlsplit(tunnel.url).hostname or ""
+        self._ca = await asyncio.to_thread(_authority, self._dial, self._name)
+
+    def admit(self, identity: str, folder: str) -> Guest:
+        """A Pod that may come to the sockets in a folder."""
+        self._guests[identity] = guest = Guest(identity, folder)
+        return guest
+
+    def dismiss(self, guest: Guest) -> None:
+        """It may no more."""
+        if self._guests.pop(guest.id, None) is not None:
+            guest.close()
+
+    def settings(self, guest: Guest) -> Mapping[str, object]:
+        """What a Pod needs to come here."""
+        return {"id": guest.id, "bearer": guest.bearer, "dial": self._dial, "name": self._name, "ca": self._ca}
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if self._strangers >= STRANGERS:
+                return
+            self._strangers += 1
+            try:
+                line = await asyncio.wait_for(reader.readline(), HELLO_S)
+            finally:
+                self._strangers -= 1
+            words = line.decode("ascii").split()
+            if len(line) <= HELLO_MAX and len(words) == len(("id", "bearer", "purpose")):
+                guest = self._guests.get(words[0])
+                if guest is not None and hmac.compare_digest(guest.bearer, words[1]):
+                    await guest.receive(words[2], (reader, writer))
+        except (OSError, EOFError, ValueError, TypeError, asyncio.TimeoutError):
+            pass  # it may come again
+        finally:
+            writer.close()
+
+    async def close(self) -> None:
+        """Nobody comes any more."""
+        for guest in list(self._guests.values()):
+            self.dismiss(guest)
+        if self._forward is not None:
+            with contextlib.suppress(Error):
+                await self._forward.__aexit__(None, None, None)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _authority(dial: tuple[str, int], name: str) -> str:
+    """The certificate by which Pods know the relay, as PEM: that of the authority by which this machine does."""
+    context = ssl.create_default_context(cafile=os.environ.get("ADIT_RELAY_CA"))
+    try:
+        with socket.create_connection(dial, HELLO_S) as tcp, context.wrap_socket(tcp, server_hostname=name) as way:
+            chain: Any = way if hasattr(way, "get_verified_chain") else way._sslobj  # type: ignore[attr-defined]
+            last = chain.get_verified_chain()[-1]
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"kubernetes: the relay's certificate: {error} (is it one of an authority of its own, name that: "
+            "ADIT_RELAY_CA=authority.pem)"
+        ) from None
+    return ssl.DER_cert_to_PEM_cert(last if isinstance(last, bytes) else last.public_bytes(_DER))
+
+
+_DER = 2  # of the ssl module's own certificates

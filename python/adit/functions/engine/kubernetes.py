@@ -1,0 +1,515 @@
+"""A cluster: each container of a function is a bare Pod, which nothing starts again. Images are made by the engine of
+this machine, and reach the nodes by a registry. The hard thing: nothing of this machine is in a Pod, so what a
+container here has by mounts, a Pod has through the gate (gate.py, pod.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from ... import Client
+from ...exception import ConfigError, Error, ImageError, InvalidError, RemoteError
+from .. import engines
+from . import GONE, Container, Ended, Resources, Running, Usage
+from .docker import SCRATCH, Docker
+from .gate import Gate, Guest
+
+try:
+    import httpx2
+    from lightkube import ApiError, AsyncClient, KubeConfig
+    from lightkube.core.exceptions import ConfigError as KubeConfigError
+    from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
+    from lightkube.resources.core_v1 import Pod, Secret
+except ImportError as error:
+    raise ConfigError(f"kubernetes: {error} (pip install 'adit[kubernetes]')") from None
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+RIGHTS = {"pods": ("create", "list", "watch", "delete"), "pods/log": ("get",), "secrets": ("create",)}
+MANAGED: dict[str, Any] = {"app.kubernetes.io/managed-by": "adit"}
+SETTINGS_FOLDER = "/run/secrets/adit"
+RELIST_S = 30.0
+REMOVE_S = 10.0
+AGAIN_S = 0.5
+GONE_S = 10.0  # after which a cluster that does not answer runs nothing of ours, as far as anybody can tell
+STALE_S = 60.0  # that what a Pod was is left for those who may still ask, when it has ended
+GRACE_S = 1
+NAME_MAX = 63
+GPU, GPU_LABEL = "nvidia.com/gpu", "adit.gpu"
+ANY_GPU = "any"
+# Of a container that does not start: nothing of it mends itself.
+_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+_BROKEN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError")
+_NOT_FOUND = 404
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except ApiError as error:
+        raise RemoteError(f"kubernetes: {error}") from None
+    except httpx2.HTTPError as error:
+        raise RemoteError(
+            f"kubernetes: {error or type(error).__name__} (is that the right cluster? kubectl cluster-info)"
+        ) from None
+
+
+class KubernetesPod:
+    """A container there."""
+
+    def __init__(self, engine: Kubernetes, name: str, guest: Guest | None = None) -> None:
+        self._engine, self.id, self._guest = engine, name, guest
+        loop = asyncio.get_running_loop()
+        self._up: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[Ended] = loop.create_future()
+        self._deleted = asyncio.Event()
+        self._wait = ""
+
+    # --- what the cluster tells ---
+
+    def take(self, event: str, pod: Pod) -> None:
+        """How it stands."""
+        if event == "DELETED":
+            self._deleted.set()
+            self.settle(Ended(GONE))
+            return
+        status = pod.status
+        if status is None:
+            return
+        for condition in status.conditions or []:
+            if condition.type == "PodScheduled" and condition.status == "False":
+                self._wait = f"no node takes it: {condition.message}"
+        for container in status.containerStatuses or []:
+            state = container.state
+            if state is None:
+                continue
+            if state.waiting is not None:
+                self._look_broken(state.waiting.reason or "", state.waiting.message or "")
+            if state.running is not None and not self._up.done():
+                self._up.set_result(None)
+            if (end := state.terminated) is not None:
+                self.settle(Ended(end.exitCode, end.reason == "OOMKilled" and end.exitCode != 0))
+        if status.phase == "Failed":  # before, or without, a word about the container
+            words = ": ".join(filter(None, (status.reason, status.message)))
+            self.settle(Ended(GONE, why=f"its Pod was ended by the cluster ({words})" if words else ""))
+
+    def _look_broken(self, reason: str, message: str) -> None:
+        if reason in _IMAGE:
+            self._break(ImageError(f"kubernetes: {reason}: {message}"))
+        elif reason in _BROKEN:
+            self._break(RemoteError(f"kubernetes: {reason}: {message}"))
+        elif reason != "ContainerCreating":
+            self._wait = f"{reason}: {message}"
+
+    def _break(self, error: Error) -> None:
+        if not self._up.done():
+            self._up.set_exception(error)
+
+    def settle(self, ended: Ended) -> None:
+        """It has ended."""
+        if not self._up.done():
+            self._up.set_result(None)
+        if not self._ended.done():
+            self._ended.set_result(ended)
+
+    async def up(self, seconds: float) -> None:
+        """Waits until its container runs. ImageError when its image cannot be had, RemoteError for all else."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self._up), seconds)
+        except asyncio.TimeoutError:
+            raise RemoteError(
+                f"kubernetes: {self._wait or 'its Pod does not start'} (within {seconds:g} s, see startup_timeout=)"
+            ) from None
+
+    # --- see Running ---
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        """See Running. Both streams are one there."""
+        with contextlib.suppress(RemoteError):
+            async for data in self._engine._log(self.id):
+                yield 1, data
+
+    async def ended(self) -> Ended:
+        """See Running."""
+        return await asyncio.shield(self._ended)
+
+    async def usage(self) -> Usage | None:
+        """See Running."""
+        guest = self._guest
+        if guest is None or not await guest.ask_used() or guest.used is None:
+            return None
+        return guest.used
+
+    async def rename(self, name: str) -> None:
+        """See Running. A Pod keeps its name."""
+
+    async def signal(self, name: str) -> None:
+        """See Running."""
+        if self._guest is not None:
+            self._guest.signal(name)
+
+    async def remove(self) -> None:
+        """See Running."""
+        if self._guest is not None:
+            self._engine._dismiss(self._guest)
+        self._engine._undeleted.add(self.id)
+        if not await self._engine._delete(self.id):
+            self._deleted.set()
+        self._engine._undeleted.discard(self.id)
+        with contextlib.suppress(asyncio.TimeoutError):  # a node that is away has it for as long
+            await asyncio.wait_for(self._deleted.wait(), REMOVE_S)
+        self._engine._pods.pop(self.id, None)
+
+
+class Kubernetes(Docker):
+    """The cluster that the current context of kubectl names, or that this process is in; and the engine of this
+    machine, for images."""
+
+    has_machines = True
+    _api: AsyncClient
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host)
+        self.registry = os.environ.get(engines.REGISTRY, "").removesuffix("/")
+        self._pods: dict[str, KubernetesPod] = {}
+        self._following: asyncio.Task[None] | None = None
+        self._undeleted: set[str] = set()  # since the cluster did not answer
+        self._pushed: dict[str, asyncio.Future[str]] = {}  # by the image's id
+        self._opening = asyncio.Lock()
+        self._client: Client | None = None
+        self._open_gate: Gate | None = None
+
+    @classmethod
+    async def connect(cls, host: str | None = None) -> Kubernetes:
+        """See Docker."""
+        engine = await super().connect(host)
+        assert isinstance(engine, Kubernetes)
+        try:
+            await engine._enter()
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    async def _enter(self) -> None:
+        if not self.registry:
+            raise ConfigError(
+                "kubernetes: no registry of images is named, from which nodes could get them (use --registry HOST/PATH,"
+                " or ADIT_REGISTRY)"
+            )
+        try:
+            self._api = AsyncClient(KubeConfig.from_env().get(), os.environ.get("ADIT_NAMESPACE"))
+        except (KubeConfigError, OSError, ValueError, AttributeError, AssertionError) as error:
+            raise ConfigError(f"kubernetes: {error} (is KUBECONFIG right? kubectl config view)") from None
+        self.name = f"{self._api.config.cluster.server} ({self._api.namespace})"
+        version = await self._list()
+        self._following = asyncio.create_task(self._follow(version), name="pods")
+
+    # --- Pods ---
+
+    async def _list(self) -> str:
+        """Looks at all; the version from which on changes are to be followed."""
+        with _told():
+            every = self._api.list(Pod, labels=MANAGED)
+            there = {str(pod.metadata.name): pod async for pod in every if pod.metadata is not None}
+            version = every.resourceVersion
+        for name, mine in self._pods.items():
+            if name in there:
+                mine.take("MODIFIED", there[name])
+            elif mine._guest is not None:
+                mine.take("DELETED", Pod())
+        for name in [name for name, pod in there.items() if name in self._undeleted or self._is_stale(name, pod)]:
+            await self._delete(name)
+        return version
+
+    def _is_stale(self, name: str, pod: Pod) -> bool:
+        """Of a foreman that died: it has ended since, by itself."""
+        if name in self._pods or pod.status is None or pod.status.phase not in ("Succeeded", "Failed"):
+            return False
+        ends = [c.state.terminated for c in pod.status.containerStatuses or [] if c.state is not None]
+        times = [end.finishedAt.timestamp() for end in ends if end is not None and end.finishedAt is not None]
+        return time.time() - max(times, default=0.0) > STALE_S
+
+    async def _follow(self, version: str) -> None:
+        away: float | None = None
+        while True:
+            try:
+                watch = self._api.watch(Pod, labels=MANAGED, resource_version=version, server_timeout=int(RELIST_S))
+                await asyncio.wait_for(self._hear_pods(watch), RELIST_S)
+            except asyncio.TimeoutError:
+                pass
+            except (ApiError, httpx2.HTTPError, ValueError):
+                await asyncio.sleep(AGAIN_S)
+            try:
+                version, away = await self._list(), None
+            except Error:
+                away = away or time.monotonic()
+                if time.monotonic() - away > GONE_S:
+                    for pod in list(self._pods.values()):
+                        pod.settle(Ended(GONE))
+                await asyncio.sleep(AGAIN_S)
+
+    async def _hear_pods(self, watch: Any) -> None:
+        async for event, pod in watch:
+            mine = self._pods.get(str(pod.metadata.name))
+            if mine is not None:
+                mine.take(event, pod)
+
+    async def _delete(self, name: str) -> bool:
+        """False when it is not there."""
+        try:
+            with _told():
+                await self._api.delete(Pod, name, grace_period=GRACE_S)
+        except RemoteError as error:
+            if isinstance(error.__context__, ApiError) and error.__context__.status.code == _NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def _log(self, name: str) -> AsyncIterator[bytes]:
+        """What a Pod writes, as it comes. lightkube would collect whole lines, and one may be without an end."""
+        http: httpx2.AsyncClient = self._api._client._client
+        path = f"api/v1/namespaces/{self._api.namespace}/pods/{name}/log"
+        with _told():
+            async with http.stream("GET", path, params={"follow": "true"}, timeout=None) as response:
+                if response.is_error:
+                    return
+                async for data in response.aiter_bytes(1 << 16):
+                    yield data
+
+    async def start(self, container: Container) -> Running:
+        """See Engine."""
+        if not container.sealed:
+            return await super().start(container)
+        if container.volumes:
+            raise InvalidError("kubernetes: volumes=: adit has none there yet (see docs/functions.md)")
+        began = time.monotonic()
+        image = await self._push(container.image)
+        gate = await self._gate()
+        name = _to_name(container.name)
+        guest = gate.admit(container.env["ADIT_CONTAINER"], container.places[0].source)
+        pod = self._pods[name] = KubernetesPod(self, name, guest)
+        try:
+            await asyncio.shield(self._create_pod(_to_pod(name, image, container), gate.settings(guest)))
+            await pod.up(max(1.0, container.within - (time.monotonic() - began)))
+        except BaseException as error:
+            if isinstance(error, ImageError):
+                self._pushed.pop(container.image, None)  # the registry has lost it
+            await asyncio.shield(pod.remove())
+            raise
+        return pod
+
+    async def _create_pod(self, pod: dict[str, Any], settings: Any) -> None:
+        """The Secret belongs to the Pod, which waits for it, and goes with it: nothing may read it, or has to remove
+        it."""
+        with _told():
+            made = await self._api.create(cast("Pod", Pod.from_dict(pod)))
+            assert made.metadata is not None
+            owner = {"apiVersion": "v1", "kind": "Pod", "name": made.metadata.name, "uid": made.metadata.uid}
+            secret = {
+                "metadata": {"name": made.metadata.name, "labels": MANAGED, "ownerReferences": [owner]},
+                "stringData": {"settings": json.dumps(settings)},
+                "immutable": True,
+            }
+            await self._api.create(cast("Secret", Secret.from_dict(secret)))
+
+    async def _push(self, image: str) -> str:
+        """Its name for the nodes: by digest, so that it is the very same."""
+        pushing = self._pushed.get(image)
+        if pushing is None or (pushing.done() and (pushing.cancelled() or pushing.exception() is not None)):
+            short = image.removeprefix("sha256:")[:12]
+            pushing = asyncio.ensure_future(self.push(image, f"{self.registry}/adit", short))
+            self._pushed[image] = pushing
+        return f"{self.registry}/adit@{await asyncio.shield(pushing)}"
+
+    async def _gate(self) -> Gate:
+        async with self._opening:
+            if self._open_gate is None:
+                from ..foreman.relays import dial_address
+
+                client: Client = await asyncio.to_thread(Client)
+                self._client = client
+                dial = dial_address(await asyncio.to_thread(client.narrow))
+                if client.ca_file is not None or not dial[1] or dial[0] in ("localhost", "127.0.0.1", "::1"):
+                    raise ConfigError(
+                        "kubernetes: Pods cannot reach a relay of this machine alone (run one that they reach, see "
+                        "README.md, and adit login)"
+                    )
+                gate = Gate(client, dial)
+                await gate.open()
+                self._open_gate = gate
+            return self._open_gate
+
+    def _dismiss(self, guest: Guest) -> None:
+        if self._open_gate is not None:
+            self._open_gate.dismiss(guest)
+
+    async def adopt(self, running: Running, since: float) -> bool:
+        """See Engine. A Pod is known to the gate that it was made for, and ends without it."""
+        return not isinstance(running, KubernetesPod) and await super().adopt(running, since)
+
+    async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
+        """See Engine."""
+        found = await super().leftovers(label)
+        with _told():
+            async for pod in self._api.list(Pod, labels=MANAGED):
+                marks = (pod.metadata.annotations if pod.metadata is not None else None) or {}
+                if label in marks and pod.metadata is not None:
+                    name = str(pod.metadata.name)
+                    found.append((self._pods.setdefault(name, KubernetesPod(self, name)), dict(marks)))
+        return found
+
+    # --- what it is ---
+
+    async def resources(self) -> Resources:
+        """See Engine. Whoever may only look at one namespace does not know what nodes have; the scheduler does."""
+        return Resources(float(1 << 20), 1 << 60)
+
+    async def shares_groups(self) -> bool:
+        """See Engine."""
+        return False
+
+    async def gives_gpus(self) -> bool:
+        """See Engine."""
+        return True
+
+    async def version(self) -> str:
+        """Of the cluster."""
+        with _told():
+            response = await self._api._client._client.get("version")
+            response.raise_for_status()
+        return str(response.json().get("gitVersion"))
+
+    async def lacks_rights(self) -> list[str]:
+        """What this account may not do there, of all that is needed."""
+        lacks = []
+        for what, verbs in RIGHTS.items():
+            resource, _, subresource = what.partition("/")
+            for verb in verbs:
+                about = {"namespace": self._api.namespace, "verb": verb, "resource": resource}
+                asked = {"spec": {"resourceAttributes": {**about, "subresource": subresource}}}
+                with _told():
+                    said = await self._api.create(
+                        cast("SelfSubjectAccessReview", SelfSubjectAccessReview.from_dict(asked))
+                    )
+                if said.status is None or not said.status.allowed:
+                    lacks.append(f"{verb} {what}")
+        return lacks
+
+    async def refuses(self) -> str:
+        """Why the cluster would not take a Pod like those of functions; empty when it would."""
+        some = Resources(0.1, 128 << 20)
+        like = Container(image="", command=[], name="adit-doctor", labels={}, limits=some, requests=some, user=20_000)
+        pod = Pod.from_dict(_to_pod("adit-doctor", f"{self.registry}/adit", like))
+        try:
+            with _told():
+                await self._api.create(cast("Pod", pod), dry_run=True)
+        except RemoteError as error:
+            return str(error).removeprefix("kubernetes: ")
+        return ""
+
+    async def lacks_relay(self) -> str:
+        """Why Pods would not reach the foreman; empty when they may."""
+        try:
+            await self._gate()
+        except Error as error:
+            return str(error).removeprefix("kubernetes: ")
+        return ""
+
+    async def has_volume(self, name: str) -> bool:
+        """See Engine."""
+        raise InvalidError("kubernetes: volumes=: adit has none there yet (see docs/functions.md)")
+
+    async def make_volume(self, name: str, labels: dict[str, str]) -> None:
+        """See Engine."""
+        await self.has_volume(name)
+
+    async def close(self) -> None:
+        """See Engine."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        if self._open_gate is not None:
+            await self._open_gate.close()
+        if self._client is not None:
+            self._client.close()
+        if hasattr(self, "_api"):
+            await self._api.close()
+        await super().close()
+
+
+def _to_name(name: str) -> str:
+    return re.sub("[^a-z0-9-]", "-", name.lower())[:NAME_MAX].strip("-")
+
+
+def _to_amounts(of: Resources) -> dict[str, str]:
+    return {"cpu": f"{max(1, round(of.cpus * 1000))}m", "memory": str(of.memory_bytes)}
+
+
+def _to_pod(name: str, image: str, c: Container) -> dict[str, Any]:
+    assert c.limits is not None
+    limits, requests = _to_amounts(c.limits), _to_amounts(c.requests or c.limits)
+    spec: dict[str, Any] = {}
+    if c.gpus:
+        limits[GPU] = requests[GPU] = str(len(c.gpus))
+        if c.gpus[0].name != ANY_GPU:
+            spec["nodeSelector"] = {GPU_LABEL: c.gpus[0].name}
+    if runtime := os.environ.get("ADIT_RUNTIME"):
+        spec["runtimeClassName"] = runtime
+    env = dict(c.env)
+    if dialled := os.environ.get("ADIT_RELAY"):
+        env.setdefault("ADIT_RELAY", dialled)
+    scratch = {f"scratch-{n}": (path, size) for n, (path, size) in enumerate({**SCRATCH, "/run/adit": 1 << 20}.items())}
+    spec |= {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": c.user,
+            "runAsGroup": c.user,
+            "fsGroup": c.user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "function",
+                "image": image,
+                "command": ["python3", "-u", "-m", "adit.functions.pod", *c.command],
+                "env": [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()],
+                "resources": {"limits": limits, "requests": requests},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [
+                    *({"name": volume, "mountPath": path} for volume, (path, _) in scratch.items()),
+                    {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
+                ],
+            }
+        ],
+        "volumes": [
+            *(
+                {"name": volume, "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}}
+                for volume, (_, size) in scratch.items()
+            ),
+            {"name": "settings", "secret": {"secretName": name, "defaultMode": 0o440}},
+        ],
+    }
+    return {
+        "metadata": {
+            "name": name,
+            "labels": {**MANAGED, "adit.network": "any" if c.network else "relay"},
+            "annotations": c.labels,
+        },
+        "spec": spec,
+    }

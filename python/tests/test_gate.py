@@ -1,0 +1,188 @@
+"""A Pod and its foreman's gate: what is carried between them, and who gets in."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import tempfile
+
+import pytest
+
+from adit.functions import carried, pod
+from adit.functions.engine import gate as gates
+from adit.functions.engine.gate import Gate
+
+NOBODY = "0" * 64
+
+
+class Here:
+    """A gate that is reached at its Unix socket, without a relay, and the folder of a Pod's sockets."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp()
+        self.gate = Gate(None, ("relay.test", 443))
+        self.path = os.path.join(self.folder, "gate.sock")
+
+    async def __aenter__(self):
+        self.server = await asyncio.start_unix_server(self.gate._meet, self.path, limit=gates.LINE_MAX)
+        await asyncio.start_unix_server(self.echo, os.path.join(self.folder, "foreman.sock"))
+        return self
+
+    async def __aexit__(self, *_):
+        await self.gate.close()
+        self.server.close()
+
+    @staticmethod
+    async def echo(reader, writer):
+        """Answers when it has heard all."""
+        writer.write(b"heard " + await reader.read())
+        writer.close()
+
+    async def come(self, line):
+        reader, writer = await asyncio.open_unix_connection(self.path)
+        writer.write(line)
+        return reader, writer
+
+
+def at_gate(test):
+    def run():
+        async def within():
+            async with Here() as here:
+                await asyncio.wait_for(test(here), 20)
+
+        asyncio.run(within())
+
+    run.__name__ = test.__name__
+    return run
+
+
+async def heard(reader):
+    """Until the end; what was not read there when it closed is a reset here."""
+    with contextlib.suppress(ConnectionResetError):
+        return await reader.read()
+    return b""
+
+
+async def until(true):
+    """What another task of this loop is about to do."""
+    while not true():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+def hello(guest, purpose, bearer=None):
+    return f"{guest.id} {bearer or guest.bearer} {purpose}\n".encode()
+
+
+@at_gate
+async def test_a_pods_connection_comes_to_its_own_socket_and_each_direction_has_an_end(here):
+    guest = here.gate.admit("a1", here.folder)
+    carrier = await here.come(hello(guest, pod.FOREMAN))
+    carrier[1].write((3).to_bytes(4, "big") + b"all" + bytes(4))
+    assert await carrier[0].readexactly(4 + 9 + 4) == (9).to_bytes(4, "big") + b"heard all" + bytes(4)
+    assert await carrier[0].read() == b""
+
+
+@pytest.mark.parametrize("which", ["bearer", "id", "words", "long", "noise", "purpose", "dismissed"])
+def test_nobody_else_gets_in(which):
+    @at_gate
+    async def test(here):
+        guest = here.gate.admit("a1", here.folder)
+        if which == "dismissed":
+            here.gate.dismiss(guest)
+        line = {
+            "bearer": hello(guest, pod.FOREMAN, NOBODY),
+            "id": b"b2 " + guest.bearer.encode() + b" foreman\n",
+            "words": b"a1 " + guest.bearer.encode() + b"\n",
+            "long": hello(guest, "foreman" + " " * gates.HELLO_MAX),
+            "noise": os.urandom(2 * gates.LINE_MAX).replace(b"\n", b"") + b"\n",
+            "purpose": hello(guest, "caller"),
+            "dismissed": hello(guest, pod.FOREMAN),
+        }[which]
+        reader, writer = await here.come(line)
+        with contextlib.suppress(OSError):
+            writer.write((3).to_bytes(4, "big") + b"all" + bytes(4))
+        assert await heard(reader) == b""
+
+    test()
+
+
+def test_strangers_are_heard_for_a_moment_and_so_many_at_once(monkeypatch):
+    monkeypatch.setattr(gates, "STRANGERS", 3)
+    monkeypatch.setattr(gates, "HELLO_S", 0.3)
+
+    @at_gate
+    async def test(here):
+        guest = here.gate.admit("a1", here.folder)
+        silent = [await here.come(b"") for _ in range(3)]
+        late, _ = await here.come(hello(guest, pod.HOLD))
+        assert await heard(late) == b""  # at once
+        assert [await reader.read() for reader, _ in silent] == [b"", b"", b""]  # when their moment is over
+        reader, _ = await here.come(hello(guest, pod.HOLD))
+        assert await reader.readline() == b"{}\n"
+
+    test()
+
+
+@at_gate
+async def test_what_a_pod_says_that_is_no_piece_cuts_its_connection_only(here):
+    guest = here.gate.admit("a1", here.folder)
+    held, _ = await here.come(hello(guest, pod.HOLD))
+    reader, writer = await here.come(hello(guest, pod.FOREMAN))
+    writer.write((carried.PIECE + 1).to_bytes(4, "big"))
+    assert await reader.read() == b""
+    assert await held.readline() == b"{}\n"
+
+
+@at_gate
+async def test_its_meter_is_asked_and_never_goes_back(here):
+    guest = here.gate.admit("a1", here.folder)
+    assert not await guest.ask_used()
+    reader, writer = await here.come(hello(guest, pod.HOLD))
+    await guest.has_come.wait()
+
+    async def answer(cpu):
+        while (line := await reader.readline()) == b"{}\n":
+            pass
+        number = line.partition(b":")[2].strip(b" }\n")
+        writer.write(b'{"answer": %b, "used": [%d, 7]}\n' % (number, cpu))
+
+    for cpu, known in ((50, 50), (20, 50), (60, 60)):
+        _, answered = await asyncio.gather(answer(cpu), guest.ask_used())
+        assert answered and (guest.used.cpu_ns, guest.used.memory_bytes, guest.used.own_word) == (known, 7, True)
+    writer.write(b'{"end": 0, "used": [70, 7]}\n')
+    writer.close()
+    await until(lambda: guest.has_ended)
+    assert await guest.ask_used() and guest.used.cpu_ns == 70
+
+
+@at_gate
+async def test_visitors_come_to_the_connections_that_wait_for_them(here):
+    """What is handed to containers of this machine is a socket that listens; a Pod has connections instead."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(os.path.join(here.folder, "visitors.sock"))
+    listener.listen()
+
+    async def hand_over(_, writer):
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as way:
+            socket.send_fds(way, [b"."], [listener.fileno()])
+
+    await asyncio.start_unix_server(hand_over, os.path.join(here.folder, "web.sock"))
+    guest = here.gate.admit("a1", here.folder)
+    lost, kept = await here.come(hello(guest, pod.VISITOR)), await here.come(hello(guest, pod.VISITOR))
+    await until(lambda: len(guest._waiting) == 2)
+    lost[1].close()
+    await until(next(iter(guest._waiting.values()))[0].at_eof)
+    visitor = await asyncio.open_unix_connection(os.path.join(here.folder, "visitors.sock"))
+    visitor[1].write(b"hello")
+    assert await kept[0].readexactly(1 + 4 + 5) == pod.GO + (5).to_bytes(4, "big") + b"hello"
+    kept[1].write((2).to_bytes(4, "big") + b"hi" + bytes(4))
+    assert await visitor[0].read() == b"hi"
+
+
+@at_gate
+async def test_when_a_pod_is_dismissed_its_connections_are_cut(here):
+    guest = here.gate.admit("a1", here.folder)
+    reader, _ = await here.come(hello(guest, pod.HOLD))
+    assert await reader.readline() == b"{}\n"
+    here.gate.dismiss(guest)
+    assert (await reader.read()).replace(b"{}\n", b"") == b""
