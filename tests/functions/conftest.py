@@ -156,11 +156,11 @@ def calls(configured):
 class Visit:
     """An answer of HTTP through a tunnel."""
 
-    def __init__(self, url, method="GET", headers=None, trust=None, body=None):
+    def __init__(self, url, method="GET", headers=None, trust=None, body=None, address="127.0.0.1"):
         at = urllib.parse.urlsplit(url)
         context = ssl.create_default_context(cafile=trust)
         # The names below .localhost are this machine, which a resolver need not know.
-        with contextlib.closing(socket.create_connection(("127.0.0.1", at.port), 90)) as tcp:
+        with contextlib.closing(socket.create_connection((address, at.port), 90)) as tcp:
             connection = http.client.HTTPConnection(at.hostname, at.port)
             connection.sock = context.wrap_socket(tcp, server_hostname=at.hostname)
             connection.request(method, (at.path or "/") + (f"?{at.query}" if at.query else ""), body, headers or {})

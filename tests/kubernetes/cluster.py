@@ -1,0 +1,413 @@
+"""A cluster of one real node, and what it needs: etcd, the parts of Kubernetes in one program that is built from their source (node/),
+containerd, a bridge that Pods and node are at, a registry of images, and a relay that Pods reach. All of it ends with the test."""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import textwrap
+import urllib.parse
+
+from conftest import CACHE, ROOT, free_port
+from kit.process import die_with_parent, wait_until
+
+GROUP = "adit-kube"
+BRIDGE, ADDRESS, PODS, SERVICES = "adit-kube", "10.231.77.1", "10.231.77.0/24", "10.231.78.0/24"
+START_S = 180
+PLURALS = {"NetworkPolicy": "networkpolicies"}
+ADMIN = "admin-of-tests"
+UNPACKED = os.path.join(ROOT, ".cache", "root", "usr")
+PATH = os.pathsep.join(
+    [f"{UNPACKED}/bin", f"{UNPACKED}/sbin", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+)
+
+
+def run(*words, **options):
+    return subprocess.run(words, check=True, capture_output=True, text=True, **options).stdout
+
+
+def _groups():
+    """The node's control group, in each hierarchy of the kernel's."""
+    with open("/proc/self/mounts") as file:
+        return [f"{line.split()[1]}/{GROUP}" for line in file if line.split()[2] in ("cgroup", "cgroup2")]
+
+
+def _make_groups():
+    for group in _groups():
+        os.makedirs(group, exist_ok=True)
+        for name in ("cpuset.cpus", "cpuset.mems"):  # of the old kind, which nothing may be in before these are said
+            if "/cpuset/" in group:
+                with (
+                    open(os.path.join(os.path.dirname(group), name)) as above,
+                    open(os.path.join(group, name), "w") as own,
+                ):
+                    own.write(above.read())
+
+
+class Cluster:
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="kube-")
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "address", "add", f"{ADDRESS}/24", "dev", BRIDGE)
+        run("ip", "link", "set", BRIDGE, "up")
+        self.api, self.registry_port = free_port(ADDRESS), free_port("127.0.0.1")
+        self.registry = f"127.0.0.1:{self.registry_port}"
+        self.programs = []
+        self.url = f"https://{ADDRESS}:{self.api}"
+
+    def at(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def write(self, name, text):
+        path = self.at(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(textwrap.dedent(text))
+        return path
+
+    def begin(self, name, *words):
+        with open(self.at(f"{name}.log"), "ab") as log:
+            self.programs.append(
+                subprocess.Popen(
+                    words, env={**os.environ, "PATH": PATH}, stdout=log, stderr=log, preexec_fn=die_with_parent
+                )
+            )
+
+    def logs(self):
+        for name in sorted(os.listdir(self.folder)):
+            if name.endswith(".log"):
+                with open(self.at(name), errors="replace") as file:
+                    print(f"--- {name}\n{file.read()[-3000:]}")
+
+    # --- its parts ---
+
+    def start_registry(self):
+        config = self.write(
+            "registry.yml",
+            f"""\
+            version: 0.1
+            storage: {{filesystem: {{rootdirectory: {self.at("registry")}}}, delete: {{enabled: true}}}}
+            http: {{addr: "{self.registry}"}}
+            """,
+        )
+        self.begin("registry", "docker-registry", "serve", config)
+
+    def start(self):
+        self._make_keys()
+        self._start_containerd()
+        self._start_node()
+
+    def _make_keys(self):
+        self.write("san", f"subjectAltName=IP:{ADDRESS},DNS:kubernetes,DNS:{os.uname().nodename.lower()}\n")
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        run(
+            "openssl",
+            "req",
+            "-x509",
+            *key,
+            "-days",
+            "2",
+            "-subj",
+            "/CN=cluster",
+            "-keyout",
+            self.at("ca.key"),
+            "-out",
+            self.at("ca.pem"),
+        )
+        for name, subject in (("server", "/CN=node"), ("client", "/O=system:masters/CN=admin")):
+            run(
+                "openssl",
+                "req",
+                *key,
+                "-subj",
+                subject,
+                "-keyout",
+                self.at(f"{name}.key"),
+                "-out",
+                self.at(f"{name}.csr"),
+            )
+            run(
+                "openssl",
+                "x509",
+                "-req",
+                "-days",
+                "2",
+                "-in",
+                self.at(f"{name}.csr"),
+                "-CA",
+                self.at("ca.pem"),
+                "-CAkey",
+                self.at("ca.key"),
+                "-CAcreateserial",
+                "-extfile",
+                self.at("san"),
+                "-out",
+                self.at(f"{name}.pem"),
+            )
+        run("openssl", "genrsa", "-out", self.at("accounts.key"), "2048")
+        self.write("tokens", f"{ADMIN},admin,admin,system:masters\n")
+        self.admin = self.kubeconfig("admin", ADMIN)
+
+    def kubeconfig(self, name, token, namespace="default"):
+        with open(self.at("ca.pem"), "rb") as file:
+            trust = base64.b64encode(file.read()).decode()
+        return self.write(
+            f"{name}.config",
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "it",
+                    "clusters": [{"name": "it", "cluster": {"server": self.url, "certificate-authority-data": trust}}],
+                    "users": [{"name": "it", "user": {"token": token}}],
+                    "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": namespace}}],
+                }
+            ),
+        )
+
+    def _start_containerd(self):
+        self.write(
+            "cni/10-bridge.conflist",
+            json.dumps(
+                {
+                    "cniVersion": "1.0.0",
+                    "name": "pods",
+                    "plugins": [
+                        {
+                            "type": "bridge",
+                            "bridge": BRIDGE,
+                            "isGateway": True,
+                            "hairpinMode": False,
+                            "ipam": {
+                                "type": "host-local",
+                                "dataDir": self.at("addresses"),
+                                "rangeStart": "10.231.77.10",
+                                "subnet": PODS,
+                                "routes": [{"dst": "0.0.0.0/0"}],
+                            },
+                        }
+                    ],
+                }
+            ),
+        )
+        config = self.write(
+            "containerd.toml",
+            f"""\
+            version = 2
+            root = "{self.at("containerd")}"
+            state = "{self.at("state")}"
+            [grpc]
+            address = "{self.at("containerd.sock")}"
+            [plugins."io.containerd.grpc.v1.cri"]
+            sandbox_image = "{self.registry}/pause:1"
+            restrict_oom_score_adj = true
+            [plugins."io.containerd.grpc.v1.cri".cni]
+            bin_dir = "{UNPACKED}/lib/cni"
+            conf_dir = "{self.at("cni")}"
+            [plugins."io.containerd.grpc.v1.cri".containerd]
+            default_runtime_name = "runc"
+            [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+            runtime_type = "io.containerd.runc.v2"
+            [plugins."io.containerd.internal.v1.opt"]
+            path = "{self.at("opt")}"
+            """,
+        )
+        self.begin("containerd", "containerd", "--config", config)
+        wait_until(lambda: os.path.exists(self.at("containerd.sock")), "containerd does not start", START_S)
+
+    def _start_node(self):
+        node = os.path.join(CACHE, "node")
+        etcd = f"http://127.0.0.1:{free_port('127.0.0.1')}"
+        self.begin(
+            "etcd",
+            "etcd",
+            "--data-dir",
+            self.at("etcd"),
+            "--listen-client-urls",
+            etcd,
+            "--advertise-client-urls",
+            etcd,
+            "--listen-peer-urls",
+            "http://127.0.0.1:0",
+            "--initial-advertise-peer-urls",
+            "http://127.0.0.1:0",
+            "--initial-cluster",
+            "default=http://127.0.0.1:0",
+            "--unsafe-no-fsync",
+        )
+        self.begin(
+            "apiserver",
+            node,
+            "apiserver",
+            f"--etcd-servers={etcd}",
+            f"--bind-address={ADDRESS}",
+            f"--advertise-address={ADDRESS}",
+            f"--secure-port={self.api}",
+            f"--tls-cert-file={self.at('server.pem')}",
+            f"--tls-private-key-file={self.at('server.key')}",
+            f"--client-ca-file={self.at('ca.pem')}",
+            f"--token-auth-file={self.at('tokens')}",
+            "--authorization-mode=RBAC,Node",
+            f"--service-cluster-ip-range={SERVICES}",
+            f"--service-account-issuer={self.url}",
+            f"--service-account-key-file={self.at('accounts.key')}",
+            f"--service-account-signing-key-file={self.at('accounts.key')}",
+            f"--kubelet-client-certificate={self.at('client.pem')}",
+            f"--kubelet-client-key={self.at('client.key')}",
+            f"--kubelet-certificate-authority={self.at('ca.pem')}",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--feature-gates=SizeBasedListCostEstimate=false",
+        )  # an etcd of Debian's age does not do for it
+        wait_until(self.is_up, "the API server does not start", START_S)
+        self.begin(
+            "manager",
+            node,
+            "controller-manager",
+            f"--kubeconfig={self.admin}",
+            "--leader-elect=false",
+            "--secure-port=0",
+            "--use-service-account-credentials=true",
+            f"--service-account-private-key-file={self.at('accounts.key')}",
+            f"--root-ca-file={self.at('ca.pem')}",
+        )
+        self.begin(
+            "scheduler", node, "scheduler", f"--kubeconfig={self.admin}", "--leader-elect=false", "--secure-port=0"
+        )
+        config = self.write(
+            "kubelet.yml",
+            f"""\
+            apiVersion: kubelet.config.k8s.io/v1beta1
+            kind: KubeletConfiguration
+            address: {ADDRESS}
+            port: {free_port(ADDRESS)}
+            healthzPort: 0
+            readOnlyPort: 0
+            tlsCertFile: {self.at("server.pem")}
+            tlsPrivateKeyFile: {self.at("server.key")}
+            authentication: {{anonymous: {{enabled: false}}, webhook: {{enabled: true}}, x509: {{clientCAFile: {self.at("ca.pem")}}}}}
+            authorization: {{mode: Webhook}}
+            containerRuntimeEndpoint: unix://{self.at("containerd.sock")}
+            cgroupDriver: cgroupfs
+            cgroupRoot: /{GROUP}
+            cgroupsPerQOS: true
+            enforceNodeAllocatable: []
+            failSwapOn: false
+            makeIPTablesUtilChains: false
+            evictionHard: {{memory.available: 50Mi, nodefs.available: "1%", imagefs.available: "1%", nodefs.inodesFree: "1%"}}
+            podPidsLimit: 512
+            serializeImagePulls: false
+            podLogsDir: {self.at("logs")}
+            volumePluginDir: {self.at("plugins")}
+            clusterDomain: cluster.local
+            """,
+        )
+        _make_groups()
+        self.begin(
+            "kubelet",
+            node,
+            "kubelet",
+            f"--config={config}",
+            f"--kubeconfig={self.admin}",
+            f"--root-dir={self.at('kubelet')}",
+            f"--node-ip={ADDRESS}",
+            f"--cert-dir={self.at('certificates')}",
+        )
+        wait_until(self.is_ready, "the node does not become ready", START_S)
+
+    # --- its API ---
+
+    def ask(self, method, path, body=None, token=ADMIN, kind="application/json"):
+        """Its status, and what it says."""
+        trust = ssl.create_default_context(cafile=self.at("ca.pem"))
+        with contextlib.closing(
+            http.client.HTTPSConnection(ADDRESS, self.api, context=trust, timeout=30)
+        ) as connection:
+            text = body if isinstance(body, (str, type(None))) else json.dumps(body)
+            connection.request(method, path, text, {"Authorization": f"Bearer {token}", "Content-Type": kind})
+            answer = connection.getresponse()
+            said = answer.read()
+        with contextlib.suppress(ValueError):
+            said = json.loads(said)
+        return answer.status, said
+
+    def get(self, path):
+        status, said = self.ask("GET", path)
+        assert status == 200, said
+        return said
+
+    def look(self):
+        assert all(program.poll() is None for program in self.programs), "a part of the node has ended"
+
+    def is_up(self):
+        self.look()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self.ask("GET", "/readyz")[0] == 200
+        return False
+
+    def is_ready(self):
+        self.look()
+        nodes = self.get("/api/v1/nodes")["items"]
+        conditions = [c for node in nodes for c in node["status"].get("conditions", []) if c["type"] == "Ready"]
+        return any(c["status"] == "True" for c in conditions)
+
+    def apply(self, path, **options):
+        """What a file has, as a user would: kubectl apply."""
+        for text in filter(str.strip, re.split(r"^---$", open(path).read(), flags=re.M)):
+            kind, name = (re.search(rf"^(?:  )?{word}: *(\S+)", text, re.M)[1] for word in ("kind", "name"))
+            space = re.search(r"^  namespace: *(\S+)", text, re.M)
+            group = re.search(r"^apiVersion: *(\S+)", text, re.M)[1]
+            resource = PLURALS.get(kind, kind.lower() + "s")
+            at = (
+                f"/{'apis' if '/' in group else 'api'}/{group}"
+                + (f"/namespaces/{space[1]}" if space else "")
+                + f"/{resource}/{name}"
+            )
+            query = urllib.parse.urlencode(
+                {"fieldManager": "tests", "force": "true", "fieldValidation": "Strict", **options}
+            )
+            status, said = self.ask("PATCH", f"{at}?{query}", text, kind="application/apply-patch+yaml")
+            assert status in (200, 201), said
+
+    def pods(self, namespace="adit"):
+        return self.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
+
+    # --- its end ---
+
+    def close(self):
+        for program in reversed(self.programs):
+            program.send_signal(signal.SIGTERM)
+            if program is self.programs[-1]:  # the kubelet, before what it needs
+                program.wait(START_S)
+        self._end_containers()
+        for program in self.programs:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.wait(10)
+            program.kill()
+            program.wait(START_S)
+        with open("/proc/self/mounts") as file:
+            places = [line.split()[1] for line in file]
+        for place in reversed([p for p in places if p.startswith(self.folder + "/")]):
+            subprocess.run(["umount", "-l", place])
+        subprocess.run(["ip", "link", "delete", BRIDGE])
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for group in _groups():
+            for folder, _, _ in os.walk(group, topdown=False):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+
+    def _end_containers(self):
+        """Those of this node's: what is in its control group."""
+        for root in _groups():
+            for folder, _, files in os.walk(root):
+                if "cgroup.procs" in files:
+                    with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
+                        for pid in file.read().split():
+                            os.kill(int(pid), signal.SIGKILL)
