@@ -94,8 +94,8 @@ class App(Telling):
         """Makes a function one of this app: ``@app.function()``. Options: ``image``, ``cpu`` (cores, or a pair of what
         is asked for and the limit), ``memory`` (MiB, likewise), ``timeout`` (seconds, 300), ``retries``,
         ``concurrency_limit``, ``keep_warm``, ``container_idle_timeout``, ``max_inputs``, ``allow_concurrent_inputs``,
-        ``gpu``, ``volumes``, ``mounts``, ``secrets``, ``network=True``, ``env``, ``schedule``, ``name``,
-        ``serialized``: see docs/functions.md."""
+        ``gpu``, ``volumes``, ``mounts``, ``secrets``, ``network=True`` or a list of hosts, ``env``, ``schedule``,
+        ``name``, ``serialized``: see docs/functions.md."""
         if _ is not None:
             if callable(_):
                 raise InvalidError("@app.function: it needs parentheses (@app.function())")

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 from ..exception import InvalidError
 from .gpu import check_gpu
+from .hosts import check_hosts
 from .image import Image
 from .mount import check_mounts
 from .secret import check_secrets
@@ -127,9 +128,8 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in env.items()):
         raise InvalidError(f"{name}: env: names and values are strings")
     if o.get("network") and o.get("block_network"):
-        raise InvalidError(f"{name}: network=True and block_network=True exclude each other")
-    if not isinstance(o.get("network", False), bool):
-        not_built("network= with a list of hosts (it is all with network=True, or nothing)")
+        raise InvalidError(f"{name}: network= and block_network=True exclude each other")
+    network = o.get("network")
     return FunctionSpec(
         name=name,
         module=module,
@@ -150,7 +150,8 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         env=dict(env),
         secrets=check_secrets(name, o.get("secrets") or ()),
         volumes=check_volumes(name, o.get("volumes"), o.get("network_file_systems")),
-        network=bool(o.get("network")),
+        network=network is True,
+        hosts=[] if network is None or isinstance(network, bool) else check_hosts(name, network),
         is_generator=generator,
         web=web,
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import Client, _default, _options
 from ..exception import Error, NotFoundError
-from . import bundle, first_process, session, wire
+from . import bundle, first_process, session, way_out, wire
 from .coroutines import Alone, Together
 from .living import Living
 from .passed import Passed
@@ -137,6 +137,8 @@ class Runner:
         self.waits: Alone | Together = Alone()
         self.about: dict[str, str] = {"app": work["app_id"], "function": self.spec.name}
         os.environ.update(self.spec.secrets)
+        if self.spec.hosts:
+            way_out.start()
         session.enter_container(self.channel, self.about)
         self.passed = Passed(self.channel)
         self.way = Way(self.channel)

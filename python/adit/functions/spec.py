@@ -80,6 +80,8 @@ class FunctionSpec:
     volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By path, ``{"name": ..., "create": bool}`` or ``{"name": ..., "ephemeral": True}``."""
     network: bool = False
+    hosts: list[str] = field(default_factory=list)
+    """What of the network it may reach, where that is not all or nothing (see hosts.py)."""
     is_generator: bool = False
     schedule: dict[str, Any] | None = None
     """When it runs by itself in a deployed app (see schedule.py)."""

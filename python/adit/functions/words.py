@@ -37,7 +37,7 @@ class Options(TypedDict, total=False):
     single_use_containers: bool
     name: str | None
     serialized: bool
-    network: bool
+    network: bool | Sequence[str]
     block_network: bool
     is_generator: bool | None
     env: Mapping[str, str] | None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...exception import Error, ImageError, NotFoundError, RemoteError
-from .. import wire
+from .. import hosts, wire
 from ..engine import GONE, Container, Ended, Place, Resources
 from ..spec import FOREMAN_GONE
 from . import descriptors, unix, volumes
@@ -23,6 +23,7 @@ from .admission import MEMORY_LEFT_MIB
 from .amounts import SPARE, Amounts, Bill
 from .calls import CONTAINER_BYTES
 from .images import FOLDER
+from .outlet import Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -286,6 +287,9 @@ class Worker:
             os.mkdir(self._folder)
             os.chmod(self._folder, 0o755)
         self._runner = await self.pool.app.foreman.serve(os.path.join(self._folder, "foreman.sock"), self)
+        if self.pool.spec.hosts:
+            outlet = Outlet(hosts.read_rules(self.pool.spec.hosts))
+            self._servers.append(await outlet.listen(os.path.join(self._folder, "outlet.sock")))
         return [Place(self._folder, FOLDER, read_only=False), *await self._open_relay()]
 
     async def _open_relay(self) -> list[Place]:
