@@ -76,7 +76,8 @@ def bench(box, rounds, size, count, pump):
                     met["same"] += newcomers(subject, count)
             figures[where] += of
     print(
-        f"Pump {pump}; the relay alone answers {capacity[0]['answered_per_s']:.0f} handshakes a second, the flood begins {rate}; "
+        f"Pump {pump}; the relay alone answers {capacity[0]['answered_per_s']:.0f} handshakes a second, "
+        f"the flood begins {rate}; "
         f"medians of {rounds} rounds\n"
     )
     rows = []

@@ -1,7 +1,7 @@
 /* The embedded relay. The hard thing: it is started from a thread with all signals blocked, in somebody else's process:
    the child must inherit neither that mask, nor the host's descriptors, nor the terminal's Ctrl-C, which is the host's
-   to handle; nor may the thread read the environment, which the host may be changing. And when it ends it must not stay a
-   zombie, nor the host wait for one that hangs. */
+   to handle; nor may the thread read the environment, which the host may be changing. And when it ends it must not stay
+   a zombie, nor the host wait for one that hangs. */
 #include "agent/embedded.h"
 
 #include <dirent.h>
@@ -168,9 +168,9 @@ static void embedded_ended(struct embedded *m) {
     embedded_fail(m, ADIT_EUNREACHABLE, "it ended before it listened", " (run `adit relay` by hand to see why)");
   } else {
     text_escape(m->text + 6, (size_t)(end - m->text) - 6, why, sizeof why);
-    embedded_fail(m, ADIT_ECONFIG, why,
-                  strchr(why, '(') != NULL ? ""
-                                           : " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
+    embedded_fail(
+        m, ADIT_ECONFIG, why,
+        strchr(why, '(') != NULL ? "" : " (set XDG_STATE_HOME to a folder that you may write to, or give a token)");
   }
 }
 
@@ -193,12 +193,14 @@ static bool embedded_is_complete(const struct embedded *m) {
    child's. */
 static void embedded_parse(struct embedded *m) {
   if (!embedded_is_complete(m)) return;
-  char *at = m->text, *token = embedded_line(&at, "TOKEN "), *ca = embedded_line(&at, "CA "), *agents = embedded_line(&at, "AGENTS ");
+  char *at = m->text, *token = embedded_line(&at, "TOKEN "), *ca = embedded_line(&at, "CA "),
+       *agents = embedded_line(&at, "AGENTS ");
   m->ready = true;
   m->ready_ms = loop_now_ms(m->client->loop);
   (void)loop_timer_set(m->client->loop, &m->deadline, 0, embedded_reap);
   if (token == NULL || ca == NULL || agents == NULL)
-    embedded_fail(m, ADIT_ECONFIG, "its first words are not understood", " (is the program adit, and of this version?)");
+    embedded_fail(m, ADIT_ECONFIG, "its first words are not understood",
+                  " (is the program adit, and of this version?)");
   else client_embedded_ready(m->client, token, ca, agents);
   wipe(m->text, sizeof m->text);
   m->n = 0;
@@ -279,7 +281,8 @@ static bool embedded_ends_soon(struct embedded *m) {
   return false;
 }
 
-/* One that is in the kernel, waiting for a disk, cannot be killed either: whoever closes us does not wait for it, too. */
+/* One that is in the kernel, waiting for a disk, cannot be killed either: whoever closes us does not wait for it,
+   too. */
 static void *embedded_wait_thread(void *pid) {
   while (waitpid((pid_t)(intptr_t)pid, NULL, 0) < 0 && errno == EINTR) {}
   return NULL;

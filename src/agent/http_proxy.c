@@ -56,8 +56,10 @@ static int take_credentials(struct http_proxy *proxy, const char *p, size_t n, s
   wipe(plain, sizeof plain);
   if (r == ERR_NOMEM) return err_set(e, r, "out of memory");
   if (r == 0) return 0;
-  return err_set(e, ERR_SYNTAX, "user or password cannot be read (write %%40 for @, %%3A for : and %%25 for %%; %d bytes "
-                                "at most)", PROXY_CREDENTIALS_MAX_BYTES);
+  return err_set(e, ERR_SYNTAX,
+                 "user or password cannot be read (write %%40 for @, %%3A for : and %%25 for %%; %d bytes "
+                 "at most)",
+                 PROXY_CREDENTIALS_MAX_BYTES);
 }
 
 static int take_scheme(struct http_proxy *proxy, const char **url, struct err *e) {

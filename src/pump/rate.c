@@ -13,8 +13,6 @@ struct rate rate_within(uint64_t bytes_per_s, struct rate *outer) {
   return (struct rate){.outer = outer, .bytes_per_s = bytes_per_s < most ? bytes_per_s : most};
 }
 
-struct rate rate_of(uint64_t bytes_per_s) { return rate_within(bytes_per_s, NULL); }
-
 /* What so much time brings, in whole bytes. (ms * bytes_per_s would not fit 64 bits.) */
 static uint64_t rate_bytes_in(const struct rate *r, uint64_t ms) {
   return ms / 1000 * r->bytes_per_s + ms % 1000 * r->bytes_per_s / 1000;

@@ -15,8 +15,7 @@ struct rate {                                    /* all fields private */
   uint64_t reserved;                             /* atomic: bytes from time 0 on, used or lost */
 };
 
-struct rate rate_of(uint64_t bytes_per_s);       /* not 0 */
-/* Whose bytes count for the outer one as well, which must live as long; NULL: none. */
+/* Not 0. Its bytes count for the outer one as well, which must live as long; NULL: none. */
 struct rate rate_within(uint64_t bytes_per_s, struct rate *outer);
 /* What is reserved at most at a time. The smaller, the sooner others have their turn. */
 size_t rate_step_bytes(const struct rate *r);

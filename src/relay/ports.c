@@ -35,7 +35,6 @@ struct ports {
   struct port *table;              /* one a port of the range */
   uint16_t *free;
   uint32_t free_n;
-  size_t held_n;
   struct list quarantine;          /* soonest first */
   struct list excluded;            /* soonest first */
   struct list timeless;            /* quarantined, from the first known time on */
@@ -92,7 +91,7 @@ static void own_remove(struct ports *p, struct port *port) {
 static void detach(struct ports *p, struct port *port) {
   switch (port->state) {
     case PORT_FREE: free_remove(p, port); break;
-    case PORT_HELD: p->held_n--; break;
+    case PORT_HELD: break;
     case PORT_QUARANTINED: own_remove(p, port); /* fall through */
     case PORT_EXCLUDED: list_remove(&port->node); break;
   }
@@ -180,7 +179,6 @@ static void set_owner(struct port *port, const uint8_t owner[TOKEN_ID_BYTES], co
 static void hold(struct ports *p, struct port *port, const uint8_t owner[TOKEN_ID_BYTES], const char *label) {
   detach(p, port);
   port->state = PORT_HELD;
-  p->held_n++;
   set_owner(port, owner, label);
 }
 
@@ -267,6 +265,3 @@ void ports_exclude(struct ports *p, uint16_t number, int64_t now_s) {
   port->state = PORT_EXCLUDED;
   wait_in(&p->excluded, port, now_s + PORT_EXCLUDED_S);
 }
-
-size_t ports_held(const struct ports *p) { return p->held_n; }
-size_t ports_free_count(const struct ports *p) { return p->free_n; }

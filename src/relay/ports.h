@@ -30,7 +30,5 @@ void ports_release(struct ports *p, uint16_t port, int64_t now_s);   /* into qua
 void ports_forget(struct ports *p, uint16_t port);   /* held, and nobody was ever told: free at once */
 /* Somebody else on this host has it, or it may not be bound: not given to anybody for PORT_EXCLUDED_S. */
 void ports_exclude(struct ports *p, uint16_t port, int64_t now_s);
-size_t ports_held(const struct ports *p);
-size_t ports_free_count(const struct ports *p);
 
 #endif

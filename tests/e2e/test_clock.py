@@ -1,5 +1,5 @@
-"""Machines whose wall clock is wrong at first, as before NTP, and is set while the relay runs or between two starts; and
-time that passes in a moment."""
+"""Machines whose wall clock is wrong at first, as before NTP, and is set while the relay runs or between two starts;
+and time that passes in a moment."""
 import os
 import socket
 

@@ -151,13 +151,15 @@ def test_a_reset_by_the_visitor_in_mid_download_reaches_the_app(stream):
 
 @pytest.mark.parametrize("kind", ["tls1.3", "tls1.2"], indirect=True)
 def test_an_end_without_close_notify_is_a_reset_for_the_app(relay, stream):
-    """On a raw port there is no close_notify, and a FIN is a clean end. The relay sees no more of it than the agent's reset."""
+    """On a raw port there is no close_notify, and a FIN is a clean end. The relay sees no more of it than the agent's
+    reset."""
     v, connection, _ = stream
     v.sendall(b"half a mess")
     assert read_exactly(connection, 11) == b"half a mess"
     v.truncate()
     assert ends_by_reset(connection)
-    wait_until(lambda: 'adit_streams_closed_total{reason="wire_reset"} 1' in relay.get("/metrics"), "it is counted otherwise")
+    wait_until(lambda: 'adit_streams_closed_total{reason="wire_reset"} 1' in relay.get("/metrics"),
+               "it is counted otherwise")
 
 
 def test_killing_the_agent_resets_both_sides(stream):

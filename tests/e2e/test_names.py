@@ -156,7 +156,8 @@ def test_a_duplicated_extension_is_refused(relay, agent, app):
     tunnel = agent(app(echo))
     for more in (hello.sni(tunnel.host), 2 * hello.extension(0xfafa, b"nobody knows it")):
         message = hello.client_hello(tunnel.host, more=more)
-        assert hello.alert_in(hello.answer_to(relay.address, hello.records(message))) == hello.fatal(hello.ILLEGAL_PARAMETER)
+        assert hello.alert_in(hello.answer_to(relay.address,
+                                              hello.records(message))) == hello.fatal(hello.ILLEGAL_PARAMETER)
 
 
 def test_refusals_leave_other_tunnels_alone(relay, agent, app, visitor):

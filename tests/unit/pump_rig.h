@@ -217,7 +217,7 @@ static inline void rig_visitor_first(struct rig *r) {
 }
 
 /* A rate whose clock stands still: a byte takes a second, and rig_next_turn says when what waits may go on. */
-static inline struct rate rig_still_rate(void) { return rate_of(1); }
+static inline struct rate rig_still_rate(void) { return rate_within(1, NULL); }
 enum { RIG_STILL_BURST_BYTES = RATE_BURST_MIN_BYTES, RIG_STILL_STEP_BYTES = RATE_STEP_MIN_BYTES };
 
 static inline void rig_next_turn(struct rig *r) {

@@ -11,7 +11,7 @@ static const uint64_t start_ms = 123456789;
 
 static void a_burst_may_be_read_at_once_and_then_the_rate_holds(void **state) {
   (void)state;
-  struct rate r = rate_of(MB_PER_S);
+  struct rate r = rate_within(MB_PER_S, NULL);
   for (int i = 0; i < BURST_BYTES / STEP_BYTES; i++) assert_int_equal(rate_reserve(&r, start_ms, STEP_BYTES), start_ms);
   for (uint64_t i = 1; i <= 1000; i++)
     assert_int_equal(rate_reserve(&r, start_ms, STEP_BYTES), start_ms + i * RATE_STEP_MS);
@@ -19,7 +19,7 @@ static void a_burst_may_be_read_at_once_and_then_the_rate_holds(void **state) {
 
 static void what_is_not_used_is_kept_for_a_burst_and_no_longer(void **state) {
   (void)state;
-  struct rate r = rate_of(MB_PER_S);
+  struct rate r = rate_within(MB_PER_S, NULL);
   for (uint64_t now = start_ms; now < start_ms + 3; now++) {
     uint64_t later = start_ms + (now - start_ms) * 3600 * 1000;
     for (int i = 0; i < BURST_BYTES / STEP_BYTES; i++) assert_int_equal(rate_reserve(&r, later, STEP_BYTES), later);
@@ -29,7 +29,7 @@ static void what_is_not_used_is_kept_for_a_burst_and_no_longer(void **state) {
 
 static void a_wait_is_no_longer_than_the_bytes_need(void **state) {
   (void)state;
-  struct rate slow = rate_of(1);
+  struct rate slow = rate_within(1, NULL);
   for (int i = 0; i < RATE_BURST_MIN_BYTES / RATE_STEP_MIN_BYTES; i++)
     assert_int_equal(rate_reserve(&slow, start_ms, RATE_STEP_MIN_BYTES), start_ms);
   uint64_t at_ms = rate_reserve(&slow, start_ms, 1);
@@ -39,7 +39,7 @@ static void a_wait_is_no_longer_than_the_bytes_need(void **state) {
 
 static void what_a_rate_within_another_moves_counts_for_both(void **state) {
   (void)state;
-  struct rate outer = rate_of(MB_PER_S), tight = rate_within(MB_PER_S / 2, &outer),
+  struct rate outer = rate_within(MB_PER_S, NULL), tight = rate_within(MB_PER_S / 2, &outer),
               loose = rate_within(100 * MB_PER_S, &outer);
   size_t step = rate_step_bytes(&tight);
   assert_int_equal(step, STEP_BYTES / 2);
@@ -62,7 +62,7 @@ static uint32_t any(uint32_t *seed) { return (*seed = *seed * 1664525 + 10139042
 static void no_more_is_read_than_burst_and_rate(void **state) {
   (void)state;
   enum { READERS = 20, TURNS = 20000 };
-  struct rate r = rate_of(MB_PER_S);
+  struct rate r = rate_within(MB_PER_S, NULL);
   struct { size_t n; uint64_t at_ms; } waiting[READERS] = {0};
   uint64_t now = start_ms, read = 0, least_ahead = UINT64_MAX;
   uint32_t seed = 1;
@@ -92,7 +92,7 @@ static void no_more_is_read_than_burst_and_rate(void **state) {
 static void whoever_always_wants_more_has_no_more_turns_than_others(void **state) {
   (void)state;
   enum { READERS = 50 };
-  struct rate r = rate_of(MB_PER_S);
+  struct rate r = rate_within(MB_PER_S, NULL);
   uint64_t at_ms[READERS], turns[READERS] = {0};
   for (int i = 0; i < READERS; i++) at_ms[i] = rate_reserve(&r, start_ms, STEP_BYTES);
   for (uint64_t now = start_ms; now < start_ms + 60 * 1000; now++) {
@@ -109,7 +109,7 @@ static void whoever_always_wants_more_has_no_more_turns_than_others(void **state
 
 static void those_who_leave_the_row_delay_nobody_who_comes_later(void **state) {
   (void)state;
-  struct rate r = rate_of(MB_PER_S);
+  struct rate r = rate_within(MB_PER_S, NULL);
   while (rate_reserve(&r, start_ms, STEP_BYTES) == start_ms) {}
   for (int i = 0; i < 100000; i++) {
     (void)rate_reserve(&r, start_ms, STEP_BYTES);
@@ -120,7 +120,7 @@ static void those_who_leave_the_row_delay_nobody_who_comes_later(void **state) {
 
 static void a_clock_that_is_behind_anothers_only_waits(void **state) {
   (void)state;
-  struct rate r = rate_of(MB_PER_S);
+  struct rate r = rate_within(MB_PER_S, NULL);
   while (rate_reserve(&r, start_ms, STEP_BYTES) == start_ms) {}
   assert_int_equal(rate_reserve(&r, start_ms - 40, STEP_BYTES), start_ms + 2 * RATE_STEP_MS);
   assert_int_equal(rate_reserve(&r, 0, STEP_BYTES), start_ms + 3 * RATE_STEP_MS);
@@ -131,7 +131,7 @@ static void steps_and_times_are_sound_at_any_rate(void **state) {
   static const uint64_t rates[] = {1, 999, 1000, 54321, 10000000, 1000000000, 100000000000, UINT64_MAX};
   const uint64_t years_ms = 5ULL * 365 * 24 * 3600 * 1000;
   for (size_t i = 0; i < ARRAY_LEN(rates); i++) {
-    struct rate r = rate_of(rates[i]);
+    struct rate r = rate_within(rates[i], NULL);
     size_t step = rate_step_bytes(&r);
     assert_true(step >= RATE_STEP_MIN_BYTES && step <= RATE_STEP_MAX_BYTES);
     uint64_t at_ms = years_ms, last_ms = years_ms;
@@ -158,7 +158,7 @@ static void *reserve_and_give_back(void *rate) {
 
 static void threads_lose_nothing_of_each_others(void **state) {
   (void)state;
-  struct rate r = rate_of(MB_PER_S);
+  struct rate r = rate_within(MB_PER_S, NULL);
   pthread_t threads[THREADS];
   for (int i = 0; i < THREADS; i++) assert_int_equal(pthread_create(&threads[i], NULL, reserve_and_give_back, &r), 0);
   for (int i = 0; i < THREADS; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);

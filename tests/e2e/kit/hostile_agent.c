@@ -1,4 +1,5 @@
-/* An agent that keeps to no rule but the one that it is told, led by a test over stdin and stdout; kit/hostile.py is its other end.
+/* An agent that keeps to no rule but the one that it is told, led by a test over stdin and stdout; kit/hostile.py is
+ * its other end.
  *
  *     hostile-agent TOKEN_FILE
  *
@@ -18,7 +19,8 @@
  *     accept STATUS          ACCEPT on the last data connection
  *     secrets                `secret HEX` for each that both ends of the link have had
  *
- * What comes meanwhile: `got TYPE HEX` for a frame (of UNBOUNDs the first 5000), `data open` and `data ended` of the last data connection, `link ended`. */
+ * What comes meanwhile: `got TYPE HEX` for a frame (of UNBOUNDs the first 5000), `data open` and `data ended` of the
+ * last data connection, `link ended`. */
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -82,18 +84,22 @@ static int dial(void) {
   return fd;
 }
 
-/* Chains. Two children's keys; their certificates say what the token's does, but no raw port and visitors from 127.0.0.0/8 only. */
+/* Chains. Two children's keys; their certificates say what the token's does, but no raw port and visitors from
+   127.0.0.0/8 only. */
 
 static const uint8_t child_seed[ED25519_KEY_BYTES] = {1}, grandchild_seed[ED25519_KEY_BYTES] = {2};
 
-static void chain_add(uint32_t more_tunnels, const uint8_t seed[ED25519_KEY_BYTES], const uint8_t for_seed[ED25519_KEY_BYTES]) {
+static void chain_add(uint32_t more_tunnels, const uint8_t seed[ED25519_KEY_BYTES],
+                      const uint8_t for_seed[ED25519_KEY_BYTES]) {
   struct token *t = &me.token;
   struct certificate c = me.given.info;
   c.max_tunnels += more_tunnels;
   c.no_raw = true;
   c.allow[0] = (struct cidr){.family = 4, .bits = 8, .bytes = {127}};
   c.allow_n = 1;
-  must(ed25519_public(for_seed, c.public_key) == 0 && chain_extend(t->chain, sizeof t->chain, &t->chain_n, &c, seed) == 0, "no certificate");
+  must(ed25519_public(for_seed, c.public_key) == 0 &&
+           chain_extend(t->chain, sizeof t->chain, &t->chain_n, &c, seed) == 0,
+       "no certificate");
   memcpy(t->seed, for_seed, sizeof t->seed);
 }
 
@@ -103,7 +109,10 @@ static void chain_wider(void) { chain_add(1, me.given.seed, child_seed); }
 static void chain_usurped(void) { chain_add(0, child_seed, child_seed); }
 static void chain_four(void) { chain_narrowest(); chain_add(0, grandchild_seed, child_seed); }
 static void chain_cut(void) { chain_narrower(); me.token.chain_n--; }
-static void chain_headless(void) { chain_narrower(); memmove(me.token.chain, me.token.chain + me.given.chain_n, me.token.chain_n -= me.given.chain_n); }
+static void chain_headless(void) {
+  chain_narrower();
+  memmove(me.token.chain, me.token.chain + me.given.chain_n, me.token.chain_n -= me.given.chain_n);
+}
 static void chain_stolen(void) { chain_narrower(); memcpy(me.token.seed, me.given.seed, sizeof me.token.seed); }
 
 /* A grandchild's certificate, taken from beneath one child to beneath another of the same key. */
@@ -121,7 +130,8 @@ static void chain_moved(void) {
 }
 
 static const struct { const char *name; void (*make)(void); } kinds[] = {
-  {"narrower", chain_narrower}, {"narrowest", chain_narrowest}, {"wider", chain_wider}, {"usurped", chain_usurped}, {"four", chain_four},
+  {"narrower", chain_narrower}, {"narrowest", chain_narrowest}, {"wider", chain_wider}, {"usurped", chain_usurped},
+  {"four", chain_four},
   {"cut", chain_cut}, {"headless", chain_headless}, {"stolen", chain_stolen}, {"moved", chain_moved}};
 
 static void chain_make(const char *name) {
@@ -255,7 +265,8 @@ static uint64_t no_time(struct engine *e) {
 }
 
 static const struct engine_role hostile_role = {
-    .now_ms = no_time, .heard = tell_frame, .rules = {[FRAME_WELCOME] = {WHILE_UP, welcomed}, [FRAME_PING] = {WHILE_UP, pinged}}};
+    .now_ms = no_time, .heard = tell_frame,
+    .rules = {[FRAME_WELCOME] = {WHILE_UP, welcomed}, [FRAME_PING] = {WHILE_UP, pinged}}};
 
 /* False: the link has ended. */
 static bool link_read(void) {
@@ -276,8 +287,10 @@ static void flood_on(void) {
   static uint8_t bytes[RECORD_PLAIN_MAX];
   struct writer w = writer_of(bytes, sizeof bytes);
   while (me.flood_left > 0 && w.len + 64 < sizeof bytes) {
-    struct frame_bind f = {
-        .id = FLOOD_ID + me.flood_id++, .flags = TUNNEL_H2 | (me.ports ? TUNNEL_TCP : 0), .alpn = h2, .alpn_n = sizeof h2 - 1};
+    struct frame_bind f = {.id = FLOOD_ID + me.flood_id++,
+                           .flags = TUNNEL_H2 | (me.ports ? TUNNEL_TCP : 0),
+                           .alpn = h2,
+                           .alpn_n = sizeof h2 - 1};
     frame_bind_encode(&w, &f);
     if (me.ports) frame_unbind_encode(&w, f.id);
     me.flood_left--;
@@ -360,7 +373,8 @@ static void obey(char *line) {
   else if (strcmp(word, "hello") == 0 || strcmp(word, "forged") == 0) hello(word[0] == 'f');
   else if (strcmp(word, "chain") == 0) chain_make(first != NULL ? first : "");
   else if (strcmp(word, "repeat") == 0) link_say(me.hello, me.hello_n);
-  else if (strcmp(word, "frame") == 0) put_frame((unsigned)number, second != NULL ? strlen(second) / 2 : 0, second != NULL ? second : "");
+  else if (strcmp(word, "frame") == 0)
+    put_frame((unsigned)number, second != NULL ? strlen(second) / 2 : 0, second != NULL ? second : "");
   else if (strcmp(word, "header") == 0) put_frame((unsigned)number, second != NULL ? strtoul(second, NULL, 10) : 0, "");
   else if (strcmp(word, "silent") == 0) me.silent = true;
   else if (strcmp(word, "data") == 0 || strcmp(word, "again") == 0) data_open(word[0] == 'a');

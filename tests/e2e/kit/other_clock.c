@@ -1,5 +1,5 @@
-/* Loaded before libc: the wall clock is ahead by the seconds in the file that OTHER_CLOCK names, and the one that nobody
-   sets by those of OTHER_STEADY_CLOCK. */
+/* Loaded before libc: the wall clock is ahead by the seconds in the file that OTHER_CLOCK names, and the one that
+   nobody sets by those of OTHER_STEADY_CLOCK. */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
