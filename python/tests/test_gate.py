@@ -82,6 +82,15 @@ async def test_a_pods_connection_comes_to_its_own_socket_and_each_direction_has_
     assert await carrier[0].read() == b""
 
 
+@at_gate
+async def test_the_hosts_that_a_pod_may_reach_are_reached_by_its_foreman(here):
+    await asyncio.start_unix_server(here.echo, os.path.join(here.folder, "outlet.sock"))
+    guest = here.gate.admit("a1", here.folder)
+    carrier = await here.come(hello(guest, pod.OUTLET))
+    carrier[1].write((3).to_bytes(4, "big") + b"get" + bytes(4))
+    assert await carrier[0].readexactly(4 + 9 + 4) == (9).to_bytes(4, "big") + b"heard get" + bytes(4)
+
+
 @pytest.mark.parametrize("which", ["bearer", "id", "words", "long", "noise", "purpose", "dismissed"])
 def test_nobody_else_gets_in(which):
     @at_gate

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import carried
+from . import carried, way_out
 from .session import CONTAINER_SOCKET
 from .web_runner import SOCKET as WEB_SOCKET
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 SETTINGS = "/run/secrets/adit/settings"
 VISITORS = "/run/adit/visitors.sock"
-FOREMAN, HOLD, VISITOR = "foreman", "hold", "visitor"  # what a connection is for
+FOREMAN, OUTLET, HOLD, VISITOR = "foreman", "outlet", "hold", "visitor"  # what a connection is for
 GO = b"!"  # to one that waits for a visitor
 WAITING = 4  # of these, so that a visitor need not wait for one
 DIAL_S = 10.0
@@ -78,7 +79,8 @@ class Pod:
         loop = asyncio.get_running_loop()
         for number in _PASSED_ON:
             loop.add_signal_handler(number, self._signal, number)
-        await asyncio.start_unix_server(self._carry, CONTAINER_SOCKET)
+        await asyncio.start_unix_server(functools.partial(self._carry, FOREMAN), CONTAINER_SOCKET)
+        await asyncio.start_unix_server(functools.partial(self._carry, OUTLET), way_out.OUTLET)
         await asyncio.start_unix_server(self._hand_over, WEB_SOCKET)
         self._do(self._hold_on())
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
@@ -101,9 +103,9 @@ class Pod:
         writer.write(about.encode())
         return reader, writer
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, purpose: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            carrier = await self._dial(FOREMAN)
+            carrier = await self._dial(purpose)
         except (OSError, asyncio.TimeoutError):
             writer.transport.abort()
             return

@@ -61,8 +61,8 @@ class Guest:
             return
         self._connections.add(task)
         try:
-            if purpose == pod.FOREMAN:
-                plain = await asyncio.open_unix_connection(os.path.join(self._folder, "foreman.sock"))
+            if purpose in (pod.FOREMAN, pod.OUTLET):
+                plain = await asyncio.open_unix_connection(os.path.join(self._folder, f"{purpose}.sock"))
                 await carried.join(plain, carrier)
             elif purpose == pod.HOLD:
                 await self._listen(*carrier)
