@@ -12,6 +12,7 @@ import pytest
 from conftest import BUILD_S
 from kit import tls
 from kit.app import read_exactly, read_until_end
+from kit.connect_proxy import ConnectProxy
 from kit.process import DEADLINE_S
 from kit.rights import wants_them_refused
 from kit.roles import Relay
@@ -19,15 +20,24 @@ from kit.roles import Relay
 ADIT = os.path.join(os.path.dirname(sys.executable), "adit")
 
 
-@pytest.fixture(params=["embedded", "elsewhere", "unix"])
+@pytest.fixture(params=["embedded", "elsewhere", "unix", "proxy", "several"])
 def way(request, box, settings):
     """(the environment of a caller, the authority of its relay)"""
     if request.param == "embedded":
         return {}, os.path.join(settings["HOME"], ".local", "state", "adit", "embedded", "authority.pem")
     relay = Relay(box, program=ADIT, pump="unix" if request.param == "unix" else "splice")
-    done = box.run(ADIT, "token", "create", "tester", "--state", relay.state, "--relay", relay.dial)
+    first = ["--relay", "127.0.0.1:1"] if request.param == "several" else []
+    done = box.run(ADIT, "token", "create", "tester", "--state", relay.state, *first, "--relay", relay.dial)
     assert done.returncode == 0, done.stderr
-    return {"ADIT_TOKEN": done.stdout.strip(), **({"ADIT_RELAY": relay.unix} if request.param == "unix" else {})}, relay.authority
+    env = {"ADIT_TOKEN": done.stdout.strip()}
+    if request.param == "unix":
+        env["ADIT_RELAY"] = relay.unix
+    if request.param == "proxy":
+        proxy = ConnectProxy(box)
+        os.makedirs(box.file("config/adit"))
+        box.file("config/adit/config", f"proxy = http://user:pass%20word@{proxy.address}\n")
+        env["XDG_CONFIG_HOME"] = box.file("config")
+    return env, relay.authority
 
 
 def test_streams_end_as_they_should(adit, way, engine, nothing_stays):

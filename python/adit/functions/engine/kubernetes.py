@@ -332,11 +332,12 @@ class Kubernetes(Docker):
     async def _gate(self) -> Gate:
         async with self._opening:
             if self._open_gate is None:
-                from ..foreman.relays import dial_address
+                from ..foreman.ways import ways
 
                 client: Client = await asyncio.to_thread(Client)
                 self._client = client
-                dial = dial_address(await asyncio.to_thread(client.narrow))
+                way = ways(await asyncio.to_thread(client.narrow))[0]
+                dial = way.host, way.port
                 if client.ca_file is not None or not dial[1] or dial[0] in ("localhost", "127.0.0.1", "::1"):
                     raise ConfigError(
                         "kubernetes: Pods cannot reach a relay of this machine alone (run one that they reach, see "

@@ -5,16 +5,15 @@ foreman's. What passes is inside TLS and knows its end by that, so whoever carri
 from __future__ import annotations
 
 import asyncio
-import base64
 import functools
 import os
 import time
-import urllib.parse
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ... import Client
-from ...exception import ConfigError, Error, InvalidError
+from ...exception import Error, InvalidError
+from .ways import UNIX, Way, ways
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -23,45 +22,24 @@ TUNNELS = 5
 CHUNK = 1 << 18
 
 
-UNIX = "unix:"
-PORT = 443
-
-
-def dial_address(token: str) -> tuple[str, int]:
-    """Of the first relay that a token names (docs/protocol.md, "Token"), or what is to be dialled instead: host and
-    port, or a Unix socket's path and 0."""
-    try:
-        if dialled := os.environ.get("ADIT_RELAY"):
-            if dialled.startswith(UNIX):
-                path = dialled[len(UNIX) :]
-                return "\0" + path[1:] if path.startswith("@") else os.path.abspath(path), 0
-            at = urllib.parse.urlsplit(f"//{dialled}")
-            return at.hostname or "", at.port or PORT
-        raw = base64.urlsafe_b64decode(token.removeprefix("adit1_") + "===")
-        size = raw[2]
-        return raw[3 : 3 + size].decode("ascii"), int.from_bytes(raw[3 + size : 5 + size], "big")
-    except (ValueError, IndexError):
-        raise ConfigError(
-            "token: the relay that it names cannot be read (is ADIT_RELAY a HOST:PORT or unix:PATH?)"
-        ) from None
-
-
 class Relay:
     """The relay of a foreman's containers."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._client: Client | None = None
-        self._address = ("", 0)
+        self._ways: list[Way] = []
+        self._way: Way | None = None  # the one that was reached last
         self._narrowing = asyncio.Lock()
-        self._tokens: WeakKeyDictionary[Worker, tuple[str, float]] = WeakKeyDictionary()  # and when they end
+        self._tokens: WeakKeyDictionary[Worker, tuple[str, float, Way]] = WeakKeyDictionary()  # and when they end
 
     async def client(self) -> Client:
         """The foreman's own link, made when it is first needed."""
         async with self._lock:
             if self._client is None:
                 client = await asyncio.to_thread(Client)
-                self._address = dial_address(await asyncio.to_thread(client.narrow))
+                token = await asyncio.to_thread(client.narrow)
+                self._ways = ways(token, straight=client.ca_file is not None)
                 self._client = client
             return self._client
 
@@ -82,11 +60,26 @@ class Relay:
         unless that lasts no longer than ``least``."""
         async with self._narrowing:
             now = time.monotonic()
-            token, ends = self._tokens.get(worker, ("", now))
-            if ends - now <= least:
-                token, ends = await self._narrow(f"fn-{worker.id}", seconds), now + seconds
-                self._tokens[worker] = token, ends
+            await self.client()
+            way = self._way or await self._choose()
+            token, ends, before = self._tokens.get(worker, ("", now, way))
+            if ends - now <= least or before != way:
+                token, ends = way.narrow(await self._narrow(f"fn-{worker.id}", seconds)), now + seconds
+                self._tokens[worker] = token, ends, way
             return token, ends - now
+
+    async def _choose(self) -> Way:
+        """Of several relays the first that is there, for containers that ask from now on."""
+        if len(self._ways) > 1:
+            for way in self._ways:
+                try:
+                    _, writer = await way.dial()
+                except (OSError, asyncio.TimeoutError):
+                    continue
+                writer.close()
+                self._way = way
+                return way
+        return self._ways[0]
 
     async def _narrow(self, name: str, seconds: float) -> str:
         """Good for so long, or for as long as the foreman's own."""
@@ -97,19 +90,21 @@ class Relay:
         except InvalidError:
             return await asyncio.to_thread(narrow)
 
-    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection of a container to the relay."""
+    async def carry(self, worker: Worker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection of a container to the relay that its token is for."""
         try:
             await self.client()
-            await join(reader, writer, *await self._dial())
+            _, _, way = self._tokens.get(worker, ("", 0.0, self._way or self._ways[0]))
+            try:
+                far = await way.dial()
+            except (OSError, asyncio.TimeoutError):
+                self._way = None  # whoever asks next may have another
+                return
+            await join(reader, writer, *far)
         except (OSError, Error):
             pass  # it may try again
         finally:
             writer.close()
-
-    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        host, port = self._address
-        return await (asyncio.open_connection(host, port) if port else asyncio.open_unix_connection(host))
 
     async def close(self) -> None:
         """Ends it with its tunnels."""
@@ -129,7 +124,8 @@ async def join(
         while data := await source.read(CHUNK):
             sink.write(data)
             await sink.drain()
-        sink.write_eof()
+        if sink.can_write_eof():  # not inside of TLS, as to a proxy
+            sink.write_eof()
 
     both = asyncio.gather(copy(reader, other_writer), copy(other_reader, writer))
     try:

@@ -309,7 +309,7 @@ class Worker:
                 return
             carried += 1
             try:
-                await relay.carry(reader, writer)
+                await relay.carry(self, reader, writer)
             finally:
                 carried -= 1
 
