@@ -119,6 +119,12 @@ static void warm_serve(struct link *l) {
 
 /* Demand */
 
+/* What was merely asked for is a round trip away: it is a supply for whoever comes later, and none for those who wait
+   already. As many as wait at once come within a round trip, and the next burst is to find so many. */
+static bool warm_is_short(const struct warm_pool *p) {
+  return p->idle_n + p->asked <= 1 || (p->idle_n == 0 && p->waiting_n >= p->target);
+}
+
 static void warm_grow(struct link *l) {
   struct warm_pool *p = &l->warm;
   p->target = p->target * 2 > WARM_MAX ? WARM_MAX : p->target * 2;
@@ -147,7 +153,7 @@ static void ask_here(struct worker *w, struct ask *a) {
   }
   struct warm_pool *p = &l->warm;
   if (p->hints > 0) p->hints--;
-  if (p->idle_n + p->asked <= 1) warm_grow(l);
+  if (warm_is_short(p)) warm_grow(l);
   list_push_tail(&p->waiting, &a->node);
   p->waiting_n++;
   (void)link_ref(l);               /* an answer may run into anything */

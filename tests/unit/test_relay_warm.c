@@ -175,6 +175,25 @@ static void each_burst_that_empties_the_pool_doubles_it_up_to_a_limit(void **sta
   take_back(&a);
 }
 
+static void a_burst_finds_as_many_as_waited_in_the_last_one(void **state) {
+  struct fixture *f = *state;
+  enum { BURST = 8 };
+  struct ask a[BURST];
+  size_t at_once[2] = {0, 0};
+  for (int i = 0; i < WARM_QUIET; i++) (void)arrive(f);
+  for (int burst = 0; burst < 2; burst++) {
+    for (int i = 0; i < BURST; i++) at_once[burst] += asks(f, &a[i]) ? 1 : 0;
+    while (f->link.warm.asked > 0) (void)arrive(f);
+    for (int i = 0; i < BURST; i++) {
+      assert_null(a[i].from);
+      take_back(&a[i]);
+    }
+  }
+  assert_int_equal(at_once[0], WARM_QUIET);
+  assert_int_equal(at_once[1], BURST);
+  assert_int_equal(f->link.warm.target, BURST);  /* and no more than that */
+}
+
 static void a_pool_that_is_not_emptied_does_not_grow(void **state) {
   struct fixture *f = *state;
   struct ask a;
@@ -242,7 +261,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     T(the_most_recently_proven_is_used_first), T(one_that_has_ended_or_spoken_is_given_to_nobody),
     T(who_finds_none_waits_and_the_first_to_come_is_the_first_served),
-    T(each_burst_that_empties_the_pool_doubles_it_up_to_a_limit), T(a_pool_that_is_not_emptied_does_not_grow),
+    T(each_burst_that_empties_the_pool_doubles_it_up_to_a_limit),
+    T(a_burst_finds_as_many_as_waited_in_the_last_one), T(a_pool_that_is_not_emptied_does_not_grow),
     T(after_a_burst_it_decays_and_the_longest_unproven_go), T(no_more_than_the_limit_are_kept),
     T(a_handshake_that_begins_has_one_fetched), T(a_tunnel_without_its_link_is_answered_at_once)};
   return cmocka_run_group_tests(tests, NULL, NULL);
