@@ -1,5 +1,4 @@
-/* Retry delays. The hard thing: thousands of agents lose a restarted relay in the same instant, and must not come back
-   in one. */
+/* Retry delays. Thousands of agents lose a restarted relay in the same instant, and must not come back in one. */
 #include "agent/backoff.h"
 
 void backoff_reset(struct backoff *b) {

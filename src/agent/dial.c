@@ -1,4 +1,4 @@
-/* Connecting. The hard thing: several attempts may be under way, and the first event decides for all of them. */
+/* Connecting. Several attempts may be under way, and the first event decides for all of them. */
 #include "agent/dial.h"
 
 #include <errno.h>

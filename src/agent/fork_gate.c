@@ -1,5 +1,4 @@
-/* The hard thing: a program with busy tunnels must still be able to fork, so a fork that waits goes before those who
-   want in. */
+/* A program with busy tunnels must still be able to fork, so a fork that waits goes before those who want in. */
 #include "agent/fork_gate.h"
 
 #include <openssl/crypto.h>

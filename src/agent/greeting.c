@@ -1,5 +1,5 @@
-/* A handshake's I/O. The hard thing: bytes are read exactly, record by record, so that what the other end sends after
-   its Finished is still in the kernel when our own record layer takes over. */
+/* A handshake's I/O. Bytes are read exactly, record by record, so that what the other end sends after its Finished is
+   still in the kernel when our own record layer takes over. */
 #include "agent/greeting.h"
 
 #include <stdlib.h>

@@ -1,5 +1,4 @@
-/* Proxies as users write them. The hard thing: the text holds a password, so no error quotes it, and every copy is
-   wiped. */
+/* Proxies as users write them. The text holds a password, so no error quotes it, and every copy is wiped. */
 #include "agent/http_proxy.h"
 
 #include <stdio.h>

@@ -1,6 +1,5 @@
-/* Reaching a relay. The hard thing: what the proxy answers is read exactly, since the bytes after it are the relay's;
-   and it comes from who knows whom, so it is bounded and a failure says whose it was: the proxy's, or that of what is
-   behind it. */
+/* Reaching a relay. What the proxy answers is read exactly, since the bytes after it are the relay's; and it comes from
+   who knows whom, so it is bounded and a failure says whose it was: the proxy's, or that of what is behind it. */
 #include "agent/reach.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* What an agent starts from. The hard thing: a token's private key leaves the stack and the text it came in only for
-   secret memory; and a proxy's URL may hold a password. */
+/* What an agent starts from. A token's private key leaves the stack and the text it came in only for secret memory; and
+   a proxy's URL may hold a password. */
 #include "agent/setup.h"
 
 #include <stdlib.h>

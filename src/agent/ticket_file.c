@@ -6,8 +6,8 @@
      incarnation 3
      ticket <base64url>
 
-   The hard thing: a ticket lost is an address lost, so a file that we do not understand is never overwritten, and a
-   write replaces the old file only when the new one is whole and on disk. */
+   A ticket lost is an address lost, so a file that we do not understand is never overwritten, and a write replaces the
+   old file only when the new one is whole and on disk. */
 #include "agent/ticket_file.h"
 
 #include <errno.h>

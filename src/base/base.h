@@ -15,7 +15,9 @@
 #define ASSERT(cond) ((cond) ? (void)0 : assert_failed(#cond, __FILE__, __LINE__))
 void assert_failed(const char *cond, const char *file, int line) __attribute__((noreturn));
 
-/* A struct that travels through a void pointer or a callback carries a magic number as its first use is checked. */
+/* A struct that comes back through a void pointer or a callback begins with a number of its kind, `magic`, which is 0
+   once it is freed. Whoever gets it back checks that first: so a pointer to something else, or to one that is gone,
+   stops the program there and then. */
 #define CHECK_MAGIC(obj, value) ASSERT((obj) != NULL && (obj)->magic == (value))
 
 static inline size_t size_min(size_t a, size_t b) { return a < b ? a : b; }

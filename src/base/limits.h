@@ -36,8 +36,8 @@ enum {
   FRAME_BEFORE_AUTH_MAX_BYTES = 8192,
   AGENT_SOFTWARE_MAX_CHARS = 32,           /* an agent's name and version, as it says */
   LINK_OUT_MAX_BYTES = 262144,
-  LINKS_SPARE_PER_TOKEN = 16,              /* so many more links than tunnels: a lost one stands until
-                                              LINK_SILENCE_MAX_MS */
+  LINKS_SPARE_PER_TOKEN = 16,              /* a token for 3 tunnels may have 19 links: those that broke unnoticed count
+                                              until LINK_SILENCE_MAX_MS, while their agents are back already */
   LINK_TUNNELS_MAX = 1000,                 /* what one link may ask for, whatever its token allows */
   LINK_FRAMES_PER_TURN_MAX = 16,           /* of one link; whoever sends more waits for everybody else in between */
 #ifdef ADIT_SMALL_LIMITS
@@ -186,8 +186,8 @@ enum {
                                               way */
   DATA_ENDED_EARLY_MAX = 2,                /* so many that end sooner do not get through plain */
   DATA_CHECK_MS = 5000,                    /* so long after WELCOME a data connection must stand */
-  DATA_UNUSED_MAX = 6,                     /* a relay that has data connections leaves fewer unused for DATA_CHECK_MS:
-                                              WARM_QUIET twice */
+  DATA_UNUSED_MAX = 6,                     /* so many that no visitor came on for DATA_CHECK_MS: a relay that sees them
+                                              keeps 4, twice WARM_QUIET, and would have closed the rest */
   DATA_REDIAL_MIN_MS = 500,                /* a data connection that failed is dialled again within so long, then within
                                               twice that, ... */
   DATA_REDIAL_MAX_MS = 4000,               /* but a relay whose visitors want one is never waited for */

@@ -16,7 +16,8 @@ int log_level_parse(const char *text, enum log_level *out) MUST_USE;
    A NULL value is logged as empty. */
 void log_event(enum log_level level, const char *event, ...) __attribute__((sentinel));
 /* Values that are numbers and truth values in JSON, too. Each is two arguments: the mark is known by its address, so
-   that no text from outside can pass for one. The number lives until the end of the full expression's block. */
+   that no text from outside can pass for one. The text of LOG_U64 is part of a temporary value: it is
+   there for the call of log_event that it is written in, and not to be kept. */
 struct log_number { char text[24]; };
 struct log_number log_u64(uint64_t v);
 extern const char log_unquoted[];

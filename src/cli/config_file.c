@@ -1,5 +1,5 @@
-/* The parser of configuration files. The hard thing is to stay boring: every byte is looked at once, and whatever is
-   not plainly a setting is an error that names its line. */
+/* The parser of configuration files. It is boring on purpose: every byte is looked at once, and whatever is not plainly
+   a setting is an error that names its line. */
 #include "cli/config_file.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* See json.h. The hard thing: whatever the bytes are, a cursor never leaves them. */
+/* See json.h. Whatever the bytes are, a cursor never leaves them. */
 #include "cli/json.h"
 
 #include <string.h>

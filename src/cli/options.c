@@ -1,5 +1,5 @@
-/* The engine behind the tables of options. The hard thing: one row must be enough for the parser, the configuration
-   file, --help and the manual page, and every refusal must tell the user what would have been right. */
+/* The engine behind the tables of options. One row must be enough for the parser, the configuration file, --help and
+   the manual page, and every refusal must tell the user what would have been right. */
 #include "cli/options.h"
 
 #include <inttypes.h>

@@ -1,4 +1,4 @@
-/* See prompt.h. The hard thing: whatever ends the reading, the terminal must show again what is typed. */
+/* See prompt.h. Whatever ends the reading, the terminal must show again what is typed. */
 #include "cli/prompt.h"
 
 #include <errno.h>

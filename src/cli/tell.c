@@ -1,4 +1,4 @@
-/* See tell.h. The hard thing: in every mode exactly what was promised goes to stdout, and nothing else. */
+/* See tell.h. In every mode exactly what was promised goes to stdout, and nothing else. */
 #include "cli/tell.h"
 
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* `adit token create | list | revoke`: works on a relay's state folder, whether or not the relay runs, and tells it
-   nothing: the relay looks. The hard thing is what a token must say of a relay that has never run: then the folder is
-   told its domain here, and the authority is made with which the relay will make its certificates. */
+   nothing: the relay looks. A relay that has never run is named in its tokens all the same: the folder is told its
+   domain here, and the authority is made with which the relay will make its certificates. */
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>

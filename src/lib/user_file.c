@@ -1,5 +1,4 @@
-/* Reading ~/.config/adit/config. The hard thing: it holds a token, so it is wiped on the way out, and others must not
-   read it. */
+/* Reading ~/.config/adit/config. It holds a token, so it is wiped on the way out, and others must not read it. */
 #include "lib/user_file.h"
 
 #include <errno.h>

@@ -337,13 +337,15 @@ static bool tcp_info_of(int fd, struct tcp_info *info) {
   return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &n) == 0;
 }
 
-/* The last acknowledgement alone would accuse a connection that was idle for a minute and has just sent something. What
-   counts are the transmissions since then, which nobody has answered: the latest, and before it one for each time that
-   the timeout was doubled. A peer that does not read answers them all and acknowledges nothing, while they come ever
-   more rarely; so the time since its last acknowledgement says nothing against it; nor does one transmission without an
-   answer, as either may be lost on the way. The kernel's timers may be late by an eighth, for which the earlier ones
-   allow; and when the timeout has reached its maximum, it no longer tells of them: then the silence counts that covers
-   two. */
+/* How long ago the first of several transmissions was that the peer has not answered; 0: there are not so many. The
+   time since its last acknowledgement would not do. It is long for a connection that was idle for a minute and has just
+   sent something, and for a peer that does not read, but answers each probe. So the transmissions since then are
+   counted, from the last one back: as each time-out doubles the RTO, the one before was half an RTO earlier, and so on.
+   With an RTO of 1.6 s and something sent 0.3 s ago there was one 1.1 s ago (0.8 earlier) and one 1.5 s ago (0.4
+   earlier): when the last acknowledgement is 2 s old, all three are unanswered, and it is 1.5 s. One alone says
+   nothing: it may be lost on the way, or its answer. Timers fire up to an eighth late, hence late_ms. And at RTO_MAX_MS
+   the kernel does not double any more, so that it is unknown how many there were: then a silence of two such times
+   counts. */
 static uint32_t unanswered_ms(const struct tcp_info *info) {
   uint32_t rto_ms = info->tcpi_rto / 1000, sent_ms = info->tcpi_last_data_sent, late_ms = 0, unanswered = 0;
   if (rto_ms >= RTO_MAX_MS) return info->tcpi_last_ack_recv > 2 * RTO_MAX_MS ? info->tcpi_last_ack_recv : 0;

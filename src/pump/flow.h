@@ -64,15 +64,17 @@ struct flow {
   bool dry;                                      /* the last read took all there was, as far as one can tell */
   bool more;                                     /* there is more to move before the source is read again */
   bool source_done;                              /* FLOW_LAST: nothing more is read */
-  size_t last_left;                              /* stopping: of what its source had sent by then, and its end, not yet
-                                                    read */
-  enum flow_result verdict;                      /* what the next fill is to return, unless MOVED */
+  size_t last_left;                              /* stopping: so many bytes are still read. At first what lay unread in
+                                                    the source, and 1 for its end: 101 when 100 bytes did */
+  enum flow_result verdict;                      /* of the record behind the data that is held: an end, an alert, a
+                                                    violation. The next fill gives it and reads nothing; MOVED: none */
   struct buffer *buffer;
   struct pipe_pair *pipe;
   size_t piped;                                  /* bytes in pipe */
   struct list holding;                           /* in the pool's list while it keeps more than it has to */
   uint64_t holding_since_ms;
-  size_t uncounted;                              /* of what is held next: not the stream's bytes */
+  size_t uncounted;                              /* so many of the bytes that are written next are ours (a PROXY
+                                                    header), and not the stream's */
   size_t plain_held;                             /* seal: plaintext inside the records held */
   size_t spent;                                  /* bytes read in this step */
   size_t granted;                                /* with a rate: of what was reserved, not yet read */

@@ -1,7 +1,6 @@
 /* What a flow keeps between two turns because its sink is blocked, or because half a record came. It may do so for a
    moment; then it keeps its bytes and nothing more, so that thousands of visitors who never read cost what the kernel
-   had handed us for them and not a full buffer each. The hard thing: for a stream that moves, this must never
-   happen. */
+   had handed us for them and not a full buffer each. To a stream that moves this must not happen. */
 #include <unistd.h>
 
 #include "pump/flow.h"

@@ -1,7 +1,7 @@
-/* The admin port. The hard thing is that it must never disturb the relay: it has a thread of its own that takes no
-   signals; its descriptors are bounded: by closing after each answer, by a timeout, and by pausing the listener when
-   connections come too fast or descriptors have run out (a listener that cannot accept would otherwise spin); and so is
-   its memory: the list of tunnels leaves in batches, the next when the last one has gone.
+/* The admin port. It must never disturb the relay: it has a thread of its own that takes no signals; its descriptors
+   are bounded: by closing after each answer, by a timeout, and by pausing the listener when connections come too fast
+   or descriptors have run out (a listener that cannot accept would otherwise spin); and so is its memory: the list of
+   tunnels leaves in batches, the next when the last one has gone.
 
    On a loopback address only requests to an address or to localhost are answered: a page in a browser on the relay's
    host could otherwise read /status by pointing a name of its own there (DNS rebinding). */

@@ -1,6 +1,8 @@
-/* The keeper's thread. Ports have a holder's serial beside their lease, because a tunnel that was taken over and the
-   one that took over give and take the same port from different threads, and their requests come in any order: a
-   release by anyone but the present holder is void, and so is the request of one that came before him. */
+/* The keeper's thread. Tunnels have serial numbers, and beside the lease of a port stands that of its holder, since
+   requests for one port come from different threads and in any order. Say tunnel 7 is taken over by tunnel 8, of the
+   same label and port: 8 asks for the port, and 7 releases it, or has asked for it and is served only now. When 8 holds
+   it, what 7 says comes too late: a release by anybody but the holder is void, and so is the request of a tunnel with a
+   lower number. */
 #include "relay/keeper.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* The relay's numbers as text: Prometheus' exposition format and JSON. The hard thing is that tunnels carry texts that
-   agents chose: all of them pass through json_string, whose output is valid JSON and valid UTF-8 whatever the input. */
+/* The relay's numbers as text: Prometheus' exposition format and JSON. Some texts in them were chosen by agents: all of
+   them pass through json_string, whose output is valid JSON and valid UTF-8 whatever the input. */
 #include "relay/metrics.h"
 
 #include <inttypes.h>

@@ -18,8 +18,9 @@ int64_t ports_quarantine_left(int64_t free_at_s, int64_t wall_s);
 /* A free port at random: ERR_LIMIT when exhausted. Taken (by owner, label) from then on. */
 int ports_take(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, int64_t now_s,
                uint16_t *port) MUST_USE;
-/* The owner's own port that is longest in quarantine, if it has more than own_max of those: or else whoever opens and
-   closes tunnels would soon have the whole range in quarantine. ERR_NOT_NOW: it has not. */
+/* The owner's own port that is longest in quarantine, if it has more than own_max of those. So an owner that opens and
+   closes tunnels all day keeps own_max + 1 ports from others, at most, and not the whole range. ERR_NOT_NOW: it has no
+   more than own_max. */
 int ports_take_own(struct ports *p, const uint8_t owner[TOKEN_ID_BYTES], const char *label, size_t own_max,
                    int64_t now_s, uint16_t *port) MUST_USE;
 /* That very port: fine when free, or quarantined for the same owner and label; ERR_CONFLICT otherwise; ERR_USAGE

@@ -1,5 +1,5 @@
-/* The relay's answers to its admin port. The hard thing is that whoever asks, and however often, holds up nobody else:
-   health is a flag, the numbers are counters that are read without a lock, and tunnels are met a few at a time. */
+/* The relay's answers to its admin port. Whoever asks, and however often, holds up nobody else: health is a flag, the
+   numbers are counters that are read without a lock, and tunnels are met a few at a time. */
 #include "relay/report.h"
 
 #include <stdio.h>

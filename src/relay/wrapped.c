@@ -1,5 +1,5 @@
-/* See the header. The hard thing is that nothing but the handshake is spent on a stranger: of what comes after it no
-   more is read than a preface takes, and its MAC is what the next step, the pool, begins with. */
+/* Nothing but the handshake is spent on a stranger: of what comes after it no more is read than a preface takes, and
+   its MAC is what the next step, the pool, begins with. */
 #include "relay/wrapped.h"
 
 #include <stdlib.h>

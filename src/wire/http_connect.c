@@ -1,6 +1,6 @@
-/* CONNECT and its answer. The hard thing is to read not one byte past the head, since what follows is another's: so
-   every answer "more" names a length that every head beginning with these bytes has. Lines may end with a bare LF (RFC
-   9112 2.2), so two bytes are what is certain at most places. */
+/* CONNECT and its answer. Not one byte past the head is read, since what follows is another's: so every answer "more"
+   names a length that every head beginning with these bytes has. Lines may end with a bare LF (RFC 9112 2.2), so two
+   bytes are what is certain at most places. */
 #include "wire/http_connect.h"
 
 #include <string.h>

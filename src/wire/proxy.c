@@ -1,6 +1,6 @@
-/* The PROXY protocol (haproxy's proxy-protocol.txt, 2.1 for v1 and 2.2 for v2). The hard thing is to read not one byte
-   past the header, because what follows is the visitor's ClientHello, which stays in the kernel: so every answer "more"
-   names a length that every header beginning with these bytes has. */
+/* The PROXY protocol (haproxy's proxy-protocol.txt, 2.1 for v1 and 2.2 for v2). Not one byte past the header is read,
+   because what follows is the visitor's ClientHello, which stays in the kernel: so every answer "more" names a length
+   that every header beginning with these bytes has. */
 #include "wire/proxy.h"
 
 #include <arpa/inet.h>

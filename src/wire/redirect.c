@@ -1,6 +1,5 @@
-/* HTTP/1 requests as far as a redirect needs them (RFC 9112). The hard thing is that whatever a stranger sends must not
-   lead a visitor elsewhere: the answer names only hosts of this relay, its path begins with a slash, and no byte of it
-   ends a line. */
+/* HTTP/1 requests as far as a redirect needs them (RFC 9112). Whatever a stranger sends must not lead a visitor
+   elsewhere: the answer names only hosts of this relay, its path begins with a slash, and no byte of it ends a line. */
 #include "wire/redirect.h"
 
 #include <stdio.h>
