@@ -86,6 +86,9 @@ def test_a_map_asks_the_foreman_that_its_function_is_at(monkeypatch):
     asked = []
 
     class Service:
+        def once(self):
+            return {}
+
         def ask(self, verb, meta=None, payload=b""):
             asked.append(verb)
             return ({"is_web": False, "is_generator": False} if verb == "function_find" else {"call": "fc-1"}), b""

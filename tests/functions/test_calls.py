@@ -108,7 +108,7 @@ def test_a_map_leaves_nothing_of_its_results_at_the_foreman(calls):
         most, known = max(most, kept.kept_bytes - before[0]), max(known, len(kept._calls) - before[1])
         assert len(result) == 100_000
     assert n == 999
-    assert most <= 201 * 120_000 and known <= 201
+    assert most <= 209 * 120_000 and known <= 209    # 200 under way, and those of the last answer
     assert (kept.kept_bytes, len(kept._calls)) == before
 
 

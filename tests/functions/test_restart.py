@@ -1,47 +1,235 @@
 """A foreman that ends and comes back, whatever ended it: containers, calls, queues and dicts go on."""
+import json
 import signal
 
 import pytest
+from kit.process import wait_until
+
+ENDS = pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 
 APP = """
 import os, time
-from adit import App, Queue
+from adit import App, Dict, Queue, Retries, web_endpoint
 app = App("shop")
-@app.function()
+me = os.environ.get("ADIT_CONTAINER")
+def go():
+    return Queue.from_name("go", create_if_missing=True)
+@app.function(container_idle_timeout=300)
 def hold(n):
     print("holding", n, flush=True)
-    return n, os.environ["ADIT_CONTAINER"], Queue.from_name("go", create_if_missing=True).get()
+    return n, me, go().get()
+@app.function(concurrency_limit=1, timeout=TIMEOUT)
+def one(n):
+    print("holding", n, flush=True)
+    return n, me, go().get()
+@app.function(retries=1)
+def again(n):
+    print("holding", n, flush=True)
+    return n, me, go().get()
 @app.function()
-def nap(path, seconds):
-    print("napping", flush=True)
-    time.sleep(seconds)
-    return os.environ["ADIT_CONTAINER"]
+def count(n):
+    for i in range(n):
+        yield i
+        if i == 1:
+            print("half", flush=True)
+            yield go().get()
+@app.function()
+@web_endpoint()
+def page():
+    return {"container": me}
+@app.function()
+def double(x):
+    if x == 5:
+        print("half", flush=True)
+        go().get()
+    return 2 * x
+@app.function()
+def outer(n):
+    return hold.remote(n), double.remote(n)
+@app.function()
+def burn():
+    print("burning", flush=True)
+    began, end = time.process_time(), time.monotonic() + 4
+    while time.monotonic() < end:
+        pass
+    print("burnt", flush=True)
+    return time.process_time() - began
+"""
+USES = """
+from adit import Dict, Function, FunctionCall, Queue
+go = Queue.from_name("go", create_if_missing=True)
+def f(name): return Function.lookup("shop", name)
 """
 
 
-def spawned(service, function, *args):
-    """The id of a call."""
-    done = service.python(f"from adit import Function\nprint(Function.lookup('shop', {function!r}).spawn(*{args!r}).object_id)")
-    assert done.wait(60) == 0, done.report()
-    return done.out.text()
+class Restarts:
+    """A service with the app above, and what is done with it."""
+
+    def __init__(self, service, program):
+        self.service = service
+        self.urls = service.deploy(program("shop.py", APP.replace("TIMEOUT", "300")))
+        self.logs = service.adit("app", "logs", "-f", "shop")
+
+    def said(self, line):
+        self.logs.out.wait(lambda there: line in there, 60)
+
+    def begin(self, text):
+        """A program of somebody's that goes on."""
+        return self.service.python(USES + text)
+
+    def do(self, text):
+        """What one prints."""
+        done = self.begin(text)
+        assert done.wait(60) == 0, done.report()
+        return done.out.text()
+
+    def spawn(self, function, *args):
+        return self.do(f"print(f({function!r}).spawn(*{args!r}).object_id)")
+
+    def result(self, call):
+        return self.do(f"print(FunctionCall.from_id({call!r}).get())")
+
+    def restart(self, end=signal.SIGKILL, meanwhile=lambda: None):
+        self.service.end(end)
+        meanwhile()
+        self.service.start()
 
 
-def result(service, call):
-    done = service.python(f"from adit import FunctionCall\nprint(FunctionCall.from_id({call!r}).get())")
-    assert done.wait(60) == 0, done.report()
-    return done.out.text()
+@pytest.fixture
+def shop(service, program):
+    return Restarts(service, program)
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_a_call_goes_on_in_its_container_and_its_result_is_fetched(service, program, end):
-    service.deploy(program("shop.py", APP))
-    call = spawned(service, "nap", "", 5)
-    service.adit("app", "logs", "-f", "shop").out.wait(lambda line: "napping" in line, 60)
-    before = service.container("nap")
-    service.end(end)
-    service.start()
-    said = result(service, call)
-    assert before == service.container("nap")
-    service.end(end)
-    service.start()
-    assert result(service, call) == said
+@ENDS
+def test_a_call_goes_on_in_its_container_and_its_result_is_fetched(shop, end):
+    call = shop.spawn("hold", 1)
+    shop.said("holding 1")
+    before = shop.service.container("hold")
+    shop.restart(end)
+    assert shop.service.apps()["shop"]["calls"] == 1
+    shop.do("go.put('x')")
+    said = shop.result(call)
+    assert said.startswith("(1, ") and shop.service.container("hold") == before
+    shop.restart(end)
+    assert shop.result(call) == said
+    assert float(shop.do(f"print(FunctionCall.from_id({call!r}).usage.seconds)")) > 0
+    shop.do("go.put('y')")
+    assert shop.do("print(f('hold').remote(2)[1])") in said, "the container does not have the next call"
+
+
+def test_whoever_waits_hears_of_it_from_the_next_foreman(shop):
+    waiting = shop.begin("print(f('hold').remote(1)[::2])")
+    inside = shop.begin("print(f('outer').remote(3))")
+    shop.said("holding 1")
+    shop.said("holding 3")
+    shop.restart()
+    shop.do("go.put_many(['x', 'x'])")
+    assert waiting.wait(60) == 0, waiting.report()
+    assert waiting.out.text() == "(1, 'x')"
+    assert inside.wait(60) == 0, inside.report()
+    assert inside.out.text().endswith("'x'), 6)")
+
+
+def test_what_ends_while_there_is_no_foreman_counts_once_and_is_metered(shop):
+    call = shop.spawn("burn")
+    shop.said("burning")
+    shop.service.end()
+    container = shop.service.container("burn")
+    logs = f"/containers/{container}/logs?stdout=1&stderr=1"
+    wait_until(lambda: b"burnt" in shop.service.engine.ask("GET", logs), "it does not end", 60)
+    shop.service.start()
+    burnt = float(shop.result(call))
+    used = float(shop.do(f"print(FunctionCall.from_id({call!r}).usage.core_hours * 3600)"))
+    assert 0 < burnt <= used < burnt + 1
+    lines = shop.service.done("app", "logs", "shop").out.lines
+    assert (lines.count("burning"), lines.count("burnt")) == (1, 1)
+
+
+def test_calls_that_wait_are_begun_later_each_once(shop):
+    calls = [shop.spawn("one", n) for n in range(3)]
+    shop.said("holding 0")
+    shop.restart()
+    shop.do("go.put_many([1, 2, 3])")
+    assert [shop.result(call).split(",")[0] for call in calls] == ["(0", "(1", "(2"]
+    logs = shop.service.done("app", "logs", "shop").out.lines
+    assert [logs.count(f"holding {n}") for n in range(3)] == [1, 1, 1]
+
+
+def test_a_call_whose_container_is_gone_meanwhile_fails_or_is_tried_again(shop):
+    lost, kept = shop.spawn("hold", 1), shop.spawn("again", 2)
+    shop.said("holding 1")
+    shop.said("holding 2")
+
+    def remove():
+        for container in map(shop.service.container, ("hold", "again")):
+            shop.service.engine.ask("POST", f"/containers/{container}/kill")
+
+    shop.restart(meanwhile=remove)
+    failed = shop.begin(f"FunctionCall.from_id({lost!r}).get()")
+    assert failed.wait(60) == 1
+    assert "ExecutionError: hold: its container is gone since the foreman was restarted" in failed.err.text()
+    shop.do("go.put('x')")
+    assert shop.result(kept).startswith("(2, ")
+    assert shop.service.done("app", "logs", "shop").out.lines.count("holding 1") == 1
+
+
+def test_items_and_entries_stay_and_are_neither_lost_nor_doubled(shop):
+    shop.do("""
+go.put_many([1, 2, 3]); go.put(4, partition="p"); assert go.get() == 1
+d = Dict.from_name("d", create_if_missing=True); d["a"], d["b"] = 1, 2; d.pop("a")
+""")
+    taking = shop.begin("""
+q = Queue.from_name("steps", create_if_missing=True)
+with Queue.ephemeral() as mine:
+    for n in range(300):
+        q.put(n); mine.put(n); print(n, flush=True)
+        assert (q.get(), mine.get()) == (n, n)
+    assert q.len() == mine.len() == 0
+""")
+    for n, end in ((50, signal.SIGTERM), (100, signal.SIGKILL), (150, signal.SIGKILL)):
+        taking.out.wait(lambda line, n=n: int(line) >= n, 60)
+        shop.restart(end)
+    assert taking.wait(100) == 0, taking.report()
+    assert shop.do("print(go.get_many(9), go.get(partition='p'), go.len(total=True))") == "[2, 3] 4 0"
+    assert shop.do("print(dict(Dict.from_name('d').items()))") == "{'b': 2}"
+
+
+def test_a_map_and_a_generator_go_on(shop):
+    mapping = shop.begin("print(list(f('double').map(range(12))))")
+    counting = shop.begin("print(list(f('count').remote_gen(4)))")
+    shop.logs.out.wait_until(lambda lines: sum("half" in line for line in lines) == 2, "they do not get there", 60)
+    shop.restart()
+    shop.do("go.put_many(['x', 'x'])")
+    assert mapping.wait(60) == 0, mapping.report()
+    assert json.loads(mapping.out.text()) == [2 * n for n in range(12)]
+    assert counting.wait(60) == 0, counting.report()
+    assert counting.out.text() == "[0, 1, 'x', 2, 3]"
+
+
+def test_the_containers_of_an_endpoint_stay_warm_at_its_url(shop, page):
+    before = page(shop.service, shop.urls["page"])
+    shop.restart()
+    assert page(shop.service, shop.urls["page"]) == before
+
+
+def test_a_detached_run_goes_on(service, program):
+    shop = Restarts(service, program)
+    done = service.done("run", "--detach", f"{program('shop.py', APP.replace('TIMEOUT', '300'))}::hold", "--n", "7")
+    identity = next(line for line in done.err.lines if "It goes on as" in line).split()[5]
+    service.adit("app", "logs", "-f", identity).out.wait(lambda line: "holding 7" in line, 60)
+    shop.restart()
+    logs = service.adit("app", "logs", "-f", identity)
+    shop.do("go.put('x')")
+    assert logs.wait(60) == 0
+    assert logs.out.lines == ["holding 7"]
+
+
+def test_a_timeout_counts_on(service, program):
+    shop = Restarts(service, program)
+    service.deploy(program("shop.py", APP.replace("TIMEOUT", "8")))
+    call = shop.spawn("one", 1)
+    shop.said("holding 1")
+    shop.restart()
+    failed = shop.begin(f"FunctionCall.from_id({call!r}).get()")
+    assert failed.wait(60) == 1
+    assert "FunctionTimeoutError: one: it took longer than 8 s" in failed.err.text()

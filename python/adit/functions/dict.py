@@ -52,8 +52,9 @@ class Dict(Held):
 
     @staticmethod
     def from_name(name: str, data: Mapping[Any, Any] | None = None, *, create_if_missing: bool = False) -> Dict:
-        """The one of that name, for all apps of a foreman, for as long as that runs. NotFoundError when it is first
-        used and there is none. One that is made begins with ``data``."""
+        """The one of that name, for all apps of a foreman, for as long as that runs; one of ``adit foreman`` stays when
+        that starts again. NotFoundError when it is first used and there is none. One that is made begins with
+        ``data``."""
         return Dict._named(name, create_if_missing, _pack(data or {}))
 
     def _value(self, verb: str, key: Any) -> Any:

@@ -206,7 +206,7 @@ class Function(Telling, Generic[P, R]):
         where = self._app._where()
         meta, payload = self._payload(args, kwargs)
         channel = channel or self._channel()
-        answer, _ = channel.ask("call", {**meta, **where}, payload)
+        answer, _ = channel.ask("call", {**meta, **where, **channel.once()}, payload)
         return FunctionCall(answer["call"], self.spec.name, channel)
 
     def _channel(self) -> Channel:
@@ -306,6 +306,7 @@ class Function(Telling, Generic[P, R]):
         outcomes: dict[
             str, tuple[wire.Meta, bytes] | None
         ] = {}  # of the calls under way, in their order; None: not yet
+        taken: list[str] = []  # by the last question, which the foreman does not know yet
         try:
             while True:
                 for arguments in itertools.islice(remaining, INPUTS_AHEAD - len(outcomes)):
@@ -319,8 +320,13 @@ class Function(Telling, Generic[P, R]):
                     assert outcome is not None
                     yield self._result(*outcome, tolerant)
                 else:
-                    outcomes |= _take(channel, [i for i, outcome in outcomes.items() if outcome is None])
+                    found = _take(channel, [i for i, outcome in outcomes.items() if outcome is None], taken)
+                    outcomes |= found
+                    taken = list(found)
         finally:
+            if channel is not None and taken:
+                with contextlib.suppress(exception.Error):
+                    channel.ask("calls_take", {"calls": [], "taken": taken})
             for identity, outcome in outcomes.items():  # when it was left early
                 if outcome is None:
                     with contextlib.suppress(exception.Error):
@@ -350,9 +356,9 @@ class AsyncFunction(Function[P, R]):
             """Calls it in this process."""
 
 
-def _take(channel: Channel, calls: list[str]) -> dict[str, tuple[wire.Meta, bytes]]:
-    """What came of some of these, which nobody asks for again."""
-    found = channel.poll("calls_take", {"calls": calls})
+def _take(channel: Channel, calls: list[str], taken: list[str]) -> dict[str, tuple[wire.Meta, bytes]]:
+    """What came of some of these. Nobody asks again for those that were ``taken`` before."""
+    found = channel.poll("calls_take", {"calls": calls, "taken": taken})
     assert found is not None
     metas: list[tuple[str, wire.Meta]] = found[0]["outcomes"]
     return {identity: (meta, data) for (identity, meta), data in zip(metas, wire.unpack_items(found[1]), strict=True)}

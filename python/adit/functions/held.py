@@ -37,7 +37,8 @@ class Held(Telling):
 
     @classmethod
     def _create(cls, payload: bytes = b"", **meta: Any) -> str:
-        return str(session.channel().ask(f"{cls._kind}_create", meta, payload)[0][cls._kind])
+        channel = session.channel()
+        return str(channel.ask(f"{cls._kind}_create", {**meta, **channel.once()}, payload)[0][cls._kind])
 
     @classmethod
     def _named(cls: type[H], name: str, create: bool, payload: bytes = b"", **meta: Any) -> H:
@@ -59,7 +60,8 @@ class Held(Telling):
         return self._id
 
     def _ask(self, verb: str, payload: bytes = b"", **meta: Any) -> tuple[dict[str, Any], bytes]:
-        return session.channel().ask(f"{self._kind}_{verb}", {self._kind: self.object_id, **meta}, payload)
+        channel = session.channel()
+        return channel.ask(f"{self._kind}_{verb}", {self._kind: self.object_id, **meta, **channel.once()}, payload)
 
 
 class Ephemeral(contextlib.AbstractContextManager[H], contextlib.AbstractAsyncContextManager[H], Generic[H]):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from ..exception import InvalidError, QueueFullError
+from ..exception import InvalidError, NotFoundError, QueueFullError
 from . import plain, session, wire
 from .held import Ephemeral, Held
 from .twin import twin, twin_iterator
@@ -43,8 +44,8 @@ class Queue(Held):
 
     @staticmethod
     def from_name(name: str, *, create_if_missing: bool = False, maxsize: int = 0) -> Queue:
-        """The one of that name, for all apps of a foreman, for as long as that runs. NotFoundError when it is first
-        used and there is none."""
+        """The one of that name, for all apps of a foreman, for as long as that runs; one of ``adit foreman`` stays when
+        that starts again. NotFoundError when it is first used and there is none."""
         return Queue._named(name, create_if_missing, maxsize=maxsize)
 
     @twin
@@ -75,16 +76,25 @@ class Queue(Held):
         self._put(list(vs), block, timeout, partition, partition_ttl)
 
     def _put(self, vs: list[Any], block: bool, timeout: float | None, partition: str | None, ttl: int) -> None:
-        payload = wire.pack_items([wire.encode(v, "Queue.put") for v in vs])
-        meta = {"queue": self.object_id, "partition": partition or "", "ttl": ttl}
-        if session.channel().poll("queue_put", meta, payload, _check_timeout(block, timeout)) is None:
+        payload, channel = wire.pack_items([wire.encode(v, "Queue.put") for v in vs]), session.channel()
+        meta = {"queue": self.object_id, "partition": partition or "", "ttl": ttl, **channel.once()}
+        if channel.poll("queue_put", meta, payload, _check_timeout(block, timeout)) is None:
             raise QueueFullError("Queue.put: the queue is full (take items out, or give it a larger maxsize)")
 
     def _get(self, n: int, block: bool, timeout: float | None, partition: str | None) -> list[Any] | None:
-        meta = {"queue": self.object_id, "partition": partition or "", "n": n}
-        found = session.channel().poll("queue_get", meta, b"", _check_timeout(block, timeout))
-        if found is None:
-            return None
+        channel, wait = session.channel(), _check_timeout(block, timeout)
+        until = None if wait is None else time.monotonic() + wait
+        while True:
+            meta = {"queue": self.object_id, "partition": partition or "", "n": n, **channel.once()}
+            left = None if until is None else max(_NO_TIME, until - time.monotonic())
+            found = channel.poll("queue_get", meta, b"", left)
+            if found is None:
+                return None
+            if not found[0].get("acknowledge"):
+                break
+            with contextlib.suppress(NotFoundError):  # it took so long that they were given to others
+                channel.ask("queue_got", meta)
+                break
         trusted = bool(found[0].get("trusted"))
         return [wire.decode(item, trusted=trusted, what="Queue.get") for item in wire.unpack_items(found[1])]
 

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import os
+import secrets
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -63,6 +64,10 @@ class Channel:
         self.path, self._patience = path, patience
         self._idle: list[_Connection] = []
         os.register_at_fork(after_in_child=self._idle.clear)
+
+    def once(self) -> Meta:
+        """A name for a question that is not to be done twice when it is asked twice."""
+        return {"once": secrets.token_hex(16)} if self._patience else {}
 
     def is_answered(self) -> bool:
         """Whether somebody listens there."""

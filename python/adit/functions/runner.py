@@ -263,14 +263,16 @@ class Runner:
     def _yield_all(self, values: Any, call: str) -> None:
         if inspect.isasyncgen(values):
             end = object()
+            number = 0
             while (value := self.waits.wait(_next(values, end), call)) is not end:
-                self._give(value, call)
+                self._give(value, call, number)
+                number += 1
             return
-        for value in values:
-            self._give(value, call)
+        for number, value in enumerate(values):
+            self._give(value, call, number)
 
-    def _give(self, value: Any, call: str) -> None:
-        self.channel.ask("piece", {"call": call}, wire.encode(value, f"{self.spec.name}: a value"))
+    def _give(self, value: Any, call: str, number: int) -> None:
+        self.channel.ask("piece", {"call": call, "seq": number}, wire.encode(value, f"{self.spec.name}: a value"))
 
 
 async def _next(values: Any, end: object) -> Any:

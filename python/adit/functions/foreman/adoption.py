@@ -28,6 +28,9 @@ async def take_over(foreman: Foreman) -> list[Worker]:
     for running, labels in await foreman.engine.leftovers(LABEL):
         if labels.get(owner.LABEL) == foreman.labels[owner.LABEL]:
             there[labels[LABEL]] = running
+    await foreman.answers.load()
+    for held in await foreman.shelf.held(foreman.apps):
+        _put_back(foreman, held)
     since = {app.id: app.news.last for app in foreman.apps.values()}
     rows = await foreman.ledger.workers()
     found = await asyncio.gather(*(_adopt(foreman, row, there.get(row["id"]), since) for row in rows))
@@ -35,6 +38,13 @@ async def take_over(foreman: Foreman) -> list[Worker]:
     for row, call in await foreman.ledger.calls(foreman.calls.budget):
         _take_call(foreman, row, call, workers)
     return list(workers.values())
+
+
+def _put_back(foreman: Foreman, row: Row) -> None:
+    holding = foreman.queues if row["kind"] == "queue" else foreman.dicts
+    holding.restore(row)
+    if row["app"] and not row["name"]:
+        foreman.apps[row["app"]].endings[row["id"]] = lambda: holding.end(row["id"])
 
 
 async def _adopt(foreman: Foreman, row: Row, running: Running | None, since: dict[str, float]) -> Worker | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..spec import FunctionSpec
     from .foreman import Foreman
+    from .store import Statement
     from .worker import Worker
 
 MADE_MAX = 5_000  # queues and dicts of an app's containers
@@ -101,14 +102,21 @@ class App:
             self.pools[name] = pool.of_objects(name)
         return self.pools[name]
 
-    def call(self, function: str, key: str, payload: bytes, maker: Worker | None) -> Call:
-        """Calls it, for the caller or for a container."""
+    def call(
+        self,
+        function: str,
+        key: str,
+        payload: bytes,
+        maker: Worker | None,
+        also: Callable[[Call], tuple[Statement, ...]] = lambda _: (),
+    ) -> Call:
+        """Calls it, for the caller or for a container. ``also`` tells what is to be written along with it."""
         pool = self.pool(function, key)
         budget = maker.budget if maker else self.foreman.calls.budget
         call = Call(self.id, function, payload, budget, inside=maker is not None, trusted=self.spec.trusted)
         call.pool = pool.name
         if self.stays:
-            self.foreman.ledger.made(call)
+            self.foreman.ledger.made(call, also(call))
         self.take_call(call)
         pool.submit(call)
         return call

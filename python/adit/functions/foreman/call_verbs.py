@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from ...exception import Error, NotFoundError
 from .. import wire
 from .amounts import Amounts
 from .verbs import CALLER, NOT_YET, RUNNER, Answer, verb
@@ -31,9 +33,15 @@ def _outcome(call: Call) -> Answer:
 async def call(asked: Asked) -> Answer:
     """Calls a function."""
     await asked.app.back()
-    key = str(asked.meta.get("key", ""))
-    made = asked.app.call(str(asked.meta["function"]), key, asked.payload, asked.worker)
-    await made.is_saved()
+    if (answer := asked.answered) is not None:
+        return answer
+    function, key = str(asked.meta["function"]), str(asked.meta.get("key", ""))
+    made = asked.app.call(function, key, asked.payload, asked.worker, lambda call: asked.note({"call": call.id}))
+    try:
+        await made.is_saved()
+    except Error as error:
+        made.fail(wire.kind_of(error), str(error))
+        raise
     return Answer({"call": made.id})
 
 
@@ -48,9 +56,14 @@ async def call_get(asked: Asked) -> Answer:
 
 @verb(CALLER, RUNNER)
 async def calls_take(asked: Asked) -> Answer:
-    """The outcomes of some of these calls, as soon as there is one. They are not kept: it is how a map, which asks for
-    each of its many results once, leaves nothing behind."""
+    """The outcomes of some of these calls, as soon as there is one. Those that were ``taken`` are not kept: it is how a
+    map, which asks for each of its many results once, leaves nothing behind."""
     app, calls = asked.app.id if asked.worker else None, asked.foreman.calls
+    for identity in asked.meta.get("taken", [])[:TAKEN_FROM_MAX]:
+        with contextlib.suppress(NotFoundError):
+            calls.forget(await calls.find(str(identity), app))
+    if not asked.meta["calls"]:
+        return Answer({"outcomes": []})
     wanted = [await calls.find(str(identity), app) for identity in asked.meta["calls"][:TAKEN_FROM_MAX]]
     if not await calls.wait_for_any(wanted, asked.wait):
         return NOT_YET
@@ -62,7 +75,6 @@ async def calls_take(asked: Asked) -> Answer:
         answer = _outcome(call)
         outcomes.append((call.id, answer.meta))
         payloads.append(answer.payload)
-        calls.forget(call)
     return Answer({"outcomes": outcomes}, wire.pack_items(payloads))
 
 
@@ -73,6 +85,8 @@ async def call_pieces(asked: Asked) -> Answer:
     if not await call.wait(asked.wait, beyond=have):
         return NOT_YET
     pieces = call.pieces_beyond(have)
+    if call.lasts:
+        asked.foreman.ledger.pieces_read(call, have)
     if pieces:
         return Answer({"status": "piece", "trusted": call.trusted}, wire.pack_items(pieces))
     return _outcome(call)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...exception import InvalidError, NotFoundError
 from .. import wire
+from .book import done
 from .budget import Budget
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from ..wire import Meta
     from .amounts import Amounts
+    from .book import Posted
     from .ledger import Ledger
-    from .store import Row
 
 KEPT_BYTES = 512 << 20  # of outcomes that may be asked for again
 KEPT_MAX = 50_000
@@ -49,7 +50,7 @@ class Call:
         self.used: Amounts | None = None
         self.gpu = ""
         self.lasts = False  # it is in the ledger
-        self.saved: asyncio.Future[list[Row]] | None = None  # when what was last written of it there is
+        self.saved: Posted = None  # when what was last written of it there is
         self._changed = asyncio.Event()
 
     @property
@@ -71,6 +72,15 @@ class Call:
     def fail(self, kind: str, text: str) -> None:
         """An outcome that is not of the function's own making; ``kind`` is a class of adit.exception."""
         self.settle({"status": "failed", "error": kind, "text": wire.clip(text, wire.TRACEBACK_MAX)})
+
+    def restore_pieces(self, read: int, pieces: list[bytes]) -> None:
+        """What a generator has given with a foreman before, and what of it was read."""
+        self._read, self.pieces = read, deque(pieces)
+
+    @property
+    def given(self) -> int:
+        """How many values a generator has given."""
+        return self._read + len(self.pieces)
 
     def give(self, piece: bytes, budget: Budget) -> None:
         """A generator's next value, of its container's budget."""
@@ -107,8 +117,7 @@ class Call:
 
     async def is_saved(self) -> None:
         """Once it is, whoever asks may be told what is so."""
-        if self.saved is not None:
-            await asyncio.shield(self.saved)
+        await done(self.saved)
 
     def _wake(self) -> None:
         self._changed.set()
@@ -119,7 +128,7 @@ class Call:
         neither in time."""
 
         def is_there() -> bool:
-            if beyond is not None and self._read + len(self.pieces) > beyond:
+            if beyond is not None and self.given > beyond:
                 return True
             return self.done and not (metered and self.began and self.used is None)
 

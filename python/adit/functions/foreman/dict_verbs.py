@@ -32,9 +32,13 @@ def _value(found: Dict, value: bytes | None) -> Answer:
 @verb(CALLER, RUNNER)
 async def dict_create(asked: Asked) -> Answer:
     """An ephemeral one, or the one of a name."""
+    if (answer := asked.answered) is not None:
+        return answer
     name, missing, dicts = asked.meta.get("name"), bool(asked.meta.get("create", True)), asked.foreman.dicts
     app = asked.app.id if asked.worker else None
     identity = dicts.named(name, _pairs(asked.payload), missing=missing, trusted=asked.trusted, app=app)
+    asked.foreman.shelf.post(*asked.note({"dict": identity}))
+    await dicts.is_written()
     if asked.worker and name is None:
         await asked.app.end_with(identity, lambda: dicts.end(identity))
     return Answer({"dict": identity})
@@ -44,6 +48,7 @@ async def dict_create(asked: Asked) -> Answer:
 async def dict_end(asked: Asked) -> Answer:
     """Ends an ephemeral one."""
     await asked.foreman.dicts.end(asked.meta["dict"])
+    await asked.foreman.dicts.is_written()
     if asked.worker:
         asked.app.endings.pop(asked.meta["dict"], None)
     return Answer({})
@@ -53,8 +58,12 @@ async def dict_end(asked: Asked) -> Answer:
 async def dict_put(asked: Asked) -> Answer:
     """Sets values."""
     found = _find(asked)
-    n = found.put(_pairs(asked.payload), skip=bool(asked.meta.get("skip")))
-    found.trusted = found.trusted and asked.trusted
+    if (answer := asked.answered) is not None:
+        return answer
+    found.distrust(asked.trusted)
+    skip = bool(asked.meta.get("skip"))
+    n = found.put(_pairs(asked.payload), skip=skip, also=lambda n: asked.note({"put": n}))
+    await asked.foreman.dicts.is_written()
     return Answer({"put": n})
 
 
@@ -69,7 +78,12 @@ async def dict_get(asked: Asked) -> Answer:
 async def dict_pop(asked: Asked) -> Answer:
     """One value, which is taken out."""
     found = _find(asked)
-    return _value(found, found.pop(asked.payload))
+    if (answer := asked.answered) is not None:
+        return answer
+    meta = {"found": True, "trusted": found.trusted}
+    value = found.pop(asked.payload, lambda value: asked.note(meta, value))
+    await asked.foreman.dicts.is_written()
+    return _value(found, value)
 
 
 @verb(CALLER, RUNNER)
@@ -96,4 +110,5 @@ async def dict_items(asked: Asked) -> Answer:
 async def dict_clear(asked: Asked) -> Answer:
     """Forgets all."""
     _find(asked).clear()
+    await asked.foreman.dicts.is_written()
     return Answer({})

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 from ...exception import InvalidError
 from .budget import Budget
 from .holding import Holding
+from .shelf import UNWRITTEN, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from .shelf import Shelf
+    from .store import Row, Statement
 
 ENTRIES_MAX = 100_000  # of a dict
 KEY_MAX = 1 << 16
@@ -25,13 +29,20 @@ def _cost(entries: Iterable[tuple[bytes, bytes]]) -> int:
 class Dict:
     """One dict."""
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget.share("entries of one dict", DICT_BYTES)
+    def __init__(self, budget: Budget, record: Record | None = None) -> None:
+        self._budget, self._record = budget.share("entries of one dict", DICT_BYTES), record or Record(UNWRITTEN, "")
         self.entries: dict[bytes, bytes] = {}
         self.trusted = True  # until somebody has put who is not: nobody tells later whose a value was
 
-    def put(self, given: Iterable[tuple[bytes, bytes]], *, skip: bool) -> int:
-        """All of them; with ``skip`` those that are not there yet. How many."""
+    def put(
+        self,
+        given: Iterable[tuple[bytes, bytes]],
+        *,
+        skip: bool,
+        also: Callable[[int], tuple[Statement, ...]] = lambda _: (),
+    ) -> int:
+        """All of them; with ``skip`` those that are not there yet. How many. ``also`` tells what is to be written along
+        with them, by how many they are."""
         new = {k: v for k, v in given if not (skip and k in self.entries)}
         if any(len(key) > KEY_MAX for key in new):
             raise InvalidError(f"dict: a key is larger than {KEY_MAX >> 10} KiB (use a shorter one)")
@@ -41,30 +52,46 @@ class Dict:
         self._budget.take(max(more, 0))
         self._budget.give(max(-more, 0))
         self.entries.update(new)
+        self._record.set(new, also(len(new)))
         return len(new)
 
-    def pop(self, key: bytes) -> bytes | None:
+    def pop(self, key: bytes, also: Callable[[bytes], tuple[Statement, ...]] = lambda _: ()) -> bytes | None:
         """Takes one out."""
         value = self.entries.pop(key, None)
         if value is not None:
             self._budget.give(_cost([(key, value)]))
+            self._record.removed(key, also(value))
         return value
+
+    def restore(self, rows: list[Row]) -> None:
+        """What the foreman before had in it."""
+        self.entries = {bytes(row["entry"]): bytes(row["value"]) for row in rows}
+        self._record.seq = max((row["seq"] for row in rows), default=0)
+        self._budget.take(_cost(self.entries.items()))
+
+    def distrust(self, trusted: bool) -> None:
+        """Whoever puts something is ``trusted``, or not."""
+        if self.trusted and not trusted:
+            self.trusted = False
+            self._record.distrusted()
 
     def clear(self) -> None:
         """Forgets all."""
         self._budget.give(_cost(self.entries.items()))
         self.entries.clear()
+        self._record.cleared()
 
     async def end(self) -> None:
         """See Held."""
         self.clear()
+        self._record.ended()
 
 
 class Dicts(Holding[Dict]):
     """All of a foreman's."""
 
-    def __init__(self) -> None:
-        super().__init__("dict")
+    def __init__(self, shelf: Shelf = UNWRITTEN) -> None:
+        super().__init__("dict", shelf)
         self._budget = Budget("dicts", BYTES_MAX)
 
     def named(
@@ -78,10 +105,19 @@ class Dicts(Holding[Dict]):
     ) -> str:
         """The id of a new one that begins with these, or of the one of that name."""
 
-        def make() -> Dict:
+        def make(identity: str) -> Dict:
             made = Dict(self._budget)
             made.put(given, skip=False)
-            made.trusted = trusted
+            made._record = self._shelf.made("dict", identity, name, app)
+            made._record.set(made.entries)
+            made.distrust(trusted)
             return made
 
         return self.create(name, make, missing=missing, app=app)
+
+    def restore(self, row: Row) -> None:
+        """One that the foreman before had."""
+        made = Dict(self._budget, Record(self._shelf, row["id"]))
+        made.trusted = bool(row["trusted"])
+        made.restore(row["inside"])
+        self.put_in(row, made)

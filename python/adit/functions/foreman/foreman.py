@@ -25,6 +25,7 @@ from .meter import Meter
 from .queues import Queues
 from .relays import Relay
 from .schedules import Schedules
+from .shelf import Answers, Shelf
 from .spending import Budget, Spending
 from .store import Store
 from .volumes import Volumes
@@ -63,10 +64,11 @@ class Foreman:
             self.path, self.state = service
             self.folder = self.path.removesuffix(".sock") + ".d"
             self.labels = owner.service_labels(self.path)
-        self.relay, self.queues, self.store = Relay(), Queues(), Store(store)
-        self.ledger = Ledger(self.store if service is not None else None, self.name)
-        self.calls = Calls(self.ledger)
-        self.dicts, self.gpus, self.volumes = Dicts(), Gpus(engine), Volumes(engine, self.labels)
+        self.relay, self.store = Relay(), Store(store)
+        written = (self.store, self.name) if service is not None else ()
+        self.ledger, self.shelf, self.answers = Ledger(*written), Shelf(*written), Answers(*written)
+        self.calls, self.queues, self.dicts = Calls(self.ledger), Queues(self.shelf), Dicts(self.shelf)
+        self.gpus, self.volumes = Gpus(engine), Volumes(engine, self.labels)
         self.schedules = Schedules(self.store)
         self.prices = prices.Prices()
         self.apps: dict[str, App] = {}
@@ -189,16 +191,17 @@ class Foreman:
         await asyncio.shield(ending)
 
     async def _end_app(self, app: App) -> None:
+        if app.stays:
+            self.ended.append(app)  # at once: somebody may ask for it while it ends
         await app.close()
         if app.stays:
             try:
                 await kept.forget(app)
                 await self.schedules.forget(app)
             except Error:
+                self.ended.remove(app)
                 self.apps[app.id] = app  # to be stopped once more: it would be back with the next foreman
                 raise
-        if app.stays:
-            self.ended.append(app)
         while len(self.ended) > ENDED_MAX:
             self.ended.popleft().news.forget()
 

@@ -1,20 +1,17 @@
-"""What a foreman that is a service must not forget, in the store: containers and calls, from which the next one at the
-same socket goes on. What is written is written in order, and whoever is answered is so when it is. A foreman of a
-program has none, as all that it knows ends with it."""
+"""Containers and calls in the store."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 import time
 from dataclasses import asdict, astuple
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..engine import Gpu
 from ..spec import FunctionSpec
 from . import owner
 from .amounts import Amounts
+from .book import Book, done
 from .calls import Call
 from .store import Tables
 
@@ -38,27 +35,19 @@ TABLES = Tables(
         " mark TEXT NOT NULL, done DOUBLE PRECISION NOT NULL, size BIGINT NOT NULL, outcome TEXT NOT NULL,"
         " used TEXT NOT NULL, gpu TEXT NOT NULL, payload BYTEA NOT NULL)",
         "CREATE INDEX calls_done ON calls (foreman, done)",
+        "ALTER TABLE calls ADD COLUMN pieces_read BIGINT NOT NULL DEFAULT 0",
+        "CREATE TABLE pieces (id TEXT NOT NULL, seq BIGINT NOT NULL, piece BYTEA NOT NULL, PRIMARY KEY (id, seq))",
     ),
 )
 
 
-class Ledger:
+class Ledger(Book):
     """Of one foreman."""
 
-    def __init__(self, store: Store | None, foreman: str) -> None:
-        self._store, self._foreman = store, foreman
+    def __init__(self, store: Store | None = None, foreman: str = "") -> None:
+        super().__init__(store, foreman)
+        self.tables = TABLES
         self._unpurged = 0
-
-    def _post(self, *statements: Statement) -> asyncio.Future[list[Row]] | None:
-        """Its end may be waited for; what fails is told, as what runs goes on."""
-        if self._store is None:
-            return None
-        posted = self._store.post(TABLES, *statements)
-        posted.add_done_callback(_tell)
-        return posted
-
-    async def _read(self, sql: str, *values: Any) -> list[Row]:
-        return await self._store.read(TABLES, sql, *values) if self._store is not None else []
 
     # --- containers ---
 
@@ -67,20 +56,19 @@ class Ledger:
         pool = worker.pool
         spec, gpus = json.dumps(asdict(pool.spec)), json.dumps(worker.gpus)
         row = (worker.id, self._foreman, owner.boot(), pool.app.id, pool.version, pool.name, spec, gpus)
-        if (posted := self._post((f"INSERT INTO workers VALUES ({', '.join('?' * 10)})", *row, 0, 0))) is not None:
-            await posted
+        await done(self.post((f"INSERT INTO workers VALUES ({', '.join('?' * 10)})", *row, 0, 0)))
 
     def worker_is_ready(self, worker: Worker) -> None:
         """Before that there is nothing in it that is worth to be kept."""
-        self._post(("UPDATE workers SET ready = 1 WHERE id = ?", worker.id))
+        self.post(("UPDATE workers SET ready = 1 WHERE id = ?", worker.id))
 
     def worker_gone(self, worker: str) -> None:
         """Nothing is left of it."""
-        self._post(("DELETE FROM workers WHERE id = ?", worker))
+        self.post(("DELETE FROM workers WHERE id = ?", worker))
 
     async def workers(self) -> list[Row]:
         """All that the foreman before had."""
-        rows = await self._read("SELECT * FROM workers WHERE foreman = ?", self._foreman)
+        rows = await self.read("SELECT * FROM workers WHERE foreman = ?", self._foreman)
         for row in rows:
             row["spec"] = FunctionSpec.read(json.loads(row["spec"]))
             row["gpus"] = [Gpu(*gpu) for gpu in json.loads(row["gpus"])]
@@ -88,16 +76,16 @@ class Ledger:
 
     # --- calls ---
 
-    def made(self, call: Call) -> None:
+    def made(self, call: Call, also: tuple[Statement, ...] = ()) -> None:
         """One that waits."""
         call.lasts = True
         row = (call.id, self._foreman, call.app, call.function, call.pool, int(call.inside), int(call.trusted))
         rest = (time.time(), call.tries, "", 0, 0.0, "", 0.0, 0, "", "", "", call.payload)
-        call.saved = self._post((f"INSERT INTO calls VALUES ({', '.join('?' * 19)})", *row, *rest))
+        call.saved = self.post((f"INSERT INTO calls VALUES ({', '.join('?' * 20)})", *row, *rest, 0), *also)
 
     def began(self, call: Call, worker: Worker, slot: int, at: float, mark: Amounts) -> None:
         """A container is about to get it, which it does once."""
-        call.saved = self._post(
+        call.saved = self.post(
             (
                 "UPDATE calls SET worker = ?, slot = ?, began = ?, mark = ?, tries = ? WHERE id = ?",
                 *(worker.id, slot, at, json.dumps(astuple(mark)), call.tries, call.id),
@@ -107,16 +95,14 @@ class Ledger:
 
     def waits_again(self, call: Call) -> None:
         """It is to be tried once more."""
-        call.saved = self._post(
-            ("UPDATE calls SET worker = '', began = 0, tries = ? WHERE id = ?", call.tries, call.id)
-        )
+        call.saved = self.post(("UPDATE calls SET worker = '', began = 0, tries = ? WHERE id = ?", call.tries, call.id))
 
     def done(self, call: Call) -> None:
         """It has an outcome, and perhaps what it used is known."""
         assert call.outcome is not None
         meta, payload = call.outcome
         used = "" if call.used is None else json.dumps(astuple(call.used))
-        call.saved = self._post(
+        call.saved = self.post(
             (
                 "UPDATE calls SET done = ?, size = ?, outcome = ?, used = ?, gpu = ?, payload = ? WHERE id = ?",
                 *(time.time(), call.kept_bytes, json.dumps(meta), used, call.gpu, payload, call.id),
@@ -128,32 +114,49 @@ class Ledger:
 
     def forget(self, calls: list[str]) -> None:
         """Nobody asks for them again."""
-        self._post(*(("DELETE FROM calls WHERE id = ?", identity) for identity in calls))
+        self.post(*((f"DELETE FROM {table} WHERE id = ?", call) for call in calls for table in ("calls", "pieces")))
 
     def purge(self) -> None:
         """Outcomes that are old, and the oldest of those that are too many: of calls that containers made, and of
         others, so that no container has those forgotten that a caller waits for."""
         self._unpurged = 0
-        self._post(
+        self.post(
             ("DELETE FROM calls WHERE foreman = ? AND done > 0 AND done < ?", self._foreman, time.time() - DONE_S),
             (
                 "DELETE FROM calls WHERE id IN (SELECT id FROM (SELECT id, SUM(size) OVER (PARTITION BY inside"
                 " ORDER BY done DESC, id) AS total FROM calls WHERE foreman = ? AND done > 0) AS kept WHERE total > ?)",
                 *(self._foreman, DONE_BYTES),
             ),
+            ("DELETE FROM pieces WHERE id NOT IN (SELECT id FROM calls)",),
+        )
+
+    def gave(self, call: Call, number: int, piece: bytes) -> None:
+        """A generator's next value."""
+        insert = "INSERT INTO pieces VALUES (?, ?, ?) ON CONFLICT (id, seq) DO UPDATE SET piece = excluded.piece"
+        call.saved = self.post((insert, call.id, number, piece))
+
+    def pieces_read(self, call: Call, have: int) -> None:
+        """The first values of a generator are not asked for again."""
+        self.post(
+            ("DELETE FROM pieces WHERE id = ? AND seq < ?", call.id, have),
+            ("UPDATE calls SET pieces_read = ? WHERE id = ? AND pieces_read < ?", have, call.id, have),
         )
 
     async def find(self, identity: str, budget: Budget) -> Call | None:
         """One that is done."""
-        rows = await self._read(
-            "SELECT * FROM calls WHERE id = ? AND foreman = ? AND done > 0", identity, self._foreman
-        )
-        return _call_of(rows[0], budget) if rows else None
+        rows = await self.read("SELECT * FROM calls WHERE id = ? AND foreman = ? AND done > 0", identity, self._foreman)
+        return await self._call_of(rows[0], budget) if rows else None
 
     async def calls(self, budget: Budget) -> list[tuple[Row, Call]]:
         """Those that are not done, the oldest first."""
-        rows = await self._read("SELECT * FROM calls WHERE foreman = ? AND done = 0 ORDER BY made", self._foreman)
-        return [(row, _call_of(row, budget)) for row in rows]
+        rows = await self.read("SELECT * FROM calls WHERE foreman = ? AND done = 0 ORDER BY made", self._foreman)
+        return [(row, await self._call_of(row, budget)) for row in rows]
+
+    async def _call_of(self, row: Row, budget: Budget) -> Call:
+        call = _call_of(row, budget)
+        pieces = await self.read("SELECT piece FROM pieces WHERE id = ? ORDER BY seq", call.id)
+        call.restore_pieces(row["pieces_read"], [bytes(row["piece"]) for row in pieces])
+        return call
 
 
 def _call_of(row: Row, budget: Budget) -> Call:
@@ -173,8 +176,3 @@ def _call_of(row: Row, budget: Budget) -> Call:
 def amounts(written: str) -> Amounts:
     """As they were written down."""
     return Amounts(*json.loads(written)) if written else Amounts()
-
-
-def _tell(posted: asyncio.Future[list[Row]]) -> None:
-    if not posted.cancelled() and (error := posted.exception()) is not None:
-        print(f"adit: what is to outlive the foreman is not written down: {error}", file=sys.stderr, flush=True)

@@ -180,7 +180,9 @@ class Metered(Grouped):
         await self.read()
         self.bill, start = bill, self.period.used
         periods = self.turn(over=True)
-        self.add(Amounts(cpu_ns=start.cpu_ns, cpu_most_ns=start.cpu_most_ns))
+        begun = Amounts(cpu_ns=start.cpu_ns, cpu_most_ns=start.cpu_most_ns)  # it is in the total already
+        self.period.used.add(begun)
+        self._meter.add_to_run(bill, begun)
         start.cpu_ns = start.cpu_most_ns = 0
         self._meter.write(periods)
 

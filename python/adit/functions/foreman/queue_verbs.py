@@ -21,10 +21,14 @@ def _find(asked: Asked) -> Queue:
 @verb(CALLER, RUNNER)
 async def queue_create(asked: Asked) -> Answer:
     """An ephemeral one, or the one of a name."""
+    if (answer := asked.answered) is not None:
+        return answer
     name, queues = asked.meta.get("name"), asked.foreman.queues
     missing = bool(asked.meta.get("create", True))
     app = asked.app.id if asked.worker else None
     identity = queues.named(name, int(asked.meta.get("maxsize", 0)), missing=missing, app=app)
+    asked.foreman.shelf.post(*asked.note({"queue": identity}))
+    await queues.is_written()
     if asked.worker and name is None:
         await asked.app.end_with(identity, lambda: queues.end(identity))
     return Answer({"queue": identity})
@@ -34,6 +38,7 @@ async def queue_create(asked: Asked) -> Answer:
 async def queue_end(asked: Asked) -> Answer:
     """Ends an ephemeral one."""
     await asked.foreman.queues.end(asked.meta["queue"])
+    await asked.foreman.queues.is_written()
     if asked.worker:
         asked.app.endings.pop(asked.meta["queue"], None)
     return Answer({})
@@ -45,9 +50,12 @@ async def queue_put(asked: Asked) -> Answer:
     queue, ttl = _find(asked), float(asked.meta["ttl"])
     items = wire.unpack_items(asked.payload, ITEMS_MAX, "queue")
     partition, some = str(asked.meta["partition"]), bool(asked.meta.get("some"))
+    if (answer := asked.answered) is not None:
+        return answer
     try:
-        queue.trusted = queue.trusted and asked.trusted
-        n = await queue.put(items, partition, ttl, asked.wait, some=some)
+        queue.distrust(asked.trusted)
+        also = lambda n: asked.note({"put": n})  # noqa: E731
+        n = await queue.put(items, partition, ttl, asked.wait, some=some, also=also)
     except exception.QueueFullError:
         return NOT_YET
     return Answer({"put": n})
@@ -56,13 +64,24 @@ async def queue_put(asked: Asked) -> Answer:
 @verb(CALLER, RUNNER)
 async def queue_get(asked: Asked) -> Answer:
     """Takes items; they are put back when whoever asked goes away before they are sent."""
-    queue, partition = _find(asked), str(asked.meta["partition"])
-    items = await queue.get(int(asked.meta["n"]), partition, asked.wait)
+    queue, partition, once = _find(asked), str(asked.meta["partition"]), asked.once
+    items = await queue.get(int(asked.meta["n"]), partition, asked.wait, once)
     if not items:
         return NOT_YET
-    meta = {"n": len(items), "trusted": queue.trusted}
-    payload = wire.pack_items(items)
+    meta = {"n": len(items), "trusted": queue.trusted, "acknowledge": bool(once)}
+    payload = wire.pack_items([item for _, item in items])
+    if once:
+        return Answer(meta, payload, undo=lambda: queue.take_back(once))
     return Answer(meta, payload, undo=lambda: queue.put_back(items, partition), sent=lambda: queue.sent(items))
+
+
+@verb(CALLER, RUNNER)
+async def queue_got(asked: Asked) -> Answer:
+    """They have come."""
+    queue = _find(asked)
+    if asked.answered is None:
+        await queue.acknowledge(asked.once, asked.note({}))
+    return Answer({})
 
 
 @verb(CALLER, RUNNER)
@@ -82,4 +101,5 @@ async def queue_len(asked: Asked) -> Answer:
 async def queue_clear(asked: Asked) -> Answer:
     """Forgets items."""
     await _find(asked).clear(str(asked.meta["partition"]), everything=bool(asked.meta.get("all")))
+    await asked.foreman.queues.is_written()
     return Answer({})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...exception import NotFoundError
+from .shelf import ONCE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ..wire import Meta
     from .apps import App
     from .foreman import Foreman
+    from .store import Statement
     from .worker import Worker
 
 WAIT_MAX_S = 60.0
@@ -32,6 +34,22 @@ class Asked:
         """How long the answer may take, in seconds."""
         wait = self.meta.get("wait", 0)
         return min(float(wait), WAIT_MAX_S) if isinstance(wait, (int, float)) else 0.0
+
+    @property
+    def once(self) -> str:
+        """What whoever asks calls the question, who asks again when he does not hear the answer. Empty for a foreman
+        that is asked no more when it has ended."""
+        return str(self.meta.get("once", ""))[:ONCE_MAX] if self.foreman.returns else ""
+
+    @property
+    def answered(self) -> Answer | None:
+        """What was answered to it before."""
+        found = self.foreman.answers.find(self.once)
+        return None if found is None else Answer(*found)
+
+    def note(self, meta: Meta, payload: bytes = b"") -> tuple[Statement, ...]:
+        """What is about to be answered, and is to be written along with what was done for it."""
+        return self.foreman.answers.note(self.once, meta, payload)
 
     @property
     def app(self) -> App:

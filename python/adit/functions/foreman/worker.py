@@ -346,6 +346,8 @@ class Worker:
             telling.cancel()
 
     async def _tell_ready(self, running: Running) -> None:
+        if self.is_taken:  # which was told long ago
+            return
         await self.ready.wait()
         seconds = time.monotonic() - self._began
         self.pool.app.tell("started", function=self.pool.spec.name, worker=self.id, seconds=seconds)
@@ -519,9 +521,12 @@ class Worker:
         self._why = self._why or (kind, reason)
         self.task.cancel()
 
-    def give(self, identity: str, piece: bytes) -> None:
+    def give(self, call: Call, piece: bytes) -> None:
         """The next value of a call that is its own."""
-        self.find(identity)[1].give(piece, self.budget)
+        number = call.given
+        call.give(piece, self.budget)
+        if call.lasts and not call.done:
+            self.pool.app.foreman.ledger.gave(call, number, piece)
 
     def find(self, identity: str) -> tuple[int, Call]:
         """The call that was given to it, and only such a one, and the slot that has it."""
