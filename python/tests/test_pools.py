@@ -121,7 +121,7 @@ class World:
     async def socket(self):
         return None
 
-    async def carry(self, reader, writer):
+    async def carry(self, worker, reader, writer):
         await reader.read()
         writer.close()
 
