@@ -49,11 +49,14 @@ def leave(sockets):
         sock.close()
 
 
-@pytest.mark.parametrize("said", ["nothing", "a byte", "half a preface", "a ClientHello"])
+@pytest.mark.parametrize("said", ["nothing", "a byte", "half a preface", "a ClientHello", "one for a link",
+                                  "one for data"])
 def test_whoever_stalls_behind_the_agents_address_breaks_none_of_their_tunnels(relay, agent, app, visitor, box, said):
     running = agent(app(echo))
     words = {"nothing": b"", "a byte": b"\x16", "half a preface": b"\xadDIT\x01",
-             "a ClientHello": hello.records(hello.client_hello(running.host))}
+             "a ClientHello": hello.records(hello.client_hello(running.host)),
+             "one for a link": hello.records(hello.client_hello(relay.domain, alpn=["adit/1"])),
+             "one for data": hello.records(hello.client_hello(relay.domain, alpn=["adit-data/1"]))}
     crowd(box, relay, CAP + 50, words[said])
     for _ in range(20):                          # each takes a data connection, which comes from that address, too
         talk(visitor(running))
