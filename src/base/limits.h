@@ -164,7 +164,7 @@ enum {
   LOOP_MESSAGES_PER_TURN_MAX = 64,         /* timers and descriptors have their turn in between */
   LOOP_LATE_TURN_US = 1000,                /* for newcomers, of a turn in which nobody else wants anything: so long may
                                               others wait */
-  LOOP_LATE_PART = 3,                      /* else they have one part in so many of the time */
+  LOOP_LATE_PART = 10,                     /* else they have one part in so many of the time */
   LOOP_LATE_DEBT_TURNS_MAX = 4,            /* a late handler that took long is paid for with so many turns at most */
 
   /* warnings */
