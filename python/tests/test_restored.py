@@ -2,18 +2,28 @@
 says so, and a death that loses those which have not."""
 
 import asyncio
+import os
 import random
+import socket
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from adit.functions import wire
-from adit.functions.foreman import queue_verbs, shelf
+from adit.functions.engine import Ended, Resources, Usage
+from adit.functions.foreman import apps, ledger, owner, queue_verbs, shelf, worker
+from adit.functions.foreman.amounts import Amounts
+from adit.functions.foreman.calls import CALL_COST, Call
 from adit.functions.foreman.dicts import Dicts
+from adit.functions.foreman.foreman import Foreman
 from adit.functions.foreman.queues import Queues
 from adit.functions.foreman.shelf import Answers, Shelf
 from adit.functions.foreman.store import Store
-from adit.functions.foreman.verbs import Asked
+from adit.functions.foreman.verbs import CALLER, Asked
+from adit.functions.spec import FOREMAN_GONE, AppSpec, FunctionSpec
 
 
 class LateStore:
@@ -150,3 +160,193 @@ def test_answers_are_kept_for_a_while_and_not_too_many(tmp_path, monkeypatch):
         assert again.note("", {}) == ()
 
     asyncio.run(use())
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Of a socket and of the state of a foreman."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("ADIT_STORE", str(tmp_path / "store.db"))
+    monkeypatch.setattr(apps, "_check", nothing)
+    return str(tmp_path / "caller.sock"), str(tmp_path / "state")
+
+
+async def nothing(*_, **__):
+    pass
+
+
+class Container:
+    """It runs until it is removed."""
+
+    def __init__(self, worker):
+        self.id, self.worker, self.gone = f"id of {worker}", worker, asyncio.Event()
+
+    async def output(self):
+        return
+        yield
+
+    async def ended(self):
+        await self.gone.wait()
+        return Ended(1)
+
+    async def usage(self):
+        return Usage(1, 1)
+
+    async def signal(self, name):
+        self.gone.set()
+
+    async def remove(self):
+        self.gone.set()
+
+
+class Engine:
+    """Of one machine. ``there`` are the containers that it has, by what the foreman calls them; ``started`` are new."""
+
+    def __init__(self, *there):
+        self.there, self.adopted, self.started = [Container(worker) for worker in there], [], []
+
+    def __getattr__(self, name):
+        return nothing
+
+    async def leftovers(self, label):
+        return [(c, {owner.LABEL: self.owner, worker.LABEL: c.worker}) for c in self.there]
+
+    async def leftover_volumes(self, label):
+        return []
+
+    async def find_image(self, name):
+        return f"id of {name}"
+
+    async def resources(self):
+        return Resources(4.0, 64 << 30)
+
+    async def adopt(self, running, since):
+        self.adopted.append(running.worker)
+        return True
+
+    async def start(self, container):
+        made = Container(container.labels[worker.LABEL])
+        self.started.append(made.worker)
+        return made
+
+
+def live(place, engine, work):
+    """``await work(foreman)``, of one that dies then."""
+
+    async def run():
+        engine.owner = owner.service_labels(place[0])[owner.LABEL]
+        foreman = Foreman(engine, place)
+        try:
+            await foreman.open()
+            return await work(foreman)
+        finally:
+            await foreman.close()
+
+    return asyncio.run(run())
+
+
+async def with_calls(foreman, retries):
+    """An app with a function, and two calls: one that waits, and one that the container ``w`` has; their ids."""
+    functions = {"f": FunctionSpec("f", "m", "f", retries=retries, concurrency_limit=1)}
+    asked = {"spec": AppSpec("shop", functions).to_meta(), "name": "shop"}
+    app = (await CALLER["app_named"](Asked(foreman, None, asked, b""))).meta["app"]
+    await CALLER["app_update"](Asked(foreman, None, {**asked, "app": app}, b"code"))
+    app, made = foreman.apps[app], []
+    for _ in range(2):
+        call = Call(app.id, "f", b"input", foreman.calls.budget, inside=False, trusted=True)
+        foreman.ledger.made(call)
+        made.append(call)
+    has = SimpleNamespace(id="w", pool=app.pool("f"), gpus=[], inputs=1)
+    os.makedirs(os.path.join(foreman.folder, "w"), exist_ok=True)
+    await foreman.ledger.worker_starts(has)
+    foreman.ledger.worker_is_ready(has)
+    foreman.ledger.began(made[1], has, 0, time.monotonic(), Amounts())
+    await foreman.ledger.is_written()
+    return [call.id for call in made]
+
+
+RETRIES = {"max_retries": 1, "initial_delay": 0.0, "backoff_coefficient": 1.0, "max_delay": 1.0}
+
+
+@pytest.mark.parametrize("retries", [None, RETRIES], ids=["once", "tried again"])
+@pytest.mark.parametrize("what", ["it lives", "it is gone", "another boot", "an engine that was started anew"])
+def test_a_call_is_had_by_its_container_or_fails_or_is_tried_again(place, monkeypatch, what, retries):
+    waits, had = live(place, Engine(), lambda foreman: with_calls(foreman, retries))
+    engine = Engine() if what == "it is gone" else Engine("w")
+    if what == "another boot":
+        monkeypatch.setattr(owner, "boot", lambda: "another")
+    if what == "an engine that was started anew":
+
+        async def adopt(running, since):
+            return False
+
+        engine.adopt = adopt
+
+    async def look(foreman):
+        there = [await foreman.calls.find(identity) for identity in (waits, had)]
+        workers = [w for pool in foreman.find_deployed("shop").pools.values() for w in pool.workers]
+        return [call.outcome and call.outcome[0] for call in there], [call.tries for call in there], workers
+
+    outcomes, tries, workers = live(place, engine, look)
+    assert outcomes[0] is None
+    if what == "it lives":
+        assert outcomes[1] is None and tries == [0, 0]
+        assert [w.id for w in workers] == ["w"] and workers[0].calls[0].id == had
+    elif retries:
+        assert outcomes[1] is None and tries == [0, 1]
+    else:
+        assert (
+            outcomes[1]["error"] == "ExecutionError"
+            and "is gone since the foreman was restarted" in outcomes[1]["text"]
+        )
+        assert [w.id for w in workers] != ["w"]
+
+
+def test_outcomes_are_kept_for_a_week_and_a_gibibyte(place, monkeypatch):
+    monkeypatch.setattr(ledger, "DONE_BYTES", 3 * CALL_COST + 300)
+
+    async def use(foreman):
+        made = []
+        for n in range(8):
+            call = Call("app", "f", b"input", foreman.calls.budget, inside=n < 4, trusted=True)
+            foreman.ledger.made(call)
+            call.settle({"status": "ok"}, b"%d" % n)
+            foreman.ledger.done(call)
+            made.append(call.id)
+        await foreman.store.write(ledger.TABLES, ("UPDATE calls SET done = 1 WHERE id = ?", made[7]))
+        foreman.ledger.purge()
+        return [await foreman.ledger.find(identity, foreman.calls.budget) for identity in made]
+
+    left = live(place, Engine(), use)
+    assert [call and call.outcome[1] for call in left] == [None, b"1", b"2", b"3", b"4", b"5", b"6", None]
+
+
+HOLD = """
+import sys
+from adit.functions import runner, session
+session.CONTAINER_SOCKET = sys.argv[1]
+runner._outlive_foreman(float(sys.argv[2]))
+sys.stdin.read()
+"""
+
+
+def test_a_container_waits_for_another_foreman_and_ends_when_none_comes(tmp_path):
+    path = str(tmp_path / "foreman.sock")
+
+    def listens():
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen()
+        return listener
+
+    listener = listens()
+    holds = subprocess.Popen([sys.executable, "-c", HOLD, path, "2"], stdin=subprocess.PIPE)
+    for _ in range(2):
+        hold = listener.accept()[0]
+        listener.close()
+        os.unlink(path)
+        listener = listens()
+        hold.close()
+    listener.accept()[0].close()
+    listener.close()
+    assert holds.wait(60) == FOREMAN_GONE
