@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from adit.exception import RemoteError
 from adit.functions import wire
 from adit.functions.engine import Ended, Resources, Usage
-from adit.functions.foreman import apps, ledger, owner, queue_verbs, shelf, worker
+from adit.functions.foreman import apps, foreman as foreman_module, images, ledger, owner, queue_verbs, shelf, worker
 from adit.functions.foreman.amounts import Amounts
 from adit.functions.foreman.calls import CALL_COST, Call
 from adit.functions.foreman.dicts import Dicts
@@ -168,6 +169,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("ADIT_STORE", str(tmp_path / "store.db"))
     monkeypatch.setattr(apps, "_check", nothing)
+    monkeypatch.setattr(images.Images, "ensure", nothing)
     return str(tmp_path / "caller.sock"), str(tmp_path / "state")
 
 
@@ -350,3 +352,31 @@ def test_a_container_waits_for_another_foreman_and_ends_when_none_comes(tmp_path
     listener.accept()[0].close()
     listener.close()
     assert holds.wait(60) == FOREMAN_GONE
+
+
+@pytest.mark.parametrize("then", ["stopped", "deployed anew"])
+def test_an_app_that_does_not_come_back_can_be(place, monkeypatch, then):
+    async def away(*_):
+        raise RemoteError("it is away")
+
+    ids = live(place, Engine(), lambda foreman: with_calls(foreman, None))
+    monkeypatch.setattr(foreman_module, "RESUMED_S", 0.01)
+    prepare = apps.App.prepare
+    monkeypatch.setattr(apps.App, "prepare", away)
+
+    async def use(foreman):
+        app = foreman.find_deployed("shop")
+        monkeypatch.setattr(apps.App, "prepare", prepare)
+        waits, had = [await foreman.calls.find(identity) for identity in ids]
+        [has] = [w for pool in app._again.values() for w in pool.workers]
+        if then == "stopped":
+            await foreman.end_app(app)
+            assert waits.outcome[0]["error"] == had.outcome[0]["error"] == "CancelledError" and has.task.done()
+            return
+        asked = {"spec": app.spec.to_meta(), "name": "shop", "app": app.id}
+        await CALLER["app_update"](Asked(foreman, None, asked, b"code"))
+        assert list(app.pools["f"].waiting) == [waits]
+        await asyncio.sleep(0)
+        assert has.calls == {0: had} and has.ending and not has.task.done()
+
+    live(place, Engine("w"), use)

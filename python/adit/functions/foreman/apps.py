@@ -204,6 +204,7 @@ class App:
         for old in before.values():
             self.foreman.images.forget(self.version_id(old.version))
             self._drain(old)
+        self._use_again()
         for pool in pools.values():  # what is to be there before anybody calls
             pool.scale()
         if self.kind == DEPLOYED:
@@ -320,7 +321,8 @@ class App:
                     if not self.pools:  # nobody has deployed it anew in the meantime
                         await self.prepare(spec)
                         since = self.since
-                        self._use_again(spec, bundle)
+                        reserve = Reserve(self, bundle, spec.spare)
+                        self._use(spec, bundle, self._pools(spec, bundle, reserve), reserve)
                         self.since = since
                     self._back.set()
                     await self._open_endpoints(self.pools)
@@ -334,16 +336,14 @@ class App:
                     self.tell("failed", function=self.name, error=type(error).__name__, text=str(error))
             await asyncio.sleep(RESUME_S)
 
-    def _use_again(self, spec: AppSpec, bundle: bytes) -> None:
-        """With the containers and calls of the foreman before."""
+    def _use_again(self) -> None:
+        """Containers and calls of the foreman before."""
         again, self._again = self._again, {}
-        same = {name: pool for name, pool in again.items() if pool.version == self.version}
-        reserve = Reserve(self, bundle, spec.spare)
-        for pool in same.values():
-            pool.reserve = reserve
-        self._use(spec, bundle, {**self._pools(spec, bundle, reserve), **same}, reserve)
         for pool in again.values():
-            if pool.version != self.version:
+            if pool.version == self.version:
+                pool.reserve = self.reserve
+                self.pools[pool.name] = pool
+            else:
                 self._drain(pool)
         waiting, self.waiting = self.waiting, []
         for call in waiting:
@@ -360,7 +360,7 @@ class App:
         """It is to be there again with the next foreman, with the containers and calls that it has."""
         for task in list(self._coming):
             task.cancel()
-        for drain, pool in self._drains.items():
+        for drain, pool in list(self._drains.items()):
             await pool.leave()
             drain.cancel()
         for pool in (*self.pools.values(), *self._again.values()):
@@ -400,7 +400,9 @@ class App:
             drains = list(self._drains)
             for drain in drains:
                 drain.cancel()
-            pools = [*self.pools.values(), *self.reserve.kinds]
+            pools = [*self.pools.values(), *self._again.values(), *self.reserve.kinds]
+            for call in self.waiting:
+                call.fail("CancelledError", f"{call.function}: its app has ended")
             await asyncio.gather(*drains, *(pool.close() for pool in pools), return_exceptions=True)
             for end in list(self.endings.values()):
                 await end()

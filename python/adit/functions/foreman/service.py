@@ -93,7 +93,7 @@ def foreman(words: list[str]) -> int:
     parser = Parser(
         "foreman",
         "Keeps the apps that adit deploy and adit run --detach hand over. It stays in the foreground, tells systemd\n"
-        "when it is ready, and ends at SIGTERM; what is deployed is there again with the next one.",
+        "when it is ready, and ends at SIGTERM; what is deployed goes on, and the next one takes it over.",
         "adit foreman                                          # at the usual place",
         "ADIT_FOREMAN=/srv/adit/caller.sock adit app list      # with adit foreman --socket /srv/adit/caller.sock",
     )
