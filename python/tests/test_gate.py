@@ -157,7 +157,7 @@ async def test_its_meter_is_asked_and_never_goes_back(here):
 
     for cpu, known in ((50, 50), (20, 50), (60, 60)):
         _, answered = await asyncio.gather(answer(cpu), guest.ask_used())
-        assert answered and (guest.used.cpu_ns, guest.used.memory_bytes, guest.used.own_word) == (known, 7, True)
+        assert answered and (guest.used.cpu_ns, guest.used.memory_bytes, guest.used.how) == (known, 7, "reported")
     writer.write(b'{"end": 0, "used": [70, 7]}\n')
     writer.close()
     await until(lambda: guest.has_ended)

@@ -1,5 +1,5 @@
 """The first process of a function's Pod. It gives the runner what a container on the foreman's own machine has by
-mounts: the foreman's socket, of which each connection is carried through a tunnel of the foreman's, and a standard
+mounts: the foreman's sockets, of which each connection is carried through a tunnel of that one, and a standard
 input that ends with the foreman. It has the Pod's meter, as no engine is there to be asked.
 
 What it may do there it shows by 256 bits of its own, which it finds in a file: they are in no variable of the

@@ -45,7 +45,8 @@ class _Group:
         self.calls = 0
 
     def add(self, row: Row) -> None:
-        from .foreman.amounts import SAMPLED, Amounts, amounts_of
+        from .engine import SAMPLED
+        from .foreman.amounts import Amounts, amounts_of
 
         self.used.setdefault(row["gpu"], Amounts()).add(amounts_of(row))
         self.sources.add(row["source"])

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from typing import IO
 
 
+EXACT, SAMPLED = "exact", "sampled"  # how use is known: counted by the kernel up to that moment; or to one before
+REPORTED = "reported"  # by the container itself: nobody else could look
+
+
 @dataclass(frozen=True)
 class Resources:
     """The limits of a container, and what the engine's machine has."""
@@ -105,8 +109,8 @@ class Usage:
 
     cpu_ns: int
     memory_bytes: int
-    own_word: bool = False
-    """The container has said so itself: nobody else could look."""
+    how: str = EXACT
+    """It is known."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ... import Client
 from ...exception import ConfigError, Error
 from .. import carried, pod
-from . import Usage
+from . import REPORTED, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +94,7 @@ class Guest:
         if said.get("used"):
             cpu, memory = map(int, said["used"])
             least = self.used.cpu_ns if self.used else 0
-            self.used = Usage(max(cpu, least), max(0, memory), own_word=True)
+            self.used = Usage(max(cpu, least), max(0, memory), REPORTED)
         if "end" in said:
             self.has_ended = True
         answer = self._answers.get(said.get("answer", 0))

@@ -10,12 +10,13 @@ import json
 import os
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ... import Client
 from ...exception import ConfigError, Error, ImageError, InvalidError, RemoteError
 from .. import engines
-from . import GONE, Container, Ended, Resources, Running, Usage
+from . import GONE, SAMPLED, Container, Ended, Resources, Running, Usage
 from .docker import SCRATCH, Docker
 from .gate import Gate, Guest
 
@@ -25,6 +26,8 @@ try:
     from lightkube.core.exceptions import ConfigError as KubeConfigError
     from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
     from lightkube.resources.core_v1 import Pod, Secret
+
+    from .kubelets import Kubelets
 except ImportError as error:
     raise ConfigError(f"kubernetes: {error} (pip install 'adit[kubernetes]')") from None
 
@@ -35,6 +38,7 @@ RIGHTS = {"pods": ("create", "list", "watch", "delete"), "pods/log": ("get",), "
 MANAGED: dict[str, Any] = {"app.kubernetes.io/managed-by": "adit"}
 SETTINGS_FOLDER = "/run/secrets/adit"
 RELIST_S = 30.0
+COUNT_S = 10.0
 REMOVE_S = 10.0
 AGAIN_S = 0.5
 GONE_S = 10.0  # after which a cluster that does not answer runs nothing of ours, as far as anybody can tell
@@ -71,6 +75,9 @@ class KubernetesPod:
         self._ended: asyncio.Future[Ended] = loop.create_future()
         self._deleted = asyncio.Event()
         self._wait = ""
+        self.node = ""
+        self.counted = 0
+        """Nanoseconds of processors, by its node."""
 
     # --- what the cluster tells ---
 
@@ -83,6 +90,7 @@ class KubernetesPod:
         status = pod.status
         if status is None:
             return
+        self.node = status.hostIP or self.node
         for condition in status.conditions or []:
             if condition.type == "PodScheduled" and condition.status == "False":
                 self._wait = f"no node takes it: {condition.message}"
@@ -145,7 +153,7 @@ class KubernetesPod:
         guest = self._guest
         if guest is None or not await guest.ask_used() or guest.used is None:
             return None
-        return guest.used
+        return replace(guest.used, cpu_ns=self.counted, how=SAMPLED) if self.counted > guest.used.cpu_ns else guest.used
 
     async def rename(self, name: str) -> None:
         """See Running. A Pod keeps its name."""
@@ -180,6 +188,8 @@ class Kubernetes(Docker):
         self.registry = os.environ.get(engines.REGISTRY, "").removesuffix("/")
         self._pods: dict[str, KubernetesPod] = {}
         self._following: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
+        self._kubelets: Kubelets | None = None
         self._undeleted: set[str] = set()  # since the cluster did not answer
         self._pushed: dict[str, asyncio.Future[str]] = {}  # by the image's id
         self._opening = asyncio.Lock()
@@ -211,6 +221,7 @@ class Kubernetes(Docker):
         self.name = f"{self._api.config.cluster.server} ({self._api.namespace})"
         version = await self._list()
         self._following = asyncio.create_task(self._follow(version), name="pods")
+        self._counting = asyncio.create_task(self._count(), name="kubelets")
 
     # --- Pods ---
 
@@ -262,6 +273,16 @@ class Kubernetes(Docker):
             if mine is not None:
                 mine.take(event, pod)
 
+    async def _count(self) -> None:
+        """Looks at what nodes have counted: a Pod that says less of itself does not know, or lies."""
+        self._kubelets = Kubelets(self._api.config)
+        while True:
+            await asyncio.sleep(COUNT_S)
+            for node in {pod.node for pod in self._pods.values()} - {""}:
+                for name, counted in (await self._kubelets.count(node, self._api.namespace)).items():
+                    if name in self._pods:
+                        self._pods[name].counted = counted
+
     async def _delete(self, name: str) -> bool:
         """False when it is not there."""
         try:
@@ -281,7 +302,7 @@ class Kubernetes(Docker):
             async with http.stream("GET", path, params={"follow": "true"}, timeout=None) as response:
                 if response.is_error:
                     return
-                async for data in response.aiter_bytes(1 << 16):
+                async for data in response.aiter_bytes():
                     yield data
 
     async def start(self, container: Container) -> Running:
@@ -434,9 +455,12 @@ class Kubernetes(Docker):
 
     async def close(self) -> None:
         """See Engine."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        for task in (self._following, self._counting):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if self._kubelets is not None:
+            await self._kubelets.close()
         if self._open_gate is not None:
             await self._open_gate.close()
         if self._client is not None:

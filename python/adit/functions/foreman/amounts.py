@@ -7,13 +7,13 @@ import secrets
 from dataclasses import astuple, dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from ..engine import SAMPLED
 from .store import Row, Statement, Tables
 
 if TYPE_CHECKING:
     from ..engine import Gpu
     from ..spec import FunctionSpec
 
-EXACT, SAMPLED, REPORTED = "exact", "sampled", "reported"  # how it is known, up to its end; the latter by itself
 CONTAINER, BUILD, TUNNEL, SPARE = "container", "build", "tunnel", "spare"
 
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...exception import Error
-from ..engine import Usage
+from ..engine import EXACT, REPORTED, SAMPLED, Usage
 from ..engine.groups import Hierarchies
 from . import owner
-from .amounts import EXACT, REPORTED, SAMPLED, TABLES, Amounts, Bill, Period, amounts_of
+from .amounts import TABLES, Amounts, Bill, Period, amounts_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -116,7 +116,7 @@ class Grouped(Entry):
         """Nothing of it runs any more. ``exact``: nothing did since the last reading."""
         self._over = True
         exact = await self.read() or exact
-        self.period.how = SAMPLED if not exact else REPORTED if self._last.own_word else EXACT
+        self.period.how = self._last.how if exact else SAMPLED
         self._meter.end(self, self._group)
 
 
@@ -165,7 +165,7 @@ class Metered(Grouped):
     async def ask(self) -> Usage | None:
         """See Grouped."""
         found = await super().ask()
-        is_over = self._over and not self._last.own_word  # it may have said it when it ended
+        is_over = self._over and self._last.how != REPORTED  # it may have said it when it ended
         return found if found is not None or is_over else await self._meter.usage_of(self._running)
 
     def go_on(self, row: Row, known: Amounts, now: Usage, away: float) -> None:
