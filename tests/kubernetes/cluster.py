@@ -1,5 +1,6 @@
-"""A cluster of one real node, and what it needs: etcd, the parts of Kubernetes in one program that is built from their source (node/),
-containerd, a bridge that Pods and node are at, a registry of images, and a relay that Pods reach. All of it ends with the test."""
+"""A cluster of one real node, and what it needs: etcd, the parts of Kubernetes in one program that is built from their
+source (node/), containerd, a bridge that Pods and node are at, and a registry of images. All of it ends with the
+test."""
 
 import base64
 import contextlib
@@ -9,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -89,16 +89,18 @@ class Cluster:
 
     # --- its parts ---
 
-    def start_registry(self):
-        config = self.write(
-            "registry.yml",
-            f"""\
+    def start_registry(self, port=None, password=""):
+        """With a password, it is one that nobody uses who has none."""
+        port = port or self.registry_port
+        self.write("htpasswd", f"tester:{password}\n")
+        auth = f"auth: {{htpasswd: {{realm: it, path: {self.at('htpasswd')}}}}}" if password else ""
+        text = f"""\
             version: 0.1
-            storage: {{filesystem: {{rootdirectory: {self.at("registry")}}}, delete: {{enabled: true}}}}
-            http: {{addr: "{self.registry}"}}
-            """,
-        )
-        self.begin("registry", "docker-registry", "serve", config)
+            storage: {{filesystem: {{rootdirectory: {self.at(f"registry-{port}")}}}}}
+            http: {{addr: "127.0.0.1:{port}"}}
+            {auth}
+            """
+        self.begin(f"registry-{port}", "docker-registry", "serve", self.write(f"registry-{port}.yml", text))
 
     def start(self):
         self._make_keys()
@@ -264,6 +266,7 @@ class Cluster:
             f"--kubelet-client-key={self.at('client.key')}",
             f"--kubelet-certificate-authority={self.at('ca.pem')}",
             "--kubelet-preferred-address-types=InternalIP",
+            "--allow-privileged=true",
             "--feature-gates=SizeBasedListCostEstimate=false",
         )  # an etcd of Debian's age does not do for it
         wait_until(self.is_up, "the API server does not start", START_S)
@@ -287,12 +290,15 @@ class Cluster:
             apiVersion: kubelet.config.k8s.io/v1beta1
             kind: KubeletConfiguration
             address: {ADDRESS}
-            port: {free_port(ADDRESS)}
+            port: 10250
             healthzPort: 0
             readOnlyPort: 0
             tlsCertFile: {self.at("server.pem")}
             tlsPrivateKeyFile: {self.at("server.key")}
-            authentication: {{anonymous: {{enabled: false}}, webhook: {{enabled: true}}, x509: {{clientCAFile: {self.at("ca.pem")}}}}}
+            authentication:
+              anonymous: {{enabled: false}}
+              webhook: {{enabled: true}}
+              x509: {{clientCAFile: {self.at("ca.pem")}}}
             authorization: {{mode: Webhook}}
             containerRuntimeEndpoint: unix://{self.at("containerd.sock")}
             cgroupDriver: cgroupfs
@@ -301,7 +307,8 @@ class Cluster:
             enforceNodeAllocatable: []
             failSwapOn: false
             makeIPTablesUtilChains: false
-            evictionHard: {{memory.available: 50Mi, nodefs.available: "1%", imagefs.available: "1%", nodefs.inodesFree: "1%"}}
+            evictionHard:
+              {{memory.available: 50Mi, nodefs.available: "1%", imagefs.available: "1%", nodefs.inodesFree: "1%"}}
             podPidsLimit: 512
             serializeImagePulls: false
             podLogsDir: {self.at("logs")}

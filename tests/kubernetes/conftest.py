@@ -1,6 +1,7 @@
-"""Fixtures for functions in Pods: a real cluster of one node (cluster.py), the engine that images are made with, a relay that Pods reach.
-The foreman may do what deploy/kubernetes/ gives it, and no more."""
+"""Fixtures for functions in Pods: a real cluster of one node (cluster.py), the engine that images are made with, a
+relay that Pods reach. The foreman may do what deploy/kubernetes/ gives it, and no more."""
 
+import contextlib
 import importlib.util
 import io
 import os
@@ -88,8 +89,6 @@ def push_pause(engine, cluster):
 
 
 def push(engine, name, tag):
-    import contextlib
-
     with contextlib.closing(functions.UnixConnection(engine.path)) as connection:
         connection.request("POST", f"/images/{name}/push?tag={tag}", headers={"X-Registry-Auth": "e30="})
         said = connection.getresponse().read()
@@ -139,6 +138,7 @@ def settings(base_settings, cluster, relay, account):
         "KUBECONFIG": account,
         "ADIT_TOKEN": relay.token(),
         "ADIT_RELAY_CA": relay.authority,
+        "ADIT_SPARE": "0",
     }
 
 

@@ -1,10 +1,8 @@
 """Calls of functions in Pods."""
 
-import subprocess
-
 import pytest
 
-from conftest import BUILD_S, DEPLOY
+from conftest import BUILD_S
 from adit import Queue
 from adit.exception import ExecutionError, FunctionTimeoutError
 
@@ -53,6 +51,6 @@ def test_a_pod_that_dies_is_told_with_its_reason(calls):
         calls.leave.remote(3)
 
 
-def test_a_call_that_takes_too_long_is_killed(calls, cluster):
+def test_a_call_that_takes_too_long_is_killed(calls):
     with pytest.raises(FunctionTimeoutError, match="sleep: it took longer than 1 s"):
         calls.sleep.remote(100)
