@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/control.h"
 #include "agent/embedded.h"
 #include "agent/fork_gate.h"
-#include "agent/link.h"
 #include "agent/own_table.h"
 #include "agent/race.h"
 #include "agent/stream.h"
@@ -113,14 +113,6 @@ static void client_retry_later(struct adit_client *c) {
                        client_retry_due);
 }
 
-void client_connect(struct adit_client *c) {
-  if (c->closing || c->failed != NULL || c->choices_n == 0 || c->link != NULL || c->race != NULL ||
-      loop_timer_is_set(&c->retry))
-    return;
-  c->race = race_start(c);
-  if (c->race == NULL) client_retry_later(c);
-}
-
 void client_connect_now(struct adit_client *c) {
   loop_timer_stop(&c->retry);
   client_connect(c);
@@ -143,27 +135,6 @@ static void client_choices_ready(struct adit_client *c) {
   if (c->setup.eager || client_one_relay(c) || !list_empty(&c->tunnels)) client_connect(c);
 }
 
-void client_race_won(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
-                     struct tls_conn *tls) {
-  struct err e = {0};
-  c->link = link_start(c, choice, reached, tls, &e);
-  if (c->link != NULL) return;
-  choice->tried = true;
-  LIST_FOREACH(&c->tunnels, it) tunnel_detach_link(CONTAINER_OF(it, struct adit_tunnel, node));
-  client_warn(c, ADIT_EUNREACHABLE, "relay_unreachable", e.text);
-  client_connect(c);
-}
-
-void client_race_lost(struct adit_client *c, const struct err *e) {
-  bool certificate = e->code == ERR_AUTH;
-  /* RECONNECTING has said so; that a stranger answers in its place is news. */
-  if (c->interrupted && !certificate) client_set_trouble(c, ADIT_EUNREACHABLE, e->text);
-  else
-    client_warn(c, certificate ? ADIT_EAUTH : ADIT_EUNREACHABLE,
-                certificate ? "relay_certificate" : "relay_unreachable", e->text);
-  client_retry_later(c);
-}
-
 /* Its certificate has nothing to do with the authorities that were named for relays. */
 struct tls_client *client_tls_for_proxy(struct adit_client *c, struct err *e) {
   if (c->proxy_tls == NULL) c->proxy_tls = tls_client_new(NULL, e);
@@ -172,16 +143,14 @@ struct tls_client *client_tls_for_proxy(struct adit_client *c, struct err *e) {
 
 /* ---- the link ---- */
 
-void client_link_welcomed(struct adit_client *c, const char *relay) {
+static void client_linked(struct link *l, const char *relay) {
+  struct adit_client *c = l->client;
   if (atomic_load(&c->relay_name) == NULL) atomic_store(&c->relay_name, strdup(relay));
   c->warned[0] = '\0';
   c->waiting = false;
   client_set_trouble(c, 0, "");
   for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
-  LIST_FOREACH(&c->tunnels, it) {
-    struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
-    if (tunnel_wants_bind(t)) link_bind(c->link, t);   /* whose retry has come due meanwhile */
-  }
+  control_binds(l);                /* of those whose retry has come due meanwhile */
 }
 
 static bool client_has_untried(const struct adit_client *c) {
@@ -199,11 +168,12 @@ static bool client_all_refused(const struct adit_client *c) {
   return true;
 }
 
-void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool was_welcomed, enum refusal reason,
-                      const struct err *e) {
+static void client_link_lost(struct link *l, bool was_up, enum refusal reason, const struct err *e) {
+  struct adit_client *c = l->client;
+  struct relay_choice *choice = l->choice;
   bool was_open = false;
   /* A link that held is a fresh start for the delays; one that is dropped at once each time is not. */
-  if (loop_now_ms(c->loop) - c->link->since_ms >= RECONNECT_EARLY_FOR_MS) backoff_reset(&c->backoff);
+  if (loop_now_ms(c->loop) - l->since_ms >= RECONNECT_EARLY_FOR_MS) backoff_reset(&c->backoff);
   c->link = NULL;
   LIST_FOREACH(&c->tunnels, it) {
     struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
@@ -225,13 +195,54 @@ void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool w
     client_set_trouble(c, ADIT_EUNREACHABLE, text);
     client_event(c, ADIT_EVENT_RECONNECTING, NULL, ADIT_EUNREACHABLE,
                  reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), "%s", text);
-  } else if (!was_welcomed || !was_open) {
+  } else if (!was_up || !was_open) {
     client_warn(c, refusal_is_final(reason) ? client_errno_of_refusal(reason) : ADIT_EUNREACHABLE,
                 reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), text);
   }
   if (!was_open) choice->tried = true;
   if (!was_open && client_has_untried(c)) client_connect(c);
   else client_retry_later(c);
+}
+
+/* ---- the race ---- */
+
+static const struct link_handlers client_link = {.role = &control_role,
+                                                 .binds = control_binds,
+                                                 .up = client_linked,
+                                                 .down = control_down,
+                                                 .lost = client_link_lost};
+
+static void client_race_won(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
+                            struct tls_conn *tls) {
+  struct err e = {0};
+  c->race = NULL;
+  c->link = link_start(c, choice, reached, tls, &client_link, &e);
+  if (c->link != NULL) return;
+  choice->tried = true;
+  LIST_FOREACH(&c->tunnels, it) tunnel_detach_link(CONTAINER_OF(it, struct adit_tunnel, node));
+  client_warn(c, ADIT_EUNREACHABLE, "relay_unreachable", e.text);
+  client_connect(c);
+}
+
+static void client_race_lost(struct adit_client *c, const struct err *e) {
+  c->race = NULL;
+  bool certificate = e->code == ERR_AUTH;
+  /* RECONNECTING has said so; that a stranger answers in its place is news. */
+  if (c->interrupted && !certificate) client_set_trouble(c, ADIT_EUNREACHABLE, e->text);
+  else
+    client_warn(c, certificate ? ADIT_EAUTH : ADIT_EUNREACHABLE,
+                certificate ? "relay_certificate" : "relay_unreachable", e->text);
+  client_retry_later(c);
+}
+
+static const struct race_handlers client_race = {.won = client_race_won, .lost = client_race_lost};
+
+void client_connect(struct adit_client *c) {
+  if (c->closing || c->failed != NULL || c->choices_n == 0 || c->link != NULL || c->race != NULL ||
+      loop_timer_is_set(&c->retry))
+    return;
+  c->race = race_start(c, &client_race);
+  if (c->race == NULL) client_retry_later(c);
 }
 
 void client_tunnel_bound(struct adit_client *c) {

@@ -24,7 +24,6 @@
 enum { CLIENT_MAGIC = 0x61646974 };
 
 struct race;
-struct reached;
 struct link;
 struct embedded;
 
@@ -100,13 +99,6 @@ void client_race_again(struct adit_client *c);             /* drops a race under
 /* relay_socket: where it takes other agents of this machine, as they name it; empty: nowhere. */
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path, const char *relay_socket);
 void client_embedded_failed(struct adit_client *c, int code, const struct err *e);   /* code: enum adit_errno */
-void client_race_won(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
-                     struct tls_conn *tls);
-void client_race_lost(struct adit_client *c, const struct err *e);
-void client_link_welcomed(struct adit_client *c, const char *relay);
-/* reason: what the relay said, REFUSE_NONE when it said nothing. The link is being freed. */
-void client_link_lost(struct adit_client *c, struct relay_choice *choice, bool was_welcomed, enum refusal reason,
-                      const struct err *e);
 void client_tunnel_bound(struct adit_client *c);
 void client_tunnel_gone(struct adit_client *c);
 void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error,

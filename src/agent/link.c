@@ -1,14 +1,10 @@
-/* The control link: the socket around the engine (link/engine.h), and what a relay's frames do. The hard thing:
-   nothing to URL is one exchange after TLS, so our Finished, HELLO and all BINDs are put together before a byte of
-   them is sent. */
+/* The socket, the timer and the end of the control link. The hard thing: nothing to URL is one exchange after TLS,
+   so our Finished, HELLO and all BINDs are put together before a byte of them is sent. */
 #include "agent/link.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/tunnel.h"
-#include "agent/warm.h"
-#include "base/secret.h"
 #include "loop/net.h"
 
 enum { LINK_READS_PER_TURN = 8 };
@@ -23,27 +19,21 @@ static void link_release(struct loop_deferred *f) {
 static void link_end(struct link *l) {
   engine_stop(&l->engine);
   loop_timer_stop(&l->tick);
-  loop_timer_stop(&l->data_check);
-  loop_timer_stop(&l->data_proof);
-  loop_timer_stop(&l->redial);
-  warm_stop_all(l);
+  l->handlers->down(l);
   loop_io_del(&l->io);
   reached_close(l->client, &l->at);
   loop_defer(l->client->loop, &l->defer, link_release);
 }
 
-/* The link is lost: ends it and tells the client. */
-static void link_lose(struct link *l, enum refusal reason, const struct err *e) {
+void link_lose(struct link *l, enum refusal reason, const struct err *e) {
   if (l->engine.state == LINK_DOWN) return;
-  bool was_welcomed = l->engine.state == LINK_UP;
-  struct adit_client *c = l->client;
-  struct relay_choice *choice = l->choice;
+  bool was_up = l->engine.state == LINK_UP;
   struct err copy = *e;
   link_end(l);
-  client_link_lost(c, choice, was_welcomed, reason, &copy);
+  l->handlers->lost(l, was_up, reason, &copy);
 }
 
-static void link_lose_text(struct link *l, int code, const char *text) {
+void link_lose_text(struct link *l, int code, const char *text) {
   struct err e = {0};
   err_set(&e, code, "%s", text);
   link_lose(l, REFUSE_NONE, &e);
@@ -74,18 +64,14 @@ static int link_write(struct link *l) {
   return flushed == NET_RESET ? NET_RESET : 0;
 }
 
-/* BINDs take half of the queue at most: hundreds of tunnels with long lists would fill it, and other frames must find
-   room. */
+/* Half of the queue at most: hundreds of tunnels with long lists would fill it, and other frames must find room. */
 static bool link_has_room_for_binds(const struct link *l) {
   return engine_waiting(&l->engine) <= LINK_OUT_MAX_BYTES / 2;
 }
 
-static void link_bind_waiting(struct link *l) {
+static void link_ask_for_binds(struct link *l) {
   l->binds_waiting = false;
-  LIST_FOREACH(&l->client->tunnels, it) {
-    struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
-    if (tunnel_wants_bind(t)) link_bind(l, t);
-  }
+  l->handlers->binds(l);
 }
 
 void link_flush(struct link *l) {
@@ -93,19 +79,21 @@ void link_flush(struct link *l) {
     int sent = link_write(l);
     if (engine_failed(&l->engine)) link_lose_text(l, ERR_LIMIT, "the relay does not read the control link");
     else if (sent != 0) link_lose_text(l, ERR_CLOSED, "the connection to the relay was reset");
-    else if (l->binds_waiting && link_has_room_for_binds(l)) link_bind_waiting(l);
-    else return;
+    else if (!l->binds_waiting || !link_has_room_for_binds(l)) return;
+    else link_ask_for_binds(l);
   }
 }
 
-void link_bind(struct link *l, struct adit_tunnel *t) {
-  if (!link_has_room_for_binds(l)) {
-    l->binds_waiting = true;
-    return;
-  }
+bool link_may_bind(struct link *l) {
+  if (link_has_room_for_binds(l)) return true;
+  l->binds_waiting = true;
+  return false;
+}
+
+void link_bind(struct link *l, const struct frame_bind *f) {
   uint8_t bytes[FRAME_HEADER_BYTES + 4096];
   struct writer w = writer_of(bytes, sizeof bytes);
-  tunnel_bind_encode(t, &w);
+  frame_bind_encode(&w, f);
   engine_send(&l->engine, &w);
 }
 
@@ -161,123 +149,13 @@ static void link_tick(struct loop_timer *t) {
   (void)loop_timer_set(l->client->loop, &l->tick, next > now ? next - now : 1, link_tick);
 }
 
-/* ---- reading ---- */
-
-/* From the start. HTTP proxies end both directions when one ends, and pass a reset on as an end, and Unix sockets
-   know no reset; inside TLS neither is taken for the other. */
-static bool link_wraps_data(const struct link *l) {
-  enum setup_data asked = l->client->setup.data;
-  if (dial_address_is_unix(&l->choice->dial)) return true;
-  return asked == SETUP_DATA_TLS || (asked == SETUP_DATA_AUTO && l->takes_wrapped && l->choice->proxy != NULL);
-}
-
-static int link_welcome(struct engine *e, const struct frame *frame) {
-  struct link *l = CONTAINER_OF(e, struct link, engine);
-  struct frame_welcome f;
-  if (frame_welcome_decode(frame->body, &f) != 0 || f.version != WIRE_VERSION) {
-    link_lose_text(l, ERR_SYNTAX, "the relay does not speak this version of the protocol (update adit)");
-    return 0;
-  }
-  if (engine_agree(e, f.share) != 0) {
-    link_lose_text(l, ERR_CRYPTO, "no keys could be agreed with the relay");
-    return 0;
-  }
-  engine_open(e);
-  l->takes_wrapped = (f.flags & WELCOME_WRAPPED) != 0;
-  l->data_wrapped = link_wraps_data(l);
-  if (l->data_wrapped && !l->takes_wrapped && dial_address_is_unix(&l->choice->dial)) {
-    link_lose_text(l, ERR_SYNTAX, "this relay takes no data connections inside TLS, as those through a Unix socket are "
-                                  "(update the relay)");
-    return 0;
-  }
-  l->heartbeat_ms = f.heartbeat_ms < 100 ? 100 : f.heartbeat_ms > HEARTBEAT_MS ? HEARTBEAT_MS : f.heartbeat_ms;
+void link_beat(struct link *l, uint32_t every_ms) {
+  l->heartbeat_ms = every_ms < 100 ? 100 : every_ms > HEARTBEAT_MS ? HEARTBEAT_MS : every_ms;
   l->pinged_ms = l->engine.heard_ms;
   (void)loop_timer_set(l->client->loop, &l->tick, l->heartbeat_ms, link_tick);
-  client_link_welcomed(l->client, f.relay[0] != '\0' ? f.relay : l->choice->name);
-  if (e->state == LINK_DOWN) return 0;
-  warm_dial(l, f.warm);
-  warm_watch(l);
-  return 0;
 }
 
-static int link_goodbye(struct engine *e, const struct frame *frame) {
-  struct frame_goodbye f;
-  struct err why = {0};
-  if (frame_goodbye_decode(frame->body, &f) != 0) return ERR_SYNTAX;
-  enum refusal reason = (enum refusal)f.reason;
-  why.code = refusal_is_final(reason) ? ERR_AUTH : ERR_CLOSED;
-  refusal_explain(reason, f.text, why.text, sizeof why.text);
-  link_lose(CONTAINER_OF(e, struct link, engine), reason, &why);
-  return 0;
-}
-
-static int link_bound(struct engine *e, const struct frame *frame) {
-  struct link *l = CONTAINER_OF(e, struct link, engine);
-  struct frame_bound f;
-  if (frame_bound_decode(frame->body, &f) != 0) return ERR_SYNTAX;
-  struct adit_tunnel *t = tunnel_find(l->client, f.id);
-  if (t != NULL) tunnel_bound(t, &f);
-  return 0;
-}
-
-static int link_unbound(struct engine *e, const struct frame *frame) {
-  struct link *l = CONTAINER_OF(e, struct link, engine);
-  struct frame_unbound f;
-  if (frame_unbound_decode(frame->body, &f) != 0) return ERR_SYNTAX;
-  struct adit_tunnel *t = tunnel_find(l->client, f.id);
-  if (t != NULL) tunnel_unbound(t, (enum refusal)f.reason, f.text);
-  return 0;
-}
-
-static int link_notice(struct engine *e, const struct frame *frame) {
-  struct link *l = CONTAINER_OF(e, struct link, engine);
-  struct frame_notice f;
-  if (frame_notice_decode(frame->body, &f) != 0) return ERR_SYNTAX;
-  struct adit_tunnel *t = tunnel_find(l->client, f.id);
-  if (t != NULL) tunnel_noticed(t, f.reason, f.count);
-  if (f.reason == NOTICE_LOST) warm_lost(l, f.count);
-  return 0;
-}
-
-static int link_ticket(struct engine *e, const struct frame *frame) {
-  struct link *l = CONTAINER_OF(e, struct link, engine);
-  struct frame_ticket f;
-  if (frame_ticket_decode(frame->body, &f) != 0) return ERR_SYNTAX;
-  struct adit_tunnel *t = tunnel_find(l->client, f.id);
-  if (t != NULL) tunnel_ticket(t, f.ticket, f.ticket_n);
-  return 0;
-}
-
-static int link_want(struct engine *e, const struct frame *frame) {
-  struct link *l = CONTAINER_OF(e, struct link, engine);
-  uint16_t n;
-  if (frame_want_decode(frame->body, &n) != 0) return ERR_SYNTAX;
-  warm_wanted(l, n);
-  return 0;
-}
-
-static int link_arrived(struct engine *e, const struct frame *frame) {
-  struct link *l = CONTAINER_OF(e, struct link, engine);
-  uint64_t number;
-  if (frame_arrived_decode(frame->body, &number) != 0) return ERR_SYNTAX;
-  warm_proven(l);
-  return 0;
-}
-
-static uint64_t link_now_ms(struct engine *e) {
-  return loop_now_ms(CONTAINER_OF(e, struct link, engine)->client->loop);
-}
-
-static const struct engine_role agent_role = {.hello_max_bytes = FRAME_BODY_MAX_BYTES,
-                                              .now_ms = link_now_ms,
-                                              .rules = {[FRAME_WELCOME] = {WHILE_HELLO, link_welcome},
-                                                        [FRAME_GOODBYE] = {WHILE_HELLO | WHILE_UP, link_goodbye},
-                                                        [FRAME_BOUND] = {WHILE_UP, link_bound},
-                                                        [FRAME_UNBOUND] = {WHILE_UP, link_unbound},
-                                                        [FRAME_TICKET] = {WHILE_UP, link_ticket},
-                                                        [FRAME_NOTICE] = {WHILE_UP, link_notice},
-                                                        [FRAME_WANT] = {WHILE_UP, link_want},
-                                                        [FRAME_ARRIVED] = {WHILE_UP, link_arrived}}};
+/* ---- reading ---- */
 
 /* All that has come: a relay's frames are few, and ours. */
 static void link_work(struct link *l) {
@@ -333,15 +211,12 @@ static int link_hello(struct link *l, struct err *e) {
   struct writer w = writer_of(bytes, sizeof bytes);
   frame_hello_encode(&w, &f);
   engine_send(&l->engine, &w);
-  LIST_FOREACH(&l->client->tunnels, it) {
-    struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
-    if (tunnel_wants_bind(t)) link_bind(l, t);
-  }
+  link_ask_for_binds(l);
   return engine_failed(&l->engine) ? err_set(e, ERR_NOMEM, "out of memory") : 0;
 }
 
 struct link *link_start(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
-                        struct tls_conn *tls, struct err *e) {
+                        struct tls_conn *tls, const struct link_handlers *handlers, struct err *e) {
   struct link *l = calloc(1, sizeof *l);
   if (l == NULL) {
     struct reached at = *reached;
@@ -350,11 +225,15 @@ struct link *link_start(struct adit_client *c, struct relay_choice *choice, cons
     err_set(e, ERR_NOMEM, "out of memory");
     return NULL;
   }
-  *l = (struct link){
-      .magic = LINK_MAGIC, .client = c, .choice = choice, .at = *reached, .heartbeat_ms = HEARTBEAT_MS};
+  *l = (struct link){.magic = LINK_MAGIC,
+                      .handlers = handlers,
+                      .client = c,
+                      .choice = choice,
+                      .at = *reached,
+                      .heartbeat_ms = HEARTBEAT_MS};
   list_init(&l->warm);
   l->since_ms = loop_now_ms(c->loop);
-  int r = engine_take_over(&l->engine, &agent_role, tls);
+  int r = engine_take_over(&l->engine, handlers->role, tls);
   if (r != 0) {
     err_set(e, r, r == ERR_NOMEM ? "out of memory" : "the TLS connection could not be taken over");
     goto fail;

@@ -9,8 +9,22 @@
 
 enum { LINK_MAGIC = 0x6c696e6b };
 
+struct link;
+/* What is above a link, and is told by it. The first two may end the link; when the last two are called it has ended.
+   None frees it. */
+struct link_handlers {
+  const struct engine_role *role;  /* what is done for frames */
+  /* link_bind, please, for all who want one: right behind HELLO, and when there is room again. */
+  void (*binds)(struct link *l);
+  void (*up)(struct link *l, const char *relay);   /* WELCOME has come; the relay's name */
+  void (*down)(struct link *l);    /* one way or the other: nothing of it may stay */
+  /* After down, unless the end is link_stop's. reason: what the relay said; REFUSE_NONE: it said nothing. */
+  void (*lost)(struct link *l, bool was_up, enum refusal reason, const struct err *e);
+};
+
 struct link {
   unsigned magic;
+  const struct link_handlers *handlers;
   struct adit_client *client;
   struct relay_choice *choice;
   struct reached at;               /* where it was dialled, its proxy if it has one: data connections go there, too */
@@ -39,13 +53,17 @@ struct link {
 
 /* Takes what was reached and tls, also on failure. HELLO and the BINDs of all tunnels leave with our Finished. */
 struct link *link_start(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
-                        struct tls_conn *tls, struct err *e) MUST_USE;
-/* Ends it without a word to the client; with goodbye, the relay is told as far as the socket takes it. NULL is fine. */
+                        struct tls_conn *tls, const struct link_handlers *handlers, struct err *e) MUST_USE;
+/* Ends it without `lost`; with goodbye, the relay is told as far as the socket takes it. NULL is fine. */
 void link_stop(struct link *l, bool goodbye);
+void link_lose(struct link *l, enum refusal reason, const struct err *e); /* ends it with `lost` */
+void link_lose_text(struct link *l, int code, const char *text);
+void link_beat(struct link *l, uint32_t every_ms);   /* PING so often from now on, as the relay asks, within reason */
 bool link_is_up(const struct link *l);           /* welcomed; NULL: no */
 bool link_takes_binds(const struct link *l);     /* what is asked for goes behind HELLO; NULL: no */
-/* Or later, when there is room again: the tunnel stays unbound until then. */
-void link_bind(struct link *l, struct adit_tunnel *t);
+/* False: there is no room for a BIND now; `binds` will ask for it when there is. */
+bool link_may_bind(struct link *l) MUST_USE;
+void link_bind(struct link *l, const struct frame_bind *f);      /* after link_may_bind */
 void link_unbind(struct link *l, uint32_t id);
 /* Seals and sends what is pending. The link may be dead afterwards. */
 void link_flush(struct link *l);

@@ -8,6 +8,7 @@
 
 struct race {
   struct adit_client *client;
+  const struct race_handlers *handlers;
   struct err err;                  /* of the last that failed */
   bool certificate_failed;         /* some relay was reached that is not who it should be: the better thing to tell */
   size_t n, running;
@@ -23,14 +24,14 @@ void race_stop(struct race *r) {
 static void race_ended(void *user, struct candidate *k, const struct err *e) {
   struct race *r = user;
   struct adit_client *c = r->client;
+  const struct race_handlers *handlers = r->handlers;
   if (e == NULL) {
     struct tls_conn *tls;
     struct reached reached;
     struct relay_choice *choice = candidate_choice(k);
     candidate_take(k, &reached, &tls);
-    c->race = NULL;
     race_stop(r);
-    client_race_won(c, choice, &reached, tls);
+    handlers->won(c, choice, &reached, tls);
     return;
   }
   for (size_t i = 0; i < r->n; i++)
@@ -41,19 +42,19 @@ static void race_ended(void *user, struct candidate *k, const struct err *e) {
   candidate_free(k);
   if (--r->running > 0) return;
   struct err last = r->err;
-  c->race = NULL;
   race_stop(r);
-  client_race_lost(c, &last);
+  handlers->lost(c, &last);
 }
 
 static bool race_eligible(const struct adit_client *c, const struct relay_choice *choice) {
   return !choice->refused && !choice->tried && (c->home[0] == '\0' || strcasecmp(choice->name, c->home) == 0);
 }
 
-struct race *race_start(struct adit_client *c) {
+struct race *race_start(struct adit_client *c, const struct race_handlers *handlers) {
   struct race *r = calloc(1, sizeof *r + c->choices_n * sizeof r->candidates[0]);
   if (r == NULL) return NULL;
   r->client = c;
+  r->handlers = handlers;
   for (size_t i = 0; i < c->choices_n; i++) {
     if (!race_eligible(c, &c->choices[i])) continue;
     r->candidates[r->n] = candidate_start(c, &c->choices[i], race_ended, r);

@@ -228,7 +228,7 @@ void tunnel_attach(struct adit_tunnel *t) {
   app_look_up(t);
   client_connect_now(c);
   if (link_takes_binds(c->link)) {
-    link_bind(c->link, t);
+    tunnel_bind(t, c->link);
     link_flush(c->link);
   }
 }
@@ -243,14 +243,15 @@ void tunnel_detach_link(struct adit_tunnel *t) {
   if (t->state != TUNNEL_ENDED) t->state = TUNNEL_UNBOUND;
 }
 
-void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w) {
+void tunnel_bind(struct adit_tunnel *t, struct link *l) {
   const struct tunnel_request *r = &t->request;
+  if (!link_may_bind(l)) return;
   if (t->id == 0) t->id = ++t->client->last_bind_id;
   struct frame_bind f = {.id = t->id, .flags = r->flags, .alpn = r->alpn, .alpn_n = r->alpn_n, .allow_n = r->allow_n,
     .deny_n = r->deny_n, .ticket = t->ticket, .ticket_n = t->ticket_n, .incarnation = t->incarnation};
   memcpy(f.allow, r->allow, sizeof f.allow);
   memcpy(f.deny, r->deny, sizeof f.deny);
-  frame_bind_encode(w, &f);
+  link_bind(l, &f);
   t->state = TUNNEL_BINDING;
 }
 
@@ -409,7 +410,7 @@ void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
 static void tunnel_rebind(struct adit_tunnel *t) {
   t->state = TUNNEL_UNBOUND;
   if (!link_is_up(t->client->link)) return;
-  link_bind(t->client->link, t);   /* flushed by whoever reads the link, or by the retry timer */
+  tunnel_bind(t, t->client->link); /* flushed by whoever reads the link, or by the retry timer */
 }
 
 static void tunnel_retry_due(struct loop_timer *timer) {

@@ -110,7 +110,8 @@ void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms);
 void tunnel_choose_home(struct adit_tunnel *t);
 bool tunnel_wants_bind(const struct adit_tunnel *t);
 bool tunnel_retries(const struct adit_tunnel *t);          /* never open so far, and its host wants it to try on */
-void tunnel_bind_encode(struct adit_tunnel *t, struct writer *w);
+/* Asks for it, or, when the link has no room, stays unbound until that asks. */
+void tunnel_bind(struct adit_tunnel *t, struct link *l);
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f);
 void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came);
 void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n);

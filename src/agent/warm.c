@@ -60,8 +60,15 @@ static void warm_free(struct warm *w) {
   loop_defer(w->link->client->loop, &w->defer, warm_release);
 }
 
-void warm_stop_all(struct link *l) {
+static void warm_stop_all(struct link *l) {
   LIST_FOREACH(&l->warm, it) warm_free(CONTAINER_OF(it, struct warm, node));
+}
+
+void warm_stop(struct link *l) {
+  loop_timer_stop(&l->data_check);
+  loop_timer_stop(&l->data_proof);
+  loop_timer_stop(&l->redial);
+  warm_stop_all(l);
 }
 
 static void warm_redial_due(struct loop_timer *t) {

@@ -10,6 +10,6 @@ void warm_wanted(struct link *l, size_t n);      /* the relay asks for n more */
 void warm_proven(struct link *l);               /* the relay has seen the first */
 void warm_lost(struct link *l, uint32_t visitors); /* the relay has lost some on the way to us */
 void warm_watch(struct link *l);                 /* tells the user when none gets through */
-void warm_stop_all(struct link *l);
+void warm_stop(struct link *l);                  /* the link has ended */
 
 #endif

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "loop/net.h"
-#include "relay/link.h"
+#include "relay/control.h"
 #include "relay/registry.h"
 #include "relay/visitor.h"
 #include "relay/warm.h"
@@ -122,7 +122,7 @@ static void door_served(struct newcomer *n) {
   } else if (d->is_data) {
     wrapped_accept(d->worker, d->fd, &d->newcomer, &d->hello);
   } else {
-    link_accept(d->worker, d->fd, &d->peer, &d->newcomer, &d->hello);
+    control_accept(d->worker, d->fd, &d->peer, &d->newcomer, &d->hello);
   }
 }
 

@@ -1,6 +1,6 @@
-/* Control links: the socket around the engine (link/engine.h), and what an agent's frames do. The hard thing is that
-   nearly every call may end the link: link_down leaves the struct in place until the end of the turn and the last
-   job, and whoever called out looks at the engine's state again. */
+/* The socket, the timer and the end of a control link. The hard thing is that nearly every call may end the link:
+   link_down leaves the struct in place until the end of the turn and the last job, and whoever called out looks at the
+   engine's state again. */
 #include "relay/link.h"
 
 #include <stdio.h>
@@ -8,11 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/secret.h"
-#include "base/text.h"
 #include "loop/net.h"
-#include "relay/bind.h"
-#include "relay/warm.h"
 
 enum { LINK_MAGIC = 0x6c696e6b, LINK_TICK_MS = 1000 };
 
@@ -39,8 +35,7 @@ void link_unref(struct link *l) {
   if (--l->refs == 0) loop_defer(l->worker->loop, &l->deferred, link_free);
 }
 
-/* Its warm connections and tunnels go with it; established streams stay. */
-static void link_down(struct link *l) {
+void link_down(struct link *l) {
   struct relay *r = l->worker->relay;
   if (l->engine.state == LINK_DOWN) return;
   bool was_up = l->engine.state == LINK_UP;
@@ -54,8 +49,7 @@ static void link_down(struct link *l) {
     registry_link_remove(r->registry, l->owner, l->engine.id);
     share_give(&r->shares, &l->owner->account, 1);
     METRIC_SUB(&l->worker->metrics, links_now, 1);
-    bind_close_all(l);
-    warm_close(l);
+    l->handlers->down(l);
   }
   if (l->fd >= 0) pump_linger_close(l->worker->pool, l->fd);
   l->fd = -1;
@@ -87,7 +81,7 @@ void link_send(struct link *l, const struct writer *w) {
   if (engine_failed(&l->engine) || (!l->in_turn && link_flush(l) != 0)) link_down(l);
 }
 
-static void link_end_saying(struct link *l, enum refusal why, const char *text) {
+void link_end_saying(struct link *l, enum refusal why, const char *text) {
   uint8_t frame[FRAME_HEADER_BYTES + 512];
   struct writer w = writer_of(frame, sizeof frame);
   struct frame_goodbye f = {.reason = (uint16_t)why};
@@ -115,24 +109,7 @@ static void link_end_saying(struct link *l, enum refusal why, const char *text) 
 
 void link_end(struct link *l, enum refusal why) { link_end_saying(l, why, ""); }
 
-/* Frames */
-
-/* Who is it, and may he? The cheap questions first; the owner's record is made only after the proof. */
-static enum refusal hello_check(struct link *l, const struct frame_hello *f) {
-  struct relay *r = l->worker->relay;
-  struct chain c;
-  int64_t now_s = loop_wall_s(l->worker->loop);
-  if (f->version != WIRE_VERSION) return REFUSE_VERSION;
-  int rc = chain_verify_by(f->chain, f->chain_n, r->operators, r->operators_n, &c);
-  if (rc == ERR_SYNTAX) return REFUSE_MALFORMED;
-  if (rc == ERR_NOT_NOW) return REFUSE_TOKEN_UNKNOWN;
-  if (rc != 0) return REFUSE_TOKEN_PROOF;
-  if (frame_hello_verify(f, engine_exporter(&l->engine), chain_last(&c)->public_key) != 0) return REFUSE_TOKEN_PROOF;
-  rc = registry_owner(r->registry, c.at, c.n, now_s, &l->owner);
-  if (rc == ERR_AUTH) return REFUSE_TOKEN_REVOKED;
-  if (rc == ERR_TIMEOUT) return REFUSE_TOKEN_EXPIRED;
-  return rc == 0 ? REFUSE_NONE : REFUSE_INTERNAL;
-}
+/* Coming up */
 
 static int link_register(struct link *l) {
   struct registry *g = l->worker->relay->registry;
@@ -144,8 +121,7 @@ static int link_register(struct link *l) {
   return rc;
 }
 
-/* From now on it goes before newcomers, and its owner pays for it. */
-static int link_enter(struct link *l) {
+int link_enter(struct link *l) {
   struct shares *shares = &l->worker->relay->shares;
   loop_io_del(&l->io);
   if (loop_io_add(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
@@ -162,79 +138,6 @@ static int link_enter(struct link *l) {
   METRIC_ADD(&l->worker->metrics, links_total, 1);
   return 0;
 }
-
-static int on_hello(struct engine *e, const struct frame *frame_in) {
-  struct link *l = CONTAINER_OF(e, struct link, engine);
-  struct relay *r = l->worker->relay;
-  struct frame_hello f;
-  struct frame_welcome welcome = {.version = WIRE_VERSION,
-                                  .instance = r->instance,
-                                  .heartbeat_ms = HEARTBEAT_MS,
-                                  .warm = WARM_QUIET,
-                                  .flags = WELCOME_WRAPPED};
-  uint8_t frame[FRAME_HEADER_BYTES + 512];
-  struct writer w = writer_of(frame, sizeof frame);
-  enum refusal why = frame_hello_decode(frame_in->body, &f) == 0 ? hello_check(l, &f) : REFUSE_MALFORMED;
-  int rc = 0;
-  if (why == REFUSE_NONE) {
-    rc = engine_make_share(e, welcome.share);
-    if (rc == 0) rc = engine_agree(e, f.share);
-    if (rc == 0) rc = link_enter(l);
-    /* Passing, also for ERR_LIMIT: lost links are among those that are counted. */
-    if (rc != 0) why = rc == ERR_NOMEM ? REFUSE_SHORTAGE : REFUSE_INTERNAL;
-  }
-  if (why != REFUSE_NONE) {
-    link_end_saying(l, why,
-                    rc == ERR_LIMIT
-                        ? "the token has too many control links (run fewer agents with it, or try again in a minute)"
-                        : "");
-    return 0;
-  }
-  memcpy(l->software, f.software, sizeof l->software);
-  strcpy(welcome.relay, r->options->domain);
-  l->warm.asked = welcome.warm;
-  l->warm.asked_ms = l->renewed_ms = loop_now_ms(l->worker->loop);
-  char from[ADDR_TEXT_CAP], token_id[2 * TOKEN_ID_BYTES + 1];
-  addr_format(&l->peer, from, sizeof from);
-  hex_encode(l->owner->id, TOKEN_ID_BYTES, token_id);
-  log_event(LOG_INFO, "link_up", "owner", l->owner->name, "token_id", token_id, "from", from, "software", l->software,
-            NULL);
-  frame_welcome_encode(&w, &welcome);
-  link_send(l, &w);
-  return 0;
-}
-
-static int on_bind(struct engine *e, const struct frame *frame) {
-  struct frame_bind f;
-  if (frame_bind_decode(frame->body, &f) != 0) return ERR_SYNTAX;
-  bind_request(CONTAINER_OF(e, struct link, engine), &f);
-  return 0;
-}
-
-static int on_unbind(struct engine *e, const struct frame *frame) {
-  uint32_t id;
-  if (frame_unbind_decode(frame->body, &id) != 0) return ERR_SYNTAX;
-  bind_close(CONTAINER_OF(e, struct link, engine), id);
-  return 0;
-}
-
-static int on_goodbye(struct engine *e, const struct frame *frame) {
-  (void)frame;
-  link_down(CONTAINER_OF(e, struct link, engine));
-  return 0;
-}
-
-static uint64_t link_now_ms(struct engine *e) {
-  return loop_now_ms(CONTAINER_OF(e, struct link, engine)->worker->loop);
-}
-
-static const struct engine_role relay_role = {.is_relay = true,
-                                              .hello_max_bytes = FRAME_BEFORE_AUTH_MAX_BYTES,
-                                              .now_ms = link_now_ms,
-                                              .rules = {[FRAME_HELLO] = {WHILE_HELLO, on_hello},
-                                                        [FRAME_BIND] = {WHILE_UP, on_bind},
-                                                        [FRAME_UNBIND] = {WHILE_UP, on_unbind},
-                                                        [FRAME_GOODBYE] = {WHILE_UP, on_goodbye}}};
 
 /* Receiving */
 
@@ -320,11 +223,7 @@ static void link_tick(struct loop_timer *t) {
     frame_ping_encode(&w, FRAME_PING, now_ms);
     link_send(l, &w);
   }
-  if (l->engine.state == LINK_UP && now_ms - l->renewed_ms > (uint64_t)TICKET_RENEW_S * 1000) {
-    if (bind_renew(l)) l->renewed_ms = now_ms;
-  }
-  if (l->engine.state == LINK_UP) bind_tell_refused(l, now_ms);
-  if (l->engine.state == LINK_UP) warm_tick(l);
+  if (l->engine.state == LINK_UP) l->handlers->every_second(l, now_ms);
   link_unref(l);
 }
 
@@ -339,7 +238,7 @@ static void link_shaken(struct handshake *h, bool ok) {
     return;
   }
   l->fd = h->fd;
-  int rc = engine_take_over(&l->engine, &relay_role, h->conn);
+  int rc = engine_take_over(&l->engine, l->handlers->role, h->conn);
   tls_conn_free(h->conn);          /* with it goes the exporter secret that OpenSSL keeps */
   h->conn = NULL;
   l->hello_by_ms = loop_now_ms(l->worker->loop) + LINK_HELLO_DEADLINE_MS;
@@ -358,7 +257,7 @@ static void link_unwanted(struct newcomer *n) {
 }
 
 void link_accept(struct worker *w, int fd, const struct addr *peer, struct newcomer *newcomer,
-                 const struct client_hello *hello) {
+                 const struct client_hello *hello, const struct link_handlers *handlers) {
   static const uint8_t alpn[] = "\x06" WIRE_ALPN;
   struct tls_server_policy policy = {.host = hello->sni,
                                      .alpn = alpn,
@@ -373,12 +272,12 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, struct newco
     return;
   }
   l->magic = LINK_MAGIC;
+  l->handlers = handlers;
   l->worker = w;
   l->refs = 1;
   l->fd = -1;
   l->peer = *peer;
   list_init(&l->bound);
-  warm_init(l);
   list_push_tail(&w->links, &l->node);
   struct tls_server *server = certs_current(w->relay->certs);
   newcomer_pass(newcomer, &l->newcomer, link_unwanted);

@@ -19,8 +19,17 @@ struct warm_pool {                 /* relay/warm.c */
   uint64_t asked_ms, hinted_ms, grown_ms;
 };
 
+struct link;
+/* What is above a link, and is told by it. Either may end it, and neither frees it. */
+struct link_handlers {
+  const struct engine_role *role;  /* what is done for frames */
+  void (*every_second)(struct link *l, uint64_t now_ms);  /* while it is up */
+  void (*down)(struct link *l);    /* it was up, and is down now */
+};
+
 struct link {
   unsigned magic;
+  const struct link_handlers *handlers;
   struct worker *worker;
   struct list node;
   unsigned refs;                   /* of jobs under way; this worker's thread only */
@@ -47,10 +56,15 @@ struct link {
 
 /* Takes fd and the newcomer, who was served. */
 void link_accept(struct worker *w, int fd, const struct addr *peer, struct newcomer *newcomer,
-                 const struct client_hello *hello);
+                 const struct client_hello *hello, const struct link_handlers *handlers);
+/* It has proven who it is (l->owner), and has its keys: up, and from now on before newcomers, at its owner's cost.
+   ERR_NOMEM, or ERR_LIMIT: its owner has too many. */
+int link_enter(struct link *l) MUST_USE;
 struct link *link_find(struct worker *w, const uint8_t id[LINK_ID_BYTES]);
 void link_send(struct link *l, const struct writer *w); /* whole frames; may end the link */
 void link_end(struct link *l, enum refusal why);  /* GOODBYE, then down */
+void link_end_saying(struct link *l, enum refusal why, const char *text);
+void link_down(struct link *l);                  /* without a word */
 void link_end_owners(struct worker *w); /* those that have ended */
 void link_end_all(struct worker *w, enum refusal why);
 struct link *link_ref(struct link *l);

@@ -8,7 +8,7 @@
 
 #include "cm.h"
 #include "loop/net.h"
-#include "relay/link.h"
+#include "relay/control.h"
 #include "tls/sealed.h"
 #include "wire/token.h"
 
@@ -103,7 +103,7 @@ static void connect_link(struct fixture *f, struct tls_conn *tls, int relay_fd) 
   tls_conn_output_sent(tls, n);
   assert_int_equal(addr_parse("127.0.0.1:1", &peer, &e), 0);
   assert_int_equal(newcomer_enter(f->worker.newcomers, &newcomer, NEWCOMER_STRANGERS, &source, 1, not_wanted), 0);
-  link_accept(&f->worker, relay_fd, &peer, &newcomer, &hello);
+  control_accept(&f->worker, relay_fd, &peer, &newcomer, &hello);
   client_hello_free(&hello);
   f->link = CONTAINER_OF(f->worker.links.next, struct link, node);
 }
