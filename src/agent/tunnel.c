@@ -1,6 +1,6 @@
-/* A tunnel's life: asked for, bound, bound again after each loss of the link, ended. The hard thing: two threads know
-   it. What the host reads is either immutable once published (the address) or under the client's lock; all else is the
-   loop thread's. */
+/* A tunnel's life in the loop's thread: asked for, bound, bound again after each loss of the link, ended. The hard
+   thing: two threads know it. What the host reads is either immutable once published (the address) or under the
+   client's lock; all else is this thread's. tunnel_host.c has what the host's threads call. */
 #include "agent/tunnel.h"
 
 #include <stdio.h>
@@ -10,162 +10,6 @@
 
 #include "agent/link.h"
 #include "agent/stream.h"
-#include "agent/ticket_file.h"
-#include "agent/ticket_write.h"
-#include "base/secret.h"
-
-/* ---- the host's thread ---- */
-
-/* Before the tunnel is published to the loop, so the host's thread may fill what is the loop thread's later. */
-static int tunnel_take_ticket(struct adit_tunnel *t, struct err *e) {
-  if (t->request.keep_file == NULL) return 0;
-  struct ticket_file *f = malloc(sizeof *f);
-  if (f == NULL) return err_set(e, ERR_NOMEM, "keep file %s: out of memory", t->request.keep_file);
-  bool found;
-  int r = ticket_file_read(t->request.keep_file, f, &found, e);
-  if (r == 0 && found) {
-    /* The higher incarnation wins the address, so ours must be on disk before it is shown to anyone. */
-    f->incarnation++;
-    r = ticket_file_write(t->request.keep_file, f, e);
-    memcpy(t->ticket, f->ticket, f->ticket_n);
-    t->ticket_n = f->ticket_n;
-    t->incarnation = f->incarnation;
-    memcpy(t->ticket_relay, f->relay, sizeof t->ticket_relay);
-  } else if (r == 0) {
-    r = ticket_file_probe(t->request.keep_file, e);   /* now, not once an address is shown that will be lost */
-  }
-  wipe(f, sizeof *f);
-  free(f);
-  if (r == ERR_IO) r = e->code = ERR_SYNTAX;   /* a file that does not do is a wrong setting, whatever is wrong */
-  return r;
-}
-
-int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adit_tunnel **out, struct err *e) {
-  struct adit_tunnel *t = calloc(1, sizeof *t);
-  if (t == NULL) return err_set(e, ERR_NOMEM, "out of memory");
-  t->magic = TUNNEL_MAGIC;
-  t->client = c;
-  t->request = *request;
-  list_init(&t->handle);
-  list_init(&t->node);
-  list_init(&t->streams);
-  request->keep_file = request->app_file = NULL;
-  dial_address_format(&t->request.app, t->app_text, sizeof t->app_text);
-  app_init(t);
-  *out = t;
-  return 0;
-}
-
-static void tunnel_attach_run(struct loop *l, struct loop_msg *m) {
-  if (l != NULL) tunnel_attach(CONTAINER_OF(m, struct adit_tunnel, attach_msg));
-}
-
-static void tunnel_close_run(struct loop *l, struct loop_msg *m) {
-  struct adit_tunnel *t = CONTAINER_OF(m, struct adit_tunnel, close_msg);
-  if (l != NULL) tunnel_close_begin(t, t->close_drain_ms);
-}
-
-static void tunnel_finish_run(struct loop *l, struct loop_msg *m) {
-  struct adit_tunnel *t = CONTAINER_OF(m, struct adit_tunnel, finish_msg);
-  if (l == NULL || t->closing) return;
-  t->finishing = true;
-  tunnel_close_begin(t, DRAIN_FOREVER_MS);
-}
-
-static bool file_same(const char *a, const char *b) {
-  return a != NULL && b != NULL && strcmp(a, b) == 0;
-}
-
-static bool app_same(const struct tunnel_request *a, const struct tunnel_request *b) {
-  return dial_address_same(&a->app, &b->app) || file_same(a->app_file, b->app_file);
-}
-
-static int fail_taken(const struct adit_tunnel *t, struct err *e) {
-  static const char why[] = "this client forwards it already (close that tunnel first)";
-  const struct dial_address *app = &t->request.app;
-  return dial_address_is_local_port(app) ? err_set(e, ERR_CONFLICT, "port %u: %s", app->tcp.port, why)
-                                        : err_set(e, ERR_CONFLICT, "app %s: %s", t->app_text, why);
-}
-
-int tunnel_publish(struct adit_tunnel *t, struct err *e) {
-  struct adit_client *c = t->client;
-  int r = 0;
-  pthread_mutex_lock(&c->lock);
-  LIST_FOREACH(&c->handles, it) {
-    const struct adit_tunnel *other = CONTAINER_OF(it, struct adit_tunnel, handle);
-    if (other->ended) continue;    /* for good: it is only still to be closed */
-    if (app_same(&other->request, &t->request)) r = fail_taken(t, e);
-    else if (file_same(other->request.keep_file, t->request.keep_file))
-      r = err_set(e, ERR_CONFLICT, "keep file %s: another tunnel uses it (give each its own)", t->request.keep_file);
-  }
-  if (r == 0) {
-    t->troubles_before = c->troubles;
-    list_push_tail(&c->handles, &t->handle);
-  }
-  pthread_mutex_unlock(&c->lock);
-  if (r != 0) return r;
-  /* Without the lock: the loop's thread takes it, and streams must not wait for a slow disk. */
-  r = tunnel_take_ticket(t, e);
-  if (r == 0) {
-    t->attach_msg.fn = tunnel_attach_run;
-    client_post(c, &t->attach_msg);
-    return 0;
-  }
-  pthread_mutex_lock(&c->lock);
-  list_remove(&t->handle);
-  pthread_mutex_unlock(&c->lock);
-  return r;
-}
-
-int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) {
-  struct adit_client *c = t->client;
-  pthread_mutex_lock(&c->lock);
-  bool post = !t->finish_posted;
-  t->finish_posted = true;
-  pthread_mutex_unlock(&c->lock);
-  if (post) {
-    t->finish_msg.fn = tunnel_finish_run;
-    client_post(c, &t->finish_msg);
-  }
-  pthread_mutex_lock(&c->lock);
-  int waited = 0;
-  while (!t->finished && waited == 0)
-    waited = deadline == NULL ? pthread_cond_wait(&c->changed, &c->lock)
-                              : pthread_cond_timedwait(&c->changed, &c->lock, deadline);
-  bool finished = t->finished;
-  pthread_mutex_unlock(&c->lock);
-  return finished ? 0 : ERR_TIMEOUT;
-}
-
-void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms) {
-  struct adit_client *c = t->client;
-  t->close_drain_ms = drain_ms;
-  t->close_msg.fn = tunnel_close_run;
-  client_post(c, &t->close_msg);
-  pthread_mutex_lock(&c->lock);
-  while (!t->gone) pthread_cond_wait(&c->changed, &c->lock);
-  list_remove(&t->handle);
-  pthread_mutex_unlock(&c->lock);
-  tunnel_free(t);
-}
-
-void tunnel_free(struct adit_tunnel *t) {
-  for (struct tunnel_address *a = atomic_load(&t->address), *older; a != NULL; a = older) {
-    older = a->older;
-    free(a);
-  }
-  tunnel_request_free(&t->request);
-  t->magic = 0;
-  free(t);
-}
-
-void tunnel_request_free(struct tunnel_request *request) {
-  free(request->keep_file);
-  free(request->app_file);
-  request->keep_file = request->app_file = NULL;
-}
-
-/* ---- the loop's thread ---- */
 
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id) {
   LIST_FOREACH(&c->tunnels, it) {
@@ -178,11 +22,11 @@ struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id) {
 void tunnel_choose_home(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
   const char *current = c->home[0] != '\0' ? c->home : c->link != NULL ? c->link->choice->name : "";
-  if (c->choices_n == 0 || t->ticket_n == 0 || strcasecmp(current, t->ticket_relay) == 0) return;
+  if (c->choices_n == 0 || t->keep.ticket_n == 0 || strcasecmp(current, t->keep.relay) == 0) return;
   bool known = false;
-  for (size_t i = 0; i < c->choices_n; i++) known = known || strcasecmp(c->choices[i].name, t->ticket_relay) == 0;
+  for (size_t i = 0; i < c->choices_n; i++) known = known || strcasecmp(c->choices[i].name, t->keep.relay) == 0;
   if (known && current[0] == '\0') {
-    memcpy(c->home, t->ticket_relay, sizeof c->home);
+    memcpy(c->home, t->keep.relay, sizeof c->home);
     if (!client_one_relay(c)) client_race_again(c);
     return;
   }
@@ -193,10 +37,8 @@ void tunnel_choose_home(struct adit_tunnel *t) {
   }
   client_event(c, ADIT_EVENT_WARNING, t, 0, "ticket_relay",
                "the kept ticket is of relay %s, which is not among those given: the address will be a new one",
-               t->ticket_relay);
-  t->ticket_n = 0;
-  t->incarnation = 0;
-  t->set_aside = true;
+               t->keep.relay);
+  keep_forget(&t->keep);
 }
 
 bool tunnel_retries(const struct adit_tunnel *t) {
@@ -248,18 +90,11 @@ void tunnel_bind(struct adit_tunnel *t, struct link *l) {
   if (!link_may_bind(l)) return;
   if (t->id == 0) t->id = ++t->client->last_bind_id;
   struct frame_bind f = {.id = t->id, .flags = r->flags, .alpn = r->alpn, .alpn_n = r->alpn_n, .allow_n = r->allow_n,
-    .deny_n = r->deny_n, .ticket = t->ticket, .ticket_n = t->ticket_n, .incarnation = t->incarnation};
+    .deny_n = r->deny_n, .ticket = t->keep.ticket, .ticket_n = t->keep.ticket_n, .incarnation = t->keep.incarnation};
   memcpy(f.allow, r->allow, sizeof f.allow);
   memcpy(f.deny, r->deny, sizeof f.deny);
   link_bind(l, &f);
   t->state = TUNNEL_BINDING;
-}
-
-/* From now on the file is for the next tunnel, of this program or another. */
-static void tunnel_keep_no_more(struct adit_tunnel *t) {
-  if (t->keeping != NULL) ticket_write_give_up(t->keeping);
-  t->keeping = NULL;
-  t->keep_again = false;
 }
 
 void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char *text) {
@@ -268,7 +103,7 @@ void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char
   t->state = TUNNEL_ENDED;
   loop_timer_stop(&t->retry);
   loop_timer_stop(&t->opening);
-  tunnel_keep_no_more(t);
+  keep_give_up(&t->keep);          /* from now on the file is for the next tunnel, of this program or another */
   pthread_mutex_lock(&c->lock);
   t->ended = true;
   t->open = false;
@@ -304,10 +139,8 @@ static struct tunnel_address *address_new(const struct frame_bound *f) {
 static void tunnel_tell(struct adit_tunnel *t);
 static void tunnel_keep(struct adit_tunnel *t, const char *host);
 
-static void tunnel_tell_kept(void *user, const struct err *e, const char *old) {
-  struct adit_tunnel *t = user;
-  if (e->code != 0 && old == NULL && t->setting_aside) t->set_aside = true;
-  t->setting_aside = false;
+static void tunnel_tell_kept(struct keep *k, const struct err *e, const char *old) {
+  struct adit_tunnel *t = CONTAINER_OF(k, struct adit_tunnel, keep);
   if (e->code != 0) client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e->text);
   if (old != NULL)
     client_event(t->client, ADIT_EVENT_WARNING, t, 0, "keep_file",
@@ -316,47 +149,24 @@ static void tunnel_tell_kept(void *user, const struct err *e, const char *old) {
                  t->request.keep_file, old);
 }
 
-static void tunnel_kept(void *user, const struct err *e, const char *old) {
-  struct adit_tunnel *t = user;
-  bool again = t->keep_again && !t->closing;
-  t->keeping = NULL;
-  t->keep_again = false;
-  tunnel_tell_kept(t, e, old);
-  if (again) tunnel_keep(t, atomic_load(&t->address)->host);
-  if (t->keeping == NULL && !t->told && t->state == TUNNEL_OPEN && !t->closing) tunnel_tell(t);
+static void tunnel_kept(struct keep *k, bool again) {
+  struct adit_tunnel *t = CONTAINER_OF(k, struct adit_tunnel, keep);
+  if (again && !t->closing) tunnel_keep(t, atomic_load(&t->address)->host);
+  if (!keep_is_writing(k) && !t->told && t->state == TUNNEL_OPEN && !t->closing) tunnel_tell(t);
   tunnel_stream_ended(t);          /* a tunnel that is closing may have waited for this alone */
 }
 
 /* On disk before anybody is told the address: a crash right after must find it again. */
 static void tunnel_keep(struct adit_tunnel *t, const char *host) {
-  if (t->request.keep_file == NULL || t->ticket_n == 0) return;
-  if (t->keeping != NULL) {
-    t->keep_again = true;
-    return;
-  }
-  t->kept_ms = loop_now_ms(t->client->loop);
-  struct ticket_file f = {.incarnation = t->incarnation, .ticket_n = t->ticket_n};
-  memcpy(f.relay, t->client->home, sizeof f.relay);
-  strncpy(f.host, host, sizeof f.host - 1);
-  memcpy(f.ticket, t->ticket, t->ticket_n);
-  t->setting_aside = t->set_aside;
-  t->set_aside = false;            /* a refusal meanwhile is of what this very write leaves there */
-  t->keeping = ticket_write_start(t->client->loop, t->request.keep_file, &f, t->setting_aside, tunnel_kept, t);
-  if (t->keeping == NULL) ticket_write_now(t->request.keep_file, &f, t->setting_aside, tunnel_tell_kept, t);
-}
-
-static bool tunnel_set_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {
-  if (n == 0 || n > sizeof t->ticket) return false;
-  memcpy(t->ticket, ticket, n);
-  t->ticket_n = n;
-  return true;
+  static const struct keep_handlers handlers = {.told = tunnel_tell_kept, .ended = tunnel_kept};
+  keep_write(&t->keep, t->client->loop, t->client->home, host, &handlers);
 }
 
 void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n) {
   const struct tunnel_address *a = atomic_load(&t->address);
-  if (a == NULL || !tunnel_set_ticket(t, ticket, n)) return;
+  if (a == NULL || !keep_set(&t->keep, ticket, n)) return;
   /* They come once a day; a relay that sends them without end must not keep our disk busy. */
-  if (loop_now_ms(t->client->loop) - t->kept_ms >= TICKET_KEEP_MIN_MS) tunnel_keep(t, a->host);
+  if (loop_now_ms(t->client->loop) - t->keep.written_ms >= TICKET_KEEP_MIN_MS) tunnel_keep(t, a->host);
 }
 
 /* Visitors can reach it: tells whoever waits, and of a new address by an event. */
@@ -400,11 +210,11 @@ void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
   }
   t->state = TUNNEL_OPEN;
   loop_timer_stop(&t->opening);
-  (void)tunnel_set_ticket(t, f->ticket, f->ticket_n);
+  (void)keep_set(&t->keep, f->ticket, f->ticket_n);
   if (c->home[0] == '\0' && c->link != NULL) memcpy(c->home, c->link->choice->name, sizeof c->home);
   t->sealed_instead = (t->request.flags & TUNNEL_PLAIN) != 0 && !f->plain;
   tunnel_keep(t, f->host);
-  if (t->told || t->keeping == NULL) tunnel_tell(t);   /* else once it is kept */
+  if (t->told || !keep_is_writing(&t->keep)) tunnel_tell(t);   /* else once it is kept */
 }
 
 static void tunnel_rebind(struct adit_tunnel *t) {
@@ -430,7 +240,7 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came
   char text[ERR_TEXT_MAX];
   if (t->closing || reason == REFUSE_CLOSED) return;
   refusal_explain(reason, came, text, sizeof text);
-  if (reason == REFUSE_TICKET && t->ticket_n > 0 && atomic_load(&t->address) == NULL) {
+  if (reason == REFUSE_TICKET && t->keep.ticket_n > 0 && atomic_load(&t->address) == NULL) {
     /* A new address would overwrite one that another token, or another relay, may still have a right to. */
     char why[ERR_TEXT_MAX];
     snprintf(why, sizeof why, "keep file %.200s: its address is not valid with this token at this relay "
@@ -438,10 +248,8 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came
     tunnel_fail(t, client_errno_of_refusal(reason), refusal_name(reason), why);
     return;
   }
-  if (reason == REFUSE_TICKET && t->ticket_n > 0) {
-    t->ticket_n = 0;
-    t->incarnation = 0;
-    t->set_aside = true;
+  if (reason == REFUSE_TICKET && t->keep.ticket_n > 0) {
+    keep_forget(&t->keep);
     client_event(t->client, ADIT_EVENT_WARNING, t, 0, refusal_name(reason), "the address has changed: %s", text);
     uint64_t now = loop_now_ms(t->client->loop);
     bool again = t->ticket_refused_ms != 0 && now - t->ticket_refused_ms < TUNNEL_RETRY_MS;
@@ -496,22 +304,9 @@ static void tunnel_tell_finished(struct adit_tunnel *t) {
   pthread_mutex_unlock(&c->lock);
 }
 
-static void tunnel_disk_hangs(struct loop_timer *timer) {
-  struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, keep_limit);
-  if (t->keeping != NULL) ticket_write_give_up(t->keeping);
-  t->keeping = NULL;
-  tunnel_stream_ended(t);
-}
-
-/* Whoever closes a tunnel waits for its ticket to be on the disk, but not for ever; whoever finishes one has a limit
-   of his own. */
+/* Whoever finishes a tunnel has a limit of his own; whoever closes one waits for the disk, too, but not for ever. */
 static bool tunnel_waits_for_disk(struct adit_tunnel *t) {
-  if (t->keeping == NULL) return false;
-  if (t->finishing || loop_timer_is_set(&t->keep_limit)) return true;
-  if (loop_timer_set(t->client->loop, &t->keep_limit, TICKET_CLOSE_MS, tunnel_disk_hangs) == 0) return true;
-  ticket_write_give_up(t->keeping);
-  t->keeping = NULL;
-  return false;
+  return keep_is_writing(&t->keep) && (t->finishing || keep_may_end(&t->keep, t->client->loop));
 }
 
 void tunnel_stream_ended(struct adit_tunnel *t) {
@@ -523,7 +318,7 @@ void tunnel_stream_ended(struct adit_tunnel *t) {
   t->leaving = true;
   loop_timer_stop(&t->drain);
   loop_timer_stop(&t->retry);
-  loop_timer_stop(&t->keep_limit);
+  loop_timer_stop(&t->keep.limit);
   app_close(t);
   list_remove(&t->node);
   loop_defer(t->client->loop, &t->defer, tunnel_leave);

@@ -4,8 +4,8 @@
 
 #include "agent/app.h"
 #include "agent/client.h"
+#include "agent/keep.h"
 #include "base/seldom.h"
-#include "wire/ticket.h"
 
 enum { TUNNEL_MAGIC = 0x74756e6e };
 
@@ -65,29 +65,21 @@ struct adit_tunnel {
   struct list node;
   enum tunnel_state state;
   struct list streams;
-  uint8_t ticket[TICKET_MAX_BYTES];
-  size_t ticket_n;
-  uint32_t incarnation;
-  char ticket_relay[HOST_NAME_MAX_CHARS + 1];
-  uint64_t kept_ms, ticket_refused_ms;
+  struct keep keep;
+  uint64_t ticket_refused_ms;
   size_t addresses_n;
-  struct ticket_write *keeping;    /* a write of the keep file under way */
-  bool keep_again;                 /* there is something newer to write */
-  bool set_aside; /* the keep file has the ticket of an address that was refused: it must not be lost */
-  bool setting_aside;              /* the write under way sees to it */
   bool told;                       /* the host was told the address */
   bool sealed_instead;             /* of plain, which was asked for */
   struct app app;
   struct seldom notice_warned;
   struct loop_timer retry, drain;
   struct loop_timer opening;       /* of retry_ms */
-  struct loop_timer keep_limit;    /* closing: how long the disk is waited for */
   struct loop_deferred defer;
   bool closing, leaving;           /* leaving: gone at the end of this turn */
   bool finishing;                  /* closing, and it stays when its last stream ends, until tunnel_close */
 };
 
-/* Host's thread. tunnel_new takes the request's strings, also when it fails. */
+/* Host's thread (tunnel_host.c). tunnel_new takes the request's strings, also when it fails. */
 void tunnel_request_free(struct tunnel_request *request);
 int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adit_tunnel **out, struct err *e) MUST_USE;
 void tunnel_free(struct adit_tunnel *t);

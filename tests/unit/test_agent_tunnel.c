@@ -58,7 +58,7 @@ static void bound_to(uint8_t number) {
 }
 
 static void until_kept(void) {
-  while (tunnel->keeping != NULL) (void)loop_turn(client.loop, -1);
+  while (keep_is_writing(&tunnel->keep)) (void)loop_turn(client.loop, -1);
 }
 
 static int ticket_in(const char *file) {
@@ -79,13 +79,13 @@ static void a_refused_ticket_stays_beside_that_of_the_new_address(void **state) 
   bound_to(2);
   until_kept();
   assert_int_equal(ticket_in(old_path), 1);
-  assert_false(tunnel->set_aside);
+  assert_false(tunnel->keep.set_aside);
 }
 
 static void so_does_one_that_was_still_being_written(void **state) {
   (void)state;
   bound_to(1);
-  assert_non_null(tunnel->keeping);
+  assert_true(keep_is_writing(&tunnel->keep));
   tunnel_unbound(tunnel, REFUSE_TICKET, "");
   bound_to(2);
   until_kept();
