@@ -249,7 +249,7 @@ void client_tunnel_bound(struct adit_client *c) {
   if (!c->interrupted) return;
   LIST_FOREACH(&c->tunnels, it) {
     const struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
-    if (!t->closing && (t->state == TUNNEL_UNBOUND || t->state == TUNNEL_BINDING)) return;
+    if (!tunnel_is_closing(t) && (t->state == TUNNEL_UNBOUND || t->state == TUNNEL_BINDING)) return;
   }
   c->interrupted = false;
   client_event(c, ADIT_EVENT_RESTORED, NULL, 0, "restored", "the link to the relay is back");

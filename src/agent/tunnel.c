@@ -42,7 +42,8 @@ void tunnel_choose_home(struct adit_tunnel *t) {
 }
 
 bool tunnel_retries(const struct adit_tunnel *t) {
-  return t->request.retry_ms != 0 && atomic_load(&t->address) == NULL && t->state != TUNNEL_ENDED && !t->closing;
+  bool was_open = atomic_load(&t->address) != NULL;
+  return t->request.retry_ms != 0 && !was_open && t->state != TUNNEL_ENDED && !tunnel_is_closing(t);
 }
 
 static void tunnel_tried_enough(struct loop_timer *timer) {
@@ -75,8 +76,10 @@ void tunnel_attach(struct adit_tunnel *t) {
   }
 }
 
+bool tunnel_is_closing(const struct adit_tunnel *t) { return t->exit != TUNNEL_STAYS; }
+
 bool tunnel_wants_bind(const struct adit_tunnel *t) {
-  return t->state == TUNNEL_UNBOUND && !t->closing && !loop_timer_is_set(&t->retry);
+  return t->state == TUNNEL_UNBOUND && !tunnel_is_closing(t) && !loop_timer_is_set(&t->retry);
 }
 
 void tunnel_detach_link(struct adit_tunnel *t) {
@@ -151,8 +154,8 @@ static void tunnel_tell_kept(struct keep *k, const struct err *e, const char *ol
 
 static void tunnel_kept(struct keep *k, bool again) {
   struct adit_tunnel *t = CONTAINER_OF(k, struct adit_tunnel, keep);
-  if (again && !t->closing) tunnel_keep(t, atomic_load(&t->address)->host);
-  if (!keep_is_writing(k) && !t->told && t->state == TUNNEL_OPEN && !t->closing) tunnel_tell(t);
+  if (again && !tunnel_is_closing(t)) tunnel_keep(t, atomic_load(&t->address)->host);
+  if (!keep_is_writing(k) && !t->told && t->state == TUNNEL_OPEN && !tunnel_is_closing(t)) tunnel_tell(t);
   tunnel_stream_ended(t);          /* a tunnel that is closing may have waited for this alone */
 }
 
@@ -188,7 +191,7 @@ static void tunnel_tell(struct adit_tunnel *t) {
 
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
   struct adit_client *c = t->client;
-  if (t->state != TUNNEL_BINDING || t->closing) return;
+  if (t->state != TUNNEL_BINDING || tunnel_is_closing(t)) return;
   struct tunnel_address *old = atomic_load(&t->address);
   bool same = address_same(old, f);
   if (!same) {
@@ -225,7 +228,7 @@ static void tunnel_rebind(struct adit_tunnel *t) {
 
 static void tunnel_retry_due(struct loop_timer *timer) {
   struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, retry);
-  if (t->state != TUNNEL_UNBOUND || t->closing || !link_is_up(t->client->link)) return;
+  if (t->state != TUNNEL_UNBOUND || tunnel_is_closing(t) || !link_is_up(t->client->link)) return;
   t->id = 0;                       /* by now the old one may be too far back for the relay to take it */
   tunnel_rebind(t);
   link_flush(t->client->link);
@@ -238,7 +241,7 @@ static void tunnel_rebind_later(struct adit_tunnel *t) {
 
 void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came) {
   char text[ERR_TEXT_MAX];
-  if (t->closing || reason == REFUSE_CLOSED) return;
+  if (tunnel_is_closing(t) || reason == REFUSE_CLOSED) return;
   refusal_explain(reason, came, text, sizeof text);
   if (reason == REFUSE_TICKET && t->keep.ticket_n > 0 && atomic_load(&t->address) == NULL) {
     /* A new address would overwrite one that another token, or another relay, may still have a right to. */
@@ -306,16 +309,16 @@ static void tunnel_tell_finished(struct adit_tunnel *t) {
 
 /* Whoever finishes a tunnel has a limit of his own; whoever closes one waits for the disk, too, but not for ever. */
 static bool tunnel_waits_for_disk(struct adit_tunnel *t) {
-  return keep_is_writing(&t->keep) && (t->finishing || keep_may_end(&t->keep, t->client->loop));
+  return keep_is_writing(&t->keep) && (t->exit == TUNNEL_FINISHES || keep_may_end(&t->keep, t->client->loop));
 }
 
 void tunnel_stream_ended(struct adit_tunnel *t) {
-  if (!t->closing || t->leaving || !list_empty(&t->streams) || tunnel_waits_for_disk(t)) return;
-  if (t->finishing) {
+  if (!tunnel_is_closing(t) || t->exit == TUNNEL_LEAVES || !list_empty(&t->streams) || tunnel_waits_for_disk(t)) return;
+  if (t->exit == TUNNEL_FINISHES) {
     tunnel_tell_finished(t);
     return;
   }
-  t->leaving = true;
+  t->exit = TUNNEL_LEAVES;
   loop_timer_stop(&t->drain);
   loop_timer_stop(&t->retry);
   loop_timer_stop(&t->keep.limit);
@@ -331,7 +334,6 @@ static void tunnel_drained(struct loop_timer *timer) {
 
 static void tunnel_turn_away(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
-  t->closing = true;
   loop_timer_stop(&t->opening);
   if (link_is_up(c->link) && (t->state == TUNNEL_OPEN || t->state == TUNNEL_BINDING)) {
     link_unbind(c->link, t->id);
@@ -339,14 +341,19 @@ static void tunnel_turn_away(struct adit_tunnel *t) {
   }
 }
 
+void tunnel_finish_begin(struct adit_tunnel *t) {
+  if (tunnel_is_closing(t)) return;
+  t->exit = TUNNEL_FINISHES;
+  tunnel_turn_away(t);
+  tunnel_stream_ended(t);
+}
+
 void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms) {
-  if (drain_ms != DRAIN_FOREVER_MS) {
-    if (t->closing && !t->finishing) return;
-    t->finishing = false;
-  }
-  if (!t->closing) tunnel_turn_away(t);
+  bool was_closing = tunnel_is_closing(t);
+  if (t->exit >= TUNNEL_CLOSES) return;
+  t->exit = TUNNEL_CLOSES;
+  if (!was_closing) tunnel_turn_away(t);
   if (!list_empty(&t->streams)) {
-    if (drain_ms == DRAIN_FOREVER_MS) return;
     if (drain_ms > 0 && loop_timer_set(t->client->loop, &t->drain, drain_ms, tunnel_drained) == 0) return;
     stream_stop_all(t);
   }

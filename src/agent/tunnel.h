@@ -16,6 +16,14 @@ enum tunnel_state {
   TUNNEL_ENDED                     /* for good; streams may go on */
 };
 
+/* In the order in which it goes; from the second on nobody new comes in. */
+enum tunnel_exit {
+  TUNNEL_STAYS,
+  TUNNEL_FINISHES,                 /* and stays when its last stream has ended, until tunnel_close */
+  TUNNEL_CLOSES,
+  TUNNEL_LEAVES                    /* is gone at the end of this turn */
+};
+
 /* Immutable; replaced as a whole when the relay gives another, and kept, because the host may hold its strings. */
 struct tunnel_address {
   struct tunnel_address *older;
@@ -39,8 +47,6 @@ struct tunnel_request {            /* what the host asked for, checked */
   size_t allow_n, deny_n;
   char *keep_file;
 };
-
-#define DRAIN_FOREVER_MS UINT64_MAX
 
 struct adit_tunnel {
   unsigned magic;
@@ -75,8 +81,7 @@ struct adit_tunnel {
   struct loop_timer retry, drain;
   struct loop_timer opening;       /* of retry_ms */
   struct loop_deferred defer;
-  bool closing, leaving;           /* leaving: gone at the end of this turn */
-  bool finishing;                  /* closing, and it stays when its last stream ends, until tunnel_close */
+  enum tunnel_exit exit;
 };
 
 /* Host's thread (tunnel_host.c). tunnel_new takes the request's strings, also when it fails. */
@@ -97,9 +102,11 @@ void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms);
 void tunnel_attach(struct adit_tunnel *t);                 /* joins its client's tunnels */
 void tunnel_detach_link(struct adit_tunnel *t);            /* the link is gone */
 void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char *text);   /* final */
-void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms);
+void tunnel_finish_begin(struct adit_tunnel *t);           /* TUNNEL_FINISHES */
+void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms);   /* TUNNEL_CLOSES */
 /* A kept ticket says which relay to go to, unless that is decided or not among ours. */
 void tunnel_choose_home(struct adit_tunnel *t);
+bool tunnel_is_closing(const struct adit_tunnel *t);       /* nobody new comes in */
 bool tunnel_wants_bind(const struct adit_tunnel *t);
 bool tunnel_retries(const struct adit_tunnel *t);          /* never open so far, and its host wants it to try on */
 /* Asks for it, or, when the link has no room, stays unbound until that asks. */

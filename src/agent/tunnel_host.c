@@ -33,9 +33,7 @@ static void tunnel_close_run(struct loop *l, struct loop_msg *m) {
 
 static void tunnel_finish_run(struct loop *l, struct loop_msg *m) {
   struct adit_tunnel *t = CONTAINER_OF(m, struct adit_tunnel, finish_msg);
-  if (l == NULL || t->closing) return;
-  t->finishing = true;
-  tunnel_close_begin(t, DRAIN_FOREVER_MS);
+  if (l != NULL) tunnel_finish_begin(t);
 }
 
 static bool file_same(const char *a, const char *b) {

@@ -106,7 +106,7 @@ static void warm_opened(struct warm *w) {
     return;
   }
   struct adit_tunnel *t = tunnel_find(c, s->open.tunnel_id);
-  bool serves = t != NULL && !t->closing && stream_is_wanted(t, &s->open);
+  bool serves = t != NULL && !tunnel_is_closing(t) && stream_is_wanted(t, &s->open);
   if (!warm_accept(w, serves ? ACCEPT_OK : ACCEPT_NO_TUNNEL)) {
     warm_free(w);
     return;
