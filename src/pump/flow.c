@@ -176,9 +176,9 @@ static bool flow_read_enough(struct flow *f) {
 
 static bool flow_read(struct flow *f) {
   struct pump *p = f->pump;
-  if (p->stopping && f->last_left == 0 && !f->more) return flow_read_enough(f);
+  if (p->phase == PUMP_STOPS && f->last_left == 0 && !f->more) return flow_read_enough(f);
   if (!f->more && !wrap_has_input(f->source->wrap) &&
-      ((f->dry && !p->stopping) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
+      ((f->dry && p->phase != PUMP_STOPS) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
     f->wants_read = true;
     return false;
   }
@@ -190,7 +190,7 @@ static bool flow_read(struct flow *f) {
     case FLOW_MOVED:
       return true;
     case FLOW_BLOCKED:
-      if (p->stopping) return flow_read_enough(f);
+      if (p->phase == PUMP_STOPS) return flow_read_enough(f);
       f->wants_read = true;
       return false;
     case FLOW_CLEAN_END:
@@ -281,7 +281,7 @@ static void flow_move(struct flow *f) {
   f->spent = 0;
   f->idle_records = 0;
   bool going = true;
-  while (going && !p->over && !flow_is_at_rest(f)) {
+  while (going && p->phase != PUMP_OVER && !flow_is_at_rest(f)) {
     enum flow_result r = flow_drain(f);
     if (r == FLOW_BLOCKED) {
       f->wants_write = true;
@@ -304,7 +304,7 @@ static void flow_move(struct flow *f) {
 
 void flow_step(struct flow *f) {
   flow_move(f);
-  if (f->pump->over) return;
+  if (f->pump->phase == PUMP_OVER) return;
   if (!f->throttled) flow_give_back(f);
   flow_release(f);
   flow_hold(f);

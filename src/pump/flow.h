@@ -87,6 +87,13 @@ struct flow {
   uint64_t *total, *counter;
 };
 
+enum pump_phase {                                /* in the order in which it goes: none comes back */
+  PUMP_RUNS,
+  PUMP_STOPS,                                    /* pump_stop: what had been sent by then is delivered */
+  PUMP_BREAKS,                                   /* a side is gone: what was read before is delivered */
+  PUMP_OVER                                      /* nothing is touched any more */
+};
+
 struct pump {
   uint32_t magic;
   struct pump_pool *pool;
@@ -95,13 +102,13 @@ struct pump {
   struct flow to_peer, to_wire;
   struct sealed *sealed;
   struct rate *rate;                             /* NULL: none */
-  bool broken, stopping, over;
+  enum pump_phase phase;
   enum close_reason why;
   const struct side *visitor;                    /* the one of the two beyond which the visitor is */
   const struct flow *to_visitor;
   bool grants_grace;                             /* broken, and not by the visitor, who may read its answer
                                                     undisturbed */
-  uint64_t give_up_ms;                           /* broken: when delivery is given up */
+  uint64_t give_up_ms;                           /* of PUMP_STOPS and PUMP_BREAKS: when delivery is given up */
   uint64_t accept_by_ms;                         /* 0 once the prefix was read */
   struct loop_timer timer;
   uint64_t timer_at_ms;

@@ -36,8 +36,19 @@ static void pump_release(struct pump *p) {
   flow_drop(&p->to_wire);
 }
 
+/* The one place where it changes. It does not log, as the library has pumps, too; of the end on_end tells. */
+static void pump_set_phase(struct pump *p, enum pump_phase phase) {
+  ASSERT(phase > p->phase);
+  p->phase = phase;
+}
+
+/* Something has ended it, and what can be delivered still is. */
+static bool pump_is_ending(const struct pump *p) { return p->phase == PUMP_STOPS || p->phase == PUMP_BREAKS; }
+
+static bool pump_is_over(const struct pump *p) { return p->phase == PUMP_OVER; }
+
 static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted) {
-  p->over = true;
+  pump_set_phase(p, PUMP_OVER);
   pump_release(p);
   sealed_free(p->sealed);
   p->sealed = NULL;
@@ -63,11 +74,11 @@ static uint64_t pump_give_up_ms(const struct pump *p) {
 }
 
 void pump_break(struct pump *p, const struct side *at, enum close_reason why) {
-  if (p->over) return;
+  if (pump_is_over(p)) return;
   struct flow *from = at == &p->wire ? &p->to_peer : &p->to_wire;
   struct flow *to = at == &p->wire ? &p->to_wire : &p->to_peer;
-  if (!p->broken) {
-    p->broken = true;
+  if (p->phase == PUMP_RUNS) {
+    pump_set_phase(p, PUMP_BREAKS);
     p->why = why;
     p->give_up_ms = pump_give_up_ms(p);
     flow_break(from, at->reset);
@@ -99,7 +110,8 @@ static bool pump_gives_grace(struct pump *p) {
 /* Ends the pump when nothing is left to do. */
 static void pump_settle(struct pump *p) {
   if (!flow_is_at_rest(&p->to_peer) || !flow_is_at_rest(&p->to_wire)) return;
-  if (!p->broken || (p->stopping && p->to_peer.state == FLOW_ENDED && p->to_wire.state == FLOW_ENDED)) {
+  bool both_ended = p->to_peer.state == FLOW_ENDED && p->to_wire.state == FLOW_ENDED;
+  if (p->phase == PUMP_RUNS || (p->phase == PUMP_STOPS && both_ended)) {
     pump_end(p, CLOSE_CLEAN, false);
     return;
   }
@@ -111,13 +123,13 @@ static void pump_settle(struct pump *p) {
 
 static uint64_t pump_half_open_until_ms(const struct pump *p) {
   if (p->to_peer.throttled || p->to_wire.throttled) return UINT64_MAX;   /* whoever waits for its turn does not idle */
-  if (p->broken || flow_is_at_rest(&p->to_peer) == flow_is_at_rest(&p->to_wire)) return UINT64_MAX;
+  if (pump_is_ending(p) || flow_is_at_rest(&p->to_peer) == flow_is_at_rest(&p->to_wire)) return UINT64_MAX;
   uint64_t a = p->to_peer.progress_ms, b = p->to_wire.progress_ms;
   return (a > b ? a : b) + HALF_OPEN_IDLE_MS;
 }
 
 static uint64_t pump_next_end_ms(const struct pump *p) {
-  if (p->broken) {
+  if (pump_is_ending(p)) {
     bool waits_for_acks = flow_is_at_rest(&p->to_peer) && flow_is_at_rest(&p->to_wire);
     uint64_t check = loop_now_ms(p->pool->loop) + RESET_CHECK_MS;
     return waits_for_acks && check < p->give_up_ms ? check : p->give_up_ms;
@@ -161,37 +173,38 @@ static void side_set_interest(struct side *s, const struct flow *from, const str
 }
 
 static void pump_after(struct pump *p) {
-  if (!p->over) pump_settle(p);
-  if (!p->over) pump_timer_arm(p);
-  if (p->over) return;
+  if (!pump_is_over(p)) pump_settle(p);
+  if (!pump_is_over(p)) pump_timer_arm(p);
+  if (pump_is_over(p)) return;
   side_set_interest(&p->wire, &p->to_peer, &p->to_wire);
   side_set_interest(&p->peer, &p->to_wire, &p->to_peer);
 }
 
 /* An event wakes the direction that it is for; the other waits for its own. So one that idles costs no system call. */
 static bool flow_is_due(const struct flow *f, const struct side *at, uint32_t events) {
-  if (f->pump->broken || (events & ~(uint32_t)(EPOLLIN | EPOLLOUT)) != 0) return true;
+  if (pump_is_ending(f->pump) || (events & ~(uint32_t)(EPOLLIN | EPOLLOUT)) != 0) return true;
   if (f->more && !f->wants_write) return true;       /* of what lies inside this process no event tells */
   return (events & (f->source == at ? EPOLLIN : EPOLLOUT)) != 0;
 }
 
 /* What one direction learns (a KeyUpdate to answer, a reset, an alert to write) the other may have to act on. */
 static void pump_run(struct pump *p, bool to_peer, bool to_wire) {
-  bool was_broken;
+  enum pump_phase before;
   do {
-    was_broken = p->broken;
+    before = p->phase;
     if (to_peer) flow_step(&p->to_peer);
-    if (!p->over && to_wire) flow_step(&p->to_wire);
-    if (!p->over && p->sealed != NULL && !p->to_wire.wants_write && sealed_owes(p->sealed)) flow_step(&p->to_wire);
+    if (!pump_is_over(p) && to_wire) flow_step(&p->to_wire);
+    if (!pump_is_over(p) && p->sealed != NULL && !p->to_wire.wants_write && sealed_owes(p->sealed))
+      flow_step(&p->to_wire);
     to_peer = to_wire = true;
-  } while (!p->over && p->broken != was_broken);
+  } while (!pump_is_over(p) && p->phase != before);
 }
 
 /* Of one that has hung up. Inside TLS both directions end before TCP does; and a Unix socket's other end, when it has
    died, leaves no error behind. */
 static bool side_is_gone(const struct side *s) {
   const struct flow *to = s == &s->pump->wire ? &s->pump->to_wire : &s->pump->to_peer;
-  return s->wrap != NULL && !s->pump->over && !flow_is_at_rest(to);
+  return s->wrap != NULL && !pump_is_over(s->pump) && !flow_is_at_rest(to);
 }
 
 static void side_event(struct loop_io *io, uint32_t events) {
@@ -203,7 +216,7 @@ static void side_event(struct loop_io *io, uint32_t events) {
   pump_run(p, flow_is_due(&p->to_peer, s, events), flow_is_due(&p->to_wire, s, events));
   bool left = (events & EPOLLRDHUP) && side_must_stay(s, &p->to_peer, &p->to_wire);
   left |= (events & EPOLLHUP) && side_is_gone(s);
-  if (!p->over && !s->reset && (left || ((events & (EPOLLERR | EPOLLHUP)) && net_socket_error(s->fd) != 0))) {
+  if (!pump_is_over(p) && !s->reset && (left || ((events & (EPOLLERR | EPOLLHUP)) && net_socket_error(s->fd) != 0))) {
     s->reset = true;
     pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
     pump_run(p, true, true);
@@ -214,7 +227,7 @@ static void side_event(struct loop_io *io, uint32_t events) {
 /* CLOSE_CLEAN: no deadline has passed. */
 static enum close_reason pump_overdue(const struct pump *p) {
   uint64_t now = loop_now_ms(p->pool->loop);
-  if (p->broken) return now >= p->give_up_ms ? p->why : CLOSE_CLEAN;
+  if (pump_is_ending(p)) return now >= p->give_up_ms ? p->why : CLOSE_CLEAN;
   if (p->accept_by_ms != 0 && now >= p->accept_by_ms) return CLOSE_ACCEPT_TIMEOUT;
   return now >= pump_half_open_until_ms(p) ? CLOSE_HALF_OPEN_IDLE : CLOSE_CLEAN;
 }
@@ -225,8 +238,8 @@ static void pump_timeout(struct loop_timer *t) {
   /* When it was this process that stood still, what the deadline is about lies in the sockets. */
   bool overdue = pump_overdue(p) != CLOSE_CLEAN;
   pump_run(p, overdue || flow_has_waited(&p->to_peer), overdue || flow_has_waited(&p->to_wire));
-  enum close_reason why = p->over ? CLOSE_CLEAN : pump_overdue(p);
-  if (why != CLOSE_CLEAN && p->broken) pump_end(p, why, false);
+  enum close_reason why = pump_is_over(p) ? CLOSE_CLEAN : pump_overdue(p);
+  if (why != CLOSE_CLEAN && pump_is_ending(p)) pump_end(p, why, false);
   else if (why != CLOSE_CLEAN) pump_abort(p, why);
   pump_after(p);
 }
@@ -242,16 +255,15 @@ static bool pump_alert_wire(struct pump *p) {
 void pump_abort(struct pump *p, enum close_reason why) {
   CHECK_MAGIC(p, PUMP_MAGIC);
   ASSERT(why != CLOSE_CLEAN);
-  if (p->over) return;
-  p->broken = true;
+  if (pump_is_over(p)) return;
   pump_end(p, why, pump_alert_wire(p));
 }
 
 void pump_stop(struct pump *p, enum close_reason why) {
   CHECK_MAGIC(p, PUMP_MAGIC);
   ASSERT(why != CLOSE_CLEAN);
-  if (p->over || p->broken) return;              /* one that breaks is over as soon */
-  p->broken = p->stopping = true;
+  if (p->phase != PUMP_RUNS) return;             /* one that breaks is over as soon */
+  pump_set_phase(p, PUMP_STOPS);
   p->why = why;
   p->give_up_ms = pump_give_up_ms(p);
   /* 1 for its end: one that has ended goes on to a clean end */

@@ -156,7 +156,7 @@ static void what_was_sent_before_a_reset_has_its_turns_first(void **state) {
   rig_settle(r);
   RIG_UNTIL(r, socket_is_delivered(r->agent));
   rig_reset(&r->agent);
-  RIG_UNTIL(r, r->pump->broken);
+  RIG_UNTIL(r, r->pump->phase == PUMP_BREAKS);
   rig_settle(r);
   /* there is time for more turns than one, ... */
   assert_true(r->pump->give_up_ms > loop_now_ms(r->loop) + RESET_DELIVERY_MS);
@@ -177,7 +177,7 @@ static void who_sends_and_resets_does_not_stay_in_the_row(void **state) {
   rig_sends(r->visitor, WAITS_BYTES);
   rig_settle(r);
   rig_reset(&r->visitor);
-  RIG_UNTIL(r, r->pump->broken);
+  RIG_UNTIL(r, r->pump->phase == PUMP_BREAKS);
   assert_false(r->ended);
   assert_true(r->pump->give_up_ms <= loop_now_ms(r->loop) + RESET_DELIVERY_IN_TURNS_MS);
   r->pump->give_up_ms = 0;
