@@ -13,6 +13,7 @@ import sys
 import tempfile
 import urllib.parse
 
+import pexpect
 import pytest
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -28,6 +29,7 @@ pytest_plugins = ["kit.fixtures"]
 pytest_runtest_protocol = ends_after(420)      # a build with JupyterLab in it, on a busy machine
 START_S = 60
 BUILD_S = 400
+TERMINAL_S = 30
 BASE = "adit-base:test"
 
 
@@ -217,3 +219,15 @@ def service(adit, box, engine):
 def page(visit):
     """page(service, url) is what the page says."""
     return lambda service, url: json.loads(visit(url, trust=service.relay.authority).body)
+
+
+@pytest.fixture
+def terminal(settings, box):
+    """terminal("shell", FILE, ...) is the command on a terminal of 20 rows and 70 columns."""
+    def start(*words, env=None):
+        given = {**box.env, **settings, "TERM": "xterm", **(env or {})}
+        child = pexpect.spawn(os.path.join(os.path.dirname(sys.executable), "adit"), list(words), env=given,
+                              dimensions=(20, 70), timeout=TERMINAL_S, encoding="utf-8")
+        box.closers.append(lambda: child.close(force=True))
+        return child
+    return start

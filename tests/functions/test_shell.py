@@ -1,8 +1,6 @@
 """`adit shell`: a person at a terminal, in a container of a function's."""
-import os
 import signal
 import subprocess
-import sys
 
 import pexpect
 import pytest
@@ -20,23 +18,11 @@ def f():
 def page():
     return {}
 """
-TERMINAL_S = 30
 
 
 @pytest.fixture
 def file(program):
     return program("shells.py", SHELLS)
-
-
-@pytest.fixture
-def terminal(settings, box):
-    """terminal("shell", FILE, ...) is the command on a terminal of 20 rows and 70 columns."""
-    def start(*words):
-        child = pexpect.spawn(os.path.join(os.path.dirname(sys.executable), "adit"), list(words), env={**box.env, **settings, "TERM": "xterm"},
-                              dimensions=(20, 70), timeout=TERMINAL_S, encoding="utf-8")
-        box.closers.append(lambda: child.close(force=True))
-        return child
-    return start
 
 
 def ends_with(child, status):

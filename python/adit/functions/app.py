@@ -226,10 +226,13 @@ class App(Telling):
                 try:
                     yield answer["app"]
                     succeeded = True
+                except KeyboardInterrupt:
+                    output.stopping()
+                    raise
                 finally:
                     self._id = None
                     if not detached:
-                        closed, _ = channel.ask("app_close", {"app": answer["app"]})
+                        session.end_app(channel, answer["app"], closed)
         finally:
             self._id = None
             output.done(closed.get("used"), succeeded=succeeded)

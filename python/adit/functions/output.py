@@ -72,6 +72,11 @@ class Output:
         else:
             self._status.update(self._line(text))
 
+    def stopping(self) -> None:
+        """It was told to end, which may take a moment."""
+        self._stop_status()
+        self.say("Stopping...")
+
     def done(self, used: Meta | None, *, succeeded: bool) -> None:
         """The end, and what it has come to."""
         took = quantities.duration(time.monotonic() - self._began)
@@ -126,6 +131,7 @@ class Output:
     def show(self, news: Meta) -> None:
         kind = news["kind"]
         if kind == "output":
+            self._stop_status()  # which would hold it back until then
             self._pass_on(news)
         elif kind == "image":
             self._building_since = self._building_since or time.monotonic()

@@ -325,6 +325,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already
         if runner is not None:
             runner.close()
         _default.shut()

@@ -109,9 +109,12 @@ class Served:
         """Ends it."""
         if self.app is None:
             return
-        closed, _ = self._channel.ask("app_close", {"app": self.app})
-        self._following.close()
-        self._output.done(closed.get("used"), succeeded=True)
+        closed: dict[str, Any] = {}
+        try:
+            session.end_app(self._channel, self.app, closed)
+        finally:
+            self._following.close()
+            self._output.done(closed.get("used"), succeeded=True)
 
 
 def _changes(served: Served, stop: threading.Event) -> Iterator[None]:
@@ -160,6 +163,9 @@ def serve(words: list[str]) -> int:
                         output.say(f"\u2713 Reloaded ({time.monotonic() - began:.1f} s)")
                 except Error as error:
                     output.say(f"adit: {error}")
+        except KeyboardInterrupt:
+            output.stopping()
+            raise
         finally:
             served.close()
     return 0

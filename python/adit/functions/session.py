@@ -14,6 +14,7 @@ from .remote import Channel
 
 if TYPE_CHECKING:
     from .foreman.embedded import EmbeddedForeman
+    from .wire import Meta
 
 CONTAINER_SOCKET = "/run/adit/foreman.sock"
 RELAY = "/run/adit/relay.sock"
@@ -100,6 +101,16 @@ def service() -> Channel:
             return channel
     where = f"ADIT_FOREMAN: {named}: no foreman listens there" if named else "foreman: none runs"
     raise ConfigError(f"{where} (start one: adit foreman)")
+
+
+def end_app(channel: Channel, app: str, told: Meta) -> None:
+    """Ends it, which takes some seconds if a function needs them; Ctrl-C meanwhile has it be at once. ``told`` gets
+    what is told of it."""
+    try:
+        told.update(channel.ask("app_close", {"app": app})[0])
+    except KeyboardInterrupt:
+        told.update(channel.ask("app_close", {"app": app, "now": True})[0])
+        raise
 
 
 def use(channel: Channel) -> None:

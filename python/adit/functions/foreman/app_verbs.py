@@ -69,14 +69,18 @@ async def app_update(asked: Asked) -> Answer:
 
 @verb(CALLER)
 async def app_close(asked: Asked) -> Answer:
-    """Ends an app."""
-    foreman, app = asked.foreman, asked.foreman.find_app(str(asked.meta["app"]))
+    """Ends an app; ``now``: also what is ending already, without the moment that it has to do so by itself."""
+    foreman, name = asked.foreman, str(asked.meta["app"])
+    app = foreman.find_app(name) or foreman.find_ending(name)
     if app is not None:
+        if asked.meta.get("now"):
+            app.hurry()
         await foreman.end_app(app)
-        return Answer({"used": foreman.prices.sum(foreman.meter.take_run(app.id))})
-    if asked.meta.get("must"):
-        raise NotFoundError(f"app {asked.meta['app']}: there is none of that name (see: adit app list)")
-    return Answer({})
+        name = app.id
+    elif asked.meta.get("must"):
+        raise NotFoundError(f"app {name}: there is none of that name (see: adit app list)")
+    used = foreman.meter.take_run(name)
+    return Answer({"used": foreman.prices.sum(used)} if used or app is not None else {})
 
 
 @verb(CALLER)

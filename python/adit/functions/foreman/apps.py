@@ -389,6 +389,12 @@ class App:
         """Of its endpoints."""
         return {name: endpoint.url for name, endpoint in self.endpoints.items()}
 
+    def hurry(self) -> None:
+        """What is ending gets no time any more to do so by itself."""
+        for pool in (*self.pools.values(), *self._drains.values(), *self.reserve.kinds):
+            for worker in pool.workers:
+                worker.task.cancel()
+
     async def close(self) -> None:
         """Ends all that is of it, and what was to become of it."""
         self.ended = True

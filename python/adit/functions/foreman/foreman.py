@@ -85,7 +85,7 @@ class Foreman:
         self._endpoints = 0
         self._looking: asyncio.Task[None] | None = None
         self._resuming: list[asyncio.Task[None]] = []
-        self._ending: dict[str, asyncio.Task[None]] = {}  # by the app's id
+        self._ending: dict[str, tuple[App, asyncio.Task[None]]] = {}  # by its id
 
     @property
     def name(self) -> str:
@@ -180,15 +180,18 @@ class Foreman:
         """For the next foreman."""
         await kept.save(app, spec, bundle, app.version if version is None else version)
 
+    def find_ending(self, identity: str) -> App | None:
+        """By its id."""
+        return self._ending[identity][0] if identity in self._ending else None
+
     async def end_app(self, app: App) -> None:
         """For good, also if whoever asked for it goes in the meantime."""
-        ending = self._ending.get(app.id)
-        if ending is None:
+        if app.id not in self._ending:
             if self.apps.pop(app.id, None) is None:
                 return
-            ending = self._ending[app.id] = asyncio.create_task(self._end_app(app))
-            ending.add_done_callback(lambda _: self._ending.pop(app.id))
-        await asyncio.shield(ending)
+            self._ending[app.id] = app, asyncio.create_task(self._end_app(app))
+            self._ending[app.id][1].add_done_callback(lambda _: self._ending.pop(app.id))
+        await asyncio.shield(self._ending[app.id][1])
 
     async def _end_app(self, app: App) -> None:
         if app.stays:
@@ -224,7 +227,7 @@ class Foreman:
             if task is not None:
                 task.cancel()
         await asyncio.gather(
-            *self._ending.values(),
+            *(ending for _, ending in self._ending.values()),
             *(app.leave() if app.stays else app.close() for app in self.apps.values()),
             return_exceptions=True,
         )
