@@ -230,7 +230,7 @@ class Kubernetes(Docker):
         with _told():
             every = self._api.list(Pod, labels=MANAGED)
             there = {str(pod.metadata.name): pod async for pod in every if pod.metadata is not None}
-            version = every.resourceVersion
+            version = str(every.resourceVersion)
         for name, mine in self._pods.items():
             if name in there:
                 mine.take("MODIFIED", there[name])
