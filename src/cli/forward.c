@@ -11,10 +11,10 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "adit.h"
+#include "base/clock.h"
 #include "base/dial_address.h"
 #include "base/descriptors.h"
 #include "base/environment.h"
@@ -135,12 +135,6 @@ struct forward {
   bool done;
   int status;
 };
-
-static uint64_t now_us(void) {
-  struct timespec t;
-  (void)clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 static unsigned terminal_columns(void) {
   struct winsize size;
@@ -421,7 +415,7 @@ static void on_open(struct forward *f, struct app *app) {
   app->open = true;
   f->open_n += !open.again;
   f->tell.live.link = LIVE_UP;
-  tell_open(&f->tell, &open, now_us());
+  tell_open(&f->tell, &open, clock_us());
   if (open.again || f->open_n != f->apps_n) return;
   if (f->command != NULL && f->child == 0) start_command(f);
   (void)descriptors_raise_limit(); /* only now: the command keeps the limit that we were given. Without it fewer
@@ -502,7 +496,7 @@ static void draw(struct forward *f) {
     sum.bytes_to_app += one.bytes_to_app;
     sum.bytes_from_app += one.bytes_from_app;
   }
-  live_update(&f->tell.live, now_us() / 1000, sum.visitors_now, sum.visitors_total, sum.bytes_to_app,
+  live_update(&f->tell.live, clock_us() / 1000, sum.visitors_now, sum.visitors_total, sum.bytes_to_app,
               sum.bytes_from_app);
   tell_live(&f->tell, terminal_columns());
 }
@@ -527,12 +521,12 @@ static int read_events(struct forward *f, struct err *e) {
 static int wait_ms(const struct forward *f) {
   if (f->tell.mode == TELL_TERMINAL) return 1000;
   if (f->open_n > 0 || f->a.wait_ms > 0) return -1;
-  uint64_t waited_ms = (now_us() - f->tell.start_us) / 1000;
+  uint64_t waited_ms = (clock_us() - f->tell.start_us) / 1000;
   return waited_ms >= FORWARD_START_MS ? 0 : (int)(FORWARD_START_MS - waited_ms);
 }
 
 static void check_start(struct forward *f) {
-  if (f->open_n > 0 || f->a.wait_ms > 0 || now_us() - f->tell.start_us < (uint64_t)FORWARD_START_MS * 1000) return;
+  if (f->open_n > 0 || f->a.wait_ms > 0 || clock_us() - f->tell.start_us < (uint64_t)FORWARD_START_MS * 1000) return;
   struct adit_event late = {.kind = ADIT_EVENT_CLOSED, .error = ADIT_ETIMEDOUT, .reason = "timeout"};
   (void)snprintf(late.text, sizeof late.text,
                  "relay: nothing is open after %d s (is the relay overloaded, or something between in the way?)",

@@ -1,14 +1,9 @@
-/* JSON: writing a string, and a cursor for reading the answers of a relay's admin port. The reader copies nothing, goes
+/* JSON: a cursor for reading the answers of a relay's admin port. The reader copies nothing, goes
    over the text as often as it is asked, and stops at JSON_DEPTH_MAX. */
 #ifndef CLI_JSON_H
 #define CLI_JSON_H
 
-#include <stdio.h>
-
 #include "base/base.h"
-
-/* text with quotes; NULL is written as null. Bytes that are not UTF-8 become U+FFFD. */
-void json_put_text(FILE *to, const char *text);
 
 enum { JSON_DEPTH_MAX = 32 };
 

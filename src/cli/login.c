@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "adit.h"
 #include "base/environment.h"
+#include "base/folders.h"
 #include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
@@ -105,16 +105,13 @@ static int check_token(const char *token, const struct login_arguments *a, struc
   return code == 0 ? 0 : e->code;
 }
 
-/* Makes the folder of a file, and what is missing above it. */
 static int make_folder_of(const char *path, struct err *e) {
   char dir[4096];
   (void)snprintf(dir, sizeof dir, "%s", path);
-  for (char *at = strchr(dir + 1, '/'); at != NULL; at = strchr(at + 1, '/')) {
-    *at = 0;
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) return err_set_errno(e, "%s", dir);
-    *at = '/';
-  }
-  return 0;
+  char *name = strrchr(dir, '/');
+  if (name == NULL || name == dir) return 0;
+  *name = '\0';
+  return (errno = folders_make(dir)) == 0 ? 0 : err_set_errno(e, "%s", dir);
 }
 
 static int write_private(const char *path, const char *text, struct err *e) {

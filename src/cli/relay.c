@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/dial_address.h"
+#include "base/folders.h"
 #include "base/home.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -233,18 +233,6 @@ static const struct option_row relay_rows[] = {
    .help = "started by an agent"},
 };
 
-/* Makes dir and what is missing above it, for its owner only. */
-static int make_folders(char *dir, struct err *e) {
-  for (char *at = dir + 1;; at++) {
-    if (*at != '/' && *at != 0) continue;
-    char end = *at;
-    *at = 0;
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) return err_set_errno(e, "%s", dir);
-    *at = end;
-    if (end == 0) return 0;
-  }
-}
-
 /* Whether a relay lives for whoever started us without our doing more. */
 static bool join_shared(struct relay_options *o) {
   static struct shared shared;
@@ -263,7 +251,7 @@ static int use_embedded(struct relay_arguments *a, struct err *e) {
   o->holder_fd = (int)a->embedded_fd;
   (void)unsetenv("NOTIFY_SOCKET");  /* whoever started it tells systemd of itself */
   int code = home_embedded_dir(dir, sizeof dir, e);
-  if (code == 0) code = make_folders(dir, e);
+  if (code == 0 && (errno = folders_make(dir)) != 0) code = err_set_errno(e, "%s", dir);
   if (code != 0) return code;
   o->domain = "adit.localhost";
   o->state_dir = dir;

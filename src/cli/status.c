@@ -6,11 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/addr.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/text.h"
 #include "base/words.h"
@@ -28,16 +28,10 @@ static const struct option_row status_rows[] = {
   {.name = "json", .kind = OPTION_FLAG, AT(json), .help = "Print the relay's JSON as it is."},
 };
 
-static uint64_t now_ms(void) {
-  struct timespec t;
-  (void)clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* 0 when fd is ready, ERR_TIMEOUT after the deadline. */
 static int wait_ready(int fd, short events, uint64_t deadline_ms) {
   for (;;) {
-    uint64_t now = now_ms();
+    uint64_t now = clock_ms();
     if (now >= deadline_ms) return ERR_TIMEOUT;
     struct pollfd p = {.fd = fd, .events = events};
     int n = poll(&p, 1, (int)(deadline_ms - now));
@@ -103,7 +97,7 @@ int status_body(const char *answer, size_t n, const char **body, size_t *body_n,
 static int fetch(const struct addr *admin, struct buf *b, struct err *e) {
   static const char request[] = "GET /status HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n";
   char where[64];
-  uint64_t deadline_ms = now_ms() + STATUS_DEADLINE_MS;
+  uint64_t deadline_ms = clock_ms() + STATUS_DEADLINE_MS;
   int fd, code;
   addr_format(admin, where, sizeof where);
   if (connect_to(admin, deadline_ms, &fd) != 0)

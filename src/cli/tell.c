@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "base/limits.h"
 #include "cli/json.h"
 

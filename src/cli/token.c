@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/json_text.h"
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"

@@ -9,7 +9,6 @@
 #include "base/text.h"
 #include "base/words.h"
 #include "cli/command.h"
-#include "cli/json.h"
 #include "cli/token.h"
 #include "cli/token_file.h"
 

@@ -1,18 +1,12 @@
 /* adit_check: a client that connects, proves its token and leaves, without any tunnel. */
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "lib/config.h"
 #include "lib/error.h"
 #include "lib/handle.h"
 
 enum { LOOK_MS = 5 };              /* how often a name that is set without an event is looked at */
-
-static int64_t now_ms(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* What a host that only asks once need not wait for to change. */
 static bool is_final(const struct adit_event *event) {
@@ -23,7 +17,7 @@ static bool is_final(const struct adit_event *event) {
 
 /* 0 once a relay has welcomed us, else an ADIT_E* with a text in *e. */
 static int wait_welcome(struct adit_client *c, int timeout_ms, struct err *e) {
-  int64_t deadline_ms = now_ms() + timeout_ms;
+  int64_t deadline_ms = (int64_t)clock_ms() + timeout_ms;
   int code = ADIT_ETIMEDOUT;
   (void)err_set(e, ERR_TIMEOUT, "relay: no answer within %d ms (is it overloaded, or something between in the way?)",
                 timeout_ms);
@@ -35,7 +29,7 @@ static int wait_welcome(struct adit_client *c, int timeout_ms, struct err *e) {
       (void)err_set(e, ERR_CLOSED, "%s", event.text);
       if (is_final(&event)) return code;
     }
-    if (n < 0 || now_ms() >= deadline_ms) return code;
+    if (n < 0 || (int64_t)clock_ms() >= deadline_ms) return code;
   }
   return 0;
 }

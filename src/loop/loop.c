@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/shortage.h"
 #include "loop/timers.h"
@@ -45,14 +46,6 @@ struct loop {
   struct loop_msg *first, **last;
   struct epoll_event events[EVENTS_PER_TURN_MAX];
 };
-
-static uint64_t clock_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000 * NS_PER_MS + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t clock_ms(void) { return clock_ns() / NS_PER_MS; }
 
 static int set_open(struct loop *l) {
   struct epoll_event wake = {.events = EPOLLIN, .data.u64 = WAKE_EVENT};

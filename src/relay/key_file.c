@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/folders.h"
 #include "base/limits.h"
 #include "base/secret.h"
 #include "base/text.h"
@@ -23,23 +24,13 @@ static const char relay_lock[] = "relay.lock";
 #define CHECKSUM_PREFIX "adit-checksum-1 "
 enum { CHECKSUM_BYTES = 8, CHECKSUM_LINE_CHARS = sizeof CHECKSUM_PREFIX - 1 + 2 * CHECKSUM_BYTES + 1 };
 
-/* mkdir -p, with 0700 for what is missing. */
 static int make_folders(const char *path, struct err *e) {
   char *part = strdup(path);
   if (part == NULL) return err_set(e, ERR_NOMEM, "state folder %s: out of memory", path);
-  int rc = 0;
-  for (char *at = part + 1;; at++) {
-    if (*at != '/' && *at != '\0') continue;
-    char was = *at;
-    *at = '\0';
-    if (mkdir(part, 0700) != 0 && errno != EEXIST && errno != EISDIR && !(errno == EROFS && access(part, F_OK) == 0)) {
-      rc = err_set(e, ERR_IO, "state folder %s: cannot make %s: %s (choose another with --state, or make it yourself)",
-                   path, part, strerror(errno));
-      break;
-    }
-    if (was == '\0') break;
-    *at = was;
-  }
+  int error = folders_make(part), rc = 0;
+  if (error != 0)
+    rc = err_set(e, ERR_IO, "state folder %s: cannot make %s: %s (choose another with --state, or make it yourself)",
+                 path, part, strerror(error));
   free(part);
   return rc;
 }

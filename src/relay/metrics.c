@@ -1,6 +1,7 @@
 /* The relay's numbers as text: Prometheus' exposition format and JSON. Some texts in them were chosen by agents: all of
-   them pass through json_string, whose output is valid JSON and valid UTF-8 whatever the input. */
+   them pass through json_put_text, whose output is valid JSON and valid UTF-8 whatever the input. */
 #include "relay/metrics.h"
+#include "base/json_text.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -79,52 +80,17 @@ char *metrics_text(const struct status *s) {
   return stream_finish(f, &text);
 }
 
-/* Length of the well-formed UTF-8 sequence (RFC 3629 section 4) at p, or 0. The text ends with a NUL, which is no
-   continuation byte, so nothing behind it is read. */
-static size_t utf8_sequence(const unsigned char *p) {
-  size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-  if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
-  unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;        /* no overlong forms */
-  unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf; /* no surrogates, nothing above U+10FFFF */
-  if (p[1] < low || p[1] > high) return 0;
-  for (size_t i = 2; i < n; i++)
-    if ((p[i] & 0xc0) != 0x80) return 0;
-  return n;
-}
-
-static void json_string(FILE *f, const char *text) {
-  fputc('"', f);
-  const unsigned char *p = (const unsigned char *)text;
-  while (*p != '\0') {
-    size_t n = 1;
-    if (*p == '"' || *p == '\\') {
-      fprintf(f, "\\%c", *p);
-    } else if (*p < 0x20 || *p == 0x7f) {
-      fprintf(f, "\\u%04x", *p);
-    } else if (*p < 0x80) {
-      fputc(*p, f);
-    } else if ((n = utf8_sequence(p)) != 0) {
-      fwrite(p, 1, n, f);
-    } else {
-      fputs("\\ufffd", f);
-      n = 1;
-    }
-    p += n;
-  }
-  fputc('"', f);
-}
-
 static void json_tunnel(FILE *f, const struct status_tunnel *t) {
   fputs("{\"host\":", f);
-  json_string(f, t->host);
+  json_put_text(f, t->host);
   fputs(",\"owner\":", f);
-  json_string(f, t->owner);
+  json_put_text(f, t->owner);
   fputs(",\"token\":", f);
-  json_string(f, t->token);
+  json_put_text(f, t->token);
   fputs(",\"agent\":", f);
-  json_string(f, t->agent);
+  json_put_text(f, t->agent);
   fputs(",\"agent_address\":", f);
-  json_string(f, t->agent_address);
+  json_put_text(f, t->agent_address);
   if (t->tcp_port != 0) fprintf(f, ",\"tcp_port\":%u", (unsigned)t->tcp_port);
   else fputs(",\"tcp_port\":null", f);
   fprintf(f, ",\"streams_now\":%" PRIu64 ",\"streams_total\":%" PRIu64 ",\"age_s\":%" PRIu64 "}", t->streams_now,
@@ -137,9 +103,9 @@ char *status_json_begin(const struct status *s) {
   FILE *f = open_memstream(&text, &n);
   if (f == NULL) return NULL;
   fputs("{\"version\":", f);
-  json_string(f, s->version);
+  json_put_text(f, s->version);
   fputs(",\"domain\":", f);
-  json_string(f, s->domain);
+  json_put_text(f, s->domain);
   fprintf(f, ",\"uptime_s\":%" PRIu64 ",\"draining\":%s,\"certificate_expires_at_s\":%" PRId64, s->uptime_s,
           s->draining ? "true" : "false", s->certificate_expires_s);
   fprintf(f, ",\"certificate_begins_at_s\":%" PRId64 ",\"certificate_valid\":%s", s->certificate_begins_s,
@@ -174,7 +140,7 @@ char *status_json_tunnels(const struct status_tunnel *t, size_t n, bool first) {
 
 static void json_token(FILE *f, const struct status_token *t) {
   fputs("{\"name\":", f);
-  json_string(f, t->name);
+  json_put_text(f, t->name);
   fprintf(f, ",\"id\":\"%s\",\"streams_now\":%" PRIu64 ",\"streams_total\":%" PRIu64 ",\"bytes_from_visitors\":%" PRIu64
              ",\"bytes_to_visitors\":%" PRIu64 "}",
           t->id, t->streams_now, t->streams_total, t->bytes_from_visitors, t->bytes_to_visitors);

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/descriptors.h"
 #include "base/heap.h"
 #include "base/log.h"
@@ -56,12 +57,6 @@ struct life {
   bool leaving, said_goodbye;
   int signal_fd;
 };
-
-static uint64_t monotonic_ms(void) {
-  struct timespec t;
-  (void)clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 /* Preparation */
 
@@ -444,10 +439,10 @@ static int start_admin(struct life *life, struct err *e) {
   struct relay *r = life->relay;
   const struct addr *at = &r->options->admin;
   if (at->u.any.sa_family == AF_UNSPEC) return 0;
-  const uint64_t until_ms = monotonic_ms() + STATE_CLAIM_MS;
+  const uint64_t until_ms = clock_ms() + STATE_CLAIM_MS;
   const struct admin_source source = report_source(r);
   int rc = admin_start(at, &source, &life->admin, e);
-  while (rc == ERR_CONFLICT && monotonic_ms() < until_ms) {
+  while (rc == ERR_CONFLICT && clock_ms() < until_ms) {
     (void)nanosleep(&pause, NULL);
     rc = admin_start(at, &source, &life->admin, e);
   }
@@ -488,7 +483,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   struct life life;
   memset(&r, 0, sizeof r);
   r.options = &copy;
-  r.started_ms = monotonic_ms();
+  r.started_ms = clock_ms();
   if (descriptors_raise_limit() != 0)
     log_event(LOG_WARN, "descriptor_limit", "what_to_do", "cannot be raised: set LimitNOFILE or ulimit -n", NULL);
   pthread_mutex_init(&r.ticket_lock, NULL);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/descriptors.h"
 #include "base/text.h"
 #include "relay/registry.h"
@@ -14,12 +15,6 @@
 #include "relay/worker.h"
 
 _Static_assert((int)STATUS_BATCH_MAX == (int)REGISTRY_STEPS_MAX, "a batch is what the registry gives at a time");
-
-static uint64_t monotonic_ms(void) {
-  struct timespec t;
-  (void)clock_gettime(CLOCK_MONOTONIC, &t);
-  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static bool report_draining(void *user) { return relay_draining(user); }
 
@@ -45,7 +40,7 @@ static void report_numbers(void *user, struct status *s) {
   tls_server_unref(server);
   s->domain = r->options->domain;
   s->version = ADIT_VERSION;
-  s->uptime_s = (monotonic_ms() - r->started_ms) / 1000;
+  s->uptime_s = (clock_ms() - r->started_ms) / 1000;
   s->descriptors_now = descriptors_now();
   s->descriptors_max = descriptors_max();
   s->draining = relay_draining(r);
@@ -74,7 +69,7 @@ static size_t report_walk_next(void *user, void *walk, struct status_tunnel out[
   struct relay *r = user;
   struct tunnel *tunnels[REGISTRY_STEPS_MAX];
   size_t n = registry_walk_next(r->registry, walk, tunnels);
-  uint64_t now_ms = monotonic_ms();              /* later than any of them was opened */
+  uint64_t now_ms = clock_ms();              /* later than any of them was opened */
   for (size_t i = 0; i < n; i++) {
     describe(tunnels[i], now_ms, &out[i]);
     tunnel_unref(r->registry, tunnels[i]);

@@ -3,16 +3,14 @@
 
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/shortage.h"
 
 static bool due(struct seldom *s, uint64_t *left_out) {
-  struct timespec t;
-  (void)clock_gettime(CLOCK_MONOTONIC, &t);
-  return seldom_due(s, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000, WARNING_EVERY_MS, left_out);
+  return seldom_due(s, clock_ms(), WARNING_EVERY_MS, left_out);
 }
 
 void warning_shortage(void *warnings, int error) {

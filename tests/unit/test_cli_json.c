@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/json_text.h"
 #include "cli/json.h"
 #include "cli/tell.h"
 
