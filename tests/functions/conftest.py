@@ -146,13 +146,45 @@ def configured(settings):
     os.environ.update(before)
 
 
-@pytest.fixture(scope="module")
-def calls(configured):
+@pytest.fixture(scope="session")
+def podman():
+    """podman's service, for what is to be as with Docker."""
+    engine = importlib.import_module("podman_engine").Podman()
+    try:
+        engine.import_image(os.path.join(ROOT, ".cache", "functions", "base.tar"), BASE)
+        yield engine
+    finally:
+        engine.close()
+
+
+@contextlib.contextmanager
+def _running():
     """The module programs/calls.py, its app running."""
     from adit.functions import bundle
     module = bundle.load(os.path.join(PROGRAMS, "calls.py"))
     with module.app.run(show_progress=False):
         yield module
+
+
+@pytest.fixture(scope="module")
+def calls(configured):
+    with _running() as module:
+        yield module
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def calls_of_both(request, configured):
+    """`calls` for a module that is about both engines: this process is a caller of one after the other."""
+    session = importlib.import_module("adit.functions.session")
+    before = os.environ["DOCKER_HOST"]
+    if request.param == "podman":
+        session.close()
+        os.environ["DOCKER_HOST"] = request.getfixturevalue("podman").host
+    with _running() as module:
+        yield module
+    if request.param == "podman":
+        session.close()
+        os.environ["DOCKER_HOST"] = before
 
 
 class Visit:

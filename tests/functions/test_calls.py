@@ -1,4 +1,4 @@
-"""Calls from a caller and from containers: results, errors, and all the ways to call."""
+"""Calls from a caller and from containers, on both engines: results, errors, and all the ways to call."""
 import asyncio
 
 import pytest
@@ -6,6 +6,11 @@ import pytest
 from adit import gather
 from adit.exception import CancelledError, ExecutionError, FunctionTimeoutError, InvalidError
 from adit.exception import TimeoutError as Late
+
+
+@pytest.fixture(scope="module")
+def calls(calls_of_both):
+    return calls_of_both
 
 
 def test_a_call_returns_what_the_function_returns(calls):

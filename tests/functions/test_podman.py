@@ -1,21 +1,10 @@
-"""The same on podman's service: calls, queues, a web endpoint, tunnels, and how containers end."""
-import os
+"""As with Docker on podman's service: the commands, a web endpoint, tunnels, and how containers end. Calls are
+tested on both (test_calls.py)."""
 import signal
 
 import pytest
 
-from conftest import BASE, BUILD_S, ROOT
-from podman_engine import Podman
-
-
-@pytest.fixture(scope="module")
-def podman():
-    engine = Podman()
-    try:
-        engine.import_image(os.path.join(ROOT, ".cache", "functions", "base.tar"), BASE)
-        yield engine
-    finally:
-        engine.close()
+from conftest import BUILD_S
 
 
 @pytest.fixture

@@ -293,8 +293,8 @@ class Worker:
         return [Place(self._folder, FOLDER, read_only=False), *await self._open_relay()]
 
     async def _open_relay(self) -> list[Place]:
-        """Its way to the relay: the relay's own socket, if that is on this machine and ends with us, else one of
-        ours, behind which there may be another relay one day."""
+        """Its way to the relay: the relay's own socket, if that is on this machine and lives as long as we do, else one
+        of ours, behind which there may be another relay one day."""
         foreman, path = self.pool.app.foreman, os.path.join(self._folder, "relay.sock")
         relay = foreman.relay
         if not foreman.returns and (its_own := await relay.socket()):
