@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps check bench bench-flood fuzz lint install clean
+.PHONY: all deps check bench bench-flood bench-functions fuzz lint install clean
 all: $(BUILD)/build.ninja
 	@tools/reconfigure $(BUILD)
 	ninja -C $(BUILD)
@@ -25,6 +25,11 @@ bench: all                  # prints its figures; nothing here is asserted by a 
 
 bench-flood: all            # what a flood of handshakes does to others
 	$(PYTHON) bench/flood.py
+
+bench-functions: all        # calls of functions in containers, beside what the engine and HTTP take
+	tools/deps build functions
+	tools/wheel >/dev/null
+	.cache/python/venv/bin/python bench/functions.py
 
 fuzz:                       # each fuzzer for FUZZ_SECONDS (60)
 	tools/fuzz
