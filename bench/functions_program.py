@@ -17,10 +17,8 @@ FRESH = """
 import time
 began = time.monotonic_ns()
 import functions_program as program
-from adit import Client, _default
-from adit.functions import remote, session
-token = remote.Channel(session.CONTAINER_SOCKET).ask("token")[0]["token"]
-_default.use(lambda: Client(token, relays=session.RELAY))
+from adit.functions import remote, runner, session
+runner.Way(remote.Channel(session.CONTAINER_SOCKET))
 program.notebook_url()
 print(time.monotonic_ns() - began)
 """
