@@ -45,7 +45,8 @@ class Podman(Engine):
         path = os.pathsep.join([f"{UNPACKED}/bin", f"{UNPACKED}/sbin", "/usr/sbin:/usr/bin:/sbin:/bin"])
         with open(f"{self.scratch}/log", "wb") as log:
             self.daemon = subprocess.Popen(["podman", "--tmpdir", f"{self.scratch}/tmp", "system", "service", "--time", "0", self.host],
-                                           env={**os.environ, **env, "PATH": path}, stdout=log, stderr=log, preexec_fn=die_with_parent)
+                                           env={**os.environ, **env, "PATH": path}, stdout=log, stderr=log,
+                                           cwd=self.scratch, preexec_fn=die_with_parent)   # where conmon leaves a file
         wait_until(self.is_up, "podman's service does not start", START_S)
 
     def close(self):
