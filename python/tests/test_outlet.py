@@ -153,13 +153,14 @@ def test_a_name_that_leads_to_what_is_private_is_refused(outlet, server):
     [
         *("127.0.0.1", "10.0.0.1", "169.254.169.254", "100.100.100.200", "168.63.129.16", "0.0.0.0", "224.0.0.1"),
         *("::1", "fd00:ec2::254", "fe80::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::1"),
+        *("fec0::1", "::10.0.0.1", "::ffff:0:10.0.0.1", "5f00::1", "3fff::1", "ff0e::1"),
     ],
 )
 def test_a_name_that_is_rebound_is_dialled_where_it_was_checked(outlet, monkeypatch, private):
     """Its first answer is public, and the next one is not: there is no next one."""
     asked, dialled = [], []
 
-    async def look_up(host, port):
+    async def look_up(host, *_):
         asked.append(host)
         return [hosts.address(a) for a in (["93.184.216.34", private] if len(asked) == 1 else [private])]
 
@@ -175,10 +176,59 @@ def test_a_name_that_is_rebound_is_dialled_where_it_was_checked(outlet, monkeypa
     assert say(text).startswith(b"HTTP/1.1 403 ") and dialled == ["93.184.216.34"]
 
 
+def test_a_name_does_not_lead_to_an_address_of_this_machine_that_is_public(outlet, monkeypatch):
+    """Only the list does, and by that very address: whoever listens at all of the machine's addresses did not mean to
+    be reached by what runs on it."""
+    own, dialled = "93.184.216.34", []
+
+    async def look_up(*_):
+        return [hosts.address(own)]
+
+    async def dial(host, port):
+        dialled.append(host)
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(hosts, "is_own", lambda at: str(at) == own)
+    monkeypatch.setattr(outlet_module, "_look_up", look_up)
+    monkeypatch.setattr(outlet_module.asyncio, "open_connection", dial)
+    outlet("own.example", "0.0.0.0/0", "93.184.216.0/24")
+    for host in ("own.example", own):
+        assert say(f"CONNECT {host}:80 HTTP/1.1\r\n\r\n".encode()).startswith(b"HTTP/1.1 403 ") and not dialled
+    assert hosts.read_rule(own).has(hosts.address(own), 80)
+
+
+def test_which_addresses_are_this_machines():
+    assert hosts.is_own(hosts.address("127.0.0.1")) and hosts.is_own(hosts.address("127.3.2.1"))
+    assert not hosts.is_own(hosts.address("93.184.216.34")) and not hosts.is_own(hosts.address("2606:4700::1111"))
+
+
+def test_names_that_nobody_answers_for_keep_nobody_else_waiting(monkeypatch):
+    """Neither the foreman's other threads nor the names of other containers."""
+    told = threading.Event()
+
+    def look_up(host, *_, **__):
+        if host == "stalled.example":
+            told.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 443))]
+
+    async def ask():
+        one, other = (Outlet(hosts.read_rules(["stalled.example", "example.com"])) for _ in range(2))
+        stalled = [asyncio.ensure_future(one._addresses("stalled.example", 443)) for _ in range(64)]
+        try:
+            assert await asyncio.wait_for(other._addresses("example.com", 443), 5) == [hosts.address("93.184.216.34")]
+            assert await asyncio.wait_for(asyncio.to_thread(str, "free"), 5) == "free"
+        finally:
+            told.set()
+        await asyncio.gather(*stalled)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    asyncio.run(ask())
+
+
 def test_a_name_that_is_not_named_is_not_looked_up(outlet, monkeypatch):
     """Its owner would be told whatever the name says."""
 
-    async def look_up(host, port):
+    async def look_up(host, *_):
         raise AssertionError(host)
 
     monkeypatch.setattr(outlet_module, "_look_up", look_up)
@@ -212,6 +262,12 @@ def test_names(rule, name, port, is_named):
         ("10.1.2.3:5432", "10.1.2.3", 5432, True),
         ("10.1.2.3:5432", "10.1.2.3", 5433, False),
         ("10.0.0.0/8", "::ffff:10.1.2.3", 1, True),
+        ("::ffff:10.1.2.3", "10.1.2.3", 1, True),
+        ("[::ffff:a01:203]:80", "::ffff:10.1.2.3", 80, True),
+        ("::ffff:10.0.0.0/104", "10.1.2.3", 1, True),
+        ("::ffff:0.0.0.0/96", "10.1.2.3", 1, False),
+        ("::/0", "10.1.2.3", 1, False),
+        ("::ffff:10.1.2.3", "10.1.2.4", 1, False),
         ("169.254.169.254", "169.254.169.254", 80, True),
         ("0.0.0.0/0", "93.184.216.34", 80, True),
         ("0.0.0.0/0", "169.254.169.254", 80, False),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
@@ -21,9 +23,12 @@ _LARGEST = {4: 8, 6: 7}  # of private blocks: 10.0.0.0/8, fc00::/7
 _NAME = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _FORMS = 'such as "example.com", "*.example.com", "example.com:443", "10.1.2.3:5432", "10.0.0.0/8"'
 # Addresses that look like any other and lead to what is private: through translators of IPv4, and to a cloud's own.
-_NOT_PUBLIC = [
-    *map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "168.63.129.16/32"))
-]
+_NOT_PUBLIC = [*map(ipaddress.ip_network, ("2002::/16", "2001::/32", "3fff::/20", "168.63.129.16/32"))]
+# The rest of IPv6 is given to nobody, or to translators and to what is local.
+_PUBLIC = [*map(ipaddress.ip_network, ("0.0.0.0/0", "2000::/3"))]
+_MAPPED = 96  # bits before an address of IPv4
+_RTM_GETROUTE, _NLM_F_REQUEST, _RTA_DST = 26, 1, 1
+_RTM_NEWROUTE, _RTN_LOCAL, _RTN_ANYCAST = 24, 2, 4
 
 
 def plain(name: str) -> str:
@@ -42,8 +47,21 @@ def address(text: str) -> Address | None:
 
 def is_public(at: Address) -> bool:
     """Not of this machine, a private network, a cloud's metadata, or whatever else is nobody's in the Internet."""
-    special = at.is_multicast or any(at.version == b.version and at in b for b in _NOT_PUBLIC)
-    return at.is_global and not special
+    special = at.is_multicast or any(at in b for b in _NOT_PUBLIC) or not any(at in b for b in _PUBLIC)
+    return at.is_global and not special and not is_own(at)
+
+
+def is_own(at: Address) -> bool:
+    """Whether this machine has it, public or not, by what the kernel says of the way there."""
+    where = struct.pack("=HH", 4 + len(at.packed), _RTA_DST) + at.packed
+    family = socket.AF_INET if isinstance(at, ipaddress.IPv4Address) else socket.AF_INET6
+    route = struct.pack("=8BI", family, at.max_prefixlen, *[0] * 7)
+    head = struct.pack("=IHHII", 16 + len(route) + len(where), _RTM_GETROUTE, _NLM_F_REQUEST, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as kernel:
+        kernel.send(head + route + where)
+        answer = kernel.recv(4096)
+    _, kind, _, _, _, _, _, _, _, _, _, _, way = struct.unpack_from("=IHHII8B", answer)
+    return kind == _RTM_NEWROUTE and way in (_RTN_LOCAL, _RTN_ANYCAST)
 
 
 def _is_private(block: Block) -> bool:
@@ -80,6 +98,15 @@ def _split(text: str) -> tuple[str, str]:
     return (host, port) if colon and ":" not in host else (text, "")
 
 
+def _block(text: str, is_strict: bool) -> Block:
+    """One of IPv4 is that in every dress."""
+    found = ipaddress.ip_network(text, strict=is_strict)
+    mapped = getattr(found[0], "ipv4_mapped", None)
+    if mapped is None or found.prefixlen < _MAPPED:
+        return found
+    return ipaddress.IPv4Network((int(mapped), found.prefixlen - _MAPPED))
+
+
 def read_rule(text: str) -> Rule:
     """ValueError: it is none."""
     host, port = _split(text.strip())
@@ -89,7 +116,7 @@ def read_rule(text: str) -> Rule:
         raise ValueError("its port is missing")
     number = int(port) if port else 0
     try:
-        return Rule(block=ipaddress.ip_network(host, strict="/" in host), port=number)
+        return Rule(block=_block(host, is_strict="/" in host), port=number)
     except ValueError:
         if "/" in host or ":" in host or not re.search("[a-z]", plain(host).rpartition(".")[2]):
             raise

@@ -8,6 +8,8 @@ import asyncio
 import re
 import socket
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import hosts
@@ -22,6 +24,7 @@ HEAD_MAX = 1 << 16
 HEAD_S = 30.0
 DIAL_S = 10.0
 CONNECTIONS = 128  # of one container
+LOOKED_UP = 2  # names at once: a server of names that does not answer keeps a thread for long
 ACCEPTED = 16  # at once, before the first of them counts
 _HOP = ("proxy-", "connection:", "keep-alive:", "host:")
 _SEVERAL = 3  # parts of a request line
@@ -62,6 +65,7 @@ class Outlet:
     def __init__(self, rules: list[Rule]) -> None:
         self._rules = rules
         self._open = 0
+        self._threads = ThreadPoolExecutor(LOOKED_UP, "outlet")  # its own, so that nobody else waits for its names
 
     async def listen(self, path: str) -> asyncio.Server:
         """At that socket."""
@@ -114,7 +118,7 @@ class Outlet:
         at, name = hosts.address(host), hosts.plain(host)
         if at is None and not any(rule.names(name, port) for rule in self._rules):
             raise RefusedError("403 Forbidden", f"{host}:{port} is not in the function's network=[...]")
-        found = [at] if at is not None else await _look_up(host, port)
+        found = [at] if at is not None else await _look_up(host, port, self._threads)
         allowed = [
             a for a in found if any(rule.has(a, port) for rule in self._rules) or (at is None and hosts.is_public(a))
         ]
@@ -126,12 +130,12 @@ class Outlet:
         raise RefusedError("403 Forbidden", text)
 
 
-async def _look_up(host: str, port: int) -> list[Address]:
+async def _look_up(host: str, port: int, threads: ThreadPoolExecutor) -> list[Address]:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", host):
         raise RefusedError("400 Bad Request", "this is no name of a host")
-    look = asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = await asyncio.wait_for(look, DIAL_S)
+        found = await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(threads, look), DIAL_S)
     except (OSError, UnicodeError, asyncio.TimeoutError):
         raise RefusedError("502 Bad Gateway", f"{host}: no such host is known") from None
     addresses = [hosts.address(str(entry[4][0]).partition("%")[0]) for entry in found]
