@@ -86,8 +86,8 @@ static void stream_connected(struct app_call *call, int fd, bool was_reset) {
                           .peer_first_n = s->proxy_n,
                           .on_end = stream_pump_ended,
                           .user = s,
-                          .to_peer_counter = &t->stats.to_app,
-                          .to_wire_counter = &t->stats.from_app};
+                          .to_peer_tally = &t->stats.to_app,
+                          .to_wire_tally = &t->stats.from_app};
   if (pump_start(t->client->pool, &p, &s->pump, NULL) != 0) {
     descriptors_remove(&t->client->descriptors, fd);
     net_reset(fd);

@@ -55,7 +55,7 @@ struct adit_tunnel {
   char app_text[DIAL_ADDRESS_TEXT_CHARS];
   uint32_t id;                     /* of its BIND; 0: the next has a new one */
   _Atomic(struct tunnel_address *) address;
-  struct { _Atomic uint64_t now, total, app_failures; uint64_t to_app, from_app; } stats;
+  struct { _Atomic uint64_t now, total, app_failures; struct tally to_app, from_app; } stats;
 
   struct loop_msg attach_msg, finish_msg, close_msg;   /* from the host's thread to the loop's */
   uint64_t close_drain_ms;

@@ -248,6 +248,8 @@ enum {
   CERTS_EXACT_PERIOD_MS = 10000,
   USAGES_KEPT_MAX = 1024,                  /* tokens that nobody uses now, of which the relay still tells what has
                                               passed */
+  NARROWED_KEPT_PER_TOKEN_MAX = 1024,      /* the same of those that were narrowed from one of them, ... */
+  NARROWED_KEPT_MAX = 8192,                /* and from all together */
   REGISTRY_STEPS_MAX = 64,                 /* under the lock that every visitor takes; then it is free for others */
   ADMIN_BACKLOG = 16,
   ADMIN_HEADERS_MAX_BYTES = 8192,

@@ -184,19 +184,19 @@ static void put_tunnels(FILE *to, struct json tunnels) {
 }
 
 /* What has passed, with those who had visitors at all; a relay of before tells nothing of it. */
-static void put_tokens(FILE *to, struct json tokens) {
+static void put_tokens(FILE *to, const char *title, struct json tokens) {
   const char *at = NULL;
   struct json token;
   bool first = true;
   while (json_next(tokens, &at, NULL, &token)) {
-    char name[TOKEN_NAME_MAX_CHARS + 1], in[32], out[32];
+    char name[CHAIN_NAME_CAP], in[32], out[32];
     uint64_t streams = json_u64(json_member(token, "streams_total"));
     if (streams == 0) continue;
     json_text(json_member(token, "name"), name, sizeof name);
     text_of_bytes(json_u64(json_member(token, "bytes_from_visitors")), in, sizeof in);
     text_of_bytes(json_u64(json_member(token, "bytes_to_visitors")), out, sizeof out);
     if (first)
-      (void)fprintf(to, "\n%-24s %8s %8s  %14s %14s\n", "TOKEN", "VISITORS", "IN ALL", "FROM VISITORS", "TO VISITORS");
+      (void)fprintf(to, "\n%-24s %8s %8s  %14s %14s\n", title, "VISITORS", "IN ALL", "FROM VISITORS", "TO VISITORS");
     first = false;
     (void)fprintf(to, "%-24s %8" PRIu64 " %8" PRIu64 "  %14s %14s\n", name, json_u64(json_member(token, "streams_now")),
                   streams, in, out);
@@ -209,7 +209,8 @@ int status_show(FILE *to, const char *text, size_t n, struct err *e) {
     return err_set(e, ERR_SYNTAX, "status: the answer is not a relay's (is that the admin port of a relay?)");
   put_summary(to, status);
   put_tunnels(to, json_member(status, "tunnels"));
-  put_tokens(to, json_member(status, "tokens"));
+  put_tokens(to, "TOKEN", json_member(status, "tokens"));
+  put_tokens(to, "NARROWED FROM IT", json_member(status, "narrowed"));
   return 0;
 }
 

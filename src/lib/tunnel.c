@@ -257,6 +257,6 @@ void adit_tunnel_stats(const struct adit_tunnel *tunnel, struct adit_tunnel_stat
   out->visitors_now = atomic_load_explicit(&tunnel->stats.now, memory_order_relaxed);
   out->visitors_total = atomic_load_explicit(&tunnel->stats.total, memory_order_relaxed);
   out->app_failures = atomic_load_explicit(&tunnel->stats.app_failures, memory_order_relaxed);
-  out->bytes_to_app = __atomic_load_n(&tunnel->stats.to_app, __ATOMIC_RELAXED);
-  out->bytes_from_app = __atomic_load_n(&tunnel->stats.from_app, __ATOMIC_RELAXED);
+  out->bytes_to_app = __atomic_load_n(&tunnel->stats.to_app.bytes, __ATOMIC_RELAXED);
+  out->bytes_from_app = __atomic_load_n(&tunnel->stats.from_app.bytes, __ATOMIC_RELAXED);
 }

@@ -63,7 +63,7 @@ void flow_count(struct flow *f, size_t n) {
   n -= skip;
   f->bytes += n;
   pool_count(f->total, (int64_t)n);
-  if (f->counter != NULL) __atomic_fetch_add(f->counter, n, __ATOMIC_RELAXED);
+  for (struct tally *t = f->tally; t != NULL; t = t->part_of) (void)__atomic_add_fetch(&t->bytes, n, __ATOMIC_RELAXED);
 }
 
 enum flow_result flow_of_net(ssize_t n) {

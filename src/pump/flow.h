@@ -84,7 +84,8 @@ struct flow {
   struct idle_records idle_per_s;                /* unseal */
   uint64_t bytes;
   uint64_t progress_ms;
-  uint64_t *total, *counter;
+  uint64_t *total;
+  struct tally *tally;
 };
 
 enum pump_phase {                                /* in the order in which it goes: none comes back */

@@ -313,8 +313,8 @@ static void pump_set_flows(struct pump *p, const struct pump_params *params) {
   flow_init(&p->to_wire, p, out, &p->peer, &p->wire);
   p->to_peer.total = &p->pool->stats.to_peer_bytes;
   p->to_wire.total = &p->pool->stats.to_wire_bytes;
-  p->to_peer.counter = params->to_peer_counter;
-  p->to_wire.counter = params->to_wire_counter;
+  p->to_peer.tally = params->to_peer_tally;
+  p->to_wire.tally = params->to_wire_tally;
   /* Input may be inside the wrap already, of which no event of the socket tells. */
   if (wrap_has_input(params->wire_wrap)) p->to_peer.wants_write = true;
   p->visitor = params->visitor_is_peer ? &p->peer : &p->wire;

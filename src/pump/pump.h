@@ -57,6 +57,12 @@ void pump_pool_on_closing(struct pump_pool *p, void (*closing)(void *user, int f
 const struct pump_stats *pump_pool_stats(const struct pump_pool *p);
 
 struct pump;
+/* Bytes that have passed; what is added to it is added to what it is a part of, too. */
+struct tally {
+  uint64_t bytes;                  /* relaxed atomic */
+  struct tally *part_of;           /* NULL: of nothing */
+};
+
 struct pump_params {
   int wire_fd, peer_fd;
   struct wrap *wire_wrap;          /* TLS around the wire side, whose end of a direction is a close_notify of that;
@@ -77,7 +83,7 @@ struct pump_params {
   void *user;
   struct rate *rate;               /* both directions read no faster, together with whoever else has it; NULL: as fast
                                       as they can. Outlives the pump. */
-  uint64_t *to_peer_counter, *to_wire_counter;   /* added to as bytes pass (relaxed atomics); may be NULL */
+  struct tally *to_peer_tally, *to_wire_tally;   /* added to as bytes pass; outlive the pump; may be NULL */
 };
 /* On failure nothing was taken. */
 int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) MUST_USE;

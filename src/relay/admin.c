@@ -137,12 +137,12 @@ static void reply_metrics(struct admin *a, struct evhttp_request *request) {
 
 /* The status, in pieces */
 
-struct listing {                   /* of tunnels and then of tokens, under way to one client */
+struct listing {                   /* under way to one client */
   struct admin *admin;
   struct evhttp_request *request;
   struct evbuffer *piece;
   void *walk;
-  bool in_tokens;
+  enum { IN_TUNNELS, IN_TOKENS, IN_NARROWED, AT_END } at;  /* in this order */
   bool first;                      /* none was listed yet */
 };
 
@@ -177,32 +177,36 @@ static void listing_send(struct listing *l, char *text, bool last) {
   if (rc != 0 || last) listing_end(l);
 }
 
-/* The next tunnels, or what stands behind them. */
+/* The end of one list, and the beginning of the next. */
+static char *listing_go_on(struct listing *l) {
+  static const char *const between[] = {STATUS_JSON_TOKENS, STATUS_JSON_NARROWED, STATUS_JSON_END};
+  l->first = true;
+  return strdup(between[l->at++]);
+}
+
 static char *listing_tunnels(struct listing *l) {
   struct status_tunnel batch[STATUS_BATCH_MAX];
   size_t n = l->admin->source.walk_next(l->admin->source.user, l->walk, batch);
   bool first = l->first;
-  l->first = n == 0;
-  l->in_tokens = n == 0;
-  return n > 0 ? status_json_tunnels(batch, n, first) : strdup(STATUS_JSON_TOKENS);
+  l->first = false;
+  return n > 0 ? status_json_tunnels(batch, n, first) : listing_go_on(l);
 }
 
-static char *listing_tokens(struct listing *l, bool *last) {
+static char *listing_tokens(struct listing *l) {
+  const struct admin_source *s = &l->admin->source;
   struct status_token batch[STATUS_BATCH_MAX];
-  size_t n = l->admin->source.walk_tokens(l->admin->source.user, l->walk, batch);
+  size_t n = (l->at == IN_TOKENS ? s->walk_tokens : s->walk_narrowed)(s->user, l->walk, batch);
   bool first = l->first;
   l->first = false;
-  *last = n == 0;
-  return n > 0 ? status_json_tokens(batch, n, first) : strdup(STATUS_JSON_END);
+  return n > 0 ? status_json_tokens(batch, n, first) : listing_go_on(l);
 }
 
 /* The last piece has left. */
 static void listing_next(struct evhttp_connection *connection, void *user) {
   struct listing *l = user;
-  bool last = false;
   (void)connection;
-  char *text = l->in_tokens ? listing_tokens(l, &last) : listing_tunnels(l);
-  listing_send(l, text, last);
+  char *text = l->at == IN_TUNNELS ? listing_tunnels(l) : listing_tokens(l);
+  listing_send(l, text, l->at == AT_END);
 }
 
 static void reply_status(struct admin *a, struct evhttp_request *request) {

@@ -12,10 +12,12 @@ struct admin_source {
   void *user;
   bool (*draining)(void *user);
   void (*numbers)(void *user, struct status *s);
-  /* All tunnels, and then all tokens, a batch at a time: NULL when out of memory; 0 at the end. */
+  /* All tunnels, then all tokens, then those narrowed from them, a batch at a time: NULL when out of memory; 0 at the
+     end. */
   void *(*walk_begin)(void *user);
   size_t (*walk_next)(void *user, void *walk, struct status_tunnel out[STATUS_BATCH_MAX]);
   size_t (*walk_tokens)(void *user, void *walk, struct status_token out[STATUS_BATCH_MAX]);
+  size_t (*walk_narrowed)(void *user, void *walk, struct status_token out[STATUS_BATCH_MAX]);
   void (*walk_end)(void *user, void *walk);
   void (*shortage)(void *user, int error);       /* a listener for shortage_listen */
 };

@@ -141,9 +141,11 @@ char *status_json_tunnels(const struct status_tunnel *t, size_t n, bool first) {
 static void json_token(FILE *f, const struct status_token *t) {
   fputs("{\"name\":", f);
   json_put_text(f, t->name);
-  fprintf(f, ",\"id\":\"%s\",\"streams_now\":%" PRIu64 ",\"streams_total\":%" PRIu64 ",\"bytes_from_visitors\":%" PRIu64
+  fprintf(f, ",\"id\":\"%s\"", t->id);
+  if (t->root[0] != '\0') fprintf(f, ",\"root\":\"%s\"", t->root);
+  fprintf(f, ",\"streams_now\":%" PRIu64 ",\"streams_total\":%" PRIu64 ",\"bytes_from_visitors\":%" PRIu64
              ",\"bytes_to_visitors\":%" PRIu64 "}",
-          t->id, t->streams_now, t->streams_total, t->bytes_from_visitors, t->bytes_to_visitors);
+          t->streams_now, t->streams_total, t->bytes_from_visitors, t->bytes_to_visitors);
 }
 
 char *status_json_tokens(const struct status_token *t, size_t n, bool first) {

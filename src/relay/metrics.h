@@ -79,7 +79,8 @@ struct status_tunnel {
   uint64_t streams_now, streams_total, age_s;
 };
 struct status_token {              /* what has passed for one since the relay started */
-  char name[TOKEN_NAME_MAX_CHARS + 1], id[2 * TOKEN_ID_BYTES + 1];
+  char name[CHAIN_NAME_CAP], id[2 * TOKEN_ID_BYTES + 1];
+  char root[2 * TOKEN_ID_BYTES + 1];             /* what it was narrowed from in the end; empty: it is the operator's */
   uint64_t streams_now, streams_total, bytes_from_visitors, bytes_to_visitors;
 };
 struct status {                    /* the relay's numbers, for the admin port */
@@ -93,11 +94,12 @@ struct status {                    /* the relay's numbers, for the admin port */
 /* Prometheus text into a malloced string; NULL when out of memory. */
 char *metrics_text(const struct status *s) MUST_USE;
 /* JSON, in pieces, since there may be very many of them: the beginning, some tunnels as often as there are more,
-   STATUS_JSON_TOKENS, some tokens likewise, STATUS_JSON_END. The same. */
+   STATUS_JSON_TOKENS, some tokens likewise, STATUS_JSON_NARROWED, some more of these, STATUS_JSON_END. The same. */
 char *status_json_begin(const struct status *s) MUST_USE;
 char *status_json_tunnels(const struct status_tunnel *t, size_t n, bool first) MUST_USE;
 char *status_json_tokens(const struct status_token *t, size_t n, bool first) MUST_USE;
 #define STATUS_JSON_TOKENS "],\"tokens\":["
+#define STATUS_JSON_NARROWED "],\"narrowed\":["
 #define STATUS_JSON_END "]}\n"
 
 #endif

@@ -64,7 +64,7 @@ static void owner_unref_locked(struct registry *g, struct owner *o) {
     struct owner *parent = o->parent;
     (void)map_remove(g->owners, o->id);
     roster_remove(&o->place);
-    if (parent == NULL) usages_leave(g->usages, o->usage);
+    usages_leave(g->usages, o->usage);
     free(o);
     o = parent;
   }
@@ -94,6 +94,7 @@ static struct owner *owner_new(const struct certificate *c, struct owner *parent
   o->root = parent != NULL ? parent->root : o;
   memcpy(o->id, c->id, sizeof o->id);
   owner_set_name(o, c->name);
+  memcpy(usage->name, o->name, sizeof usage->name);
   o->max_tunnels = c->max_tunnels;
   o->expires_s = c->expires_s;
   o->no_raw = c->no_raw;
@@ -116,10 +117,10 @@ static int owner_step(struct registry *g, const struct certificate *c, struct ow
     owner_unref_locked(g, parent);
     return 0;
   }
-  struct usage *usage = parent != NULL ? parent->usage : usages_enter(g->usages, c->id, c->name);
+  struct usage *usage = usages_enter(g->usages, c->id, parent != NULL ? parent->usage : NULL);
   next = usage != NULL ? owner_new(c, parent, usage) : NULL;
   if (next == NULL || map_put(g->owners, next->id, next) != 0) {
-    if (usage != NULL && parent == NULL) usages_leave(g->usages, usage);
+    if (usage != NULL) usages_leave(g->usages, usage);
     free(next);
     return ERR_NOMEM;
   }
@@ -340,7 +341,8 @@ void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[
 void registry_walk_begin(struct registry *g, struct registry_walk *w) {
   pthread_mutex_lock(&g->lock);
   roster_walk_begin(&g->all_tunnels, &w->tunnels);
-  roster_walk_begin(usages_all(g->usages), &w->usages);
+  roster_walk_begin(usages_tokens(g->usages), &w->tokens);
+  roster_walk_begin(usages_narrowed(g->usages), &w->narrowed);
   pthread_mutex_unlock(&g->lock);
 }
 
@@ -363,19 +365,19 @@ size_t registry_walk_next(struct registry *g, struct registry_walk *w, struct tu
   return n;
 }
 
-static bool usages_some(struct registry *g, struct registry_walk *w, struct usage out[REGISTRY_STEPS_MAX], size_t *n) {
+static bool usages_some(struct registry *g, struct roster_walk *w, struct usage out[REGISTRY_STEPS_MAX], size_t *n) {
   bool more = true;
   pthread_mutex_lock(&g->lock);
   for (int i = 0; more && i < REGISTRY_STEPS_MAX; i++) {
     struct roster_entry *e;
-    more = roster_walk_step(&w->usages, &e);
+    more = roster_walk_step(w, &e);
     if (e != NULL) out[(*n)++] = usage_now(CONTAINER_OF(e, struct usage, place));
   }
   pthread_mutex_unlock(&g->lock);
   return more;
 }
 
-size_t registry_walk_usages(struct registry *g, struct registry_walk *w, struct usage out[REGISTRY_STEPS_MAX]) {
+size_t registry_walk_usages(struct registry *g, struct roster_walk *w, struct usage out[REGISTRY_STEPS_MAX]) {
   size_t n = 0;
   while (usages_some(g, w, out, &n) && n == 0) {
   }
@@ -385,6 +387,7 @@ size_t registry_walk_usages(struct registry *g, struct registry_walk *w, struct 
 void registry_walk_end(struct registry *g, struct registry_walk *w) {
   pthread_mutex_lock(&g->lock);
   roster_walk_end(&w->tunnels);
-  roster_walk_end(&w->usages);
+  roster_walk_end(&w->tokens);
+  roster_walk_end(&w->narrowed);
   pthread_mutex_unlock(&g->lock);
 }

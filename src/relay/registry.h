@@ -31,7 +31,7 @@ struct owner {
   struct cidr allow[TOKEN_ALLOW_MAX];
   size_t allow_n;
   struct account account;          /* of the relay's shares, with its limits */
-  struct usage *usage;             /* its root's */
+  struct usage *usage;
   struct rate own_rate;            /* only with limits.max_bytes_per_s */
   struct rate *rate;               /* of its streams: its own, else its parent's; NULL: none */
   uint32_t tunnels, links;         /* its children's, too; under the registry's lock, as the next two */
@@ -108,12 +108,12 @@ void registry_link_remove(struct registry *g, struct owner *o, const uint8_t id[
 
 /* All tunnels, and what has passed for all tokens, a few at a time: one that is here from the beginning to the end
    is met once. */
-struct registry_walk { struct roster_walk tunnels, usages; };      /* private */
+struct registry_walk { struct roster_walk tunnels, tokens, narrowed; };  /* private, but as registry_walk_usages says */
 void registry_walk_begin(struct registry *g, struct registry_walk *w);
 /* References to the next ones; 0: there are no more. */
 size_t registry_walk_next(struct registry *g, struct registry_walk *w, struct tunnel *out[REGISTRY_STEPS_MAX]);
-/* Copies of the next ones. */
-size_t registry_walk_usages(struct registry *g, struct registry_walk *w, struct usage out[REGISTRY_STEPS_MAX]);
+/* Copies of the next ones of the walk's tokens, which are the operator's, or of those that were narrowed from them. */
+size_t registry_walk_usages(struct registry *g, struct roster_walk *w, struct usage out[REGISTRY_STEPS_MAX]);
 void registry_walk_end(struct registry *g, struct registry_walk *w);
 
 #endif

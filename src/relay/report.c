@@ -77,20 +77,28 @@ static size_t report_walk_next(void *user, void *walk, struct status_tunnel out[
   return n;
 }
 
-static size_t report_walk_tokens(void *user, void *walk, struct status_token out[STATUS_BATCH_MAX]) {
-  struct relay *r = user;
+static size_t tokens_next(struct relay *r, struct roster_walk *walk, struct status_token out[STATUS_BATCH_MAX]) {
   struct usage usages[REGISTRY_STEPS_MAX];
   size_t n = registry_walk_usages(r->registry, walk, usages);
   for (size_t i = 0; i < n; i++) {
     const struct usage *u = &usages[i];
     out[i] = (struct status_token){.streams_now = u->streams_now,
                                    .streams_total = u->streams_total,
-                                   .bytes_from_visitors = u->bytes_from_visitors,
-                                   .bytes_to_visitors = u->bytes_to_visitors};
+                                   .bytes_from_visitors = u->from_visitors.bytes,
+                                   .bytes_to_visitors = u->to_visitors.bytes};
     memcpy(out[i].name, u->name, sizeof out[i].name);
     hex_encode(u->id, sizeof u->id, out[i].id);
+    if (memcmp(u->id, u->root_id, sizeof u->id) != 0) hex_encode(u->root_id, sizeof u->root_id, out[i].root);
   }
   return n;
+}
+
+static size_t report_walk_tokens(void *user, void *walk, struct status_token out[STATUS_BATCH_MAX]) {
+  return tokens_next(user, &((struct registry_walk *)walk)->tokens, out);
+}
+
+static size_t report_walk_narrowed(void *user, void *walk, struct status_token out[STATUS_BATCH_MAX]) {
+  return tokens_next(user, &((struct registry_walk *)walk)->narrowed, out);
 }
 
 static void report_walk_end(void *user, void *walk) {
@@ -111,6 +119,7 @@ struct admin_source report_source(struct relay *r) {
                                .walk_begin = report_walk_begin,
                                .walk_next = report_walk_next,
                                .walk_tokens = report_walk_tokens,
+                               .walk_narrowed = report_walk_narrowed,
                                .walk_end = report_walk_end,
                                .shortage = report_shortage};
 }

@@ -113,7 +113,7 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
   (void)__atomic_add_fetch(&s->worker->metrics.streams_closed[why], 1, __ATOMIC_RELAXED);
   METRIC_SUB(&s->worker->metrics, streams_now, 1);
   (void)__atomic_sub_fetch(&s->tunnel->streams_now, 1, __ATOMIC_RELAXED);
-  (void)__atomic_sub_fetch(&s->tunnel->owner->usage->streams_now, 1, __ATOMIC_RELAXED);
+  usage_stream_ends(s->tunnel->owner->usage);
   /* After the counts, so that who has read the line finds them true. */
   log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor",
             LOG_U64(to_peer), "from_visitor", LOG_U64(to_wire), NULL);
@@ -139,8 +139,7 @@ static struct stream *stream_new(const struct stream_params *p) {
   METRIC_ADD(&p->worker->metrics, streams_now, 1);
   (void)__atomic_add_fetch(&s->tunnel->streams_now, 1, __ATOMIC_RELAXED);
   (void)__atomic_add_fetch(&s->tunnel->streams_total, 1, __ATOMIC_RELAXED);
-  (void)__atomic_add_fetch(&s->tunnel->owner->usage->streams_now, 1, __ATOMIC_RELAXED);
-  (void)__atomic_add_fetch(&s->tunnel->owner->usage->streams_total, 1, __ATOMIC_RELAXED);
+  usage_stream_begins(s->tunnel->owner->usage);
   return s;
 }
 
@@ -156,8 +155,8 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
                                .on_prefix = stream_accepted,
                                .on_end = stream_ended,
                                .rate = p->tunnel->owner->rate,
-                               .to_peer_counter = &p->tunnel->owner->usage->bytes_to_visitors,
-                               .to_wire_counter = &p->tunnel->owner->usage->bytes_from_visitors};
+                               .to_peer_tally = &p->tunnel->owner->usage->to_visitors,
+                               .to_wire_tally = &p->tunnel->owner->usage->from_visitors};
   tls_conn_free(p->conn);          /* the secrets are wiped here; raw: NULL */
   struct stream *s = stream_new(p);
   struct err e;

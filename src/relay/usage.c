@@ -1,4 +1,5 @@
-/* Usage by token. Those whose owners are gone rest in the order in which they went; the first of them makes room. */
+/* Usage by token. Those whose owners are gone rest in the order in which they went; the first of them makes room. A
+   root's record outlives those of all that were narrowed from it. */
 #include "relay/usage.h"
 
 #include <stdlib.h>
@@ -8,27 +9,42 @@
 
 struct usages {
   struct map *by_id;
-  struct roster all;
-  struct list resting;
-  size_t resting_n;
+  struct roster tokens, narrowed;
+  struct resting resting_tokens, resting_narrowed;
 };
+
+static uint64_t bytes_now(const struct tally *t) { return __atomic_load_n(&t->bytes, __ATOMIC_RELAXED); }
 
 struct usage usage_now(const struct usage *r) {
   struct usage now = {.streams_now = __atomic_load_n(&r->streams_now, __ATOMIC_RELAXED),
                       .streams_total = __atomic_load_n(&r->streams_total, __ATOMIC_RELAXED),
-                      .bytes_from_visitors = __atomic_load_n(&r->bytes_from_visitors, __ATOMIC_RELAXED),
-                      .bytes_to_visitors = __atomic_load_n(&r->bytes_to_visitors, __ATOMIC_RELAXED)};
+                      .from_visitors.bytes = bytes_now(&r->from_visitors),
+                      .to_visitors.bytes = bytes_now(&r->to_visitors)};
   memcpy(now.id, r->id, sizeof now.id);
+  memcpy(now.root_id, r->root_id, sizeof now.root_id);
   memcpy(now.name, r->name, sizeof now.name);
   return now;
+}
+
+void usage_stream_begins(struct usage *r) {
+  for (; r != NULL; r = r->parent) {
+    (void)__atomic_add_fetch(&r->streams_now, 1, __ATOMIC_RELAXED);
+    (void)__atomic_add_fetch(&r->streams_total, 1, __ATOMIC_RELAXED);
+  }
+}
+
+void usage_stream_ends(struct usage *r) {
+  for (; r != NULL; r = r->parent) (void)__atomic_sub_fetch(&r->streams_now, 1, __ATOMIC_RELAXED);
 }
 
 struct usages *usages_new(void) {
   struct usages *u = calloc(1, sizeof *u);
   if (u == NULL) return NULL;
   u->by_id = map_new(TOKEN_ID_BYTES);
-  roster_init(&u->all);
-  list_init(&u->resting);
+  roster_init(&u->tokens);
+  roster_init(&u->narrowed);
+  list_init(&u->resting_tokens.list);
+  list_init(&u->resting_narrowed.list);
   if (u->by_id != NULL) return u;
   free(u);
   return NULL;
@@ -44,40 +60,91 @@ void usages_free(struct usages *u) {
   free(u);
 }
 
-static void wake(struct usages *u, struct usage *r) {
-  if (!list_empty(&r->resting)) u->resting_n--;
-  list_remove(&r->resting);
+/* Resting */
+
+static void rest(struct resting *among, struct list *node) {
+  list_push_tail(&among->list, node);
+  among->n++;
 }
 
-static void forget(struct usages *u, struct usage *r) {
+static void wake_from(struct resting *among, struct list *node) {
+  if (!list_empty(node)) among->n--;
+  list_remove(node);
+}
+
+static void wake(struct usages *u, struct usage *r) {
+  bool is_root = r->root == r;
+  wake_from(is_root ? &u->resting_tokens : &u->resting_narrowed, &r->resting);
+  if (!is_root) wake_from(&r->root->narrowed, &r->resting_of_root);
+}
+
+static void forget_one(struct usages *u, struct usage *r) {
   wake(u, r);
   (void)map_remove(u->by_id, r->id);
   roster_remove(&r->place);
   free(r);
 }
 
-struct usage *usages_enter(struct usages *u, const uint8_t id[TOKEN_ID_BYTES], const char *name) {
+static struct usage *first_narrowed(const struct usage *root) {
+  return CONTAINER_OF(root->narrowed.list.next, struct usage, resting_of_root);
+}
+
+/* A root goes after all that were narrowed from it: nobody is here with one of these, or its owner would be here, too.
+   Few at a time, as visitors wait for the lock; who leaves next goes on. */
+static void make_room(struct usages *u) {
+  for (int i = 0; i < REGISTRY_STEPS_MAX / 2 && u->resting_tokens.n > USAGES_KEPT_MAX; i++) {
+    struct usage *root = CONTAINER_OF(u->resting_tokens.list.next, struct usage, resting);
+    forget_one(u, root->narrowed.n > 0 ? first_narrowed(root) : root);
+  }
+}
+
+static void rest_narrowed(struct usages *u, struct usage *r) {
+  rest(&u->resting_narrowed, &r->resting);
+  rest(&r->root->narrowed, &r->resting_of_root);
+  if (r->root->narrowed.n > NARROWED_KEPT_PER_TOKEN_MAX) forget_one(u, first_narrowed(r->root));
+  else if (u->resting_narrowed.n > NARROWED_KEPT_MAX)
+    forget_one(u, CONTAINER_OF(u->resting_narrowed.list.next, struct usage, resting));
+}
+
+static void rest_token(struct usages *u, struct usage *r) {
+  rest(&u->resting_tokens, &r->resting);
+  make_room(u);
+}
+
+/* Coming and going */
+
+static struct usage *usage_new(struct usages *u, const uint8_t id[TOKEN_ID_BYTES]) {
+  struct usage *r = calloc(1, sizeof *r);
+  if (r == NULL) return NULL;
+  list_init(&r->resting);
+  list_init(&r->resting_of_root);
+  list_init(&r->narrowed.list);
+  memcpy(r->id, id, sizeof r->id);
+  if (map_put(u->by_id, r->id, r) == 0) return r;
+  free(r);
+  return NULL;
+}
+
+struct usage *usages_enter(struct usages *u, const uint8_t id[TOKEN_ID_BYTES], struct usage *parent) {
   struct usage *r = map_get(u->by_id, id);
   if (r != NULL) {
     wake(u, r);
-    return r;
+  } else {
+    if ((r = usage_new(u, id)) == NULL) return NULL;
+    roster_add(parent != NULL ? &u->narrowed : &u->tokens, &r->place);
   }
-  r = calloc(1, sizeof *r);
-  if (r == NULL) return NULL;
-  list_init(&r->resting);
-  memcpy(r->id, id, sizeof r->id);
-  memcpy(r->name, name, strnlen(name, TOKEN_NAME_MAX_CHARS));
-  if (map_put(u->by_id, r->id, r) != 0) {
-    free(r);
-    return NULL;
-  }
-  roster_add(&u->all, &r->place);
+  r->parent = parent;              /* another record than before, if that was forgotten since */
+  r->root = parent != NULL ? parent->root : r;
+  memcpy(r->root_id, r->root->id, sizeof r->root_id);
+  r->from_visitors.part_of = parent != NULL ? &parent->from_visitors : NULL;
+  r->to_visitors.part_of = parent != NULL ? &parent->to_visitors : NULL;
   return r;
 }
 
 void usages_leave(struct usages *u, struct usage *r) {
-  list_push_tail(&u->resting, &r->resting);
-  if (++u->resting_n > USAGES_KEPT_MAX) forget(u, CONTAINER_OF(u->resting.next, struct usage, resting));
+  if (r->root == r) rest_token(u, r);
+  else rest_narrowed(u, r);
 }
 
-struct roster *usages_all(struct usages *u) { return &u->all; }
+struct roster *usages_tokens(struct usages *u) { return &u->tokens; }
+struct roster *usages_narrowed(struct usages *u) { return &u->narrowed; }

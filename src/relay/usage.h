@@ -1,30 +1,41 @@
-/* What has passed for each of the operator's tokens since the relay started, all that were narrowed from it
-   included. A record outlives its owner, since an agent comes and goes, but of those who are gone only the last
-   USAGES_KEPT_MAX stay. Not thread-safe but for the counters, which whoever is in the owner's streams adds to. */
+/* What has passed for each token since the relay started, all that were narrowed from it included. A record outlives
+   its owner, since an agent comes and goes, but of those who are gone only the last stay: USAGES_KEPT_MAX of the
+   operator's tokens, with them NARROWED_KEPT_PER_TOKEN_MAX that were narrowed from each, and NARROWED_KEPT_MAX of
+   these in all. Not thread-safe but for the counters, which whoever is in the owner's streams adds to. */
 #ifndef RELAY_USAGE_H
 #define RELAY_USAGE_H
 
 #include "base/list.h"
 #include "base/roster.h"
+#include "pump/pump.h"
 #include "wire/certificate.h"
 
+struct resting { struct list list; size_t n; };            /* private: those whose owners are gone, the first first */
+
 struct usage {
-  struct list resting;             /* private, as the next two: among those whose owner is gone */
+  struct list resting, resting_of_root;                    /* private, as the next two: nodes of such */
+  struct resting narrowed;                                 /* of a root */
   struct roster_entry place;
-  uint8_t id[TOKEN_ID_BYTES];
-  char name[TOKEN_NAME_MAX_CHARS + 1];
-  uint64_t streams_now, streams_total;                     /* atomic, as the next one */
-  uint64_t bytes_from_visitors, bytes_to_visitors;         /* as they leave the relay */
+  struct usage *parent, *root;                             /* what it was narrowed from: NULL and itself */
+  uint8_t id[TOKEN_ID_BYTES], root_id[TOKEN_ID_BYTES];
+  char name[CHAIN_NAME_CAP];                               /* the owner's */
+  uint64_t streams_now, streams_total;                     /* atomic */
+  struct tally from_visitors, to_visitors;                 /* as they leave the relay */
 };
+
+void usage_stream_begins(struct usage *r);
+void usage_stream_ends(struct usage *r);
 
 struct usage usage_now(const struct usage *r);   /* a copy of what it tells */
 
 struct usages;
 struct usages *usages_new(void) MUST_USE;        /* NULL when out of memory */
 void usages_free(struct usages *u);              /* with all records; NULL is fine */
-/* The record of a token whose owner is here from now on; NULL when out of memory. */
-struct usage *usages_enter(struct usages *u, const uint8_t id[TOKEN_ID_BYTES], const char *name);
+/* The record of a token whose owner is here from now on; parent is that of the one that it was narrowed from, whose
+   owner is here, too, for as long, or NULL. NULL when out of memory. */
+struct usage *usages_enter(struct usages *u, const uint8_t id[TOKEN_ID_BYTES], struct usage *parent);
 void usages_leave(struct usages *u, struct usage *r);    /* he is gone, with all his streams */
-struct roster *usages_all(struct usages *u);     /* of usage.place */
+struct roster *usages_tokens(struct usages *u);          /* the operator's; of usage.place, as the next */
+struct roster *usages_narrowed(struct usages *u);
 
 #endif

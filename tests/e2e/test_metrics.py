@@ -177,8 +177,8 @@ def test_pipes_and_buffers_that_are_kept_for_the_next_stream_count_too(start_rel
 
 def test_what_passes_is_told_by_token_with_what_was_narrowed_from_it(relay, box, agent, app, visitor):
     """Also after the agent has gone."""
-    def told(name):
-        return next((t for t in json.loads(relay.get("/status"))["tokens"] if t["name"] == name), None)
+    def told(name, rows="tokens"):
+        return next((t for t in json.loads(relay.get("/status"))[rows] if t["name"] == name), None)
 
     root, other = relay.create_token("laptop"), relay.create_token("other")
     narrowed = box.adit("token", "narrow", "--name", "job", env={"ADIT_TOKEN": root}).stdout.strip()
@@ -197,10 +197,16 @@ def test_what_passes_is_told_by_token_with_what_was_narrowed_from_it(relay, box,
     ids = {row["name"]: row["id"]
            for row in map(json.loads, box.adit("token", "list", "--json", "--state", relay.state).stdout.splitlines())}
     assert told("laptop")["id"] == ids["laptop"]
+    job = told("laptop/job", "narrowed")
+    assert job["root"] == ids["laptop"] and (job["streams_now"], job["streams_total"]) == (2, 2)
+    assert 4000 < job["bytes_to_visitors"] < 8000 and 4000 < job["bytes_from_visitors"] < 8000
+    assert len(json.loads(relay.get("/status"))["narrowed"]) == 1
+    assert re.search(r"^laptop/job +2 +2 ", box.adit("status", "--admin", str(relay.admin)).stdout, re.MULTILINE)
     for running in agents:
         running.process.stop()
     wait_until(lambda: told("laptop")["streams_now"] == 0, "streams outlive their agents")
     assert told("laptop")["bytes_to_visitors"] >= laptop["bytes_to_visitors"]
+    assert told("laptop/job", "narrowed")["bytes_to_visitors"] >= job["bytes_to_visitors"]
     assert told("laptop")["bytes_to_visitors"] + told("other")["bytes_to_visitors"] == relay.metric(
         "bytes_to_visitors_total"
     )

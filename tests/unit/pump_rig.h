@@ -30,7 +30,7 @@ struct rig {
   bool ended;
   enum close_reason why;
   uint64_t to_peer, to_wire;
-  uint64_t to_peer_counter, to_wire_counter;
+  struct tally to_peer_tally, to_wire_tally;
   size_t fds_before;
 };
 
@@ -90,8 +90,8 @@ static inline void rig_start(struct rig *r, struct pump_params *params) {
   params->peer_fd = r->peer_fd;
   params->on_end = rig_on_end;
   params->user = r;
-  params->to_peer_counter = &r->to_peer_counter;
-  params->to_wire_counter = &r->to_wire_counter;
+  params->to_peer_tally = &r->to_peer_tally;
+  params->to_wire_tally = &r->to_wire_tally;
   assert_int_equal(pump_start(r->pool, params, &r->pump, &e), 0);
 }
 

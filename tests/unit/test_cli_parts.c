@@ -258,7 +258,8 @@ static void a_relays_status_is_shown_as_tables(void **state) {
                      "\"agent\":\"adit/0.1.0\",\"agent_address\":\"192.0.2.7:4711\"}],"
                      "\"tokens\":[{\"name\":\"unused\",\"streams_total\":0},{\"name\":\"guest\",\"id\":\"00\","
                      "\"streams_now\":1,\"streams_total\":7,"
-                     "\"bytes_from_visitors\":2500,\"bytes_to_visitors\":1000000}]}",
+                     "\"bytes_from_visitors\":2500,\"bytes_to_visitors\":1000000}],"
+                     "\"narrowed\":[{\"name\":\"guest/job\",\"streams_total\":3,\"bytes_to_visitors\":2000}]}",
                      &code);
   assert_int_equal(code, 0);
   assert_non_null(strstr(text, "r.test, adit 0.1.0, draining, up 1h1m"));
@@ -269,6 +270,7 @@ static void a_relays_status_is_shown_as_tables(void **state) {
   assert_non_null(strstr(text, "20001"));
   assert_non_null(strstr(text, "1m1s     adit/0.1.0 192.0.2.7:4711\n"));
   assert_non_null(strstr(text, "guest                           1        7          2.5 kB         1.0 MB\n"));
+  assert_non_null(strstr(text, "guest/job                       0        3             0 B         2.0 kB\n"));
   assert_null(strstr(text, "unused"));
   free(text);
 }

@@ -33,8 +33,8 @@ static void bytes_pass_both_ways_and_are_counted(void **state) {
   rig_expect_text(r, r->agent, "question");
   rig_send_text(r->agent, "the answer");
   rig_expect_text(r, r->visitor, "the answer");
-  assert_int_equal(r->to_wire_counter, 8);
-  assert_int_equal(r->to_peer_counter, 10);
+  assert_int_equal(r->to_wire_tally.bytes, 8);
+  assert_int_equal(r->to_peer_tally.bytes, 10);
   assert_int_equal(pump_pool_stats(r->pool)->to_peer_bytes, 10);
 }
 
@@ -190,7 +190,7 @@ static void a_reset_after_fin_is_no_clean_end(void **state) {
   rig_send_pattern(r->agent, &sent, BIG);
   for (int i = 0; i < 20; i++) loop_turn(r->loop, 1); /* the visitor does not read: the pump is blocked */
   rig_send_text(r->visitor, "x");
-  RIG_UNTIL(r, r->to_wire_counter == 1);
+  RIG_UNTIL(r, r->to_wire_tally.bytes == 1);
   shutdown(r->agent, SHUT_WR);
   rig_reset(&r->agent);
   enum rig_read end = RIG_MORE;
@@ -324,7 +324,7 @@ static void the_first_bytes_go_to_the_peer_before_anything_else(void **state) {
   rig_send_text(r->agent, "hello");
   rig_start(r, &params);
   rig_expect_text(r, r->visitor, "PROXY hello");
-  assert_int_equal(r->to_peer_counter, 5);
+  assert_int_equal(r->to_peer_tally.bytes, 5);
 }
 
 static enum close_reason prefix_is_right(struct pump *p, void *user, const uint8_t *bytes) {
@@ -345,7 +345,7 @@ static void the_prefix_is_verified_and_stripped_while_the_other_direction_flows(
   rig_expect_text(r, r->agent, "early");
   rig_send_text(r->agent, "acc");
   rig_settle(r);
-  assert_int_equal(r->to_peer_counter, 0);
+  assert_int_equal(r->to_peer_tally.bytes, 0);
   rig_send_text(r->agent, "eptdata");
   rig_expect_text(r, r->visitor, "data");
   rig_settle(r);

@@ -8,8 +8,8 @@ static void plaintext_passes_both_ways(void **state) {
   rig_expect_text(f->rig, f->rig->visitor, "GET / HTTP/1.1");
   rig_send_text(f->rig->visitor, "200 OK");
   far_expect_text(f, "200 OK");
-  assert_int_equal(f->rig->to_peer_counter, 14);
-  assert_int_equal(f->rig->to_wire_counter, 6);
+  assert_int_equal(f->rig->to_peer_tally.bytes, 14);
+  assert_int_equal(f->rig->to_wire_tally.bytes, 6);
   rig_settle(f->rig);
   assert_int_equal(pump_pool_stats(f->rig->pool)->buffers, 0);
 }

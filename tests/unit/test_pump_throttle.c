@@ -42,7 +42,7 @@ static void rig_sends(int fd, size_t n) {
 
 /* Of both directions together: the burst, and no step more. */
 static void assert_the_burst_was_read(const struct throttled *t) {
-  uint64_t moved = t->rig->to_peer_counter + t->rig->to_wire_counter;
+  uint64_t moved = t->rig->to_peer_tally.bytes + t->rig->to_wire_tally.bytes;
   assert_true(moved <= RIG_STILL_BURST_BYTES);
   assert_true(moved > RIG_STILL_BURST_BYTES - RIG_STILL_STEP_BYTES);
 }
@@ -73,10 +73,10 @@ static void a_turn_reads_one_step(void **state) {
   rig_sends(r->visitor, WAITS_BYTES);
   rig_settle(r);
   for (int i = 0; i < 5; i++) {
-    uint64_t before = r->to_wire_counter;
+    uint64_t before = r->to_wire_tally.bytes;
     rig_next_turn(r);
     rig_settle(r);
-    assert_int_equal(r->to_wire_counter - before, RIG_STILL_STEP_BYTES);
+    assert_int_equal(r->to_wire_tally.bytes - before, RIG_STILL_STEP_BYTES);
   }
 }
 
@@ -94,7 +94,7 @@ static void both_directions_and_other_streams_share_one_rate(void **state) {
   rig_settle(other);
   assert_true(r->pump->to_peer.throttled && r->pump->to_wire.throttled && other->pump->to_wire.throttled);
   assert_the_burst_was_read(t);
-  assert_int_equal(other->to_wire_counter, 0);
+  assert_int_equal(other->to_wire_tally.bytes, 0);
   /* Each has a turn of its own, one after the other. */
   uint64_t a = r->pump->to_peer.granted_at_ms, b = r->pump->to_wire.granted_at_ms,
            c = other->pump->to_wire.granted_at_ms;
@@ -208,7 +208,7 @@ static void stop_delivers_in_turns_what_was_sent(void **state) {
   start(t);
   rig_sends(r->agent, WAITS_BYTES);
   rig_settle(r);
-  size_t got = 0, sent = r->to_peer_counter + net_unread(r->wire_fd);
+  size_t got = 0, sent = r->to_peer_tally.bytes + net_unread(r->wire_fd);
   assert_true(sent > RIG_STILL_BURST_BYTES);
   pump_stop(r->pump, CLOSE_LOCAL);
   r->pump->give_up_ms += 60000;
@@ -234,8 +234,8 @@ static void the_prefix_is_not_the_streams_and_does_not_wait(void **state) {
   rig_send_text(r->agent, "accepthello");
   RIG_UNTIL(r, r->pump->accept_by_ms == 0);
   rig_settle(r);
-  assert_int_equal(r->to_peer_counter, 0);
-  RIG_UNTIL(r, (rig_next_turn(r), r->to_peer_counter == 5));
+  assert_int_equal(r->to_peer_tally.bytes, 0);
+  RIG_UNTIL(r, (rig_next_turn(r), r->to_peer_tally.bytes == 5));
   rig_expect_text(r, r->visitor, "hello");
 }
 
@@ -247,7 +247,7 @@ static void urgent_data_waits_as_all_other(void **state) {
   assert_int_equal(send(r->visitor, "!", 1, MSG_OOB), 1);
   rig_settle(r);
   assert_the_burst_was_read(t);
-  RIG_UNTIL(r, (rig_next_turn(r), r->to_wire_counter == WAITS_BYTES + 1));
+  RIG_UNTIL(r, (rig_next_turn(r), r->to_wire_tally.bytes == WAITS_BYTES + 1));
 }
 
 /* Through the record layer. */
@@ -283,7 +283,7 @@ static void records_wait_also_in_their_midst(void **state) {
   far_send_pattern(&t->far, WAITS_BYTES);
   assert_int_equal(t->far.far.out_n, 0);
   rig_settle(r);
-  assert_true(r->to_peer_counter <= RIG_STILL_BURST_BYTES);
+  assert_true(r->to_peer_tally.bytes <= RIG_STILL_BURST_BYTES);
   assert_true(r->pump->to_peer.throttled);
   RIG_UNTIL(r, (rig_next_turn(r), rig_expect_pattern(r->visitor, &got, SIZE_MAX), got == WAITS_BYTES));
   far_close(&t->far);

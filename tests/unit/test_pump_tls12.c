@@ -153,8 +153,8 @@ static void megabytes_pass_both_ways_and_idle_holds_no_buffer(void **state) {
               visitor_expect_pattern(f, &got, SIZE_MAX);
               got == BIG && app_got == BIG;
             }));
-  assert_int_equal(r->to_wire_counter, BIG);
-  assert_int_equal(r->to_peer_counter, BIG);
+  assert_int_equal(r->to_wire_tally.bytes, BIG);
+  assert_int_equal(r->to_peer_tally.bytes, BIG);
   rig_settle(r);
   assert_int_equal(pump_pool_stats(r->pool)->buffers, 0);
 }

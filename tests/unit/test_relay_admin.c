@@ -16,7 +16,7 @@
 
 struct world {
   bool draining, out_of_memory;
-  size_t tunnels, tokens;          /* how many there are */
+  size_t tunnels, tokens, narrowed;  /* how many there are */
   size_t numbers, walks, walks_ended, batches;   /* how often it was asked; atomic */
   pthread_t asked_by;
   sigset_t blocked;
@@ -44,7 +44,7 @@ static void *walk_begin(void *user) {
   struct world *w = user;
   if (w->out_of_memory) return NULL;
   count(&w->walks);
-  return calloc(2, sizeof(size_t));              /* how many of each were met */
+  return calloc(3, sizeof(size_t));              /* how many of each were met */
 }
 
 static size_t walk_next(void *user, void *walk, struct status_tunnel out[STATUS_BATCH_MAX]) {
@@ -64,6 +64,14 @@ static size_t walk_tokens(void *user, void *walk, struct status_token out[STATUS
   return n;
 }
 
+static size_t walk_narrowed(void *user, void *walk, struct status_token out[STATUS_BATCH_MAX]) {
+  struct world *w = user;
+  size_t *met = (size_t *)walk + 2, n = size_min(STATUS_BATCH_MAX, w->narrowed - *met);
+  memset(out, 0, n * sizeof *out);
+  for (size_t i = 0; i < n; i++) snprintf(out[i].name, sizeof out[i].name, "token/%zu", (*met)++);
+  return n;
+}
+
 static void walk_end(void *user, void *walk) {
   struct world *w = user;
   count(&w->walks_ended);
@@ -72,7 +80,8 @@ static void walk_end(void *user, void *walk) {
 
 static struct admin_source source_of(struct world *w) {
   return (struct admin_source){.user = w, .draining = is_draining, .numbers = numbers, .walk_begin = walk_begin,
-                               .walk_next = walk_next, .walk_tokens = walk_tokens, .walk_end = walk_end};
+                               .walk_next = walk_next, .walk_tokens = walk_tokens,
+                               .walk_narrowed = walk_narrowed, .walk_end = walk_end};
 }
 
 static struct admin *start(struct world *w) {
@@ -175,7 +184,8 @@ static void health_and_metrics_ask_for_nothing_that_they_do_not_show(void **unus
 static void the_status_lists_every_tunnel_and_token_over_many_batches(void **unused) {
   (void)unused;
   enum { CAP = 1 << 20 };
-  struct world w = {.tunnels = 10 * STATUS_BATCH_MAX + 1, .tokens = 2 * STATUS_BATCH_MAX + 1};
+  struct world w = {.tunnels = 10 * STATUS_BATCH_MAX + 1, .tokens = 2 * STATUS_BATCH_MAX + 1,
+                    .narrowed = STATUS_BATCH_MAX + 1};
   struct admin *a = start(&w);
   char *answer = malloc(CAP);
   assert_non_null(answer);
@@ -197,12 +207,20 @@ static void the_status_lists_every_tunnel_and_token_over_many_batches(void **unu
     at = strstr(at, name);
     assert_non_null(at);
   }
+  at = strstr(at, "}],\"narrowed\":[");
+  assert_non_null(at);
+  for (size_t i = 0; i < w.narrowed; i++) {
+    char name[64];
+    snprintf(name, sizeof name, "%s{\"name\":\"token/%zu\"", i == 0 ? "[" : ",", i);
+    at = strstr(at, name);
+    assert_non_null(at);
+  }
   assert_non_null(strstr(at, "}]}\n"));
   assert_int_equal(w.batches, 12);
   assert_int_equal(w.walks_ended, 1);
-  w.tunnels = w.tokens = 0;
+  w.tunnels = w.tokens = w.narrowed = 0;
   ask(a, "GET /status HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n", answer, CAP);
-  assert_non_null(strstr(answer, "\"tunnels\":[],\"tokens\":[]}\n"));
+  assert_non_null(strstr(answer, "\"tunnels\":[],\"tokens\":[],\"narrowed\":[]}\n"));
   w.out_of_memory = true;
   assert_answer(a, GET("/status"), "HTTP/1.1 503 ", "out of memory");
   admin_stop(a);

@@ -142,13 +142,13 @@ static void tokens_follow_with_what_has_passed(void **unused) {
   (void)unused;
   const struct status_token t[] = {{.name = "lap\"top", .id = "ab01", .streams_now = 1, .streams_total = 2,
       .bytes_from_visitors = 3,
-                                    .bytes_to_visitors = UINT64_MAX}, {.name = "n", .id = "00"}};
+                                    .bytes_to_visitors = UINT64_MAX}, {.name = "n", .id = "00", .root = "ff"}};
   char *text = status_json_tokens(t, 2, true);
   assert_non_null(text);
   assert_string_equal(
       text, "{\"name\":\"lap\\\"top\",\"id\":\"ab01\",\"streams_now\":1,\"streams_total\":2,\"bytes_from_visitors\":3,"
-            "\"bytes_to_visitors\":18446744073709551615},{\"name\":\"n\",\"id\":\"00\",\"streams_now\":0,"
-            "\"streams_total\":0,\"bytes_from_visitors\":0,\"bytes_to_visitors\":0}");
+            "\"bytes_to_visitors\":18446744073709551615},{\"name\":\"n\",\"id\":\"00\",\"root\":\"ff\","
+            "\"streams_now\":0,\"streams_total\":0,\"bytes_from_visitors\":0,\"bytes_to_visitors\":0}");
   free(text);
   text = status_json_tokens(t, 1, false);
   assert_non_null(text);

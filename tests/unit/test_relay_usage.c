@@ -32,13 +32,13 @@ static struct owner *comes(unsigned number, const struct certificate *child) {
 }
 
 /* Of the one of that number, and how many there are. */
-static size_t told(unsigned number, struct usage *out) {
+static size_t told_of(bool narrowed, unsigned number, struct usage *out) {
   struct usage batch[REGISTRY_STEPS_MAX];
   struct registry_walk w;
   size_t n, all = 0;
   memset(out, 0, sizeof *out);
   registry_walk_begin(g, &w);
-  while ((n = registry_walk_usages(g, &w, batch)) > 0) {
+  while ((n = registry_walk_usages(g, narrowed ? &w.narrowed : &w.tokens, batch)) > 0) {
     all += n;
     for (size_t i = 0; i < n; i++)
       if (memcmp(batch[i].id, &number, sizeof number) == 0) *out = batch[i];
@@ -47,35 +47,97 @@ static size_t told(unsigned number, struct usage *out) {
   return all;
 }
 
+static size_t told(unsigned number, struct usage *out) { return told_of(false, number, out); }
+
 static void what_has_passed_is_told_while_the_owner_is_here_and_after(void **state) {
   (void)state;
   struct usage u;
   struct owner *o = comes(1, NULL);
-  o->usage->bytes_to_visitors += 5;
+  o->usage->to_visitors.bytes += 5;
   assert_int_equal(told(1, &u), 1);
   assert_string_equal(u.name, "token-1");
   registry_owner_unref(g, o);
   assert_int_equal(told(1, &u), 1);
-  assert_int_equal(u.bytes_to_visitors, 5);
+  assert_int_equal(u.to_visitors.bytes, 5);
   o = comes(1, NULL);
-  o->usage->bytes_to_visitors += 2;
+  o->usage->to_visitors.bytes += 2;
   assert_int_equal(told(1, &u), 1);
-  assert_int_equal(u.bytes_to_visitors, 7);
+  assert_int_equal(u.to_visitors.bytes, 7);
   registry_owner_unref(g, o);
 }
 
-static void what_passes_for_a_narrowed_token_is_its_roots(void **state) {
+enum { CHILDREN = 1 << 20 };       /* from there on are their numbers */
+
+static struct owner *narrowed_comes(unsigned number, unsigned root) {
+  struct certificate child = {.name = "job", .max_tunnels = 1};
+  number += CHILDREN;
+  memcpy(child.id, &number, sizeof number);
+  return comes(root, &child);
+}
+
+static void visits(struct owner *o, uint64_t bytes) {
+  usage_stream_begins(o->usage);
+  for (struct tally *t = &o->usage->to_visitors; t != NULL; t = t->part_of) t->bytes += bytes;
+  usage_stream_ends(o->usage);
+}
+
+static void what_passes_for_a_narrowed_token_is_its_own_and_its_roots(void **state) {
   (void)state;
-  const struct certificate child = {.id = {99, 1}, .name = "job", .max_tunnels = 1};
   struct usage u;
-  struct owner *o = comes(1, &child), *root = comes(1, NULL);
-  assert_ptr_equal(o->usage, root->usage);
+  struct owner *o = narrowed_comes(1, 1), *other = narrowed_comes(2, 1), *root = comes(1, NULL);
+  visits(o, 10);
+  visits(other, 200);
+  visits(root, 3000);
   registry_owner_unref(g, root);
-  o->usage->streams_total = 3;
   registry_owner_unref(g, o);
+  registry_owner_unref(g, other);
   assert_int_equal(told(1, &u), 1);
-  assert_int_equal(u.streams_total, 3);
   assert_string_equal(u.name, "token-1");
+  assert_int_equal(u.streams_total, 3);
+  assert_int_equal(u.streams_now, 0);
+  assert_int_equal(u.to_visitors.bytes, 3210);
+  assert_int_equal(told_of(true, CHILDREN + 1, &u), 2);
+  assert_string_equal(u.name, "token-1/job");
+  assert_int_equal(u.streams_total, 1);
+  assert_int_equal(u.to_visitors.bytes, 10);
+  assert_memory_equal(u.root_id, (const uint8_t[TOKEN_ID_BYTES]){1}, TOKEN_ID_BYTES);
+  visits(o = narrowed_comes(1, 1), 5);           /* it goes on where it was */
+  (void)told_of(true, CHILDREN + 1, &u);
+  assert_int_equal(u.to_visitors.bytes, 15);
+  (void)told(1, &u);
+  assert_int_equal(u.to_visitors.bytes, 3215);
+  registry_owner_unref(g, o);
+}
+
+static void of_narrowed_tokens_the_last_of_each_root_and_of_all_are_remembered(void **state) {
+  (void)state;
+  struct usage u;
+  unsigned roots = NARROWED_KEPT_MAX / NARROWED_KEPT_PER_TOKEN_MAX + 1, number = 0;
+  struct owner *here = narrowed_comes(number++, 0);
+  for (unsigned i = 0; i <= NARROWED_KEPT_PER_TOKEN_MAX; i++) registry_owner_unref(g, narrowed_comes(number++, 1));
+  assert_int_equal(told_of(true, CHILDREN + 1, &u), NARROWED_KEPT_PER_TOKEN_MAX + 1);
+  assert_string_equal(u.name, "");
+  (void)told_of(true, CHILDREN + 2, &u);
+  assert_string_equal(u.name, "token-1/job");
+  for (unsigned root = 2; root <= roots; root++)
+    for (unsigned i = 0; i < NARROWED_KEPT_PER_TOKEN_MAX; i++) registry_owner_unref(g, narrowed_comes(number++, root));
+  assert_int_equal(told_of(true, CHILDREN + 2, &u), NARROWED_KEPT_MAX + 1);
+  assert_string_equal(u.name, "");
+  (void)told_of(true, CHILDREN, &u);
+  assert_string_equal(u.name, "token-0/job");
+  registry_owner_unref(g, here);
+}
+
+static void with_a_root_that_is_forgotten_go_those_narrowed_from_it(void **state) {
+  (void)state;
+  struct usage u;
+  for (unsigned i = 0; i < REGISTRY_STEPS_MAX; i++) registry_owner_unref(g, narrowed_comes(i, 0));
+  for (unsigned i = 1; i <= USAGES_KEPT_MAX; i++) registry_owner_unref(g, comes(i, NULL));
+  assert_int_equal(told_of(true, CHILDREN, &u), REGISTRY_STEPS_MAX / 2);   /* few at a time */
+  registry_owner_unref(g, comes(USAGES_KEPT_MAX + 1, NULL));
+  registry_owner_unref(g, comes(USAGES_KEPT_MAX + 2, NULL));
+  assert_int_equal(told_of(true, CHILDREN, &u), 0);
+  assert_int_equal(told(0, &u), USAGES_KEPT_MAX);
 }
 
 static void of_those_who_are_gone_the_last_are_remembered_and_all_who_are_here(void **state) {
@@ -98,7 +160,9 @@ static void of_those_who_are_gone_the_last_are_remembered_and_all_who_are_here(v
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {T(what_has_passed_is_told_while_the_owner_is_here_and_after),
-      T(what_passes_for_a_narrowed_token_is_its_roots),
+                                     T(what_passes_for_a_narrowed_token_is_its_own_and_its_roots),
+                                     T(of_narrowed_tokens_the_last_of_each_root_and_of_all_are_remembered),
+                                     T(with_a_root_that_is_forgotten_go_those_narrowed_from_it),
                                      T(of_those_who_are_gone_the_last_are_remembered_and_all_who_are_here)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -89,10 +89,12 @@ static int set_up(void **state) {
       worker_open(&worker, &relay, &e) != 0)
     return -1;
   for (unsigned i = 0; i < TUNNELS; i++) {
-    struct certificate c = {.max_tunnels = 1, .expires_s = NOW + 1};
-    memcpy(c.id, &i, sizeof i);
+    struct certificate c[2] = {{.max_tunnels = 1, .expires_s = NOW + 1}, {.max_tunnels = 1, .expires_s = NOW + 1}};
+    memcpy(c[0].id, &i, sizeof i);
+    memcpy(c[1].id, &i, sizeof i);
+    c[1].id[TOKEN_ID_BYTES - 1] = 1;             /* narrowed from it */
     struct tunnel *replaced, *t = tunnels[i] = calloc(1, sizeof *t);
-    if (t == NULL || registry_owner(relay.registry, &c, 1, NOW, &owners[i]) != 0) return -1;
+    if (t == NULL || registry_owner(relay.registry, c, 2, NOW, &owners[i]) != 0) return -1;
     t->refs = 1;
     t->owner = owner_ref(owners[i]);
     snprintf(t->label, sizeof t->label, "%0*u", LABEL_CHARS, i);
@@ -157,6 +159,10 @@ static void all_tunnels_and_tokens_are_listed_by_holds_of_a_few_steps(void **sta
   struct status_token tokens[STATUS_BATCH_MAX];
   for (met = 0; (n = s.walk_tokens(s.user, walk, tokens)) > 0; met += n) {
     for (size_t i = 0; i < n; i++) assert_int_equal(strlen(tokens[i].id), 2 * TOKEN_ID_BYTES);
+  }
+  assert_int_equal(met, TUNNELS);
+  for (met = 0; (n = s.walk_narrowed(s.user, walk, tokens)) > 0; met += n) {
+    for (size_t i = 0; i < n; i++) assert_int_equal(strlen(tokens[i].root), 2 * TOKEN_ID_BYTES);
   }
   s.walk_end(s.user, walk);
   assert_int_equal(met, TUNNELS);
