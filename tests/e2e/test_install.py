@@ -34,7 +34,7 @@ def test_what_is_installed_is_found(installed, box):
     assert {"/usr/local/bin/adit", "/usr/local/include/adit.h", "/usr/local/share/man/man1/adit.1",
             "/usr/local/share/man/man3/adit.3"} <= files
     assert os.access(f"{installed}/usr/local/share/adit/install-certificate", os.X_OK)
-    for unit in ("adit-forward@.service", "adit-foreman.service"):
+    for unit in ("adit-relay.service", "adit-forward@.service", "adit-foreman.service"):
         assert os.path.exists(f"{installed}/usr/local/share/adit/{unit}")
     assert box.run(f"{installed}/usr/local/bin/adit", "--version").returncode == 0
 

@@ -1,5 +1,5 @@
-"""The relay as README's unit runs it, as a user of no rights, with a certificate from certbot, whose folders are root's
-alone."""
+"""What the units of service/ give their programs, without systemd: a user of no rights, with a certificate from
+certbot, whose folders are root's alone."""
 import configparser
 import os
 import re
@@ -144,7 +144,7 @@ def test_a_renewal_that_fails_leaves_what_was_there(certbot, box):
 @pytest.fixture
 def agents_unit(host, box):
     """start(token, port): what the agent's unit starts, with what systemd provides."""
-    unit = configparser.ConfigParser(interpolation=None, comment_prefixes="#")
+    unit = configparser.ConfigParser(interpolation=None, comment_prefixes="#", strict=False)
     unit.optionxform = str
     unit.read(os.path.join(ROOT, "service", "adit-forward@.service"))
     service = unit["Service"]
@@ -188,15 +188,13 @@ def test_the_agents_unit_may_start_before_its_relay_and_keeps_its_address(relay,
     assert urls[0] == urls[1]
 
 
-def test_the_readmes_unit_and_commands_are_those_of_the_hook():
+def test_the_readmes_commands_and_the_relays_unit_are_those_of_the_hook():
     readme = open(os.path.join(ROOT, "README.md")).read()
+    unit = open(os.path.join(ROOT, "service", "adit-relay.service")).read().splitlines()
     hook = open(HOOK).read()
-    unit = re.search(r"```ini\n(.*?)```", readme, re.DOTALL).group(1)
     file, = re.findall(r"ADIT_CERTIFICATE:-([^}]*)}", hook)
     group, = re.findall(r"ADIT_GROUP:-([^}]*)}", hook)
     assert (
         f"--cert {file} --key {file}" in readme and "--deploy-hook /usr/local/share/adit/install-certificate" in readme
     )
-    for line in ("DynamicUser=yes", f"SupplementaryGroups={group}", "Restart=on-failure",
-                 "AmbientCapabilities=CAP_NET_BIND_SERVICE", "StateDirectory=adit"):
-        assert line in unit
+    assert f"SupplementaryGroups={group}" in unit and "DynamicUser=yes" in unit
