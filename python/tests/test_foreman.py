@@ -4,14 +4,16 @@ import asyncio
 import io
 import json
 import os
+import select
 import socket
 from typing import ClassVar
 
 import pytest
 
 from adit.exception import ConfigError, ExecutionError, ImageError, NotFoundError
+from adit.functions import options, remote
 from adit.functions.engine import Resources
-from adit.functions.foreman import apps, archive, foreman as foreman_module, kept, news, service
+from adit.functions.foreman import apps, archive, foreman as foreman_module, kept, news, server, service
 from adit.functions.foreman.calls import Call
 from adit.functions.foreman.endpoint import Endpoint, ticket_path
 from adit.functions.foreman.foreman import Foreman
@@ -79,6 +81,27 @@ def live(place, work, engine=None):
 
 async def nothing(_):
     pass
+
+
+def test_whoever_was_silent_until_the_foreman_hung_up_asks_on_another_connection(place, monkeypatch):
+    monkeypatch.setattr(server, "SILENT_S", 0.05)
+
+    async def work(foreman):
+        channel = remote.Channel(foreman.path)
+
+        def ask():
+            first = channel.ask("app_list")
+            [idle] = channel._idle
+            assert select.select([idle.sock], [], [], 20)[0]
+            assert channel.ask("app_list") == first
+
+        await asyncio.to_thread(ask)
+
+    live(place, work)
+
+
+def test_a_connection_is_kept_while_whoever_has_it_works_on_the_longest_call():
+    assert server.SILENT_S > 2 * options.TIMEOUT_MAX_S
 
 
 def test_a_file_at_the_sockets_place_stays(place):

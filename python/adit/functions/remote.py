@@ -40,6 +40,17 @@ class _Connection(http.client.HTTPConnection):
             self.sock.close()
             raise
 
+    def is_over(self) -> bool:
+        """Whether the foreman has closed it, as it does when it ends or has heard nothing for long. Looking sends
+        nothing, so that nothing is asked twice."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True  # an end, or what nobody has asked for
+
 
 def _error_of(meta: Meta) -> Exception:
     kind = getattr(exception, str(meta.get("error")), None)
@@ -96,11 +107,19 @@ class Channel:
             raise _error_of(answer)
         return answer, rest
 
+    def _take(self) -> _Connection:
+        """One that nobody uses, or a new one."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return _Connection(self.path)
+            if not connection.is_over():
+                return connection
+            connection.close()
+
     def _exchange(self, verb: str, body: bytes) -> tuple[int, bytes]:
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = _Connection(self.path)
+        connection = self._take()
         heard = False
         try:
             if connection.sock is None:

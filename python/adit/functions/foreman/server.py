@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BODY_MAX = 128 << 20  # of one message of a container
 BODIES, CALLER_BODIES = 1, 64  # that are read at once from one socket
 BODY_S = 60.0  # for one of a container to come
+SILENT_S = 7 * 24 * 3600.0  # that a connection is kept: whoever works on a call says nothing for as long as that takes
 END_S = 0.1  # for answers that are under way when it ends (0 would be for ever)
 CONNECTIONS = 256  # of one container
 ACCEPTED = 16  # at once, before the first of them counts
@@ -71,7 +72,7 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
     runner = web.AppRunner(
         app,
         handler_cancellation=True,
-        keepalive_timeout=3600,
+        keepalive_timeout=SILENT_S,
         access_log=None,
         shutdown_timeout=END_S,
         lingering_time=0,
