@@ -39,6 +39,7 @@ _LIMITS = {"MemoryLimit": "memory", "CpuCfsQuota": "processors", "PidsLimit": "p
 PULL_S = 15.0
 _CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")  # where podman looks
 OOM_SCORE = 500  # when the machine's memory ends, a function's container ends before anything else of it
+_OVER = ("exited", "stopped", "removing", "dead")  # as Docker's and podman's lists have it
 _FRAME = 8
 _OK, _BAD, _NOT_FOUND, _CONFLICT = 200, 400, 404, 409
 
@@ -325,7 +326,8 @@ class Docker:
         mine = list(self._running.values())
         if not mine:
             return
-        there = {c["Id"] for c in await self._ask("GET", "containers/json")}
+        found = await self._ask("GET", "containers/json", all=1)  # also those that are about to start
+        there = {c["Id"] for c in found if c["State"] not in _OVER}
         for container in mine:
             if container.id not in there:
                 container.settle(Ended(GONE))
