@@ -1,11 +1,13 @@
 """The foreman as a service, with an engine that is none: what it replaces, what it ends, what it has again."""
 
 import asyncio
+import errno
 import io
 import json
 import os
 import select
 import socket
+import tempfile
 from typing import ClassVar
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from adit.exception import ConfigError, ExecutionError, ImageError, NotFoundError
 from adit.functions import options, remote
 from adit.functions.engine import Resources
-from adit.functions.foreman import apps, archive, foreman as foreman_module, kept, news, server, service
+from adit.functions.foreman import apps, archive, foreman as foreman_module, kept, news, owner, server, service
 from adit.functions.foreman.calls import Call
 from adit.functions.foreman.endpoint import Endpoint, ticket_path
 from adit.functions.foreman.foreman import Foreman
@@ -147,6 +149,43 @@ def test_what_a_foreman_that_was_killed_has_left_is_replaced(place):
         assert live(place, look) == first
     live(place, nothing)
     assert not os.path.exists(place[0]) and os.listdir(folder) == ["owner"]
+
+
+def test_what_lives_on_in_the_folder_of_a_foreman_is_nobody_elses(place, monkeypatch):
+    """Neither another's at a socket of nearly that name, nor to be swept while there is none."""
+    monkeypatch.setattr(tempfile, "tempdir", os.path.dirname(place[0]))
+    path = os.path.join(os.path.dirname(place[0]), "adit-\u00fc.sock")
+    base = path.removesuffix(".sock")
+    with service._alone(path), pytest.raises(ConfigError, match=f"one listens at {base} already"), service._alone(base):
+        pass
+
+    async def leave(foreman):
+        os.mkdir(f"{foreman.folder}/container")
+        return foreman.folder
+
+    folder = live((path, place[1]), leave)
+    monkeypatch.setattr(owner, "boot", lambda: "another")
+    owner._sweep_folders()
+    with pytest.raises(ConfigError, match=f"is of the one at {path} "):
+        live((base, place[1]), nothing)
+    assert os.path.isdir(f"{folder}/container")
+
+
+def test_a_process_of_which_it_cannot_be_told_may_live(monkeypatch):
+    mine, booted = owner.labels()[owner.LABEL], owner.boot()
+    assert owner.is_alive(mine) and not owner.is_alive(mine + "0")
+    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
+        nobody = file.read().strip()
+    assert not owner.is_alive(" ".join([*mine.split()[:3], nobody, "1"]))
+    for error in (OSError(errno.EMFILE, "too many"), PermissionError(), FileNotFoundError()):
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, "boot", lambda: booted)
+            patch.setattr(owner, "open", fail, raising=False)
+            assert owner.is_alive(mine)
 
 
 def spec_of(name="shop", **functions):

@@ -100,9 +100,9 @@ class Foreman:
             await spending.open()
             self.admission.spending = spending
         if self.state is None:
-            owner.mark(self.folder)
+            owner.mark(self.folder, self.labels)
         else:
-            owner.claim(self.folder)
+            owner.claim(self.folder, self.path)
             self._is_folder_ours = True
             os.makedirs(self._logs, mode=0o700, exist_ok=True)
             self._looking = asyncio.create_task(self._look())

@@ -13,11 +13,13 @@ from ...exception import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from typing import IO
 
     from ..engine import Engine
 
 LABEL = "adit.owner"
 _FILE = "owner"
+_SERVICE = "service"
 
 
 def boot() -> str:
@@ -27,11 +29,15 @@ def boot() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process began, if it still runs: a pid alone is given again to others."""
+    """When a process began, if it still runs: a pid alone is given again to others. OSError when that cannot be
+    told."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, OverflowError):
+            os.kill(pid, 0)  # /proc may hide those of other users
+            raise
         return None
     return None if fields[0] == "Z" else fields[19]
 
@@ -43,7 +49,7 @@ def labels() -> dict[str, str]:
 
 def service_labels(path: str) -> dict[str, str]:
     """Of the foreman that listens there: what is its own stays so when it is another process."""
-    return {LABEL: f"service {os.uname().nodename} {path}"}
+    return {LABEL: f"{_SERVICE} {os.uname().nodename} {path}"}
 
 
 def _here() -> tuple[str, str, str]:
@@ -63,26 +69,44 @@ def is_alive(owner: str) -> bool:
         return True
     if booted != here[1]:
         return False
-    return space != here[2] or (pid.isdigit() and _start_of(int(pid)) == start)
+    if space != here[2]:
+        return True
+    try:
+        return pid.isdecimal() and _start_of(int(pid)) == start
+    except OSError:
+        return True
 
 
-def mark(folder: str) -> None:
+def _open(folder: str, mode: str = "r") -> IO[str]:
+    return open(os.path.join(folder, _FILE), mode, encoding="utf-8", errors="surrogateescape")  # as paths are
+
+
+def mark(folder: str, labels: dict[str, str]) -> None:
     """Says whose a folder is."""
-    with open(os.path.join(folder, _FILE), "w", encoding="ascii") as file:
-        file.write(labels()[LABEL])
+    with _open(folder, "w") as file:
+        file.write(labels[LABEL])
 
 
-def claim(folder: str) -> None:
-    """Makes a service's folder, in which what containers have that live on stays. ConfigError if there is one that none
-    of ours has made."""
+def _owner_of(folder: str) -> str:
+    with _open(folder) as file:
+        return file.read()
+
+
+def claim(folder: str, path: str) -> None:
+    """Makes the folder of the foreman that listens there, in which what containers have that live on stays, also while
+    there is no foreman. ConfigError if there is one that is another's."""
     try:
         if os.path.lexists(folder):
             is_ours = not os.path.islink(folder) and os.path.isfile(os.path.join(folder, _FILE))
             if not is_ours and (not os.path.isdir(folder) or os.listdir(folder)):
                 raise ConfigError(f"foreman: {folder} is there, and no foreman's (name another --socket)")
+            kind, _, whose = _owner_of(folder).partition(" ") if is_ours else ("", "", "")
+            at = whose.partition(" ")[2]  # whatever this machine was called then
+            if kind == _SERVICE and at != path:
+                raise ConfigError(f"foreman: {folder} is of the one at {at} (remove it, or name another --socket)")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         os.chmod(folder, 0o700)
-        mark(folder)
+        mark(folder, service_labels(path))
     except OSError as error:
         raise ConfigError(f"foreman: {error} (name a socket in a folder of yours: --socket PATH)") from None
 
@@ -105,9 +129,7 @@ def _sweep_folders() -> None:
         with contextlib.suppress(OSError):
             if entry.stat(follow_symlinks=False).st_uid != os.getuid():
                 continue
-            with open(os.path.join(entry.path, _FILE), encoding="ascii") as file:
-                dead = not is_alive(file.read())
-            if dead:
+            if not is_alive(_owner_of(entry.path)):
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 

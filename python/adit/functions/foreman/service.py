@@ -36,10 +36,11 @@ def _tell_systemd(state: str) -> None:
 
 @contextlib.contextmanager
 def _alone(path: str) -> Iterator[None]:
-    """One foreman at a socket. What holds the lock is the process, so none is left behind."""
+    """One foreman at a socket and its folder, which ``x`` and ``x.sock`` share. What holds the lock is the process, so
+    none is left behind."""
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        lock = os.open(path + ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        lock = os.open(path.removesuffix(".sock") + ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"foreman: {error} (name a socket in a folder of yours: --socket PATH)") from None
     try:
