@@ -28,6 +28,7 @@
 #include "base/shortage.h"
 #include "base/words.h"
 #include "loop/net.h"
+#include "relay/shared.h"
 
 enum { ADMIN_MAGIC = 0x61646d69 };
 
@@ -36,7 +37,7 @@ struct admin {
   struct admin_source source;
   pthread_t thread;
   int stop_fd;
-  bool loopback;
+  bool loopback, private;
   uint16_t port;
   struct event_base *base;
   struct evhttp *http;
@@ -253,6 +254,12 @@ static const struct path *path_find(const char *name) {
   return NULL;
 }
 
+/* What a Unix socket's folder lets in may be others, too. */
+static bool is_of_ours(struct evhttp_request *request) {
+  return shared_admits(
+      bufferevent_getfd(evhttp_connection_get_bufferevent(evhttp_request_get_connection(request))));
+}
+
 static void on_request(struct evhttp_request *request, void *user) {
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
@@ -260,6 +267,8 @@ static void on_request(struct evhttp_request *request, void *user) {
   const struct path *path = path_find(evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request)));
   if (a->loopback && !host_is_local(evhttp_request_get_host(request)))
     reply(request, 403, "Forbidden", plain, "this port answers only to an address or localhost\n");
+  else if (a->private && !is_of_ours(request))
+    reply(request, 403, "Forbidden", plain, "this socket answers only to programs of its user\n");
   else if (path == NULL)
     reply(request, HTTP_NOTFOUND, "Not Found", plain, "there are /healthz, /metrics and /status\n");
   else if (method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD) path->reply(a, request);
@@ -355,22 +364,18 @@ static void admin_free(struct admin *a) {
   free(a);
 }
 
-int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out, struct err *e) {
-  *out = NULL;
-  int fd = net_listen_tcp(listen, ADMIN_BACKLOG, false, e);
-  if (fd < 0) {
-    (void)err_prefix(e, "admin port");
-    return fd;
-  }
+/* Takes fd. */
+static int start_at(int fd, const struct admin *kind, const struct admin_source *source, struct admin **out,
+                    struct err *e) {
   struct admin *a = calloc(1, sizeof *a);
   if (a == NULL) {
     net_close(fd);
     return err_set(e, ERR_NOMEM, "admin port: out of memory");
   }
+  *a = *kind;
   a->magic = ADMIN_MAGIC;
   a->source = *source;
   a->stop_fd = -1;
-  a->loopback = addr_is_loopback(listen);
   event_set_log_callback(on_library_log);
   a->base = base_new();
   int rc = a->base == NULL ? ERR_NOMEM : net_listen_port(fd, &a->port);
@@ -387,6 +392,21 @@ int admin_start(const struct addr *listen, const struct admin_source *source, st
   }
   *out = a;
   return 0;
+}
+
+int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out, struct err *e) {
+  *out = NULL;
+  int fd = net_listen_tcp(listen, ADMIN_BACKLOG, false, e);
+  if (fd < 0) {
+    (void)err_prefix(e, "admin port");
+    return fd;
+  }
+  return start_at(fd, &(struct admin){.loopback = addr_is_loopback(listen)}, source, out, e);
+}
+
+int admin_start_private(int fd, const struct admin_source *source, struct admin **out, struct err *e) {
+  *out = NULL;
+  return start_at(fd, &(struct admin){.private = true}, source, out, e);
 }
 
 uint16_t admin_port(const struct admin *a) {

@@ -14,10 +14,10 @@
 #include "relay/worker.h"
 
 static const char embedded_name[] = "relay-%d.sock";   /* by its process */
+static const char status_name[] = "status-%u.sock";    /* by its port, which its programs know */
 static const char shared_name[] = "relay-s%s.sock";    /* one that follows on one that died has the same */
 
-static int door_open_at(struct relay *r, const struct addr *at, struct err *e) {
-  struct agent_door *door = &r->agent_doors[r->agent_doors_n];
+static int door_open_at(struct agent_door *door, const struct addr *at, struct err *e) {
   struct stat st;
   *door = (struct agent_door){.fd = net_listen_unix(at, LISTEN_BACKLOG, e)};
   if (door->fd < 0) return door->fd;
@@ -25,8 +25,13 @@ static int door_open_at(struct relay *r, const struct addr *at, struct err *e) {
     door->dev = st.st_dev;
     door->ino = st.st_ino;
   }
-  r->agent_doors_n++;
   return 0;
+}
+
+static int agent_door_open_at(struct relay *r, const struct addr *at, struct err *e) {
+  int rc = door_open_at(&r->agent_doors[r->agent_doors_n], at, e);
+  if (rc == 0) r->agent_doors_n++;
+  return rc;
 }
 
 /* By now it may be another's. */
@@ -35,10 +40,9 @@ static bool is_its_file(const struct agent_door *door, const char *path) {
   return door->ino != 0 && lstat(path, &st) == 0 && st.st_dev == door->dev && st.st_ino == door->ino;
 }
 
-static void door_close(struct relay *r, size_t i) {
-  const struct addr *at = &r->options->agent_listens[i];
-  net_close(r->agent_doors[i].fd);
-  if (is_its_file(&r->agent_doors[i], at->u.un.sun_path)) net_unlink_unix(at);
+static void door_close(const struct agent_door *door, const struct addr *at) {
+  net_close(door->fd);
+  if (is_its_file(door, at->u.un.sun_path)) net_unlink_unix(at);
 }
 
 static bool path_of(const struct relay *r, const char *name, char out[UNIX_PATH_MAX_BYTES + 1]) {
@@ -52,14 +56,26 @@ static void sweep(const struct relay *r) {
   char path[UNIX_PATH_MAX_BYTES + 1];
   DIR *folder = opendir(r->options->state_dir);
   struct dirent *entry;
+  unsigned port;
   int pid;
   while (folder != NULL && (entry = readdir(folder)) != NULL) {
-    if (sscanf(entry->d_name, embedded_name, &pid) != 1 || kill(pid, 0) == 0 || errno != ESRCH) continue;
+    bool is_status = sscanf(entry->d_name, status_name, &port) == 1;
+    if (!is_status && (sscanf(entry->d_name, embedded_name, &pid) != 1 || kill(pid, 0) == 0 || errno != ESRCH))
+      continue;
     if (!path_of(r, entry->d_name, path)) continue;
     struct addr at = addr_unix(path);
     net_unlink_left_over(&at);
   }
   if (folder != NULL) closedir(folder);
+}
+
+/* Its user works without it, too. */
+static void open_status(struct relay *r) {
+  char name[32], path[UNIX_PATH_MAX_BYTES + 1];
+  (void)snprintf(name, sizeof name, status_name, (unsigned)addr_port(&r->options->listens[0]));
+  if (!path_of(r, name, path)) return;
+  const struct addr at = addr_unix(path);
+  if (door_open_at(&r->status_door, &at, NULL) == 0) r->options->admin = at;
 }
 
 /* Its user works without it, too: it is for those who are elsewhere, as in containers. They are not to hold up one
@@ -68,11 +84,12 @@ static void open_embedded(struct relay *r) {
   char name[sizeof shared_name + SHARED_KEY_CHARS], path[UNIX_PATH_MAX_BYTES + 1];
   struct relay_options *o = r->options;
   sweep(r);
+  open_status(r);
   if (o->shared != NULL) (void)snprintf(name, sizeof name, shared_name, o->shared->key);
   else (void)snprintf(name, sizeof name, embedded_name, (int)getpid());
   if (!path_of(r, name, path)) return;
   o->agent_listens[0] = addr_unix(path);
-  o->agent_listens_n = door_open_at(r, &o->agent_listens[0], NULL) == 0 ? 1 : 0;
+  o->agent_listens_n = agent_door_open_at(r, &o->agent_listens[0], NULL) == 0 ? 1 : 0;
   if (o->agent_listens_n == 0 || net_takes_no_descriptors(r->agent_doors[0].fd)) return;
   agent_doors_close(r);
   o->agent_listens_n = 0;
@@ -83,7 +100,7 @@ int agent_doors_open(struct relay *r, struct err *e) {
   int rc = 0;
   if (relay_is_embedded(r)) open_embedded(r);
   else
-    for (size_t i = 0; rc == 0 && i < o->agent_listens_n; i++) rc = door_open_at(r, &o->agent_listens[i], e);
+    for (size_t i = 0; rc == 0 && i < o->agent_listens_n; i++) rc = agent_door_open_at(r, &o->agent_listens[i], e);
   if (rc == 0 && r->agent_doors_n > 0 && !net_takes_no_descriptors(r->agent_doors[0].fd))
     log_event(LOG_WARN, "listen_unix_can_be_held_up", "why",
               "this kernel lets whoever connects send descriptors, and some hold up who gets them", "what_to_do",
@@ -92,6 +109,11 @@ int agent_doors_open(struct relay *r, struct err *e) {
 }
 
 void agent_doors_close(struct relay *r) {
-  for (size_t i = 0; i < r->agent_doors_n; i++) door_close(r, i);
+  for (size_t i = 0; i < r->agent_doors_n; i++) door_close(&r->agent_doors[i], &r->options->agent_listens[i]);
   r->agent_doors_n = 0;
+}
+
+void status_door_close(struct relay *r) {
+  if (r->status_door.ino != 0) door_close(&r->status_door, &r->options->admin);
+  r->status_door = (struct agent_door){.fd = -1};
 }

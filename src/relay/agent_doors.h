@@ -1,4 +1,4 @@
-/* The Unix sockets at which a relay takes agents of its machine. */
+/* The Unix sockets at which a relay takes agents of its machine; and, an embedded one, who asks for its status. */
 #ifndef RELAY_AGENT_DOORS_H
 #define RELAY_AGENT_DOORS_H
 
@@ -8,5 +8,7 @@
 int agent_doors_open(struct relay *r, struct err *e) MUST_USE;
 /* With their files. While the state is the relay's: after that a successor may listen there. */
 void agent_doors_close(struct relay *r);
+/* Of an embedded relay's status door, once nobody listens there any more. */
+void status_door_close(struct relay *r);
 
 #endif

@@ -43,6 +43,8 @@ struct relay {
     ino_t ino;                     /* 0: it has no file */
   } agent_doors[RELAY_LISTENS_MAX];    /* the Unix sockets, of which each worker has a copy; their files go with them */
   size_t agent_doors_n;
+  struct agent_door status_door;   /* an embedded relay's, for programs of its user; its descriptor is the admin's once
+                                      that runs */
   uint64_t instance;
   uint64_t started_ms;             /* CLOCK_MONOTONIC */
   bool draining;                   /* relaxed atomic */

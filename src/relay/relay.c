@@ -441,6 +441,11 @@ static int start_admin(struct life *life, struct err *e) {
   if (at->u.any.sa_family == AF_UNSPEC) return 0;
   const uint64_t until_ms = clock_ms() + STATE_CLAIM_MS;
   const struct admin_source source = report_source(r);
+  if (addr_is_unix(at)) {
+    int fd = r->status_door.fd;
+    r->status_door.fd = -1;
+    return admin_start_private(fd, &source, &life->admin, e);
+  }
   int rc = admin_start(at, &source, &life->admin, e);
   while (rc == ERR_CONFLICT && clock_ms() < until_ms) {
     (void)nanosleep(&pause, NULL);
@@ -482,6 +487,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   struct relay r;
   struct life life;
   memset(&r, 0, sizeof r);
+  r.status_door.fd = -1;
   r.options = &copy;
   r.started_ms = clock_ms();
   if (descriptors_raise_limit() != 0)
@@ -493,6 +499,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   if (rc == 0) rc = serve(&r, &life, e);
   release_listens(&r);
   agent_doors_close(&r);
+  status_door_close(&r);
   free(r.workers);
   registry_free(r.registry);
   sources_free(r.sources);

@@ -7,6 +7,7 @@ import shlex
 import signal
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -345,3 +346,37 @@ def test_a_state_folder_that_cannot_be_made_is_told_in_one_line(app, box):
     assert re.fullmatch(
         r"adit: embedded relay: [^\n]*in-the-way[^\n]*: Not a directory \([^\n]*XDG_STATE_HOME[^\n]*\)\n", done.stderr
     ), done.stderr
+
+
+@pytest.mark.parametrize("enter", [["unshare", "--net"],
+                                   ["setpriv", "--reuid=61184", "--regid=61184", "--clear-groups"]],
+                         ids=["another_namespace", "another_user"])
+def test_its_status_is_for_its_user_alone(first_use, app, box, enter):
+    """Whatever the folder lets in. It is where a successor has it, too, and goes with the relay."""
+    program = first_use(app(page), "--json")
+    events = Events(program.out)
+    path = os.path.join(embedded.folder(box.home), f"status-{events.wait('open')['tls_socket'][1]}.sock")
+    assert stat.S_IMODE(os.stat(embedded.folder(box.home)).st_mode) == 0o700
+    token, = json.loads(box.run("python3", "-c", ASK_STATUS, path).stdout)["tokens"]
+    assert token["name"] == "embedded"
+    for folder in list(Path(path).parents)[:-2]:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    told = box.run(*enter, "python3", "-c", ASK_STATUS, path)
+    assert told.stdout == "this socket answers only to programs of its user\n", told.stderr
+    os.chmod(embedded.folder(box.home), 0o700)
+    os.kill(embedded.process(box.home), signal.SIGKILL)
+    events.wait("restored")
+    assert '"embedded"' in box.run("python3", "-c", ASK_STATUS, path).stdout
+    relay = embedded.process(box.home)
+    assert program.stop() == 0
+    wait_for_end(relay)
+    assert not os.path.exists(path)
+
+
+ASK_STATUS = """
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b"GET /status HTTP/1.0\\r\\n\\r\\n")
+print(b"".join(iter(lambda: s.recv(65536), b"")).split(b"\\r\\n\\r\\n")[1].decode(), end="")
+"""
