@@ -48,6 +48,9 @@ def test_one_with_a_name_stays_and_an_app_makes_so_many(monkeypatch):
         for name in ("", "x" * (holding.NAME_MAX + 1), 7):
             with pytest.raises(InvalidError, match="1 to 256 characters"):
                 held.named(name, 0, missing=True)
+        for name in ("a\0", "\ud800"):
+            with pytest.raises(InvalidError, match=r"its name 'a?\\\S+' has characters that cannot be kept"):
+                held.named(name, 0, missing=True)
         other = held.named(None, 0, missing=True, app="app")
         await held.end(other)
         with pytest.raises(NotFoundError):

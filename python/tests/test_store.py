@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from adit.exception import ConfigError, InvalidError
-from adit.functions.foreman.store import Store, Tables, default_place
+from adit.functions.foreman.store import Store, Tables, can_keep, default_place
 
 ONE = Tables("things", ("CREATE TABLE things (name TEXT PRIMARY KEY, size BIGINT)",))
 TWO = Tables("things", (*ONE.steps, "ALTER TABLE things ADD COLUMN colour TEXT DEFAULT 'grey'"))
@@ -82,6 +82,20 @@ def test_values_come_back_as_they_were(store_place):
     assert sums == {"i": float(1 << 62), "n": 2} and isinstance(sums["i"], float)
 
 
+def test_of_texts_those_that_not_all_can_keep_are_known(store_place):
+    async def work(store):
+        for text in ("", "\x01\x7f", "\u00fc\U0001f600", "\ufffe", "\0", "a\ud800"):
+            if can_keep(text):
+                await store.write(ONE, (PUT, text, 1))
+                assert {"name": text} in await store.read(ONE, "SELECT name FROM things")
+            elif store.is_shared:
+                with pytest.raises((ConfigError, UnicodeError)):
+                    await store.write(ONE, (PUT, text, 1))
+
+    run(store_place, work)
+    assert not can_keep("\0") and not can_keep("a\ud800") and not can_keep("\udfff")
+
+
 def test_tables_of_an_older_adit_are_upgraded_and_those_of_a_newer_refused(store_place):
     run(store_place, lambda store: store.write(ONE, (PUT, "a", 1)))
     found = run(store_place, lambda store: store.read(TWO, "SELECT * FROM things"))
@@ -134,7 +148,9 @@ def why(place):
     return str(caught.value)
 
 
-def test_a_server_that_was_started_again_is_used_again(database, postgresql):
+def test_a_server_that_was_started_again_is_used_again(database, postgresql, monkeypatch):
+    monkeypatch.setattr(postgresql_store(), "AWAY_S", 60)  # on a busy machine it takes a while
+
     async def work(store):
         await store.write(ONE, (PUT, "a", 1))
         postgresql.stop()
@@ -237,10 +253,10 @@ def test_its_tables_are_in_a_schema_of_their_own_which_may_be_there(postgresql, 
 
 
 def test_all_parts_of_a_foreman_have_their_tables_there(store_place):
-    from adit.functions.foreman import amounts, kept
+    from adit.functions.foreman import amounts, kept, ledger, schedules, shelf
 
     async def work(store):
-        for part in (amounts.TABLES, kept.TABLES):
+        for part in (amounts.TABLES, kept.TABLES, ledger.TABLES, schedules.TABLES, shelf.TABLES):
             await store.read(part, "SELECT 1 AS one")
 
     run(store_place, work)

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ...exception import InvalidError, NotFoundError, RemoteError
+from .store import can_keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +46,8 @@ class Holding(Generic[T]):
         """The id of a new one, or of the one of that name. ``app`` is that of the container that asks."""
         if name is not None and (not isinstance(name, str) or not 0 < len(name) <= NAME_MAX):
             raise InvalidError(f"{self._kind}: its name is not one of 1 to {NAME_MAX} characters")
+        if name is not None and not can_keep(name):
+            raise InvalidError(f"{self._kind}: its name {name!a} has characters that cannot be kept (leave them out)")
         if name is not None and name in self._names:
             return self._names[name]
         if not missing:

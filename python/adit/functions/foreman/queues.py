@@ -14,6 +14,7 @@ from .book import done
 from .budget import Budget
 from .holding import Holding
 from .shelf import UNWRITTEN, Record
+from .store import can_keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -90,6 +91,8 @@ class Queue:
             return partition
         if len(name) > PARTITION_NAME_MAX:
             raise InvalidError(f"partition: its name is longer than {PARTITION_NAME_MAX} characters")
+        if not can_keep(name):
+            raise InvalidError(f"partition: its name {name!a} has characters that cannot be kept (leave them out)")
         if len(self._partitions) >= PARTITIONS_MAX:
             raise InvalidError(f"partition: a queue has at most {PARTITIONS_MAX} of them")
         self._budget.take(PARTITION_COST)

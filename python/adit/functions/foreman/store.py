@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import re
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,6 +76,11 @@ def open_database(place: str) -> Database:
     from .postgresql import Postgresql
 
     return Postgresql(place)
+
+
+def can_keep(text: str) -> bool:
+    """Whether all kinds of them can: what is half a character, or ends a string in C, not."""
+    return not re.search("[\0\ud800-\udfff]", text)
 
 
 class Store:

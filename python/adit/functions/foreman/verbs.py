@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...exception import NotFoundError
+from ...exception import InvalidError, NotFoundError
 from .shelf import ONCE_MAX
+from .store import can_keep
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,7 +40,10 @@ class Asked:
     def once(self) -> str:
         """What whoever asks calls the question, who asks again when he does not hear the answer. Empty for a foreman
         that is asked no more when it has ended."""
-        return str(self.meta.get("once", ""))[:ONCE_MAX] if self.foreman.returns else ""
+        once = str(self.meta.get("once", ""))[:ONCE_MAX] if self.foreman.returns else ""
+        if not can_keep(once):
+            raise InvalidError("once: it has characters that cannot be kept")
+        return once
 
     @property
     def answered(self) -> Answer | None:
