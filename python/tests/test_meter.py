@@ -60,7 +60,7 @@ class World:
     """A meter, its clock, and what it has told."""
 
     def __init__(self, path):
-        self.now, self.told = 0.0, []
+        self.now, self.told, self.is_store_there = 0.0, [], True
         self.store = Store(str(path))
         clock, wall = (lambda: self.now), (lambda: BEGIN + self.now)
         self.meter = Meter(Engine(), self.store, "test", lambda kind, text: self.told.append((kind, text)), clock, wall)
@@ -75,6 +75,8 @@ class World:
             running._running.cpu_ns += cores * step * 1e9
             running._running.memory = memory
             await self.meter.sample()
+        if self.is_store_there:
+            await asyncio.gather(*self.meter._jobs)
 
     async def rows(self):
         return await self.store.read(TABLES, "SELECT * FROM usage ORDER BY began, seen")
@@ -254,6 +256,32 @@ def test_when_nothing_can_be_written_that_is_said_once_and_all_goes_on(tmp_path)
     told, used = asyncio.run(work())
     assert len(told) == 1 and told[0][0] == "note" and "usage is not written down: store: " in told[0][1]
     assert used[""].cpu_ns == 30 * 10**9
+
+
+def test_a_store_that_does_not_answer_is_not_asked_ever_more(tmp_path, monkeypatch):
+    async def work():
+        world, asked, answer = World(tmp_path / "x.db"), [], asyncio.Event()
+        write = world.store.write
+
+        async def late(*what):
+            asked.append(what)
+            await answer.wait()
+            return await write(*what)
+
+        monkeypatch.setattr(world.store, "write", late)
+        world.is_store_there = False
+        container = await world.start()
+        await world.go(container, 60, 1.0)
+        assert len(asked) == 1
+        answer.set()
+        await asyncio.gather(*world.meter._jobs)
+        assert len(asked) == 2
+        [row] = await world.rows()
+        assert row["cpu_ns"] == 60 * 10**9
+        await world.meter.close()
+        await world.store.close()
+
+    asyncio.run(work())
 
 
 def test_a_containers_word_on_its_tunnels_is_kept_within_bounds(in_world):

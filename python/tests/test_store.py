@@ -185,6 +185,27 @@ def test_a_server_that_stays_away_is_told_after_a_while_then_at_once_and_used_wh
     assert run(database, work) == [{"name": "a", "size": 2}]
 
 
+def test_a_server_that_says_nothing_at_all_holds_up_for_half_of_the_time_at_most(monkeypatch):
+    module, now, asked = postgresql_store(), [1000.0], []
+
+    def connect(**_):
+        asked.append(now[0])
+        now[0] += module.CONNECT_S
+        raise module.psycopg.OperationalError("timeout expired")
+
+    monkeypatch.setattr(module.psycopg, "connect", connect)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+
+    async def work(store):
+        for _ in range(50):
+            with pytest.raises(ConfigError, match=r"timeout expired.*does the server run"):
+                await store.read(ONE, LOOK)
+            now[0] += 0.5
+
+    run("postgresql://owner@/x", work)
+    assert len(asked) == 5
+
+
 def test_what_was_cut_off_is_told_and_not_done_by_halves(database, postgresql):
     async def work(store):
         cut = "SELECT pg_terminate_backend(pg_backend_pid())"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from ..engine import Build, Container, Ended, Engine, Running
-    from .store import Row, Store
+    from .store import Row, Statement, Store
 
     E = TypeVar("E", bound="Entry")
 
@@ -270,6 +270,8 @@ class Meter:
         self._jobs: set[asyncio.Task[None]] = set()
         self._sampler: asyncio.Task[None] | None = None
         self._written_at = clock()
+        self._due: dict[str, Statement] = {}  # that is to be written, by rows
+        self._is_writing = False
         self._trouble: str | None = None
         self._has_told = False
 
@@ -412,14 +414,21 @@ class Meter:
             self._tell("note", text=f"usage is not written down: {self._trouble}")
 
     def write(self, periods: list[Period]) -> None:
-        """Has them written down, in their order."""
-        statements = [period.to_statement() for period in periods]
+        """Has them written down. What comes while that goes on is written after it, each row as it is last: a store
+        that is away has no more to do by that."""
+        self._due.update((period.id, period.to_statement()) for period in periods)
+        if self._due and not self._is_writing:
+            self._is_writing = True
+            self._do(self._write())
 
-        async def write() -> None:
-            with self._noting_trouble():
-                await self._store.write(TABLES, *statements)
-
-        self._do(write())
+    async def _write(self) -> None:
+        try:
+            while self._due:
+                due, self._due = self._due, {}
+                with self._noting_trouble():
+                    await self._store.write(TABLES, *due.values())
+        finally:
+            self._is_writing = False
 
     @contextlib.contextmanager
     def _noting_trouble(self) -> Iterator[None]:

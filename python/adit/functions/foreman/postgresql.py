@@ -71,6 +71,7 @@ class Postgresql:
         self._how = {**_DEFAULTS, **given}
         self._connection: psycopg.Connection[Row] | None = None
         self._was_there = False
+        self._away: tuple[float, psycopg.OperationalError] | None = None  # until when that is told, unasked
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -103,7 +104,10 @@ class Postgresql:
         """A transaction, on another connection if the one before has gone. Nothing is done twice by that: what has
         begun and was cut off is told."""
         until = time.monotonic() + AWAY_S if self._was_there else 0.0
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise self._away[1].with_traceback(None)
         while True:
+            began = time.monotonic()
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = psycopg.connect(
@@ -112,10 +116,12 @@ class Postgresql:
                 self._connection.execute(_BEGIN)
                 self._was_there = True
                 return self._connection
-            except psycopg.OperationalError:
+            except psycopg.OperationalError as error:
                 self.close()
-                self._was_there = time.monotonic() < until
+                now = time.monotonic()
+                self._was_there = now < until
                 if not self._was_there:
+                    self._away = now + (now - began), error  # what does not even refuse is asked half of the time
                     raise
             time.sleep(AGAIN_S)
 
