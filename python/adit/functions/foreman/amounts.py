@@ -1,5 +1,5 @@
 """What was used, as numbers, and its table in the store: a row for each container (and image step, and web endpoint's
-tunnel) and hour."""
+tunnel) and quarter of an hour."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ AMOUNTS = tuple(f.name for f in fields(Amounts))
 
 @dataclass
 class Period:
-    """A row: what something used, within an hour. Times are of the wall clock."""
+    """A row: what something used, within a quarter of an hour. Times are of the wall clock."""
 
     source: str
     """The container's id, or another that is as good."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SAMPLE_S = 1.0
 WRITE_S = 3.0  # what a crash may cost
-PERIOD_S = 3600.0  # of a row
+PERIOD_S = 900.0  # of a row: wherever somebody counts by the hour, one begins with a row, whatever his time zone is
 READ_S = 5.0  # that an engine may take; then the sample before stands
 READS = 8  # that an engine is asked for at once
 GROUP = "/adit"  # above all of ours
@@ -56,7 +56,7 @@ class Entry:
         self._meter.add_to_run(self.bill, more)
 
     def turn(self, *, over: bool = False) -> list[Period]:
-        """What is to be written now: its present period and, if that is ``over``, as it is with the hour, the next."""
+        """What is to be written now: its present period and, if that is ``over``, as it is with its time, the next."""
         old, now = self.period, self._meter.wall()
         old.seen = now
         if not over and old.began // PERIOD_S == now // PERIOD_S:
