@@ -10,7 +10,7 @@ import pytest
 
 from adit.exception import ConfigError, InvalidError, RemoteError
 from adit.functions.command_line import Parser
-from adit.functions.foreman import refusal, spending
+from adit.functions.foreman import meter, refusal, spending
 from adit.functions.foreman.admission import Admission
 from adit.functions.foreman.amounts import TABLES, Amounts, Bill, Period
 from adit.functions.foreman.prices import Prices
@@ -127,26 +127,37 @@ def test_without_prices_there_is_no_budget(in_world):
             in_world(None, Budget(2.0), prices)
 
 
-def test_nothing_is_started_when_it_is_not_known_what_was_spent(in_world, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "text"), [(ConfigError("store: gone"), "store: gone"), (ValueError("of a row"), "ValueError: of a row")]
+)
+def test_nothing_is_started_when_it_is_not_known_what_was_spent(in_world, monkeypatch, error, text):
     async def work(world):
         monkeypatch.setattr(spending, "LOOK_S", 0.01)
         await world.spending.open()
-        read, looked = world.store.read, asyncio.Event()
+        read, looked = world.store.read, asyncio.Semaphore(0)
 
         async def fail(*_):
-            looked.set()
-            raise ConfigError("store: gone")
+            looked.release()
+            raise error
 
         world.store.read = fail
-        await asyncio.wait_for(looked.wait(), 10)
-        await asyncio.sleep(0)
-        assert world.spending.why_not() == "budget: it is not known what was spent: store: gone"
+        for _ in range(2):  # it goes on looking
+            await asyncio.wait_for(looked.acquire(), 10)
+        assert world.spending.why_not() == f"budget: it is not known what was spent: {text}"
         world.store.read = read
         await world.spending.look()
         assert world.spending.why_not() is None
         world.spending.close()
 
     in_world(work, Budget(2.0, "day"))
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "Pacific/Chatham"])
+def test_rows_begin_where_a_budgets_hours_do_in_each_time_zone(zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    begin, end = Budget(1.0, "hour").bounds(1_700_000_000.0)
+    assert begin % meter.PERIOD_S == end % meter.PERIOD_S == 0
 
 
 def test_callers_and_visitors_are_told_and_spares_are_not_taken(in_world):

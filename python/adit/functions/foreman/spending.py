@@ -108,19 +108,19 @@ class Spending:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            with contextlib.suppress(Error):  # which is then why
+            with contextlib.suppress(Exception):  # which is then why
                 await self.look()
 
     async def look(self) -> None:
         """How much it is by now."""
-        begin, end = self._budget.bounds(self._wall())
         try:
+            begin, end = self._budget.bounds(self._wall())
             rows = await self._store.read(TABLES, _SUM, begin, begin, self._owner, self._owner)
-        except Error as error:
-            self._trouble = str(error)
+            used = {row.pop("gpu"): Amounts(**row) for row in rows}
+            self._spent, self._ends, self._trouble = float(self._prices.sum(used)["price"]), end, ""
+        except Exception as error:  # whatever it is, it is known no more
+            self._trouble = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {error}"
             raise
-        used = {row.pop("gpu"): Amounts(**row) for row in rows}
-        self._spent, self._ends, self._trouble = float(self._prices.sum(used)["price"]), end, ""
         why = self.why_not()
         if why is not None and not self._has_told:
             self._tell("note", text=f"{why}: no container is started")
