@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 from adit.functions import carried, pod
-from adit.functions.engine import gate as gates
+from adit.functions.engine import Resources, gate as gates
 from adit.functions.engine.gate import Gate
 
 NOBODY = "0" * 64
@@ -37,6 +37,9 @@ class Here:
         """Answers when it has heard all."""
         writer.write(b"heard " + await reader.read())
         writer.close()
+
+    def admit(self):
+        return self.gate.admit("a1", self.folder, Resources(2.0, 1 << 20))
 
     async def come(self, line):
         reader, writer = await asyncio.open_unix_connection(self.path)
@@ -75,7 +78,7 @@ def hello(guest, purpose, bearer=None):
 
 @at_gate
 async def test_a_pods_connection_comes_to_its_own_socket_and_each_direction_has_an_end(here):
-    guest = here.gate.admit("a1", here.folder)
+    guest = here.admit()
     carrier = await here.come(hello(guest, pod.FOREMAN))
     carrier[1].write((3).to_bytes(4, "big") + b"all" + bytes(4))
     assert await carrier[0].readexactly(4 + 9 + 4) == (9).to_bytes(4, "big") + b"heard all" + bytes(4)
@@ -85,7 +88,7 @@ async def test_a_pods_connection_comes_to_its_own_socket_and_each_direction_has_
 @at_gate
 async def test_the_hosts_that_a_pod_may_reach_are_reached_by_its_foreman(here):
     await asyncio.start_unix_server(here.echo, os.path.join(here.folder, "outlet.sock"))
-    guest = here.gate.admit("a1", here.folder)
+    guest = here.admit()
     carrier = await here.come(hello(guest, pod.OUTLET))
     carrier[1].write((3).to_bytes(4, "big") + b"get" + bytes(4))
     assert await carrier[0].readexactly(4 + 9 + 4) == (9).to_bytes(4, "big") + b"heard get" + bytes(4)
@@ -95,7 +98,7 @@ async def test_the_hosts_that_a_pod_may_reach_are_reached_by_its_foreman(here):
 def test_nobody_else_gets_in(which):
     @at_gate
     async def test(here):
-        guest = here.gate.admit("a1", here.folder)
+        guest = here.admit()
         if which == "dismissed":
             here.gate.dismiss(guest)
         line = {
@@ -121,7 +124,7 @@ def test_strangers_are_heard_for_a_moment_and_so_many_at_once(monkeypatch):
 
     @at_gate
     async def test(here):
-        guest = here.gate.admit("a1", here.folder)
+        guest = here.admit()
         silent = [await here.come(b"") for _ in range(3)]
         late, _ = await here.come(hello(guest, pod.HOLD))
         assert await heard(late) == b""  # at once
@@ -134,7 +137,7 @@ def test_strangers_are_heard_for_a_moment_and_so_many_at_once(monkeypatch):
 
 @at_gate
 async def test_what_a_pod_says_that_is_no_piece_cuts_its_connection_only(here):
-    guest = here.gate.admit("a1", here.folder)
+    guest = here.admit()
     held, _ = await here.come(hello(guest, pod.HOLD))
     reader, writer = await here.come(hello(guest, pod.FOREMAN))
     writer.write((carried.PIECE + 1).to_bytes(4, "big"))
@@ -144,7 +147,7 @@ async def test_what_a_pod_says_that_is_no_piece_cuts_its_connection_only(here):
 
 @at_gate
 async def test_its_meter_is_asked_and_never_goes_back(here):
-    guest = here.gate.admit("a1", here.folder)
+    guest = here.admit()
     assert not await guest.ask_used()
     reader, writer = await here.come(hello(guest, pod.HOLD))
     await guest.has_come.wait()
@@ -164,6 +167,43 @@ async def test_its_meter_is_asked_and_never_goes_back(here):
     assert await guest.ask_used() and guest.used.cpu_ns == 70
 
 
+@pytest.mark.parametrize(
+    ("said", "cpu", "memory"),
+    [
+        (b'{"used": [1%b, 5]}' % (b"0" * 400), 10**9, 5),
+        (b'{"used": [5, 1%b]}' % (b"0" * 400), 5, 1 << 20),
+        (b'{"used": [-5, -5]}', 0, 0),
+        (b'{"used": [1e999, 5]}', None, None),
+        (b'{"used": [NaN, 5]}', None, None),
+        (b'{"used": ["5", 5]}', None, None),
+        (b'{"used": [5]}', None, None),
+        (b'{"used": 5, "answer": []}', None, None),
+        (b'{"answer": {}}', None, None),
+        (b"[" * 4000, None, None),
+        (b"[]", None, None),
+        (b"5", None, None),
+        (b"\xff", None, None),
+    ],
+)
+def test_what_a_pod_says_of_itself_is_believed_within_its_limits_and_nonsense_cuts_its_connection(said, cpu, memory):
+    @at_gate
+    async def test(here):
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: told.append(about))
+        guest = here.admit()
+        guest._began -= 0.5
+        reader, writer = await here.come(hello(guest, pod.HOLD))
+        writer.write(said + b"\n")
+        if cpu is None:
+            assert (await heard(reader)).replace(b"{}\n", b"") == b"" and guest.used is None
+        else:
+            await until(lambda: guest.used is not None)
+            assert cpu <= guest.used.cpu_ns <= cpu * 3 and guest.used.memory_bytes == memory
+        assert not told
+
+    test()
+
+
 @at_gate
 async def test_visitors_come_to_the_connections_that_wait_for_them(here):
     """What is handed to containers of this machine is a socket that listens; a Pod has connections instead."""
@@ -176,7 +216,7 @@ async def test_visitors_come_to_the_connections_that_wait_for_them(here):
             socket.send_fds(way, [b"."], [listener.fileno()])
 
     await asyncio.start_unix_server(hand_over, os.path.join(here.folder, "web.sock"))
-    guest = here.gate.admit("a1", here.folder)
+    guest = here.admit()
     lost, kept = await here.come(hello(guest, pod.VISITOR)), await here.come(hello(guest, pod.VISITOR))
     await until(lambda: len(guest._waiting) == 2)
     lost[1].close()
@@ -190,7 +230,7 @@ async def test_visitors_come_to_the_connections_that_wait_for_them(here):
 
 @at_gate
 async def test_when_a_pod_is_dismissed_its_connections_are_cut(here):
-    guest = here.gate.admit("a1", here.folder)
+    guest = here.admit()
     reader, _ = await here.come(hello(guest, pod.HOLD))
     assert await reader.readline() == b"{}\n"
     here.gate.dismiss(guest)

@@ -120,6 +120,21 @@ def test_an_hour_at_a_hundredth_of_a_core_and_a_minute_at_sixteen_is_028_core_ho
     assert quantities.sentence(told).startswith("0.28 core-hours, 0.5 GiB-hours, tunnels: free. $0.0")
 
 
+def test_a_container_is_removed_whatever_becomes_of_its_last_reading(in_world):
+    async def work(world):
+        container = await world.start()
+
+        async def usage():
+            return Usage(0, 10**400)
+
+        container._running.usage = usage
+        with pytest.raises(OverflowError):
+            await container.remove()
+        return container._running.alive, world.meter._entries
+
+    assert in_world(work) == (False, set())
+
+
 def test_a_tunnel_changes_the_price_by_nothing(in_world):
     async def work(world):
         told = await the_hour(world, tunnel=True)

@@ -117,6 +117,11 @@ def test_many_processes_may_make_and_fill_it_at_once(store_place):
     assert run(store_place, lambda store: store.read(TWO, "SELECT size FROM things")) == [{"size": 100}]
 
 
+def test_what_it_cannot_keep_is_said_as_all_that_goes_wrong_there(store_place):
+    with pytest.raises(ConfigError, match="store: "):
+        run(store_place, lambda store: store.write(TWO, (PUT, "a", 1 << 80)))
+
+
 def test_a_place_that_does_not_do_is_said_with_its_name(tmp_path):
     (tmp_path / "file").write_text("not a database, but text that is long enough to be none" * 9)
     for place in (tmp_path, tmp_path / "file", tmp_path / "file" / "x.db"):

@@ -14,6 +14,7 @@ import shutil
 import socket
 import ssl
 import tempfile
+import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..._forward import Forward
     from ..carried import Pair
+    from . import Resources
 
 STRANGERS = 64  # who have not yet said who they are
 HELLO_S, HELLO_MAX = 10.0, 256
@@ -37,10 +39,12 @@ ANSWER_S = 4.0
 
 
 class Guest:
-    """One Pod, as the gate knows it. ``folder`` has its sockets."""
+    """One Pod, as the gate knows it. ``folder`` has its sockets. What comes from it may be the function's own words, as
+    that can read whatever its Pod shows here: more than its ``limits`` allow is not believed."""
 
-    def __init__(self, identity: str, folder: str) -> None:
+    def __init__(self, identity: str, folder: str, limits: Resources) -> None:
         self.id, self.bearer = identity, secrets.token_hex(32)
+        self._limits, self._began = limits, time.monotonic()
         self.used: Usage | None = None
         """As it has said last."""
         self.has_come = asyncio.Event()
@@ -79,7 +83,7 @@ class Guest:
         pinging = asyncio.ensure_future(self._keep_pinging(writer))
         try:
             while line := await reader.readline():
-                self._hear(json.loads(line))
+                self._hear(_read_said(line))
         finally:
             pinging.cancel()
             if self._hold is writer:
@@ -92,9 +96,10 @@ class Guest:
 
     def _hear(self, said: dict[str, Any]) -> None:
         if said.get("used"):
-            cpu, memory = map(int, said["used"])
+            cpu, memory = said["used"]
             least = self.used.cpu_ns if self.used else 0
-            self.used = Usage(max(cpu, least), max(0, memory), REPORTED)
+            most = round(self._limits.cpus * (time.monotonic() - self._began) * 1e9)
+            self.used = Usage(max(_clamp(cpu, most), least), _clamp(memory, self._limits.memory_bytes), REPORTED)
         if "end" in said:
             self.has_ended = True
         answer = self._answers.get(said.get("answer", 0))
@@ -163,6 +168,23 @@ class Guest:
             task.cancel()
 
 
+def _read_said(line: bytes) -> dict[str, Any]:
+    """ValueError: a Pod says no such thing."""
+    try:
+        said = json.loads(line)
+    except RecursionError:
+        raise ValueError("too deep") from None
+    if not isinstance(said, dict):
+        raise ValueError("no object")
+    return said
+
+
+def _clamp(value: object, most: int) -> int:
+    if type(value) is not int:
+        raise ValueError("no integer")
+    return min(max(0, value), most)
+
+
 def _is_lost(carrier: Pair) -> bool:
     return carrier[0].at_eof() or carrier[0].exception() is not None or carrier[1].is_closing()
 
@@ -198,9 +220,9 @@ class Gate:
         self._name = urllib.parse.urlsplit(tunnel.url).hostname or ""
         self._ca = await asyncio.to_thread(_authority, self._dial, self._name)
 
-    def admit(self, identity: str, folder: str) -> Guest:
+    def admit(self, identity: str, folder: str, limits: Resources) -> Guest:
         """A Pod that may come to the sockets in a folder."""
-        self._guests[identity] = guest = Guest(identity, folder)
+        self._guests[identity] = guest = Guest(identity, folder, limits)
         return guest
 
     def dismiss(self, guest: Guest) -> None:

@@ -315,7 +315,8 @@ class Kubernetes(Docker):
         image = await self._push(container.image)
         gate = await self._gate()
         name = _to_name(container.name)
-        guest = gate.admit(container.env["ADIT_CONTAINER"], container.places[0].source)
+        assert container.limits is not None
+        guest = gate.admit(container.env["ADIT_CONTAINER"], container.places[0].source, container.limits)
         pod = self._pods[name] = KubernetesPod(self, name, guest)
         try:
             await asyncio.shield(self._create_pod(_to_pod(name, image, container), gate.settings(guest)))

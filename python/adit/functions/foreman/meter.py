@@ -152,11 +152,13 @@ class Metered(Grouped):
         await self._running.signal(name)
 
     async def remove(self) -> None:
-        """See Running. The last reading is just before, or, of a group of its own, after. When the engine cannot be
-        asked the row stays open for a later foreman."""
-        exact = await self.read() or self._has_left()
+        """See Running. The last reading is just before, or, of a group of its own, after; whatever comes of that, the
+        container goes. When the engine cannot be asked the row stays open for a later foreman."""
         try:
-            await self._running.remove()
+            try:
+                exact = await self.read() or self._has_left()
+            finally:
+                await self._running.remove()
         except BaseException:
             self._meter.leave(self)
             raise
@@ -288,7 +290,7 @@ class Meter:
             self._sampler.cancel()
         for entry in list(self._entries):
             self.leave(entry)
-        await asyncio.gather(*self._jobs)
+        await asyncio.gather(*self._jobs, return_exceptions=True)
         if self._here is not None and self._makes_groups:
             self._here.remove(self._group)
 
@@ -390,7 +392,9 @@ class Meter:
 
     async def usage_of(self, running: Running) -> Usage | None:
         """As the engine tells it; None when it does not."""
-        with contextlib.suppress(Error, OSError, ValueError, KeyError, asyncio.TimeoutError):
+        with contextlib.suppress(
+            Error, OSError, ArithmeticError, LookupError, TypeError, ValueError, asyncio.TimeoutError
+        ):
             async with self._asking:
                 return await asyncio.wait_for(running.usage(), READ_S)
         return None

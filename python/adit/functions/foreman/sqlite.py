@@ -35,7 +35,7 @@ class Sqlite:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, OverflowError, sqlite3.Error) as error:
             raise ConfigError(f"store: {self.name}: {error} (is there room, and may you write there?)") from error
 
     @contextlib.contextmanager
