@@ -12,7 +12,8 @@ from adit.functions.foreman import relays
 
 
 class Client:
-    def __init__(self, token="", relays=None):
+    def __init__(self, token="", relays=None, proxy=None):
+        self.proxy = proxy
         self.token, self.closed, self._state = token, False, SimpleNamespace(failed=False)
 
     def close(self):
@@ -65,6 +66,14 @@ def test_a_call_never_begins_with_a_token_that_ends_within_it(monkeypatch):
     now[0] += 10
     way.last(50)
     assert _default.default_client().token == "b"
+
+
+def test_a_container_whose_proxy_is_for_listed_hosts_goes_to_the_relay_without_it(monkeypatch):
+    monkeypatch.setattr(runner, "Client", Client)
+    for has_way_out, proxy in ((True, "none"), (False, None)):
+        runner.Way(SimpleNamespace(ask=lambda verb: ({"token": "a", "life": 100.0}, b"")), has_way_out)
+        assert _default.default_client().proxy == proxy
+        _default.shut()
 
 
 def test_a_container_has_one_token_until_that_is_too_short(monkeypatch):

@@ -107,8 +107,10 @@ class Way:
     """To the relay, for ``forward`` without a client: with a token of this container's, which is in this process's
     memory only, since functions hand their environment on. It ends, and containers may live for longer."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, has_way_out: bool = False) -> None:
+        """``has_way_out``: the proxy here is way_out's, which is for listed hosts, and the relay is none of these."""
         self._channel, self._ends = channel, math.inf
+        self._has_way_out = has_way_out
         _default.use(self._client)
         _options.default_app_wait = APP_WAIT_S
 
@@ -116,7 +118,7 @@ class Way:
         asked = time.monotonic()
         answer, _ = self._channel.ask("token")
         self._ends = asked + answer["life"]
-        return Client(answer["token"], relays=session.relay())
+        return Client(answer["token"], relays=session.relay(), proxy="none" if self._has_way_out else None)
 
     def last(self, seconds: float) -> None:
         """What is opened from now on lasts for so long."""
@@ -141,7 +143,7 @@ class Runner:
             way_out.start()
         session.enter_container(self.channel, self.about)
         self.passed = Passed(self.channel)
-        self.way = Way(self.channel)
+        self.way = Way(self.channel, bool(self.spec.hosts))
         sys.path[:0] = [CODE, COPIED]
         if os.getcwd() == "/":
             os.chdir(HOME)
