@@ -20,7 +20,7 @@ class Here:
 
     def __init__(self):
         self.folder = tempfile.mkdtemp()
-        self.gate = Gate(None, ("relay.test", 443))
+        self.gate = Gate(None, [])
         self.path = os.path.join(self.folder, "gate.sock")
 
     async def __aenter__(self):
@@ -118,19 +118,54 @@ def test_nobody_else_gets_in(which):
     test()
 
 
-def test_strangers_are_heard_for_a_moment_and_so_many_at_once(monkeypatch):
+def test_strangers_are_heard_for_a_moment_and_those_who_say_nothing_make_room(monkeypatch):
     monkeypatch.setattr(gates, "STRANGERS", 3)
-    monkeypatch.setattr(gates, "HELLO_S", 0.3)
 
     @at_gate
     async def test(here):
         guest = here.admit()
         silent = [await here.come(b"") for _ in range(3)]
-        late, _ = await here.come(hello(guest, pod.HOLD))
-        assert await heard(late) == b""  # at once
-        assert [await reader.read() for reader, _ in silent] == [b"", b"", b""]  # when their moment is over
+        await until(lambda: len(here.gate._strangers) == 3)
         reader, _ = await here.come(hello(guest, pod.HOLD))
         assert await reader.readline() == b"{}\n"
+        assert await heard(silent[0][0]) == b""  # at once
+        monkeypatch.setattr(gates, "HELLO_S", 0.3)
+        last, _ = await here.come(b"")
+        assert await heard(last) == b""  # when its moment is over
+
+    test()
+
+
+def test_when_files_run_short_a_pod_has_few_connections_and_its_hold(monkeypatch):
+    monkeypatch.setattr(gates.descriptors, "are_short", lambda: True)
+
+    @at_gate
+    async def test(here):
+        guest = here.admit()
+        first, _ = await here.come(hello(guest, pod.HOLD))
+        assert await first.readline() == b"{}\n"
+        some = [await here.come(hello(guest, pod.FOREMAN)) for _ in range(gates.descriptors.FEW - 1)]
+        await until(lambda: len(guest._connections) == gates.descriptors.FEW)
+        more, _ = await here.come(hello(guest, pod.FOREMAN))
+        assert await heard(more) == b""
+        again, _ = await here.come(hello(guest, pod.HOLD))
+        assert await again.readline() == b"{}\n"
+        assert (await heard(first)).replace(b"{}\n", b"") == b"" and len(some) == len(guest._connections) - 1
+
+    test()
+
+
+def test_a_pod_that_does_not_answer_is_not_waited_for_each_time(monkeypatch):
+    monkeypatch.setattr(gates, "ANSWER_S", 0.05)
+
+    @at_gate
+    async def test(here):
+        guest = here.admit()
+        await here.come(hello(guest, pod.HOLD))
+        await guest.has_come.wait()
+        assert not await guest.ask_used()
+        monkeypatch.setattr(gates, "ANSWER_S", 1000.0)
+        assert not await guest.ask_used()
 
     test()
 

@@ -45,6 +45,8 @@ class Running:
 
 
 class Engine:
+    has_machines = False
+
     def __init__(self):
         self.n = 0
 

@@ -21,21 +21,25 @@ from typing import TYPE_CHECKING, Any
 from ... import Client
 from ...exception import ConfigError, Error
 from .. import carried, pod
+from ..foreman import descriptors
 from . import REPORTED, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ... import Tunnel
     from ..._forward import Forward
     from ..carried import Pair
+    from ..foreman.ways import Way
     from . import Resources
 
-STRANGERS = 64  # who have not yet said who they are
-HELLO_S, HELLO_MAX = 10.0, 256
+STRANGERS = 64  # who have not yet said who they are; when there are more, whoever has been silent for longest goes
+HELLO_S, HELLO_MAX = 3.0, 256
+HAND_OVER_S = SHAKE_S = 10.0
 CONNECTIONS = 320  # of one Pod, with those that wait for visitors
 LINE_MAX = 4096
 PING_S = 3.0
-ANSWER_S = 4.0
+ANSWER_S, MUTE_S = 4.0, 10.0
 
 
 class Guest:
@@ -45,6 +49,7 @@ class Guest:
     def __init__(self, identity: str, folder: str, limits: Resources) -> None:
         self.id, self.bearer = identity, secrets.token_hex(32)
         self._limits, self._began = limits, time.monotonic()
+        self._heard, self._mute_until = self._began, 0.0
         self.used: Usage | None = None
         """As it has said last."""
         self.has_come = asyncio.Event()
@@ -61,7 +66,9 @@ class Guest:
     async def receive(self, purpose: str, carrier: Pair) -> None:
         """One of its connections."""
         task = asyncio.current_task()
-        if task is None or len(self._connections) >= CONNECTIONS:
+        open_now = len(self._connections)
+        is_spare = open_now < descriptors.FEW or not descriptors.are_short()
+        if task is None or open_now >= CONNECTIONS or not (is_spare or purpose == pod.HOLD):
             return
         self._connections.add(task)
         try:
@@ -78,6 +85,8 @@ class Guest:
     # --- the hold ---
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._hold is not None:
+            self._hold.transport.abort()
         self._hold = writer
         self.has_come.set()
         pinging = asyncio.ensure_future(self._keep_pinging(writer))
@@ -94,7 +103,12 @@ class Guest:
             writer.write(b"{}\n")
             await asyncio.sleep(PING_S)
 
+    def silent_s(self) -> float:
+        """For how long nothing was heard of it."""
+        return time.monotonic() - self._heard
+
     def _hear(self, said: dict[str, Any]) -> None:
+        self._heard = time.monotonic()
         if said.get("used"):
             cpu, memory = said["used"]
             least = self.used.cpu_ns if self.used else 0
@@ -112,8 +126,9 @@ class Guest:
             self._hold.write(json.dumps({"signal": name}).encode() + b"\n")
 
     async def ask_used(self) -> bool:
-        """Has it say what it has used until now. False when it does not."""
-        if self._hold is None or self.has_ended:
+        """Has it say what it has used until now. False when it does not, or just did not: who waits for it is not to be
+        held up each time."""
+        if self._hold is None or self.has_ended or time.monotonic() < self._mute_until:
             return self.has_ended
         self._asked += 1
         number, answer = self._asked, asyncio.get_running_loop().create_future()
@@ -122,6 +137,7 @@ class Guest:
             self._hold.write(json.dumps({"ask": number}).encode() + b"\n")
             await asyncio.wait_for(answer, ANSWER_S)
         except asyncio.TimeoutError:
+            self._mute_until = time.monotonic() + MUTE_S
             return self.has_ended
         finally:
             del self._answers[number]
@@ -192,7 +208,7 @@ def _is_lost(carrier: Pair) -> bool:
 def _take_listener(path: str) -> socket.socket:
     """What the foreman hands to a container."""
     with socket.socket(socket.AF_UNIX) as way:
-        way.settimeout(HELLO_S)
+        way.settimeout(HAND_OVER_S)
         way.connect(path)
         _, [descriptor], _, _ = socket.recv_fds(way, 1, 1)
     listener = socket.socket(fileno=descriptor)
@@ -201,24 +217,39 @@ def _take_listener(path: str) -> socket.socket:
 
 
 class Gate:
-    """Of one foreman."""
+    """Of one foreman, by a tunnel at one of the relays that these ways lead to."""
 
-    def __init__(self, client: Client, dial: tuple[str, int]) -> None:
-        self._client, self._dial = client, dial
+    def __init__(self, client: Client, ways: list[Way]) -> None:
+        self._client, self._ways = client, ways
         self._guests: dict[str, Guest] = {}
-        self._strangers = 0
+        self._strangers: dict[asyncio.StreamWriter, None] = {}
         self._folder = tempfile.mkdtemp(prefix="adit-gate-")
+        self._server: asyncio.Server | None = None
         self._forward: Forward | None = None
+        self._tunnel: Tunnel | None = None
         self._name = self._ca = ""
+        self._dial = "", 0
 
     async def open(self) -> None:
         """ConfigError when Pods could not know it."""
-        path = os.path.join(self._folder, "gate.sock")
-        self._server = await asyncio.start_unix_server(self._meet, path, limit=LINE_MAX)
-        self._forward = self._client.forward(f"unix:{path}", name="foreman of Pods")
-        tunnel = await self._forward.__aenter__()
-        self._name = urllib.parse.urlsplit(tunnel.url).hostname or ""
-        self._ca = await asyncio.to_thread(_authority, self._dial, self._name)
+        try:
+            path = os.path.join(self._folder, "gate.sock")
+            self._server = await asyncio.start_unix_server(self._meet, path, limit=LINE_MAX)
+            self._forward = self._client.forward(f"unix:{path}", name="foreman of Pods")
+            self._tunnel = await self._forward.__aenter__()
+            await self._find()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _find(self) -> None:
+        """Where it is: its tunnel may have come to another relay since."""
+        assert self._tunnel is not None
+        name = urllib.parse.urlsplit(self._tunnel.url).hostname or ""
+        if name != self._name:
+            way = next((way for way in self._ways if name.endswith(f".{way.host.lower()}")), self._ways[0])
+            self._ca = await _authority(way, name)
+            self._name, self._dial = name, (way.host, way.port)
 
     def admit(self, identity: str, folder: str, limits: Resources) -> Guest:
         """A Pod that may come to the sockets in a folder."""
@@ -230,19 +261,22 @@ class Gate:
         if self._guests.pop(guest.id, None) is not None:
             guest.close()
 
-    def settings(self, guest: Guest) -> Mapping[str, object]:
+    async def settings(self, guest: Guest) -> Mapping[str, object]:
         """What a Pod needs to come here."""
+        await self._find()
         return {"id": guest.id, "bearer": guest.bearer, "dial": self._dial, "name": self._name, "ca": self._ca}
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._strangers >= STRANGERS:
-                return
-            self._strangers += 1
+            if len(self._strangers) >= STRANGERS:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                oldest.transport.abort()
+            self._strangers[writer] = None
             try:
                 line = await asyncio.wait_for(reader.readline(), HELLO_S)
             finally:
-                self._strangers -= 1
+                self._strangers.pop(writer, None)
             words = line.decode("ascii").split()
             if len(line) <= HELLO_MAX and len(words) == len(("id", "bearer", "purpose")):
                 guest = self._guests.get(words[0])
@@ -255,6 +289,8 @@ class Gate:
 
     async def close(self) -> None:
         """Nobody comes any more."""
+        if self._server is not None:
+            self._server.close()
         for guest in list(self._guests.values()):
             self.dismiss(guest)
         if self._forward is not None:
@@ -263,17 +299,27 @@ class Gate:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _authority(dial: tuple[str, int], name: str) -> str:
+async def _authority(way: Way, name: str) -> str:
     """The certificate by which Pods know the relay, as PEM: that of the authority by which this machine does."""
     context = ssl.create_default_context(cafile=os.environ.get("ADIT_RELAY_CA"))
     try:
-        with socket.create_connection(dial, HELLO_S) as tcp, context.wrap_socket(tcp, server_hostname=name) as way:
-            chain: Any = way if hasattr(way, "get_verified_chain") else way._sslobj  # type: ignore[attr-defined]
+        _, writer = await way.dial()
+        try:
+            plain = writer.transport
+            tls = await asyncio.get_running_loop().start_tls(
+                plain, plain.get_protocol(), context, server_hostname=name, ssl_handshake_timeout=SHAKE_S
+            )
+            assert tls is not None
+            end: Any = tls.get_extra_info("ssl_object")
+            chain = end if hasattr(end, "get_verified_chain") else end._sslobj
             last = chain.get_verified_chain()[-1]
-    except (OSError, ValueError) as error:
+            tls.abort()
+        finally:
+            writer.transport.abort()
+    except (OSError, TypeError, ValueError, asyncio.TimeoutError) as error:
         raise ConfigError(
-            f"kubernetes: the relay's certificate: {error} (is it one of an authority of its own, name that: "
-            "ADIT_RELAY_CA=authority.pem)"
+            f"kubernetes: the relay's certificate: {error or type(error).__name__} (is it one of an authority of its "
+            "own, name that: ADIT_RELAY_CA=authority.pem)"
         ) from None
     return ssl.DER_cert_to_PEM_cert(last if isinstance(last, bytes) else last.public_bytes(_DER))
 

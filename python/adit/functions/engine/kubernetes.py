@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import re
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -16,9 +18,12 @@ from typing import TYPE_CHECKING, Any, cast
 from ... import Client
 from ...exception import ConfigError, Error, ImageError, InvalidError, RemoteError
 from .. import engines
+from ..foreman import places
+from ..pod import HELD_S
 from . import GONE, SAMPLED, Container, Ended, Resources, Running, Usage
 from .docker import SCRATCH, Docker
 from .gate import Gate, Guest
+from .log import Log
 
 try:
     import httpx2
@@ -36,12 +41,16 @@ if TYPE_CHECKING:
 
 RIGHTS = {"pods": ("create", "list", "watch", "delete"), "pods/log": ("get",), "secrets": ("create",)}
 MANAGED: dict[str, Any] = {"app.kubernetes.io/managed-by": "adit"}
+WITHIN = "adit.within"  # an annotation: the seconds for which its foreman waits for it
+STATE = (
+    "adit.state"  # a label: of which state folder's foreman it is. Names and boots of machines do not tell that here
+)
 SETTINGS_FOLDER = "/run/secrets/adit"
 RELIST_S = 30.0
 COUNT_S = 10.0
 REMOVE_S = 10.0
 AGAIN_S = 0.5
-GONE_S = 10.0  # after which a cluster that does not answer runs nothing of ours, as far as anybody can tell
+GONE_S = 10.0  # after which a cluster that does not answer may run nothing of ours
 STALE_S = 60.0  # that what a Pod was is left for those who may still ask, when it has ended
 GRACE_S = 1
 NAME_MAX = 63
@@ -59,7 +68,7 @@ def _told() -> Iterator[None]:
         yield
     except ApiError as error:
         raise RemoteError(f"kubernetes: {error}") from None
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, KubeConfigError, OSError, LookupError, ValueError) as error:  # of login programs, too
         raise RemoteError(
             f"kubernetes: {error or type(error).__name__} (is that the right cluster? kubectl cluster-info)"
         ) from None
@@ -75,6 +84,8 @@ class KubernetesPod:
         self._ended: asyncio.Future[Ended] = loop.create_future()
         self._deleted = asyncio.Event()
         self._wait = ""
+        self.is_made = guest is None
+        """Since when the cluster has it, so that a list without it means that it has gone."""
         self.node = ""
         self.counted = 0
         """Nanoseconds of processors, by its node."""
@@ -136,13 +147,24 @@ class KubernetesPod:
                 f"kubernetes: {self._wait or 'its Pod does not start'} (within {seconds:g} s, see startup_timeout=)"
             ) from None
 
+    def look_lost(self) -> None:
+        """The cluster does not answer: it is gone, as far as anybody can tell, if it tells nothing itself either."""
+        if self._guest is None or self._guest.silent_s() > HELD_S:
+            self.settle(Ended(GONE))
+
     # --- see Running ---
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """See Running. Both streams are one there."""
-        with contextlib.suppress(RemoteError):
-            async for data in self._engine._log(self.id):
-                yield 1, data
+        log = Log()
+        while True:
+            is_last = self._ended.done()
+            with contextlib.suppress(RemoteError):
+                async for data in self._engine._read_log(self.id, log):
+                    yield 1, data
+            if is_last:
+                return
+            await asyncio.wait([self._ended], timeout=AGAIN_S)
 
     async def ended(self) -> Ended:
         """See Running."""
@@ -167,6 +189,7 @@ class KubernetesPod:
         """See Running."""
         if self._guest is not None:
             self._engine._dismiss(self._guest)
+        self._engine._pods.setdefault(self.id, self)
         self._engine._undeleted.add(self.id)
         if not await self._engine._delete(self.id):
             self._deleted.set()
@@ -186,10 +209,12 @@ class Kubernetes(Docker):
     def __init__(self, host: str) -> None:
         super().__init__(host)
         self.registry = os.environ.get(engines.REGISTRY, "").removesuffix("/")
+        self._own: dict[str, Any] = {**MANAGED, STATE: places.state_identity()}
         self._pods: dict[str, KubernetesPod] = {}
         self._following: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
         self._kubelets: Kubelets | None = None
+        self._seen: dict[str, float] = {}  # when each was there first
         self._undeleted: set[str] = set()  # since the cluster did not answer
         self._pushed: dict[str, asyncio.Future[str]] = {}  # by the image's id
         self._opening = asyncio.Lock()
@@ -227,6 +252,7 @@ class Kubernetes(Docker):
 
     async def _list(self) -> str:
         """Looks at all; the version from which on changes are to be followed."""
+        made = [pod for pod in self._pods.values() if pod.is_made]
         with _told():
             every = self._api.list(Pod, labels=MANAGED)
             there = {str(pod.metadata.name): pod async for pod in every if pod.metadata is not None}
@@ -234,15 +260,23 @@ class Kubernetes(Docker):
         for name, mine in self._pods.items():
             if name in there:
                 mine.take("MODIFIED", there[name])
-            elif mine._guest is not None:
+            elif mine in made:
                 mine.take("DELETED", Pod())
+        self._seen = {name: self._seen.get(name, time.monotonic()) for name in there}
         for name in [name for name, pod in there.items() if name in self._undeleted or self._is_stale(name, pod)]:
-            await self._delete(name)
+            with contextlib.suppress(Error):
+                await self._delete(name)
         return version
 
     def _is_stale(self, name: str, pod: Pod) -> bool:
-        """Of a foreman that died: it has ended since, by itself."""
-        if name in self._pods or pod.status is None or pod.status.phase not in ("Succeeded", "Failed"):
+        """Of a foreman that died: it has ended since, by itself; or it waits, and whoever waited for it would not any
+        more."""
+        if name in self._pods or pod.status is None or pod.metadata is None:
+            return False
+        if pod.status.phase == "Pending":
+            within = (pod.metadata.annotations or {}).get(WITHIN, "")
+            return within.isdecimal() and time.monotonic() - self._seen[name] > int(within) + STALE_S
+        if pod.status.phase not in ("Succeeded", "Failed"):
             return False
         ends = [c.state.terminated for c in pod.status.containerStatuses or [] if c.state is not None]
         times = [end.finishedAt.timestamp() for end in ends if end is not None and end.finishedAt is not None]
@@ -250,21 +284,25 @@ class Kubernetes(Docker):
 
     async def _follow(self, version: str) -> None:
         away: float | None = None
+        has_told = False
         while True:
             try:
                 watch = self._api.watch(Pod, labels=MANAGED, resource_version=version, server_timeout=int(RELIST_S))
                 await asyncio.wait_for(self._hear_pods(watch), RELIST_S)
             except asyncio.TimeoutError:
                 pass
-            except (ApiError, httpx2.HTTPError, ValueError):
+            except Exception:  # a list is to follow, and tells if it is more than a moment's trouble
                 await asyncio.sleep(AGAIN_S)
             try:
-                version, away = await self._list(), None
-            except Error:
+                version, away, has_told = await self._list(), None, False
+            except Exception as error:
                 away = away or time.monotonic()
                 if time.monotonic() - away > GONE_S:
+                    if not has_told:
+                        has_told = True
+                        print(f"adit: what becomes of Pods is not known: {error}", file=sys.stderr, flush=True)
                     for pod in list(self._pods.values()):
-                        pod.settle(Ended(GONE))
+                        pod.look_lost()
                 await asyncio.sleep(AGAIN_S)
 
     async def _hear_pods(self, watch: Any) -> None:
@@ -279,9 +317,10 @@ class Kubernetes(Docker):
         while True:
             await asyncio.sleep(COUNT_S)
             for node in {pod.node for pod in self._pods.values()} - {""}:
-                for name, counted in (await self._kubelets.count(node, self._api.namespace)).items():
-                    if name in self._pods:
-                        self._pods[name].counted = counted
+                with contextlib.suppress(RemoteError), _told():
+                    for name, counted in (await self._kubelets.count(node, self._api.namespace)).items():
+                        if name in self._pods:
+                            self._pods[name].counted = counted
 
     async def _delete(self, name: str) -> bool:
         """False when it is not there."""
@@ -294,16 +333,19 @@ class Kubernetes(Docker):
             raise
         return True
 
-    async def _log(self, name: str) -> AsyncIterator[bytes]:
+    async def _read_log(self, name: str, log: Log) -> AsyncIterator[bytes]:
         """What a Pod writes, as it comes. lightkube would collect whole lines, and one may be without an end."""
         http: httpx2.AsyncClient = self._api._client._client
         path = f"api/v1/namespaces/{self._api.namespace}/pods/{name}/log"
+        asked = {"follow": "true", "timestamps": "true", **({"sinceTime": log.since} if log.since else {})}
+        log.begin()
         with _told():
-            async with http.stream("GET", path, params={"follow": "true"}, timeout=None) as response:
+            async with http.stream("GET", path, params=asked, timeout=None) as response:
                 if response.is_error:
                     return
                 async for data in response.aiter_bytes():
-                    yield data
+                    if new := log.feed(data):
+                        yield new
 
     async def start(self, container: Container) -> Running:
         """See Engine."""
@@ -318,25 +360,34 @@ class Kubernetes(Docker):
         assert container.limits is not None
         guest = gate.admit(container.env["ADIT_CONTAINER"], container.places[0].source, container.limits)
         pod = self._pods[name] = KubernetesPod(self, name, guest)
+        making = asyncio.ensure_future(self._make(pod, _to_pod(name, image, container, self._own), gate))
         try:
-            await asyncio.shield(self._create_pod(_to_pod(name, image, container), gate.settings(guest)))
+            await asyncio.shield(making)
             await pod.up(max(1.0, container.within - (time.monotonic() - began)))
         except BaseException as error:
             if isinstance(error, ImageError):
                 self._pushed.pop(container.image, None)  # the registry has lost it
-            await asyncio.shield(pod.remove())
+            await asyncio.shield(self._unmake(pod, making))
             raise
         return pod
 
-    async def _create_pod(self, pod: dict[str, Any], settings: Any) -> None:
+    async def _unmake(self, pod: KubernetesPod, making: asyncio.Future[None]) -> None:
+        """Once there is all of it: what is not there yet cannot be removed."""
+        await asyncio.wait([making])
+        await pod.remove()
+
+    async def _make(self, pod: KubernetesPod, of: dict[str, Any], gate: Gate) -> None:
         """The Secret belongs to the Pod, which waits for it, and goes with it: nothing may read it, or has to remove
         it."""
+        assert pod._guest is not None
+        settings = await gate.settings(pod._guest)
         with _told():
-            made = await self._api.create(cast("Pod", Pod.from_dict(pod)))
+            made = await self._api.create(cast("Pod", Pod.from_dict(of)))
+            pod.is_made = True
             assert made.metadata is not None
             owner = {"apiVersion": "v1", "kind": "Pod", "name": made.metadata.name, "uid": made.metadata.uid}
             secret = {
-                "metadata": {"name": made.metadata.name, "labels": MANAGED, "ownerReferences": [owner]},
+                "metadata": {"name": made.metadata.name, "labels": self._own, "ownerReferences": [owner]},
                 "stringData": {"settings": json.dumps(settings)},
                 "immutable": True,
             }
@@ -357,17 +408,20 @@ class Kubernetes(Docker):
                 from ..foreman.ways import ways
 
                 client: Client = await asyncio.to_thread(Client)
-                self._client = client
-                way = ways(await asyncio.to_thread(client.narrow))[0]
-                dial = way.host, way.port
-                if client.ca_file is not None or not dial[1] or dial[0] in ("localhost", "127.0.0.1", "::1"):
-                    raise ConfigError(
-                        "kubernetes: Pods cannot reach a relay of this machine alone (run one that they reach, see "
-                        "README.md, and adit login)"
-                    )
-                gate = Gate(client, dial)
-                await gate.open()
-                self._open_gate = gate
+                try:
+                    found = ways(await asyncio.to_thread(client.narrow))
+                    here = [way for way in found if not way.port or way.host in ("localhost", "127.0.0.1", "::1")]
+                    if client.ca_file is not None or here:
+                        raise ConfigError(
+                            "kubernetes: Pods cannot reach a relay of this machine alone (run one that they reach, see "
+                            "README.md, and adit login)"
+                        )
+                    gate = Gate(client, found)
+                    await gate.open()
+                except BaseException:
+                    client.close()
+                    raise
+                self._client, self._open_gate = client, gate
             return self._open_gate
 
     def _dismiss(self, guest: Guest) -> None:
@@ -379,14 +433,14 @@ class Kubernetes(Docker):
         return not isinstance(running, KubernetesPod) and await super().adopt(running, since)
 
     async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
-        """See Engine."""
+        """See Engine. Only those of this state folder's foremen: of others nobody here knows whether they live."""
         found = await super().leftovers(label)
         with _told():
-            async for pod in self._api.list(Pod, labels=MANAGED):
+            async for pod in self._api.list(Pod, labels=self._own):
                 marks = (pod.metadata.annotations if pod.metadata is not None else None) or {}
                 if label in marks and pod.metadata is not None:
                     name = str(pod.metadata.name)
-                    found.append((self._pods.setdefault(name, KubernetesPod(self, name)), dict(marks)))
+                    found.append((self._pods.get(name) or KubernetesPod(self, name), dict(marks)))
         return found
 
     # --- what it is ---
@@ -430,7 +484,7 @@ class Kubernetes(Docker):
         """Why the cluster would not take a Pod like those of functions; empty when it would."""
         some = Resources(0.1, 128 << 20)
         like = Container(image="", command=[], name="adit-doctor", labels={}, limits=some, requests=some, user=20_000)
-        pod = Pod.from_dict(_to_pod("adit-doctor", f"{self.registry}/adit", like))
+        pod = Pod.from_dict(_to_pod("adit-doctor", f"{self.registry}/adit", like, self._own))
         try:
             with _told():
                 await self._api.create(cast("Pod", pod), dry_run=True)
@@ -479,7 +533,7 @@ def _to_amounts(of: Resources) -> dict[str, str]:
     return {"cpu": f"{max(1, round(of.cpus * 1000))}m", "memory": str(of.memory_bytes)}
 
 
-def _to_pod(name: str, image: str, c: Container) -> dict[str, Any]:
+def _to_pod(name: str, image: str, c: Container, labels: dict[str, Any]) -> dict[str, Any]:
     assert c.limits is not None
     limits, requests = _to_amounts(c.limits), _to_amounts(c.requests or c.limits)
     spec: dict[str, Any] = {}
@@ -534,8 +588,8 @@ def _to_pod(name: str, image: str, c: Container) -> dict[str, Any]:
     return {
         "metadata": {
             "name": name,
-            "labels": {**MANAGED, "adit.network": "any" if c.network else "relay"},
-            "annotations": c.labels,
+            "labels": {**labels, "adit.network": "any" if c.network else "relay"},
+            "annotations": {**c.labels, WITHIN: str(math.ceil(c.within))},
         },
         "spec": spec,
     }

@@ -395,6 +395,8 @@ class Meter:
         with contextlib.suppress(
             Error, OSError, ArithmeticError, LookupError, TypeError, ValueError, asyncio.TimeoutError
         ):
+            if self._engine.has_machines:  # its containers answer, each for itself
+                return await asyncio.wait_for(running.usage(), READ_S)
             async with self._asking:
                 return await asyncio.wait_for(running.usage(), READ_S)
         return None

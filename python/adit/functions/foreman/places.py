@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import secrets
+import tempfile
 
 
 def state_path(*names: str) -> str:
@@ -15,3 +19,20 @@ def configuration_path(name: str) -> str:
     """Of what the user may have written."""
     base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     return os.path.join(base, "adit", name)
+
+
+def state_identity() -> str:
+    """Of the state folder: 128 bits, made once, so that what they mark is of no other machine, whatever that is called.
+    Where none can be kept they are new each time."""
+    path, own = state_path("id"), secrets.token_hex(16)
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), encoding="ascii") as file:
+            file.write(own)
+            file.flush()
+            with contextlib.suppress(FileExistsError):  # the first one's, and whole
+                os.link(file.name, path)
+        with open(path, encoding="ascii", errors="replace") as file:
+            found = file.read()
+        return found if re.fullmatch("[0-9a-f]{32}", found) else own
+    return own

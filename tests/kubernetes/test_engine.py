@@ -1,0 +1,286 @@
+"""What the engine makes of a cluster that answers late, wrongly or not at all; it is none that runs anything."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import pytest
+from adit.exception import ConfigError, RemoteError
+from adit.functions.engine import GONE, Container, Place, Resources, kubernetes
+from adit.functions.engine.kubernetes import Kubernetes
+from lightkube.core.exceptions import ConfigError as LoginError
+from lightkube.resources.core_v1 import Pod
+
+LIKE = Container(
+    "sha256:1",
+    ["true"],
+    "adit-f-1",
+    {},
+    [Place("/nowhere", "/run/adit")],
+    limits=Resources(1.0, 1 << 20),
+    env={"ADIT_CONTAINER": "a1"},
+    within=20.0,
+)
+
+
+class Listed:
+    """What a list gives, and from when on changes are to be followed."""
+
+    resourceVersion = "1"
+
+    def __init__(self, pods):
+        self._pods = pods
+
+    async def __aiter__(self):
+        for pod in self._pods:
+            yield pod
+
+
+class Api:
+    """A cluster's."""
+
+    namespace = "adit"
+
+    def __init__(self):
+        self.pods, self.asked, self.on_create, self.error = {}, [], {}, None
+
+    async def create(self, made, **_):
+        kind = type(made).__name__
+        before, after = self.on_create.get(kind, (None, None))
+        if before is not None:
+            await before()
+        if kind == "Pod":
+            made.metadata.uid = "1"
+            self.pods[made.metadata.name] = made
+        if after is not None:
+            await after()
+        self.asked.append(f"create {kind}")
+        return made
+
+    def list(self, kind, labels):
+        if self.error is not None:
+            raise self.error
+        chosen = [pod for pod in self.pods.values() if labels.items() <= pod.metadata.labels.items()]
+        return Listed(chosen)
+
+    async def watch(self, *_, **__):
+        raise self.error or ValueError("cut")
+        yield
+
+    async def delete(self, kind, name, **_):
+        self.asked.append(f"delete {name}")
+        if name == "refused":
+            raise LoginError("no")
+        self.pods.pop(name, None)
+
+    async def close(self):
+        pass
+
+
+class Guest:
+    def __init__(self):
+        self.silent = 0.0
+
+    def silent_s(self):
+        return self.silent
+
+
+@pytest.fixture
+def at_engine(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(kubernetes, "AGAIN_S", 0.0)
+    monkeypatch.setattr(kubernetes, "REMOVE_S", 0.0)
+
+    def run(work):
+        async def live():
+            engine = Kubernetes("unix:///nowhere")
+            engine._api = Api()
+
+            async def image(_):
+                return "registry/adit@sha256:1"
+
+            async def gate():
+                return SimpleNamespace(admit=lambda *_: Guest(), settings=settings, dismiss=lambda _: None)
+
+            async def settings(_):
+                return {}
+
+            monkeypatch.setattr(engine, "_push", image)
+            monkeypatch.setattr(engine, "_gate", gate)
+            await work(engine, engine._api)
+
+        asyncio.run(asyncio.wait_for(live(), 20))
+
+    return run
+
+
+def pod(name, phase, labels=None, **about):
+    meta = {"name": name, "labels": {**kubernetes.MANAGED, **(labels or {})}, **about}
+    return Pod.from_dict({"metadata": meta, "status": {"phase": phase}})
+
+
+def test_a_list_that_was_asked_for_before_a_pod_was_there_does_not_end_it(at_engine):
+    async def work(engine, api):
+        asked, go = asyncio.Event(), asyncio.Event()
+        every = api.list
+
+        class Late(Listed):
+            async def __aiter__(self):
+                asked.set()
+                await go.wait()
+                return
+                yield
+
+        api.list = lambda *_, **__: Late([])
+
+        looking = None
+
+        async def before():
+            nonlocal looking
+            looking = asyncio.create_task(engine._list())
+            await asked.wait()
+
+        api.on_create["Pod"] = before, None
+        starting = asyncio.create_task(engine.start(LIKE))
+        while "create Secret" not in api.asked:
+            await asyncio.sleep(0)
+        go.set()
+        await looking
+        [mine] = engine._pods.values()
+        assert not mine._ended.done()
+        api.list = every
+        api.pods.clear()
+        await engine._list()
+        assert (await starting)._ended.result().status == GONE
+
+    at_engine(work)
+
+
+def test_a_start_that_is_given_up_leaves_nothing_whenever_that_is(at_engine):
+    async def work(engine, api):
+        made, go = asyncio.Event(), asyncio.Event()
+
+        async def after():
+            made.set()
+            await go.wait()
+
+        api.on_create["Pod"] = None, after
+        starting = asyncio.create_task(engine.start(LIKE))
+        await made.wait()
+        starting.cancel()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert api.asked == ["create Pod", "create Secret", "delete adit-f-1"] and not api.pods
+
+    at_engine(work)
+
+
+@pytest.mark.parametrize(
+    "error", [LoginError("the login program failed"), ValueError("no JSON"), OSError("no program")]
+)
+def test_a_cluster_that_is_away_ends_nothing_that_tells_that_it_lives_and_is_followed_again(
+    at_engine, monkeypatch, capfd, error
+):
+    async def work(engine, api):
+        monkeypatch.setattr(kubernetes, "GONE_S", 0.0)
+        well, silent = (kubernetes.KubernetesPod(engine, name, Guest()) for name in ("well", "silent"))
+        silent._guest.silent = kubernetes.HELD_S + 1
+        for one in (well, silent):
+            one.is_made, engine._pods[one.id] = True, one
+        api.error = error
+        following = asyncio.create_task(engine._follow("1"))
+        assert (await silent.ended()).status == GONE
+        assert not well._ended.done()
+        api.error = None
+        assert (await well.ended()).status == GONE  # it is in no list
+        while not following.done():  # noqa: ASYNC110: wait_for() of older Pythons may swallow one
+            following.cancel()
+            await asyncio.sleep(0)
+
+    at_engine(work)
+    assert capfd.readouterr().err.count("what becomes of Pods is not known") == 1
+
+
+def test_a_delete_that_is_refused_does_not_keep_others_from_it(at_engine):
+    async def work(engine, api):
+        api.pods = {name: pod(name, "Running") for name in ("refused", "left")}
+        engine._undeleted = {"refused", "left"}
+        await engine._list()
+        assert list(api.pods) == ["refused"]
+
+    at_engine(work)
+
+
+def test_only_pods_of_the_own_state_folder_are_leftovers_whatever_machines_are_called(at_engine, monkeypatch, tmp_path):
+    async def work(engine, api):
+        for name, state in (("mine", engine._own[kubernetes.STATE]), ("other", "0" * 32)):
+            marks = {"adit.owner": "x"}
+            api.pods[name] = pod(name, "Running", {kubernetes.STATE: state}, annotations=marks)
+
+        async def nothing(*_):
+            return []
+
+        monkeypatch.setattr(kubernetes.Docker, "leftovers", nothing)
+        [(found, labels)] = await engine.leftovers("adit.owner")
+        assert found.id == "mine" and labels == {"adit.owner": "x"} and not engine._pods
+        await found.remove()
+        assert list(api.pods) == ["other"] and not engine._pods
+        assert Kubernetes("unix:///nowhere")._own == engine._own
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+        assert Kubernetes("unix:///nowhere")._own != engine._own
+
+    at_engine(work)
+
+
+def test_pods_that_nobody_waits_for_any_more_are_removed(at_engine, monkeypatch):
+    async def work(engine, api):
+        waits = {"annotations": {kubernetes.WITHIN: "20"}}
+        api.pods = {"left": pod("left", "Pending", **waits), "another's": pod("another's", "Pending")}
+        await engine._list()
+        now = time.monotonic()
+        monkeypatch.setattr(kubernetes, "time", SimpleNamespace(monotonic=lambda: now + 20 + kubernetes.STALE_S + 1))
+        api.pods["new"] = pod("new", "Pending", **waits)
+        await engine._list()
+        assert list(api.pods) == ["another's", "new"]
+
+    at_engine(work)
+
+
+def test_a_gate_that_does_not_open_leaves_no_client(at_engine, monkeypatch):
+    async def work(engine, api):
+        made = []
+
+        class Client:
+            ca_file = "authority.pem"
+
+            def __init__(self):
+                self.is_closed = False
+                made.append(self)
+
+            def narrow(self):
+                return "token"
+
+            def close(self):
+                self.is_closed = True
+
+        monkeypatch.undo()
+        monkeypatch.setattr(kubernetes, "Client", Client)
+        monkeypatch.setattr(
+            "adit.functions.foreman.ways.ways", lambda _: [SimpleNamespace(host="relay.test", port=443)]
+        )
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="Pods cannot reach"):
+                await engine._gate()
+        assert [client.is_closed for client in made] == [True, True] and engine._client is None
+
+    at_engine(work)
+
+
+def test_what_a_login_program_says_is_told(at_engine):
+    async def work(engine, api):
+        api.error = LoginError("Exec aws returned 1")
+        with pytest.raises(RemoteError, match="Exec aws returned 1"):
+            await engine._list()
+
+    at_engine(work)
