@@ -46,14 +46,24 @@ static int fail_listen(int fd, const struct addr *a, struct err *e) {
   }
 }
 
-int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) {
+static int listen_tcp(const struct addr *a, int backlog, bool reuse_port, bool of_streams, struct err *e) {
   int fd = socket(a->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return fail_listen(fd, a, e);
   if (set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1) != 0) return fail_listen(fd, a, e);
   if (reuse_port && set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) != 0) return fail_listen(fd, a, e);
   if (a->u.any.sa_family == AF_INET6 && set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) != 0) return fail_listen(fd, a, e);
-  if (bind(fd, &a->u.any, addr_len(a)) != 0 || listen(fd, backlog) != 0) return fail_listen(fd, a, e);
+  if (bind(fd, &a->u.any, addr_len(a)) != 0) return fail_listen(fd, a, e);
+  if (of_streams && net_stream_setup(fd) != 0) return fail_listen(fd, a, e);
+  if (listen(fd, backlog) != 0) return fail_listen(fd, a, e);
   return fd;
+}
+
+int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) {
+  return listen_tcp(a, backlog, reuse_port, false, e);
+}
+
+int net_listen_streams(const struct addr *a, int backlog, bool reuse_port, struct err *e) {
+  return listen_tcp(a, backlog, reuse_port, true, e);
 }
 
 #if !defined SO_PASSRIGHTS && !defined __hppa__ && !defined __sparc__

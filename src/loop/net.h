@@ -16,7 +16,9 @@ enum {                                           /* beyond every -errno, which n
 /* fd; v6 sockets are v6-only. ERR_CONFLICT: in use; ERR_AUTH: not permitted; ERR_UNSUPPORTED: this machine lacks the
    address or its family; ERR_LIMIT: short of descriptors or memory for now; ERR_IO. */
 int net_listen_tcp(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE;
-/* The same at a Unix socket, which whoever can enter its folder may connect to, or with an abstract name everybody. A
+/* The same, set up as a stream socket before the first can connect, for net_accepted_setup. */
+int net_listen_streams(const struct addr *a, int backlog, bool reuse_port, struct err *e) MUST_USE;
+/* The first at a Unix socket, which whoever can enter its folder may connect to, or with an abstract name everybody. A
    file without a listener is replaced; ERR_CONFLICT: it has one, or is no socket. No threads may run that make
    files. */
 int net_listen_unix(const struct addr *a, int backlog, struct err *e) MUST_USE;
@@ -50,8 +52,9 @@ int net_stream_setup(int fd) MUST_USE;
 /* The same for one that is connected to `to`. On loopback without keepalive, since nobody vanishes there without a
    reset. */
 int net_dialled_setup(int fd, const struct addr *to) MUST_USE;
-/* The same for one that net_accept has just given, of a listener that was set up so itself: mostly it has all that from
-   there, and then this costs nothing. A system call for each option would be a fifth of all that a visitor takes. */
+/* The same for one that net_accept has just given, of net_listen_streams or a Unix listener: the former's mostly has
+   all that from there, and then this costs nothing. A system call for each option would be a fifth of all that a
+   visitor takes. */
 int net_accepted_setup(int fd, const struct addr *peer) MUST_USE;
 /* Acknowledges what has come, now. The kernel puts that off by 40 ms when it thinks that an answer is about to carry
    it, and a peer without TCP_NODELAY sends nothing more until then: so where one has read, and does not answer. */

@@ -63,7 +63,7 @@ static void raw_accepted_second(struct listener *l, int fd, const struct addr *p
 static int raw_listen(struct raw_port *p, int i, struct addr at) {
   struct err e;
   addr_set_port(&at, p->port);
-  int fd = net_listen_tcp(&at, RAW_BACKLOG, false, &e);
+  int fd = net_listen_streams(&at, RAW_BACKLOG, false, &e);
   if (fd < 0) return fd;
   int rc = listener_add(&p->listeners[i], p->worker, fd, i == 0 ? raw_accepted_first : raw_accepted_second);
   if (rc != 0) {

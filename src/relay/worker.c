@@ -60,7 +60,6 @@ int listener_add(struct listener *l, struct worker *w, int fd,
   l->worker = w;
   l->fd = fd;
   l->accepted = accepted;
-  if (net_stream_setup(fd) != 0) return ERR_IO;  /* for what it accepts */
   return loop_io_add_late(w->loop, &l->io, fd, EPOLLIN, listener_ready);
 }
 
@@ -94,7 +93,7 @@ static int worker_listen_at(struct worker *w, const struct addr *at, size_t n,
                             void (*accepted)(struct listener *, int, const struct addr *), struct err *e) {
   int rc = 0;
   for (size_t i = 0; rc == 0 && i < n; i++)
-    rc = worker_listen_on(w, net_listen_tcp(&at[i], LISTEN_BACKLOG, true, e), accepted, e);
+    rc = worker_listen_on(w, net_listen_streams(&at[i], LISTEN_BACKLOG, true, e), accepted, e);
   return rc;
 }
 

@@ -23,18 +23,20 @@ static void await(int fd, short events) {
   assert_int_equal(poll(&p, 1, 5000), 1);
 }
 
-static int listen_on(const char *text, struct addr *a) {
+static int listen_with(int (*listens)(const struct addr *, int, bool, struct err *), const char *text, struct addr *a) {
   struct err e;
   uint16_t port = 0;
   assert_int_equal(addr_parse(text, a, &e), 0);
   addr_set_port(a, 0);
-  int fd = net_listen_tcp(a, 16, false, &e);
+  int fd = listens(a, 16, false, &e);
   assert_true(fd >= 0);
   assert_int_equal(net_listen_port(fd, &port), 0);
   assert_true(port != 0);
   addr_set_port(a, port);
   return fd;
 }
+
+static int listen_on(const char *text, struct addr *a) { return listen_with(net_listen_tcp, text, a); }
 
 static struct pair connect_pair(const char *text) {
   struct pair p;
@@ -413,31 +415,40 @@ static void keepalive_is_for_peers_that_may_vanish(void **state) {
   }
 }
 
+static const int stream_options[][2] = {{SOL_SOCKET, SO_OOBINLINE},    {IPPROTO_TCP, TCP_NODELAY},
+                                        {SOL_SOCKET, SO_KEEPALIVE},    {IPPROTO_TCP, TCP_KEEPIDLE},
+                                        {IPPROTO_TCP, TCP_KEEPINTVL}, {IPPROTO_TCP, TCP_KEEPCNT}};
+
+static bool resets_at_death(int fd) {
+  struct linger l = {0};
+  socklen_t n = sizeof l;
+  assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &n), 0);
+  return l.l_onoff != 0 && l.l_linger == 0;
+}
+
+static void assert_is_set_up(int fd) {
+  int other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(net_stream_setup(other), 0);
+  for (size_t k = 0; k < ARRAY_LEN(stream_options); k++) {
+    const int *o = stream_options[k];
+    assert_int_equal(option_of(fd, o[0], o[1]), option_of(other, o[0], o[1]));
+  }
+  assert_true(resets_at_death(fd));
+  net_close(other);
+}
+
 /* Twice: the first asks the kernel whether that is so, the next one relies on it. */
 static void what_a_listener_accepts_is_set_up_as_any_stream(void **state) {
   (void)state;
-  static const int options[][2] = {{SOL_SOCKET, SO_OOBINLINE},    {IPPROTO_TCP, TCP_NODELAY},
-        {SOL_SOCKET, SO_KEEPALIVE},
-                                   {IPPROTO_TCP, TCP_KEEPIDLE}, {IPPROTO_TCP, TCP_KEEPINTVL},
-                                   {IPPROTO_TCP, TCP_KEEPCNT}};
   for (int i = 0; i < 2; i++) {
     struct addr a, peer;
-    struct linger l = {0};
-    socklen_t n = sizeof l;
-    int listener = listen_on("127.0.0.1:1", &a), other = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(net_stream_setup(listener), 0);
-    int client = net_connect(&a, NULL);
+    int listener = listen_with(net_listen_streams, "127.0.0.1:1", &a), client = net_connect(&a, NULL);
     await(listener, POLLIN);
     int fd = net_accept(listener, &peer);
     assert_int_equal(net_accepted_setup(fd, &peer), 0);
-    assert_int_equal(net_stream_setup(other), 0);
-    for (size_t k = 0; k < ARRAY_LEN(options); k++)
-      assert_int_equal(option_of(fd, options[k][0], options[k][1]), option_of(other, options[k][0], options[k][1]));
-    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_LINGER, &l, &n), 0);
-    assert_true(l.l_onoff != 0 && l.l_linger == 0);
+    assert_is_set_up(fd);
     net_close(fd);
     net_close(client);
-    net_close(other);
     net_close(listener);
   }
 }
