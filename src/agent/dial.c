@@ -100,7 +100,7 @@ static void attempt_ready(struct loop_io *io, uint32_t events) {
   int r = net_connect_result(a->fd);
   if (r == NET_AGAIN) return;
   bool connected = r == 0 || (r == NET_RESET && d->hears_resets);
-  if (connected && net_dialled_setup(a->fd, &a->to) == 0) {
+  if (connected && net_stream_setup(a->fd) == 0) {
     dial_connected(d, a, r == NET_RESET);
     return;
   }

@@ -266,29 +266,22 @@ static int set_linger_reset(int fd) {
   return setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
 }
 
-enum { LOOPBACK_OPTIONS = 2 };
 static const struct stream_option {
   int level, name, value;
 } stream_options[] = {{SOL_SOCKET, SO_OOBINLINE, 1},
                       {IPPROTO_TCP, TCP_NODELAY, 1},
-                      {SOL_SOCKET, SO_KEEPALIVE, 1},   /* from here on not on loopback, where nobody vanishes unseen */
+                      {SOL_SOCKET, SO_KEEPALIVE, 1},
                       {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
                       {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S},
                       {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES}};
 
-static int stream_setup(int fd, size_t options_n) {
+int net_stream_setup(int fd) {
   if (set_linger_reset(fd) != 0) return ERR_IO;
-  for (size_t i = 0; i < options_n; i++) {
+  for (size_t i = 0; i < ARRAY_LEN(stream_options); i++) {
     const struct stream_option *o = &stream_options[i];
     if (set_int(fd, o->level, o->name, o->value) != 0) return errno == EOPNOTSUPP ? 0 : ERR_IO;   /* a Unix socket */
   }
   return 0;
-}
-
-int net_stream_setup(int fd) { return stream_setup(fd, ARRAY_LEN(stream_options)); }
-
-int net_dialled_setup(int fd, const struct addr *to) {
-  return addr_is_loopback(to) ? stream_setup(fd, LOOPBACK_OPTIONS) : net_stream_setup(fd);
 }
 
 static bool has_stream_options(int fd) {

@@ -49,9 +49,6 @@ int net_connect_result(int fd) MUST_USE;
 /* A stream socket: TCP_NODELAY, keepalive, urgent data in its place among the rest, and SO_LINGER {1,0}, so that death
    of the process is a reset. Of these a Unix socket has what it knows. 0, or ERR_IO with errno. */
 int net_stream_setup(int fd) MUST_USE;
-/* The same for one that is connected to `to`. On loopback without keepalive, since nobody vanishes there without a
-   reset. */
-int net_dialled_setup(int fd, const struct addr *to) MUST_USE;
 /* The same for one that net_accept has just given, of net_listen_streams or a Unix listener: the former's mostly has
    all that from there, and then this costs nothing. A system call for each option would be a fifth of all that a
    visitor takes. */

@@ -148,6 +148,20 @@ static void a_socket_that_takes_no_options_is_told_by_its_own_reason(void **stat
 
 /* --- Unix sockets --- */
 
+/* A loopback address may lead elsewhere (a firewall's redirection), where somebody can vanish without a word. */
+static void keepalive_misses_whoever_vanishes_behind_a_loopback_address_too(void **state) {
+  struct rig *r = *state;
+  int alive = 0;
+  socklen_t n = sizeof alive;
+  (void)dial(r);
+  until_ended(r);
+  assert_true(r->outcome.fd >= 0);
+  assert_int_equal(getsockopt(r->outcome.fd, SOL_SOCKET, SO_KEEPALIVE, &alive, &n), 0);
+  assert_int_equal(alive, 1);
+  descriptors_remove(&r->descriptors, r->outcome.fd);
+  net_close(r->outcome.fd);
+}
+
 static int listen_unix(const char *path, int type, int backlog) {
   struct sockaddr_un a = {.sun_family = AF_UNIX};
   size_t n = strlen(path);
@@ -246,6 +260,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(where_resets_are_not_heard_the_next_address_is_tried, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_connection_that_stands_brings_no_error, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_socket_that_takes_no_options_is_told_by_its_own_reason, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(keepalive_misses_whoever_vanishes_behind_a_loopback_address_too, set_up,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(a_unix_socket_is_reached_by_its_path, set_up, tear_down),
       cmocka_unit_test_setup_teardown(an_abstract_one_by_its_name, set_up, tear_down),
       cmocka_unit_test_setup_teardown(where_too_many_wait_to_be_accepted_it_is_tried_again, set_up, tear_down),

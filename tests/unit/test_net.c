@@ -398,23 +398,6 @@ static int option_of(int fd, int level, int name) {
   return value;
 }
 
-static void keepalive_is_for_peers_that_may_vanish(void **state) {
-  (void)state;
-  struct err e;
-  struct addr near, far;
-  int fds[2] = {socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  assert_int_equal(addr_parse("127.0.0.1:1", &near, &e), 0);
-  assert_int_equal(addr_parse("192.0.2.1:1", &far, &e), 0);
-  assert_int_equal(net_dialled_setup(fds[0], &near), 0);
-  assert_int_equal(net_dialled_setup(fds[1], &far), 0);
-  assert_int_equal(option_of(fds[0], SOL_SOCKET, SO_KEEPALIVE), 0);
-  assert_int_equal(option_of(fds[1], SOL_SOCKET, SO_KEEPALIVE), 1);
-  for (int i = 0; i < 2; i++) {
-    assert_int_equal(option_of(fds[i], IPPROTO_TCP, TCP_NODELAY), 1);
-    net_close(fds[i]);
-  }
-}
-
 static const int stream_options[][2] = {{SOL_SOCKET, SO_OOBINLINE},    {IPPROTO_TCP, TCP_NODELAY},
                                         {SOL_SOCKET, SO_KEEPALIVE},    {IPPROTO_TCP, TCP_KEEPIDLE},
                                         {IPPROTO_TCP, TCP_KEEPINTVL}, {IPPROTO_TCP, TCP_KEEPCNT}};
@@ -534,7 +517,6 @@ int main(void) {
       cmocka_unit_test(window_probes_count_when_several_in_a_row_are_unanswered),
       cmocka_unit_test(what_came_last_is_acknowledged_at_once_on_demand),
       cmocka_unit_test(stream_setup_refuses_what_is_no_stream),
-      cmocka_unit_test(keepalive_is_for_peers_that_may_vanish),
       cmocka_unit_test(what_a_listener_accepts_is_set_up_as_any_stream),
       cmocka_unit_test(a_unix_listener_knows_its_peers_by_their_user),
       cmocka_unit_test(a_unix_listener_replaces_what_a_dead_one_left_and_nothing_else)};
