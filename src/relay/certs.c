@@ -220,7 +220,7 @@ static int load(struct certs *c, int64_t now_s, struct tls_server **out, struct 
 /* What is no reason to refuse it, since only its operator knows whom it is for. */
 static void warn_of_chain(const struct certs *c, const struct tls_server *server, int64_t now_s) {
   struct err e = {0};
-  if (c->cert_file == NULL || tls_server_check_chain(server, now_s, &e) == 0) return;
+  if (c->cert_file == NULL || tls_server_check_chain(server, false, now_s, &e) == 0) return;
   log_event(LOG_WARN, "certificate_chain", "file", c->cert_file, "error", e.text, "what_to_do",
             "give --cert the whole chain, with the certificates between this one and its authority (certbot's "
             "fullchain.pem); it is well only if agents and visitors are given an authority of your own",
@@ -323,11 +323,11 @@ bool certs_changed(struct certs *c, int64_t now_s) {
   return c->cert_file == NULL ? own_is_due(c, now_s) : files_have_changed(c, now_s);
 }
 
-/* The same for what stands between it and its authority. */
+/* The same for what stands between it and its authority, which may be one that only clients know. */
 static int refuse_untimely_chain(const struct certs *c, const struct tls_server *server, int64_t now_s, struct err *e) {
   struct err why = {0}, before = {0};
-  if (tls_server_check_chain(server, now_s, &why) != ERR_TIMEOUT) return 0;
-  if (tls_server_check_chain(c->current, now_s, &before) == ERR_TIMEOUT) return 0;
+  if (tls_server_check_chain(server, true, now_s, &why) != ERR_TIMEOUT) return 0;
+  if (tls_server_check_chain(c->current, true, now_s, &before) != 0) return 0;
   return err_set(e, ERR_NOT_NOW,
                  "%s: %s (the one before stays in use; renew the whole chain, or check this machine's clock)",
                  c->cert_file, why.text);

@@ -142,11 +142,19 @@ static int add_anchors(const struct tls_server *s, X509_STORE *store) {
   return good == 1 ? 0 : ERR_NOMEM;
 }
 
+static bool leads_to_no_anchor(const X509_STORE_CTX *ctx) {
+  int error = X509_STORE_CTX_get_error(ctx);
+  return error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT || error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+}
+
+/* Of OpenSSL's verification: whoever is last is well, and all that was found is looked at. */
+static int take_any_anchor(int ok, X509_STORE_CTX *ctx) { return ok == 1 || leads_to_no_anchor(ctx); }
+
 static int describe_chain(X509_STORE_CTX *ctx, struct err *e) {
   char name[CHAIN_NAME_CAP] = "";
   int error = X509_STORE_CTX_get_error(ctx);
   X509 *at = X509_STORE_CTX_get_current_cert(ctx);
-  bool alone = error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT || error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+  bool alone = leads_to_no_anchor(ctx);
   if (at != NULL)
     (void)X509_NAME_oneline(alone ? X509_get_issuer_name(at) : X509_get_subject_name(at), name, sizeof name);
   if (alone)
@@ -157,7 +165,7 @@ static int describe_chain(X509_STORE_CTX *ctx, struct err *e) {
                  X509_verify_cert_error_string(error));
 }
 
-int tls_server_check_chain(const struct tls_server *s, int64_t now_s, struct err *e) {
+int tls_server_check_chain(const struct tls_server *s, bool any_authority, int64_t now_s, struct err *e) {
   X509_STORE *store = X509_STORE_new();
   X509_STORE_CTX *ctx = X509_STORE_CTX_new();
   int rc = ERR_NOMEM;
@@ -168,6 +176,7 @@ int tls_server_check_chain(const struct tls_server *s, int64_t now_s, struct err
   } else {
     int64_t at_s = now_s > s->not_after_s ? s->not_after_s : now_s < s->not_before_s ? s->not_before_s : now_s;
     X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_PARTIAL_CHAIN);
+    if (any_authority) X509_STORE_CTX_set_verify_cb(ctx, take_any_anchor);
     X509_STORE_CTX_set_time(ctx, 0, (time_t)at_s);
     rc = X509_verify_cert(ctx) == 1 ? 0 : describe_chain(ctx, e);
   }

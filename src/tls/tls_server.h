@@ -12,9 +12,10 @@ struct tls_server;
 struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n,
                                   const char *domain, struct err *e) MUST_USE;
 /* Whether the chain leads to a self-signed certificate in it, or to an authority of this machine's: a client that knows
-   the authority would accept it then, as far as its times at now_s go, but for those of the leaf. ERR_AUTH: it does
-   not; ERR_TIMEOUT: it would at another time. */
-int tls_server_check_chain(const struct tls_server *s, int64_t now_s, struct err *e) MUST_USE;
+   the authority would accept it then, as far as its times at now_s go, but for those of the leaf. With any_authority it
+   may lead to one that neither has, of which clients know. ERR_AUTH: it does not; ERR_TIMEOUT: it would at another
+   time. */
+int tls_server_check_chain(const struct tls_server *s, bool any_authority, int64_t now_s, struct err *e) MUST_USE;
 struct tls_server *tls_server_ref(struct tls_server *s);
 void tls_server_unref(struct tls_server *s);     /* NULL is fine */
 int64_t tls_server_not_before(const struct tls_server *s); /* seconds since 1970 */

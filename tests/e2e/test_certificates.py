@@ -200,14 +200,18 @@ class TestTime:
         assert serial(visitor, tunnel, own) == old
         assert relay.metric("certificate_valid") == 1
 
+    @pytest.mark.parametrize("chain", ["leaf between root", "leaf root between", "leaf between"])
     @pytest.mark.parametrize("words,times", [("has expired", NOT_VALID[0][1]), ("not yet valid", NOT_VALID[1][1])])
-    def test_nor_does_one_whose_intermediate_is_not_valid(self, own, start_relay, agent, app, visitor, words, times):
-        own.issue(chain="leaf between root")
-        relay = start_relay(options=["--cert", own.cert, "--key", own.key])
-        tunnel = agent(app(echo), relay=relay)
+    def test_nor_does_one_whose_intermediate_is_not_valid(self, own, start_relay, agent, app, visitor, words, times,
+                                                          chain):
+        """Also where only agents and visitors know the authority."""
+        own.issue(chain=chain)
+        relay = start_relay(options=["--cert", own.cert, "--key", own.key],
+                            prefix=["env", f"SSL_CERT_FILE={other_authority(own)}"])
+        tunnel = agent(app(echo), "--ca", own.ca, relay=relay)
         old = serial(visitor, tunnel, own)
         own.between = Identity("our intermediate", own.root, authority=True, **times)
-        own.issue(chain="leaf between root")
+        own.issue(chain=chain)
         relay.process.kill(signal.SIGHUP)
         line = relay.process.err.wait(lambda line: " certificate_refused " in line)
         assert words in line and "our intermediate" in line and own.cert in line and "stays" in line
