@@ -90,6 +90,8 @@ enum {
   DRAIN_VISITORS_MS = 2000,                /* so long after SIGTERM links stay up for visitors in handshake, and for
                                               nobody else */
   HANDSHAKES_PER_SOURCE_MAX = 512,         /* unfinished, at all workers together */
+  HANDSHAKES_PER_SOURCE_SPARE = HANDSHAKES_PER_SOURCE_MAX / 4,   /* beyond that, of all workers together */
+  HANDSHAKES_PER_SOURCE_SPARE_MIN = 8,     /* and so many at each of them at least */
   HANDSHAKE_BYTES = 48 << 10,              /* what one takes, OpenSSL's objects for it included */
   HANDSHAKE_MEMORY_PER_WORKER_BYTES = 32 << 20,  /* for connections that are nobody's yet; `--handshake-memory` sets the
                                                     sum */

@@ -14,7 +14,7 @@ enum { NEWCOMER_MAGIC = 0x6e657763, LOTS = 4, ARRAY_FIRST = 64 };
 
 struct crowd {
   struct source_key source;
-  size_t count;
+  size_t count, counting;          /* all; those who count at the source */
   struct list stages[NEWCOMER_STAGES];           /* each with the longest there first */
 };
 
@@ -46,14 +46,14 @@ struct newcomers {
   struct map *files;               /* file_key -> struct file */
   struct list lanes;               /* whose turn it is first */
   struct array arrays[NEWCOMER_KINDS];           /* to draw lots from */
-  size_t strangers_max;
+  size_t strangers_max, spare_per_source;
   size_t bytes[NEWCOMER_QUEUERS], bytes_max;     /* of strangers and of those who are paid for */
   struct loop_deferred serving;
   bool serving_set;
 };
 
 struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct metrics *metrics, size_t bytes_max,
-                                size_t strangers_max) {
+                                size_t strangers_max, unsigned workers) {
   struct newcomers *all = calloc(1, sizeof *all);
   if (all == NULL) return NULL;
   all->loop = l;
@@ -61,6 +61,7 @@ struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct 
   all->metrics = metrics;
   all->bytes_max = bytes_max;
   all->strangers_max = strangers_max;
+  all->spare_per_source = size_max(HANDSHAKES_PER_SOURCE_SPARE / workers, HANDSHAKES_PER_SOURCE_SPARE_MIN);
   list_init(&all->lanes);
   all->crowds = map_new(sizeof(struct source_key));
   all->lanes_by_owner = map_new(sizeof(void *));
@@ -200,18 +201,20 @@ static void keep_strangers_few(struct newcomers *all, const struct newcomer *for
   n->drop(n);
 }
 
-/* The source's place in the whole relay; at the cap, that of one of its own at this worker. Where it has none here it
-   has one beyond the cap: so many as there are workers at most, and nobody is shut out by those behind his address whom
-   he cannot replace. */
+/* The source's place in the whole relay; at the cap, that of one of its own at this worker. Where it has few here it
+   has more, beyond the cap: nobody is shut out by those behind his address whom he cannot replace, and his own, as the
+   data connections of an agent that has been asked for many, do not replace each other. */
 static int take_source(struct newcomers *all, const struct source_key *source) {
   int rc = sources_enter(all->sources, source);
   if (rc != ERR_LIMIT) return rc;
-  METRIC_ADD(all->metrics, handshakes_over_cap_total, 1);
   struct crowd *c = map_get(all->crowds, source);
-  struct newcomer *n = c != NULL ? longest_there(c) : NULL;
-  rc = sources_replace(all->sources, source);
-  if (rc == 0 && n != NULL) n->drop(n);
-  return rc;
+  bool replaces = c != NULL && c->counting >= all->spare_per_source;
+  rc = sources_enter_over_cap(all->sources, source);
+  if (rc != 0 || !replaces) return rc;
+  METRIC_ADD(all->metrics, handshakes_over_cap_total, 1);
+  struct newcomer *n = longest_there(c);
+  n->drop(n);
+  return 0;
 }
 
 /* Coming, changing, going */
@@ -240,12 +243,14 @@ static void array_remove(struct newcomers *all, enum newcomer_kind kind, const s
 static void enter_crowd(struct newcomer *n, struct crowd *c) {
   n->crowd = c;
   c->count++;
+  if (counts_at_source(n->stage)) c->counting++;
   list_push_tail(&c->stages[n->stage], &n->in_crowd);
 }
 
 static void leave_crowd(struct newcomer *n) {
   list_remove(&n->in_crowd);
   n->crowd->count--;
+  if (counts_at_source(n->stage)) n->crowd->counting--;
   crowd_release(n->all, n->crowd);
 }
 
@@ -345,6 +350,7 @@ void newcomer_proven(struct newcomer *n) {
   CHECK_MAGIC(n, NEWCOMER_MAGIC);
   ASSERT(n->stage == NEWCOMER_SERVED);
   sources_leave(n->all->sources, &n->crowd->source);
+  n->crowd->counting--;
   set_stage(n, NEWCOMER_PROVEN);
 }
 

@@ -5,7 +5,7 @@
      link, there are so many at most.
    - Memory: beyond its share of --handshake-memory some of them are dropped for others; strangers may have half of it.
    - Each source: at the cap (relay/sources.h) a new one takes the place of the longest silent; at each worker it has
-     one.
+     a few whatever it has elsewhere.
    - Work: whatever costs a signature queues, is served late in the loop's turn (loop/loop.h), and by turns: one owner
      after the other, and of an owner's one source after the other. So a flood waits for itself.
 
@@ -47,7 +47,7 @@ struct newcomer {                  /* embedded in its owner; all fields private 
 };
 
 struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct metrics *metrics, size_t bytes_max,
-                                size_t strangers_max) MUST_USE;  /* NULL when out of memory */
+                                size_t strangers_max, unsigned workers) MUST_USE;   /* NULL when out of memory */
 void newcomers_free(struct newcomers *all);      /* none may be left; NULL is fine */
 
 /* drop(n) is called when its place is wanted: it must end the connection and leave, and may be called while any other

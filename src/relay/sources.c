@@ -59,7 +59,8 @@ static int enter(struct sources *s, const struct source_key *key, uintptr_t max)
 }
 
 int sources_enter(struct sources *s, const struct source_key *key) { return enter(s, key, HANDSHAKES_PER_SOURCE_MAX); }
-int sources_replace(struct sources *s, const struct source_key *key) { return enter(s, key, UINTPTR_MAX); }
+
+int sources_enter_over_cap(struct sources *s, const struct source_key *key) { return enter(s, key, UINTPTR_MAX); }
 
 void sources_leave(struct sources *s, const struct source_key *key) {
   struct part *p = part_of(s, key);

@@ -11,9 +11,9 @@ void sources_free(struct sources *s);            /* NULL is fine */
 /* ERR_LIMIT when the source has HANDSHAKES_PER_SOURCE_MAX already, ERR_NOMEM. Each that succeeds is followed by one
    leave. */
 int sources_enter(struct sources *s, const struct source_key *key) MUST_USE;
-/* Whatever the cap: in the place of another of that source, which leaves right after, or as the only one at a worker.
+/* Whatever the cap: in the place of another of that source, which leaves right after, or as one of few at a worker.
    ERR_NOMEM. */
-int sources_replace(struct sources *s, const struct source_key *key) MUST_USE;
+int sources_enter_over_cap(struct sources *s, const struct source_key *key) MUST_USE;
 void sources_leave(struct sources *s, const struct source_key *key);
 
 #endif

@@ -185,7 +185,7 @@ static int worker_make(struct worker *w, struct err *e) {
   if (w->pool == NULL) return ERR_NOMEM;
   pump_pool_limit(w->pool, w->relay->division.pipes, w->relay->division.lingers);
   w->newcomers = newcomers_new(w->loop, w->relay->sources, &w->metrics, w->relay->newcomers_bytes_max,
-                               w->relay->division.strangers);
+                               w->relay->division.strangers, w->relay->workers_n);
   w->links_by_id = map_new(LINK_ID_BYTES);
   w->raw_ports = map_new(sizeof(uint16_t));
   if (w->newcomers == NULL || w->links_by_id == NULL || w->raw_ports == NULL)

@@ -171,6 +171,7 @@ static int set_up(void **state) {
   strcpy(f->dir, "/tmp/adit-test-XXXXXX");
   f->options.domain = domain;
   f->relay.options = &f->options;
+  f->relay.workers_n = 1;
   f->relay.operators = f->operator_key;
   f->relay.operators_n = 1;
   f->relay.sources = sources_new();

@@ -24,6 +24,8 @@ static int owners[MANY + 1];       /* only their addresses count */
 static struct guest *served_order[4 * NEWCOMERS_QUEUED_PER_WORKER_MAX];
 static size_t served_n;
 
+static unsigned workers = 1;
+
 static void make(size_t bytes_max) {
   struct err e;
   loop = loop_new(&e);
@@ -32,7 +34,7 @@ static void make(size_t bytes_max) {
   assert_non_null(sources);
   memset(&metrics, 0, sizeof metrics);
   served_n = 0;
-  all = newcomers_new(loop, sources, &metrics, bytes_max, strangers_max);
+  all = newcomers_new(loop, sources, &metrics, bytes_max, strangers_max, workers);
   assert_non_null(all);
 }
 
@@ -152,22 +154,50 @@ static void at_the_cap_of_a_source_the_longest_silent_makes_room(void **state) {
 }
 
 /* As those of a stranger and those of an agent, behind one address at a relay of many workers. */
-static void a_source_whose_newcomers_are_all_elsewhere_has_one_here_all_the_same(void **state) {
+static void assert_a_few_stay_here(size_t few) {
   struct source_key key = source_of(1);
-  static struct guest first, second;
-  (void)state;
+  static struct guest guests[HANDSHAKES_PER_SOURCE_SPARE + 1];
   make(SIZE_MAX);
   /* at another worker */
   for (int i = 0; i < HANDSHAKES_PER_SOURCE_MAX; i++) assert_int_equal(sources_enter(sources, &key), 0);
-  assert_int_equal(come(&first, 1), 0);
-  assert_int_equal(come(&second, 1), 0);
-  assert_true(first.dropped);                    /* and no more than one */
-  assert_int_equal(metrics.handshakes_over_cap_total, 2);
-  newcomer_leave(&second.newcomer);
+  for (size_t i = 0; i < few; i++) assert_int_equal(come(&guests[i], 1), 0);
+  for (size_t i = 0; i < few; i++) assert_false(guests[i].dropped);
+  assert_int_equal(metrics.handshakes_over_cap_total, 0);
+  assert_int_equal(come(&guests[few], 1), 0);
+  assert_true(guests[0].dropped);                /* and no more */
+  assert_int_equal(metrics.handshakes_over_cap_total, 1);
+  leave_all(guests, few + 1);
   assert_int_equal(sources_enter(sources, &key), ERR_LIMIT);
   sources_leave(sources, &key);
   assert_int_equal(sources_enter(sources, &key), 0);
   unmake();
+}
+
+static void a_source_whose_newcomers_are_all_elsewhere_has_a_few_here_all_the_same(void **state) {
+  (void)state;
+  workers = 2;
+  assert_a_few_stay_here(HANDSHAKES_PER_SOURCE_SPARE / 2);
+  workers = RELAY_WORKERS_MAX;
+  assert_a_few_stay_here(HANDSHAKES_PER_SOURCE_SPARE_MIN);
+  workers = 1;
+}
+
+static void who_waits_for_a_data_connection_is_not_of_those_few(void **state) {
+  struct source_key key = source_of(1);
+  static struct guest one, others[HANDSHAKES_PER_SOURCE_SPARE_MIN];
+  (void)state;
+  workers = RELAY_WORKERS_MAX;
+  make(SIZE_MAX);
+  come_and_queue(&one, 1, 1);
+  serve_all(1);
+  newcomer_proven(&one.newcomer);
+  for (int i = 0; i < HANDSHAKES_PER_SOURCE_MAX; i++) assert_int_equal(sources_enter(sources, &key), 0);
+  for (size_t i = 0; i < ARRAY_LEN(others); i++) assert_int_equal(come(&others[i], 1), 0);
+  assert_false(others[0].dropped);
+  newcomer_leave(&one.newcomer);
+  leave_all(others, ARRAY_LEN(others));
+  unmake();
+  workers = 1;
 }
 
 static void who_waits_for_a_data_connection_does_not_count_at_his_source(void **state) {
@@ -355,7 +385,8 @@ int main(void) {
       cmocka_unit_test(sources_of_an_owner_are_served_in_turn),
       cmocka_unit_test(whoever_leaves_while_he_queues_is_not_served),
       cmocka_unit_test(at_the_cap_of_a_source_the_longest_silent_makes_room),
-      cmocka_unit_test(a_source_whose_newcomers_are_all_elsewhere_has_one_here_all_the_same),
+      cmocka_unit_test(a_source_whose_newcomers_are_all_elsewhere_has_a_few_here_all_the_same),
+      cmocka_unit_test(who_waits_for_a_data_connection_is_not_of_those_few),
       cmocka_unit_test(who_waits_for_a_data_connection_does_not_count_at_his_source),
       cmocka_unit_test(beyond_the_memory_those_go_who_have_most),
       cmocka_unit_test(whoever_grows_makes_others_go_and_never_himself),

@@ -17,6 +17,7 @@ static int set_up(void **state) {
   (void)state;
   memset(&relay, 0, sizeof relay);
   relay.options = &options;
+  relay.workers_n = 1;
   if (registry_new(&relay, &relay.registry) != 0) return -1;
   return worker_open(&worker, &relay, &e);
 }
