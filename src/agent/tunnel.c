@@ -117,6 +117,7 @@ void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char
   pthread_mutex_unlock(&c->lock);
   client_event(c, strcmp(reason, "superseded") == 0 ? ADIT_EVENT_SUPERSEDED : ADIT_EVENT_CLOSED, t, code, reason, "%s",
                text);
+  tunnel_stream_ended(t);          /* one that is closing may have waited for the write that was given up */
 }
 
 static bool address_same(const struct tunnel_address *a, const struct frame_bound *f) {

@@ -93,6 +93,18 @@ static void so_does_one_that_was_still_being_written(void **state) {
   assert_int_equal(ticket_in(old_path), 1);
 }
 
+/* As on a disk that hangs: of the write's end nothing is heard, since the loop does not turn. */
+static void one_that_fails_while_it_finishes_waits_for_no_disk(void **state) {
+  (void)state;
+  tunnel->keep.file = "/proc/none/keep";         /* where nothing stays behind */
+  bound_to(1);
+  tunnel_finish_begin(tunnel);
+  assert_false(tunnel->finished);
+  assert_true(keep_is_writing(&tunnel->keep));
+  tunnel_fail(tunnel, ADIT_EAUTH, "token_revoked", "the token was revoked");
+  assert_true(tunnel->finished);
+}
+
 static void who_is_denied_is_not_served_also_where_the_relay_lets_them_in(void **state) {
   (void)state;
   struct open_message open = {.kind = STREAM_TLS13};
@@ -110,6 +122,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(a_refused_ticket_stays_beside_that_of_the_new_address, set_up, tear_down),
       cmocka_unit_test_setup_teardown(so_does_one_that_was_still_being_written, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(one_that_fails_while_it_finishes_waits_for_no_disk, set_up, tear_down),
       cmocka_unit_test_setup_teardown(who_is_denied_is_not_served_also_where_the_relay_lets_them_in, set_up,
                                       tear_down)};
   return cmocka_run_group_tests(tests, NULL, NULL);
