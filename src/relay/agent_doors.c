@@ -15,7 +15,8 @@
 
 static const char embedded_name[] = "relay-%d.sock";   /* by its process */
 static const char status_name[] = "status-%u.sock";    /* by its port, which its programs know */
-static const char shared_name[] = "relay-s%s.sock";    /* one that follows on one that died has the same */
+static const char shared_folder[] = "agents";          /* and nothing else: containers see it whole, ... */
+static const char shared_name[] = "agents/%s.sock";    /* ... and so one that follows on one that died */
 
 static int door_open_at(struct agent_door *door, const struct addr *at, struct err *e) {
   struct stat st;
@@ -85,8 +86,13 @@ static void open_embedded(struct relay *r) {
   struct relay_options *o = r->options;
   sweep(r);
   open_status(r);
-  if (o->shared != NULL) (void)snprintf(name, sizeof name, shared_name, o->shared->key);
-  else (void)snprintf(name, sizeof name, embedded_name, (int)getpid());
+  if (o->shared != NULL) {
+    (void)mkdirat(o->shared->folder_fd, shared_folder, 0711);
+    (void)!fchmodat(o->shared->folder_fd, shared_folder, 0711, 0);   /* whatever the umask */
+    (void)snprintf(name, sizeof name, shared_name, o->shared->key);
+  } else {
+    (void)snprintf(name, sizeof name, embedded_name, (int)getpid());
+  }
   if (!path_of(r, name, path)) return;
   o->agent_listens[0] = addr_unix(path);
   o->agent_listens_n = agent_door_open_at(r, &o->agent_listens[0], NULL) == 0 ? 1 : 0;

@@ -290,7 +290,8 @@ def test_the_authority_is_kept_private_and_constrained(first_use, app, box):
         for name in names:
             mode = os.stat(os.path.join(folder, name)).st_mode & 0o777
             assert name.endswith((".pem", ".pub", ".sock")) or mode & 0o077 == 0, (name, oct(mode))
-        assert folder == box.home or os.stat(folder).st_mode & 0o077 == 0, folder
+        mode = os.stat(folder).st_mode & 0o777   # containers see "agents" without what it stands in
+        assert folder == box.home or mode & (0o066 if folder.endswith("/embedded/agents") else 0o077) == 0, folder
     text = box.run("openssl", "x509", "-noout", "-ext", "nameConstraints", input=found[0]).stdout
     assert "critical" in text and "DNS:adit.localhost" in text
 

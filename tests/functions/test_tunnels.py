@@ -1,5 +1,6 @@
 """Tunnels out of containers: to the relay that is started on this machine, whose socket they see, and to one elsewhere, to which the foreman
 carries what they say. Streams end there as everywhere."""
+import contextlib
 import os
 import signal
 import socket
@@ -10,10 +11,10 @@ import urllib.parse
 import pytest
 
 from conftest import BUILD_S
-from kit import tls
+from kit import embedded, tls
 from kit.app import read_exactly, read_until_end
 from kit.connect_proxy import ConnectProxy
-from kit.process import DEADLINE_S
+from kit.process import DEADLINE_S, wait_until
 from kit.rights import wants_them_refused
 from kit.roles import Relay
 
@@ -80,12 +81,36 @@ def test_streams_end_as_they_should(adit, way, engine, nothing_stays):
 
 
 @wants_them_refused
+def test_a_container_finds_the_relay_that_follows_on_one_that_was_killed(adit, settings, nothing_stays):
+    """It is told of no other address: what it sees is where the next one listens, too."""
+    home = settings["HOME"]
+    trust = os.path.join(embedded.folder(home), "authority.pem")
+    run = adit("run", "ends.py::watch", "--visits", "1")
+    url = urllib.parse.urlsplit(run.out.wait(lambda line: line.startswith("https://"), BUILD_S).strip())
+    relay = embedded.process(home)
+    os.kill(relay, signal.SIGKILL)
+
+    def is_answered():
+        with contextlib.suppress(OSError):
+            v = tls.TlsVisitor(("127.0.0.1", url.port), url.hostname, tls.context(trust))
+            v.sendall(b"ping")
+            assert read_exactly(v, 4) == b"ping"
+            v.half_close()
+            return read_until_end(v) == b"bye"
+
+    wait_until(is_answered, "its tunnel does not come back")
+    assert embedded.process(home) != relay
+    assert run.wait() == 0
+    nothing_stays()
+
+
+@wants_them_refused
 def test_what_visitors_say_to_functions_does_not_pass_the_foreman(adit, engine):
     """What the container sees is the relay's own socket."""
     run = adit("run", "ends.py::watch", "--visits", "1")
     run.out.wait(lambda line: line.startswith("https://"), BUILD_S)
     container, = [c for c in engine.containers() if str(run.pid) in (c["Labels"] or {}).get("adit.owner", "").split()]
     sources = {m["Destination"]: m["Source"] for m in container["Mounts"]}
-    assert "/embedded/relay-" in sources["/run/adit/relay.sock"]
+    assert sources["/run/adit/agents"].endswith("/embedded/agents")
     run.kill(signal.SIGINT)
     assert run.wait() == 130

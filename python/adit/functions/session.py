@@ -38,7 +38,7 @@ _session = _Session()
 
 def relay() -> tuple[str, ...]:
     """A container's way to the relay; none, where it has a network to reach it by."""
-    return (f"unix:{RELAY}",) if os.path.exists(RELAY) else ()
+    return (f"unix:{RELAY}",) if os.path.lexists(RELAY) else ()
 
 
 def is_local() -> bool:

@@ -44,8 +44,7 @@ class Relay:
             return self._client
 
     async def socket(self) -> str | None:
-        """The file by which containers of this machine reach the relay themselves; None: they are carried. It goes with
-        the relay, of whose end tunnels tell."""
+        """The file by which containers of this machine reach the relay themselves; None: they are carried."""
         path = ((await self.client()).relay_socket or "").removeprefix(UNIX)
         there = bool(path) and await asyncio.to_thread(os.path.exists, path)
         return path if there else None

@@ -43,6 +43,7 @@ CPU_BEYOND_REQUEST = 4.0
 SPARE_LIFE_S = 300  # of a token, beyond the function's timeout
 STOP_S = 5.0
 VISITORS = "visitors.sock"
+SHARED = "agents"  # the folder of a shared relay's own socket, as its source calls it, and so do we
 CARRIED_MAX = 240  # of its connections to a relay that is elsewhere, one for each visitor of its tunnels
 ACCEPTED = 16  # at once, before the first of them counts
 LABEL = "adit.worker"
@@ -298,8 +299,7 @@ class Worker:
         foreman, path = self.pool.app.foreman, os.path.join(self._folder, "relay.sock")
         relay = foreman.relay
         if not foreman.returns and (its_own := await relay.socket()):
-            os.close(os.open(path, os.O_CREAT))  # what it is mounted on
-            return [Place(its_own, os.path.join(FOLDER, "relay.sock"), read_only=False)]
+            return [self._mount_relay(its_own, path)]
         carried = 0
 
         async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -316,6 +316,17 @@ class Worker:
         own = unix.bind(path)
         self._servers.append(await asyncio.start_unix_server(carry, sock=own, backlog=ACCEPTED))
         return []
+
+    def _mount_relay(self, its_own: str, path: str) -> Place:
+        """A shared relay's folder, in which one follows on another that died, and which has nothing else in it; or the
+        socket alone."""
+        folder, name = os.path.split(its_own)
+        if os.path.basename(folder) != SHARED:
+            os.close(os.open(path, os.O_CREAT))  # what it is mounted on
+            return Place(its_own, os.path.join(FOLDER, "relay.sock"), read_only=False)
+        os.mkdir(os.path.join(self._folder, SHARED))
+        os.symlink(os.path.join(SHARED, name), path)
+        return Place(folder, os.path.join(FOLDER, SHARED))
 
     async def _open_web(self) -> None:
         listener = unix.bind(os.path.join(self._folder, VISITORS), 0o600)
