@@ -123,8 +123,8 @@ static void asked(struct loop_io *io, uint32_t events) {
   (void)events;
   int fd = shared_receive(p->fd);
   if (fd < 0 && (errno == EAGAIN || errno == EINTR)) return;
-  if (fd >= 0 && take(h, fd, NULL) == 0) shared_accept(p->fd);
-  else if (fd >= 0) holders_leave(h);
+  if (fd >= 0 && !shared_accept(p->fd)) net_close(fd);
+  else if (fd >= 0 && take(h, fd, NULL) != 0) holders_leave(h);
   holder_free(p);
 }
 

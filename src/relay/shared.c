@@ -128,17 +128,23 @@ static bool send_descriptor(int connection, int fd) {
   return sendmsg(connection, &m, MSG_NOSIGNAL) == 1;
 }
 
+/* Who gives up says so: after that the relay cannot accept any more, and what it said before is here to be read. So
+   there are never two who hold one descriptor. */
+static int wait_for_answer(int connection) {
+  char answer;
+  bool came = poll(&(struct pollfd){.fd = connection, .events = POLLIN}, 1, ANSWER_WAIT_MS) == 1;
+  if (!came) (void)shutdown(connection, SHUT_RD);
+  if (recv(connection, &answer, 1, MSG_DONTWAIT) == 1) return 0;
+  return came ? ERR_CLOSED : ERR_TIMEOUT;
+}
+
 /* 0: a relay holds it; ERR_CLOSED: there is none; else one is there and does not take it. */
 static int hand_over(const struct shared *s, int fd) {
   struct addr at = own_socket(s);
-  char answer;
   int connection = net_connect(&at, NULL);
   if (connection < 0) return connection;
-  int rc = ERR_TIMEOUT;
-  if (!is_of_our_user(connection)) rc = ERR_AUTH;
-  else if (!send_descriptor(connection, fd)) rc = ERR_CLOSED;
-  else if (poll(&(struct pollfd){.fd = connection, .events = POLLIN}, 1, ANSWER_WAIT_MS) == 1)
-    rc = read(connection, &answer, 1) == 1 ? 0 : ERR_CLOSED;
+  int rc = ERR_AUTH;
+  if (is_of_our_user(connection)) rc = send_descriptor(connection, fd) ? wait_for_answer(connection) : ERR_CLOSED;
   net_close(connection);
   return rc;
 }
@@ -273,4 +279,4 @@ int shared_receive(int connection) {
   return fd;
 }
 
-void shared_accept(int connection) { (void)!net_send(connection, "+", 1); }
+bool shared_accept(int connection) { return net_send(connection, "+", 1) == 1; }

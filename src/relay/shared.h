@@ -36,6 +36,7 @@ void shared_remember_port(const struct shared *s, uint16_t port);
 bool shared_admits(int connection);
 /* What he hands over: a descriptor, or -1 (and errno EAGAIN: not yet). */
 int shared_receive(int connection) MUST_USE;
-void shared_accept(int connection);              /* says that it is held; and what is not accepted is closed */
+/* Says that it is held; false: he has given up waiting, and it is to be closed. */
+bool shared_accept(int connection) MUST_USE;
 
 #endif
