@@ -185,6 +185,12 @@ void holders_leave(struct holders *h) {
   if (h->n == 0) look_for_last(h);
 }
 
+void holders_let_go(struct holders *h) {
+  holders_leave(h);
+  LIST_FOREACH(&h->list, it) holder_free(CONTAINER_OF(it, struct holder, node));
+  h->n = 0;
+}
+
 void holders_close(struct holders *h) {
   if (h == NULL) return;
   holders_leave(h);

@@ -12,6 +12,9 @@
 struct holders *holders_open(struct relay *r, struct loop *l, loop_timer_fn *gone, struct loop_timer *t,
                              struct err *e) MUST_USE;
 void holders_leave(struct holders *h);           /* no others are taken; NULL is fine, as below */
+/* Sends the programs of a shared relay, whose addresses are free by now, to one that they start: at once, while what
+   they have here goes on to its end. */
+void holders_let_go(struct holders *h);
 void holders_close(struct holders *h);
 
 #endif

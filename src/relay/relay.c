@@ -303,12 +303,22 @@ static bool visitors_pending(struct relay *r) {
   return pending;
 }
 
+/* A shared relay's programs start another, which is to find free whatever has a name. */
+static void send_programs_on(struct life *life) {
+  if (life->relay->options->shared == NULL) return;
+  admin_stop(life->admin);
+  life->admin = NULL;
+  status_door_close(life->relay);
+  holders_let_go(life->holders);
+}
+
 /* What only one relay can have is given up: the addresses first, then the state, and the admin port when a successor
    has come who may want it. Until then it tells how the drain goes on. */
 static void make_room(struct life *life) {
   struct relay *r = life->relay;
   if (!life->leaving && doors_closed(r)) {
     agent_doors_close(r);
+    send_programs_on(life);
     keeper_leave(r->keeper);
     life->leaving = true;
   }
@@ -343,7 +353,6 @@ static void begin_drain(struct life *life) {
   }
   __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);    /* before it is said */
   log_event(LOG_INFO, "draining", "streams", LOG_U64(streams_now(r)), NULL);
-  holders_leave(life->holders);
   notify_systemd("STOPPING=1");
   for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_CLOSE_DOORS);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;

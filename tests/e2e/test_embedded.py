@@ -105,6 +105,47 @@ def test_one_that_is_killed_is_followed_by_one_with_the_same_addresses(first_use
     assert [p.stop() for p in programs] == [0, 0]
 
 
+def test_one_that_stops_sends_its_programs_to_another_at_once(first_use, app, box):
+    """While what they have goes on at the one that stops."""
+    program = first_use(app(echo), "--json")
+    events = Events(program.out)
+    event = events.wait("open")
+    relay, trust = embedded.process(box.home), context(find_authority(program, event))
+    name, port = event["tls_socket"]
+    before = TlsVisitor(("127.0.0.1", port), name, trust)
+    before.sendall(b"before")
+    assert read_exactly(before, 6) == b"before"
+    os.kill(relay, signal.SIGTERM)
+    events.wait("restored")
+    after = TlsVisitor(("127.0.0.1", port), name, trust)
+    for v in before, after:
+        v.sendall(b"still")
+        assert read_exactly(v, 5) == b"still"
+    with socket.socket(socket.AF_UNIX) as status:
+        status.connect(os.path.join(embedded.folder(box.home), f"status-{port}.sock"))
+    assert relay in embedded.processes(box.home)
+    before.close()
+    after.close()
+    assert program.stop() == 0
+
+
+def test_one_that_hangs_has_no_part_in_who_started_another(first_use, app, box):
+    """Also when it goes on: whoever was not heard in time is seen to end by his own relay alone."""
+    first, relay = first_use(app(page), "--json"), embedded.process(box.home)
+    Events(first.out).wait("open")
+    os.kill(relay, signal.SIGSTOP)
+    second = first_use(app(page), "--json")
+    events = Events(second.out)
+    events.wait("open")
+    other, = set(embedded.processes(box.home)) - {relay}
+    os.kill(relay, signal.SIGCONT)
+    third = first_use(app(page), "--json")
+    Events(third.out).wait("open")   # so what had waited was heard
+    os.kill(other, signal.SIGKILL)
+    events.wait("closed")
+    assert second.wait() == 1 and [p.stop() for p in (first, third)] == [0, 0]
+
+
 def test_one_that_listens_elsewhere_than_the_one_before_ends_the_tunnels(first_use, app, box):
     """Whoever has their addresses would find somebody else there."""
     program = first_use(app(page), "--json")
