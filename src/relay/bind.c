@@ -304,8 +304,14 @@ static enum refusal check_token(const struct owner *o, const struct frame_bind *
   return cidrs_meet(o->allow, o->allow_n, f->allow, f->allow_n) ? REFUSE_NONE : REFUSE_TOKEN_ALLOW;
 }
 
-/* An embedded relay's programs have a new token at each start, and their addresses stay those of the first: there the
-   ticket alone is the right to them, which nobody but their user can have. */
+/* An embedded relay's programs have a new token at each start, and their addresses stay what they were: there the
+   ticket alone is the right to them, which nobody but their user can have. He holds them all, so that what is bounded
+   for each holder is bounded for him, however many programs he starts. */
+static void set_holder(const struct link *l, uint8_t holder[TOKEN_ID_BYTES]) {
+  if (relay_is_embedded(l->worker->relay)) memset(holder, 0, TOKEN_ID_BYTES);
+  else memcpy(holder, l->owner->root->id, TOKEN_ID_BYTES);
+}
+
 static bool is_holder(const struct link *l, const uint8_t holder[TOKEN_ID_BYTES]) {
   return relay_is_embedded(l->worker->relay) || memcmp(holder, l->owner->root->id, TOKEN_ID_BYTES) == 0;
 }
@@ -318,7 +324,7 @@ static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct 
     uint8_t random[LABEL_RANDOM_BYTES];
     loop_random(l->worker->loop, random, sizeof random);
     base32_encode(random, sizeof random, t->label);
-    memcpy(t->holder, l->owner->root->id, sizeof t->holder);
+    set_holder(l, t->holder);
     t->incarnation = f->incarnation;
     return REFUSE_NONE;
   }

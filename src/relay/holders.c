@@ -62,7 +62,7 @@ static void holder_gone(struct loop_io *io, uint32_t events) {
   (void)events;
   ssize_t n = read(p->fd, &byte, 1);
   if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR))) return;
-  (void)!registry_revoke(h->relay->registry, p->id);   /* out of memory: it ends with the relay */
+  registry_dismiss(h->relay->registry, p->id);
   holder_free(p);
   h->n--;
   look_for_last(h);
@@ -79,14 +79,22 @@ static struct holder *holder_add(struct holders *h, int fd, loop_io_fn *fn) {
   return NULL;
 }
 
+static int make_id(struct holders *h, struct holder *p, struct err *e) {
+  _Static_assert(sizeof h->relay->instance == (size_t)PROGRAM_PREFIX_BYTES, "what its programs' ids begin with");
+  memcpy(p->id, &h->relay->instance, PROGRAM_PREFIX_BYTES);
+  if (random_bytes(p->id + PROGRAM_PREFIX_BYTES, sizeof p->id - PROGRAM_PREFIX_BYTES) != 0)
+    return err_set(e, ERR_CRYPTO, "relay: no randomness");
+  return registry_admit(h->relay->registry, p->id) == 0 ? 0 : err_set(e, ERR_NOMEM, "relay: out of memory");
+}
+
 /* A token for one program, which is told to nobody else and kept nowhere. */
 static int announce(struct holders *h, struct holder *p, struct err *e) {
   const struct relay_options *o = h->relay->options;
   char token[TOKEN_TEXT_MAX_CHARS + 1], agents[ADDR_TEXT_CAP] = "", text[ANNOUNCEMENT_CAP];
   struct token_relay self;
   struct issue_request q = {.name = "embedded", .id = p->id, .unlisted = true, .relays = &self, .relays_n = 1};
-  if (random_bytes(p->id, sizeof p->id) != 0) return err_set(e, ERR_CRYPTO, "relay: no randomness");
-  int rc = relay_describe(h->relay, &self, e);
+  int rc = make_id(h, p, e);
+  if (rc == 0) rc = relay_describe(h->relay, &self, e);
   if (rc == 0) rc = issue_token(h->relay->state, &q, time(NULL), token, e);
   if (rc != 0) return rc;
   if (o->agent_listens_n > 0) addr_format(&o->agent_listens[0], agents, sizeof agents);
@@ -108,6 +116,7 @@ static int take(struct holders *h, int fd, struct err *e) {
   }
   int rc = announce(h, p, e);
   if (rc != 0) {
+    registry_dismiss(h->relay->registry, p->id);
     holder_free(p);
     return rc;
   }
@@ -116,7 +125,8 @@ static int take(struct holders *h, int fd, struct err *e) {
   return 0;
 }
 
-/* Who cannot be served by us, as when the state folder has been taken away, is served by a relay that he starts. */
+/* Who cannot be served by us, as when the state folder has been taken away, is served by a relay that he starts. So is
+   who waits no more: with what he handed over he does something else by now. */
 static void asked(struct loop_io *io, uint32_t events) {
   struct holder *p = CONTAINER_OF(io, struct holder, io);
   struct holders *h = p->all;

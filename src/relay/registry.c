@@ -13,6 +13,9 @@ struct registry {
   pthread_mutex_t lock;
   struct map *owners;              /* id -> struct owner, without a reference of its own */
   struct map *revoked;             /* id -> itself */
+  struct map *programs;            /* id -> itself */
+  uint8_t programs_prefix[PROGRAM_PREFIX_BYTES];
+  bool has_programs;               /* or had */
   struct map *tunnels;             /* label -> struct tunnel, one reference */
   struct map *links;               /* link id -> struct worker */
   struct usages *usages;
@@ -29,10 +32,12 @@ int registry_new(struct relay *r, struct registry **out) {
   roster_init(&g->all_tunnels);
   g->owners = map_new(TOKEN_ID_BYTES);
   g->revoked = map_new(TOKEN_ID_BYTES);
+  g->programs = map_new(TOKEN_ID_BYTES);
   g->tunnels = map_new(LABEL_CHARS);
   g->links = map_new(LINK_ID_BYTES);
   g->usages = usages_new();
-  if (g->owners == NULL || g->revoked == NULL || g->tunnels == NULL || g->links == NULL || g->usages == NULL) {
+  if (g->owners == NULL || g->revoked == NULL || g->programs == NULL || g->tunnels == NULL || g->links == NULL ||
+      g->usages == NULL) {
     registry_free(g);
     return ERR_NOMEM;
   }
@@ -44,6 +49,7 @@ void registry_free(struct registry *g) {
   if (g == NULL) return;
   map_free(g->owners);
   map_free(g->revoked);
+  map_free(g->programs);
   map_free(g->tunnels);
   map_free(g->links);
   usages_free(g->usages);
@@ -129,12 +135,18 @@ static int owner_step(struct registry *g, const struct certificate *c, struct ow
   return 0;
 }
 
+static bool has_lost_its_right(const struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
+  if (map_get(g->revoked, id) != NULL) return true;
+  return g->has_programs && memcmp(id, g->programs_prefix, PROGRAM_PREFIX_BYTES) == 0 &&
+         map_get(g->programs, id) == NULL;
+}
+
 int registry_owner(struct registry *g, const struct certificate *chain, size_t n, int64_t now_s, struct owner **out) {
   struct owner *o = NULL;
   int rc = 0;
   pthread_mutex_lock(&g->lock);
   for (size_t i = 0; i < n && rc == 0; i++) {
-    if (map_get(g->revoked, chain[i].id) != NULL) rc = ERR_AUTH;
+    if (has_lost_its_right(g, chain[i].id)) rc = ERR_AUTH;
     else if (chain[i].expires_s != 0 && chain[i].expires_s <= now_s) rc = ERR_TIMEOUT;
   }
   for (size_t i = 0; i < n && rc == 0; i++) rc = owner_step(g, &chain[i], &o);
@@ -151,9 +163,24 @@ int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
   return rc;
 }
 
+int registry_admit(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
+  pthread_mutex_lock(&g->lock);
+  memcpy(g->programs_prefix, id, PROGRAM_PREFIX_BYTES);
+  g->has_programs = true;
+  int rc = map_put(g->programs, id, g) == 0 ? 0 : ERR_NOMEM;
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+void registry_dismiss(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
+  pthread_mutex_lock(&g->lock);
+  (void)map_remove(g->programs, id);
+  pthread_mutex_unlock(&g->lock);
+}
+
 static bool is_revoked(const struct registry *g, const struct owner *o) {
   for (; o != NULL; o = o->parent) {
-    if (map_get(g->revoked, o->id) != NULL) return true;
+    if (has_lost_its_right(g, o->id)) return true;
   }
   return false;
 }

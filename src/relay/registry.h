@@ -45,7 +45,7 @@ struct tunnel {
   unsigned refs;                   /* atomic */
   struct roster_entry place;
   struct owner *owner;
-  uint8_t holder[TOKEN_ID_BYTES];  /* whose label and port they are: the owner's root, or who had them first (bind.c) */
+  uint8_t holder[TOKEN_ID_BYTES];  /* whose label and port they are: the owner's root, or an embedded relay's user */
   char label[LABEL_CHARS + 1];
   char host[HOST_NAME_MAX_CHARS + 1];
   uint8_t link_id[LINK_ID_BYTES];  /* the link that serves it */
@@ -79,6 +79,11 @@ struct owner *owner_ref(struct owner *o);
 void registry_owner_unref(struct registry *g, struct owner *o);
 /* Marks as revoked for good. */
 int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) MUST_USE;
+/* A program of an embedded relay, by the id of its token. Those of one relay begin with the same bytes, and of such
+   tokens only those are good whose programs are here: so nothing is kept of one that has ended. */
+enum { PROGRAM_PREFIX_BYTES = 8 };
+int registry_admit(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) MUST_USE;
+void registry_dismiss(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]);
 /* Marks the owners that have been revoked or have expired; whether there are any that were not marked before. */
 bool registry_mark_ended(struct registry *g, int64_t now_s);
 static inline bool owner_has_ended(const struct owner *o) { return __atomic_load_n(&o->ended, __ATOMIC_RELAXED); }

@@ -140,6 +140,26 @@ static void a_revoked_token_has_no_owner_any_more(void **state) {
   assert_null(o);
 }
 
+/* And those of other relays, as of one that died, are good all the same. */
+static void a_program_has_an_owner_while_it_is_here(void **state) {
+  (void)state;
+  struct certificate one = alice, other = alice, stranger = alice;
+  struct owner *o = NULL, *again = NULL;
+  other.id[TOKEN_ID_BYTES - 1] ^= 1;
+  stranger.id[0] ^= 1;
+  assert_int_equal(registry_admit(g, one.id), 0);
+  assert_int_equal(registry_owner(g, &one, 1, NOW, &o), 0);
+  assert_int_equal(registry_owner(g, &other, 1, NOW, &again), ERR_AUTH);
+  assert_int_equal(registry_owner(g, &stranger, 1, NOW, &again), 0);
+  registry_owner_unref(g, again);
+  assert_false(registry_mark_ended(g, NOW));
+  registry_dismiss(g, one.id);
+  assert_true(registry_mark_ended(g, NOW));
+  assert_true(o->ended);
+  assert_int_equal(registry_owner(g, &one, 1, NOW, &again), ERR_AUTH);
+  registry_owner_unref(g, o);
+}
+
 static void a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong(void **state) {
   (void)state;
   struct owner *o = owner_of(&alice), *again = NULL;
@@ -516,7 +536,9 @@ int main(void) {
     T(of_equal_incarnations_the_newer_tunnel_has_the_label), T(a_lower_incarnation_never_takes_a_label),
     T(the_limit_of_a_token_counts_labels_and_not_takeovers),
     T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
-    T(a_revoked_token_has_no_owner_any_more), T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
+    T(a_revoked_token_has_no_owner_any_more),
+    T(a_program_has_an_owner_while_it_is_here),
+    T(a_token_expires_by_the_wall_clock_and_serves_again_when_that_was_wrong),
     T(a_narrowed_tokens_owner_is_its_parents_child), T(tunnels_count_for_a_token_and_all_that_it_was_narrowed_from),
     T(a_label_may_go_from_one_of_a_roots_tokens_to_another),
     T(whoever_revokes_a_token_ends_all_that_were_narrowed_from_it_and_no_others),
