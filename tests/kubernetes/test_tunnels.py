@@ -9,10 +9,12 @@ from conftest import BUILD_S
 
 FETCH = """
 import urllib.request
-from adit import App
+from adit import App, forward
 app = App()
 @app.function(network=["{0}"])
 def fetch():
+    with forward(8000) as tunnel:  # the relay is in no list, and reached
+        assert tunnel.url.startswith("https://")
     return urllib.request.urlopen("http://{0}/").read().decode()
 """
 
