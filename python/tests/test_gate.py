@@ -5,12 +5,15 @@ import contextlib
 import os
 import socket
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 
+from adit.exception import ConfigError
 from adit.functions import carried, pod
 from adit.functions.engine import Resources, gate as gates
 from adit.functions.engine.gate import Gate
+from adit.functions.foreman.ways import Way
 
 NOBODY = "0" * 64
 
@@ -270,3 +273,57 @@ async def test_when_a_pod_is_dismissed_its_connections_are_cut(here):
     assert await reader.readline() == b"{}\n"
     here.gate.dismiss(guest)
     assert (await reader.read()).replace(b"{}\n", b"") == b""
+
+
+class Forward:
+    """A tunnel that comes to whatever relay is there."""
+
+    def __init__(self, url):
+        self.url, self.is_closed = url, False
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        self.is_closed = True
+
+
+def test_pods_dial_the_relay_that_the_tunnel_is_at_and_another_when_it_has_gone_there(monkeypatch):
+    async def authority(way, name):
+        return f"that of {way.host} for {name}"
+
+    monkeypatch.setattr(gates, "_authority", authority)
+    at = [("r1.test", 443), ("r2.test", 8443)]
+
+    async def test():
+        forward = Forward("https://x-y.r2.test:8443/")
+        gate = Gate(SimpleNamespace(forward=lambda *_, **__: forward), [Way(*one) for one in at])
+        await gate.open()
+        guest = gate.admit("a1", "/nowhere", Resources(1.0, 1))
+        for url, dial, host in ((forward.url, at[1], "r2"), ("https://x-z.r1.test/", at[0], "r1")):
+            forward.url = url
+            told = await gate.settings(guest)
+            name = url.split("/")[2].split(":")[0]
+            assert (told["dial"], told["name"]) == (dial, name)
+            assert told["ca"] == f"that of {host}.test for {name}"
+        await gate.close()
+        assert forward.is_closed and not gate._server.is_serving()
+
+    asyncio.run(test())
+
+
+def test_a_gate_that_does_not_open_leaves_nothing(monkeypatch):
+    async def authority(way, name):
+        raise ConfigError("kubernetes: the relay's certificate: no")
+
+    monkeypatch.setattr(gates, "_authority", authority)
+
+    async def test():
+        forward = Forward("https://x.r1.test/")
+        gate = Gate(SimpleNamespace(forward=lambda *_, **__: forward), [Way("r1.test", 443)])
+        with pytest.raises(ConfigError):
+            await gate.open()
+        assert forward.is_closed and not gate._server.is_serving()
+        return gate._folder
+
+    assert not os.path.exists(asyncio.run(test()))
