@@ -24,6 +24,7 @@ from adit.functions.foreman.queues import Queues
 from adit.functions.foreman.shelf import Answers, Shelf
 from adit.functions.foreman.store import Store
 from adit.functions.foreman.verbs import CALLER, Asked
+from adit.functions.remote import Channel
 from adit.functions.spec import FOREMAN_GONE, AppSpec, FunctionSpec
 
 
@@ -308,6 +309,40 @@ def test_a_call_is_had_by_its_container_or_fails_or_is_tried_again(place, monkey
             and "is gone since the foreman was restarted" in outcomes[1]["text"]
         )
         assert [w.id for w in workers] != ["w"]
+
+
+def test_what_a_container_says_as_soon_as_its_foreman_is_back_counts(place, monkeypatch):
+    _, had = live(place, Engine(), lambda foreman: with_calls(foreman, None))
+    channel = Channel(os.path.join(place[0].removesuffix(".sock") + ".d", "w", "foreman.sock"), 10.0)
+    outcome = {"call": had, "outcome": {"status": "ok"}}
+    saying, calls = [], ledger.Ledger.calls
+
+    async def slowly(*given):
+        saying.append(asyncio.ensure_future(asyncio.to_thread(channel.ask, "result", outcome, b"done")))
+        await asyncio.wait(saying, timeout=0.5)  # which is for as long as it is not heard
+        return await calls(*given)
+
+    monkeypatch.setattr(ledger.Ledger, "calls", slowly)
+
+    async def look(foreman):
+        await saying[0]
+        return (await foreman.calls.find(had)).outcome
+
+    assert live(place, Engine("w"), look) == ({"status": "ok"}, b"done")
+
+
+def test_generators_have_their_own_values_again(place):
+    async def begin(foreman):
+        made = [Call("app", "f", b"input", foreman.calls.budget, inside=False, trusted=True) for _ in range(3)]
+        for n, call in enumerate(made):
+            foreman.ledger.made(call)
+            for number in range(n):
+                foreman.ledger.gave(call, number, b"%d of %d" % (number, n))
+        await foreman.ledger.is_written()
+        there = dict((call.id, call) for _, call in await foreman.ledger.calls(foreman.calls.budget))
+        return [there[call.id].pieces_beyond(0) for call in made]
+
+    assert live(place, Engine(), begin) == [[], [b"0 of 1"], [b"0 of 2", b"1 of 2"]]
 
 
 def test_outcomes_are_kept_for_a_week_and_a_gibibyte(place, monkeypatch):

@@ -44,6 +44,12 @@ def double(x):
         go().get()
     return 2 * x
 @app.function()
+def nap(n):
+    print("napping", n, flush=True)
+    time.sleep(6)
+    print("woke", n, flush=True)
+    return n
+@app.function()
 def outer(n):
     return hold.remote(n), double.remote(n)
 @app.function()
@@ -143,6 +149,20 @@ def test_what_ends_while_there_is_no_foreman_counts_once_and_is_metered(shop):
     assert 0 < burnt <= used < burnt + 1
     lines = shop.service.done("app", "logs", "shop").out.lines
     assert (lines.count("burning"), lines.count("burnt")) == (1, 1)
+
+
+def test_all_that_end_while_there_is_no_foreman_count_once_however_many_wait(shop):
+    text = "print(*[f('nap').spawn(n).object_id for n in range(4)])"
+    calls = shop.do(f"for n in range(300):\n    f('one').spawn(n)\n{text}").split()
+    for n in range(4):
+        shop.said(f"napping {n}")
+    shop.service.end()
+    logs = [f"/containers/{c['Id']}/logs?stdout=1&stderr=1" for c in shop.service.containers() if "/adit-nap-" in c["Names"][0]]
+    wait_until(lambda: all(b"woke" in shop.service.engine.ask("GET", log) for log in logs), "they do not end", 60)
+    shop.service.start()
+    assert [shop.result(call) for call in calls] == ["0", "1", "2", "3"]
+    lines = shop.service.done("app", "logs", "shop").out.lines
+    assert [lines.count(f"napping {n}") for n in range(4)] == [1] * 4
 
 
 def test_calls_that_wait_are_begun_later_each_once(shop):

@@ -37,6 +37,8 @@ async def take_over(foreman: Foreman) -> list[Worker]:
     workers = {worker.id: worker for worker in found if worker is not None}
     for row, call in await foreman.ledger.calls(foreman.calls.budget):
         _take_call(foreman, row, call, workers)
+    for worker in workers.values():  # not before: of a call that nobody knows the outcome would be lost
+        worker.hear()
     return list(workers.values())
 
 

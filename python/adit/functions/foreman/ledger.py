@@ -145,27 +145,30 @@ class Ledger(Book):
     async def find(self, identity: str, budget: Budget) -> Call | None:
         """One that is done."""
         rows = await self.read("SELECT * FROM calls WHERE id = ? AND foreman = ? AND done > 0", identity, self._foreman)
-        return await self._call_of(rows[0], budget) if rows else None
+        if not rows:
+            return None
+        pieces = await self.read("SELECT piece FROM pieces WHERE id = ? ORDER BY seq", identity)
+        return _call_of(rows[0], [bytes(row["piece"]) for row in pieces], budget)
 
     async def calls(self, budget: Budget) -> list[tuple[Row, Call]]:
         """Those that are not done, the oldest first."""
-        rows = await self.read("SELECT * FROM calls WHERE foreman = ? AND done = 0 ORDER BY made", self._foreman)
-        return [(row, await self._call_of(row, budget)) for row in rows]
+        theirs = "FROM calls WHERE foreman = ? AND done = 0"
+        rows = await self.read(f"SELECT * {theirs} ORDER BY made", self._foreman)
+        given: dict[str, list[bytes]] = {}
+        of_theirs = f"SELECT id, piece FROM pieces WHERE id IN (SELECT id {theirs}) ORDER BY id, seq"
+        for row in await self.read(of_theirs, self._foreman):
+            given.setdefault(row["id"], []).append(bytes(row["piece"]))
+        return [(row, _call_of(row, given.get(row["id"], []), budget)) for row in rows]
 
-    async def _call_of(self, row: Row, budget: Budget) -> Call:
-        call = _call_of(row, budget)
-        pieces = await self.read("SELECT piece FROM pieces WHERE id = ? ORDER BY seq", call.id)
-        call.restore_pieces(row["pieces_read"], [bytes(row["piece"]) for row in pieces])
-        return call
 
-
-def _call_of(row: Row, budget: Budget) -> Call:
+def _call_of(row: Row, pieces: list[bytes], budget: Budget) -> Call:
     inside, trusted = bool(row["inside"]), bool(row["trusted"])
     payload = bytes(row["payload"])
     call = Call(row["app"], row["function"], b"" if row["done"] else payload, budget, inside=inside, trusted=trusted)
     call.lasts = True
     call.id, call.pool, call.tries = row["id"], row["pool"], row["tries"]
     call.began = row["began"] > 0
+    call.restore_pieces(row["pieces_read"], pieces)
     if row["used"]:
         call.used, call.gpu = amounts(row["used"]), row["gpu"]
     if row["done"]:

@@ -127,11 +127,14 @@ class Worker:
         self._start_timer: asyncio.TimerHandle | None = None
         self._stopping: asyncio.Task[None] | None = None
         self.is_taken = taken is not None
+        self._is_heard = asyncio.Event()  # what it asks is understood: all that the foreman before knew is known
         self._is_left = False  # it goes on without this foreman
         if taken is not None:
             self.id, self._folder, self.gpus, self.inputs = taken.id, taken.folder, taken.gpus, taken.inputs
             self._running = taken.running
             self.ready.set()
+        else:
+            self._is_heard.set()
         self.task = asyncio.create_task(self._live(), name=f"worker {self.id}")
         self.task.add_done_callback(self._is_over)
 
@@ -205,6 +208,7 @@ class Worker:
             if self._running is None:
                 self._running = await self._begin(limits)
             else:
+                await self._is_heard.wait()
                 await self._open()
                 if self.pool.spec.web is not None:
                     self._look_idle()
@@ -468,6 +472,10 @@ class Worker:
             self.pool.end(self)
         loop = asyncio.get_running_loop()
         self._timers[call.id] = loop.call_later(seconds, self._timed_out, call)
+
+    def hear(self) -> None:
+        """It may ask from now on, and say what has become of the calls that it was given."""
+        self._is_heard.set()
 
     def resume(self, call: Call, slot: int, began: float, mark: Amounts) -> None:
         """It has this call since then, from a foreman before."""
