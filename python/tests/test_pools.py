@@ -361,6 +361,23 @@ def test_a_call_is_tried_again_however_large_the_delay_would_be(folder):
     at_once(test())
 
 
+def test_a_foreman_that_leaves_its_containers_gives_up_no_call(folder):
+    async def test():
+        world = World(folder, retries={"max_retries": 1, "initial_delay": 0.0, "backoff_coefficient": 1.0})
+        begun, _ = await world.submit()
+        [there] = world.pool.workers
+        await world.next(there)
+        world.pool.end(there)
+        await world.pool.leave()
+        late = world.call()
+        world.pool.submit(late)
+        await work_verbs.result(Asked(world, there, {"call": begun.id, "outcome": {"status": "raised"}}, b""))
+        await asyncio.sleep(0.01)  # its delay until it is tried again
+        assert not begun.done and not late.done and begun.tries == 1
+
+    at_once(test())
+
+
 @contextlib.contextmanager
 def listening(folder, backlog):
     with socket.socket(socket.AF_UNIX) as listener:

@@ -345,6 +345,46 @@ def test_generators_have_their_own_values_again(place):
     assert live(place, Engine(), begin) == [[], [b"0 of 1"], [b"0 of 2", b"1 of 2"]]
 
 
+@pytest.mark.parametrize("slow", ["a run", "a spare", "a volume"])
+def test_apps_that_stay_are_left_when_all_that_ends_has_ended(place, slow):
+    async def end():
+        ending, ended = asyncio.Event(), asyncio.Event()
+
+        async def last(*_):
+            ending.set()
+            await ended.wait()
+
+        engine = Engine()
+        foreman = Foreman(engine, place)
+        await foreman.open()
+        await with_calls(foreman, None)
+        shop = foreman.find_deployed("shop")
+        if slow == "a run":
+            asked = {"spec": AppSpec("run", {}).to_meta()}
+            run = (await CALLER["app_create"](Asked(foreman, None, asked, b"code"))).meta["app"]
+            foreman.apps[run].endings["queue"] = last
+        elif slow == "a spare":
+            shop.reserve.kinds.append(SimpleNamespace(close=last, workers=[]))
+        else:
+            await foreman.volumes.hold({"name": "v", "ephemeral": True})
+            engine.remove_volume = last
+        closing = asyncio.ensure_future(foreman.close())
+        await ending.wait()
+        assert not shop.pools["f"].closed
+        late = shop.call("f", "", b"input", None)
+        ended.set()
+        await closing
+        assert shop.pools["f"].closed
+        return late.id
+
+    call = asyncio.run(end())
+
+    async def look(foreman):
+        assert not (await foreman.calls.find(call)).done
+
+    live(place, Engine(), look)
+
+
 def test_outcomes_are_kept_for_a_week_and_a_gibibyte(place, monkeypatch):
     monkeypatch.setattr(ledger, "DONE_BYTES", 3 * CALL_COST + 300)
 

@@ -365,7 +365,7 @@ class App:
             drain.cancel()
         for pool in (*self.pools.values(), *self._again.values()):
             await pool.leave()
-        await asyncio.gather(*(spares.close() for spares in self.reserve.kinds))
+        await self.reserve.close()
         for endpoint in self.endpoints.values():
             await endpoint.close()
         self.news.end()

@@ -218,6 +218,11 @@ class Foreman:
                     except Exception as error:  # the others are looked at, all the same
                         print(f"adit: app {app.name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
+    async def _end_runs(self) -> None:
+        """What ends with the foreman, and what ends in any case."""
+        runs = [self.end_app(app) for app in list(self.apps.values()) if not app.stays]
+        await asyncio.gather(*runs, *(ending for _, ending in self._ending.values()), return_exceptions=True)
+
     async def close(self) -> None:
         """Ends all, and nothing stays; but apps that stay go on without it, until the next one is there."""
         self.schedules.close()
@@ -226,17 +231,18 @@ class Foreman:
         for task in (self._looking, *self._resuming):
             if task is not None:
                 task.cancel()
-        await asyncio.gather(
-            *(ending for _, ending in self._ending.values()),
-            *(app.leave() if app.stays else app.close() for app in self.apps.values()),
-            return_exceptions=True,
-        )
-        await self.volumes.close()
-        await self.relay.close()
+        stays = [app for app in self.apps.values() if app.stays]
+        await asyncio.gather(self._end_runs(), *(app.reserve.close() for app in stays), return_exceptions=True)
         if self._caller is not None:
             await self._caller.cleanup()
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
+        await self._end_runs()  # that came meanwhile
+        with contextlib.suppress(Error):
+            await self.volumes.close()
+        # Last, as containers wait for the next foreman for a while only.
+        await asyncio.gather(*(app.leave() for app in self.apps.values()), return_exceptions=True)
+        await self.relay.close()
         await self.meter.close()
         await self.engine.close()
         await self.store.close()

@@ -50,7 +50,9 @@ class Pool:
         return min(self.spec.concurrency_limit or (WEB_CONTAINERS if self.spec.web else CONTAINERS_MAX), CONTAINERS_MAX)
 
     def submit(self, call: Call) -> None:
-        """A call more."""
+        """A call more. It waits for the next foreman if this one has left: it is written down."""
+        if self._is_left:
+            return
         if self.closed:
             call.fail("CancelledError", f"{self.spec.name}: its app has ended")
             return
@@ -162,7 +164,7 @@ class Pool:
     def retry(self, call: Call) -> bool:
         """Whether the call is to be tried once more, which is then arranged."""
         policy = self.spec.retries or {}
-        if self.closed or call.done or call.tries >= policy.get("max_retries", 0):
+        if (self.closed and not self._is_left) or call.done or call.tries >= policy.get("max_retries", 0):
             return False
         delay = most = policy.get("max_delay", 60.0)
         with contextlib.suppress(OverflowError):

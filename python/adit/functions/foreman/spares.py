@@ -100,6 +100,11 @@ class Reserve:
         self.kinds.remove(spares)
         self._app.let_go(spares)
 
+    async def close(self) -> None:
+        """There are no more."""
+        self._count = 0
+        await asyncio.gather(*(spares.close() for spares in self.kinds))
+
     def look_unused(self) -> None:
         """An app that stays is to be nothing when nobody uses it."""
         if self._app.stays and not any(pool.workers for pool in self._app.pools.values()):
