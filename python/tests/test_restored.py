@@ -274,6 +274,39 @@ async def with_calls(foreman, retries):
     return [call.id for call in made]
 
 
+def test_a_scheduled_run_is_begun_once_whenever_the_foreman_dies(place):
+    async def deploy_and_die(foreman):
+        functions = {"f": FunctionSpec("f", "m", "f", schedule={"period": {"days": 1}})}
+        asked = {"spec": AppSpec("shop", functions).to_meta(), "name": "shop"}
+        app = (await CALLER["app_named"](Asked(foreman, None, asked, b""))).meta["app"]
+        await CALLER["app_update"](Asked(foreman, None, {**asked, "app": app}, b"code"))
+        post, written = foreman.store.post, []
+
+        def last(tables, *statements):
+            """All that comes after the call is lost."""
+            if written:
+                lost = asyncio.get_running_loop().create_future()
+                lost.set_result([])
+                return lost
+            written.extend(sql for sql, *_ in statements if "INTO calls" in sql)
+            return post(tables, *statements)
+
+        foreman.store.post = last
+        foreman.schedules._wall = lambda: time.time() + 86_400
+        foreman.schedules.look()
+
+    live(place, Engine(), deploy_and_die)
+
+    async def look(foreman):
+        foreman.schedules._wall = lambda: time.time() + 86_400
+        foreman.schedules.look()
+        await foreman.ledger.is_written()
+        rows = await foreman.store.read(ledger.TABLES, "SELECT * FROM calls")
+        return [row["function"] for row in rows]
+
+    assert live(place, Engine(), look) == ["f"]
+
+
 RETRIES = {"max_retries": 1, "initial_delay": 0.0, "backoff_coefficient": 1.0, "max_delay": 1.0}
 
 

@@ -196,11 +196,12 @@ class Deployed:
         self.id, self.version, self.ended, self.foreman = "ap-1", 1, False, foreman
         self.made, self.told, self.refuses = [], [], None
 
-    def call(self, function, key, payload, maker):
+    def call(self, function, key, payload, maker, also):
         if self.refuses:
             raise RemoteError(self.refuses)
         call = Call(self.id, function, payload, Budget("inputs", 1 << 30), inside=False, trusted=True)
         self.foreman.calls.add(call)
+        self.foreman.store.post(TABLES, *also(call))
         self.made.append(call)
         return call
 
@@ -221,6 +222,7 @@ class World:
 
     async def start(self, **given):
         self.store, self.app = Store(self.place), Deployed(self.foreman)
+        self.foreman.store = self.store
         self.schedules = Schedules(self.store, lambda: self.now)
         await self.schedules.open()
         self.schedules._looking.cancel()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..wire import Meta
     from .apps import App
     from .calls import Call
-    from .store import Row, Store
+    from .store import Row, Statement, Store
 
 LOOK_S = 5.0  # at least so often: nothing tells that the clock was set, or that the machine has slept
 LATE_S = 60.0  # from then on it is said
@@ -164,11 +164,15 @@ class Schedules:
             self._say(job, f"the run of {_shown(due)} was missed, and is made up for now")
         try:
             payload = wire.encode(((), {}), job.function)
-            job.call = job.app.call(job.function, "", payload, None)
-            self._follow(job, job.call)
+            self._follow(job, job.app.call(job.function, "", payload, None, lambda call: self._begun(job, call)))
         except Error as error:
             self._say(job, str(error))
-        self._save(job)
+            self._save(job)
+
+    def _begun(self, job: Job, call: Call) -> tuple[Statement, ...]:
+        """What is to be written along with it, or not at all: it would run once more after a death in between."""
+        job.call = call
+        return (_put(job),)
 
     def _follow(self, job: Job, call: Call) -> None:
         if call.done:
@@ -193,13 +197,17 @@ class Schedules:
 
     def _save(self, job: Job) -> None:
         if self._jobs.get((job.app.id, job.function)) is job:
-            call = "" if job.call is None else job.call.id
-            self._write(_PUT, job.app.id, job.function, json.dumps(job.given), job.due, job.seen, call)
+            self._write(*_put(job))
 
     def _write(self, *statement: Any) -> None:
         """What cannot be kept is gone with this foreman: the next one begins anew."""
         posted = self._store.post(TABLES, statement)
         posted.add_done_callback(lambda posted: posted.cancelled() or posted.exception())
+
+
+def _put(job: Job) -> Statement:
+    call = "" if job.call is None else job.call.id
+    return (_PUT, job.app.id, job.function, json.dumps(job.given), job.due, job.seen, call)
 
 
 def _shown(at: float) -> str:
