@@ -15,15 +15,25 @@ import pytest
 from adit.exception import RemoteError
 from adit.functions import wire
 from adit.functions.engine import Ended, Resources, Usage
-from adit.functions.foreman import apps, foreman as foreman_module, images, ledger, owner, queue_verbs, shelf, worker
+from adit.functions.foreman import (
+    apps,
+    book,
+    foreman as foreman_module,
+    images,
+    ledger,
+    owner,
+    queue_verbs,
+    shelf,
+    worker,
+)
 from adit.functions.foreman.amounts import Amounts
 from adit.functions.foreman.calls import CALL_COST, Call
 from adit.functions.foreman.dicts import Dicts
 from adit.functions.foreman.foreman import Foreman
 from adit.functions.foreman.queues import Queues
 from adit.functions.foreman.shelf import Answers, Shelf
-from adit.functions.foreman.store import Store
-from adit.functions.foreman.verbs import CALLER, Asked
+from adit.functions.foreman.store import Store, open_database
+from adit.functions.foreman.verbs import CALLER, RUNNER, Asked
 from adit.functions.remote import Channel
 from adit.functions.spec import FOREMAN_GONE, AppSpec, FunctionSpec
 
@@ -274,6 +284,68 @@ async def with_calls(foreman, retries):
     return [call.id for call in made]
 
 
+def test_what_a_runner_says_waits_for_a_store_that_is_away_and_is_not_refused(place, monkeypatch):
+    monkeypatch.setattr(book, "AGAIN_S", 0.01)
+    waits, had = live(place, Engine(), lambda foreman: with_calls(foreman, None))
+
+    async def use(foreman):
+        [there] = [w for pool in foreman.find_deployed("shop").pools.values() for w in pool.workers]
+        post, tried = foreman.store.post, asyncio.Event()
+
+        def away(tables, *statements):
+            tried.set()
+            return post(tables, ("SELECT * FROM nowhere",))
+
+        async def ask(verb, payload=b"", **meta):
+            """While the store is away, and then there again."""
+            tried.clear()
+            foreman.store.post = away
+            asking = asyncio.ensure_future(RUNNER[verb](Asked(foreman, there, meta, payload)))
+            for _ in range(3):
+                await tried.wait()
+                tried.clear()
+            assert not asking.done()
+            foreman.store.post = post
+            return (await asking).meta
+
+        await ask("piece", b"value", call=had, seq=0)
+        await ask("result", b"done", call=had, outcome={"status": "ok"})
+        assert (await ask("next", slot=0))["call"] == waits
+        [row] = await foreman.store.read(ledger.TABLES, "SELECT * FROM calls WHERE id = ?", waits)
+        assert (row["worker"], row["began"] > 0) == ("w", True)
+        return (await foreman.ledger.find(had, foreman.calls.budget)).outcome
+
+    assert live(place, Engine("w"), use) == ({"status": "ok"}, b"done")
+
+
+def test_a_call_that_is_not_given_yet_has_its_time_when_it_is(place):
+    live(place, Engine(), lambda foreman: with_calls(foreman, None))
+
+    async def use(foreman):
+        [there] = [w for pool in foreman.find_deployed("shop").pools.values() for w in pool.workers]
+        call = there.call
+        there._timed_out(call, asyncio.get_running_loop().create_future())
+        assert not call.done and not there._timers[call.id].cancelled()
+        there._timed_out(call)
+        assert call.outcome[0]["error"] == "FunctionTimeoutError"
+
+    live(place, Engine("w"), use)
+
+
+def test_what_can_never_be_written_holds_up_nothing_and_a_store_that_stays_away_no_end(place, capfd):
+    async def use(foreman):
+        kept = foreman.ledger
+        first = kept.keep(("SELECT 1",))
+        wrong, right = kept.keep(("SELECT ?", "\ud800")), kept.keep(("DELETE FROM workers",))
+        await asyncio.wait({first, wrong, right})
+        assert isinstance(wrong.exception(), UnicodeEncodeError) and right.result() == []
+        foreman.store.post = lambda *_: foreman.store._in_thread(lambda: open_database(os.path.dirname(place[0])))
+        kept.keep(("SELECT 1",))
+
+    live(place, Engine(), use)
+    assert capfd.readouterr().err.count("is not written down") >= 2
+
+
 def test_a_scheduled_run_is_begun_once_whenever_the_foreman_dies(place):
     async def deploy_and_die(foreman):
         functions = {"f": FunctionSpec("f", "m", "f", schedule={"period": {"days": 1}})}
@@ -429,8 +501,10 @@ def test_outcomes_are_kept_for_a_week_and_a_gibibyte(place, monkeypatch):
             call.settle({"status": "ok"}, b"%d" % n)
             foreman.ledger.done(call)
             made.append(call.id)
+        await foreman.ledger.is_written()
         await foreman.store.write(ledger.TABLES, ("UPDATE calls SET done = 1 WHERE id = ?", made[7]))
         foreman.ledger.purge()
+        await foreman.ledger.is_written()
         return [await foreman.ledger.find(identity, foreman.calls.budget) for identity in made]
 
     left = live(place, Engine(), use)

@@ -245,6 +245,7 @@ class Foreman:
         await self.relay.close()
         await self.meter.close()
         await self.engine.close()
+        await self.ledger.close()
         await self.store.close()
         if self._is_folder_ours and not self.returns:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -56,15 +56,16 @@ class Ledger(Book):
         pool = worker.pool
         spec, gpus = json.dumps(asdict(pool.spec)), json.dumps(worker.gpus)
         row = (worker.id, self._foreman, owner.boot(), pool.app.id, pool.version, pool.name, spec, gpus)
-        await done(self.post((f"INSERT INTO workers VALUES ({', '.join('?' * 10)})", *row, 0, 0)))
+        insert = f"INSERT INTO workers VALUES ({', '.join('?' * 10)}) ON CONFLICT (id) DO NOTHING"
+        await done(self.keep((insert, *row, 0, 0)))
 
     def worker_is_ready(self, worker: Worker) -> None:
         """Before that there is nothing in it that is worth to be kept."""
-        self.post(("UPDATE workers SET ready = 1 WHERE id = ?", worker.id))
+        self.keep(("UPDATE workers SET ready = 1 WHERE id = ?", worker.id))
 
     def worker_gone(self, worker: str) -> None:
         """Nothing is left of it."""
-        self.post(("DELETE FROM workers WHERE id = ?", worker))
+        self.keep(("DELETE FROM workers WHERE id = ?", worker))
 
     async def workers(self) -> list[Row]:
         """All that the foreman before had."""
@@ -85,7 +86,7 @@ class Ledger(Book):
 
     def began(self, call: Call, worker: Worker, slot: int, at: float, mark: Amounts) -> None:
         """A container is about to get it, which it does once."""
-        call.saved = self.post(
+        call.saved = self.keep(
             (
                 "UPDATE calls SET worker = ?, slot = ?, began = ?, mark = ?, tries = ? WHERE id = ?",
                 *(worker.id, slot, at, json.dumps(astuple(mark)), call.tries, call.id),
@@ -95,14 +96,14 @@ class Ledger(Book):
 
     def waits_again(self, call: Call) -> None:
         """It is to be tried once more."""
-        call.saved = self.post(("UPDATE calls SET worker = '', began = 0, tries = ? WHERE id = ?", call.tries, call.id))
+        call.saved = self.keep(("UPDATE calls SET worker = '', began = 0, tries = ? WHERE id = ?", call.tries, call.id))
 
     def done(self, call: Call) -> None:
         """It has an outcome, and perhaps what it used is known."""
         assert call.outcome is not None
         meta, payload = call.outcome
         used = "" if call.used is None else json.dumps(astuple(call.used))
-        call.saved = self.post(
+        call.saved = self.keep(
             (
                 "UPDATE calls SET done = ?, size = ?, outcome = ?, used = ?, gpu = ?, payload = ? WHERE id = ?",
                 *(time.time(), call.kept_bytes, json.dumps(meta), used, call.gpu, payload, call.id),
@@ -114,13 +115,13 @@ class Ledger(Book):
 
     def forget(self, calls: list[str]) -> None:
         """Nobody asks for them again."""
-        self.post(*((f"DELETE FROM {table} WHERE id = ?", call) for call in calls for table in ("calls", "pieces")))
+        self.keep(*((f"DELETE FROM {table} WHERE id = ?", call) for call in calls for table in ("calls", "pieces")))
 
     def purge(self) -> None:
         """Outcomes that are old, and the oldest of those that are too many: of calls that containers made, and of
         others, so that no container has those forgotten that a caller waits for."""
         self._unpurged = 0
-        self.post(
+        self.keep(
             ("DELETE FROM calls WHERE foreman = ? AND done > 0 AND done < ?", self._foreman, time.time() - DONE_S),
             (
                 "DELETE FROM calls WHERE id IN (SELECT id FROM (SELECT id, SUM(size) OVER (PARTITION BY inside"
@@ -133,11 +134,11 @@ class Ledger(Book):
     def gave(self, call: Call, number: int, piece: bytes) -> None:
         """A generator's next value."""
         insert = "INSERT INTO pieces VALUES (?, ?, ?) ON CONFLICT (id, seq) DO UPDATE SET piece = excluded.piece"
-        call.saved = self.post((insert, call.id, number, piece))
+        call.saved = self.keep((insert, call.id, number, piece))
 
     def pieces_read(self, call: Call, have: int) -> None:
         """The first values of a generator are not asked for again."""
-        self.post(
+        self.keep(
             ("DELETE FROM pieces WHERE id = ? AND seq < ?", call.id, have),
             ("UPDATE calls SET pieces_read = ? WHERE id = ? AND pieces_read < ?", have, call.id, have),
         )

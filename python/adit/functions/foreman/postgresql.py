@@ -79,6 +79,8 @@ class Postgresql:
             yield
         except psycopg.Error as error:
             text = " ".join(str(error).split())
+            if isinstance(error, (errors.DataError, errors.IntegrityError)):
+                raise InvalidError(f"store: {self.name}: {text}") from None
             raise ConfigError(f"store: {self.name}: {text}{_hint(error)}") from None
 
     @contextlib.contextmanager

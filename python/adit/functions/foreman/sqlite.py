@@ -7,7 +7,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING
 
-from ...exception import ConfigError
+from ...exception import ConfigError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,9 @@ class Sqlite:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, OverflowError, sqlite3.Error) as error:
+        except (OverflowError, sqlite3.DataError, sqlite3.IntegrityError) as error:
+            raise InvalidError(f"store: {self.name}: {error}") from None
+        except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"store: {self.name}: {error} (is there room, and may you write there?)") from error
 
     @contextlib.contextmanager

@@ -50,7 +50,8 @@ class Database(Protocol):
     """For people: nothing secret is in it."""
 
     def transaction(self) -> AbstractContextManager[Run]:
-        """All that is run in the block, or none of it. ConfigError when it cannot be."""
+        """All that is run in the block, or none of it. ConfigError when it cannot be; InvalidError when it never can,
+        because of what it is."""
 
     def upgrade(self) -> AbstractContextManager[Run]:
         """A transaction that may change tables: of several who would, one is in the block at a time."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..engine import Gpu, Running
     from ..spec import FunctionSpec
     from ..wire import Meta
+    from .book import Posted
     from .calls import Call
     from .meter import Metered
     from .pool import Pool
@@ -471,7 +472,7 @@ class Worker:
         if self.pool.spec.max_inputs and self.inputs >= self.pool.spec.max_inputs:
             self.pool.end(self)
         loop = asyncio.get_running_loop()
-        self._timers[call.id] = loop.call_later(seconds, self._timed_out, call)
+        self._timers[call.id] = loop.call_later(seconds, self._timed_out, call, call.saved)
 
     def hear(self) -> None:
         """It may ask from now on, and say what has become of the calls that it was given."""
@@ -484,8 +485,10 @@ class Worker:
         self._running.resume_call(call.id, mark)
         self._count_down(call, max(0.0, began + self.pool.spec.timeout - time.monotonic()))
 
-    def _timed_out(self, call: Call) -> None:
-        if not call.done:
+    def _timed_out(self, call: Call, told: Posted = None) -> None:
+        if not call.done and told is not None and not told.done():  # it has not been given to its runner yet
+            self._count_down(call, self.pool.spec.timeout)
+        elif not call.done:
             seconds = self.pool.spec.timeout
             text = f"{self.pool.spec.name}: it took longer than {seconds} s (see timeout= of @app.function)"
             call.fail("FunctionTimeoutError", text)
