@@ -187,6 +187,36 @@ def test_what_an_engine_says_while_a_container_is_cleared_is_told_and_the_rest_c
     at_once(test())
 
 
+def test_what_a_container_has_is_its_own_until_the_engine_has_removed_it(folder, monkeypatch):
+    monkeypatch.setattr(worker, "REMOVE_AGAIN_S", 0.001)
+
+    async def test():
+        world, tries, often, later = World(folder), [], asyncio.Event(), []
+        _, container = await world.submit()
+        given = []
+        world.give = given.append
+        world.later = lambda work: later.append(asyncio.ensure_future(work))
+        answers = False
+
+        async def remove():
+            tries.append(1)
+            if len(tries) == 5:
+                often.set()
+            if not answers:
+                raise RemoteError("engine: it does not answer")
+
+        container.remove = remove
+        await world.pool.close()
+        assert not world.pool.workers and os.listdir(folder) and not given
+        await often.wait()
+        assert os.listdir(folder) and not given
+        answers = True
+        await asyncio.gather(*later)
+        assert not os.listdir(folder) and given == [[]]
+
+    at_once(test())
+
+
 def test_a_container_that_is_stopped_before_it_begins_is_gone(folder):
     async def test():
         world = World(folder, keep_warm=2)

@@ -31,6 +31,8 @@ from .store import Store
 from .volumes import Volumes
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from aiohttp import web
 
     from ..engine import Engine, Resources
@@ -86,6 +88,7 @@ class Foreman:
         self._looking: asyncio.Task[None] | None = None
         self._resuming: list[asyncio.Task[None]] = []
         self._ending: dict[str, tuple[App, asyncio.Task[None]]] = {}  # by its id
+        self._later: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -146,6 +149,12 @@ class Foreman:
     def _tell_all(self, kind: str, **what: Any) -> None:
         for app in self.apps.values():
             app.tell(kind, **what)
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """What nobody waits for, and the next foreman does if this one ends before."""
+        task = asyncio.create_task(work)
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     # --- apps ---
 
@@ -242,6 +251,8 @@ class Foreman:
             await self.volumes.close()
         # Last, as containers wait for the next foreman for a while only.
         await asyncio.gather(*(app.leave() for app in self.apps.values()), return_exceptions=True)
+        for task in self._later:
+            task.cancel()
         await self.relay.close()
         await self.meter.close()
         await self.engine.close()

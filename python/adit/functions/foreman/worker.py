@@ -53,6 +53,7 @@ BY_SIGNAL = 128
 KILLED = BY_SIGNAL + signal.SIGKILL
 START_S = 60
 LOOK_AGAIN_S = 1.0
+REMOVE_AGAIN_S = 5.0  # while the engine does not answer
 
 
 def _printed(name: str) -> str:
@@ -384,19 +385,41 @@ class Worker:
             self.end("ExecutionError", f"{self.pool.spec.name}: it did not start in time (see startup_timeout=)")
 
     async def _clear(self) -> None:
-        foreman = self.pool.app.foreman
+        foreman, is_left = self.pool.app.foreman, False
         try:
             if self._running is not None:
-                with contextlib.suppress(RemoteError):
-                    await self._running.remove()
+                is_left = not await self._remove(self._running)
                 for call in self.calls.values():
                     call.add_used(self._running.call_used(call.id), self._running.bill.gpu)
         finally:
-            foreman.gpus.give(self.gpus)
             foreman.ledger.worker_gone(self.id)
-            if self._folder:
-                shutil.rmtree(self._folder, ignore_errors=True)
+            if is_left:
+                foreman.later(self._remove_later())
+            else:
+                self._give_back()
             await self._close_sockets()
+
+    async def _remove(self, running: Metered) -> bool:
+        """False when the engine does not do it: then the container may go on with what it has."""
+        try:
+            await running.remove()
+        except RemoteError:
+            return False
+        return True
+
+    async def _remove_later(self) -> None:
+        assert self._running is not None
+        while True:
+            if await self._remove(self._running):
+                self._give_back()
+                return
+            await asyncio.sleep(REMOVE_AGAIN_S)
+
+    def _give_back(self) -> None:
+        """What it had, which is nobody else's before it is gone."""
+        self.pool.app.foreman.gpus.give(self.gpus)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _close_sockets(self) -> None:
         for server in self._servers:
