@@ -16,7 +16,7 @@ from adit.functions import web_runner
 from adit.functions.engine import Ended, Resources
 from adit.functions.foreman import admission, endpoint, pool, work_verbs, worker
 from adit.functions.foreman.admission import Admission
-from adit.functions.foreman.amounts import Amounts
+from adit.functions.foreman.amounts import SPARE, Amounts
 from adit.functions.foreman.budget import Budget
 from adit.functions.foreman.calls import Call
 from adit.functions.foreman.endpoint import Endpoint
@@ -183,6 +183,34 @@ def test_what_an_engine_says_while_a_container_is_cleared_is_told_and_the_rest_c
         await world.pool.close()
         assert not world.admission._held and not world.pool.workers and not os.listdir(folder)
         assert "what is this?" in next(what["text"] for kind, what in world.told if kind == "note")
+
+    at_once(test())
+
+
+def test_a_spare_is_billed_as_what_it_is_and_told_so_whoever_breaks_off(folder):
+    async def test():
+        world, billed = World(folder), []
+        _, container = await world.submit()
+        [there] = world.pool.workers
+        container.bill = SimpleNamespace(gpu="", kind=SPARE)
+        asked, known = asyncio.Event(), asyncio.Event()
+
+        async def become(bill):
+            asked.set()
+            await known.wait()
+            billed.append(bill.kind)
+
+        container.become = become
+        first, second = (asyncio.ensure_future(work_verbs.work(Asked(world, there, {}, b""))) for _ in range(2))
+        await asked.wait()
+        first.cancel()
+        third = asyncio.ensure_future(work_verbs.work(Asked(world, there, {}, b"")))
+        await asyncio.wait({first})
+        assert not second.done() and not third.done()
+        known.set()
+        await asyncio.gather(second, third)
+        assert len(billed) == 1 and billed[0] != SPARE
+        await world.pool.close()
 
     at_once(test())
 

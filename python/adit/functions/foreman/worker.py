@@ -119,7 +119,8 @@ class Worker:
         self._running: Metered | None = None
         self._started = asyncio.Event()
         self._chosen = asyncio.Event()
-        self._is_settled = self._is_written = taken is not None
+        self._settling: asyncio.Task[None] | None = None
+        self._is_written = taken is not None
         self._began = 0.0
         self._folder = ""
         self._why: tuple[str, str] | None = None
@@ -182,6 +183,8 @@ class Worker:
             self.ending = True
             for timer in self._timers.values():  # a call that is tried again has its time anew
                 timer.cancel()
+            if self._settling is not None:
+                self._settling.cancel()
             await self._let_go(text)
 
     async def _let_go(self, text: str) -> None:
@@ -381,7 +384,7 @@ class Worker:
 
     def _late(self) -> None:
         if not self.ready.is_set():
-            self.is_fresh = self.is_fresh and not self._is_settled
+            self.is_fresh = self.is_fresh and self._settling is None
             self.end("ExecutionError", f"{self.pool.spec.name}: it did not start in time (see startup_timeout=)")
 
     async def _clear(self) -> None:
@@ -453,14 +456,19 @@ class Worker:
         self._chosen.set()
 
     async def settle_in(self) -> None:
-        """Before it is told what it is to do: once, whoever asks again."""
-        if not self._is_settled:
-            self._is_settled = True
-            await self._write_down()
-            if self.pool.spec.web is not None:
-                await self._open_web()
-            if (metered := await self.metered()).bill.kind == SPARE:
-                await metered.become(self._bill())
+        """Before it is told what it is to do: once, whoever asks again, and whether or not he waits for it."""
+        if self.is_taken:
+            return
+        if self._settling is None:
+            self._settling = asyncio.create_task(self._settle_in(), name=f"worker {self.id} settles in")
+        await asyncio.shield(self._settling)
+
+    async def _settle_in(self) -> None:
+        await self._write_down()
+        if self.pool.spec.web is not None:
+            await self._open_web()
+        if (metered := await self.metered()).bill.kind == SPARE:
+            await metered.become(self._bill())
 
     # --- what the runner asks ---
 
