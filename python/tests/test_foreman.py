@@ -21,6 +21,7 @@ from adit.functions.foreman.endpoint import Endpoint, ticket_path
 from adit.functions.foreman.foreman import Foreman
 from adit.functions.foreman.kept import TABLES
 from adit.functions.foreman.relays import Relay
+from adit.functions.foreman.spares import Reserve
 from adit.functions.foreman.verbs import CALLER, Asked
 from adit.functions.spec import AppSpec, FunctionSpec, ImageSpec, WebSpec
 
@@ -311,6 +312,24 @@ def test_a_version_that_cannot_be_kept_is_none(place, comes_up, monkeypatch):
         assert list(app.pools) == ["g"] and await rows(foreman) == [("shop", 2)]
 
     live(place, work)
+
+
+def test_what_a_version_makes_while_another_comes_up_is_of_its_own(place, checks):
+    async def use(foreman):
+        deploying = asyncio.ensure_future(deploy(foreman, spec_of()))
+        (await checks.get()).set_result(None)
+        await deploying
+        app = foreman.find_deployed("shop")
+        app.reserve = Reserve(app, b"", 1)
+        deploying = asyncio.ensure_future(deploy(foreman, spec_of()))
+        done = await checks.get()
+        app.reserve.want(app.pools["f"].spec)
+        assert [made.version for made in (app.pool("f", "key"), *app.reserve.kinds)] == [1, 1]
+        done.set_result(None)
+        await deploying
+        assert app.pool("f", "key").version == 2
+
+    live(place, use)
 
 
 def test_visitors_get_the_new_version_before_anything_is_waited_for(place, comes_up, monkeypatch):

@@ -86,7 +86,9 @@ class Pool:
     def of_objects(self, name: str) -> Pool:
         """For the objects of its class that were made with the same arguments."""
         spec = replace(self.spec, parametrised=True, keep_warm=0)
-        return Pool(self.app, spec, self.bundle, self.reserve, name)
+        pool = Pool(self.app, spec, self.bundle, self.reserve, name)
+        pool.version = self.version  # its app may be about to have another
+        return pool
 
     def adopt(self, taken: Taken) -> Worker:
         """A container of the foreman before."""

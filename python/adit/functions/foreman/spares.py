@@ -24,8 +24,9 @@ class Spares(Pool):
 
     spare = True
 
-    def __init__(self, app: App, spec: FunctionSpec, bundle: bytes, count: int) -> None:
+    def __init__(self, app: App, spec: FunctionSpec, bundle: bytes, version: int, count: int) -> None:
         super().__init__(app, replace(spec, keep_warm=count), bundle)
+        self.version = version
 
     def _is_short(self) -> bool:
         starting = sum(not worker.waits for worker in self.workers)
@@ -64,8 +65,8 @@ class Reserve:
     """All spares of one version of an app."""
 
     def __init__(self, app: App, bundle: bytes, count: int) -> None:
-        """``count`` of each kind."""
-        self._app, self._bundle, self._count = app, bundle, count
+        """``count`` of each kind, of the version that the app has now."""
+        self._app, self._bundle, self._count, self._version = app, bundle, count, app.version
         self.kinds: list[Spares] = []  # the one that was asked for last is the last
 
     def _find(self, spec: FunctionSpec) -> Spares | None:
@@ -78,7 +79,7 @@ class Reserve:
             return
         spares = self._find(spec)
         if spares is None:
-            spares = Spares(self._app, spec.kind(), self._bundle, self._count)
+            spares = Spares(self._app, spec.kind(), self._bundle, self._version, self._count)
         else:
             self.kinds.remove(spares)
         self.kinds.append(spares)
