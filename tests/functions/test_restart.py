@@ -162,7 +162,7 @@ def test_all_that_end_while_there_is_no_foreman_count_once_however_many_wait(sho
     shop.service.start()
     assert [shop.result(call) for call in calls] == ["0", "1", "2", "3"]
     lines = shop.service.done("app", "logs", "shop").out.lines
-    assert [lines.count(f"napping {n}") for n in range(4)] == [1] * 4
+    assert [sum(line.endswith(f"napping {n}") for line in lines) for n in range(4)] == [1] * 4
 
 
 def test_calls_that_wait_are_begun_later_each_once(shop):
