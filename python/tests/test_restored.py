@@ -511,6 +511,41 @@ def test_outcomes_are_kept_for_a_week_and_a_gibibyte(place, monkeypatch):
     assert [call and call.outcome[1] for call in left] == [None, b"1", b"2", b"3", b"4", b"5", b"6", None]
 
 
+@pytest.mark.parametrize("when", ["at its start", "once a day"])
+def test_what_is_old_goes_also_when_nothing_comes_after_it(place, monkeypatch, when):
+    monkeypatch.setattr(foreman_module, "LOOK_S", 0.01)
+    purged, purge = asyncio.Event(), ledger.Ledger.purge
+
+    async def call(foreman):
+        made = Call("app", "f", b"input", foreman.calls.budget, inside=False, trusted=True)
+        foreman.ledger.made(made)
+        made.settle({"status": "ok"})
+        foreman.ledger.done(made)
+        await foreman.ledger.is_written()
+        await foreman.store.write(ledger.TABLES, ("UPDATE calls SET done = 1",))
+
+    def watched(self):
+        purge(self)
+        purged.set()
+
+    async def look(foreman):
+        if when == "once a day":
+            await purged.wait()
+            await call(foreman)
+            purged.clear()
+            foreman.ledger._purged -= ledger.PURGE_S
+        await purged.wait()
+        await foreman.ledger.is_written()
+        return await foreman.store.read(ledger.TABLES, "SELECT * FROM calls")
+
+    if when == "at its start":
+        monkeypatch.setattr(foreman_module, "LOOK_S", 100.0)
+        live(place, Engine(), call)
+        monkeypatch.setattr(foreman_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(ledger.Ledger, "purge", watched)
+    assert live(place, Engine(), look) == []
+
+
 HOLD = """
 import sys
 from adit.functions import runner, session

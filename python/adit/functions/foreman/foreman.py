@@ -220,6 +220,7 @@ class Foreman:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
+            self.ledger.look_old()
             for app in list(self.apps.values()):
                 if app.is_forsaken:
                     try:

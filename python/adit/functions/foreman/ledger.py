@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, astuple
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 DONE_S, DONE_BYTES = 7 * 24 * 3600.0, 1 << 30  # that outcomes are kept
 PURGE_BYTES = 64 << 20  # of new ones, until it is looked which are too many
+PURGE_S = 24 * 3600.0  # until it is in any case
 
 TABLES = Tables(
     "ledger",
@@ -47,7 +49,7 @@ class Ledger(Book):
     def __init__(self, store: Store | None = None, foreman: str = "") -> None:
         super().__init__(store, foreman)
         self.tables = TABLES
-        self._unpurged = 0
+        self._unpurged, self._purged = 0, -math.inf
 
     # --- containers ---
 
@@ -117,10 +119,15 @@ class Ledger(Book):
         """Nobody asks for them again."""
         self.keep(*((f"DELETE FROM {table} WHERE id = ?", call) for call in calls for table in ("calls", "pieces")))
 
+    def look_old(self) -> None:
+        """They go also when nothing comes after them."""
+        if time.monotonic() - self._purged > PURGE_S:
+            self.purge()
+
     def purge(self) -> None:
         """Outcomes that are old, and the oldest of those that are too many: of calls that containers made, and of
         others, so that no container has those forgotten that a caller waits for."""
-        self._unpurged = 0
+        self._unpurged, self._purged = 0, time.monotonic()
         self.keep(
             ("DELETE FROM calls WHERE foreman = ? AND done > 0 AND done < ?", self._foreman, time.time() - DONE_S),
             (
