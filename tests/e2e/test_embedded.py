@@ -131,8 +131,9 @@ def test_one_that_stops_sends_its_programs_to_another_at_once(first_use, app, bo
 
 def test_one_that_hangs_has_no_part_in_who_started_another(first_use, app, box):
     """Also when it goes on: whoever was not heard in time is seen to end by his own relay alone."""
-    first, relay = first_use(app(page), "--json"), embedded.process(box.home)
+    first = first_use(app(page), "--json")
     Events(first.out).wait("open")
+    relay = embedded.process(box.home)
     os.kill(relay, signal.SIGSTOP)
     second = first_use(app(page), "--json")
     events = Events(second.out)
