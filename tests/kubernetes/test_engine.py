@@ -1,6 +1,7 @@
 """What the engine makes of a cluster that answers late, wrongly or not at all; it is none that runs anything."""
 
 import asyncio
+import contextlib
 import time
 from types import SimpleNamespace
 
@@ -200,6 +201,35 @@ def test_a_cluster_that_is_away_ends_nothing_that_tells_that_it_lives_and_is_fol
 
     at_engine(work)
     assert capfd.readouterr().err.count("what becomes of Pods is not known") == 1
+
+
+def test_the_output_of_a_pod_goes_on_where_a_connection_broke_until_it_has_ended(at_engine, monkeypatch):
+    async def work(engine, api):
+        mine, asked = kubernetes.KubernetesPod(engine, "p", Guest()), []
+        lines = [b"2026-01-31T12:00:00.1Z one\n", b"2026-01-31T12:00:01.2Z two\n", b"2026-01-31T12:00:01.3Z three\n"]
+
+        async def stream():
+            yield b"".join(lines[max(0, len(asked) - 2) : len(asked)])
+            if len(asked) == len(lines):
+                mine.settle(kubernetes.Ended(0))
+            raise OSError("reset")
+
+        class Http:
+            is_error = False
+
+            @contextlib.asynccontextmanager
+            async def stream(self, method, path, params, timeout):
+                asked.append(params.get("sinceTime"))
+                yield self
+
+            def aiter_bytes(self):
+                return stream()
+
+        api._client = SimpleNamespace(_client=Http())
+        assert [data async for data in mine.output()] == [(1, b"one\n"), (1, b"two\n"), (1, b"three\n")]
+        assert asked == [None, "2026-01-31T12:00:00Z", "2026-01-31T12:00:01Z", "2026-01-31T12:00:01Z"]
+
+    at_engine(work)
 
 
 def test_a_delete_that_is_refused_does_not_keep_others_from_it(at_engine):

@@ -235,8 +235,9 @@ class Gate:
         try:
             path = os.path.join(self._folder, "gate.sock")
             self._server = await asyncio.start_unix_server(self._meet, path, limit=LINE_MAX)
-            self._forward = self._client.forward(f"unix:{path}", name="foreman of Pods")
-            self._tunnel = await self._forward.__aenter__()
+            forward = self._client.forward(f"unix:{path}", name="foreman of Pods")
+            self._tunnel = await forward.__aenter__()
+            self._forward = forward
             await self._find()
         except BaseException:
             await self.close()

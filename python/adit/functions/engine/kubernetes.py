@@ -42,9 +42,7 @@ if TYPE_CHECKING:
 RIGHTS = {"pods": ("create", "list", "watch", "delete"), "pods/log": ("get",), "secrets": ("create",)}
 MANAGED: dict[str, Any] = {"app.kubernetes.io/managed-by": "adit"}
 WITHIN = "adit.within"  # an annotation: the seconds for which its foreman waits for it
-STATE = (
-    "adit.state"  # a label: of which state folder's foreman it is. Names and boots of machines do not tell that here
-)
+STATE = "adit.state"  # a label: of which state folder's foreman it is, as names and boots of machines do not tell here
 SETTINGS_FOLDER = "/run/secrets/adit"
 RELIST_S = 30.0
 COUNT_S = 10.0
