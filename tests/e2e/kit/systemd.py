@@ -2,6 +2,7 @@
 processes, mounts, names, network and control groups of its own. It starts nothing but the journal and what a test
 enables."""
 import ctypes
+import itertools
 import os
 import re
 import signal
@@ -15,13 +16,16 @@ CLONE_NEWNET = 0x40000000
 # In mounts of its own: makes a control group, boots inside it, and removes it when all of that has ended.
 HOST = r"""
 set -eu
-mkdir "$1/groups" "$1/root"
-mount -t cgroup2 cgroup2 "$1/groups"
-group=$1/groups/adit-test-$$
+folder=$1 boot=$2
+shift 2
+mkdir "$folder/groups" "$folder/root"
+mount -t cgroup2 cgroup2 "$folder/groups"
+group=$folder/groups/adit-test-$$
 mkdir "$group"
 status=0
 sh -euc 'echo 0 >"$1/cgroup.procs"; shift; exec setpriv --pdeathsig KILL "$@"' - "$group" \
-  unshare --cgroup --uts --ipc --net --mount --pid --fork --kill-child sh -euc "$2" - "$1/root" || status=$?
+  unshare --cgroup --uts --ipc --net --mount --pid --fork --kill-child \
+  sh -euc "$boot" - "$folder/root" "$@" || status=$?
 find "$group" -depth -type d -exec rmdir '{}' ';'
 exit $status
 """
@@ -41,6 +45,8 @@ mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 for folder in run tmp dev; do mount -t tmpfs -o mode=755 tmpfs $folder; done
 chmod 1777 tmp
+shift
+while [ $# != 0 ]; do mkdir -p ".$2"; mount --bind "$1" ".$2"; shift 2; done
 for device in null zero full random urandom tty; do : >dev/$device; mount --bind /dev/$device dev/$device; done
 mkdir dev/pts dev/shm
 ln -s /proc/self/fd dev/fd
@@ -66,10 +72,12 @@ exec env -i container=adit PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 
 
 class Machine:
-    def __init__(self, box):
+    def __init__(self, box, shown=()):
+        """shown: pairs of a folder of this machine and where it is in that one."""
         assert os.geteuid() == 0, "booting systemd wants root"
         self.box, self.folder = box, tempfile.mkdtemp(prefix="systemd-", dir=box.path)
-        self.host = box.start(["unshare", "--mount", "sh", "-c", HOST, "-", self.folder, BOOT])
+        self.host = box.start(["unshare", "--mount", "sh", "-c", HOST, "-", self.folder, BOOT,
+                               *itertools.chain(*shown)])
         try:
             self.pid = int(self.host.out.wait(lambda line: line.startswith("process ")).split()[1])
         except AssertionError as e:
