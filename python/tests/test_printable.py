@@ -1,5 +1,6 @@
 """What containers write, on the caller's terminal."""
 
+from adit.functions.output import Output
 from adit.functions.printable import Stream
 
 
@@ -30,3 +31,21 @@ def test_with_a_name_lines_are_whole_and_the_last_gets_its_end():
     assert stream.take(b"hel", name=b"[f 1] ", terminal=False) == b""
     assert stream.take(b"lo\n\nprogress 1%\r2", name=b"[f 1] ", terminal=False) == b"[f 1] hello\n[f 1] \n"
     assert stream.take(b"", name=b"[f 1] ", terminal=False, end=True) == b"[f 1] progress 1%\r2\n"
+
+
+def test_what_another_writes_begins_a_line_and_the_rest_of_a_cut_one_does_too(capsysbinary):
+    output = Output()
+
+    def wrote(worker, data):
+        output.show({"kind": "output", "worker": worker, "function": "f", "stream": 1, "data": data})
+
+    for worker, data in [("a", "half"), ("b", "other"), ("b", "\n"), ("a", "\n"), ("a", "next"), ("b", "x\n")]:
+        wrote(worker, data)
+    wrote("a", "\n")
+    output.flush()
+    assert capsysbinary.readouterr().out == b"half\n[f 2] other\n[f 2] x\n[f 1] next\n"
+    wrote("c", "50 %")
+    wrote("c", "\n")
+    wrote("c", "100 %")
+    output.flush()
+    assert capsysbinary.readouterr().out == b"[f 3] 50 %\n[f 3] 100 %\n"

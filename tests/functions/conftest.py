@@ -259,7 +259,7 @@ def terminal(settings, box):
     def start(*words, env=None):
         given = {**box.env, **settings, "TERM": "xterm", **(env or {})}
         child = pexpect.spawn(os.path.join(os.path.dirname(sys.executable), "adit"), list(words), env=given,
-                              dimensions=(20, 70), timeout=TERMINAL_S, encoding="utf-8")
+                              dimensions=(20, 70), timeout=TERMINAL_S, encoding="utf-8", preexec_fn=die_with_parent)
         box.closers.append(lambda: child.close(force=True))
         return child
     return start

@@ -166,5 +166,8 @@ class Output:
         with contextlib.suppress(ValueError, OSError):
             stream.flush()
             shown = held.take(data, name=name.encode(), terminal=stream.isatty(), end=end)
+            others = [other for (_, n), (other, _) in self._streams.items() if n == number and other is not held]
+            if shown:
+                shown = b"".join(other.cut() for other in others) + shown
             getattr(stream, "buffer", None) and stream.buffer.write(shown)
             stream.flush()

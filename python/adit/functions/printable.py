@@ -27,9 +27,18 @@ class Stream:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._is_amid = self._was_cut = False  # a line of which a part is shown; whose rest is another line now
+
+    def cut(self) -> bytes:
+        """What is to be written before something that another wrote, so that this begins a line."""
+        ends, self._is_amid = b"\n" if self._is_amid else b"", False
+        self._was_cut = self._was_cut or ends != b""
+        return ends
 
     def take(self, data: bytes, *, name: bytes = b"", terminal: bool, end: bool = False) -> bytes:
         """What of it is to be written now. With a ``name``, which stands before each line, only whole lines are."""
+        if data and self._was_cut:
+            data, self._was_cut = data.removeprefix(b"\n"), False
         data, self._rest = self._rest + data, b""
         if end:
             cut = len(data)
@@ -41,7 +50,10 @@ class Stream:
         data, self._rest = data[:cut], data[cut:]
         if terminal:
             data = _CONTROL.sub(_shown, data)
-        if not name or not data:
+        if not data:
+            return data
+        self._is_amid = not name and not data.endswith(b"\n")
+        if not name:
             return data
         ended = data if data.endswith(b"\n") else data + b"\n"
         return b"".join(name + line + b"\n" for line in ended[:-1].split(b"\n"))
