@@ -89,7 +89,7 @@ def test_of_texts_those_that_not_all_can_keep_are_known(store_place):
                 await store.write(ONE, (PUT, text, 1))
                 assert {"name": text} in await store.read(ONE, "SELECT name FROM things")
             elif store.is_shared:
-                with pytest.raises((ConfigError, UnicodeError)):
+                with pytest.raises((InvalidError, UnicodeError)):
                     await store.write(ONE, (PUT, text, 1))
 
     run(store_place, work)
@@ -118,7 +118,7 @@ def test_many_processes_may_make_and_fill_it_at_once(store_place):
 
 
 def test_what_it_cannot_keep_is_said_as_all_that_goes_wrong_there(store_place):
-    with pytest.raises(ConfigError, match="store: "):
+    with pytest.raises(InvalidError, match="store: "):
         run(store_place, lambda store: store.write(TWO, (PUT, "a", 1 << 80)))
 
 
