@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from adit.exception import InvalidError, NotFoundError, RemoteError
+from adit.exception import ConfigError, InvalidError, NotFoundError, RemoteError
 from adit.functions import wire
 from adit.functions.foreman import dicts, holding, queues
 from adit.functions.foreman.budget import Budget
@@ -29,6 +29,33 @@ def test_an_entry_costs_more_than_its_bytes_and_gives_all_of_it_back():
     assert budget._taken == 0
     with pytest.raises(RemoteError, match="try again later"):
         made.put(((b"%d" % n, b"") for n in range(10_000)), skip=False)
+
+
+@pytest.mark.parametrize("error", [ConfigError("store: it is away"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no")])
+def test_items_that_cannot_be_written_leave_nothing_and_make_room(error):
+    async def use():
+        budget = Budget("queues", 1 << 20)
+        queue = queues.Queue(1, budget)
+        await queue.put([b"a"], "", 3600, 0, some=False)
+        [(number, _)] = await queue.get(1, "", 0)
+        queue.sent([(number, b"a")])
+        empty, record = budget._taken, queue._record.put
+        failing = asyncio.get_running_loop().create_future()
+        queue._record.put = lambda *_: failing
+        first = asyncio.ensure_future(queue.put([b"lost"], "", 3600, 0, some=False))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(queue.put([b"there"], "", 3600, 10, some=False))
+        await asyncio.sleep(0)
+        queue._record.put = record
+        failing.set_exception(error)
+        with pytest.raises(type(error)):
+            await first
+        assert await second == 1
+        assert [item for _, item in await queue.get(9, "", 0)] == [b"there"]
+        queue.sent([(0, b"there")])
+        assert budget._taken == empty
+
+    asyncio.run(use())
 
 
 def test_one_with_a_name_stays_and_an_app_makes_so_many(monkeypatch):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from adit.exception import RemoteError
+from adit.exception import ConfigError, RemoteError
 from adit.functions import wire
 from adit.functions.engine import Ended, Resources, Usage
 from adit.functions.foreman import (
@@ -128,7 +128,7 @@ class World:
         work = asyncio.gather(*work)
         while not work.done():
             chance = self.random.random()
-            if chance < 0.02:
+            if chance < 0.04:
                 await self.die()
             elif chance < 0.5:
                 self.store.let_through()
@@ -157,6 +157,27 @@ def test_items_are_neither_lost_nor_doubled_whenever_a_foreman_dies(store_place,
     some = seeds[:4] if "://" in store_place else seeds  # as it takes longer there
     deaths = [asyncio.run(use(seed)) for seed in some]
     assert sum(deaths) >= len(deaths)
+
+
+@pytest.mark.parametrize("kind", ["queue", "dict"])
+def test_what_is_made_is_there_whole_with_its_answer_or_not_at_all(tmp_path, kind):
+    async def use():
+        world = World(str(tmp_path / "store.db"), 1)
+        await world.start()
+        payload = wire.pack_items([b"key", b"value"]) if kind == "dict" else b""
+        asking = asyncio.ensure_future(world.ask(CALLER[f"{kind}_create"], payload, once="o"))
+        await asyncio.sleep(0.01)
+        world.store.let_through()
+        await world.die()  # before the answer is heard
+        await asyncio.sleep(0.01)
+        world.store.let_through()
+        made = (await asking)[0].meta[kind]
+        rows = await world.store.read(shelf.TABLES, "SELECT id FROM held")
+        assert [row["id"] for row in rows] == [made]
+        if kind == "dict":
+            assert world.foreman.dicts.find(made).entries == {b"key": b"value"}
+
+    asyncio.run(use())
 
 
 def test_answers_are_kept_for_a_while_and_not_too_many(store_place, monkeypatch):
@@ -316,6 +337,46 @@ def test_what_a_runner_says_waits_for_a_store_that_is_away_and_is_not_refused(pl
         return (await foreman.ledger.find(had, foreman.calls.budget)).outcome
 
     assert live(place, Engine("w"), use) == ({"status": "ok"}, b"done")
+
+
+@pytest.mark.parametrize("verb", ["call", "queue_get"])
+def test_who_asks_again_is_answered_when_what_was_done_is_written_and_not_before(place, verb):
+    async def use(foreman):
+        await with_calls(foreman, None)
+        made = (await CALLER["queue_create"](Asked(foreman, None, {}, b""))).meta["queue"]
+        about = {"app": "shop", "function": "f", "queue": made, "partition": "", "ttl": 60, "n": 1}
+        await CALLER["queue_put"](Asked(foreman, None, about, wire.pack_items([b"item"])))
+        post, held = foreman.store.post, []
+
+        def hold(*given):
+            held.append((asyncio.get_running_loop().create_future(), given))
+            return held[-1][0]
+
+        asked = Asked(foreman, None, {**about, "once": "o"}, b"input")
+        foreman.store.post = hold
+        both = [asyncio.ensure_future(CALLER[verb](asked)) for _ in range(2)]
+        await asyncio.wait(both, timeout=0.05)
+        assert not any(one.done() for one in both)
+        foreman.store.post = post
+        for posted, given in held:
+            posted.set_result(await post(*given))
+        first, again = await asyncio.gather(*both)
+        assert (first.meta, first.payload) == (again.meta, again.payload)
+
+    live(place, Engine(), use)
+
+
+def test_who_asks_again_when_it_could_not_be_written_has_it_done(place):
+    async def use(foreman):
+        post, asked = foreman.store.post, Asked(foreman, None, {"once": "o"}, b"")
+        foreman.store.post = lambda tables, *_: post(tables, ("SELECT * FROM nowhere",))
+        with pytest.raises(ConfigError):
+            await CALLER["queue_create"](asked)
+        foreman.store.post = post
+        made = (await CALLER["queue_create"](asked)).meta["queue"]
+        assert [row["id"] for row in await foreman.store.read(shelf.TABLES, "SELECT id FROM held")] == [made]
+
+    live(place, Engine(), use)
 
 
 def test_a_call_that_is_not_given_yet_has_its_time_when_it_is(place):

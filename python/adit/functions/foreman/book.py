@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ...exception import Error, InvalidError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .store import Row, Statement, Store, Tables
 
     Posted = asyncio.Future[list[Row]] | None
@@ -30,6 +32,7 @@ class Book:
     def __init__(self, store: Store | None = None, foreman: str = "") -> None:
         self._store, self._foreman = store, foreman
         self._last: Posted = None
+        self._gathered: list[Statement] | None = None
         self._unwritten: deque[tuple[tuple[Statement, ...], asyncio.Future[list[Row]]]] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -38,9 +41,23 @@ class Book:
         """Its end may be waited for; what fails is told, as what runs goes on."""
         if self._store is None or not statements:
             return None
+        if self._gathered is not None:
+            self._gathered += statements
+            return None
         self._last = self._store.post(self.tables, *statements)
         self._last.add_done_callback(_tell)
         return self._last
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is posted in the block, in which nothing is waited for, is written in one go at its end."""
+        gathered: list[Statement] = []
+        self._gathered = gathered
+        try:
+            yield
+        finally:
+            self._gathered = None
+        self.post(*gathered)
 
     def keep(self, *statements: Statement) -> Posted:
         """``post``, of what nobody can be told that it failed, as it has happened: it is tried until it is written, and

@@ -33,7 +33,7 @@ def _outcome(call: Call) -> Answer:
 async def call(asked: Asked) -> Answer:
     """Calls a function."""
     await asked.app.back()
-    if (answer := asked.answered) is not None:
+    if (answer := await asked.answered()) is not None:
         return answer
     function, key = str(asked.meta["function"]), str(asked.meta.get("key", ""))
     made = asked.app.call(function, key, asked.payload, asked.worker, lambda call: asked.note({"call": call.id}))

@@ -32,12 +32,13 @@ def _value(found: Dict, value: bytes | None) -> Answer:
 @verb(CALLER, RUNNER)
 async def dict_create(asked: Asked) -> Answer:
     """An ephemeral one, or the one of a name."""
-    if (answer := asked.answered) is not None:
+    if (answer := await asked.answered()) is not None:
         return answer
     name, missing, dicts = asked.meta.get("name"), bool(asked.meta.get("create", True)), asked.foreman.dicts
     app = asked.app.id if asked.worker else None
-    identity = dicts.named(name, _pairs(asked.payload), missing=missing, trusted=asked.trusted, app=app)
-    asked.foreman.shelf.post(*asked.note({"dict": identity}))
+    with asked.foreman.shelf.together():
+        identity = dicts.named(name, _pairs(asked.payload), missing=missing, trusted=asked.trusted, app=app)
+        asked.foreman.shelf.post(*asked.note({"dict": identity}))
     await dicts.is_written()
     if asked.worker and name is None:
         await asked.app.end_with(identity, lambda: dicts.end(identity))
@@ -58,7 +59,7 @@ async def dict_end(asked: Asked) -> Answer:
 async def dict_put(asked: Asked) -> Answer:
     """Sets values."""
     found = _find(asked)
-    if (answer := asked.answered) is not None:
+    if (answer := await asked.answered()) is not None:
         return answer
     found.distrust(asked.trusted)
     skip = bool(asked.meta.get("skip"))
@@ -78,7 +79,7 @@ async def dict_get(asked: Asked) -> Answer:
 async def dict_pop(asked: Asked) -> Answer:
     """One value, which is taken out."""
     found = _find(asked)
-    if (answer := asked.answered) is not None:
+    if (answer := await asked.answered()) is not None:
         return answer
     meta = {"found": True, "trusted": found.trusted}
     value = found.pop(asked.payload, lambda value: asked.note(meta, value))

@@ -21,13 +21,14 @@ def _find(asked: Asked) -> Queue:
 @verb(CALLER, RUNNER)
 async def queue_create(asked: Asked) -> Answer:
     """An ephemeral one, or the one of a name."""
-    if (answer := asked.answered) is not None:
+    if (answer := await asked.answered()) is not None:
         return answer
     name, queues = asked.meta.get("name"), asked.foreman.queues
     missing = bool(asked.meta.get("create", True))
     app = asked.app.id if asked.worker else None
-    identity = queues.named(name, int(asked.meta.get("maxsize", 0)), missing=missing, app=app)
-    asked.foreman.shelf.post(*asked.note({"queue": identity}))
+    with asked.foreman.shelf.together():
+        identity = queues.named(name, int(asked.meta.get("maxsize", 0)), missing=missing, app=app)
+        asked.foreman.shelf.post(*asked.note({"queue": identity}))
     await queues.is_written()
     if asked.worker and name is None:
         await asked.app.end_with(identity, lambda: queues.end(identity))
@@ -50,7 +51,7 @@ async def queue_put(asked: Asked) -> Answer:
     queue, ttl = _find(asked), float(asked.meta["ttl"])
     items = wire.unpack_items(asked.payload, ITEMS_MAX, "queue")
     partition, some = str(asked.meta["partition"]), bool(asked.meta.get("some"))
-    if (answer := asked.answered) is not None:
+    if (answer := await asked.answered()) is not None:
         return answer
     try:
         queue.distrust(asked.trusted)
@@ -79,7 +80,7 @@ async def queue_get(asked: Asked) -> Answer:
 async def queue_got(asked: Asked) -> Answer:
     """They have come."""
     queue = _find(asked)
-    if asked.answered is None:
+    if await asked.answered() is None:
         await queue.acknowledge(asked.once, asked.note({}))
     return Answer({})
 

@@ -47,6 +47,7 @@ class _Handed:
     items: list[Item]
     partition: str
     timer: asyncio.TimerHandle
+    written: Posted
 
 
 class _Partition:
@@ -170,10 +171,18 @@ class Queue:
             self._changed.notify_all()
         try:
             await done(written)
-        except Error:  # whoever puts them hears that they are not here
-            place.items = deque(item for item in place.items if item not in taken)
+        except Exception:  # whoever puts them hears that they are not here
+            await self._take_out(place, partition, set(_numbers(taken)))
             raise
         return len(taken)
+
+    async def _take_out(self, place: _Partition, name: str, numbers: set[int]) -> None:
+        """Those that are still there."""
+        async with self._changed:
+            if self._partitions.get(name) is place:
+                self._budget.give(_cost([item for item in place.items if item[0] in numbers]))
+                place.items = deque(item for item in place.items if item[0] not in numbers)
+                self._changed.notify_all()
 
     async def get(self, n: int, partition: str, wait: float, once: str = "") -> list[Item]:
         """Up to n items, at least one; an empty list when there is none in time. They count until they are ``sent``, or
@@ -186,22 +195,24 @@ class Queue:
             while True:
                 self._check()
                 if once in self._handed:
-                    return self._handed[once].items
+                    taken, written = self._handed[once].items, self._handed[once].written
+                    break
                 place = self._find(partition)
                 if place is not None and place.items:
+                    taken = [place.items.popleft() for _ in range(min(n, len(place.items)))]
+                    written = self._hand(taken, partition, once) if once else None
+                    self._changed.notify_all()
                     break
                 if not await self._wait(until):
                     return []
-            taken = [place.items.popleft() for _ in range(min(n, len(place.items)))]
-            written = self._hand(taken, partition, once) if once else None
-            self._changed.notify_all()
         await done(written)
         return taken
 
     def _hand(self, items: list[Item], partition: str, once: str) -> Posted:
         later = asyncio.get_running_loop().call_later(ACKNOWLEDGE_S, self._forsake, once)
-        self._handed[once] = _Handed(items, partition, later)
-        return self._record.handed(_numbers(items), once)
+        written = self._record.handed(_numbers(items), once)
+        self._handed[once] = _Handed(items, partition, later, written)
+        return written
 
     def _forsake(self, once: str) -> None:
         """Whoever was given items has not said that he has them."""

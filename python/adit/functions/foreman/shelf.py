@@ -40,6 +40,15 @@ class Answers(Book):
         found = self._given.get(once)
         return None if found is None else found[1:]
 
+    async def written(self, once: str) -> tuple[dict[str, Any], bytes] | None:
+        """What was answered, if it is in the store with what was done for it; None when that could not be."""
+        if (found := self.find(once)) is None:
+            return None
+        if not await self.read("SELECT id FROM answers WHERE id = ?", once):
+            self._drop(once)
+            return None
+        return found
+
     def note(self, once: str, meta: dict[str, Any], payload: bytes = b"") -> tuple[Statement, ...]:
         """It is about to be answered: what is to be written along with what was done."""
         if not once or self._store is None:
@@ -55,15 +64,18 @@ class Answers(Book):
         self._given[once] = given, meta, payload
         self._bytes += len(payload)
 
+    def _drop(self, once: str) -> None:
+        _, _, payload = self._given.pop(once, (0.0, {}, b""))
+        self._bytes -= len(payload)
+
     def _forget(self, now: float) -> Iterator[str]:
         """Those that are old, or too many, but for the last."""
         while len(self._given) > 1:
             first = next(iter(self._given))
-            given, _, payload = self._given[first]
+            given = self._given[first][0]
             if given > now - ASKED_S and len(self._given) <= ASKED_MAX and self._bytes <= ASKED_BYTES:
                 return
-            del self._given[first]
-            self._bytes -= len(payload)
+            self._drop(first)
             yield first
 
     async def load(self) -> None:

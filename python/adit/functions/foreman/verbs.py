@@ -45,10 +45,9 @@ class Asked:
             raise InvalidError("once: it has characters that cannot be kept")
         return once
 
-    @property
-    def answered(self) -> Answer | None:
-        """What was answered to it before."""
-        found = self.foreman.answers.find(self.once)
+    async def answered(self) -> Answer | None:
+        """What was answered to it before, or is about to be, as soon as that is written down."""
+        found = await self.foreman.answers.written(self.once)
         return None if found is None else Answer(*found)
 
     def note(self, meta: Meta, payload: bytes = b"") -> tuple[Statement, ...]:
