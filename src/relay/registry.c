@@ -329,6 +329,39 @@ struct tunnel *registry_find(struct registry *g, const char *label) {
   return t;
 }
 
+/* Origins */
+
+void origin_enter(struct origin *o, struct tunnel *t) {
+  *o = (struct origin){.owner = owner_ref(t->owner), .serial = t->serial};
+  memcpy(o->label, t->label, sizeof o->label);
+  (void)__atomic_add_fetch(&t->streams_now, 1, __ATOMIC_RELAXED);
+  (void)__atomic_add_fetch(&t->streams_total, 1, __ATOMIC_RELAXED);
+  usage_stream_begins(t->owner->usage);
+}
+
+static struct tunnel *origin_find_locked(struct registry *g, const struct origin *o) {
+  struct tunnel *t = map_get(g->tunnels, o->label);
+  return t != NULL && t->serial == o->serial ? t : NULL;
+}
+
+struct tunnel *origin_tunnel(struct registry *g, const struct origin *o) {
+  pthread_mutex_lock(&g->lock);
+  struct tunnel *t = origin_find_locked(g, o);
+  if (t != NULL) (void)tunnel_ref(t);
+  pthread_mutex_unlock(&g->lock);
+  return t;
+}
+
+void origin_leave(struct registry *g, struct origin *o) {
+  pthread_mutex_lock(&g->lock);
+  struct tunnel *t = origin_find_locked(g, o);
+  if (t != NULL) (void)__atomic_sub_fetch(&t->streams_now, 1, __ATOMIC_RELAXED);
+  usage_stream_ends(o->owner->usage);
+  owner_unref_locked(g, o->owner);
+  pthread_mutex_unlock(&g->lock);
+  o->owner = NULL;
+}
+
 /* Links */
 
 static bool links_fit(const struct owner *o) {

@@ -68,6 +68,13 @@ struct tunnel {
   uint32_t refused[NOTICES];       /* visitors, of which the agent has not been told; atomic */
 };
 
+/* Through what a stream came in, by value: it outlives its tunnel, and holds nothing of it. */
+struct origin {
+  struct owner *owner;             /* one reference */
+  char label[LABEL_CHARS + 1];
+  uint64_t serial;
+};
+
 int registry_new(struct relay *r, struct registry **out) MUST_USE;
 void registry_free(struct registry *g);
 
@@ -104,6 +111,12 @@ int tunnel_set_admission(struct tunnel *t, const struct cidr *allow, size_t allo
                          size_t deny_n) MUST_USE;
 bool tunnel_admits(const struct tunnel *t, const struct addr *visitor);   /* as its token does, too */
 void tunnel_unref(struct registry *g, struct tunnel *t);
+
+/* One more stream of this tunnel and of its token, until origin_leave. */
+void origin_enter(struct origin *o, struct tunnel *t);
+void origin_leave(struct registry *g, struct origin *o);
+/* A reference to the tunnel, or NULL when it is no longer in its place. */
+struct tunnel *origin_tunnel(struct registry *g, const struct origin *o);
 
 /* ERR_CONFLICT: that id is there; ERR_LIMIT: the owner has LINKS_SPARE_PER_TOKEN more links than it may have
    tunnels. */

@@ -16,7 +16,7 @@ struct stream {
   unsigned magic;
   struct worker *worker;
   struct list node;
-  struct tunnel *tunnel;
+  struct origin origin;
   struct pump *pump;
   struct number_keys *keys;        /* until ACCEPT has been verified */
 };
@@ -95,12 +95,12 @@ static enum close_reason stream_accepted(struct pump *pump, void *user, const ui
 /* Its agent should know: something on the way to us may be what breaks its data connections. */
 static void stream_count_lost(const struct stream *s, enum close_reason why) {
   bool lost = why == CLOSE_WIRE_RESET || why == CLOSE_NOT_ACCEPTED || why == CLOSE_ACCEPT_TIMEOUT;
-  if (lost && s->keys != NULL) visitor_count_refused(s->worker, s->tunnel, NOTICE_LOST);
+  if (lost && s->keys != NULL) visitor_count_lost(s->worker, &s->origin);
 }
 
 /* The visitor's place in its owner's share. */
-static void stream_leave_owner(struct worker *w, struct tunnel *t) {
-  share_give_visitor(&w->relay->shares, &t->owner->account);
+static void stream_leave_owner(struct worker *w, struct owner *o) {
+  share_give_visitor(&w->relay->shares, &o->account);
 }
 
 static void stream_ended(struct pump *pump, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire) {
@@ -108,20 +108,18 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
   (void)pump;
   CHECK_MAGIC(s, STREAM_MAGIC);
   char label[LABEL_LOG_CHARS + 1];
-  memcpy(label, s->tunnel->label, LABEL_LOG_CHARS);
+  memcpy(label, s->origin.label, LABEL_LOG_CHARS);
   label[LABEL_LOG_CHARS] = '\0';
   (void)__atomic_add_fetch(&s->worker->metrics.streams_closed[why], 1, __ATOMIC_RELAXED);
   METRIC_SUB(&s->worker->metrics, streams_now, 1);
-  (void)__atomic_sub_fetch(&s->tunnel->streams_now, 1, __ATOMIC_RELAXED);
-  usage_stream_ends(s->tunnel->owner->usage);
-  /* After the counts, so that who has read the line finds them true. */
-  log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor",
-            LOG_U64(to_peer), "from_visitor", LOG_U64(to_wire), NULL);
   list_remove(&s->node);
   stream_count_lost(s, why);
   stream_forget_keys(s);
-  stream_leave_owner(s->worker, s->tunnel);
-  tunnel_unref(s->worker->relay->registry, s->tunnel);
+  stream_leave_owner(s->worker, s->origin.owner);
+  origin_leave(s->worker->relay->registry, &s->origin);
+  /* After the counts, so that who has read the line finds them true. */
+  log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor",
+            LOG_U64(to_peer), "from_visitor", LOG_U64(to_wire), NULL);
   s->magic = 0;
   free(s);
 }
@@ -133,13 +131,10 @@ static struct stream *stream_new(const struct stream_params *p) {
   s->worker = p->worker;
   s->keys = p->wire.keys;
   (void)__atomic_add_fetch(&p->worker->visitors_n, 1, __ATOMIC_RELAXED);
-  s->tunnel = tunnel_ref(p->tunnel);
+  origin_enter(&s->origin, p->tunnel);
   list_push_tail(&p->worker->streams, &s->node);
   METRIC_ADD(&p->worker->metrics, streams_total, 1);
   METRIC_ADD(&p->worker->metrics, streams_now, 1);
-  (void)__atomic_add_fetch(&s->tunnel->streams_now, 1, __ATOMIC_RELAXED);
-  (void)__atomic_add_fetch(&s->tunnel->streams_total, 1, __ATOMIC_RELAXED);
-  usage_stream_begins(s->tunnel->owner->usage);
   return s;
 }
 
@@ -171,7 +166,7 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
     stream_ended(NULL, s, CLOSE_WIRE_RESET, 0, 0);
   } else {
     secret_free(p->wire.keys, sizeof *p->wire.keys);
-    stream_leave_owner(p->worker, p->tunnel);
+    stream_leave_owner(p->worker, p->tunnel->owner);
   }
   sealed_free(h->sealed);
   wrap_free(p->wire.wrap);
@@ -197,7 +192,7 @@ int stream_hand_off(const struct stream_params *p) {
     if (p->conn != NULL && h.open.secret_n > 0) {  /* taken over already: the TLS object can say no more */
       tls_conn_free(p->conn);
       net_reset(p->peer_fd);
-      stream_leave_owner(p->worker, p->tunnel);
+      stream_leave_owner(p->worker, p->tunnel->owner);
       rc = 0;
     }
   }
@@ -209,7 +204,7 @@ int stream_hand_off(const struct stream_params *p) {
 void stream_end_owners(struct worker *w) {
   LIST_FOREACH(&w->streams, it) {
     struct stream *s = CONTAINER_OF(it, struct stream, node);
-    if (owner_has_ended(s->tunnel->owner)) pump_abort(s->pump, CLOSE_REVOKED);
+    if (owner_has_ended(s->origin.owner)) pump_abort(s->pump, CLOSE_REVOKED);
   }
 }
 

@@ -10,7 +10,7 @@
 
 struct stream_params {
   struct worker *worker;
-  struct tunnel *tunnel;           /* only read: the stream takes a reference of its own */
+  struct tunnel *tunnel;           /* only read: the stream keeps none of it but its origin */
   struct data_connection wire;
   int peer_fd;
   struct tls_conn *conn;           /* after its handshake; NULL on a raw port */

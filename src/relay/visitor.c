@@ -50,6 +50,13 @@ void visitor_count_refused(struct worker *w, struct tunnel *t, enum notice why) 
   (void)__atomic_add_fetch(&w->metrics.visitors_refused[why], 1, __ATOMIC_RELAXED);
 }
 
+void visitor_count_lost(struct worker *w, const struct origin *o) {
+  struct tunnel *t = origin_tunnel(w->relay->registry, o);
+  (void)__atomic_add_fetch(&w->metrics.visitors_refused[NOTICE_LOST], 1, __ATOMIC_RELAXED);
+  if (t != NULL) (void)__atomic_add_fetch(&t->refused[NOTICE_LOST], 1, __ATOMIC_RELAXED);
+  tunnel_unref(w->relay->registry, t);
+}
+
 bool visitor_enter_tunnel(struct worker *w, struct tunnel *t) {
   enum notice why = share_take_visitor(&w->relay->shares, &t->owner->account, loop_now_ms(w->loop) * 1000);
   if (why == NOTICE_NONE) return true;

@@ -71,6 +71,32 @@ static void an_owner_has_the_limits_of_its_certificate(void **state) {
   registry_owner_unref(g, o);
 }
 
+static void a_stream_keeps_its_owner_and_not_its_tunnel(void **state) {
+  (void)state;
+  struct owner *o = owner_of(&alice);
+  struct tunnel *first = tunnel_of(o, 'a', 1), *second = tunnel_of(o, 'a', 1);
+  struct origin early, late;
+  put(first, 0, NULL);
+  origin_enter(&early, first);
+  assert_int_equal(first->refs, 2);                /* the test's and its place's */
+  assert_int_equal(first->streams_now, 1);
+  struct tunnel *t = origin_tunnel(g, &early);
+  assert_ptr_equal(t, first);
+  tunnel_unref(g, t);
+  put(second, 0, first);
+  tunnel_unref(g, first);                          /* freed */
+  origin_enter(&late, second);
+  assert_null(origin_tunnel(g, &early));           /* its label leads to another now, whose streams are not his */
+  assert_int_equal(o->usage->streams_now, 2);
+  origin_leave(g, &early);
+  assert_int_equal(second->streams_now, 1);
+  assert_int_equal(o->usage->streams_now, 1);
+  gone(second);
+  registry_owner_unref(g, o);
+  assert_ptr_equal(late.owner, o);                 /* the last that holds him */
+  origin_leave(g, &late);
+}
+
 static void of_equal_incarnations_the_newer_tunnel_has_the_label(void **state) {
   (void)state;
   struct owner *o = owner_of(&alice);
@@ -121,15 +147,17 @@ static void the_limit_of_a_token_counts_labels_and_not_takeovers(void **state) {
 static void an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone(void **state) {
   (void)state;
   struct owner *o = owner_of(&alice);
-  struct tunnel *t = tunnel_of(o, 'a', 1), *stream = tunnel_ref(t);
+  struct tunnel *t = tunnel_of(o, 'a', 1);
+  struct origin stream;
   put(t, 0, NULL);
+  origin_enter(&stream, t);
   gone(t);
   registry_owner_unref(g, o);      /* link and tunnel are gone, the stream is not */
   assert_int_equal(registry_revoke(g, alice.id), 0);
   assert_true(registry_mark_ended(g, NOW));
-  assert_true(stream->owner->ended);
+  assert_true(stream.owner->ended);
   assert_false(registry_mark_ended(g, NOW));
-  tunnel_unref(g, stream);
+  origin_leave(g, &stream);
 }
 
 static void a_revoked_token_has_no_owner_any_more(void **state) {
@@ -532,7 +560,7 @@ static void who_is_denied_is_not_let_in_also_if_allowed(void **state) {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {
-    T(an_owner_has_the_limits_of_its_certificate), T(a_lower_incarnation_never_takes_a_label),
+    T(an_owner_has_the_limits_of_its_certificate), T(a_stream_keeps_its_owner_and_not_its_tunnel),
     T(of_equal_incarnations_the_newer_tunnel_has_the_label), T(a_lower_incarnation_never_takes_a_label),
     T(the_limit_of_a_token_counts_labels_and_not_takeovers),
     T(an_owner_lives_as_long_as_a_stream_of_a_tunnel_that_is_gone),
