@@ -1,5 +1,5 @@
 /* The record layer and the connection over it. A peer that knows the keys sends records of any type and content, and
-   bytes that are no records at all; between them we write, close and pay what we owe. */
+   bytes that are no records at all; between them we write, close, pay what we owe, and move to another process. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { STEP_RAW = 0xff, STEP_WRITE = 0xfe, STEP_CLOSE = 0xfd, STEP_FAIL = 0xfc, STEP_PEER_UPDATES = 0xfb,
-      CONTENT_MAX = 4096 };
+      STEP_MOVE = 0xfa, CONTENT_MAX = 4096 };
 
 struct world {
   struct sealed *ours;
@@ -46,6 +46,15 @@ static void write_one(struct world *w) {
   ASSERT(rc == 0 || sealed_write_ended(w->ours));
 }
 
+static void move(struct world *w) {
+  uint8_t state[SEALED_EXPORT_MAX_BYTES];
+  struct writer to = writer_of(state, sizeof state);
+  sealed_export(w->ours, &to);
+  w->ours = NULL;
+  struct reader from = reader_of(state, to.len);
+  ASSERT(!to.bad && sealed_import(&from, &w->ours) == 0 && reader_done(&from));
+}
+
 static void step(struct world *w, struct reader *r) {
   uint8_t what = read_u8(r);
   if (what == STEP_WRITE) {
@@ -54,6 +63,8 @@ static void step(struct world *w, struct reader *r) {
     sealed_close(w->ours);
   } else if (what == STEP_FAIL) {
     sealed_fail(w->ours, ALERT_INTERNAL_ERROR);
+  } else if (what == STEP_MOVE) {
+    move(w);
   } else if (what == STEP_PEER_UPDATES) {
     ASSERT(w->peer.suite->version != TLS_VERSION_13 || record_keys_update(&w->peer) == 0);
   } else {

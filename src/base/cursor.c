@@ -34,6 +34,12 @@ uint32_t read_u24(struct reader *r) { return (uint32_t)read_number(r, 3); }
 uint32_t read_u32(struct reader *r) { return (uint32_t)read_number(r, 4); }
 uint64_t read_u64(struct reader *r) { return read_number(r, 8); }
 
+bool read_flag(struct reader *r) {
+  uint8_t v = read_u8(r);
+  if (v > 1) r->bad = true;
+  return v == 1;
+}
+
 void read_copy(struct reader *r, void *to, size_t n) {
   const uint8_t *p = read_bytes(r, n);
   if (n == 0) return;

@@ -17,6 +17,7 @@ uint16_t read_u16(struct reader *r);
 uint32_t read_u24(struct reader *r);
 uint32_t read_u32(struct reader *r);
 uint64_t read_u64(struct reader *r);
+bool read_flag(struct reader *r);                              /* a byte that is 0 or 1, else it is a failure */
 /* A pointer to n bytes inside the input, or NULL when there are fewer. */
 const uint8_t *read_bytes(struct reader *r, size_t n);
 void read_copy(struct reader *r, void *to, size_t n);          /* zero-fills *to on failure */

@@ -36,13 +36,10 @@ static int derive_keys(struct record_keys *k) {
   return 0;
 }
 
-static int take_keys(struct record_keys *k, const uint8_t *secret) {
-  size_t n = aead_key_bytes(k->suite->aead);
-  memcpy(k->iv, secret + n, TLS_IV_BYTES);
-  k->aead = aead_new(k->suite->aead, secret, k->encrypt);
-  if (k->aead != NULL) return 0;
-  record_keys_free(k);
-  return ERR_NOMEM;
+static int take_keys(struct record_keys *k) {
+  memcpy(k->iv, k->secret + aead_key_bytes(k->suite->aead), TLS_IV_BYTES);
+  k->aead = aead_new(k->suite->aead, k->secret, k->encrypt);
+  return k->aead != NULL ? 0 : ERR_NOMEM;
 }
 
 int record_keys_init(struct record_keys *k, const struct tls_suite *suite, const uint8_t *secret, uint64_t sequence,
@@ -51,11 +48,10 @@ int record_keys_init(struct record_keys *k, const struct tls_suite *suite, const
   k->suite = suite;
   k->sequence = sequence;
   k->encrypt = encrypt;
-  if (!is_tls13(k)) return take_keys(k, secret);
   k->secret = secret_alloc(TLS_SECRET_MAX_BYTES);
   if (k->secret == NULL) return ERR_NOMEM;
-  memcpy(k->secret, secret, hash_bytes(suite->hash));
-  int rc = derive_keys(k);
+  memcpy(k->secret, secret, tls_suite_secret_bytes(suite));
+  int rc = is_tls13(k) ? derive_keys(k) : take_keys(k);
   if (rc != 0) record_keys_free(k);
   return rc;
 }

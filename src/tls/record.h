@@ -17,7 +17,8 @@ enum record_type {
 struct record_keys {               /* owned by one direction of one connection; fields private */
   const struct tls_suite *suite;
   struct aead *aead;
-  uint8_t *secret;                 /* TLS 1.3, from secret_alloc: what the next keys are made from */
+  uint8_t *secret;                 /* from secret_alloc, as record_keys_init got it: what the keys are made from, and in
+                                      TLS 1.3 the next ones */
   uint8_t iv[TLS_IV_BYTES];
   uint64_t sequence;
   bool encrypt;

@@ -18,6 +18,7 @@ enum {
   ALERT_BYTES = 2,
   ALERT_LEVEL_WARNING = 1,
   ALERT_LEVEL_FATAL = 2,
+  EXPORT_VERSION = 1,
   RENEGOTIATIONS_MAX = 4 /* a client may try it once for old habit's sake; each attempt costs us a record */
 };
 
@@ -255,3 +256,79 @@ void sealed_fail(struct sealed *s, uint8_t alert) {
 }
 
 bool sealed_write_ended(const struct sealed *s) { return s->write_state == WRITE_ENDED; }
+
+/* To another process and back. In this order: version, suite, both secrets with their sequence numbers, and the rest of
+   the struct. */
+
+static void export_keys(const struct record_keys *k, struct writer *w) {
+  write_bytes(w, k->secret, tls_suite_secret_bytes(k->suite));
+  write_u64(w, k->sequence);
+}
+
+void sealed_export(struct sealed *s, struct writer *w) {
+  write_u8(w, EXPORT_VERSION);
+  write_u16(w, s->out.suite->id);
+  export_keys(&s->in, w);
+  export_keys(&s->out, w);
+  write_u16(w, (uint16_t)s->fragment_max);
+  write_u8(w, (uint8_t)s->read_state);
+  write_u8(w, (uint8_t)s->write_state);
+  write_u8(w, s->from_server);
+  write_u8(w, s->owes_key_update);
+  write_u8(w, s->owes_refusal);
+  write_u8(w, (uint8_t)s->renegotiations);
+  write_vec8(w, s->hello_header, s->hello_header_n);
+  write_u32(w, (uint32_t)s->hello_left);
+  write_u8(w, s->alert_level);
+  write_u8(w, s->alert);
+  sealed_free(s);
+}
+
+/* A value that this end could not have come to by itself is none: what is owed is sealed without asking again. */
+static bool import_is_sound(const struct sealed *s) {
+  if (s->fragment_max == 0 || s->fragment_max > RECORD_PLAIN_MAX) return false;
+  if (s->read_state > READ_FAILED || s->write_state > WRITE_ENDED) return false;
+  bool known_level = s->alert_level == ALERT_LEVEL_WARNING || s->alert_level == ALERT_LEVEL_FATAL;
+  if (s->write_state == WRITE_ALERT_OWED && !known_level) return false;
+  if (is_tls13(s)) return !s->owes_refusal && s->renegotiations == 0 && s->hello_header_n == 0 && s->hello_left == 0;
+  return !s->owes_key_update && s->renegotiations <= RENEGOTIATIONS_MAX + 1 && s->hello_left < 1 << 24;
+}
+
+static void import_rest(struct sealed *s, struct reader *r) {
+  s->fragment_max = read_u16(r);
+  s->read_state = (enum read_state)read_u8(r);
+  s->write_state = (enum write_state)read_u8(r);
+  s->from_server = read_flag(r);
+  s->owes_key_update = read_flag(r);
+  s->owes_refusal = read_flag(r);
+  s->renegotiations = read_u8(r);
+  struct reader header = read_vec8(r);
+  if (header.left >= HANDSHAKE_HEADER_BYTES) r->bad = true;
+  else s->hello_header_n = header.left;
+  read_copy(&header, s->hello_header, s->hello_header_n);
+  s->hello_left = read_u32(r);
+  s->alert_level = read_u8(r);
+  s->alert = read_u8(r);
+}
+
+int sealed_import(struct reader *r, struct sealed **out) {
+  bool known = read_u8(r) == EXPORT_VERSION;
+  const struct tls_suite *suite = tls_suite_find(read_u16(r));
+  if (!known || suite == NULL) return ERR_SYNTAX;
+  struct sealed_params p = {.suite = suite};
+  p.read_secret = read_bytes(r, tls_suite_secret_bytes(suite));
+  p.read_sequence = read_u64(r);
+  p.write_secret = read_bytes(r, tls_suite_secret_bytes(suite));
+  p.write_sequence = read_u64(r);
+  struct sealed rest = {.out.suite = suite};
+  import_rest(&rest, r);
+  if (r->bad || !import_is_sound(&rest)) return ERR_SYNTAX;
+  struct sealed *s = sealed_new(&p);
+  if (s == NULL) return ERR_NOMEM;
+  rest.in = s->in;
+  rest.out = s->out;
+  *s = rest;
+  wipe(&rest, sizeof rest);
+  *out = s;
+  return 0;
+}

@@ -5,6 +5,7 @@
 #ifndef TLS_SEALED_H
 #define TLS_SEALED_H
 
+#include "base/cursor.h"
 #include "tls/record.h"
 
 struct sealed;
@@ -49,5 +50,12 @@ void sealed_close(struct sealed *s);             /* our direction ends: close_no
 void sealed_fail(struct sealed *s, uint8_t alert); /* a fatal alert is owed; no data after it */
 bool sealed_write_ended(const struct sealed *s); /* close_notify or fatal alert has been written out by
                                                     sealed_write_owed */
+
+/* Its whole state, keys included, to go on with in another process. Whoever has the bytes wipes them. Takes s: two that
+   go on with the same keys would use a nonce twice. SEALED_EXPORT_MAX_BYTES are always enough. */
+enum { SEALED_EXPORT_MAX_BYTES = 160 };
+void sealed_export(struct sealed *s, struct writer *w);
+/* Of any bytes: ERR_SYNTAX, also for another version's; ERR_NOMEM. */
+int sealed_import(struct reader *r, struct sealed **out) MUST_USE;
 
 #endif

@@ -6,8 +6,9 @@
 
 #include <cmocka.h>
 
-#include "tls/sealed.h"
+#include "sealed_moved.h"
 
+static bool moves;                 /* before everything that happens to it */
 static struct sealed *ours;
 static struct record_keys peer_out, peer_in;
 
@@ -38,12 +39,14 @@ static enum sealed_result from_peer(enum record_type type, const void *p, size_t
   size_t consumed, plain_n;
   memcpy(record + peer_out.suite->lead, p, n);
   assert_int_equal(record_seal(&peer_out, type, record, n), 0);
+  if (moves) ours = sealed_moved(ours);
   return sealed_read(ours, record, n + peer_out.suite->overhead, &consumed, &plain, &plain_n);
 }
 
 /* All that we owe: alerts, level and description of each. */
 static void expect_owed(const char *alerts) {
   uint8_t out[SEALED_OWED_MAX], *plain, alert;
+  if (moves) ours = sealed_moved(ours);
   size_t n, len = sealed_write_owed(ours, out), at = 0;
   for (const char *want = alerts; *want != '\0'; want += 2) {
     size_t full = record_length(out + at, len - at);
@@ -183,5 +186,7 @@ int main(void) {
     TEST(headers_of_neither_version_are_refused_before_their_body_is_there),
     TEST(no_update_is_owed_however_much_was_written),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  moves = true;
+  return failed + cmocka_run_group_tests(tests, NULL, NULL);
 }
