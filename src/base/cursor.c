@@ -56,6 +56,7 @@ static struct reader read_vec(struct reader *r, size_t size) {
 
 struct reader read_vec8(struct reader *r) { return read_vec(r, 1); }
 struct reader read_vec16(struct reader *r) { return read_vec(r, 2); }
+struct reader read_vec24(struct reader *r) { return read_vec(r, 3); }
 
 void read_text8(struct reader *r, char *to, size_t cap) {
   struct reader v = read_vec8(r);
@@ -112,6 +113,7 @@ static void write_vec(struct writer *w, const void *p, size_t n, int size) {
 
 void write_vec8(struct writer *w, const void *p, size_t n) { write_vec(w, p, n, 1); }
 void write_vec16(struct writer *w, const void *p, size_t n) { write_vec(w, p, n, 2); }
+void write_vec24(struct writer *w, const void *p, size_t n) { write_vec(w, p, n, 3); }
 void write_text8(struct writer *w, const char *text) { write_vec(w, text, strlen(text), 1); }
 
 size_t write_open_vec(struct writer *w, int size) {

@@ -23,6 +23,7 @@ const uint8_t *read_bytes(struct reader *r, size_t n);
 void read_copy(struct reader *r, void *to, size_t n);          /* zero-fills *to on failure */
 struct reader read_vec8(struct reader *r);                     /* a part with a length before it */
 struct reader read_vec16(struct reader *r);
+struct reader read_vec24(struct reader *r);
 /* Copies a vec8 of text into to[cap] with a terminating NUL; NUL bytes inside or too long a text is a failure. */
 void read_text8(struct reader *r, char *to, size_t cap);
 /* True when everything was read and nothing failed. */
@@ -42,6 +43,7 @@ void write_u64(struct writer *w, uint64_t v);
 void write_bytes(struct writer *w, const void *p, size_t n);
 void write_vec8(struct writer *w, const void *p, size_t n);
 void write_vec16(struct writer *w, const void *p, size_t n);
+void write_vec24(struct writer *w, const void *p, size_t n);
 void write_text8(struct writer *w, const char *text);
 uint8_t *write_skip(struct writer *w, size_t n);               /* room for n bytes, or NULL */
 /* Opens a vector whose length is not known yet; `size` is 1, 2 or 3. Close with the mark that open returned. */

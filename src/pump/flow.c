@@ -84,6 +84,7 @@ void flow_drop(struct flow *f) {
   f->piped = 0;
   if (f->buffer != NULL) pool_buffer_return(pool, f->buffer);
   f->buffer = NULL;
+  f->uncounted = f->plain_held = 0;
 }
 
 /* An idle direction holds neither buffer nor pipe; a partial record is the one thing worth a buffer. */

@@ -145,6 +145,7 @@ enum flow_result flow_segments_drain(struct flow *f);
 /* flow_hold.c: at the end of a step. What is kept for HOLD_MAX_MS without the sink taking anything moves to a buffer
    that fits. */
 void flow_hold(struct flow *f);
+bool flow_gather(struct flow *f);                /* what is in a pipe moves to a buffer; false: out of memory */
 /* flow_seal.c: an owed record becomes a segment (MOVED), or none is owed (CLEAN_END). */
 enum flow_result flow_owed_fill(struct flow *f);
 
@@ -153,5 +154,11 @@ enum flow_result flow_drain(struct flow *f);
 
 /* pump.c: the stream is broken at that side (reset, truncated, malformed); what was read is still delivered. */
 void pump_break(struct pump *p, const struct side *at, enum close_reason why);
+/* pump.c, of the beginning: a pump that waits for nothing yet, and takes neither sealed nor wrap before pump_go. */
+struct pump *pump_new(struct pump_pool *pool, const struct pump_params *params);
+int pump_go(struct pump *p, const struct pump_params *params);
+void pump_discard(struct pump *p);               /* before it goes */
+/* pump.c: out of its loop and its pool without an end. Descriptors, wrap and sealed are whoever's who calls. */
+void pump_let_go(struct pump *p);
 
 #endif

@@ -5,11 +5,12 @@
 
 #include "pump/flow.h"
 
-static void flow_pipe_to_buffer(struct flow *f) {
+bool flow_gather(struct flow *f) {
   struct pump_pool *pool = f->pump->pool;
+  if (f->pipe == NULL) return true;
+  ASSERT(f->piped > 0 && f->buffer == NULL);
   struct buffer *b = pool_buffer_take_fitting(pool, f->piped);
-  if (b == NULL) return;
-  ASSERT(f->buffer == NULL);
+  if (b == NULL) return false;
   while (b->used < f->piped) {
     ssize_t n = read(f->pipe->read_fd, b->bytes + b->used, f->piped - b->used);
     ASSERT(n > 0);
@@ -20,6 +21,7 @@ static void flow_pipe_to_buffer(struct flow *f) {
   f->piped = 0;
   pool_pipe_return(pool, f->pipe);
   f->pipe = NULL;
+  return true;
 }
 
 static void flow_fit_buffer(struct flow *f) {
@@ -42,7 +44,7 @@ static void reclaim(struct loop_timer *t) {
     struct flow *f = CONTAINER_OF(it, struct flow, holding);
     if (now < f->holding_since_ms + HOLD_MAX_MS) break;
     list_remove(&f->holding);
-    if (f->pipe != NULL) flow_pipe_to_buffer(f);
+    if (f->pipe != NULL) (void)flow_gather(f);
     else flow_fit_buffer(f);
   }
   /* Without a timer everything stays where it is until the sinks move: scarcer, not wrong. */

@@ -36,6 +36,11 @@ static void pump_release(struct pump *p) {
   flow_drop(&p->to_wire);
 }
 
+void pump_discard(struct pump *p) {
+  pump_release(p);
+  free(p);
+}
+
 /* The one place where it changes. It does not log, as the library has pumps, too; of the end on_end tells. */
 static void pump_set_phase(struct pump *p, enum pump_phase phase) {
   ASSERT(phase > p->phase);
@@ -47,18 +52,22 @@ static bool pump_is_ending(const struct pump *p) { return p->phase == PUMP_STOPS
 
 static bool pump_is_over(const struct pump *p) { return p->phase == PUMP_OVER; }
 
-static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted) {
+void pump_let_go(struct pump *p) {
   pump_set_phase(p, PUMP_OVER);
   pump_release(p);
+  list_remove(&p->link);
+  pool_count(&p->pool->stats.pumps, -1);
+  loop_defer(p->pool->loop, &p->deferred, pump_free);
+}
+
+static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted) {
+  pump_let_go(p);
   sealed_free(p->sealed);
   p->sealed = NULL;
   side_close(&p->wire, why == CLOSE_CLEAN, wire_alerted);
   side_close(&p->peer, why == CLOSE_CLEAN, false);
   wrap_free(p->wire.wrap);
   p->wire.wrap = NULL;
-  list_remove(&p->link);
-  pool_count(&p->pool->stats.pumps, -1);
-  loop_defer(p->pool->loop, &p->deferred, pump_free);
   if (p->on_end != NULL) p->on_end(p, p->user, why, p->to_peer.bytes, p->to_wire.bytes);
 }
 
@@ -148,13 +157,16 @@ static uint64_t pump_next_deadline_ms(const struct pump *p) {
 static void pump_timeout(struct loop_timer *t);
 
 /* The timer may fire early, never late: progress does not touch it. */
-static void pump_timer_arm(struct pump *p) {
+static int pump_timer_set(struct pump *p) {
   uint64_t next = pump_next_deadline_ms(p), now = loop_now_ms(p->pool->loop);
-  if (next == UINT64_MAX) return;
-  if (loop_timer_is_set(&p->timer) && p->timer_at_ms <= next) return;
+  if (next == UINT64_MAX) return 0;
+  if (loop_timer_is_set(&p->timer) && p->timer_at_ms <= next) return 0;
   p->timer_at_ms = next;
-  if (loop_timer_set(p->pool->loop, &p->timer, next > now ? next - now : 0, pump_timeout) != 0)
-    pump_abort(p, CLOSE_NOMEM);
+  return loop_timer_set(p->pool->loop, &p->timer, next > now ? next - now : 0, pump_timeout);
+}
+
+static void pump_timer_arm(struct pump *p) {
+  if (pump_timer_set(p) != 0) pump_abort(p, CLOSE_NOMEM);
 }
 
 /* Inside TLS a direction ends before its TCP does. Whoever ends that, too, while we go on has died, as an HTTP proxy
@@ -172,12 +184,15 @@ static void side_set_interest(struct side *s, const struct flow *from, const str
   loop_io_set(&s->io, events);
 }
 
+static void pump_set_interest(struct pump *p) {
+  side_set_interest(&p->wire, &p->to_peer, &p->to_wire);
+  side_set_interest(&p->peer, &p->to_wire, &p->to_peer);
+}
+
 static void pump_after(struct pump *p) {
   if (!pump_is_over(p)) pump_settle(p);
   if (!pump_is_over(p)) pump_timer_arm(p);
-  if (pump_is_over(p)) return;
-  side_set_interest(&p->wire, &p->to_peer, &p->to_wire);
-  side_set_interest(&p->peer, &p->to_wire, &p->to_peer);
+  if (!pump_is_over(p)) pump_set_interest(p);
 }
 
 /* An event wakes the direction that it is for; the other waits for its own. So one that idles costs no system call. */
@@ -335,26 +350,9 @@ static int pump_put_first(struct pump *p, const struct pump_params *params) {
   return 0;
 }
 
-/* Nothing is moved yet: the descriptors are waited for level-triggered, so the first turn brings whatever is there. */
-static int pump_set_waits(struct pump *p) {
-  struct loop *l = p->pool->loop;
-  if (p->accept_by_ms != 0) {
-    p->timer_at_ms = p->accept_by_ms;
-    if (loop_timer_set(l, &p->timer, ACCEPT_DEADLINE_MS, pump_timeout) != 0) return ERR_NOMEM;
-  }
-  if (!loop_timer_is_set(&p->pool->sweep) && loop_timer_set(l, &p->pool->sweep, SWEEP_MS, pool_sweep) != 0)
-    return ERR_NOMEM;
-  int r = loop_io_add(l, &p->wire.io, p->wire.fd, EPOLLIN, side_event);
-  if (r != 0) return r;
-  return loop_io_add(l, &p->peer.io, p->peer.fd, EPOLLIN | (p->to_peer.wants_write ? EPOLLOUT : 0u), side_event);
-}
-
-int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) {
-  if (params->wire_prefix_n > PREFIX_MAX_BYTES || params->peer_first_n > STREAM_BUFFER_SMALL_BYTES) {
-    return err_set(e, ERR_USAGE, "pump: parameters out of range");
-  }
+struct pump *pump_new(struct pump_pool *pool, const struct pump_params *params) {
   struct pump *p = calloc(1, sizeof *p);
-  if (p == NULL) return err_set(e, ERR_NOMEM, "pump: out of memory");
+  if (p == NULL) return NULL;
   p->magic = PUMP_MAGIC;
   p->pool = pool;
   list_init(&p->link);
@@ -369,17 +367,45 @@ int pump_start(struct pump_pool *pool, const struct pump_params *params, struct 
   p->user = params->user;
   p->rate = params->rate;
   pump_set_flows(p, params);
-  int r = pump_put_first(p, params);
-  if (r == 0) r = pump_set_waits(p);
-  if (r != 0) {
-    pump_release(p);
-    free(p);
-    return err_set(e, r, "pump: %s", err_name(r));
-  }
+  return p;
+}
+
+/* Nothing is moved yet: the descriptors are waited for level-triggered, so the first turn brings whatever is there. */
+static int pump_set_waits(struct pump *p) {
+  struct loop *l = p->pool->loop;
+  uint64_t now = loop_now_ms(l), at = p->timer_at_ms;    /* of one that has moved: 0 for all others */
+  if (at != 0 && loop_timer_set(l, &p->timer, at > now ? at - now : 0, pump_timeout) != 0) return ERR_NOMEM;
+  if (pump_timer_set(p) != 0) return ERR_NOMEM;
+  if (!loop_timer_is_set(&p->pool->sweep) && loop_timer_set(l, &p->pool->sweep, SWEEP_MS, pool_sweep) != 0)
+    return ERR_NOMEM;
+  int r = loop_io_add(l, &p->wire.io, p->wire.fd, EPOLLIN, side_event);
+  if (r == 0) r = loop_io_add(l, &p->peer.io, p->peer.fd, EPOLLIN, side_event);
+  if (r == 0) pump_set_interest(p);
+  return r;
+}
+
+int pump_go(struct pump *p, const struct pump_params *params) {
+  int r = pump_set_waits(p);
+  if (r != 0) return r;
   p->sealed = params->sealed;
   p->wire.wrap = params->wire_wrap;
-  list_push_tail(&pool->pumps, &p->link);
-  pool_count(&pool->stats.pumps, 1);
+  list_push_tail(&p->pool->pumps, &p->link);
+  pool_count(&p->pool->stats.pumps, 1);
+  return 0;
+}
+
+int pump_start(struct pump_pool *pool, const struct pump_params *params, struct pump **out, struct err *e) {
+  if (params->wire_prefix_n > PREFIX_MAX_BYTES || params->peer_first_n > STREAM_BUFFER_SMALL_BYTES) {
+    return err_set(e, ERR_USAGE, "pump: parameters out of range");
+  }
+  struct pump *p = pump_new(pool, params);
+  if (p == NULL) return err_set(e, ERR_NOMEM, "pump: out of memory");
+  int r = pump_put_first(p, params);
+  if (r == 0) r = pump_go(p, params);
+  if (r != 0) {
+    pump_discard(p);
+    return err_set(e, r, "pump: %s", err_name(r));
+  }
   *out = p;
   return 0;
 }

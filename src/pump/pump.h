@@ -8,6 +8,7 @@
 #ifndef PUMP_PUMP_H
 #define PUMP_PUMP_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/list.h"
 #include "loop/loop.h"
@@ -93,6 +94,18 @@ void pump_abort(struct pump *p, enum close_reason why);
 /* Delivers what both sides had sent by now, for which there is RESET_DELIVERY_MS (or ..._IN_TURNS_MS), and resets them:
    to either it looks as if the other side had died. on_end may be called at once. */
 void pump_stop(struct pump *p, enum close_reason why);
+
+/* A pump moves to another process. What it is becomes bytes, in which are keys and what it held of its stream: whoever
+   has them wipes them. Both descriptors are the caller's then, nothing was said on them, and on_end is not called. On
+   failure nothing has changed: ERR_NOMEM; ERR_LIMIT, though PUMP_EXPORT_MAX_BYTES are always enough; ERR_CLOSED, it is
+   over. Not to be called by its own on_prefix. */
+enum { PUMP_EXPORT_MAX_BYTES = 2 << 20 };
+int pump_export(struct pump *p, struct buf *state, int *wire_fd, int *peer_fd) MUST_USE;
+/* The same pump, here or there: also whoever has exported it may take it back. Of the parameters only descriptors,
+   calls, user, rate and tallies are looked at; the rest is in the state. On failure nothing was taken: ERR_SYNTAX, it
+   is none, or another version's; ERR_NOMEM and what the loop says. */
+int pump_import(struct pump_pool *pool, const struct pump_params *params, const uint8_t *state, size_t n,
+                struct pump **out) MUST_USE;
 
 /* Ends one socket the clean way outside a pump: shuts down writing, discards input until EOF or LINGER_DISCARD_MS,
    closes. Takes fd. */

@@ -10,6 +10,10 @@
 
 enum {
   WRAP_IN_BYTES = WRAP_RECORDS * (RECORD_HEADER_BYTES + RECORD_CIPHER_MAX),
+  WRAP_OUT_BYTES = 3 * WRAP_RECORDS * RECORD_PLAIN_MAX, /* more is never held, however small the other end wants its
+                                                           records */
+  WRAPS_MAX = 2,                   /* one around another: a proxy's, and the relay's */
+  WRAP_EXPORT_FIXED_BYTES = SEALED_EXPORT_MAX_BYTES + 64,
   WRAP_SHRINK_BYTES = 4096         /* a buffer is given back in part when it is so much larger than what it holds */
 };
 
@@ -297,3 +301,89 @@ void wrap_close(struct wrap *w) {
 }
 
 bool wrap_is_closed(const struct wrap *w) { return w == NULL || w->closed; }
+
+/* To another process and back. Each behind a 1, from the outermost on; behind the last a 0. */
+
+size_t wrap_export_bytes(const struct wrap *w) {
+  if (w == NULL) return 1;
+  return WRAP_EXPORT_FIXED_BYTES + w->plain_n + (w->end - w->start) + w->out_n + wrap_export_bytes(w->below);
+}
+
+void wrap_export(struct wrap *w, struct writer *to) {
+  write_u8(to, w != NULL);
+  if (w == NULL) return;
+  sealed_export(w->sealed, to);
+  w->sealed = NULL;
+  write_u32(to, (uint32_t)w->in_max);
+  write_u8(to, w->ended);
+  write_u8(to, w->dead);
+  write_u8(to, w->told);
+  write_u8(to, w->closed);
+  write_u64(to, w->idle);
+  write_u64(to, w->data);
+  write_vec24(to, w->plain, w->plain_n);
+  write_vec24(to, w->in == NULL ? NULL : w->in + w->start, w->end - w->start);
+  write_vec24(to, w->out == NULL ? NULL : w->out + w->out_at, w->out_n);
+  wrap_export(w->below, to);
+  w->below = NULL;
+  wrap_free(w);
+}
+
+/* Both, one behind the other; NULL when there is nothing. */
+static int import_bytes(struct reader first, struct reader second, uint8_t **to) {
+  *to = NULL;
+  if (first.left + second.left == 0) return 0;
+  *to = malloc(first.left + second.left);
+  if (*to == NULL) return ERR_NOMEM;
+  if (first.left > 0) memcpy(*to, first.at, first.left);
+  if (second.left > 0) memcpy(*to + first.left, second.at, second.left);
+  return 0;
+}
+
+/* What was opened, and behind it what was not. */
+static int import_input(struct wrap *w, struct reader plain, struct reader unread) {
+  int rc = import_bytes(plain, unread, &w->in);
+  if (rc != 0 || w->in == NULL) return rc;
+  w->in_size = w->end = plain.left + unread.left;
+  w->start = w->plain_n = plain.left;
+  w->plain = w->in;
+  return 0;
+}
+
+static int import_one(struct reader *r, struct wrap *w) {
+  int rc = sealed_import(r, &w->sealed);
+  if (rc != 0) return rc;
+  w->in_max = read_u32(r);
+  w->ended = read_flag(r);
+  w->dead = read_flag(r);
+  w->told = read_flag(r);
+  w->closed = read_flag(r);
+  w->idle = read_u64(r);
+  w->data = read_u64(r);
+  struct reader plain = read_vec24(r), unread = read_vec24(r), out = read_vec24(r);
+  if (r->bad || w->in_max == 0 || w->in_max > WRAP_IN_BYTES || plain.left + unread.left > WRAP_IN_BYTES ||
+      out.left > WRAP_OUT_BYTES)
+    return ERR_SYNTAX;
+  rc = import_input(w, plain, unread);
+  if (rc == 0) rc = import_bytes(out, (struct reader){0}, &w->out);
+  if (rc == 0) w->out_n = out.left;
+  return rc;
+}
+
+int wrap_import(struct reader *r, struct wrap **out) {
+  struct wrap *outermost = NULL, **at = &outermost;
+  int rc = 0;
+  for (int n = 0; rc == 0 && read_flag(r); n++) {
+    *at = n < WRAPS_MAX ? calloc(1, sizeof **at) : NULL;
+    if (*at == NULL) {
+      rc = n < WRAPS_MAX ? ERR_NOMEM : ERR_SYNTAX;
+      break;
+    }
+    rc = import_one(r, *at);
+    at = &(*at)->below;
+  }
+  if (rc == 0 && r->bad) rc = ERR_SYNTAX;
+  if (rc != 0) wrap_free(outermost);
+  else *out = outermost;
+  return rc;
+}

@@ -37,4 +37,9 @@ int wrap_flush(struct wrap *w, int fd);          /* 0: all has left; NET_AGAIN: 
 void wrap_close(struct wrap *w);                 /* close_notify is to be flushed, and nothing is sent after it */
 bool wrap_is_closed(const struct wrap *w);
 
+/* As sealed_export and sealed_import, with what lies below; NULL is fine. */
+size_t wrap_export_bytes(const struct wrap *w);  /* so many are enough */
+void wrap_export(struct wrap *w, struct writer *to);
+int wrap_import(struct reader *r, struct wrap **out) MUST_USE;
+
 #endif

@@ -243,8 +243,7 @@ static void back_pressure_bounds_memory_and_gives_pipes_back(void **state) {
     loop_turn(r->loop, 5);
   }
   assert_true(sent < 64 << 20);
-  assert_int_equal(pump_pool_stats(r->pool)->buffers, 1);
-  assert_int_equal(pump_pool_stats(r->pool)->pipes, 0);
+  RIG_UNTIL(r, pump_pool_stats(r->pool)->buffers == 1 && pump_pool_stats(r->pool)->pipes == 0);
   size_t all = sent;
   RIG_UNTIL(r, (rig_expect_pattern(r->visitor, &got, SIZE_MAX), got == all));
   rig_settle(r);
@@ -611,5 +610,7 @@ int main(void) {
     IN_BOTH_MODES(beyond_their_limit_the_oldest_lingering_socket_is_closed),
     IN_BOTH_MODES(every_close_reason_has_a_name),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  rig_moves = true;
+  return failed + cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -239,22 +239,20 @@ static void a_violation_behind_blocked_data_is_still_a_violation(void **state) {
   assert_int_equal(setsockopt(r->agent, SOL_SOCKET, SO_SNDBUF, &medium, sizeof medium), 0);
   assert_int_equal(setsockopt(r->wire_fd, SOL_SOCKET, SO_RCVBUF, &medium, sizeof medium), 0);
   start_sealed(f, 0);
-  const struct flow *to_peer = &r->pump->to_peer;
-  RIG_UNTIL(r, (far_send_pattern(f, BIG), to_peer->wants_write && a->out_n > 0));
+  RIG_UNTIL(r, (far_send_pattern(f, BIG), r->pump->to_peer.wants_write && a->out_n > 0));
   /* The rest of what is begun, and then a record that nobody has sealed. */
-  uint8_t garbage[64] = {RECORD_APPLICATION_DATA, 3, 3, 0, 59};
-  size_t got = 0, garbage_at = 0;
+  static const uint8_t garbage[64] = {RECORD_APPLICATION_DATA, 3, 3, 0, 59};
+  size_t got = 0;
+  assert_true(a->out_n + sizeof garbage <= sizeof a->out);
+  memcpy(a->out + a->out_n, garbage, sizeof garbage);
+  a->out_n += sizeof garbage;
   RIG_UNTIL(r, ({
               far_flush(f);
-              if (a->out_n == 0 && garbage_at < sizeof garbage) {
-                ssize_t n = send(r->agent, garbage + garbage_at, sizeof garbage - garbage_at, MSG_NOSIGNAL);
-                if (n > 0) garbage_at += (size_t)n;
-              }
-              if (to_peer->verdict == FLOW_MOVED) rig_expect_pattern(r->visitor, &got, 2048);
-              to_peer->verdict != FLOW_MOVED;
+              if (r->pump->to_peer.verdict == FLOW_MOVED) rig_expect_pattern(r->visitor, &got, 2048);
+              r->pump->to_peer.verdict != FLOW_MOVED;
             }));
-  assert_int_equal(to_peer->verdict, FLOW_VIOLATION);
-  assert_true(to_peer->wants_write);
+  assert_int_equal(r->pump->to_peer.verdict, FLOW_VIOLATION);
+  assert_true(r->pump->to_peer.wants_write);
   rig_send_text(r->visitor, "meanwhile");
   int large = 1 << 20;             /* so that the rest leaves without waiting for delayed acknowledgements */
   assert_int_equal(setsockopt(r->peer_fd, SOL_SOCKET, SO_SNDBUF, &large, sizeof large), 0);
@@ -546,5 +544,7 @@ int main(void) {
     TEST(stop_lets_an_answer_that_is_complete_end_cleanly),
     TEST(stop_of_a_stream_whose_app_resets_meanwhile_ends_it),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  int failed = cmocka_run_group_tests(tests, NULL, NULL);
+  rig_moves = true;
+  return failed + cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,6 +114,7 @@ static void pump_scenario(void) {
   shutdown(r->agent, SHUT_WR);
   armed = true;
   if (pump_start(r->pool, &params, &r->pump, &e) == 0) {
+    r->params = params;
     RIG_UNTIL(r, r->ended);
     armed = false;
     if (!failed) assert_int_equal(r->why, CLOSE_CLEAN);
@@ -251,5 +252,7 @@ int main(void) {
     cmocka_unit_test(the_sweep_resets_what_is_unacknowledged_and_nothing_else),
     cmocka_unit_test(a_direction_that_idles_costs_no_system_call),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  int failed_tests = cmocka_run_group_tests(tests, NULL, NULL);
+  rig_moves = true;
+  return failed_tests + cmocka_run_group_tests(tests, NULL, NULL);
 }
