@@ -147,7 +147,12 @@ def test_a_tunnel_changes_the_price_by_nothing(in_world):
     without = in_world(lambda world: the_hour(world, tunnel=False))
     assert told == without and told["price"] > 0
     assert report["total"]["price"] == pytest.approx(without["price"], rel=1e-12)
-    assert report["tunnel"] == {"streams": 2 * 3600, "bytes": (3600 << 30) + (3600 << 20), "price": 0.0}
+    assert report["tunnel"] == {
+        "streams": 2 * 3600,
+        "bytes": (3600 << 30) + (3600 << 20),
+        "bytes_said": 3600 << 30,
+        "price": 0.0,
+    }
 
 
 def test_each_quarter_of_an_hour_has_a_row_and_their_sum_is_the_whole(in_world):
@@ -308,7 +313,31 @@ def test_a_containers_word_on_its_tunnels_is_kept_within_bounds(in_world):
         return await world.rows()
 
     (row,) = in_world(work)
-    assert row["streams"] == row["bytes"] == 1 << 62
+    assert row["streams"] == row["bytes"] == row["bytes_said"] == 1 << 62
+
+
+def test_what_the_relay_counts_stands_for_a_containers_word(in_world):
+    """From when the relay is there, and when it begins anew, too."""
+
+    async def work(world):
+        container, answers = await world.start(), [None]
+
+        async def counted(last):
+            return answers[-1]
+
+        container.counted = counted
+        assert not await container.count()
+        container.passed(7, 1 << 40)
+        for answer in ({"a": (1, 100)}, {"a": (3, 500), "b": (1, 10)}, {"a": (1, 50), "b": (1, 10)}, {}, None):
+            answers.append(answer)
+            await world.go(container, 1)
+        answers.append({"b": (2, 20)})
+        await container.remove()
+        await asyncio.gather(*world.meter._jobs)
+        return await world.rows()
+
+    (row,) = in_world(work)
+    assert (row["streams"], row["bytes"], row["bytes_said"]) == (3 + 1 + 2, 500 + 50 + 20, 0)
 
 
 # --- control groups ---

@@ -121,6 +121,9 @@ class World:
     async def socket(self):
         return None
 
+    async def counted(self, worker, last=False):
+        return None
+
     async def carry(self, worker, reader, writer):
         await reader.read()
         writer.close()

@@ -79,6 +79,7 @@ def test_a_container_whose_proxy_is_for_listed_hosts_goes_to_the_relay_without_i
 def test_a_container_has_one_token_until_that_is_too_short(monkeypatch):
     now, made = [1000.0], []
     monkeypatch.setattr(relays.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(relays, "identities", lambda token: ("root", token))
 
     class Worker:
         id = "1"

@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
 import sys
 
@@ -252,7 +253,27 @@ def test_what_passes_through_a_containers_tunnels_is_counted_and_costs_nothing(a
     assert row["streams"] == 2 and row["bytes"] > 200
     usage = adit("usage", "--json", env=here)
     assert usage.wait(60) == 0
-    assert json.loads(usage.out.text())["tunnel"] == {"streams": 2, "bytes": row["bytes"], "price": 0.0}
+    assert json.loads(usage.out.text())["tunnel"] == {"streams": 2, "bytes": row["bytes"], "bytes_said": 0, "price": 0.0}
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_a_container_that_lies_about_its_tunnels_is_believed_only_where_the_relay_cannot_be_asked(adit, tmp_path, at_hand):
+    here = {"ADIT_STORE": str(tmp_path / "x.db"), **({} if at_hand else {"ADIT_RELAY_ADMIN": "127.0.0.1:1"})}
+    run = adit("run", "metered.py::boast", env=here)
+    _, host, port = run.out.wait(lambda line: line.startswith("at "), BUILD_S).split()
+    with socket.create_connection((host, int(port)), 30) as visitor:
+        visitor.sendall(b"x" * 100_000)
+        visitor.shutdown(socket.SHUT_WR)
+        assert sum(map(len, iter(lambda: visitor.recv(1 << 16), b""))) == 100_000
+    assert run.wait(60) == 0, run.report()
+    (row,) = rows_of(here["ADIT_STORE"], function="boast")
+    usage = adit("usage", env=here)
+    assert usage.wait(60) == 0
+    tunnel = next(line for line in usage.out.lines if line.startswith("tunnel"))
+    if at_hand:
+        assert (row["streams"], row["bytes"], row["bytes_said"]) == (1, 200_000, 0) and "word" not in tunnel
+    else:
+        assert row["bytes"] == row["bytes_said"] == 1 << 50 and "of it by containers' own word" in tunnel
 
 
 def test_what_passes_through_a_web_endpoints_tunnel_is_counted_and_costs_nothing(adit, visit, url_of, tmp_path):

@@ -1,5 +1,5 @@
-"""How much has come through a container's tunnels, for the foreman's report. It costs nothing, so the container's word
-is good enough."""
+"""How much has come through a container's tunnels, for the report of a foreman that cannot ask the relay. It costs
+nothing, so the container's word is good enough then."""
 
 from __future__ import annotations
 

@@ -70,7 +70,8 @@ def report(rows: list[Row], by: str, prices: Prices) -> dict[str, Any]:
         if row["kind"] != TUNNEL:
             total.add(row)
             groups.setdefault(tuple(row[name] for name in _BY[by]), _Group()).add(row)
-    tunnel = {"streams": sum(r["streams"] for r in rows), "bytes": sum(r["bytes"] for r in rows), "price": 0.0}
+    passed = {name: sum(row[name] for row in rows) for name in ("streams", "bytes", "bytes_said")}
+    tunnel = {**passed, "price": 0.0}
     lines = [{**dict(zip(_BY[by], key)), **group.told(prices)} for key, group in sorted(groups.items())]
     return {"by": by, "rows": lines, "tunnel": tunnel, "total": total.told(prices)}
 
@@ -89,6 +90,8 @@ def table(told: dict[str, Any]) -> list[str]:
         lines.append([*(line.get(name, "") for name in names), str(line["containers"]), *amounts, _price(line)])
     tunnel = told["tunnel"]
     passed = f"{tunnel['streams']:,} streams, {quantities.size(tunnel['bytes'])}"
+    if tunnel["bytes_said"]:
+        passed += f", {quantities.size(tunnel['bytes_said'])} of it by containers' own word"
     widths = [max(map(len, column)) for column in zip(*lines)]
     n = len(names)
 
@@ -105,7 +108,8 @@ def table(told: dict[str, Any]) -> list[str]:
 
 def _write_csv(told: dict[str, Any]) -> None:
     names = _BY[told["by"]]
-    columns = [*names, "containers", "sampled", "calls", "seconds", *_HOURS, "price", "currency", "streams", "bytes"]
+    counts, tunnel = ["containers", "sampled", "calls", "seconds"], ["streams", "bytes", "bytes_said"]
+    columns = [*names, *counts, *_HOURS, "price", "currency", *tunnel]
     writer = csv.DictWriter(sys.stdout, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(told["rows"])

@@ -57,6 +57,8 @@ class Amounts:
     streams: int = 0
     """Visitors of tunnels; and what passed between them and the programs."""
     bytes: int = 0
+    bytes_said: int = 0
+    """Of these, what is only a container's own word."""
 
     def add(self, other: Amounts) -> None:
         """Some more."""
@@ -134,6 +136,8 @@ TABLES = Tables(
         "CREATE INDEX usage_seen ON usage (seen)",
         "CREATE INDEX usage_ended ON usage (ended)",
         "CREATE INDEX usage_source ON usage (source)",
+        "ALTER TABLE usage ADD COLUMN bytes_said BIGINT NOT NULL DEFAULT 0",
+        f"UPDATE usage SET bytes_said = bytes WHERE kind = '{CONTAINER}'",
     ),
 )
 

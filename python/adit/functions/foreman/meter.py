@@ -20,10 +20,11 @@ from . import owner
 from .amounts import TABLES, Amounts, Bill, Period, amounts_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from typing import TypeVar
 
     from ..engine import Build, Container, Ended, Engine, Running
+    from .counts import Passed
     from .store import Row, Statement, Store
 
     E = TypeVar("E", bound="Entry")
@@ -128,6 +129,9 @@ class Metered(Grouped):
         self.id, self._running = running.id, running
         self._marks: dict[str, Amounts] = {}
         self._left_at: int | None = None
+        self.counted: Callable[[bool], Awaitable[dict[str, Passed] | None]] | None = None
+        self._counted: dict[str, Passed] = {}
+        self._said = Amounts()
 
     def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """See Running."""
@@ -162,6 +166,7 @@ class Metered(Grouped):
         except BaseException:
             self._meter.leave(self)
             raise
+        await self.count(last=True)
         await self.close(exact)
 
     async def ask(self) -> Usage | None:
@@ -223,8 +228,32 @@ class Metered(Grouped):
         """How many visitors and bytes have come through its tunnels, as it says itself; they cost nothing."""
         more = Amounts()
         more.streams = max(0, min(streams, MOST) - self.total.streams)
-        more.bytes = max(0, min(count, MOST) - self.total.bytes)
+        more.bytes = more.bytes_said = max(0, min(count, MOST) - self.total.bytes)
         self.add(more)
+        self._said.add(more)
+
+    async def count(self, *, last: bool = False) -> bool:
+        """Takes what the relay has counted of its tunnels, and nothing of what it has said itself; False: the relay
+        cannot be asked."""
+        found = await self.counted(last) if self.counted is not None else None
+        if found is None:
+            return False
+        more, self._said = Amounts().since(self._said), Amounts()
+        for token, now in found.items():
+            before = self._counted.get(token, (0, 0))
+            if now[0] < before[0] or now[1] < before[1]:  # the relay has begun anew
+                before = (0, 0)
+            more.streams += now[0] - before[0]
+            more.bytes += now[1] - before[1]
+            self._counted[token] = now
+        self.add(more)
+        return True
+
+    async def sample(self) -> None:
+        """See Entry."""
+        await super().sample()
+        if not self._over:
+            await self.count()
 
 
 class Passing(Entry):

@@ -13,9 +13,11 @@ from weakref import WeakKeyDictionary
 
 from ... import Client
 from ...exception import Error, InvalidError
-from .ways import UNIX, Way, ways
+from .counts import Counts, place
+from .ways import UNIX, Way, identities, ways
 
 if TYPE_CHECKING:
+    from .counts import Passed
     from .worker import Worker
 
 TUNNELS = 5
@@ -32,6 +34,8 @@ class Relay:
         self._way: Way | None = None  # the one that was reached last
         self._narrowing = asyncio.Lock()
         self._tokens: WeakKeyDictionary[Worker, tuple[str, float, Way]] = WeakKeyDictionary()  # and when they end
+        self._counts: Counts | None = None
+        self._ids: WeakKeyDictionary[Worker, list[str]] = WeakKeyDictionary()  # of all that it was given
 
     async def client(self) -> Client:
         """The foreman's own link, made when it is first needed."""
@@ -40,6 +44,7 @@ class Relay:
                 client = await asyncio.to_thread(Client)
                 token = await asyncio.to_thread(client.narrow)
                 self._ways = ways(token, straight=client.ca_file is not None)
+                self._counts = Counts(place(self._ways, client.ca_file), identities(token)[0])
                 self._client = client
             return self._client
 
@@ -65,7 +70,16 @@ class Relay:
             if ends - now <= least or before != way:
                 token, ends = way.narrow(await self._narrow(f"fn-{worker.id}", seconds)), now + seconds
                 self._tokens[worker] = token, ends, way
+                self._ids.setdefault(worker, []).append(identities(token)[1])
             return token, ends - now
+
+    async def counted(self, worker: Worker, last: bool = False) -> dict[str, Passed] | None:
+        """What has come through its tunnels, by its tokens, as the relay counts; None: only the container can tell. The
+        tokens of one that was taken over are not known."""
+        if worker.is_taken:
+            return None
+        ids = self._ids.get(worker)
+        return {} if not ids or self._counts is None else await self._counts.of(ids, last=last)
 
     async def _choose(self) -> Way:
         """Of several relays the first that is there, for containers that ask from now on."""

@@ -26,7 +26,8 @@ PORT = 443
 PROXY_PORTS = {"http": 1080, "https": 443}
 PREFIX = "adit1_"
 CHECKSUM = 4
-PIN = 32
+PIN = SEED = 32
+ID = 16
 ANSWER_MAX = 1 << 16
 DIAL_S = 10.0
 
@@ -76,6 +77,13 @@ def _read(token: str) -> tuple[bytes, list[Way], int]:
         at += 1 + (PIN if raw[at] == 1 else 0)
         found.append(Way(host, port, raw[begin:at]))
     return raw, found, at
+
+
+def identities(token: str) -> tuple[str, str]:
+    """Of a narrowed token: the id of the operator's that it is from, and its own."""
+    raw, _, end = _read(token)
+    chain = raw[end + SEED + 2 : -CHECKSUM]
+    return chain[1 : 1 + ID].hex(), hashlib.sha256(chain).digest()[:ID].hex()
 
 
 def ways(token: str, straight: bool = False) -> list[Way]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -217,6 +218,7 @@ class Worker:
                 await self._open()
                 if self.pool.spec.web is not None:
                     self._look_idle()
+            self._running.counted = functools.partial(self.pool.app.foreman.relay.counted, self)
             self._started.set()
             listening = asyncio.create_task(self._listen(self._running))
             ended = await self._running.ended()
