@@ -72,6 +72,7 @@ static bool link_has_room_for_binds(const struct link *l) {
 static void link_ask_for_binds(struct link *l) {
   l->binds_waiting = false;
   l->handlers->binds(l);
+  ASSERT(l->engine.state != LINK_DOWN);
 }
 
 void link_flush(struct link *l) {

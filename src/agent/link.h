@@ -10,11 +10,12 @@
 enum { LINK_MAGIC = 0x6c696e6b };
 
 struct link;
-/* What is above a link, and is told by it. The first two may end the link; when the last two are called it has ended.
-   None frees it. */
+/* What is above a link, and is told by it. What is done for frames may end the link, and so may `up`; when the last two
+   are called it has ended. None frees it. */
 struct link_handlers {
   const struct engine_role *role;  /* what is done for frames */
-  /* link_bind, please, for all who want one: right behind HELLO, and when there is room again. */
+  /* link_bind, please, for all who want one: right behind HELLO, when nobody knows the link yet, and when there is
+     room again. It does not end the link. */
   void (*binds)(struct link *l);
   void (*up)(struct link *l, const char *relay);   /* WELCOME has come; the relay's name */
   void (*down)(struct link *l);    /* one way or the other: nothing of it may stay */
