@@ -177,7 +177,7 @@ static void link_work(struct link *l) {
 static void link_ready(struct loop_io *io, uint32_t events) {
   struct link *l = CONTAINER_OF(io, struct link, io);
   CHECK_MAGIC(l, LINK_MAGIC);
-  bool readable = (events & ~(uint32_t)EPOLLOUT) != 0;
+  bool readable = (events & ~(uint32_t)EPOLLOUT) != 0, heard = false;
   for (int i = 0; readable && (i < LINK_READS_PER_TURN || wrap_has_input(l->at.wrap)); i++) {
     size_t room;
     uint8_t *to = engine_room(&l->engine, &room);
@@ -192,10 +192,14 @@ static void link_ready(struct loop_io *io, uint32_t events) {
       return;
     }
     engine_received(&l->engine, (size_t)n);
+    heard = true;
     link_work(l);
     if (l->engine.state == LINK_DOWN) return;
   }
+  bool answers = engine_waiting(&l->engine) > 0;
   link_flush(l);
+  /* A WANT is answered by new connections: a proxy may hold the next one back until then. */
+  if (heard && !answers && l->engine.state != LINK_DOWN) net_acknowledge(l->at.fd);
 }
 
 /* ---- starting ---- */

@@ -179,7 +179,10 @@ static void link_turn(struct link *l, bool readable) {
   if (readable) link_receive(l);
   link_work(l);
   l->in_turn = false;
+  bool answers = engine_waiting(&l->engine) > 0;
   if (l->engine.state != LINK_DOWN && link_flush(l) != 0) link_down(l);
+  /* A BIND may be answered once the disk has it: a proxy may hold the next one back until then. */
+  if (l->engine.state != LINK_DOWN && readable && !answers) net_acknowledge(l->fd);
   link_unref(l);
 }
 

@@ -12,6 +12,7 @@ import pytest
 from kit.app import read_exactly
 
 SIOCOUTQ = 0x5411                        # TIOCOUTQ: not acknowledged
+WARM = 2                                 # data connections that wait from the start
 
 
 def unacknowledged(sock):
@@ -92,3 +93,14 @@ def test_an_apps_first_words_are_acknowledged_as_they_come(relay, agent, app, vi
         connection.sendall(part)
         assert read_exactly(v, len(part)) == part
         assert unacknowledged(connection) == 0
+
+
+def test_a_want_is_acknowledged_though_new_connections_answer_it(relay, agent, app, visitor, wire):
+    """Else the next one waits, where a proxy stands between."""
+    cable = wire(relay)
+    running = agent(app(), dial=cable.dial)
+    cable.wait_data(WARM)
+    visitor(running)
+    cable.wait_data(WARM + 1)
+    inner, _ = cable.links[0]
+    assert unacknowledged(inner) == 0
