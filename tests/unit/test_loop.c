@@ -558,30 +558,7 @@ static void late_calls_wait_for_nothing_when_there_is_nothing(void **state) {
   loop_free(l);
 }
 
-static void work_late(struct end *e) { (void)e; work_us(LOOP_LATE_TURN_US); }
 static void work_prompt(struct end *e) { (void)e; work_us(LOOP_LATE_TURN_US / 10); }
-
-/* Both always have something to do. What the late one may take, in turns of its own length, is a ninth of the other's
-   tenths. */
-static void late_ones_have_a_share_of_the_time_of_the_others_and_no_more(void **state) {
-  (void)state;
-  struct loop *l = new_loop();
-  int late[2], prompt[2];
-  make_pipe(late);
-  make_pipe(prompt);
-  struct end a = {.then = work_late}, b = {.then = work_prompt};
-  assert_int_equal(loop_io_add_late(l, &a.io, late[0], EPOLLIN, count_event), 0);
-  assert_int_equal(loop_io_add(l, &b.io, prompt[0], EPOLLIN, count_event), 0);
-  put_byte(late[1]);
-  put_byte(prompt[1]);
-  while (a.calls < 8) loop_turn(l, -1);
-  assert_true(b.calls >= 8 * 4);   /* 720 on a quiet machine; whatever else runs lengthens both alike */
-  loop_io_del(&a.io);
-  loop_io_del(&b.io);
-  loop_free(l);
-  close_pipe(late);
-  close_pipe(prompt);
-}
 
 static void work_too_long(struct end *e) { (void)e; work_us(2 * LOOP_LATE_TURN_US); }
 
@@ -664,7 +641,6 @@ int main(void) {
       cmocka_unit_test(randomness_fills_what_it_is_given),
       cmocka_unit_test(late_events_come_after_all_others_and_calls_after_them),
       cmocka_unit_test(late_calls_wait_for_nothing_when_there_is_nothing),
-      cmocka_unit_test(late_ones_have_a_share_of_the_time_of_the_others_and_no_more),
       cmocka_unit_test(late_events_leave_late_calls_their_turn),
       cmocka_unit_test(a_crowd_of_late_ones_hides_no_other)};
   return cmocka_run_group_tests(tests, NULL, NULL);
