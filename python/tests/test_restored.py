@@ -18,6 +18,7 @@ from adit.functions.engine import Ended, Resources, Usage
 from adit.functions.foreman import (
     apps,
     book,
+    calls,
     foreman as foreman_module,
     images,
     ledger,
@@ -27,6 +28,7 @@ from adit.functions.foreman import (
     worker,
 )
 from adit.functions.foreman.amounts import Amounts
+from adit.functions.foreman.call_verbs import TAKEN_MAX
 from adit.functions.foreman.calls import CALL_COST, Call
 from adit.functions.foreman.dicts import Dicts
 from adit.functions.foreman.foreman import Foreman
@@ -570,6 +572,32 @@ def test_outcomes_are_kept_for_a_week_and_a_gibibyte(place, monkeypatch):
 
     left = live(place, Engine(), use)
     assert [call and call.outcome[1] for call in left] == [None, b"1", b"2", b"3", b"4", b"5", b"6", None]
+
+
+def test_outcomes_that_are_written_are_not_held_as_well(place, monkeypatch):
+    monkeypatch.setattr(calls, "LASTING_BYTES", 2 * CALL_COST + 300)
+
+    async def use(foreman):
+        await with_calls(foreman, None)
+        shop = foreman.find_deployed("shop")
+        shop.pools["f"].draining = True
+        made = [shop.call("f", "", b"input", None) for _ in range(12)]
+        for call in made:
+            call.began = True
+            call.settle({"status": "ok"}, call.id.encode())
+        assert [foreman.calls.get(call.id) for call in made] == made
+        await foreman.ledger.is_written()
+        await asyncio.sleep(0)
+        assert [foreman.calls.get(call.id) for call in made] == [None] * 10 + made[10:]
+        for call in made:
+            assert (await foreman.calls.find(call.id)).outcome == call.outcome
+        asked = Asked(foreman, None, {"call": made[0].id, "wait": 0}, b"")
+        assert not (await CALLER["call_used"](asked)).meta.get("not_yet")
+        asked = Asked(foreman, None, {"calls": [call.id for call in made], "wait": 0}, b"")
+        taken = wire.unpack_items((await CALLER["calls_take"](asked)).payload)
+        assert taken == [call.id.encode() for call in made[:TAKEN_MAX]]
+
+    live(place, Engine(), use)
 
 
 @pytest.mark.parametrize("when", ["at its start", "once a day"])

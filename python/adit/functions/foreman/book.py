@@ -121,6 +121,11 @@ async def done(posted: Posted) -> None:
         await asyncio.shield(posted)
 
 
+def is_written(posted: asyncio.Future[list[Row]]) -> bool:
+    """Of what is over: whether it went well."""
+    return not posted.cancelled() and posted.exception() is None
+
+
 def _tell(posted: asyncio.Future[list[Row]]) -> None:
     if not posted.cancelled() and (error := posted.exception()) is not None:
         _say(error)

@@ -29,6 +29,24 @@ def _outcome(call: Call) -> Answer:
     return Answer({**meta, "trusted": call.trusted}, payload)
 
 
+def _is_enough(payloads: list[bytes]) -> bool:
+    return len(payloads) >= TAKEN_MAX or sum(map(len, payloads)) >= TAKEN_BYTES
+
+
+async def _find_some(asked: Asked, app: str | None) -> list[Call]:
+    """Those that are asked for, up to where there are outcomes enough, as they may have to be read from the store."""
+    found: list[Call] = []
+    there: list[bytes] = []
+    for identity in asked.meta["calls"][:TAKEN_FROM_MAX]:
+        call = await asked.foreman.calls.find(str(identity), app)
+        found.append(call)
+        if call.outcome is not None:
+            there.append(call.outcome[1])
+            if _is_enough(there):
+                break
+    return found
+
+
 @verb(CALLER, RUNNER)
 async def call(asked: Asked) -> Answer:
     """Calls a function."""
@@ -64,13 +82,13 @@ async def calls_take(asked: Asked) -> Answer:
             calls.forget(await calls.find(str(identity), app))
     if not asked.meta["calls"]:
         return Answer({"outcomes": []})
-    wanted = [await calls.find(str(identity), app) for identity in asked.meta["calls"][:TAKEN_FROM_MAX]]
+    wanted = await _find_some(asked, app)
     if not await calls.wait_for_any(wanted, asked.wait):
         return NOT_YET
     outcomes: list[tuple[str, Meta]] = []
     payloads: list[bytes] = []
     for call in wanted:
-        if call.outcome is None or len(outcomes) >= TAKEN_MAX or sum(map(len, payloads)) >= TAKEN_BYTES:
+        if call.outcome is None or _is_enough(payloads):
             continue
         answer = _outcome(call)
         outcomes.append((call.id, answer.meta))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...exception import InvalidError, NotFoundError
 from .. import wire
-from .book import done
+from .book import done, is_written
 from .budget import Budget
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .ledger import Ledger
 
 KEPT_BYTES = 512 << 20  # of outcomes that may be asked for again
+LASTING_BYTES = 32 << 20  # of these, of those that the ledger has, too
 KEPT_MAX = 50_000
 INPUT_BYTES = 1 << 30  # that wait, and that generators have given
 CONTAINER_BYTES = 128 << 20  # of these, from one container
@@ -146,16 +147,16 @@ class Call:
 class _Kept:
     """Calls that are done, the oldest first, which goes first."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self._calls: OrderedDict[str, int] = OrderedDict()
-        self.bytes = 0
+        self._most, self.bytes = most, 0
 
     def add(self, call: Call) -> list[str]:
         """Who goes for it."""
         gone = []
         self._calls[call.id] = call.kept_bytes
         self.bytes += call.kept_bytes
-        while len(self._calls) > 1 and (self.bytes > KEPT_BYTES or len(self._calls) > KEPT_MAX):
+        while len(self._calls) > 1 and (self.bytes > self._most or len(self._calls) > KEPT_MAX):
             identity, n = self._calls.popitem(last=False)
             self.bytes -= n
             gone.append(identity)
@@ -173,7 +174,11 @@ class Calls:
     def __init__(self, ledger: Ledger) -> None:
         self._calls: dict[str, Call] = {}
         self._ledger = ledger  # has the outcomes of apps that stay for longer
-        self._kept = {inside: _Kept() for inside in (True, False)}
+        self._kept = {
+            (inside, lasts): _Kept(LASTING_BYTES if lasts else KEPT_BYTES)
+            for inside in (True, False)
+            for lasts in (True, False)
+        }
         self._news = asyncio.Event()  # some call has an outcome
         self.budget = Budget("inputs", INPUT_BYTES)
 
@@ -190,8 +195,15 @@ class Calls:
     def _settled(self, call: Call) -> None:
         self._news.set()
         self._news = asyncio.Event()
-        for identity in self._kept[call.inside].add(call):
-            self._calls.pop(identity, None)
+        if call.saved is None:
+            self._keep(call, lasts=False)
+        else:  # until then it is here only
+            call.saved.add_done_callback(lambda saved: self._keep(call, lasts=is_written(saved)))
+
+    def _keep(self, call: Call, *, lasts: bool) -> None:
+        if call.id in self._calls:
+            for identity in self._kept[call.inside, lasts].add(call):
+                self._calls.pop(identity, None)
 
     def get(self, identity: str) -> Call | None:
         """One that is under way, or done and not long over."""
@@ -200,7 +212,8 @@ class Calls:
     def forget(self, call: Call) -> None:
         """Nobody asks for its outcome again."""
         self._calls.pop(call.id, None)
-        self._kept[call.inside].drop(call)
+        for kept in self._kept.values():
+            kept.drop(call)
         if call.lasts:
             self._ledger.forget([call.id])
 

@@ -115,6 +115,11 @@ class Ledger(Book):
         if self._unpurged > PURGE_BYTES:
             self.purge()
 
+    def used(self, call: Call) -> None:
+        """What it used, known after its outcome."""
+        used = json.dumps(astuple(call.used or Amounts()))
+        self.keep(("UPDATE calls SET used = ?, gpu = ? WHERE id = ?", used, call.gpu, call.id))
+
     def forget(self, calls: list[str]) -> None:
         """Nobody asks for them again."""
         self.keep(*((f"DELETE FROM {table} WHERE id = ?", call) for call in calls for table in ("calls", "pieces")))
@@ -180,6 +185,7 @@ def _call_of(row: Row, pieces: list[bytes], budget: Budget) -> Call:
     if row["used"]:
         call.used, call.gpu = amounts(row["used"]), row["gpu"]
     if row["done"]:
+        call.used = call.used or Amounts()  # all that will be known of it
         call.settle(json.loads(row["outcome"]), payload)
     return call
 

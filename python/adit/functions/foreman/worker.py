@@ -396,6 +396,8 @@ class Worker:
                 is_left = not await self._remove(self._running)
                 for call in self.calls.values():
                     call.add_used(self._running.call_used(call.id), self._running.bill.gpu)
+                    if call.lasts and call.done:
+                        foreman.ledger.used(call)
         finally:
             foreman.ledger.worker_gone(self.id)
             if is_left:
