@@ -3,6 +3,7 @@ import json
 import signal
 
 import pytest
+from kit.process import wait_until
 from kit.roles import Relay
 from own_foreman import Service
 from test_deploy import text_of
@@ -40,8 +41,12 @@ def test_apps_and_usage_outlive_foreman_and_server(service, program, page, postg
     postgresql.start()
     assert service.deploy(program("shop.py", text_of(2)))["page"] == url
     assert page(service, url)["version"] == 2
-    used = json.loads(service.done("usage", "--store", service.url, "--json").out.text())
-    assert [row["app"] for row in used["rows"]][-1] == "shop" and used["total"]["core_hours"] > 0
+
+    def is_written():
+        used = json.loads(service.done("usage", "--store", service.url, "--json").out.text())
+        return [row["app"] for row in used["rows"]][-1] == "shop" and used["total"]["core_hours"] > 0
+
+    wait_until(is_written, "no usage is written down", 30)
 
 
 def test_a_foreman_without_its_server_says_so_and_ends(adit, box, postgresql):
