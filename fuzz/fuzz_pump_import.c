@@ -39,7 +39,7 @@ static void move(struct world *w) {
   int wire, peer;
   buf_init(&state, PUMP_EXPORT_MAX_BYTES);
   int rc = pump_export(w->pump, &state, &wire, &peer);
-  ASSERT(rc == 0 && wire == w->params.wire_fd && peer == w->params.peer_fd);
+  ASSERT(rc == 0 && wire == w->params.wire.fd && peer == w->params.peer_fd);
   rc = pump_import(w->pool, &w->params, buf_data(&state), state.len, &w->pump);
   ASSERT(rc == 0);
   buf_free(&state);
@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   w.loop = loop_new(&e);
   w.pool = w.loop != NULL ? pump_pool_new(w.loop, size > 0 && data[cut] % 2 == 0 ? PUMP_SPLICE : PUMP_COPY, &e) : NULL;
   ASSERT(w.pool != NULL);
-  pair(&w.params.wire_fd, &w.far[0]);
+  pair(&w.params.wire.fd, &w.far[0]);
   pair(&w.params.peer_fd, &w.far[1]);
   w.params.on_end = ended;
   w.params.user = &w;
@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     live(&w, data, cut);
   } else {
     ASSERT(w.pump == NULL && pump_pool_stats(w.pool)->buffers == 0);
-    net_close(w.params.wire_fd);
+    net_close(w.params.wire.fd);
     net_close(w.params.peer_fd);
   }
   net_close(w.far[0]);

@@ -14,8 +14,7 @@ struct stream {
   unsigned magic;
   struct adit_tunnel *tunnel;
   struct list node;
-  int wire_fd;                     /* a number only, once the pump has it */
-  struct wrap *wire_wrap;          /* TLS around it, until the pump has it; NULL: none */
+  struct wire wire;                /* a number only, once the pump has it */
   struct sealed *sealed;
   uint8_t *proxy;                  /* PROXY header until the pump has it */
   size_t proxy_n;
@@ -45,7 +44,7 @@ static void stream_free(struct stream *s) {
   s->magic = 0;
   app_call_end(&s->call);
   sealed_free(s->sealed);
-  wrap_free(s->wire_wrap);
+  wrap_free(s->wire.outer);
   free(s->proxy);
   list_remove(&s->node);
   atomic_fetch_sub_explicit(&t->stats.now, 1, memory_order_relaxed);
@@ -55,9 +54,9 @@ static void stream_free(struct stream *s) {
 
 static void stream_refuse(struct stream *s) {
   app_call_end(&s->call);          /* it may wait for the descriptor */
-  descriptors_remove(&s->tunnel->client->descriptors, s->wire_fd);
-  net_reset(s->wire_fd);
-  s->wire_fd = -1;
+  descriptors_remove(&s->tunnel->client->descriptors, s->wire.fd);
+  net_reset(s->wire.fd);
+  s->wire.fd = -1;
   stream_free(s);
 }
 
@@ -77,8 +76,7 @@ static void stream_connected(struct app_call *call, int fd, bool was_reset) {
     stream_refuse(s);
     return;
   }
-  struct pump_params p = {.wire_fd = s->wire_fd,
-                          .wire_wrap = s->wire_wrap,
+  struct pump_params p = {.wire = s->wire,
                           .peer_fd = fd,
                           .peer_reset = was_reset,
                           .sealed = s->sealed,
@@ -95,7 +93,7 @@ static void stream_connected(struct app_call *call, int fd, bool was_reset) {
     return;
   }
   s->sealed = NULL;
-  s->wire_wrap = NULL;
+  s->wire.outer = NULL;
   free(s->proxy);
   s->proxy = NULL;
 }
@@ -128,19 +126,19 @@ static int stream_prepare(struct stream *s, const struct open_message *open) {
   return 0;
 }
 
-void stream_begin(struct adit_tunnel *t, int fd, struct wrap *wrap, const struct open_message *open) {
+void stream_begin(struct adit_tunnel *t, struct wire wire, const struct open_message *open) {
   struct adit_client *c = t->client;
   struct stream *s = calloc(1, sizeof *s);
   if (s == NULL) {
-    wrap_free(wrap);
-    descriptors_remove(&c->descriptors, fd);
-    net_reset(fd);
+    wrap_free(wire.outer);
+    descriptors_remove(&c->descriptors, wire.fd);
+    net_reset(wire.fd);
     return;
   }
-  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire_fd = fd, .wire_wrap = wrap};
+  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire = wire};
   list_push_tail(&t->streams, &s->node);
   atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);
   if (stream_prepare(s, open) != 0) stream_refuse(s);
-  else app_call(t, &s->call, fd, wrap != NULL ? EPOLLRDHUP : 0, stream_connected); /* a proxy tells of a reset so */
+  else app_call(t, &s->call, wire.fd, wire.outer != NULL ? EPOLLRDHUP : 0, stream_connected); /* a proxy's reset */
 }

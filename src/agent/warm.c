@@ -117,7 +117,7 @@ static void warm_opened(struct warm *w) {
   w->at.fd = -1;
   w->at.wrap = NULL;
   if (serves) {
-    stream_begin(t, at.fd, at.wrap, &s->open);
+    stream_begin(t, (struct wire){.fd = at.fd, .outer = at.wrap}, &s->open);
   } else {
     wrap_free(at.wrap);
     pump_linger_close(c->pool, at.fd);

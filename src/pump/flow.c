@@ -121,7 +121,7 @@ static void side_is_reset(struct side *s) {
    lies behind them. */
 static enum flow_result flow_fill_prefix(struct flow *f) {
   struct pump *p = f->pump;
-  ssize_t n = wrap_recv(f->source->wrap, f->source->fd, p->prefix + p->prefix_have, p->prefix_want - p->prefix_have);
+  ssize_t n = wire_recv(&f->source->at, p->prefix + p->prefix_have, p->prefix_want - p->prefix_have);
   if (n == 0) {
     f->source->at_end = true;
     return FLOW_NOT_ACCEPTED;
@@ -132,7 +132,7 @@ static enum flow_result flow_fill_prefix(struct flow *f) {
   if (p->prefix_have < p->prefix_want) return FLOW_MOVED;
   p->prefix_want = 0;
   p->accept_by_ms = 0;
-  if (f->source->wrap != NULL) net_acknowledge(f->source->fd);   /* a proxy may hold back what follows until then */
+  if (f->source->at.outer != NULL) net_acknowledge(f->source->at.fd);   /* a proxy may hold back the rest until then */
   enum close_reason why = p->on_prefix == NULL ? CLOSE_CLEAN : p->on_prefix(p, p->user, p->prefix);
   if (why != CLOSE_CLEAN) pump_abort(p, why);
   return FLOW_MOVED;
@@ -150,7 +150,7 @@ static bool flow_may_read(struct flow *f) {
   if (p->rate == NULL || f->more || f->verdict != FLOW_MOVED || flow_awaits_prefix(f)) return true;
   uint64_t now = loop_now_ms(p->pool->loop);
   if (f->granted == 0) {
-    size_t unread = net_unread(f->source->fd) + wrap_unread(f->source->wrap);
+    size_t unread = net_unread(f->source->at.fd) + wrap_unread(f->source->at.outer);
     f->granted = size_max(1, size_min(unread, rate_step_bytes(p->rate)));
     f->granted_at_ms = rate_reserve(p->rate, now, f->granted);
     if (unread == 0) f->granted_at_ms = now;
@@ -178,7 +178,7 @@ static bool flow_read_enough(struct flow *f) {
 static bool flow_read(struct flow *f) {
   struct pump *p = f->pump;
   if (p->phase == PUMP_STOPS && f->last_left == 0 && !f->more) return flow_read_enough(f);
-  if (!f->more && !wrap_has_input(f->source->wrap) &&
+  if (!f->more && !wrap_has_input(f->source->at.outer) &&
       ((f->dry && p->phase != PUMP_STOPS) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
     f->wants_read = true;
     return false;
@@ -221,15 +221,15 @@ static bool flow_read(struct flow *f) {
 
 enum flow_result flow_drain(struct flow *f) {
   enum flow_result r = f->kind->drain(f);
-  if (r != FLOW_MOVED || f->sink->wrap == NULL) return r;
-  int flushed = wrap_flush(f->sink->wrap, f->sink->fd);
+  if (r != FLOW_MOVED || f->sink->at.outer == NULL) return r;
+  int flushed = wire_flush(&f->sink->at);
   return flushed == 0 ? FLOW_MOVED : flow_of_net(flushed);
 }
 
 /* TCP's own end waits for that of the other direction, since what lies between may take one for both: HTTP proxies
    do. */
 static bool flow_end_sink(struct flow *f) {
-  return f->sink->wrap != NULL || net_shutdown_write(f->sink->fd) == 0;
+  return f->sink->at.outer != NULL || net_shutdown_write(f->sink->at.fd) == 0;
 }
 
 /* True: something was put behind the data; drain it. */
@@ -240,8 +240,8 @@ static bool flow_finish(struct flow *f) {
     pump_abort(f->pump, CLOSE_NOMEM);
     return false;
   }
-  if (!wrap_is_closed(f->sink->wrap)) {
-    wrap_close(f->sink->wrap);
+  if (!wrap_is_closed(f->sink->at.outer)) {
+    wrap_close(f->sink->at.outer);
     return true;
   }
   flow_release(f);
@@ -256,7 +256,7 @@ static bool flow_finish(struct flow *f) {
    when somebody was told. */
 static bool flow_read_last(struct flow *f) {
   if (!f->source_done) {
-    if (f->spent >= STREAM_BYTES_PER_TURN_MAX && !wrap_has_input(f->source->wrap)) {
+    if (f->spent >= STREAM_BYTES_PER_TURN_MAX && !wrap_has_input(f->source->at.outer)) {
       f->wants_read = true;
       return false;
     }

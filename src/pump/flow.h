@@ -36,8 +36,7 @@ enum flow_result {
 struct side {                                    /* one socket of the two */
   struct loop_io io;
   struct pump *pump;
-  int fd;
-  struct wrap *wrap;                             /* NULL: none */
+  struct wire at;
   bool at_end;                                   /* its end was read */
   bool reset;                                    /* sticky: SO_ERROR is cleared by whoever sees it first, and then reads
                                                     as an end */

@@ -6,7 +6,7 @@ enum flow_result flow_copy_fill(struct flow *f) {
   struct buffer *b = flow_room(f);
   if (b == NULL) return FLOW_NO_MEMORY;
   size_t most = flow_most(f, b->size);
-  ssize_t n = wrap_recv(f->source->wrap, f->source->fd, b->bytes, most);
+  ssize_t n = wire_recv(&f->source->at, b->bytes, most);
   if (n > 0) {
     b->used = size_max(b->used, (size_t)n);
     flow_took(f, (size_t)n);
@@ -22,7 +22,7 @@ enum flow_result flow_segments_drain(struct flow *f) {
   struct buffer *b = f->buffer;
   if (b == NULL) return FLOW_MOVED;
   while (buffer_has_segments(b)) {
-    ssize_t n = wrap_sendv(f->sink->wrap, f->sink->fd, &b->segment[b->segment_at], (int)(b->segments - b->segment_at));
+    ssize_t n = wire_sendv(&f->sink->at, &b->segment[b->segment_at], (int)(b->segments - b->segment_at));
     if (n == NET_AGAIN) return FLOW_BLOCKED;
     if (n < 0) return FLOW_RESET;
     buffer_segments_sent(b, (size_t)n);

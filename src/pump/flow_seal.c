@@ -76,7 +76,7 @@ static enum flow_result seal_fill(struct flow *f) {
   enum flow_result r = seal_begin(f, &slots);
   if (r != FLOW_CLEAN_END) return r;
   size_t most = slots_shorten(&slots, flow_most(f, SIZE_MAX));
-  ssize_t n = net_readv(f->source->fd, slots.at, (int)slots.n);
+  ssize_t n = net_readv(f->source->at.fd, slots.at, (int)slots.n);
   if (n == 0) f->source->at_end = true;
   if (n <= 0) return flow_of_net(n);
   flow_took(f, (size_t)n);
@@ -88,7 +88,7 @@ static enum flow_result seal_drain(struct flow *f) {
   struct buffer *b = f->buffer;
   if (b == NULL) return FLOW_MOVED;
   while (buffer_has_segments(b)) {
-    ssize_t n = wrap_sendv(f->sink->wrap, f->sink->fd, &b->segment[b->segment_at], (int)(b->segments - b->segment_at));
+    ssize_t n = wire_sendv(&f->sink->at, &b->segment[b->segment_at], (int)(b->segments - b->segment_at));
     if (n == NET_AGAIN) return FLOW_BLOCKED;
     if (n < 0) return FLOW_RESET;
     flow_wrote(f);

@@ -10,7 +10,7 @@ static enum flow_result splice_fill(struct flow *f) {
   if (f->pipe == NULL) f->pipe = pool_pipe_take(f->pump->pool);
   if (f->pipe == NULL) return flow_copy_fill(f);
   size_t most = flow_most(f, pool_is_lean(f->pump->pool) ? SPLICE_SHORT_BYTES : PIPE_BYTES);
-  ssize_t n = net_splice(f->source->fd, f->pipe->write_fd, most, false);
+  ssize_t n = net_splice(f->source->at.fd, f->pipe->write_fd, most, false);
   /* Before a byte of urgent data splice says so for ever, while epoll calls the socket readable. */
   if (n == NET_AGAIN) return flow_copy_fill(f);
   if (n > 0) {
@@ -26,7 +26,7 @@ static enum flow_result splice_drain(struct flow *f) {
   enum flow_result r = flow_segments_drain(f);
   if (r != FLOW_MOVED) return r;
   while (f->piped > 0) {
-    ssize_t n = net_splice(f->pipe->read_fd, f->sink->fd, f->piped, false);
+    ssize_t n = net_splice(f->pipe->read_fd, f->sink->at.fd, f->piped, false);
     if (n == NET_AGAIN) return FLOW_BLOCKED;
     if (n <= 0) return FLOW_RESET;
     f->piped -= (size_t)n;

@@ -58,7 +58,7 @@ static enum flow_result unseal_fill(struct flow *f) {
   b->end -= b->start;
   b->start = 0;
   size_t most = flow_most(f, b->size - b->end);
-  ssize_t n = wrap_recv(f->source->wrap, f->source->fd, b->bytes + b->end, most);
+  ssize_t n = wire_recv(&f->source->at, b->bytes + b->end, most);
   if (n == 0) {
     f->source->at_end = true;
     return f->source->reset ? FLOW_RESET : FLOW_TRUNCATED;

@@ -20,7 +20,7 @@ static const uint64_t WAIT_MAX_MS = UINT64_MAX / 4;      /* behind which a clock
 static size_t flow_held(const struct flow *f) { return f->buffer == NULL ? 0 : buffer_held(f->buffer); }
 
 static size_t pump_export_bytes(const struct pump *p) {
-  return EXPORT_FIXED_BYTES + wrap_export_bytes(p->wire.wrap) + flow_held(&p->to_peer) + flow_held(&p->to_wire);
+  return EXPORT_FIXED_BYTES + wrap_export_bytes(p->wire.at.outer) + flow_held(&p->to_peer) + flow_held(&p->to_wire);
 }
 
 static void export_side(const struct side *s, struct writer *w) {
@@ -88,9 +88,9 @@ static void export_pump(const struct pump *p, struct writer *w) {
 static void export_layers(struct pump *p, struct writer *w) {
   write_u8(w, p->sealed != NULL);
   if (p->sealed != NULL) sealed_export(p->sealed, w);
-  wrap_export(p->wire.wrap, w);
+  wrap_export(p->wire.at.outer, w);
   p->sealed = NULL;
-  p->wire.wrap = NULL;
+  p->wire.at.outer = NULL;
 }
 
 int pump_export(struct pump *p, struct buf *state, int *wire_fd, int *peer_fd) {
@@ -108,8 +108,8 @@ int pump_export(struct pump *p, struct buf *state, int *wire_fd, int *peer_fd) {
   export_pump(p, &w);
   ASSERT(!w.bad);
   buf_added(state, w.len);
-  *wire_fd = p->wire.fd;
-  *peer_fd = p->peer.fd;
+  *wire_fd = p->wire.at.fd;
+  *peer_fd = p->peer.at.fd;
   p->to_peer.granted = p->to_wire.granted = 0;   /* goes along */
   pump_let_go(p);
   return 0;
@@ -234,7 +234,7 @@ static int import_pump(struct pump *p, struct reader *r) {
 
 static int import_layers(struct pump_params *params, struct reader *r) {
   int rc = read_flag(r) ? sealed_import(r, &params->sealed) : 0;
-  return rc != 0 ? rc : wrap_import(r, &params->wire_wrap);
+  return rc != 0 ? rc : wrap_import(r, &params->wire.outer);
 }
 
 static int import_all(struct pump **p, struct pump_pool *pool, struct pump_params *params, struct reader *r) {
@@ -253,7 +253,7 @@ static int import_all(struct pump **p, struct pump_pool *pool, struct pump_param
 int pump_import(struct pump_pool *pool, const struct pump_params *params, const uint8_t *state, size_t n,
                 struct pump **out) {
   struct reader r = reader_of(state, n);
-  struct pump_params all = {.wire_fd = params->wire_fd,
+  struct pump_params all = {.wire.fd = params->wire.fd,
                             .peer_fd = params->peer_fd,
                             .on_prefix = params->on_prefix,
                             .on_end = params->on_end,
@@ -269,6 +269,6 @@ int pump_import(struct pump_pool *pool, const struct pump_params *params, const 
   }
   if (p != NULL) pump_discard(p);
   sealed_free(all.sealed);
-  wrap_free(all.wire_wrap);
+  wrap_free(all.wire.outer);
   return rc;
 }

@@ -18,14 +18,14 @@ static void pump_free(struct loop_deferred *d) {
 
 static void side_close(struct side *s, bool clean, bool alerted) {
   if (!clean) {
-    if (alerted) linger_reset(s->pump->pool, s->fd);
-    else pool_close(s->pump->pool, s->fd, true);
+    if (alerted) linger_reset(s->pump->pool, s->at.fd);
+    else pool_close(s->pump->pool, s->at.fd, true);
     return;
   }
-  net_linger_off(s->fd);
-  if (s->wrap != NULL) (void)net_shutdown_write(s->fd);  /* both directions have said that they end */
-  if (s->at_end) pool_close(s->pump->pool, s->fd, false);
-  else linger_discard(s->pump->pool, s->fd);
+  net_linger_off(s->at.fd);
+  if (s->at.outer != NULL) (void)net_shutdown_write(s->at.fd);  /* both directions have said that they end */
+  if (s->at_end) pool_close(s->pump->pool, s->at.fd, false);
+  else linger_discard(s->pump->pool, s->at.fd);
 }
 
 static void pump_release(struct pump *p) {
@@ -66,8 +66,8 @@ static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted) {
   p->sealed = NULL;
   side_close(&p->wire, why == CLOSE_CLEAN, wire_alerted);
   side_close(&p->peer, why == CLOSE_CLEAN, false);
-  wrap_free(p->wire.wrap);
-  p->wire.wrap = NULL;
+  wrap_free(p->wire.at.outer);
+  p->wire.at.outer = NULL;
   if (p->on_end != NULL) p->on_end(p, p->user, why, p->to_peer.bytes, p->to_wire.bytes);
 }
 
@@ -108,7 +108,7 @@ static bool pump_gives_grace(struct pump *p) {
   if (!p->grants_grace || p->visitor->reset || p->to_visitor->bytes == 0) return false;
   if (loop_now_ms(p->pool->loop) >= p->to_visitor->progress_ms + RESET_GRACE_MS) return false;
   for (size_t spent = 0; spent < STREAM_BYTES_PER_TURN_MAX;) {
-    ssize_t n = net_recv(p->visitor->fd, scrap, sizeof scrap);
+    ssize_t n = net_recv(p->visitor->at.fd, scrap, sizeof scrap);
     if (n == NET_AGAIN) return true;
     if (n <= 0) return false;
     spent += (size_t)n;
@@ -125,8 +125,8 @@ static void pump_settle(struct pump *p) {
     return;
   }
   /* A reset empties the send queue: what was written must have arrived before. */
-  bool delivered = (p->wire.reset || socket_is_delivered(p->wire.fd)) &&
-                   (p->peer.reset || socket_is_delivered(p->peer.fd));
+  bool delivered = (p->wire.reset || socket_is_delivered(p->wire.at.fd)) &&
+                   (p->peer.reset || socket_is_delivered(p->peer.at.fd));
   if (delivered && !pump_gives_grace(p)) pump_end(p, p->why, false);
 }
 
@@ -172,7 +172,7 @@ static void pump_timer_arm(struct pump *p) {
 /* Inside TLS a direction ends before its TCP does. Whoever ends that, too, while we go on has died, as an HTTP proxy
    tells it. */
 static bool side_must_stay(const struct side *s, const struct flow *from, const struct flow *to) {
-  return s->wrap != NULL && from->state == FLOW_ENDED && !flow_is_at_rest(to);
+  return s->at.outer != NULL && from->state == FLOW_ENDED && !flow_is_at_rest(to);
 }
 
 static void side_set_interest(struct side *s, const struct flow *from, const struct flow *to) {
@@ -219,7 +219,7 @@ static void pump_run(struct pump *p, bool to_peer, bool to_wire) {
    died, leaves no error behind. */
 static bool side_is_gone(const struct side *s) {
   const struct flow *to = s == &s->pump->wire ? &s->pump->to_wire : &s->pump->to_peer;
-  return s->wrap != NULL && !pump_is_over(s->pump) && !flow_is_at_rest(to);
+  return s->at.outer != NULL && !pump_is_over(s->pump) && !flow_is_at_rest(to);
 }
 
 static void side_event(struct loop_io *io, uint32_t events) {
@@ -231,7 +231,8 @@ static void side_event(struct loop_io *io, uint32_t events) {
   pump_run(p, flow_is_due(&p->to_peer, s, events), flow_is_due(&p->to_wire, s, events));
   bool left = (events & EPOLLRDHUP) && side_must_stay(s, &p->to_peer, &p->to_wire);
   left |= (events & EPOLLHUP) && side_is_gone(s);
-  if (!pump_is_over(p) && !s->reset && (left || ((events & (EPOLLERR | EPOLLHUP)) && net_socket_error(s->fd) != 0))) {
+  bool told = (events & (EPOLLERR | EPOLLHUP)) != 0;
+  if (!pump_is_over(p) && !s->reset && (left || (told && net_socket_error(s->at.fd) != 0))) {
     s->reset = true;
     pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
     pump_run(p, true, true);
@@ -282,19 +283,19 @@ void pump_stop(struct pump *p, enum close_reason why) {
   p->why = why;
   p->give_up_ms = pump_give_up_ms(p);
   /* 1 for its end: one that has ended goes on to a clean end */
-  p->to_peer.last_left = net_unread(p->wire.fd) + wrap_unread(p->wire.wrap) + 1;
-  p->to_wire.last_left = net_unread(p->peer.fd) + 1;
+  p->to_peer.last_left = net_unread(p->wire.at.fd) + wrap_unread(p->wire.at.outer) + 1;
+  p->to_wire.last_left = net_unread(p->peer.at.fd) + 1;
   pump_run(p, true, true);
   pump_after(p);
 }
 
 static bool side_is_unacked(struct side *s) {
   if (!s->wrote) return false;
-  if (socket_is_delivered(s->fd)) {
+  if (socket_is_delivered(s->at.fd)) {
     s->wrote = false;
     return false;
   }
-  return net_unacked_ms(s->fd) > UNACKED_MAX_MS;
+  return net_unacked_ms(s->at.fd) > UNACKED_MAX_MS;
 }
 
 /* Instead of TCP_USER_TIMEOUT, which kills a healthy peer that merely does not read. on_end may end any other pump or
@@ -317,7 +318,7 @@ static void pool_sweep(struct loop_timer *t) {
 }
 
 static void pump_set_flows(struct pump *p, const struct pump_params *params) {
-  const struct flow_kind *plain = p->pool->mode == PUMP_SPLICE && params->wire_wrap == NULL ? &flow_kind_splice
+  const struct flow_kind *plain = p->pool->mode == PUMP_SPLICE && params->wire.outer == NULL ? &flow_kind_splice
                                                                                             : &flow_kind_copy;
   const struct flow_kind *in = plain, *out = plain;
   if (params->sealed != NULL) {
@@ -331,7 +332,7 @@ static void pump_set_flows(struct pump *p, const struct pump_params *params) {
   p->to_peer.tally = params->to_peer_tally;
   p->to_wire.tally = params->to_wire_tally;
   /* Input may be inside the wrap already, of which no event of the socket tells. */
-  if (wrap_has_input(params->wire_wrap)) p->to_peer.wants_write = true;
+  if (wrap_has_input(params->wire.outer)) p->to_peer.wants_write = true;
   p->visitor = params->visitor_is_peer ? &p->peer : &p->wire;
   p->to_visitor = params->visitor_is_peer ? &p->to_peer : &p->to_wire;
 }
@@ -357,8 +358,8 @@ struct pump *pump_new(struct pump_pool *pool, const struct pump_params *params) 
   p->pool = pool;
   list_init(&p->link);
   p->wire.pump = p->peer.pump = p;
-  p->wire.fd = params->wire_fd;
-  p->peer.fd = params->peer_fd;
+  p->wire.at = params->wire;
+  p->peer.at.fd = params->peer_fd;
   p->peer.reset = params->peer_reset;
   p->prefix_want = params->wire_prefix_n;
   if (p->prefix_want > 0) p->accept_by_ms = loop_now_ms(pool->loop) + ACCEPT_DEADLINE_MS;
@@ -378,8 +379,8 @@ static int pump_set_waits(struct pump *p) {
   if (pump_timer_set(p) != 0) return ERR_NOMEM;
   if (!loop_timer_is_set(&p->pool->sweep) && loop_timer_set(l, &p->pool->sweep, SWEEP_MS, pool_sweep) != 0)
     return ERR_NOMEM;
-  int r = loop_io_add(l, &p->wire.io, p->wire.fd, EPOLLIN, side_event);
-  if (r == 0) r = loop_io_add(l, &p->peer.io, p->peer.fd, EPOLLIN, side_event);
+  int r = loop_io_add(l, &p->wire.io, p->wire.at.fd, EPOLLIN, side_event);
+  if (r == 0) r = loop_io_add(l, &p->peer.io, p->peer.at.fd, EPOLLIN, side_event);
   if (r == 0) pump_set_interest(p);
   return r;
 }
@@ -388,7 +389,6 @@ int pump_go(struct pump *p, const struct pump_params *params) {
   int r = pump_set_waits(p);
   if (r != 0) return r;
   p->sealed = params->sealed;
-  p->wire.wrap = params->wire_wrap;
   list_push_tail(&p->pool->pumps, &p->link);
   pool_count(&p->pool->stats.pumps, 1);
   return 0;

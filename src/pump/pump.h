@@ -65,9 +65,8 @@ struct tally {
 };
 
 struct pump_params {
-  int wire_fd, peer_fd;
-  struct wrap *wire_wrap;          /* TLS around the wire side, whose end of a direction is a close_notify of that;
-                                      taken; NULL: none */
+  struct wire wire;                /* taken; with TLS around it, the end of a direction is a close_notify of that */
+  int peer_fd;
   bool peer_reset;                 /* that side was reset already, and only what it had sent before is left to
                                       deliver */
   struct sealed *sealed;           /* record layer on the wire side; taken; NULL: bytes pass as they are */

@@ -37,6 +37,18 @@ int wrap_flush(struct wrap *w, int fd);          /* 0: all has left; NET_AGAIN: 
 void wrap_close(struct wrap *w);                 /* close_notify is to be flushed, and nothing is sent after it */
 bool wrap_is_closed(const struct wrap *w);
 
+/* One end of a connection: its socket, and what lies around that. */
+struct wire {
+  int fd;
+  struct wrap *outer;              /* NULL: nothing */
+};
+
+static inline ssize_t wire_recv(const struct wire *w, void *p, size_t n) { return wrap_recv(w->outer, w->fd, p, n); }
+static inline ssize_t wire_sendv(const struct wire *w, const struct iovec *iov, int n) {
+  return wrap_sendv(w->outer, w->fd, iov, n);
+}
+static inline int wire_flush(const struct wire *w) { return wrap_flush(w->outer, w->fd); }
+
 /* As sealed_export and sealed_import, with what lies below; NULL is fine. */
 size_t wrap_export_bytes(const struct wrap *w);  /* so many are enough */
 void wrap_export(struct wrap *w, struct writer *to);

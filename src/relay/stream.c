@@ -141,8 +141,7 @@ static struct stream *stream_new(const struct stream_params *p) {
 /* After the handoff was prepared: from here on a TLS visitor cannot be told anything any more, so failures are
    resets. */
 static void stream_run(const struct stream_params *p, struct handoff *h, const uint8_t *open, size_t open_n) {
-  struct pump_params params = {.wire_fd = p->wire.fd,
-                               .wire_wrap = p->wire.wrap,
+  struct pump_params params = {.wire = {.fd = p->wire.fd, .outer = p->wire.wrap},
                                .peer_fd = p->peer_fd,
                                .sealed = h->sealed,
                                .visitor_is_peer = true,

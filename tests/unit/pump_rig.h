@@ -91,7 +91,7 @@ static inline struct rig *rig_new(enum pump_mode mode) {
 
 static inline void rig_start(struct rig *r, struct pump_params *params) {
   struct err e = {0};
-  params->wire_fd = r->wire_fd;
+  params->wire.fd = r->wire_fd;
   params->peer_fd = r->peer_fd;
   params->on_end = rig_on_end;
   params->user = r;

@@ -27,8 +27,8 @@ static void start_wrapped(struct wrapped *w, struct pump_params *params) {
   w->rig = rig_new(PUMP_SPLICE);
   w->agent = wrap_new(make_sealed(1), NULL);
   assert_non_null(w->agent);
-  params->wire_wrap = wrap_new(make_sealed(0), NULL);
-  assert_non_null(params->wire_wrap);
+  params->wire.outer = wrap_new(make_sealed(0), NULL);
+  assert_non_null(params->wire.outer);
   params->visitor_is_peer = true;
   rig_start(w->rig, params);
 }

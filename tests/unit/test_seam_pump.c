@@ -101,7 +101,7 @@ static bool with_seal;
 static void pump_scenario(void) {
   struct fixture f = {.rig = rig_new(mode), .far.sealed = make_sealed(true, 0)};
   struct rig *r = f.rig;
-  struct pump_params params = {.wire_fd = r->wire_fd, .peer_fd = r->peer_fd, .on_end = rig_on_end, .user = r,
+  struct pump_params params = {.wire.fd = r->wire_fd, .peer_fd = r->peer_fd, .on_end = rig_on_end, .user = r,
                                .sealed = with_seal ? make_sealed(false, 0) : NULL,
                                .peer_first = (const uint8_t *)"first", .peer_first_n = 5};
   struct err e = {0};
@@ -193,11 +193,11 @@ static void the_sweep_resets_what_is_unacknowledged_and_nothing_else(void **stat
   }
   struct err e = {0};
   struct pump *dead;
-  struct pump_params params = {.wire_fd = wire[0], .peer_fd = peer[0], .on_end = on_end_abort_neighbour, .user = &n};
+  struct pump_params params = {.wire.fd = wire[0], .peer_fd = peer[0], .on_end = on_end_abort_neighbour, .user = &n};
   assert_int_equal(pump_start(r->pool, &params, &dead, &e), 0);
   struct pump_params healthy = {0};
   rig_start(r, &healthy);
-  params = (struct pump_params){.wire_fd = wire[1], .peer_fd = peer[1]};
+  params = (struct pump_params){.wire.fd = wire[1], .peer_fd = peer[1]};
   assert_int_equal(pump_start(r->pool, &params, &n.last, &e), 0);
   size_t sent = 0;
   RIG_UNTIL(r, (rig_send_pattern(agent[0], &sent, SIZE_MAX), dead->to_peer.wants_write));
