@@ -141,7 +141,7 @@ def refusing():
     return "here"
 """)
     with mounted(box.file("small"), 32) as folder:
-        run = adit("serve", file, env={"TMPDIR": folder})
+        run = adit("serve", file, env={"TMPDIR": folder, "ADIT_SPARE": "0"})
         url = url_of(run, "refusing")
         assert visit(url).status == 200
         fill(folder, 8)
