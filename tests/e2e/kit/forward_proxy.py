@@ -29,9 +29,8 @@ class Walled:
         self.world.run("ip", "route", "add", "default", "via", self.GATE_OUT)
         rules = f"""table inet wall {{
           chain forward {{ type filter hook forward priority 0; policy drop; }}
-          chain input {{ type filter hook input priority 0; policy accept; ip saddr {self.INSIDE}
-            tcp dport != {port} drop;
-            ip saddr {self.INSIDE} meta l4proto != tcp drop; }}
+          chain input {{ type filter hook input priority 0; policy accept;
+            ip saddr {self.INSIDE} tcp dport != {port} drop; ip saddr {self.INSIDE} meta l4proto != tcp drop; }}
         }}"""
         wall = subprocess.run([*self.gate.prefix, found("usr/sbin/nft"), "-f", "-"], input=rules, text=True,
                               stderr=subprocess.PIPE,
