@@ -28,10 +28,12 @@ CALL = "from adit import Function; print(*Function.lookup('shop', 'where').remot
 
 @pytest.fixture
 def machine(box, engine, settings):
-    """With the package, and with this engine, which sees of it what is in the test's own folder."""
+    """With the package, where units find it that do not see /tmp, and with this engine, which sees of it what is in the
+    test's own folder."""
     package = os.path.dirname(os.path.dirname(sys.executable))
-    m = Machine(box, [(box.path, box.path), (package, package), (os.path.dirname(engine.path), "/run/engine")])
-    os.symlink(f"{package}/bin/adit", m.path("/usr/local/bin/adit"))
+    m = Machine(box, [(box.path, box.path), (package, package), (package, "/opt/adit"),
+                      (os.path.dirname(engine.path), "/run/engine")])
+    m.write("/usr/local/bin/adit", '#!/bin/sh\nexec /opt/adit/bin/python3 -m adit "$@"\n', mode=0o755)
     given = {k: v for k, v in settings.items() if k.startswith(("PIP_", "SSL_", "http", "ADIT_"))}
     m.write("/etc/adit/foreman.env", "".join(f"{name}={value}\n" for name, value in
                                              {**given, "DOCKER_HOST": "unix:///run/engine/docker.sock"}.items()))
