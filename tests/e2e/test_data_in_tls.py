@@ -1,5 +1,6 @@
 """Networks that let only TLS through: data connections then go inside TLS, by themselves or because they were asked to.
 What holds for plain ones holds for these: the tests that are marked both_pumps run with them, too."""
+import contextlib
 import socket
 import ssl
 
@@ -69,7 +70,8 @@ class Raw:
         self.sock = tls.context(relay.authority, alpn=[alpn]).wrap_socket(
             socket.create_connection(relay.address, DEADLINE_S), server_hostname=host)
         if first:
-            self.sock.sendall(first)
+            with contextlib.suppress(OSError):     # who is not wanted may be ended amid it
+                self.sock.sendall(first)
 
     def ends(self):
         try:

@@ -1,4 +1,5 @@
 """The relays that programs start on their own machine, each for all programs of one home folder."""
+import contextlib
 import os
 import signal
 
@@ -38,3 +39,15 @@ def kill_for_good(home):
     """So that the next one does not know where to listen, and the addresses are lost."""
     os.unlink(*files(home, ".port"))
     os.kill(process(home), signal.SIGKILL)
+
+
+def end(home):
+    """At once: they outlive their programs by seconds, and write into a folder that is about to go."""
+    def ended():
+        found = processes(home)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+    if os.path.isdir(folder(home)):
+        wait_until(ended, "an embedded relay stays")

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import urllib.request
 
+from . import embedded
 from .process import ADIT, DEADLINE_S, Events, Program, wait_readable
 
 
@@ -61,6 +62,7 @@ class Box:
                 r"(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed).*",
                 program.err.text(),
             )
+        embedded.end(self.home)
         self.folder.cleanup()
         assert not troubles, troubles
 
