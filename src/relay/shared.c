@@ -270,12 +270,12 @@ int shared_receive(int connection) {
   struct iovec v = {.iov_base = &byte, .iov_len = 1};
   union { char bytes[CMSG_SPACE(sizeof fd)]; struct cmsghdr header; } control;
   struct msghdr m = {
-      .msg_iov = &v, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+      .msg_iov = &v, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_LEN(sizeof fd)};
   if (recvmsg(connection, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0) return -1;
   struct cmsghdr *c = CMSG_FIRSTHDR(&m);
   errno = EPROTO;
   if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) return -1;
-  memcpy(&fd, CMSG_DATA(c), sizeof fd);          /* there is room for one; the kernel closes what is more */
+  memcpy(&fd, CMSG_DATA(c), sizeof fd);          /* the kernel closes what is more: CMSG_SPACE has room for two */
   return fd;
 }
 

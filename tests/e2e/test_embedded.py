@@ -319,6 +319,24 @@ def test_whoever_asks_and_says_nothing_holds_up_nobody(first_use, app, box):
     wait_for_end(relay)
 
 
+def test_of_several_descriptors_at_once_it_keeps_one(first_use, app, box):
+    program = first_use(app(page), "--json")
+    Events(program.out).wait("open")
+    mine, handed = socket.socketpair()
+    reading, writing = os.pipe()
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(DEADLINE_S)
+        asking.connect(shared_socket(box))
+        socket.send_fds(asking, [b"+"], [handed.fileno(), writing])
+        assert asking.recv(1) == b"+"
+    handed.close()
+    os.close(writing)
+    assert wait_readable([reading], DEADLINE_S) and os.read(reading, 1) == b"", "it has the other one, too"
+    os.close(reading)
+    mine.close()
+    assert program.stop() == 0
+
+
 def test_the_authority_is_kept_private_and_constrained(first_use, app, box):
     """Trusting it once lasts, and endangers no other name."""
     found = []
