@@ -64,6 +64,12 @@ void buf_added(struct buf *b, size_t n) {
   b->len += n;
 }
 
+void buf_cut(struct buf *b, size_t n) {
+  ASSERT(n <= b->len);
+  if (n < b->len) wipe(buf_data(b) + n, b->len - n);
+  b->len = n;
+}
+
 void buf_consume(struct buf *b, size_t n) {
   ASSERT(n <= b->len);
   b->start += n;

@@ -18,5 +18,6 @@ void buf_added(struct buf *b, size_t n);
 /* NULL when nothing was ever put in: C has no NULL + 0. */
 static inline uint8_t *buf_data(const struct buf *b) { return b->base == NULL ? NULL : b->base + b->start; }
 void buf_consume(struct buf *b, size_t n);
+void buf_cut(struct buf *b, size_t n);                         /* all but the first n bytes go, wiped */
 
 #endif

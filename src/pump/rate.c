@@ -47,3 +47,15 @@ uint64_t rate_reserve(struct rate *r, uint64_t now_ms, size_t n) {
 void rate_give_back(struct rate *r, size_t n) {
   for (; r != NULL; r = r->outer) (void)__atomic_fetch_sub(&r->reserved, n, __ATOMIC_RELAXED);
 }
+
+uint64_t rate_ahead_ms(const struct rate *r, uint64_t now_ms) {
+  uint64_t brought = rate_bytes_in(r, now_ms), reserved = __atomic_load_n(&r->reserved, __ATOMIC_RELAXED);
+  return reserved > brought ? rate_ms_for(r, reserved - brought) : 0;
+}
+
+void rate_set_ahead(struct rate *r, uint64_t now_ms, uint64_t ahead_ms) {
+  uint64_t is = rate_bytes_in(r, now_ms + ahead_ms), was = __atomic_load_n(&r->reserved, __ATOMIC_RELAXED);
+  while (was < is &&
+         !__atomic_compare_exchange_n(&r->reserved, &was, is, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}

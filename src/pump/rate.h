@@ -23,5 +23,8 @@ size_t rate_step_bytes(const struct rate *r);
    loop_now_ms's. */
 uint64_t rate_reserve(struct rate *r, uint64_t now_ms, size_t n);
 void rate_give_back(struct rate *r, size_t n);   /* of what was reserved, what is not read */
+/* How far its own row reaches beyond now, and that of another process that it goes on with. */
+uint64_t rate_ahead_ms(const struct rate *r, uint64_t now_ms);
+void rate_set_ahead(struct rate *r, uint64_t now_ms, uint64_t ahead_ms);
 
 #endif

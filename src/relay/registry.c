@@ -141,17 +141,30 @@ static bool has_lost_its_right(const struct registry *g, const uint8_t id[TOKEN_
          map_get(g->programs, id) == NULL;
 }
 
-int registry_owner(struct registry *g, const struct certificate *chain, size_t n, int64_t now_s, struct owner **out) {
+static int owner_walk(struct registry *g, const struct certificate *chain, size_t n, struct owner **out) {
   struct owner *o = NULL;
+  int rc = 0;
+  for (size_t i = 0; i < n && rc == 0; i++) rc = owner_step(g, &chain[i], &o);
+  if (rc == 0) *out = o;
+  else owner_unref_locked(g, o);
+  return rc;
+}
+
+int registry_owner(struct registry *g, const struct certificate *chain, size_t n, int64_t now_s, struct owner **out) {
   int rc = 0;
   pthread_mutex_lock(&g->lock);
   for (size_t i = 0; i < n && rc == 0; i++) {
     if (has_lost_its_right(g, chain[i].id)) rc = ERR_AUTH;
     else if (chain[i].expires_s != 0 && chain[i].expires_s <= now_s) rc = ERR_TIMEOUT;
   }
-  for (size_t i = 0; i < n && rc == 0; i++) rc = owner_step(g, &chain[i], &o);
-  if (rc == 0) *out = o;
-  else owner_unref_locked(g, o);
+  if (rc == 0) rc = owner_walk(g, chain, n, out);
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+int registry_owner_moved(struct registry *g, const struct certificate *chain, size_t n, struct owner **out) {
+  pthread_mutex_lock(&g->lock);
+  int rc = owner_walk(g, chain, n, out);
   pthread_mutex_unlock(&g->lock);
   return rc;
 }
@@ -342,6 +355,15 @@ void origin_enter(struct origin *o, struct tunnel *t) {
 static struct tunnel *origin_find_locked(struct registry *g, const struct origin *o) {
   struct tunnel *t = map_get(g->tunnels, o->label);
   return t != NULL && t->serial == o->serial ? t : NULL;
+}
+
+void origin_resume(struct registry *g, struct origin *o) {
+  pthread_mutex_lock(&g->lock);
+  struct tunnel *t = origin_find_locked(g, o);
+  if (t != NULL) (void)__atomic_add_fetch(&t->streams_now, 1, __ATOMIC_RELAXED);
+  else o->serial = 0;              /* it closed meanwhile: a later one of that label has nothing to do with it */
+  usage_stream_resumes(o->owner->usage);
+  pthread_mutex_unlock(&g->lock);
 }
 
 struct tunnel *origin_tunnel(struct registry *g, const struct origin *o) {

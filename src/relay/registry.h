@@ -82,6 +82,9 @@ void registry_free(struct registry *g);
    before; ERR_AUTH when one is revoked, ERR_TIMEOUT when one has expired, ERR_NOMEM. */
 int registry_owner(struct registry *g, const struct certificate *chain, size_t n, int64_t now_s,
                    struct owner **out) MUST_USE;
+/* The same for one who was here already, in another process: if he has lost his right since, he is marked and ended
+   like all others. */
+int registry_owner_moved(struct registry *g, const struct certificate *chain, size_t n, struct owner **out) MUST_USE;
 struct owner *owner_ref(struct owner *o);
 void registry_owner_unref(struct registry *g, struct owner *o);
 /* Marks as revoked for good. */
@@ -115,6 +118,9 @@ void tunnel_unref(struct registry *g, struct tunnel *t);
 /* One more stream of this tunnel and of its token, until origin_leave. */
 void origin_enter(struct origin *o, struct tunnel *t);
 void origin_leave(struct registry *g, struct origin *o);
+/* The same stream, in another process: its owner, label and serial are set, the reference is taken. It is not counted
+   once more among all that there have been. */
+void origin_resume(struct registry *g, struct origin *o);
 /* A reference to the tunnel, or NULL when it is no longer in its place. */
 struct tunnel *origin_tunnel(struct registry *g, const struct origin *o);
 

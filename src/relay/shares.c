@@ -92,6 +92,12 @@ enum notice share_take_visitor(struct shares *s, struct account *a, uint64_t now
   return NOTICE_VISITORS;
 }
 
+void share_count_visitor(struct shares *s, struct account *a) {
+  (void)add(&s->used, VISITOR_DESCRIPTORS);
+  (void)add(&payer(a)->descriptors, VISITOR_DESCRIPTORS);
+  for (; a != NULL; a = a->parent) (void)add(&a->visitors, 1);
+}
+
 void share_give_visitor(struct shares *s, struct account *a) {
   give_stream(a);
   share_give(s, a, VISITOR_DESCRIPTORS);

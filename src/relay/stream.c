@@ -7,7 +7,9 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "base/text.h"
 #include "loop/net.h"
+#include "relay/owner_move.h"
 #include "relay/visitor.h"
 
 enum { STREAM_MAGIC = 0x73747265, FRESH_SUITE = 0x1301 };
@@ -86,6 +88,7 @@ static enum close_reason stream_accepted(struct pump *pump, void *user, const ui
   enum accept_status status;
   (void)pump;
   CHECK_MAGIC(s, STREAM_MAGIC);
+  if (s->keys == NULL) return CLOSE_PROTOCOL;    /* one that was moved as if it had been accepted */
   int rc = accept_decode(bytes, s->keys, &status);
   stream_forget_keys(s);
   if (rc != 0) return CLOSE_PROTOCOL;
@@ -103,6 +106,17 @@ static void stream_leave_owner(struct worker *w, struct owner *o) {
   share_give_visitor(&w->relay->shares, &o->account);
 }
 
+/* It is none of this worker's any more. */
+static void stream_leave(struct stream *s) {
+  METRIC_SUB(&s->worker->metrics, streams_now, 1);
+  list_remove(&s->node);
+  stream_forget_keys(s);
+  stream_leave_owner(s->worker, s->origin.owner);
+  origin_leave(s->worker->relay->registry, &s->origin);
+  s->magic = 0;
+  free(s);
+}
+
 static void stream_ended(struct pump *pump, void *user, enum close_reason why, uint64_t to_peer, uint64_t to_wire) {
   struct stream *s = user;
   (void)pump;
@@ -111,51 +125,63 @@ static void stream_ended(struct pump *pump, void *user, enum close_reason why, u
   memcpy(label, s->origin.label, LABEL_LOG_CHARS);
   label[LABEL_LOG_CHARS] = '\0';
   (void)__atomic_add_fetch(&s->worker->metrics.streams_closed[why], 1, __ATOMIC_RELAXED);
-  METRIC_SUB(&s->worker->metrics, streams_now, 1);
-  list_remove(&s->node);
   stream_count_lost(s, why);
-  stream_forget_keys(s);
-  stream_leave_owner(s->worker, s->origin.owner);
-  origin_leave(s->worker->relay->registry, &s->origin);
+  stream_leave(s);
   /* After the counts, so that who has read the line finds them true. */
   log_event(LOG_DEBUG, "stream_closed", "label", label, "reason", close_reason_name(why), "to_visitor",
             LOG_U64(to_peer), "from_visitor", LOG_U64(to_wire), NULL);
-  s->magic = 0;
-  free(s);
 }
 
-static struct stream *stream_new(const struct stream_params *p) {
+static struct stream *stream_alloc(struct worker *w) {
   struct stream *s = calloc(1, sizeof *s);
   if (s == NULL) return NULL;
   s->magic = STREAM_MAGIC;
-  s->worker = p->worker;
-  s->keys = p->wire.keys;
-  (void)__atomic_add_fetch(&p->worker->visitors_n, 1, __ATOMIC_RELAXED);
-  origin_enter(&s->origin, p->tunnel);
-  list_push_tail(&p->worker->streams, &s->node);
-  METRIC_ADD(&p->worker->metrics, streams_total, 1);
-  METRIC_ADD(&p->worker->metrics, streams_now, 1);
+  s->worker = w;
+  list_init(&s->node);
   return s;
+}
+
+/* Its origin is counted already. */
+static void stream_enter(struct stream *s, struct number_keys *keys) {
+  s->keys = keys;
+  if (keys != NULL) (void)__atomic_add_fetch(&s->worker->visitors_n, 1, __ATOMIC_RELAXED);
+  list_push_tail(&s->worker->streams, &s->node);
+  METRIC_ADD(&s->worker->metrics, streams_now, 1);
+}
+
+static struct stream *stream_new(const struct stream_params *p) {
+  struct stream *s = stream_alloc(p->worker);
+  if (s == NULL) return NULL;
+  origin_enter(&s->origin, p->tunnel);
+  stream_enter(s, p->wire.keys);
+  METRIC_ADD(&p->worker->metrics, streams_total, 1);
+  return s;
+}
+
+/* What its pump has to do with us. */
+static struct pump_params stream_pump_params(struct stream *s, int peer_fd) {
+  struct owner *o = s->origin.owner;
+  return (struct pump_params){.peer_fd = peer_fd,
+                              .on_prefix = stream_accepted,
+                              .on_end = stream_ended,
+                              .user = s,
+                              .rate = o->rate,
+                              .to_peer_tally = &o->usage->to_visitors,
+                              .to_wire_tally = &o->usage->from_visitors};
 }
 
 /* After the handoff was prepared: from here on a TLS visitor cannot be told anything any more, so failures are
    resets. */
 static void stream_run(const struct stream_params *p, struct handoff *h, const uint8_t *open, size_t open_n) {
-  struct pump_params params = {.wire = {.fd = p->wire.fd, .outer = p->wire.wrap},
-                               .peer_fd = p->peer_fd,
-                               .sealed = h->sealed,
-                               .visitor_is_peer = true,
-                               .wire_prefix_n = ACCEPT_BYTES,
-                               .on_prefix = stream_accepted,
-                               .on_end = stream_ended,
-                               .rate = p->tunnel->owner->rate,
-                               .to_peer_tally = &p->tunnel->owner->usage->to_visitors,
-                               .to_wire_tally = &p->tunnel->owner->usage->from_visitors};
   tls_conn_free(p->conn);          /* the secrets are wiped here; raw: NULL */
   struct stream *s = stream_new(p);
   struct err e;
   if (s != NULL) {
-    params.user = s;
+    struct pump_params params = stream_pump_params(s, p->peer_fd);
+    params.wire = (struct wire){.fd = p->wire.fd, .outer = p->wire.wrap};
+    params.sealed = h->sealed;
+    params.visitor_is_peer = true;
+    params.wire_prefix_n = ACCEPT_BYTES;
     if (wrap_send(p->wire.wrap, p->wire.fd, open, open_n) == (ssize_t)open_n &&
         wrap_flush(p->wire.wrap, p->wire.fd) == 0 && pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
       if (h->open.kind == STREAM_TLS13 || h->open.kind == STREAM_TLS12)
@@ -199,6 +225,93 @@ int stream_hand_off(const struct stream_params *p) {
   wipe(open, sizeof open);
   return rc;
 }
+
+/* To another process and back. Behind a version, in a part of their own, the stream's own facts: owner, label, serial,
+   and the key of ACCEPT, if that is awaited; then the pump. */
+
+enum {
+  EXPORT_MAGIC = 0x61647331,       /* "ads1" */
+  EXPORT_VERSION = 1,
+  EXPORT_OWN_BYTES = 16 + OWNER_EXPORT_MAX_BYTES + LABEL_CHARS + 8 + sizeof(struct number_keys)
+};
+
+static void export_own(const struct stream *s, struct writer *w) {
+  write_u32(w, EXPORT_MAGIC);
+  write_u8(w, EXPORT_VERSION);
+  size_t mark = write_open_vec(w, 2);
+  owner_export(s->origin.owner, loop_now_ms(s->worker->loop), w);
+  write_bytes(w, s->origin.label, LABEL_CHARS);
+  write_u64(w, s->origin.serial);
+  write_u8(w, s->keys != NULL);
+  if (s->keys != NULL) write_bytes(w, s->keys->accept, sizeof s->keys->accept);
+  write_close_vec(w, mark, 2);
+}
+
+int stream_export(struct stream *s, struct buf *state, int *wire_fd, int *peer_fd) {
+  CHECK_MAGIC(s, STREAM_MAGIC);
+  size_t before = state->len;
+  uint8_t *at = EXPORT_OWN_BYTES <= state->max - before ? buf_reserve(state, EXPORT_OWN_BYTES) : NULL;
+  if (at == NULL) return EXPORT_OWN_BYTES <= state->max - before ? ERR_NOMEM : ERR_LIMIT;
+  struct writer w = writer_of(at, EXPORT_OWN_BYTES);
+  export_own(s, &w);
+  ASSERT(!w.bad);
+  buf_added(state, w.len);
+  int rc = pump_export(s->pump, state, wire_fd, peer_fd);
+  if (rc == 0) stream_leave(s);
+  else buf_cut(state, before);
+  return rc;
+}
+
+static int import_keys(struct reader *r, struct number_keys **keys) {
+  const uint8_t *accept = read_flag(r) ? read_bytes(r, sizeof (*keys)->accept) : NULL;
+  if (accept == NULL) return r->bad ? ERR_SYNTAX : 0;
+  *keys = secret_alloc(sizeof **keys);
+  if (*keys == NULL) return ERR_NOMEM;
+  memcpy((*keys)->accept, accept, sizeof (*keys)->accept);
+  return 0;
+}
+
+static int import_own(struct stream *s, struct reader *r, struct number_keys **keys) {
+  bool known = read_u32(r) == EXPORT_MAGIC;
+  known = read_u8(r) == EXPORT_VERSION && known;
+  struct reader own = read_vec16(r);
+  if (r->bad || !known) return ERR_SYNTAX;
+  int rc = owner_import(s->worker->relay->registry, loop_now_ms(s->worker->loop), &own, &s->origin.owner);
+  if (rc != 0) return rc;
+  read_copy(&own, s->origin.label, LABEL_CHARS);
+  s->origin.serial = read_u64(&own);
+  rc = import_keys(&own, keys);
+  return rc == 0 && (!reader_done(&own) || !label_is_valid(s->origin.label)) ? ERR_SYNTAX : rc;
+}
+
+int stream_import(struct worker *w, const uint8_t *state, size_t n, int wire_fd, int peer_fd) {
+  struct reader r = reader_of(state, n);
+  struct number_keys *keys = NULL;
+  struct stream *s = stream_alloc(w);
+  if (s == NULL) return ERR_NOMEM;
+  int rc = import_own(s, &r, &keys);
+  if (rc == 0) {
+    struct pump_params params = stream_pump_params(s, peer_fd);
+    params.wire.fd = wire_fd;
+    rc = pump_import(w->pool, &params, r.at, r.left, &s->pump);
+  }
+  if (rc != 0) {
+    secret_free(keys, sizeof *keys);
+    registry_owner_unref(w->relay->registry, s->origin.owner);
+    free(s);
+    return rc;
+  }
+  share_count_visitor(&w->relay->shares, &s->origin.owner->account);
+  origin_resume(w->relay->registry, &s->origin);
+  stream_enter(s, keys);
+  return 0;
+}
+
+struct stream *stream_any(struct worker *w) {
+  return list_empty(&w->streams) ? NULL : CONTAINER_OF(w->streams.next, struct stream, node);
+}
+
+/* Many */
 
 void stream_end_owners(struct worker *w) {
   LIST_FOREACH(&w->streams, it) {

@@ -20,6 +20,17 @@ struct stream_params {
    (visitor_enter_tunnel), even when the stream ends at once; on failure those stay the caller's, and nothing of the
    visitor's has left this process. */
 int stream_hand_off(const struct stream_params *p) MUST_USE;
+
+/* A stream moves to another process, or back to this one, amid whatever it does, as a pump does (pump/pump.h). Exported
+   it is none of this worker's any more, state has its bytes and keys, and the descriptors are the caller's; on failure
+   nothing has changed. Imported it goes on at once, counted for its owner, and for its tunnel if that is here already;
+   on failure nothing was taken: ERR_SYNTAX, ERR_NOMEM, or what the loop says. */
+enum { STREAM_EXPORT_MAX_BYTES = PUMP_EXPORT_MAX_BYTES + 4096 };
+struct stream;
+struct stream *stream_any(struct worker *w);     /* one of this worker's; NULL: it has none */
+int stream_export(struct stream *s, struct buf *state, int *wire_fd, int *peer_fd) MUST_USE;
+int stream_import(struct worker *w, const uint8_t *state, size_t n, int wire_fd, int peer_fd) MUST_USE;
+
 void stream_end_owners(struct worker *w); /* those that have ended */
 void stream_close_all(struct worker *w);
 

@@ -33,6 +33,10 @@ void usage_stream_begins(struct usage *r) {
   }
 }
 
+void usage_stream_resumes(struct usage *r) {
+  for (; r != NULL; r = r->parent) (void)__atomic_add_fetch(&r->streams_now, 1, __ATOMIC_RELAXED);
+}
+
 void usage_stream_ends(struct usage *r) {
   for (; r != NULL; r = r->parent) (void)__atomic_sub_fetch(&r->streams_now, 1, __ATOMIC_RELAXED);
 }

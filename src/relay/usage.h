@@ -25,6 +25,7 @@ struct usage {
 
 void usage_stream_begins(struct usage *r);
 void usage_stream_ends(struct usage *r);
+void usage_stream_resumes(struct usage *r);      /* one that had begun in another process */
 
 struct usage usage_now(const struct usage *r);   /* a copy of what it tells */
 
