@@ -16,7 +16,7 @@
 
 enum step {
   PEER_FRAME, PEER_SEAL, PEER_RECORD, PEER_UPDATE, PEER_DAMAGE, DELIVER, WORK,
-  SAY, PING, DRAIN, CLOSE, STOP, MOOD, TIME, AGREE, STEPS
+  SAY, PING, DRAIN, CLOSE, STOP, MOOD, TIME, AGREE, MOVE, STEPS
 };
 enum mood { GOOD, REFUSES, STOPS, SAYS, MOODS };   /* of the next handler that is called */
 enum { SAID_MAX = 1 << 20, WAY_MAX = 1 << 18 };
@@ -189,6 +189,21 @@ static void agree(struct world *w, struct reader *r) {
   ASSERT((engine_agree(&w->ours, theirs) == 0) == (w->ours.keys != NULL) && w->ours.secrets == NULL);
 }
 
+/* To another process: nothing is to be noticed of that. */
+static void move(struct world *w) {
+  const struct engine_role *role = w->ours.role;
+  struct buf state;
+  buf_init(&state, ENGINE_EXPORT_MAX_BYTES);
+  bool moves = w->ours.secrets == NULL && engine_export(&w->ours, &state) == 0;
+  if (moves) {
+    struct reader r = reader_of(buf_data(&state), state.len);
+    engine_free(&w->ours);
+    int rc = engine_import(&w->ours, role, &r);
+    ASSERT(rc == 0 && reader_done(&r));
+  }
+  buf_free(&state);
+}
+
 static void step(struct world *w, struct reader *r) {
   switch ((enum step)(read_u8(r) % STEPS)) {
     case PEER_FRAME: peer_frame(w, r); break;
@@ -234,6 +249,7 @@ static void step(struct world *w, struct reader *r) {
     case MOOD: w->mood = (enum mood)(read_u8(r) % MOODS); break;
     case TIME: w->now_ms += read_u16(r); break;
     case AGREE: agree(w, r); break;
+    case MOVE: move(w); break;
     case STEPS: break;
   }
 }

@@ -7,9 +7,14 @@
 #include "base/secret.h"
 
 enum {
+  EXPORT_VERSION = 1,
+  EXPORT_FIXED_BYTES = 96 + SEALED_EXPORT_MAX_BYTES,
   IN_MAX_BYTES = RECORD_HEADER_BYTES + RECORD_CIPHER_MAX,
   FRAMES_MAX_BYTES = FRAME_HEADER_BYTES + FRAME_BODY_MAX_BYTES + RECORD_PLAIN_MAX
 };
+
+_Static_assert((int)ENGINE_EXPORT_MAX_BYTES >= (int)EXPORT_FIXED_BYTES + (int)IN_MAX_BYTES + (int)FRAMES_MAX_BYTES +
+                                                   (int)LINK_OUT_MAX_BYTES + (int)LINK_KEYS_EXPORT_MAX_BYTES, "");
 
 struct engine_secrets {            /* from the handshake to HELLO or WELCOME: not for the link's life */
   uint8_t exporter[TLS_EXPORTER_BYTES], private_key[X25519_BYTES], shared[X25519_BYTES];
@@ -248,3 +253,68 @@ const uint8_t *engine_output(struct engine *e, size_t *n) {
 }
 
 void engine_sent(struct engine *e, size_t n) { buf_consume(&e->out, n); }
+
+/* ---- moving to another process: times go as what has passed, since another process may have another clock ---- */
+
+static void export_all(struct engine *e, struct writer *w) {
+  uint64_t now_ms = e->role->now_ms(e);
+  write_u8(w, EXPORT_VERSION);
+  sealed_export(e->sealed, w);
+  e->sealed = NULL;
+  write_u64(w, now_ms - e->idle_records.since_ms);
+  write_u32(w, e->idle_records.idle);
+  write_u32(w, e->idle_records.data);
+  write_u64(w, now_ms - e->heard_ms);
+  write_u64(w, now_ms - e->spoke_ms);
+  write_vec24(w, buf_data(&e->in), e->in.len);
+  write_vec24(w, buf_data(&e->frames), e->frames.len);
+  write_vec24(w, buf_data(&e->out), e->out.len);
+  write_bytes(w, e->id, sizeof e->id);
+  write_u8(w, e->keys != NULL);
+  if (e->keys != NULL) link_keys_export(e->keys, now_ms, w);
+}
+
+int engine_export(struct engine *e, struct buf *state) {
+  if (e->state != LINK_UP || e->working) return ERR_NOT_NOW;
+  if (e->failed) return ERR_CLOSED;
+  size_t n = EXPORT_FIXED_BYTES + e->in.len + e->frames.len + e->out.len;
+  if (e->keys != NULL) n += link_keys_export_bytes(e->keys);
+  if (n > state->max - state->len) return ERR_LIMIT;
+  uint8_t *at = buf_reserve(state, n);
+  if (at == NULL) return ERR_NOMEM;
+  struct writer w = writer_of(at, n);
+  export_all(e, &w);
+  ASSERT(!w.bad);
+  buf_added(state, w.len);
+  engine_stop(e);
+  return 0;
+}
+
+static uint64_t time_ago(struct engine *e, uint64_t age_ms) {
+  uint64_t now_ms = e->role->now_ms(e);
+  return age_ms < now_ms ? now_ms - age_ms : 0;
+}
+
+static int import_queue(struct buf *b, struct reader *r) {
+  struct reader v = read_vec24(r);
+  int rc = r->bad ? ERR_SYNTAX : buf_append(b, v.at, v.left);
+  return rc == ERR_LIMIT ? ERR_SYNTAX : rc;
+}
+
+int engine_import(struct engine *e, const struct engine_role *role, struct reader *r) {
+  engine_init(e, role);
+  e->state = LINK_UP;
+  int rc = read_u8(r) == EXPORT_VERSION ? sealed_import(r, &e->sealed) : ERR_SYNTAX;
+  if (rc != 0) return rc;
+  e->idle_records.since_ms = time_ago(e, read_u64(r));
+  e->idle_records.idle = read_u32(r);
+  e->idle_records.data = read_u32(r);
+  e->heard_ms = time_ago(e, read_u64(r));
+  e->spoke_ms = time_ago(e, read_u64(r));
+  rc = import_queue(&e->in, r);
+  if (rc == 0) rc = import_queue(&e->frames, r);
+  if (rc == 0) rc = import_queue(&e->out, r);
+  read_copy(r, e->id, sizeof e->id);
+  if (rc == 0 && read_flag(r)) rc = link_keys_import(r, role->now_ms(e), &e->keys);
+  return rc == 0 && r->bad ? ERR_SYNTAX : rc;
+}

@@ -76,6 +76,18 @@ int engine_start(struct engine *e, const struct engine_role *role, const struct 
 void engine_stop(struct engine *e);              /* LINK_DOWN, also from a handler; its keys are wiped at once */
 void engine_free(struct engine *e);              /* stopped, and no handler of it is running */
 
+/* ---- moving to another process ---- */
+
+/* A link that is up, amid whatever came and is to go. Its bytes and keys go behind what is in *state, whose owner wipes
+   them; it is stopped then, without a word to the other end, which notices nothing. On failure nothing has changed:
+   ERR_NOT_NOW, it is not up, or a handler runs; ERR_CLOSED, it has failed; ERR_LIMIT, ERR_NOMEM.
+   ENGINE_EXPORT_MAX_BYTES are always enough. */
+enum { ENGINE_EXPORT_MAX_BYTES = 1 << 19 };
+int engine_export(struct engine *e, struct buf *state) MUST_USE;
+/* The same link, here or there; what it had heard and not worked on waits for engine_work. Of any bytes: ERR_SYNTAX,
+   ERR_NOMEM; after a failure engine_stop and engine_free follow. */
+int engine_import(struct engine *e, const struct engine_role *role, struct reader *r) MUST_USE;
+
 /* ---- who the other end is ---- */
 
 const uint8_t *engine_exporter(const struct engine *e);        /* of TLS: what HELLO signs; until engine_agree */

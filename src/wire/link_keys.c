@@ -140,3 +140,76 @@ void link_keys_expire(struct link_keys *k, uint64_t now_ms) {
     if (is_expired(key, now_ms)) kept_key_drop(key);
   }
 }
+
+/* Moving: the chain, and the keys that are kept, each with how long it has been passed, if it has. */
+
+enum {
+  EXPORT_FIXED_BYTES = CHAIN_BYTES + 8 + 8 + 2,
+  EXPORT_KEPT_BYTES = 8 + 1 + 8 + CHAIN_BYTES,
+  KEPT_MAX = 2 * DATA_NUMBER_WINDOW              /* on either side of what was claimed */
+};
+
+_Static_assert((int)LINK_KEYS_EXPORT_MAX_BYTES >= (int)EXPORT_FIXED_BYTES + (int)KEPT_MAX * (int)EXPORT_KEPT_BYTES, "");
+
+static const uint64_t NUMBERS_MAX = UINT64_MAX / 2;      /* nobody lives to see that one */
+
+static size_t kept_n(const struct link_keys *k) {
+  size_t n = 0;
+  LIST_FOREACH(&k->kept, it) n++;
+  return n;
+}
+
+size_t link_keys_export_bytes(const struct link_keys *k) { return EXPORT_FIXED_BYTES + kept_n(k) * EXPORT_KEPT_BYTES; }
+
+void link_keys_export(const struct link_keys *k, uint64_t now_ms, struct writer *w) {
+  write_bytes(w, k->chain, sizeof k->chain);
+  write_u64(w, k->next);
+  write_u64(w, k->claimed_end);
+  write_u16(w, (uint16_t)kept_n(k));
+  LIST_FOREACH(&k->kept, it) {
+    const struct kept_key *key = CONTAINER_OF(it, struct kept_key, node);
+    bool passed = key->passed_ms != NOT_PASSED;
+    write_u64(w, key->number);
+    write_u8(w, passed);
+    write_u64(w, passed && now_ms > key->passed_ms ? now_ms - key->passed_ms : 0);
+    write_bytes(w, key->key, sizeof key->key);
+  }
+}
+
+static int import_kept(struct link_keys *k, uint64_t now_ms, struct reader *r) {
+  uint64_t number = read_u64(r);
+  bool passed = read_flag(r);
+  uint64_t age_ms = read_u64(r);
+  const uint8_t *bytes = read_bytes(r, CHAIN_BYTES);
+  bool first = list_empty(&k->kept);
+  if (bytes == NULL || r->bad || number >= k->next || passed != (number < k->claimed_end)) return ERR_SYNTAX;
+  if (!first && number <= CONTAINER_OF(k->kept.prev, struct kept_key, node)->number) return ERR_SYNTAX;
+  struct kept_key *key = secret_alloc(sizeof *key);
+  if (key == NULL) return ERR_NOMEM;
+  key->number = number;
+  key->passed_ms = !passed ? NOT_PASSED : age_ms < now_ms ? now_ms - age_ms : 0;
+  for (size_t i = 0; i < CHAIN_BYTES; i++) key->key[i] = bytes[i];
+  list_push_tail(&k->kept, &key->node);
+  return 0;
+}
+
+static int import_chain(struct link_keys *k, uint64_t now_ms, struct reader *r) {
+  read_copy(r, k->chain, sizeof k->chain);
+  k->next = read_u64(r);
+  k->claimed_end = read_u64(r);
+  size_t n = read_u16(r);
+  int rc = 0;
+  if (r->bad || n > KEPT_MAX || k->claimed_end > k->next || k->next > NUMBERS_MAX) return ERR_SYNTAX;
+  for (size_t i = 0; rc == 0 && i < n; i++) rc = import_kept(k, now_ms, r);
+  return rc;
+}
+
+int link_keys_import(struct reader *r, uint64_t now_ms, struct link_keys **out) {
+  struct link_keys *k = secret_alloc(sizeof *k);
+  if (k == NULL) return ERR_NOMEM;
+  list_init(&k->kept);
+  int rc = import_chain(k, now_ms, r);
+  if (rc == 0) *out = k;
+  else link_keys_free(k);
+  return rc;
+}

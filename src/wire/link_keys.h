@@ -11,6 +11,7 @@
 #ifndef WIRE_LINK_KEYS_H
 #define WIRE_LINK_KEYS_H
 
+#include "base/cursor.h"
 #include "base/limits.h"
 #include "crypto/crypto.h"
 
@@ -31,5 +32,13 @@ int link_keys_next(struct link_keys *k, uint64_t *number, struct number_keys *ou
 int link_keys_peek(struct link_keys *k, uint64_t number, uint64_t now_ms, struct number_keys *out) MUST_USE;
 void link_keys_claim(struct link_keys *k, uint64_t number, uint64_t now_ms);
 void link_keys_expire(struct link_keys *k, uint64_t now_ms); /* skipped keys older than DATA_SKIPPED_KEY_LIFE_MS */
+
+
+/* To another process, keys included, and back; whoever has the bytes wipes them. What was exported is as good as
+   before, and is to be freed: no number may be claimed twice. Of any bytes: ERR_SYNTAX, ERR_NOMEM. */
+enum { LINK_KEYS_EXPORT_MAX_BYTES = 64 + 2 * DATA_NUMBER_WINDOW * 64 };
+size_t link_keys_export_bytes(const struct link_keys *k);        /* so many it writes */
+void link_keys_export(const struct link_keys *k, uint64_t now_ms, struct writer *w);
+int link_keys_import(struct reader *r, uint64_t now_ms, struct link_keys **out) MUST_USE;
 
 #endif

@@ -48,6 +48,28 @@ static void begin(struct end *end, bool is_relay, size_t fragment_max) {
   assert_int_equal(engine_start(&end->engine, &end->role, &t), 0);
 }
 
+/* As between two processes: of the one that was, nothing is left. */
+static void move(struct end *end) {
+  struct buf state;
+  buf_init(&state, ENGINE_EXPORT_MAX_BYTES);
+  assert_int_equal(engine_export(&end->engine, &state), 0);
+  assert_int_equal(end->engine.state, LINK_DOWN);
+  assert_true(end->engine.sealed == NULL && end->engine.keys == NULL);
+  engine_free(&end->engine);
+  struct reader r = reader_of(buf_data(&state), state.len);
+  memset(&end->engine, 0, sizeof end->engine);
+  assert_int_equal(engine_import(&end->engine, &end->role, &r), 0);
+  assert_true(reader_done(&r));
+  buf_free(&state);
+}
+
+static bool moves;                 /* whenever it can, for the tests' second run */
+
+static void move_maybe(struct end *end) {
+  bool open = end->engine.state == LINK_UP && !engine_failed(&end->engine) && end->engine.secrets == NULL;
+  if (moves && open) move(end);
+}
+
 static int set_up(void **state) {
   struct fixture *f = calloc(1, sizeof *f);
   if (f == NULL) return -1;
@@ -78,12 +100,14 @@ static enum engine_result take(struct end *to, const uint8_t *p, size_t n, size_
     p += room;
     n -= room;
     result = engine_work(&to->engine, share);
+    if (result <= ENGINE_RESTS) move_maybe(to);
   }
   return result;
 }
 
 static size_t output(struct end *from, uint8_t *to, size_t cap) {
   size_t n, total = 0;
+  move_maybe(from);
   for (const uint8_t *p; (p = engine_output(&from->engine, &n)) != NULL;) {
     assert_true(total + n <= cap);
     memcpy(to + total, p, n);
@@ -380,6 +404,105 @@ static void who_listens_hears_every_frame_before_its_rule(void **state) {
   assert_memory_equal(f->relay.heard, expected, sizeof expected);
 }
 
+static void only_a_link_that_is_up_and_well_moves(void **state) {
+  struct fixture *f = *state;
+  struct buf bytes;
+  buf_init(&bytes, ENGINE_EXPORT_MAX_BYTES);
+  assert_int_equal(engine_export(&f->relay.engine, &bytes), ERR_NOT_NOW);
+  comes_up(f);
+  bytes.max = 100;
+  assert_int_equal(engine_export(&f->relay.engine, &bytes), ERR_LIMIT);
+  say(&f->agent, FRAME_PING);      /* as if it had not been tried */
+  bytes.max = ENGINE_EXPORT_MAX_BYTES;
+  while (!engine_failed(&f->relay.engine)) many_unbinds(&f->relay, 1000);
+  assert_int_equal(engine_export(&f->relay.engine, &bytes), ERR_CLOSED);
+  assert_int_equal(bytes.len, 0);
+  engine_stop(&f->agent.engine);
+  assert_int_equal(engine_export(&f->agent.engine, &bytes), ERR_NOT_NOW);
+  buf_free(&bytes);
+}
+
+static void the_age_of_all_that_it_counts_moves_to_another_clock(void **state) {
+  struct fixture *f = *state;
+  comes_up(f);
+  f->relay.engine.heard_ms = 900;
+  f->relay.engine.spoke_ms = 950;
+  f->relay.engine.idle_records = (struct idle_records){.since_ms = 800, .idle = 3, .data = 4};
+  struct buf bytes;
+  buf_init(&bytes, ENGINE_EXPORT_MAX_BYTES);
+  assert_int_equal(engine_export(&f->relay.engine, &bytes), 0);
+  engine_free(&f->relay.engine);
+  f->relay.now_ms = 700000;
+  struct reader r = reader_of(buf_data(&bytes), bytes.len);
+  assert_int_equal(engine_import(&f->relay.engine, &f->relay.role, &r), 0);
+  buf_free(&bytes);
+  assert_int_equal(f->relay.engine.heard_ms, 700000 - 100);
+  assert_int_equal(f->relay.engine.spoke_ms, 700000 - 50);
+  assert_int_equal(f->relay.engine.idle_records.since_ms, 700000 - 200);
+  assert_int_equal(f->relay.engine.idle_records.idle, 3);
+  assert_int_equal(f->relay.engine.idle_records.data, 4);
+}
+
+/* Keys of data connections that are on their way: whoever has dialled before the move is known behind it, and nobody
+   twice. */
+static void the_keys_of_data_connections_move_along(void **state) {
+  struct fixture *f = *state;
+  uint8_t ours[X25519_BYTES], theirs[X25519_BYTES], id[LINK_ID_BYTES];
+  struct number_keys a[3], b;
+  uint64_t number;
+  assert_int_equal(engine_make_share(&f->relay.engine, ours), 0);
+  assert_int_equal(engine_make_share(&f->agent.engine, theirs), 0);
+  assert_int_equal(engine_agree(&f->relay.engine, theirs), 0);
+  assert_int_equal(engine_agree(&f->agent.engine, ours), 0);
+  memcpy(id, f->relay.engine.id, sizeof id);
+  comes_up(f);
+  for (int i = 0; i < 2; i++) assert_int_equal(link_keys_next(f->agent.engine.keys, &number, &a[i]), 0);
+  assert_int_equal(link_keys_peek(f->relay.engine.keys, 1, 1000, &b), 0);
+  link_keys_claim(f->relay.engine.keys, 1, 1000);
+  f->relay.now_ms += DATA_SKIPPED_KEY_LIFE_MS / 2;
+  move(&f->relay);
+  move(&f->agent);
+  assert_memory_equal(f->relay.engine.id, id, sizeof id);
+  assert_int_equal(link_keys_next(f->agent.engine.keys, &number, &a[2]), 0);
+  assert_int_equal(number, 2);
+  struct link_keys *k = f->relay.engine.keys;
+  assert_int_equal(link_keys_peek(k, 1, f->relay.now_ms, &b), ERR_CONFLICT);
+  assert_int_equal(link_keys_peek(k, 2, f->relay.now_ms, &b), 0);
+  assert_memory_equal(&b, &a[2], sizeof b);
+  assert_int_equal(link_keys_peek(k, 0, f->relay.now_ms, &b), 0);
+  assert_memory_equal(&b, &a[0], sizeof b);
+  assert_int_equal(link_keys_peek(k, 0, 1000 + DATA_SKIPPED_KEY_LIFE_MS + 1, &b), ERR_CONFLICT);
+}
+
+static void no_part_and_no_damage_of_its_bytes_harms(void **state) {
+  struct fixture *f = *state;
+  struct buf bytes;
+  uint8_t ours[X25519_BYTES] = {9};
+  struct number_keys keys;
+  assert_int_equal(engine_agree(&f->relay.engine, ours), 0);
+  comes_up(f);
+  assert_int_equal(link_keys_peek(f->relay.engine.keys, 3, 0, &keys), 0);
+  say(&f->relay, FRAME_UNBIND);
+  say(&f->agent, FRAME_UNBIND);
+  size_t n = output(&f->agent, wire, sizeof wire);
+  assert_int_equal(take(&f->relay, wire, n - 1, n, 1), ENGINE_IDLE);
+  buf_init(&bytes, ENGINE_EXPORT_MAX_BYTES);
+  assert_int_equal(engine_export(&f->relay.engine, &bytes), 0);
+  uint8_t *p = buf_data(&bytes);
+  for (size_t i = 0; i < 9 * bytes.len; i++) {
+    size_t at = i / 9;
+    bool cut = i % 9 == 8;
+    if (!cut) p[at] ^= (uint8_t)(1 << i % 9);
+    struct reader r = reader_of(p, cut ? at : bytes.len);
+    int rc = engine_import(&f->relay.engine, &f->relay.role, &r);
+    assert_true(rc == ERR_SYNTAX || rc == ERR_NOMEM || (rc == 0 && !cut));
+    engine_stop(&f->relay.engine);
+    engine_free(&f->relay.engine);
+    if (!cut) p[at] ^= (uint8_t)(1 << i % 9);
+  }
+  buf_free(&bytes);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {T(both_ends_make_the_same_keys_and_id_and_forget_what_of),
@@ -400,6 +523,12 @@ int main(void) {
                                      T(a_flood_of_key_updates_ends_the_link),
                                      T(who_does_not_read_ends_the_link_but_not_while_somebody_sends),
                                      T(a_frame_that_did_not_fit_its_writer_is_never_half_sent),
-                                     T(who_listens_hears_every_frame_before_its_rule)};
-  return cmocka_run_group_tests(tests, NULL, NULL);
+                                     T(who_listens_hears_every_frame_before_its_rule),
+                                     T(only_a_link_that_is_up_and_well_moves),
+                                     T(the_age_of_all_that_it_counts_moves_to_another_clock),
+                                     T(the_keys_of_data_connections_move_along),
+                                     T(no_part_and_no_damage_of_its_bytes_harms)};
+  int failed = cmocka_run_group_tests_name("where they are", tests, NULL, NULL);
+  moves = true;
+  return failed + cmocka_run_group_tests_name("on the move", tests, NULL, NULL);
 }
