@@ -13,7 +13,7 @@ from own_engine import OwnEngine, image_of
 
 PROGRAM = """
 import os
-from adit import App, Secret
+from adit import App, Secret, forward
 app = App("spared")
 SIGN = "4f1d7c" + "0b92aa"
 @app.function(max_inputs=1, secrets=[Secret.from_dict({"WORD": "a secret" + " word"})])
@@ -28,6 +28,11 @@ def other():
 @app.function(memory=(128, 300), env={"MOOD": "good"}, max_inputs=1)
 def small():
     return os.environ["ADIT_CONTAINER"], os.environ["MOOD"]
+@app.function(max_inputs=1)
+def opens():
+    with forward(8000) as tunnel:
+        assert tunnel.url
+    return os.environ["ADIT_CONTAINER"]
 @app.function()
 def dies():
     os._exit(3)
@@ -145,15 +150,32 @@ def test_nothing_of_the_program_is_in_one_that_waits(spared, spares, engine):
     assert "WORD" not in shown and "adit1_" not in shown
 
 
-def test_one_that_waits_may_ask_for_nothing_but_its_work(spared, spares, tmp_path):
+def test_one_that_waits_may_ask_for_its_work_and_for_a_token_and_for_nothing_else(spared, spares, tmp_path):
     from adit.functions import remote, session
     spared.single.remote()
     [spare] = spares.waiting()
     channel = remote.Channel(os.path.join(session._session.foreman._foreman.folder, id_of(spare), "foreman.sock"))
-    for verb in ("call", "next", "ready", "token", "result", "queue_create", "leave"):
+    for verb in ("call", "next", "ready", "result", "queue_create", "leave"):
         with pytest.raises(Exception, match="no such verb here"):
             channel.ask(verb, {"function": "single"})
     assert channel.ask("work")[0]["not_yet"] and spared.single.remote() == id_of(spare)
+
+
+def test_the_link_is_up_in_one_that_waits_once_its_app_has_opened_a_tunnel(spared, spares):
+    from adit.functions import session
+    relay = session._session.foreman._foreman.relay
+    spared.single.remote()
+    spares.waiting()
+
+    def have_links():
+        return [w for w in of_the_foreman() if w.waits and w in relay._tokens]
+    assert not have_links()
+    spared.opens.remote()
+    spared.single.remote()      # takes one that may have begun before
+    wait_until(have_links, "none has a token", 60)
+    [waits] = have_links()
+    assert spared.opens.remote() == waits.id
+    assert len(relay._ids[waits]) == 1
 
 
 def test_they_end_with_their_app_and_are_no_other_apps(spared, spares, engine, program):

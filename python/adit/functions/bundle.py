@@ -116,7 +116,7 @@ def pack(spec: AppSpec | None = None) -> bytes:
 
 def unpack(data: bytes, folder: str) -> None:
     """In the container."""
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         for member in tar:
             path = os.path.normpath(os.path.join(folder, member.name))
             if not path.startswith(folder + os.sep) or not member.isfile():

@@ -76,9 +76,9 @@ def _link_copied() -> None:
                 os.symlink(f"{COPIED}/{name}", name)
 
 
-def _find_work(channel: Channel) -> wire.Meta:
-    """What this container is to do. A spare is not told yet, and loads meanwhile what its function is likely to use:
-    what the program has of its own under such a name still comes first."""
+def _find_work(channel: Channel, way: Way) -> wire.Meta:
+    """What this container is to do. A spare is not told yet, and has meanwhile what its function is likely to use: the
+    link to the relay, and modules, before which what the program has of its own under such a name still comes."""
     work, code = channel.ask("work")
     if not work.get("not_yet"):
         bundle.unpack(code, CODE)
@@ -87,6 +87,8 @@ def _find_work(channel: Channel) -> wire.Meta:
     for name in work["likely"]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    if work["tunnels"]:
+        way.prepare()
     found = channel.poll("work", {})
     assert found is not None
     bundle.unpack(found[1], CODE)
@@ -107,10 +109,9 @@ class Way:
     """To the relay, for ``forward`` without a client: with a token of this container's, which is in this process's
     memory only, since functions hand their environment on. It ends, and containers may live for longer."""
 
-    def __init__(self, channel: Channel, has_way_out: bool = False) -> None:
-        """``has_way_out``: the proxy here is way_out's, which is for listed hosts, and the relay is none of these."""
+    def __init__(self, channel: Channel) -> None:
         self._channel, self._ends = channel, math.inf
-        self._has_way_out = has_way_out
+        self.has_way_out = False  # then the proxy is way_out's, which is for listed hosts, and the relay is none
         _default.use(self._client)
         _options.default_app_wait = APP_WAIT_S
 
@@ -118,7 +119,13 @@ class Way:
         asked = time.monotonic()
         answer, _ = self._channel.ask("token")
         self._ends = asked + answer["life"]
-        return Client(answer["token"], relays=session.relay(), proxy="none" if self._has_way_out else None)
+        return Client(answer["token"], relays=session.relay(), proxy="none" if self.has_way_out else None)
+
+    def prepare(self) -> None:
+        """Has the link up before it is needed, where nothing that is told later says how the relay is reached."""
+        if session.relay():
+            with contextlib.suppress(Error):  # whoever needs it hears why there is none
+                _default.release(_default.default_client(), failed=False)
 
     def last(self, seconds: float) -> None:
         """What is opened from now on lasts for so long."""
@@ -132,8 +139,9 @@ class Runner:
 
     def __init__(self, patience: float) -> None:
         self.channel = Channel(session.CONTAINER_SOCKET, patience)
+        self.way = Way(self.channel)
         os.makedirs(CODE, exist_ok=True)
-        work = _find_work(self.channel)
+        work = _find_work(self.channel, self.way)
         self.spec = FunctionSpec.read(work["spec"])
         self.living: Living | None = None
         self.waits: Alone | Together = Alone()
@@ -141,9 +149,9 @@ class Runner:
         os.environ.update(self.spec.secrets)
         if self.spec.hosts:
             way_out.start()
+            self.way.has_way_out = True
         session.enter_container(self.channel, self.about)
         self.passed = Passed(self.channel)
-        self.way = Way(self.channel, bool(self.spec.hosts))
         sys.path[:0] = [CODE, COPIED]
         if os.getcwd() == "/":
             os.chdir(HOME)

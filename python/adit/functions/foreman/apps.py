@@ -53,6 +53,7 @@ class App:
         self.updating = 0  # those who give it another version, or wait until they may
         self.ended = False
         self.under_way = 0  # calls
+        self.opens_tunnels = False  # a container of it has asked for what it needs for that
         self._coming: set[asyncio.Future[Any]] = set()  # what does not go on when it ends
         self._drains: dict[asyncio.Task[None], Pool] = {}
         self._back = asyncio.Event()

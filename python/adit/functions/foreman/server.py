@@ -27,6 +27,7 @@ BODY_S = 60.0  # for one of a container to come
 SILENT_S = 7 * 24 * 3600.0  # that a connection is kept: whoever works on a call says nothing for as long as that takes
 END_S = 0.1  # for answers that are under way when it ends (0 would be for ever)
 CONNECTIONS = 256  # of one container
+OF_SPARES = ("work", "token")  # what one may ask for that does not know yet what it is to be
 ACCEPTED = 16  # at once, before the first of them counts
 
 
@@ -46,7 +47,7 @@ async def serve(foreman: Foreman, path: str, worker: Worker | None) -> web.AppRu
             asked = Asked(foreman, worker, meta, payload)
             if worker is None and name == "app_news":
                 return await _stream_news(request, asked)
-            verb = verbs.get(name) if worker is None or not worker.pool.spare else {"work": verbs["work"]}.get(name)
+            verb = verbs.get(name) if worker is None or not worker.pool.spare or name in OF_SPARES else None
             if verb is None:
                 raise NotFoundError(f"{name}: there is no such verb here (are both sides of one version of adit?)")
             return await _send(request, await verb(asked))

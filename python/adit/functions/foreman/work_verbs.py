@@ -24,7 +24,7 @@ async def work(asked: Asked) -> Answer:
     """What a runner begins with."""
     worker = asked.container
     if not await worker.find_work(asked.wait):
-        return Answer({"not_yet": True, "likely": asked.app.likely_modules})
+        return Answer({"not_yet": True, "likely": asked.app.likely_modules, "tunnels": asked.app.opens_tunnels})
     await worker.settle_in()
     spec = worker.pool.spec
     # The spec of this function alone: others have secrets of their own. Of its image it needs nothing any more, and its
@@ -37,6 +37,8 @@ async def work(asked: Asked) -> Answer:
 async def token(asked: Asked) -> Answer:
     """For its tunnels, and how long it is good for: a container that lives for longer asks again."""
     worker = asked.container
+    if not worker.pool.spare:
+        asked.app.opens_tunnels = True
     timeout = worker.pool.spec.timeout
     life = max(timeout, TOKEN_LIFE_S) + SPARE_LIFE_S
     token, seconds = await asked.foreman.relay.token_for(worker, life, timeout + SPARE_LIFE_S / 2)
