@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 
-from run import ADIT, LOAD, Box, Failed, cell, print_table, start_app, start_tunnel
+from box import ADIT, LOAD, Box, Failed
+from table import cell, print_table
+from tunnel import start_app, start_tunnel
 
 NEWCOMER_DEADLINE_S = 10
 
@@ -56,7 +58,7 @@ def download(box, subject, size):
 
 
 def bench(box, rounds, size, count, pump):
-    app = start_app(box, "app")
+    app = start_app(box, "app")[0]
     argv = [ADIT, "forward", "--json"]
     subject = start_tunnel(box, app, pump, "measured", *argv)[0]
     other = start_tunnel(box, app, pump, "beside", *argv)[0]

@@ -11,17 +11,30 @@
 #include <unistd.h>
 
 static const char usage[] =
-    "usage: load app [--streams THREADS] [--cert FILE --key FILE]    prints {\"port\":N}; ends with its parent\n"
-    "       load down|up --port P --sni NAME --ca FILE [--host H] [--streams N] [--bytes N] [--source IP]\n"
-    "       load ping --port P --sni NAME --ca FILE [--host H] [--count N]\n"
-    "       load connect --port P --sni NAME --ca FILE [--host H] [--streams N] [--count N]\n"
+    "usage: load app [--host H] [--streams THREADS] [--cert FILE --key FILE]\n"
+    "                                              prints {\"port\":N}; ends with its parent\n"
+    "       load down|up WHERE [--streams N] [--bytes N] [--source IP]\n"
+    "       load ping WHERE [--count N]\n"
+    "       load under WHERE [--streams N] [--millis N]    pings while so many streams come down\n"
+    "       load connect WHERE [--streams N] [--count N]\n"
+    "       load idle|slow WHERE [--count N]       so many visitors that say nothing, or take little at\n"
+    "                                              a time, until the input ends\n"
+    "       load first WHERE -- COMMAND ARGS...    time from its start to the first byte that a visitor gets\n"
     "       load flood --port P --sni NAME [--rate PER_S | --streams N] [--source IP]    until SIGTERM\n"
-    "       load open [--count N] -- COMMAND ARGS...      time from start to its first line, which must tell of an "
-    "open tunnel\n";
+    "       load open [--count N] [--expect TEXT] -- COMMAND ARGS...\n"
+    "                                              time from its start to its first line, which must\n"
+    "                                              have TEXT in it: by default what tells of a tunnel\n"
+    "WHERE is [--host H] --port P, and --plain or --sni NAME --ca FILE.\n";
 
 uint64_t load_now_ns(void) {
   struct timespec t;
   (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t load_cpu_ns(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
@@ -54,7 +67,9 @@ static void options_read(struct load_options *o, int argc, char **argv) {
       {"cert", required_argument, NULL, 'c'},    {"key", required_argument, NULL, 'k'},
       {"bytes", required_argument, NULL, 'b'},   {"streams", required_argument, NULL, 's'},
       {"count", required_argument, NULL, 'N'},   {"rate", required_argument, NULL, 'r'},
-      {"source", required_argument, NULL, 'f'},  {NULL, 0, NULL, 0}};
+      {"source", required_argument, NULL, 'f'},  {"plain", no_argument, NULL, 'P'},
+      {"millis", required_argument, NULL, 'm'},  {"expect", required_argument, NULL, 'e'},
+      {NULL, 0, NULL, 0}};
   struct in_addr from;
   for (int c; (c = getopt_long(argc, argv, "", table, NULL)) != -1;) {
     switch (c) {
@@ -68,6 +83,9 @@ static void options_read(struct load_options *o, int argc, char **argv) {
       case 's': o->streams = (unsigned)number(optarg, 256); break;
       case 'N': o->count = (unsigned)number(optarg, 1000000); break;
       case 'r': o->rate = (unsigned)number(optarg, 1000000); break;
+      case 'm': o->millis = (unsigned)number(optarg, 100000); break;
+      case 'e': o->expect = optarg; break;
+      case 'P': o->plain = true; break;
       case 'f':
         if (inet_pton(AF_INET, optarg, &from) != 1) load_die(optarg, "not an IPv4 address");
         else o->source = ntohl(from.s_addr);
@@ -83,14 +101,17 @@ int main(int argc, char **argv) {
     const char *name;
     int (*run)(const struct load_options *);
   } commands[] = {{"app", load_app}, {"down", load_down}, {"up", load_up}, {"ping", load_ping},
-                  {"connect", load_connect}, {"flood", load_flood}, {"open", load_open}};
+                  {"under", load_under}, {"connect", load_connect}, {"idle", load_idle}, {"slow", load_slow},
+                  {"flood", load_flood}, {"open", load_open}, {"first", load_first}};
   struct load_options o = {
-      .host = "127.0.0.1", .bytes = UINT64_C(1) << 28, .streams = 1, .count = 1000, .source = INADDR_LOOPBACK};
+      .host = "127.0.0.1", .bytes = UINT64_C(1) << 28, .streams = 1, .count = 1000, .source = INADDR_LOOPBACK,
+      .millis = 1000, .expect = "\"open\""};
   (void)signal(SIGPIPE, SIG_IGN);
   for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++) {
     if (strcmp(argv[1], commands[i].name) != 0) continue;
     options_read(&o, argc - 1, argv + 1);
-    if (commands[i].run != load_app) (void)alarm(LOAD_SECONDS_MAX);   /* a subject that hangs does not hang the bench */
+    /* A subject that hangs does not hang the bench. */
+    if (commands[i].run != load_app) (void)alarm(LOAD_SECONDS_MAX);
     return commands[i].run(&o);
   }
   (void)fputs(usage, stderr);

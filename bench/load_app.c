@@ -1,6 +1,7 @@
 /* The app: an epoll server that understands what its visitors' first line asks for. "D <bytes>" streams so many, "U
-   <bytes>" swallows so many and answers OK, "P" echoes whatever comes, "B" answers one byte. Several threads share the
-   port by SO_REUSEPORT. With a certificate it terminates TLS itself, which is the bench's "direct TLS". */
+   <bytes>" swallows so many and answers OK, "P" echoes whatever comes, "B" answers one byte; "GET" is HTTP/1.1, a small
+   page for each request of the connection, or for one where the path is /close. Several threads share the port by
+   SO_REUSEPORT. With a certificate it terminates TLS itself, which is the bench's "direct TLS". */
 #include "load.h"
 
 #include <arpa/inet.h>
@@ -31,7 +32,7 @@ struct thread {
   int epoll, listener;
 };
 
-enum mode { MODE_LINE, MODE_DOWN, MODE_UP, MODE_ECHO, MODE_DRAIN };
+enum mode { MODE_LINE, MODE_DOWN, MODE_UP, MODE_ECHO, MODE_HTTP, MODE_DRAIN, MODE_END };
 
 struct conn {
   int fd;
@@ -39,6 +40,7 @@ struct conn {
   uint32_t events;
   enum mode mode;
   uint64_t left;                 /* of D or U */
+  bool line_empty, last;         /* HTTP: nothing but CR since the last line's end; one request only */
   size_t have, sent;             /* of buf, still to be written when have > sent */
   uint8_t buf[16384];
 };
@@ -88,6 +90,27 @@ static void conn_answer(struct conn *c, const char *text, enum mode next) {
   memcpy(c->buf, text, c->have);
 }
 
+/* Answers each request whose end is among n bytes of the buffer; nothing but their ends is looked at. */
+static void conn_http(struct conn *c, size_t n) {
+  static const char page[] = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+  static const char last_page[] = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
+  unsigned requests = 0;
+  for (size_t i = 0; i < n; i++) {
+    if (c->buf[i] == '\n') {
+      if (c->line_empty) requests++;
+      c->line_empty = !c->line_empty;
+    } else if (c->buf[i] != '\r') {
+      c->line_empty = false;
+    }
+  }
+  c->mode = c->last && requests > 0 ? MODE_END : MODE_HTTP;
+  for (; requests > 0 && c->have + sizeof last_page < sizeof c->buf; requests--) {
+    const char *text = c->last ? last_page : page;
+    memcpy(c->buf + c->have, text, strlen(text));
+    c->have += strlen(text);
+  }
+}
+
 /* The line is read byte by byte where it matters not: what follows it in the same segment belongs to the mode. */
 static ssize_t conn_line(struct conn *c) {
   ssize_t r = conn_read(c, c->buf + c->have, LOAD_LINE_MAX_BYTES - 1 - c->have);
@@ -99,12 +122,17 @@ static ssize_t conn_line(struct conn *c) {
   char kind = (char)c->buf[0];
   *end = '\0';
   if (line > 2) c->left = strtoull((const char *)c->buf + 1, NULL, 10);
+  c->last = strncmp((const char *)c->buf, "GET /close", 10) == 0;
   memmove(c->buf, c->buf + line, rest);
   c->have = c->sent = 0;
   switch (kind) {
     case 'D': c->mode = MODE_DOWN; return 1;
     case 'P': c->mode = MODE_ECHO; c->have = rest; return 1;
     case 'B': conn_answer(c, "!", MODE_DRAIN); return 1;
+    case 'G':
+      c->line_empty = true;
+      conn_http(c, rest);
+      return 1;
     case 'U':
       c->mode = MODE_UP;
       c->left -= rest < c->left ? rest : c->left;
@@ -135,7 +163,12 @@ static ssize_t conn_step(const struct app *app, struct conn *c) {
       r = conn_read(c, c->buf, sizeof c->buf);
       if (r > 0) c->have = (size_t)r;
       return r;
+    case MODE_HTTP:
+      r = conn_read(c, c->buf, sizeof c->buf);
+      if (r > 0) conn_http(c, (size_t)r);
+      return r;
     case MODE_DRAIN: return conn_read(c, scrap, sizeof scrap);
+    case MODE_END: return 0;
   }
   return IO_FAILED;
 }
@@ -198,12 +231,13 @@ static void *app_thread(void *arg) {
   return NULL;
 }
 
-static void app_listen(struct thread *t, in_port_t *port) {
-  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = *port};
+static void app_listen(struct thread *t, const char *host, in_port_t *port) {
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = *port};
   socklen_t len = sizeof a;
   int on = 1;
   t->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   (void)setsockopt(t->listener, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+  if (inet_pton(AF_INET, host, &a.sin_addr) != 1) load_die(host, "not an IPv4 address");
   if (bind(t->listener, (const struct sockaddr *)&a, sizeof a) != 0 || listen(t->listener, 4096) != 0) {
     load_die("listen", strerror(errno));
   }
@@ -237,7 +271,7 @@ int load_app(const struct load_options *o) {
   if (o->cert_file != NULL && o->key_file != NULL) app.tls = app_tls(o);
   for (unsigned i = 0; i < o->streams; i++) {
     threads[i].app = &app;
-    app_listen(&threads[i], &port);
+    app_listen(&threads[i], o->host, &port);
   }
   for (unsigned i = 1; i < o->streams; i++) {
     pthread_t id;

@@ -1,72 +1,15 @@
-/* The visitors: blocking OpenSSL clients, a thread for each stream, so that what is measured is the other side. All of
-   them verify the certificate and never resume a session. */
-#include "load.h"
+/* What visitors do, a thread for each stream, so that what is measured is the other side. Each result says how much
+   processor time this process had meanwhile: where that is most of the machine's, visitors are what was measured. */
+#include "load_visitor.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <openssl/ssl.h>
-#include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-struct visitor {
-  const struct load_options *o;
-  SSL_CTX *ctx;
-  struct addrinfo *to;
-  SSL *ssl;
-  int fd;
-  uint64_t bytes;                /* down, up: this stream's share */
-  uint64_t *ns;                  /* connect: one sample for each of count connections */
-  unsigned count;
-  pthread_barrier_t *ready;
-  void (*run)(struct visitor *v);
+struct took {
+  double seconds, cpu_s;
 };
-
-static void visitor_open(struct visitor *v) {
-  int on = 1;
-  v->fd = socket(v->to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(v->o->source)};
-  if (v->fd >= 0 && v->to->ai_family == AF_INET && v->o->source != INADDR_LOOPBACK &&
-      bind(v->fd, (struct sockaddr *)&from, sizeof from) != 0)
-    load_die("bind", strerror(errno));
-  if (v->fd < 0 || connect(v->fd, v->to->ai_addr, v->to->ai_addrlen) != 0) load_die("connect", strerror(errno));
-  (void)setsockopt(v->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  v->ssl = SSL_new(v->ctx);
-  if (v->ssl == NULL || SSL_set_fd(v->ssl, v->fd) != 1 || SSL_set_tlsext_host_name(v->ssl, v->o->sni) != 1 ||
-      SSL_set1_host(v->ssl, v->o->sni) != 1) {
-    load_die("TLS", "out of memory");
-  }
-  if (SSL_connect(v->ssl) != 1) load_die("TLS handshake", X509_verify_cert_error_string(SSL_get_verify_result(v->ssl)));
-}
-
-static void visitor_close(struct visitor *v) {
-  (void)SSL_shutdown(v->ssl);
-  SSL_free(v->ssl);
-  (void)close(v->fd);
-}
-
-static void visitor_write(struct visitor *v, const void *p, size_t n) {
-  if (SSL_write(v->ssl, p, (int)n) != (int)n) load_die("write", "the connection broke");
-}
-
-static size_t visitor_read(struct visitor *v, void *p, size_t n) {
-  int r = SSL_read(v->ssl, p, (int)n);
-  if (r <= 0) load_die("read", "the connection ended early");
-  return (size_t)r;
-}
-
-static void visitor_ask(struct visitor *v, char kind) {
-  char line[LOAD_LINE_MAX_BYTES];
-  int n = snprintf(line, sizeof line, "%c %llu\n", kind, (unsigned long long)v->bytes);
-  visitor_write(v, line, (size_t)n);
-}
 
 static void run_down(struct visitor *v) {
   uint8_t buf[LOAD_CHUNK_BYTES];
@@ -111,33 +54,18 @@ static void *visitor_thread(void *arg) {
   return NULL;
 }
 
-static void visitor_init(struct visitor *v, const struct load_options *o) {
-  char group[] = LOAD_GROUP;     /* OpenSSL's macro takes no const */
-  struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-  memset(v, 0, sizeof *v);
-  v->o = o;
-  if (o->port == NULL || o->sni == NULL || o->ca_file == NULL) load_die("usage", "--port, --sni and --ca are needed");
-  int r = getaddrinfo(o->host, o->port, &hints, &v->to);
-  if (r != 0) load_die(o->host, gai_strerror(r));
-  v->ctx = SSL_CTX_new(TLS_client_method());
-  if (v->ctx == NULL || SSL_CTX_set_ciphersuites(v->ctx, LOAD_SUITE) != 1 ||
-      SSL_CTX_set1_groups_list(v->ctx, group) != 1 || SSL_CTX_set_min_proto_version(v->ctx, TLS1_3_VERSION) != 1) {
-    load_die("TLS", "cannot be set up");
-  }
-  if (SSL_CTX_load_verify_locations(v->ctx, o->ca_file, NULL) != 1) load_die(o->ca_file, "holds no authority");
-  SSL_CTX_set_verify(v->ctx, SSL_VERIFY_PEER, NULL);
-}
-
-/* The seconds from when all were ready to when all were done. */
-static double visitors_run(const struct load_options *o, void (*run)(struct visitor *), uint64_t *ns) {
-  struct visitor first, *all = calloc(o->streams, sizeof *all);
+/* From when all were ready to when all were done. */
+static struct took visitors_run(const struct load_options *o, void (*run)(struct visitor *), uint64_t *ns) {
+  struct visitor *all = calloc(o->streams, sizeof *all);
   pthread_t *threads = calloc(o->streams, sizeof *threads);
   pthread_barrier_t ready;
   if (all == NULL || threads == NULL || pthread_barrier_init(&ready, NULL, o->streams + 1) != 0)
     load_die("start", "out of memory");
-  visitor_init(&first, o);
+  visitor_init(&all[0], o);
   for (unsigned i = 0; i < o->streams; i++) {
-    all[i] = first;
+    all[i].o = o;
+    all[i].ctx = all[0].ctx;
+    all[i].to = all[0].to;
     all[i].run = run;
     all[i].ready = &ready;
     all[i].bytes = o->bytes / o->streams;
@@ -146,18 +74,22 @@ static double visitors_run(const struct load_options *o, void (*run)(struct visi
     if (pthread_create(&threads[i], NULL, visitor_thread, &all[i]) != 0) load_die("start", "no thread");
   }
   (void)pthread_barrier_wait(&ready);
-  uint64_t start = load_now_ns();
+  uint64_t start = load_now_ns(), cpu = load_cpu_ns();
   (void)pthread_barrier_wait(&ready);
-  uint64_t took = load_now_ns() - start;
+  struct took took = {(double)(load_now_ns() - start) / 1e9, (double)(load_cpu_ns() - cpu) / 1e9};
   for (unsigned i = 0; i < o->streams; i++) (void)pthread_join(threads[i], NULL);
-  return (double)took / 1e9;
+  return took;
+}
+
+static void print_took(const char *mode, struct took took) {
+  (void)printf("{\"mode\":\"%s\",\"seconds\":%.4f,\"cpu_s\":%.4f,", mode, took.seconds, took.cpu_s);
 }
 
 static int load_stream(const struct load_options *o, const char *name, void (*run)(struct visitor *)) {
-  double seconds = visitors_run(o, run, NULL);
+  struct took took = visitors_run(o, run, NULL);
   uint64_t bytes = o->bytes / o->streams * o->streams;
-  (void)printf("{\"mode\":\"%s\",\"bytes\":%llu,\"seconds\":%.4f,\"gb_per_s\":%.4f}\n", name, (unsigned long long)bytes,
-               seconds, (double)bytes / 1e9 / seconds);
+  print_took(name, took);
+  (void)printf("\"bytes\":%llu,\"gb_per_s\":%.4f}\n", (unsigned long long)bytes, (double)bytes / 1e9 / took.seconds);
   return 0;
 }
 
@@ -169,30 +101,82 @@ int load_connect(const struct load_options *o) {
   size_t n = o->count / o->streams * o->streams;
   uint64_t *ns = calloc(n + 1, sizeof *ns);
   if (ns == NULL || n == 0) load_die("connect", "wrong count");
-  double seconds = visitors_run(o, run_connect, ns);
-  (void)printf("{\"mode\":\"connect\",\"count\":%zu,\"seconds\":%.4f,\"per_s\":%.1f,", n, seconds, (double)n / seconds);
+  struct took took = visitors_run(o, run_connect, ns);
+  print_took("connect", took);
+  (void)printf("\"count\":%zu,\"per_s\":%.1f,", n, (double)n / took.seconds);
   load_print_percentiles(ns, n);
   (void)puts("}");
   return 0;
 }
 
+static uint64_t ping_once(struct visitor *v) {
+  uint8_t message[LOAD_PING_BYTES] = {0};
+  uint64_t start = load_now_ns();
+  visitor_write(v, message, sizeof message);
+  for (size_t n = 0; n < sizeof message;) n += visitor_read(v, message + n, sizeof message - n);
+  return load_now_ns() - start;
+}
+
 int load_ping(const struct load_options *o) {
   struct visitor v;
-  uint8_t message[LOAD_PING_BYTES] = {0};
   uint64_t *ns = calloc(o->count, sizeof *ns);
   if (ns == NULL) load_die("ping", "out of memory");
   visitor_init(&v, o);
   visitor_open(&v);
   visitor_write(&v, "P\n", 2);
-  for (unsigned i = 0; i < o->count; i++) {
-    uint64_t start = load_now_ns();
-    visitor_write(&v, message, sizeof message);
-    for (size_t n = 0; n < sizeof message;) n += visitor_read(&v, message + n, sizeof message - n);
-    ns[i] = load_now_ns() - start;
-  }
-  (void)printf("{\"mode\":\"ping\",\"count\":%u,", o->count);
+  uint64_t start = load_now_ns(), cpu = load_cpu_ns();
+  for (unsigned i = 0; i < o->count; i++) ns[i] = ping_once(&v);
+  print_took("ping", (struct took){(double)(load_now_ns() - start) / 1e9, (double)(load_cpu_ns() - cpu) / 1e9});
+  (void)printf("\"count\":%u,", o->count);
   load_print_percentiles(ns, o->count);
   (void)puts("}");
   visitor_close(&v);
   return 0;
+}
+
+/* Bulk that goes on until the program ends. */
+static void *__attribute__((noreturn)) endless_thread(void *arg) {
+  struct visitor *v = arg;
+  uint8_t buf[LOAD_CHUNK_BYTES];
+  visitor_open(v);
+  visitor_ask(v, 'D');
+  for (;;) atomic_fetch_add_explicit(&v->got, visitor_read(v, buf, sizeof buf), memory_order_relaxed);
+}
+
+static uint64_t endless_got(struct visitor *all, unsigned n) {
+  uint64_t got = 0;
+  for (unsigned i = 0; i < n; i++) got += atomic_load_explicit(&all[i].got, memory_order_relaxed);
+  return got;
+}
+
+/* The first quarter of the time is for bulk to come up to speed, and is not measured. */
+int load_under(const struct load_options *o) {
+  enum { PINGS_MAX = 1000000 };
+  struct visitor *all = calloc(o->streams + 1, sizeof *all), *v = &all[o->streams];
+  uint64_t *ns = calloc(PINGS_MAX, sizeof *ns);
+  pthread_t thread;
+  if (all == NULL || ns == NULL) load_die("under", "out of memory");
+  visitor_init(v, o);
+  for (unsigned i = 0; i < o->streams; i++) {
+    all[i].o = o;
+    all[i].ctx = v->ctx;
+    all[i].to = v->to;
+    all[i].bytes = UINT64_C(1) << 50;
+    if (pthread_create(&thread, NULL, endless_thread, &all[i]) != 0) load_die("start", "no thread");
+  }
+  visitor_open(v);
+  visitor_write(v, "P\n", 2);
+  uint64_t all_ns = o->millis * UINT64_C(1000000), begun = load_now_ns();
+  while (load_now_ns() - begun < all_ns / 4) (void)ping_once(v);
+  uint64_t start = load_now_ns(), cpu = load_cpu_ns(), got = endless_got(all, o->streams);
+  unsigned n = 0;
+  while (n == 0 || (n < PINGS_MAX && load_now_ns() - start < all_ns)) ns[n++] = ping_once(v);
+  struct took took = {(double)(load_now_ns() - start) / 1e9, (double)(load_cpu_ns() - cpu) / 1e9};
+  got = endless_got(all, o->streams) - got;
+  print_took("under", took);
+  (void)printf("\"count\":%u,\"gb_per_s\":%.4f,", n, (double)got / 1e9 / took.seconds);
+  load_print_percentiles(ns, n);
+  (void)puts("}");
+  (void)fflush(stdout);
+  _exit(0);                      /* with the streams as they are */
 }
