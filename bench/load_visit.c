@@ -82,7 +82,7 @@ static struct took visitors_run(const struct load_options *o, void (*run)(struct
 }
 
 static void print_took(const char *mode, struct took took) {
-  (void)printf("{\"mode\":\"%s\",\"seconds\":%.4f,\"cpu_s\":%.4f,", mode, took.seconds, took.cpu_s);
+  (void)printf("{\"mode\":\"%s\",\"seconds\":%.6f,\"cpu_s\":%.4f,", mode, took.seconds, took.cpu_s);
 }
 
 static int load_stream(const struct load_options *o, const char *name, void (*run)(struct visitor *)) {

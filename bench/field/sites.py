@@ -1,0 +1,29 @@
+"""Where the parts of a way stand: all on loopback, or each in a place of its own with cables between them."""
+import os
+import socket
+
+
+class Here:
+    """This machine. Each way has an address of loopback to itself, as some programs have fixed ports; other runs have
+    others."""
+    prefix = ()
+
+    def host(self, number):
+        pid = os.getpid()
+        return f"127.{64 + number % 128}.{pid >> 7 & 255}.{pid & 127 or 1}"
+
+    def connect(self, address, timeout=None):
+        return socket.create_connection(address, timeout)
+
+    def free_port(self, host):
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return probe.getsockname()[1]
+
+
+class Sites:
+    """The relay's, the agent's, where its app is at `app_host`, and the visitors'."""
+
+    def __init__(self, relay=None, agent=None, visitor=None, app_host="127.0.0.1"):
+        self.relay = relay or Here()
+        self.agent, self.visitor, self.app_host = agent or self.relay, visitor or self.relay, app_host
