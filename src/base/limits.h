@@ -238,6 +238,15 @@ enum {
   STATE_CLAIM_MS = 3000,                   /* how long a relay waits for one that drains to leave it the state folder,
                                               and its admin port */
   STATE_LOCK_RETRY_MS = 10,
+  UPGRADE_READY_MS = 5000,                 /* from the start of a new program until it must be ready, or is ended */
+  UPGRADE_STEP_MS = 5000,                  /* so long one side waits for the other in the midst of something */
+  UPGRADE_LOOK_MS = 50,                    /* between looks whether the relay drains meanwhile */
+  UPGRADE_ASK_MS = 30000,                  /* so long `adit relay upgrade` waits for an answer */
+  STARTER_GRACE_MS = 200,                  /* for a program to end that is not wanted any more */
+  STARTER_LOOK_MS = 5,
+  STARTER_ARGUMENTS_MAX_BYTES = 65536,     /* with longer ones a relay cannot be started anew */
+  STARTER_ARGUMENTS_MAX = 1024,
+  STARTER_PATH_MAX_BYTES = 4095,
   STATE_FILE_MAX_BYTES = 65536,
   CERT_FILE_MAX_BYTES = 262144,
   CERT_LIFE_DAYS = 397,

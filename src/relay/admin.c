@@ -401,6 +401,12 @@ int admin_start(const struct addr *listen, const struct admin_source *source, st
     (void)err_prefix(e, "admin port");
     return fd;
   }
+  return admin_start_inherited(fd, listen, source, out, e);
+}
+
+int admin_start_inherited(int fd, const struct addr *listen, const struct admin_source *source, struct admin **out,
+                          struct err *e) {
+  *out = NULL;
   return start_at(fd, &(struct admin){.loopback = addr_is_loopback(listen)}, source, out, e);
 }
 
@@ -412,6 +418,11 @@ int admin_start_private(int fd, const struct admin_source *source, struct admin 
 uint16_t admin_port(const struct admin *a) {
   CHECK_MAGIC(a, ADMIN_MAGIC);
   return a->port;
+}
+
+int admin_descriptor(const struct admin *a) {
+  CHECK_MAGIC(a, ADMIN_MAGIC);
+  return evconnlistener_get_fd(a->listener);
 }
 
 void admin_stop(struct admin *a) {

@@ -25,10 +25,14 @@ struct admin_source {
 struct admin;
 int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out,
                 struct err *e) MUST_USE;
+/* At the socket of a relay that was here before us, which is taken. */
+int admin_start_inherited(int fd, const struct addr *listen, const struct admin_source *source, struct admin **out,
+                          struct err *e) MUST_USE;
 /* At a Unix socket that listens, which is taken, for programs of this user in our namespaces (relay/shared.h). */
 int admin_start_private(int fd, const struct admin_source *source, struct admin **out, struct err *e) MUST_USE;
 uint16_t admin_port(const struct admin *a);       /* the one that it listens on, also when 0 was asked for; 0: a
                                                     Unix socket */
+int admin_descriptor(const struct admin *a);     /* that it listens at */
 void admin_stop(struct admin *a);                /* waits for its thread; NULL is fine */
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "loop/net.h"
+#include "relay/heir.h"
 #include "relay/shared.h"
 #include "relay/worker.h"
 
@@ -18,9 +19,10 @@ static const char status_name[] = "status-%u.sock";    /* by its port, which its
 static const char shared_folder[] = "agents";          /* and nothing else: containers see it whole, ... */
 static const char shared_name[] = "agents/%s.sock";    /* ... and so one that follows on one that died */
 
-static int door_open_at(struct agent_door *door, const struct addr *at, struct err *e) {
+static int door_open_at(struct relay *r, struct agent_door *door, const struct addr *at, struct err *e) {
   struct stat st;
-  *door = (struct agent_door){.fd = net_listen_unix(at, LISTEN_BACKLOG, e)};
+  *door = (struct agent_door){.fd = heir_listener(r->heir, ROLE_AGENTS, at, 0, 1)};
+  if (door->fd < 0) door->fd = net_listen_unix(at, LISTEN_BACKLOG, e);
   if (door->fd < 0) return door->fd;
   if (lstat(at->u.un.sun_path, &st) == 0) {
     door->dev = st.st_dev;
@@ -30,7 +32,7 @@ static int door_open_at(struct agent_door *door, const struct addr *at, struct e
 }
 
 static int agent_door_open_at(struct relay *r, const struct addr *at, struct err *e) {
-  int rc = door_open_at(&r->agent_doors[r->agent_doors_n], at, e);
+  int rc = door_open_at(r, &r->agent_doors[r->agent_doors_n], at, e);
   if (rc == 0) r->agent_doors_n++;
   return rc;
 }
@@ -76,7 +78,7 @@ static void open_status(struct relay *r) {
   (void)snprintf(name, sizeof name, status_name, (unsigned)addr_port(&r->options->listens[0]));
   if (!path_of(r, name, path)) return;
   const struct addr at = addr_unix(path);
-  if (door_open_at(&r->status_door, &at, NULL) == 0) r->options->admin = at;
+  if (door_open_at(r, &r->status_door, &at, NULL) == 0) r->options->admin = at;
 }
 
 /* Its user works without it, too: it is for those who are elsewhere, as in containers. They are not to hold up one
@@ -116,6 +118,11 @@ int agent_doors_open(struct relay *r, struct err *e) {
 
 void agent_doors_close(struct relay *r) {
   for (size_t i = 0; i < r->agent_doors_n; i++) door_close(&r->agent_doors[i], &r->options->agent_listens[i]);
+  r->agent_doors_n = 0;
+}
+
+void agent_doors_leave(struct relay *r) {
+  for (size_t i = 0; i < r->agent_doors_n; i++) net_close(r->agent_doors[i].fd);
   r->agent_doors_n = 0;
 }
 

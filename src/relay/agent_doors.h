@@ -8,6 +8,7 @@
 int agent_doors_open(struct relay *r, struct err *e) MUST_USE;
 /* With their files. While the state is the relay's: after that a successor may listen there. */
 void agent_doors_close(struct relay *r);
+void agent_doors_leave(struct relay *r);         /* without their files, at which the next program listens */
 /* Of an embedded relay's status door, once nobody listens there any more. */
 void status_door_close(struct relay *r);
 

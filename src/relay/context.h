@@ -13,6 +13,7 @@
 #include "relay/warning.h"
 #include "wire/token.h"
 
+struct heir;
 struct registry;
 struct sources;
 struct worker;
@@ -20,6 +21,7 @@ struct keeper;
 
 struct relay {
   struct relay_options *options;   /* our copy: port 0 replaced by what the kernel gave */
+  struct heir *heir;               /* of a relay that was here before us; NULL: of none */
   struct state *state;             /* the keeper's, once it runs */
   struct certs *certs;             /* thread-safe where its header says so */
   struct registry *registry;       /* thread-safe */

@@ -6,6 +6,7 @@
 #include "relay/keeper.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -33,6 +34,7 @@ struct keeper {
   struct relay *relay;
   struct loop *loop;
   pthread_t thread;
+  bool runs;
   struct loop_timer revocations, certificates, ticket_keys;
   struct ports *ports;
   struct holder *holders;          /* by port - tcp_port_from */
@@ -40,8 +42,12 @@ struct keeper {
   bool lost;                       /* the state was not where it had been when it was last looked for */
   uint64_t wrote_ms, spell_ms;     /* the last write, and the first of those without a pause */
   struct loop_msg reload, leave, round;
+  struct loop_msg rest;
+  bool wants_rest;
+  sem_t rested;
   bool reload_posted;              /* atomic: `reload` is on its way */
   bool left;                       /* atomic: the state is a successor's */
+  bool rests;                      /* its thread's: rounds wait */
   bool stopping;                   /* atomic */
   pthread_mutex_t lock;            /* guards what follows, each for a look-up */
   bool round_posted;
@@ -242,7 +248,7 @@ static void round_here(struct loop *l, struct loop_msg *m) {
   struct keeper *k = CONTAINER_OF(m, struct keeper, round);
   struct round r = {.rc = 0};
   /* What waits at the end is not waited for; keeper_settle has the rest. */
-  if (l == NULL || __atomic_load_n(&k->stopping, __ATOMIC_RELAXED)) return;
+  if (l == NULL || k->rests || __atomic_load_n(&k->stopping, __ATOMIC_RELAXED)) return;
   if (round_gather(k, &r, PORTS_PER_COMMIT_MAX)) loop_post(l, &k->round);
   round_run(k, &r);
   if (r.writes) leave_the_state_to_others(k);
@@ -283,7 +289,35 @@ void keeper_release_port(struct keeper *k, uint16_t port, uint64_t serial, enum 
   pthread_mutex_unlock(&k->lock);
 }
 
-/* Leaving */
+/* Resting and leaving */
+
+/* What was asked for meanwhile has its round now. */
+static void end_rest(struct keeper *k) {
+  if (!k->rests) return;
+  k->rests = false;
+  pthread_mutex_lock(&k->lock);
+  k->round_posted = false;
+  round_wanted(k);
+  pthread_mutex_unlock(&k->lock);
+}
+
+static void rest_here(struct loop *l, struct loop_msg *m) {
+  struct keeper *k = CONTAINER_OF(m, struct keeper, rest);
+  if (l != NULL && k->wants_rest) k->rests = true;
+  else if (l != NULL) end_rest(k);
+  (void)sem_post(&k->rested);
+}
+
+static void set_rest(struct keeper *k, bool rest) {
+  k->wants_rest = rest;
+  k->rest.fn = rest_here;
+  loop_post(k->loop, &k->rest);
+  while (sem_wait(&k->rested) != 0) continue;
+}
+
+void keeper_rest(struct keeper *k) { set_rest(k, true); }
+
+void keeper_go_on(struct keeper *k) { set_rest(k, false); }
 
 static void leave_here(struct loop *l, struct loop_msg *m) {
   struct keeper *k = CONTAINER_OF(m, struct keeper, leave);
@@ -292,6 +326,7 @@ static void leave_here(struct loop *l, struct loop_msg *m) {
   loop_timer_stop(&k->ticket_keys);
   state_unclaim(k->relay->state);
   __atomic_store_n(&k->left, true, __ATOMIC_RELEASE);
+  end_rest(k);
 }
 
 void keeper_leave(struct keeper *k) {
@@ -422,20 +457,28 @@ void keeper_free(struct keeper *k) {
   LIST_FOREACH(&k->releases, it) free(CONTAINER_OF(it, struct release, node));
   lines_free(k->lines);
   pthread_mutex_destroy(&k->lock);
+  (void)sem_destroy(&k->rested);
   ports_free(k->ports);
   free(k->holders);
   free(k);
+}
+
+int keeper_read_leases(struct keeper *k, struct err *e) {
+  const struct relay_options *o = k->relay->options;
+  ports_free(k->ports);
+  k->ports = ports_new(o->tcp_port_from, o->tcp_port_to, fill_random, k->loop);
+  if (k->ports == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  return state_lease_each(k->relay->state, restore_lease, k, e);
 }
 
 static int keeper_make(struct keeper *k, struct err *e) {
   const struct relay_options *o = k->relay->options;
   k->loop = loop_new(e);
   if (k->loop == NULL) return ERR_NOMEM;
-  k->ports = ports_new(o->tcp_port_from, o->tcp_port_to, fill_random, k->loop);
   k->holders = calloc((size_t)(o->tcp_port_to - o->tcp_port_from) + 1, sizeof *k->holders);
   k->lines = lines_new();
-  if (k->ports == NULL || k->holders == NULL || k->lines == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
-  int rc = state_lease_each(k->relay->state, restore_lease, k, e);
+  if (k->holders == NULL || k->lines == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  int rc = keeper_read_leases(k, e);
   if (rc != 0) return rc;
   certs_warn(k->relay->certs, loop_wall_s(k->loop));
   k->state_version = UINT64_MAX;
@@ -450,15 +493,20 @@ static int keeper_make(struct keeper *k, struct err *e) {
   return 0;
 }
 
-int keeper_start(struct relay *r, struct keeper **out, struct err *e) {
+int keeper_run(struct keeper *k, struct err *e) {
+  errno = pthread_create(&k->thread, NULL, keeper_main, k);
+  k->runs = errno == 0;
+  return k->runs ? 0 : err_set_errno(e, "relay: cannot start a thread");
+}
+
+int keeper_new(struct relay *r, struct keeper **out, struct err *e) {
   struct keeper *k = calloc(1, sizeof *k);
   if (k == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   k->relay = r;
   pthread_mutex_init(&k->lock, NULL);
+  (void)sem_init(&k->rested, 0, 0);
   list_init(&k->releases);
   int rc = keeper_make(k, e);
-  if (rc == 0 && (errno = pthread_create(&k->thread, NULL, keeper_main, k)) != 0)
-    rc = err_set_errno(e, "relay: cannot start a thread");
   if (rc != 0) {
     keeper_free(k);
     return rc;
@@ -468,7 +516,7 @@ int keeper_start(struct relay *r, struct keeper **out, struct err *e) {
 }
 
 void keeper_stop(struct keeper *k) {
-  if (k == NULL) return;
+  if (k == NULL || !k->runs) return;
   __atomic_store_n(&k->stopping, true, __ATOMIC_RELAXED);
   loop_stop(k->loop);
   (void)pthread_join(k->thread, NULL);

@@ -6,11 +6,18 @@
 #include "relay/context.h"
 #include "relay/lines.h"
 
-/* 0 and the thread runs; the relay's state and certs are the keeper's from then on. */
-int keeper_start(struct relay *r, struct keeper **out, struct err *e) MUST_USE;
+/* Reads what it must know; the relay's state and certs are the keeper's from then on. */
+int keeper_new(struct relay *r, struct keeper **out, struct err *e) MUST_USE;
+/* Before it runs: what is leased may have changed since, by the hand of a predecessor. */
+int keeper_read_leases(struct keeper *k, struct err *e) MUST_USE;
+int keeper_run(struct keeper *k, struct err *e) MUST_USE;        /* its thread */
 /* From any thread: the state is left to a successor. From then on nothing of it is written, ports are neither given nor
    taken back, and certificates stay as they are; revocations are read until the end. */
 void keeper_leave(struct keeper *k);
+/* From any thread, and waits for it: from now on nothing is written, and who asks for a port waits, until keeper_leave,
+   or until the keeper is to go on. */
+void keeper_rest(struct keeper *k);
+void keeper_go_on(struct keeper *k);
 bool keeper_has_left(const struct keeper *k);
 void keeper_stop(struct keeper *k);              /* ends its thread; NULL is fine */
 void keeper_settle(struct keeper *k); /* after that: what is left is done, in the caller's thread */

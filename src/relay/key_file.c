@@ -133,6 +133,12 @@ int folder_lock_relay(const struct folder *f, struct err *e) {
                  f->path);
 }
 
+bool folder_is_relay_lock(const struct folder *f, int fd) {
+  struct stat named, given;
+  return fstatat(f->fd, relay_lock, &named, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &given) == 0 &&
+         named.st_dev == given.st_dev && named.st_ino == given.st_ino;
+}
+
 void folder_unlock(int lock) { close(lock); }
 
 /* By a shared lock for a moment, which whoever tries meanwhile does not fail for: he tries again. */

@@ -18,6 +18,7 @@ void folder_close(struct folder *f);
 int folder_lock(const struct folder *f, struct err *e) MUST_USE;
 /* The lock that a relay holds while it serves from the folder; ERR_CONFLICT: another one does. */
 int folder_lock_relay(const struct folder *f, struct err *e) MUST_USE;
+bool folder_is_relay_lock(const struct folder *f, int fd);       /* whether that is the file of this folder's */
 void folder_unlock(int lock);
 bool folder_is_locked_by_relay(const struct folder *f);  /* this process's own lock counts, too */
 /* Gives a new file to the folder's owner, when we are root. */

@@ -23,6 +23,7 @@
 #include "loop/net.h"
 #include "relay/admin.h"
 #include "relay/agent_doors.h"
+#include "relay/heir.h"
 #include "relay/holders.h"
 #include "relay/host.h"
 #include "relay/issue.h"
@@ -31,6 +32,9 @@
 #include "relay/notify.h"
 #include "relay/registry.h"
 #include "relay/report.h"
+#include "relay/starter.h"
+#include "relay/upgrade.h"
+#include "relay/upgrade_door.h"
 #include "relay/warning.h"
 #include "relay/worker.h"
 
@@ -51,10 +55,13 @@ struct life {
   struct loop_io signals;
   struct admin *admin;             /* NULL: none, or a successor's */
   struct holders *holders;         /* NULL: it is not embedded */
+  struct starter starter;
+  struct upgrade *upgrade;         /* NULL: it is embedded */
   struct loop_timer drain, trim, last_gone;
   struct heap_watch heap;
   uint64_t drain_until_ms, goodbye_by_ms;
   bool leaving, said_goodbye;
+  bool upgraded;                   /* another has taken over */
   int signal_fd;
 };
 
@@ -82,11 +89,15 @@ static void release_listens(struct relay *r) {
   r->held_n = 0;
 }
 
-static int settle_listens(struct relay *r, struct addr *at, size_t *n, struct err *e) {
+static int settle_listens(struct relay *r, enum handover_role role, struct addr *at, size_t *n, struct err *e) {
   size_t kept = 0;
   for (size_t i = 0; i < *n; i++) {
     char text[64];
     struct addr a = at[i];
+    if (heir_listens(r->heir, role, &a)) {
+      at[kept++] = a;
+      continue;
+    }
     int rc = hold_listen(&a, &r->held[r->held_n], e);
     if (rc == ERR_UNSUPPORTED && a.u.any.sa_family == AF_INET6 && *n > 1) {
       addr_format(&a, text, sizeof text);
@@ -103,14 +114,14 @@ static int settle_listens(struct relay *r, struct addr *at, size_t *n, struct er
 
 static int settle_addresses(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
-  int rc = settle_listens(r, o->listens, &o->listens_n, e);
+  int rc = settle_listens(r, ROLE_PUBLIC, o->listens, &o->listens_n, e);
   if (rc == ERR_CONFLICT && relay_is_embedded(r)) {      /* a predecessor's port, which somebody has taken since */
     addr_set_port(&o->listens[0], 0);
-    rc = settle_listens(r, o->listens, &o->listens_n, e);
+    rc = settle_listens(r, ROLE_PUBLIC, o->listens, &o->listens_n, e);
   }
   if (rc == 0 && o->listens_n == 0)
     rc = err_set(e, ERR_USAGE, "relay: no address to listen on (give --listen an address that this host has)");
-  if (rc == 0) rc = settle_listens(r, o->redirects, &o->redirects_n, e);
+  if (rc == 0) rc = settle_listens(r, ROLE_REDIRECT, o->redirects, &o->redirects_n, e);
   return rc != 0 ? rc : agent_doors_open(r, e);
 }
 
@@ -213,7 +224,8 @@ static int relay_open(struct relay *r, struct err *e) {
   /* A predecessor leaves the folder when it has left the addresses: so they are free by then. Embedded relays share
      their user's folder without a claim: what they give out is all that one user's and on loopback, where the kernel
      keeps a live one's port from the others, and of a dead one's an owner may be given his own again. */
-  if (rc == 0 && !relay_is_embedded(r)) rc = state_claim(r->state, e);
+  if (rc == 0 && r->heir != NULL) rc = state_inherit_claim(r->state, heir_claim(r->heir), e);
+  else if (rc == 0 && !relay_is_embedded(r)) rc = state_claim(r->state, e);
   if (rc == 0) rc = settle_addresses(r, e);
   if (rc == 0) rc = check_tcp_listen(o, e);
   if (rc != 0) return rc;
@@ -223,7 +235,7 @@ static int relay_open(struct relay *r, struct err *e) {
   if (rc == 0) rc = remember_settings(r, e);
   if (rc == 0 && ((r->sources = sources_new()) == NULL || registry_new(r, &r->registry) != 0))
     rc = err_set(e, ERR_NOMEM, "relay: out of memory");
-  if (rc == 0 && random_bytes(&r->instance, sizeof r->instance) != 0)
+  if (rc == 0 && r->heir == NULL && random_bytes(&r->instance, sizeof r->instance) != 0)
     rc = err_set(e, ERR_CRYPTO, "relay: no randomness");
   return rc;
 }
@@ -344,21 +356,37 @@ static void on_drain(struct loop_timer *t) {
     loop_stop(life->loop);
 }
 
-/* The first signal drains, the second ends at once. */
-static void begin_drain(struct life *life) {
+static void drain(struct life *life) {
   struct relay *r = life->relay;
-  if (relay_draining(r)) {
-    loop_stop(life->loop);
-    return;
-  }
   __atomic_store_n(&r->draining, true, __ATOMIC_RELAXED);    /* before it is said */
   log_event(LOG_INFO, "draining", "streams", LOG_U64(streams_now(r)), NULL);
-  notify_systemd("STOPPING=1");
   for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_CLOSE_DOORS);
   life->drain_until_ms = loop_now_ms(life->loop) + r->options->drain_ms;
   life->goodbye_by_ms =
       loop_now_ms(life->loop) + (r->options->drain_ms < DRAIN_VISITORS_MS ? r->options->drain_ms : DRAIN_VISITORS_MS);
   on_drain(&life->drain);
+}
+
+/* The first signal drains, the second ends at once. One that finds another in our place is meant for that. */
+static void begin_drain(struct life *life, int number) {
+  if (!upgrade_cancel(life->upgrade)) {
+    upgrade_pass_signal(life->upgrade, number);
+  } else if (relay_draining(life->relay)) {
+    loop_stop(life->loop);
+  } else {
+    notify_systemd("STOPPING=1");
+    drain(life);
+  }
+}
+
+/* Another serves: what is left here is what has been here. */
+static void on_upgraded(void *user) {
+  struct life *life = user;
+  admin_stop(life->admin);
+  life->admin = NULL;
+  agent_doors_leave(life->relay);
+  life->leaving = life->upgraded = true;
+  drain(life);
 }
 
 static void on_signal(struct loop_io *io, uint32_t events) {
@@ -367,7 +395,8 @@ static void on_signal(struct loop_io *io, uint32_t events) {
   (void)events;
   while (read(life->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
     if (info.ssi_signo == SIGHUP) keeper_reload_certificates(life->relay->keeper);
-    else begin_drain(life);
+    else if (info.ssi_signo == SIGUSR2) upgrade_request(life->upgrade);
+    else begin_drain(life, (int)info.ssi_signo);
   }
 }
 
@@ -379,9 +408,8 @@ static void on_last_gone(struct loop_timer *t) {
 }
 
 static int life_begin(struct life *life, struct relay *r, struct err *e) {
-  static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+  static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
   sigset_t before;
-  memset(life, 0, sizeof *life);
   life->relay = r;
   life->signal_fd = signals_take(numbers, ARRAY_LEN(numbers), &before, e);
   if (life->signal_fd < 0) return err_prefix(e, "relay");
@@ -442,7 +470,7 @@ static void warn_of_open_admin(const struct addr *at) {
             NULL);
 }
 
-/* A predecessor notices within DRAIN_POLL_MS that we have come, and leaves us the port. */
+/* A predecessor that drains notices within DRAIN_POLL_MS that we have come, and leaves us the port. */
 static int start_admin(struct life *life, struct err *e) {
   const struct timespec pause = {.tv_nsec = DRAIN_POLL_MS * 1000000L};
   struct relay *r = life->relay;
@@ -464,6 +492,50 @@ static int start_admin(struct life *life, struct err *e) {
   return rc;
 }
 
+/* From one that hands over it is taken when we serve. */
+static int inherit_admin(struct life *life, int fd, struct err *e) {
+  struct relay *r = life->relay;
+  const struct admin_source source = report_source(r);
+  return fd >= 0 ? admin_start_inherited(fd, &r->options->admin, &source, &life->admin, e) : 0;
+}
+
+/* Without a starter or a door it serves all the same. */
+static void begin_upgrades(struct life *life) {
+  static const struct addr nowhere;
+  struct relay *r = life->relay;
+  struct err e;
+  if (relay_is_embedded(r)) return;
+  int door = heir_listener(r->heir, ROLE_UPGRADE_DOOR, &nowhere, 0, 1);
+  if (door < 0) door = upgrade_door_open(r->options->state_dir, &e);
+  if (door < 0) log_event(LOG_WARN, "no_upgrade_socket", "error", e.text, NULL);
+  if (upgrade_new(r, life->loop, life->starter, door, on_upgraded, life, &life->upgrade, &e) != 0)
+    log_event(LOG_WARN, "no_upgrades", "error", e.text, NULL);
+  else life->starter.fd = -1;
+}
+
+/* Everything is ready. A predecessor gives up his place now; without one there is nobody to ask. */
+static int take_over(struct life *life, struct err *e) {
+  struct relay *r = life->relay;
+  struct addr admin = r->options->admin;
+  if (r->heir == NULL) {
+    int rc = start_admin(life, e);
+    begin_upgrades(life);
+    return rc == 0 ? keeper_run(r->keeper, e) : rc;
+  }
+  int fd = admin.u.any.sa_family != AF_UNSPEC && heir_listens(r->heir, ROLE_ADMIN, &admin)
+               ? heir_listener(r->heir, ROLE_ADMIN, &admin, 0, 1)
+               : -1;
+  int rc = fd < 0 ? start_admin(life, e) : 0;
+  begin_upgrades(life);
+  if (rc == 0) rc = heir_ready(r->heir, e);
+  if (rc == 0) rc = keeper_read_leases(r->keeper, e);
+  if (rc == 0) rc = keeper_run(r->keeper, e);
+  if (rc == 0) rc = inherit_admin(life, fd, e);
+  else net_close(fd);
+  if (rc == 0) (void)!heir_take_control(r->heir);
+  return rc;
+}
+
 /* What a burst of handshakes took is not kept for the next one. */
 static void on_trim(struct loop_timer *t) {
   struct life *life = CONTAINER_OF(t, struct life, trim);
@@ -474,21 +546,49 @@ static void on_trim(struct loop_timer *t) {
 static int serve(struct relay *r, struct life *life, struct err *e) {
   int rc = workers_open(r, e);
   release_listens(r);
-  if (rc == 0) rc = keeper_start(r, &r->keeper, e);
+  if (rc == 0) rc = keeper_new(r, &r->keeper, e);
   if (rc == 0) rc = workers_run(r, e);
-  if (rc == 0) rc = start_admin(life, e);
+  if (rc == 0) rc = take_over(life, e);
   if (rc == 0 && relay_is_embedded(r) &&
       (life->holders = holders_open(r, life->loop, on_last_gone, &life->last_gone, e)) == NULL)
     rc = ERR_IO;
   if (rc == 0) {
+    for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_OPEN_DOORS);
+    upgrade_set_admin(life->upgrade, life->admin);
+    if (r->heir != NULL) heir_follow(r->heir, life->loop);
     announce(r, life->admin != NULL ? admin_port(life->admin) : 0);
     on_trim(&life->trim);
     loop_run(life->loop);
   }
+  upgrade_free(life->upgrade);
   holders_close(life->holders);
   admin_stop(life->admin);
   serve_end(r);
   return rc;
+}
+
+/* What has a name goes, unless it is another's. */
+static void remove_names(struct relay *r, const struct life *life) {
+  bool others = life->upgraded || (r->heir != NULL && !heir_has_taken_over(r->heir));
+  if (others) agent_doors_leave(r);
+  else agent_doors_close(r);
+  status_door_close(r);
+  if (!others && !relay_is_embedded(r) && r->state != NULL) upgrade_door_remove(r->options->state_dir);
+}
+
+/* First of all, as the starter is to be what this process was. */
+static int begin_life(struct life *life, struct relay *r, struct err *e) {
+  struct err why;
+  life->starter.fd = -1;
+  int rc = heir_find(&r->heir, e);
+  if (rc != 0) return rc;
+  if (!relay_is_embedded(r) && starter_begin(&life->starter, heir_carrier(r->heir), &why) != 0)
+    log_event(LOG_WARN, "no_starter", "error", why.text, "effect", "adit relay upgrade will not work", NULL);
+  if (descriptors_raise_limit() != 0)
+    log_event(LOG_WARN, "descriptor_limit", "what_to_do", "cannot be raised: set LimitNOFILE or ulimit -n", NULL);
+  shortage_listen(warning_shortage, &r->warnings);
+  rc = life_begin(life, r, e);
+  return rc == 0 && r->heir != NULL ? heir_meet(r->heir, r, e) : rc;
 }
 
 int relay_run(const struct relay_options *options, struct err *e) {
@@ -496,25 +596,25 @@ int relay_run(const struct relay_options *options, struct err *e) {
   struct relay r;
   struct life life;
   memset(&r, 0, sizeof r);
+  memset(&life, 0, sizeof life);
   r.status_door.fd = -1;
   r.options = &copy;
   r.started_ms = clock_ms();
-  if (descriptors_raise_limit() != 0)
-    log_event(LOG_WARN, "descriptor_limit", "what_to_do", "cannot be raised: set LimitNOFILE or ulimit -n", NULL);
   pthread_mutex_init(&r.ticket_lock, NULL);
-  shortage_listen(warning_shortage, &r.warnings);
-  int rc = life_begin(&life, &r, e);
+  int rc = begin_life(&life, &r, e);
   if (rc == 0) rc = relay_open(&r, e);
   if (rc == 0) rc = serve(&r, &life, e);
+  if (rc != 0 && r.heir != NULL) heir_refuse(r.heir, e);
   release_listens(&r);
-  agent_doors_close(&r);
-  status_door_close(&r);
+  remove_names(&r, &life);
   free(r.workers);
   registry_free(r.registry);
   sources_free(r.sources);
   free(r.operators);
   if (r.certs != NULL) certs_close(r.certs);
   if (r.state != NULL) state_close(r.state);
+  heir_free(r.heir);
+  starter_end(&life.starter);
   life_end(&life);
   wipe(r.ticket_keys, sizeof r.ticket_keys);
   pthread_mutex_destroy(&r.ticket_lock);

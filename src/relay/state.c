@@ -332,6 +332,15 @@ int state_claim(struct state *s, struct err *e) {
   return 0;
 }
 
+int state_inherit_claim(struct state *s, int claim, struct err *e) {
+  s->claim = claim;
+  if (folder_is_relay_lock(&s->folder, claim)) return 0;
+  return err_set(e, ERR_CONFLICT, "state folder %s: not that of the running relay (restart it to change --state)",
+                 s->folder.path);
+}
+
+int state_claim_descriptor(const struct state *s) { return s->claim; }
+
 void state_unclaim(struct state *s) {
   if (s->claim >= 0) folder_unlock(s->claim);
   s->claim = -1;

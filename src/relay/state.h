@@ -21,6 +21,10 @@ void state_close(struct state *s);
 /* A relay serves from the folder: from now until state_unclaim or state_close no other may (leases and the authority
    are one relay's). ERR_CONFLICT: another does. */
 int state_claim(struct state *s, struct err *e) MUST_USE;
+/* Takes over a predecessor's claim with its descriptor, which is taken in any case. ERR_CONFLICT: it is that of another
+   folder. */
+int state_inherit_claim(struct state *s, int claim, struct err *e) MUST_USE;
+int state_claim_descriptor(const struct state *s);
 void state_unclaim(struct state *s);
 /* Whether folder and database are still what was opened. ERR_NOT_NOW: removed or replaced, and so is what is
    written. */

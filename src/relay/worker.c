@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/shortage.h"
 #include "loop/net.h"
 #include "relay/door.h"
+#include "relay/heir.h"
 #include "relay/link.h"
 #include "relay/raw.h"
 #include "relay/stream.h"
@@ -77,23 +79,35 @@ static void redirect_accepted(struct listener *l, int fd, const struct addr *pee
   door_open_redirect(l->worker, fd, peer);
 }
 
-static int worker_listen_on(struct worker *w, int fd, void (*accepted)(struct listener *, int, const struct addr *),
-                            struct err *e) {
+static int worker_listen_on(struct worker *w, int fd, enum handover_role role, const struct addr *at, struct err *e) {
   if (fd < 0) return fd;
-  if (listener_add(&w->listeners[w->listeners_n], w, fd, accepted) != 0) {
+  struct listener *l = &w->listeners[w->listeners_n];
+  if (listener_add(l, w, fd, role == ROLE_REDIRECT ? redirect_accepted : public_accepted) != 0) {
     int rc = err_set_errno(e, "relay: cannot wait for connections");
     net_close(fd);
     return rc;
   }
+  loop_io_set(&l->io, 0);
+  l->role = role;
+  l->at = at;
   w->listeners_n++;
   return 0;
 }
 
-static int worker_listen_at(struct worker *w, const struct addr *at, size_t n,
-                            void (*accepted)(struct listener *, int, const struct addr *), struct err *e) {
-  int rc = 0;
-  for (size_t i = 0; rc == 0 && i < n; i++)
-    rc = worker_listen_on(w, net_listen_streams(&at[i], LISTEN_BACKLOG, true, e), accepted, e);
+/* After an upgrade, at the sockets that are there: connections wait in each of them, also where the workers are fewer
+   now. */
+static int worker_listen_at(struct worker *w, enum handover_role role, const struct addr *at, size_t n,
+                            struct err *e) {
+  struct relay *r = w->relay;
+  unsigned number = (unsigned)(w - r->workers);
+  int rc = 0, fd;
+  for (size_t i = 0; rc == 0 && i < n; i++) {
+    size_t before = w->listeners_n;
+    while (rc == 0 && (fd = heir_listener(r->heir, role, &at[i], number, r->workers_n)) >= 0)
+      rc = worker_listen_on(w, fd, role, &at[i], e);
+    if (rc == 0 && w->listeners_n == before)
+      rc = worker_listen_on(w, net_listen_streams(&at[i], LISTEN_BACKLOG, true, e), role, &at[i], e);
+  }
   return rc;
 }
 
@@ -101,14 +115,18 @@ static int worker_share_agent_doors(struct worker *w, struct err *e) {
   const struct relay *r = w->relay;
   int rc = 0;
   for (size_t i = 0; rc == 0 && i < r->agent_doors_n; i++)
-    rc = worker_listen_on(w, net_share(r->agent_doors[i].fd, e), public_accepted, e);
+    rc = worker_listen_on(w, net_share(r->agent_doors[i].fd, e), ROLE_AGENTS, &r->options->agent_listens[i], e);
   return rc;
 }
 
 static int worker_listen(struct worker *w, struct err *e) {
-  const struct relay_options *o = w->relay->options;
-  int rc = worker_listen_at(w, o->listens, o->listens_n, public_accepted, e);
-  if (rc == 0) rc = worker_listen_at(w, o->redirects, o->redirects_n, redirect_accepted, e);
+  struct relay *r = w->relay;
+  const struct relay_options *o = r->options;
+  w->listeners_cap = o->listens_n + o->redirects_n + r->agent_doors_n + heir_listeners(r->heir);
+  w->listeners = calloc(w->listeners_cap, sizeof *w->listeners);
+  if (w->listeners == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
+  int rc = worker_listen_at(w, ROLE_PUBLIC, o->listens, o->listens_n, e);
+  if (rc == 0) rc = worker_listen_at(w, ROLE_REDIRECT, o->redirects, o->redirects_n, e);
   return rc != 0 ? rc : worker_share_agent_doors(w, e);
 }
 
@@ -118,6 +136,16 @@ static void worker_close_listeners(struct worker *w) {
   for (size_t i = 0; i < w->listeners_n; i++) listener_remove(&w->listeners[i]);
   w->listeners_n = 0;
 }
+
+void worker_rest_listeners(struct worker *w, bool rest) {
+  for (size_t i = 0; i < w->listeners_n; i++) {
+    struct listener *l = &w->listeners[i];
+    loop_timer_stop(&l->resume);
+    loop_io_set(&l->io, rest ? 0 : EPOLLIN);
+  }
+}
+
+static void act_open_doors(struct worker *w) { worker_rest_listeners(w, false); }
 
 static void act_close_doors(struct worker *w) {
   worker_close_listeners(w);
@@ -145,7 +173,10 @@ static void act_stop(struct worker *w) {
 
 static void orders_run(struct loop *l, struct loop_msg *m) {
   static void (*const act[WORKER_ORDERS])(struct worker *) = {
-      [ORDER_CLOSE_DOORS] = act_close_doors, [ORDER_END_OWNERS] = act_end_owners, [ORDER_GOODBYE] = act_goodbye,
+      [ORDER_OPEN_DOORS] = act_open_doors,
+      [ORDER_CLOSE_DOORS] = act_close_doors,
+      [ORDER_END_OWNERS] = act_end_owners,
+      [ORDER_GOODBYE] = act_goodbye,
       [ORDER_STOP] = act_stop};
   struct worker *w = CONTAINER_OF(m, struct worker, order_msg);
   unsigned orders = __atomic_exchange_n(&w->orders, 0, __ATOMIC_ACQ_REL);
@@ -160,6 +191,32 @@ void worker_order(struct worker *w, enum worker_order order) {
   loop_post(w->loop, &w->order_msg);
 }
 
+struct errand {
+  struct loop_msg msg;
+  struct worker *worker;
+  void (*act)(struct worker *w, void *arg);
+  void *arg;
+  sem_t done;
+};
+
+static void errand_run(struct loop *l, struct loop_msg *m) {
+  struct errand *e = CONTAINER_OF(m, struct errand, msg);
+  if (l != NULL) e->act(e->worker, e->arg);
+  (void)sem_post(&e->done);
+}
+
+void worker_do(struct worker *w, void (*act)(struct worker *w, void *arg), void *arg) {
+  struct errand e = {.msg.fn = errand_run, .worker = w, .act = act, .arg = arg};
+  if (!w->running) {
+    act(w, arg);
+    return;
+  }
+  (void)sem_init(&e.done, 0, 0);
+  loop_post(w->loop, &e.msg);
+  while (sem_wait(&e.done) != 0) continue;
+  (void)sem_destroy(&e.done);
+}
+
 /* Life */
 
 static void *worker_main(void *arg) {
@@ -171,6 +228,7 @@ static void *worker_main(void *arg) {
 
 static void worker_release(struct worker *w) {
   worker_close_listeners(w);
+  free(w->listeners);
   newcomers_free(w->newcomers);
   if (w->pool != NULL) pump_pool_free(w->pool);
   if (w->loop != NULL) loop_free(w->loop);

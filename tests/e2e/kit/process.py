@@ -139,6 +139,31 @@ class Program:
         return f"--- {' '.join(self.argv)}\n--- stdout\n{self.out.text()}\n--- stderr\n{self.err.text()}\n"
 
 
+class Heir:
+    """A program that another has put in its place. Its words come where those of its predecessor came."""
+
+    def __init__(self, pid, predecessor):
+        self.pid, self.out, self.err = pid, predecessor.out, predecessor.err
+        self.handle = os.pidfd_open(pid)
+
+    @property
+    def running(self):
+        return not wait_readable([self.handle], 0)
+
+    def kill(self, number=signal.SIGKILL):
+        signal.pidfd_send_signal(self.handle, number)
+
+    def wait(self, seconds=DEADLINE_S):
+        """Until it has ended; how is its parent's to know."""
+        assert wait_readable([self.handle], seconds), "it does not end"
+
+    def close(self):
+        if self.running:
+            self.kill()
+            self.wait()
+        os.close(self.handle)
+
+
 class Events:
     """The JSON lines of a program's stdout, each handed out once."""
 
@@ -184,6 +209,14 @@ def children(pid):
         except FileNotFoundError:    # a thread that has ended since
             pass
     return found
+
+
+def name_of(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as f:
+            return f.read().rstrip("\n")
+    except FileNotFoundError:
+        return None
 
 
 def descriptors(pid):

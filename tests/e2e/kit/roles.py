@@ -7,7 +7,7 @@ import tempfile
 import urllib.request
 
 from . import embedded
-from .process import ADIT, DEADLINE_S, Events, Program, wait_readable
+from .process import ADIT, DEADLINE_S, Events, Heir, Program, wait_readable
 
 
 class Box:
@@ -81,33 +81,50 @@ class Relay:
 
     def start(self):
         path = self.box.file(self.box.unique("notify"))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.bind(path)
-            argv = [*self.prefix, self.program, "relay", "--domain", self.domain, "--listen", self.listen, "--state",
-                    self.state,
-                    "--pump", self.pump if self.pump == "copy" else "splice", *self.options]
-            if self.pump == "unix":
-                argv += ["--listen", self.unix]
-            for flag, value in (("--tcp-listen", "127.0.0.1"), ("--admin", "127.0.0.1:0")):
-                if flag not in argv:
-                    argv += [flag, value]
-            self.process = self.box.start(argv, env={"NOTIFY_SOCKET": path})
-            self.notes = self._ready(notify)
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.box.closers.append(self.notify.close)
+        self.notify.bind(path)
+        argv = [*self.prefix, self.program, "relay", "--domain", self.domain, "--listen", self.listen, "--state",
+                self.state,
+                "--pump", self.pump if self.pump == "copy" else "splice", *self.options]
+        if self.pump == "unix":
+            argv += ["--listen", self.unix]
+        for flag, value in (("--tcp-listen", "127.0.0.1"), ("--admin", "127.0.0.1:0")):
+            if flag not in argv:
+                argv += [flag, value]
+        self.process = self.box.start(argv, env={"NOTIFY_SOCKET": path})
+        self.notes = self._ready(self.process.pid)
         self.host, self.port = self.listen.rsplit(":", 1)[0].strip("[]"), int(self.notes["X_ADIT_PORT"])
         self.admin, self.redirect = int(self.notes["X_ADIT_ADMIN"]), int(self.notes["X_ADIT_REDIRECT"])
 
-    def _ready(self, notify):
-        exited, notes = os.pidfd_open(self.process.pid), {}
+    def _ready(self, pid):
+        exited, notes = os.pidfd_open(pid), {}
         try:
             while notes.get("READY") != "1":
-                ready = wait_readable([notify, exited], DEADLINE_S)
+                ready = wait_readable([self.notify, exited], DEADLINE_S)
                 assert ready, "the relay does not become ready"
-                if notify not in ready:
+                if self.notify not in ready:
                     raise AssertionError(f"the relay ended with {self.process.wait()}:\n{self.process.err.text()}")
-                notes.update(line.split("=", 1) for line in notify.recv(65536).decode().splitlines() if "=" in line)
+                text = self.notify.recv(65536).decode()
+                notes.update(line.split("=", 1) for line in text.splitlines() if "=" in line)
         finally:
             os.close(exited)
         return notes
+
+    def upgrade(self, ask=None):
+        """In place; its predecessor's process. ask(): instead of `adit relay upgrade`."""
+        if ask is None:
+            done = self.box.adit("relay", "upgrade", "--state", self.state)
+            assert done.returncode == 0, done.stderr
+        else:
+            ask()
+        notes = {}
+        while notes.get("READY") != "1" or "MAINPID" not in notes:
+            assert wait_readable([self.notify], DEADLINE_S), f"no new relay gets ready: {self.process.err.text()}"
+            notes.update(line.split("=", 1) for line in self.notify.recv(65536).decode().splitlines() if "=" in line)
+        before, self.process = self.process, Heir(int(notes["MAINPID"]), self.process)
+        self.box.closers.append(self.process.close)
+        return before
 
     def restart(self):
         """Starts again where it was: same state, same port."""

@@ -1,0 +1,48 @@
+/* The words of an upgrade besides what is moved (relay/carrier.h has the frames, docs/upgrade.md the whole):
+
+     new                          old
+     HELLO formats, build  ->
+                           <-     WELCOME format, what the relay is; the claim on its state folder
+                           <-     LISTENER role, address; one for each listening socket
+                           <-     GIVEN
+     READY                 ->                                     REFUSED why: at any time until then
+                           <-     COMMIT                          from here on the old one gives out nothing any more
+                           <-     SERVE
+                           <-     END                             the old one has nothing left
+
+   Both directions know each word in both functions here. */
+#ifndef RELAY_HANDOVER_H
+#define RELAY_HANDOVER_H
+
+#include "base/addr.h"
+#include "base/cursor.h"
+
+/* What this program can take over, or hand over; a relay hands over in the highest format that both know. */
+enum { HANDOVER_FORMAT_MIN = 1, HANDOVER_FORMAT_MAX = 1 };
+enum { HANDOVER_BUILD_MAX_CHARS = 64 };
+
+struct handover_hello {
+  uint16_t format_min, format_max;
+  uint32_t pid;
+  char build[HANDOVER_BUILD_MAX_CHARS + 1];      /* for the log */
+};
+void handover_hello_encode(struct writer *w, const struct handover_hello *h);
+int handover_hello_decode(struct reader r, struct handover_hello *h) MUST_USE;
+
+struct handover_welcome {
+  uint16_t format;
+  uint64_t instance;
+  uint64_t started_ms;             /* CLOCK_MONOTONIC */
+};
+void handover_welcome_encode(struct writer *w, const struct handover_welcome *h);
+int handover_welcome_decode(struct reader r, struct handover_welcome *h) MUST_USE;
+
+enum handover_role { ROLE_PUBLIC = 1, ROLE_REDIRECT, ROLE_AGENTS, ROLE_ADMIN, ROLE_UPGRADE_DOOR, ROLES };
+struct handover_listener {
+  enum handover_role role;
+  struct addr at;                  /* AF_UNSPEC for the upgrade door */
+};
+void handover_listener_encode(struct writer *w, const struct handover_listener *l);
+int handover_listener_decode(struct reader r, struct handover_listener *l) MUST_USE;
+
+#endif

@@ -1,0 +1,384 @@
+/* An upgrade runs from top to bottom in a thread of its own, which may wait, and has workers do what is theirs. The
+   hard thing is the commit. Before it we can go on as if nothing had been, because nothing that we gave was taken from
+   us; after it we give out nothing any more, whatever becomes of the other. */
+#include "relay/upgrade.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "loop/net.h"
+#include "relay/carrier.h"
+#include "relay/handover.h"
+#include "relay/keeper.h"
+#include "relay/notify.h"
+#include "relay/upgrade_door.h"
+#include "relay/worker.h"
+
+enum upgrade_state {
+  UPGRADE_IDLE,
+  UPGRADE_PREPARES,                /* may be cancelled */
+  UPGRADE_COMMITS,                 /* or has */
+  UPGRADE_CANCELLED
+};
+
+struct asker {                     /* a connection at the door */
+  struct upgrade *upgrade;
+  struct loop_io io;
+  struct loop_timer patience;
+  struct loop_deferred deferred;
+  int fd;
+};
+
+struct upgrade {
+  struct relay *relay;
+  struct loop *loop;
+  struct starter starter;
+  struct admin *admin;
+  int door_fd;
+  struct loop_io door;
+  struct asker *asker;             /* one at a time, until he has said what he wants */
+  int asked;                       /* whoever is to be answered; -1: nobody */
+  unsigned state;                  /* atomic */
+  pthread_t thread;
+  bool has_thread;
+  struct loop_msg ended;           /* the thread's last word */
+  struct carrier carrier;
+  struct handover_hello hello;     /* the new program's */
+  int rc;
+  struct err e;
+  void (*committed)(void *user);
+  void *user;
+};
+
+static unsigned state_of(const struct upgrade *u) { return __atomic_load_n(&u->state, __ATOMIC_ACQUIRE); }
+
+static bool step_to(struct upgrade *u, unsigned from, unsigned to) {
+  return __atomic_compare_exchange_n(&u->state, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+/* Preparing: the thread's */
+
+static int say(struct upgrade *u, enum carrier_kind kind, const struct writer *w, const int *fds, size_t fds_n) {
+  ASSERT(w == NULL || !w->bad);
+  if (carrier_send(u->carrier.fd, kind, w != NULL ? w->base : NULL, w != NULL ? w->len : 0, fds, fds_n) == 0) return 0;
+  return err_set(&u->e, ERR_CLOSED, "the new program has ended");
+}
+
+/* The frame that is due, by a time, in f; what the new program says instead is why it will not. */
+static int hear(struct upgrade *u, enum carrier_kind due, uint64_t until_ms, struct carrier_frame *f) {
+  int rc;
+  do {
+    uint64_t look_ms = clock_ms() + UPGRADE_LOOK_MS;
+    rc = carrier_receive(&u->carrier, look_ms < until_ms ? look_ms : until_ms, f);
+  } while (rc == ERR_TIMEOUT && clock_ms() < until_ms && state_of(u) == UPGRADE_PREPARES);
+  if (rc == ERR_TIMEOUT && state_of(u) == UPGRADE_CANCELLED) return err_set(&u->e, rc, "the relay drains");
+  if (rc == ERR_TIMEOUT)
+    return err_set(&u->e, rc, "the new program was not ready within %d s", UPGRADE_READY_MS / 1000);
+  if (rc == ERR_CLOSED) return err_set(&u->e, rc, "the new program has ended");
+  if (rc == 0 && f->header.kind == due) return 0;
+  if (rc == 0 && f->header.kind == CARRIER_REFUSED)
+    rc = err_set(&u->e, ERR_NOT_NOW, "the new program says: %.*s", (int)size_min(f->header.bytes, 400), f->body);
+  else rc = err_set(&u->e, ERR_SYNTAX, "the new program does not understand this relay (is it adit?)");
+  carrier_frame_free(f);
+  return rc;
+}
+
+static int hear_hello(struct upgrade *u, uint64_t until_ms) {
+  struct carrier_frame f;
+  int rc = hear(u, CARRIER_HELLO, until_ms, &f);
+  if (rc != 0) return rc;
+  rc = handover_hello_decode(reader_of(f.body, f.header.bytes), &u->hello);
+  carrier_frame_free(&f);
+  if (rc == 0 && u->hello.format_min <= HANDOVER_FORMAT_MAX && u->hello.format_max >= HANDOVER_FORMAT_MIN) return 0;
+  return err_set(&u->e, ERR_UNSUPPORTED,
+                 "the new program (%s) takes over from relays of other versions only (restart the relay instead)",
+                 rc == 0 ? u->hello.build : "unknown");
+}
+
+static int give_listener(struct upgrade *u, enum handover_role role, const struct addr *at, int fd) {
+  uint8_t bytes[256];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  handover_listener_encode(&w, &(struct handover_listener){.role = role, .at = *at});
+  return say(u, CARRIER_LISTENER, &w, &fd, 1);
+}
+
+struct giving { struct upgrade *upgrade; int rc; };
+
+/* In the worker's thread, which alone knows which of them are open. */
+static void give_listeners(struct worker *w, void *arg) {
+  struct giving *g = arg;
+  for (size_t i = 0; g->rc == 0 && i < w->listeners_n; i++) {
+    const struct listener *l = &w->listeners[i];
+    if (l->role != ROLE_AGENTS) g->rc = give_listener(g->upgrade, l->role, l->at, l->fd);
+  }
+}
+
+static int give(struct upgrade *u) {
+  struct relay *r = u->relay;
+  uint8_t bytes[64];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  struct giving g = {.upgrade = u};
+  const struct addr nowhere = {.uid = 0};
+  int claim = state_claim_descriptor(r->state);
+  struct handover_welcome welcome = {.format = HANDOVER_FORMAT_MAX < u->hello.format_max ? HANDOVER_FORMAT_MAX
+                                                                                         : u->hello.format_max,
+                                     .instance = r->instance,
+                                     .started_ms = r->started_ms};
+  handover_welcome_encode(&w, &welcome);
+  g.rc = say(u, CARRIER_WELCOME, &w, &claim, 1);
+  for (unsigned i = 0; g.rc == 0 && i < r->workers_n; i++) worker_do(&r->workers[i], give_listeners, &g);
+  for (size_t i = 0; g.rc == 0 && i < r->agent_doors_n; i++)
+    g.rc = give_listener(u, ROLE_AGENTS, &r->options->agent_listens[i], r->agent_doors[i].fd);
+  if (g.rc == 0 && u->door_fd >= 0) g.rc = give_listener(u, ROLE_UPGRADE_DOOR, &nowhere, u->door_fd);
+  if (g.rc == 0 && u->admin != NULL) {
+    struct addr at = r->options->admin;
+    addr_set_port(&at, admin_port(u->admin));
+    g.rc = give_listener(u, ROLE_ADMIN, &at, admin_descriptor(u->admin));
+  }
+  return g.rc == 0 ? say(u, CARRIER_GIVEN, NULL, NULL, 0) : g.rc;
+}
+
+static int start(struct upgrade *u) {
+  int fds[2];
+  if (carrier_pair(fds) != 0) return err_set_errno(&u->e, "upgrade");
+  carrier_init(&u->carrier, fds[0]);
+  int rc = starter_start(&u->starter, fds[1], u->asked, &u->e);
+  net_close(fds[1]);               /* so that the program's end is ours to see */
+  return rc;
+}
+
+static int prepare(struct upgrade *u) {
+  uint64_t until_ms = clock_ms() + UPGRADE_READY_MS;
+  struct carrier_frame f;
+  if (getpid() == 1)
+    return err_set(&u->e, ERR_UNSUPPORTED,
+                   "this relay is process 1, whose end is that of its container (give that an init, as with docker run "
+                   "--init)");
+  int rc = start(u);
+  if (rc == 0) rc = hear_hello(u, until_ms);
+  if (rc == 0) rc = give(u);
+  if (rc == 0) rc = hear(u, CARRIER_READY, until_ms, &f);
+  if (rc == 0) carrier_frame_free(&f);
+  if (rc == 0 && !step_to(u, UPGRADE_PREPARES, UPGRADE_COMMITS))
+    rc = err_set(&u->e, ERR_CLOSED, "the relay drains");
+  return rc;
+}
+
+/* Committing */
+
+static void pause_doors(struct worker *w, void *arg) {
+  (void)arg;
+  worker_rest_listeners(w, true);
+}
+
+static void resume_doors(struct worker *w, void *arg) {
+  (void)arg;
+  worker_rest_listeners(w, false);
+}
+
+static void with_all(struct upgrade *u, void (*act)(struct worker *w, void *arg)) {
+  for (unsigned i = 0; i < u->relay->workers_n; i++) worker_do(&u->relay->workers[i], act, NULL);
+}
+
+/* systemd believes who is the main process from the one that is. By now the new one has no parent but systemd. */
+static void tell_systemd(const struct upgrade *u) {
+  char text[64];
+  (void)snprintf(text, sizeof text, "MAINPID=%u", (unsigned)u->hello.pid);
+  notify_systemd(text);
+}
+
+/* Said only when it is known that the other lives: if it dies now, the relay has died. */
+static int commit(struct upgrade *u) {
+  with_all(u, pause_doors);
+  keeper_rest(u->relay->keeper);
+  int rc = say(u, CARRIER_COMMIT, NULL, NULL, 0);
+  if (rc != 0) {
+    keeper_go_on(u->relay->keeper);
+    with_all(u, resume_doors);
+    return rc;
+  }
+  keeper_leave(u->relay->keeper);
+  starter_let_go(&u->starter);
+  tell_systemd(u);
+  (void)!say(u, CARRIER_SERVE, NULL, NULL, 0);
+  return 0;
+}
+
+static void ended_here(struct loop *l, struct loop_msg *m);
+
+static void *upgrade_main(void *arg) {
+  struct upgrade *u = arg;
+  notify_systemd("RELOADING=1");
+  u->rc = prepare(u);
+  if (u->rc == 0) u->rc = commit(u);
+  u->ended.fn = ended_here;
+  loop_post(u->loop, &u->ended);
+  return NULL;
+}
+
+/* Before and after: the owner's thread */
+
+static void answer(struct upgrade *u, const char *error) {
+  upgrade_door_answer(u->asked, error);
+  net_close(u->asked);
+  u->asked = -1;
+}
+
+static void fail(struct upgrade *u) {
+  char how[STARTER_HOW_CAP];
+  carrier_close(&u->carrier);
+  starter_kill(&u->starter, how);
+  if (how[0] != '\0' && u->e.code == ERR_CLOSED) (void)err_set(&u->e, ERR_CLOSED, "the new program has ended: %s", how);
+  log_event(LOG_ERROR, "upgrade_failed", "error", u->e.text, "effect", "this relay goes on", NULL);
+  notify_systemd("READY=1");
+  answer(u, u->e.text);
+  (void)step_to(u, UPGRADE_PREPARES, UPGRADE_IDLE);
+}
+
+static void close_door(struct upgrade *u) {
+  loop_io_del(&u->door);
+  net_close(u->door_fd);
+  u->door_fd = -1;
+}
+
+static void ended_here(struct loop *l, struct loop_msg *m) {
+  struct upgrade *u = CONTAINER_OF(m, struct upgrade, ended);
+  (void)pthread_join(u->thread, NULL);
+  u->has_thread = false;
+  if (l == NULL) return;
+  if (u->rc != 0) {
+    fail(u);
+    return;
+  }
+  log_event(LOG_INFO, "upgraded", "to_process", LOG_U64(u->hello.pid), "version", u->hello.build, NULL);
+  answer(u, NULL);
+  close_door(u);
+  u->committed(u->user);
+}
+
+static void begin(struct upgrade *u) {
+  u->e = (struct err){.code = 0};
+  if (!step_to(u, UPGRADE_IDLE, UPGRADE_PREPARES)) {
+    log_event(LOG_WARN, "upgrade_refused", "reason", "another one is under way", NULL);
+    answer(u, "another one is under way, or the relay drains");
+    return;
+  }
+  log_event(LOG_INFO, "upgrading", NULL);
+  errno = pthread_create(&u->thread, NULL, upgrade_main, u);
+  u->has_thread = errno == 0;
+  if (u->has_thread) return;
+  (void)err_set_errno(&u->e, "cannot start a thread");
+  fail(u);
+}
+
+void upgrade_request(struct upgrade *u) {
+  if (u != NULL) begin(u);
+}
+
+void upgrade_pass_signal(struct upgrade *u, int number) {
+  if (!u->has_thread) (void)kill((pid_t)u->hello.pid, number);
+}
+
+/* The door */
+
+static void asker_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct asker, deferred)); }
+
+static void asker_leave(struct asker *a) {
+  struct upgrade *u = a->upgrade;
+  loop_timer_stop(&a->patience);
+  loop_io_del(&a->io);
+  u->asker = NULL;
+  loop_defer(u->loop, &a->deferred, asker_free);
+  if (u->door.loop != NULL) loop_io_set(&u->door, EPOLLIN);
+}
+
+static void asker_silent(struct loop_timer *t) {
+  struct asker *a = CONTAINER_OF(t, struct asker, patience);
+  net_close(a->fd);
+  asker_leave(a);
+}
+
+/* His request is there; the starter is to read it. */
+static void asker_ready(struct loop_io *io, uint32_t events) {
+  struct asker *a = CONTAINER_OF(io, struct asker, io);
+  struct upgrade *u = a->upgrade;
+  int fd = a->fd;
+  (void)events;
+  asker_leave(a);
+  if (u->asked >= 0) {
+    upgrade_door_answer(fd, "another one is under way");
+    net_close(fd);
+    return;
+  }
+  u->asked = fd;
+  begin(u);
+}
+
+static void door_ready(struct loop_io *io, uint32_t events) {
+  struct upgrade *u = CONTAINER_OF(io, struct upgrade, door);
+  struct addr peer;
+  (void)events;
+  int fd = net_accept(u->door_fd, &peer);
+  struct asker *a = fd >= 0 ? calloc(1, sizeof *a) : NULL;
+  if (a == NULL) {
+    net_close(fd);
+    return;
+  }
+  *a = (struct asker){.upgrade = u, .fd = fd};
+  u->asker = a;
+  loop_io_set(&u->door, 0);        /* the next one's turn comes when this one is through */
+  if (loop_io_add(u->loop, &a->io, fd, EPOLLIN, asker_ready) == 0 &&
+      loop_timer_set(u->loop, &a->patience, UPGRADE_STEP_MS, asker_silent) == 0)
+    return;
+  net_close(fd);
+  asker_leave(a);
+}
+
+/* Life */
+
+int upgrade_new(struct relay *r, struct loop *l, struct starter starter, int door_fd, void (*committed)(void *user),
+                void *user, struct upgrade **out, struct err *e) {
+  struct upgrade *u = calloc(1, sizeof *u);
+  if (u == NULL) return err_set(e, ERR_NOMEM, "upgrade: out of memory");
+  *u = (struct upgrade){.relay = r,
+                        .loop = l,
+                        .starter = starter,
+                        .door_fd = door_fd,
+                        .asked = -1,
+                        .carrier = {.fd = -1},
+                        .committed = committed,
+                        .user = user};
+  if (door_fd >= 0 && loop_io_add(l, &u->door, door_fd, EPOLLIN, door_ready) != 0) {
+    free(u);
+    return err_set(e, ERR_NOMEM, "upgrade: out of memory");
+  }
+  *out = u;
+  return 0;
+}
+
+void upgrade_set_admin(struct upgrade *u, struct admin *a) {
+  if (u != NULL) u->admin = a;
+}
+
+bool upgrade_cancel(struct upgrade *u) {
+  return u == NULL || step_to(u, UPGRADE_PREPARES, UPGRADE_CANCELLED) || step_to(u, UPGRADE_IDLE, UPGRADE_CANCELLED) ||
+         state_of(u) != UPGRADE_COMMITS;
+}
+
+void upgrade_free(struct upgrade *u) {
+  if (u == NULL) return;
+  while (u->has_thread) (void)loop_turn(u->loop, -1);      /* its last word is a message, which is part of us */
+  if (state_of(u) == UPGRADE_COMMITS) (void)!say(u, CARRIER_END, NULL, NULL, 0);
+  if (u->asker != NULL) asker_silent(&u->asker->patience);
+  answer(u, "the relay has ended");
+  close_door(u);
+  carrier_close(&u->carrier);
+  starter_end(&u->starter);
+  free(u);
+}

@@ -1,0 +1,154 @@
+"""A relay hands over to its program as it is on the disk now, while visitors come."""
+import os
+import signal
+import socket
+import stat
+import threading
+
+import pytest
+
+from kit import hello
+from kit.app import echo, read_exactly
+from kit.impostor import PARTS, impostor
+from kit.process import DEADLINE_S, wait_until
+
+EVERY_S = 0.02
+
+
+def talk(stream, words=b"hello"):
+    stream.sendall(words)
+    assert read_exactly(stream, len(words)) == words
+
+
+class Comers:
+    """Somebody comes fifty times a second, while this is entered, and is to be served each time."""
+
+    def __init__(self, come):
+        self.come, self.ended, self.served, self.failures = come, threading.Event(), 0, []
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        return self
+
+    def run(self):
+        while not self.ended.wait(EVERY_S):
+            threads = threading.Thread(target=self.one)
+            threads.start()
+            threads.join()
+
+    def one(self):
+        try:
+            self.come()
+            self.served += 1
+        except Exception as e:          # whatever it is, this one was not served
+            self.failures.append(e)
+
+    def wait(self, n):
+        """Until so many more were served."""
+        until = self.served + n
+        wait_until(lambda: self.served >= until or self.failures, "nobody is served")
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+        assert not self.failures, self.failures[:5]
+
+
+def ask_for_nobody(relay):
+    """A stranger who asks for a name that is nobody's gets the answer that says so."""
+    answer = hello.answer_to(relay.address, hello.records(hello.client_hello("nobody.r1.test")))
+    assert hello.alert_in(answer) == hello.fatal(hello.UNRECOGNIZED_NAME)
+
+
+
+def test_a_relay_is_upgraded_again_and_again_and_turns_nobody_away(relay, box):
+    with Comers(lambda: ask_for_nobody(relay)) as strangers, Comers(lambda: relay.get("/healthz")):
+        for _ in range(5):
+            strangers.wait(3)
+            before = relay.upgrade()
+            assert before.pid != relay.process.pid
+            strangers.wait(3)
+    assert relay.get("/healthz") == "ok\n"
+    second = box.adit("relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--state", relay.state)
+    assert second.returncode == 1 and "another relay serves from it" in second.stderr, "the claim went along"
+
+
+def test_a_signal_upgrades_as_the_command_does(relay):
+    before = relay.process
+    relay.upgrade(ask=lambda: before.kill(signal.SIGUSR2))
+    assert before.popen.wait(DEADLINE_S) == 0
+    ask_for_nobody(relay)
+
+
+def test_streams_go_on_and_agents_come_to_the_new_relay(start_relay, agent, app, visitor):
+    relay = start_relay(options=["--drain", "600s"])
+    running = agent(app(echo), relay=relay)
+    v = visitor(running)
+    talk(v)
+    relay.upgrade()
+    wait_until(lambda: relay.metric("links_now") == 1 and relay.metric("tunnels_now") == 1, "no agent comes")
+    talk(v, b"as before")
+    talk(visitor(running), b"at the new one")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_program_that_does_not_get_ready_changes_nothing(relay, agent, app, visitor, box, part):
+    running = agent(app(echo))
+    v = visitor(running)
+    program, said = impostor(box, part)
+    with Comers(lambda: talk(visitor(running))) as visitors:
+        visitors.wait(1)
+        done = box.adit("relay", "upgrade", "--state", relay.state, "--exec", program)
+        assert done.returncode == 1 and said in done.stderr, done.stderr
+        relay.process.err.wait(lambda line: "upgrade_failed" in line and said in line)
+        visitors.wait(1)
+    talk(v)
+    assert relay.process.running and not running.events.seen("restored")
+
+
+def test_a_program_that_finds_its_configuration_wrong_says_why(box, start_relay):
+    configuration = box.file("relay.conf", "workers = 1\n")
+    relay = start_relay(options=["--config", configuration])
+    box.file("relay.conf", "workers = 1\ncert = /nowhere\nkey = /nowhere\n")
+    done = box.adit("relay", "upgrade", "--state", relay.state)
+    assert done.returncode == 1 and "/nowhere" in done.stderr
+    ask_for_nobody(relay)
+    box.file("relay.conf", "workers = 3\n")
+    relay.upgrade()
+    relay.process.err.wait(lambda line: "relay_ready" in line and "workers=3" in line)
+    ask_for_nobody(relay)
+
+
+def test_workers_may_be_fewer_or_more_than_before(box, start_relay):
+    configuration = box.file("relay.conf", "workers = 4\n")
+    relay = start_relay(options=["--config", configuration])
+    with Comers(lambda: ask_for_nobody(relay)) as strangers:
+        for workers in (1, 3, 2):
+            box.file("relay.conf", f"workers = {workers}\n")
+            relay.upgrade()
+            strangers.wait(8)       # they are spread over all sockets
+
+
+def test_the_socket_is_for_the_relays_user_alone(relay, box):
+    path = os.path.join(relay.state, "upgrade.sock")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.connect(path)
+        s.sendall(b"upgrade /bin/\0false")
+        s.settimeout(DEADLINE_S)
+        assert s.recv(512) == b"failed: malformed request"
+    relay.process.stop()
+    assert not os.path.exists(path)
+    done = box.adit("relay", "upgrade", "--state", relay.state)
+    assert done.returncode == 1 and "no relay runs there" in done.stderr
+
+
+def test_what_ends_a_relay_during_its_upgrade_ends_it(relay, box):
+    program, _ = impostor(box, "says nothing")
+    asking = threading.Thread(target=lambda: box.adit("relay", "upgrade", "--state", relay.state, "--exec", program))
+    asking.start()
+    relay.process.err.wait(lambda line: " upgrading" in line)
+    relay.process.kill(signal.SIGTERM)
+    assert relay.process.wait() == 0
+    asking.join()
