@@ -26,3 +26,13 @@ bool window_take(struct window *w, uint64_t number) {
 void window_give_back(struct window *w, uint64_t number) {
   if (number < w->next && w->next - number <= WINDOW_NUMBERS) *word_of(w, number) &= ~bit_of(number);
 }
+
+void window_write(const struct window *w, struct writer *to) {
+  write_u64(to, w->next);
+  for (size_t i = 0; i < ARRAY_LEN(w->used); i++) write_u64(to, w->used[i]);
+}
+
+void window_read(struct window *w, struct reader *r) {
+  w->next = read_u64(r);
+  for (size_t i = 0; i < ARRAY_LEN(w->used); i++) w->used[i] = read_u64(r);
+}

@@ -3,7 +3,7 @@
 #ifndef BASE_WINDOW_H
 #define BASE_WINDOW_H
 
-#include "base/base.h"
+#include "base/cursor.h"
 
 enum { WINDOW_NUMBERS = 1024 };
 
@@ -11,5 +11,8 @@ struct window { uint64_t next, used[WINDOW_NUMBERS / 64]; };   /* private */
 
 bool window_take(struct window *w, uint64_t number);           /* false: it was used */
 void window_give_back(struct window *w, uint64_t number);      /* it was not used after all */
+enum { WINDOW_BYTES = 8 + WINDOW_NUMBERS / 8 };
+void window_write(const struct window *w, struct writer *to);  /* to another process */
+void window_read(struct window *w, struct reader *r);          /* and back: any such bytes are a window */
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "relay/bound_move.h"
 #include "relay/keeper.h"
 #include "relay/raw.h"
 
@@ -199,14 +200,18 @@ bool bind_renew(struct link *l) {
 
 static void step_port(struct job *j);
 
+/* Whether a port that it has got is of no use any more: where it has moved to, it asks for the one that it was told of
+   or had before, and for any other anew. */
+static bool port_is_spent(const struct bound *b) { return !b->moved || (b->port_is_new && !b->announced); }
+
 /* A step is back. True when the bound was closed meanwhile: then everything is undone here. */
 static bool step_back(struct job *j, bool attached) {
   struct bound *b = j->bound;
   struct relay *r = b->link->worker->relay;
   b->steps--;
   if (!b->gone) return false;
-  if (attached) raw_detach(r, b->tunnel->tcp_port, b->tunnel);
-  if (b->leased) port_give_back(b, PORT_KEPT);
+  if (attached && port_is_spent(b)) raw_detach(r, b->tunnel->tcp_port, b->tunnel);
+  if (b->leased && port_is_spent(b)) port_give_back(b, PORT_KEPT);
   free(j);
   bound_free(b);
   return true;
@@ -271,6 +276,20 @@ static void step_leased(struct port_request *q) {
   bound_refuse(b, why);
 }
 
+/* It is listened on already; only the keeper had not been told who holds it. */
+static void step_adopted(struct port_request *q) {
+  struct job *j = CONTAINER_OF(q, struct job, port);
+  struct bound *b = j->bound;
+  int result = q->result == ERR_CLOSED ? 0 : q->result;  /* a relay that ends keeps it as long as it lives */
+  b->job = NULL;
+  b->leased = q->result == 0;
+  if (step_back(j, true)) return;
+  free(j);
+  if (result == 0) return;
+  raw_detach(b->link->worker->relay, b->tunnel->tcp_port, b->tunnel);
+  bound_refuse(b, port_refusal(result));
+}
+
 static void step_port(struct job *j) {
   struct bound *b = j->bound;
   memset(&j->port, 0, sizeof j->port);
@@ -278,11 +297,22 @@ static void step_port(struct job *j) {
   strcpy(j->port.label, b->tunnel->label);
   j->port.serial = b->tunnel->serial;
   j->port.max_tunnels = b->tunnel->owner->root->max_tunnels;
-  j->port.port = b->port_is_new ? 0 : b->tunnel->tcp_port;
-  j->port.done = step_leased;
+  j->port.adopts = b->announced;
+  j->port.port = b->port_is_new && !b->announced ? 0 : b->tunnel->tcp_port;
+  j->port.done = b->announced ? step_adopted : step_leased;
   b->job = j;
   b->steps++;
   keeper_take_port(b->link->worker->relay->keeper, b->link->worker, &j->port);
+}
+
+static void bound_ask_port(struct bound *b) {
+  struct job *j = calloc(1, sizeof *j);
+  if (j == NULL) {
+    bound_refuse(b, REFUSE_INTERNAL);
+    return;
+  }
+  j->bound = b;
+  step_port(j);
 }
 
 /* check and register */
@@ -341,23 +371,27 @@ static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct 
   return REFUSE_NONE;
 }
 
-static struct tunnel *tunnel_new(struct link *l, const struct frame_bind *f) {
+struct tunnel *bind_tunnel_new(struct link *l) {
   struct tunnel *t = calloc(1, sizeof *t);
   if (t == NULL) return NULL;
-  if (tunnel_set_admission(t, f->allow, f->allow_n, f->deny, f->deny_n) != 0) {
-    free(t);
-    return NULL;
-  }
   t->refs = 1;
   t->owner = owner_ref(l->owner);
   t->worker = l->worker;
   memcpy(t->link_id, l->engine.id, sizeof t->link_id);
   memcpy(t->agent, l->software, sizeof t->agent);
   t->agent_from = l->peer;
-  t->bind_id = f->id;
-  t->flags = f->flags;
   t->opened_ms = loop_now_ms(l->worker->loop);
   return t;
+}
+
+static struct tunnel *tunnel_new(struct link *l, const struct frame_bind *f) {
+  struct tunnel *t = bind_tunnel_new(l);
+  if (t == NULL) return NULL;
+  t->bind_id = f->id;
+  t->flags = f->flags;
+  if (tunnel_set_admission(t, f->allow, f->allow_n, f->deny, f->deny_n) == 0) return t;
+  tunnel_unref(l->worker->relay->registry, t);
+  return NULL;
 }
 
 static enum refusal bind_check(struct link *l, struct tunnel *t, const struct frame_bind *f) {
@@ -374,29 +408,48 @@ static enum refusal bind_check(struct link *l, struct tunnel *t, const struct fr
   return REFUSE_NONE;
 }
 
-static enum refusal bind_register(struct link *l, struct tunnel *t, struct bound **out) {
+static enum refusal place_refusal(int rc) {
+  switch (rc) {
+    case 0: return REFUSE_NONE;
+    case ERR_LIMIT: return REFUSE_TUNNEL_LIMIT;
+    case ERR_CONFLICT: return REFUSE_SUPERSEDED;
+    default: return REFUSE_INTERNAL;
+  }
+}
+
+/* Its tunnel has its place, and whoever had that is told, unless it is what the same link has left behind here. */
+static void bound_enter(struct bound *b, struct tunnel *replaced) {
+  struct link *l = b->link;
   struct relay *r = l->worker->relay;
+  bool left = replaced != NULL && memcmp(replaced->link_id, l->engine.id, sizeof replaced->link_id) == 0 &&
+              replaced->serial == b->tunnel->serial;
+  if (left) tunnel_unref(r->registry, replaced);
+  else if (replaced != NULL) supersede(r, replaced);
+  (void)link_ref(l);
+  list_push_tail(&l->bound, &b->node);
+  l->bound_n++;
+}
+
+static enum refusal bind_register(struct link *l, struct tunnel *t, struct bound **out) {
   struct tunnel *replaced;
   struct bound *b = calloc(1, sizeof *b);
   if (b == NULL) return REFUSE_INTERNAL;
-  int rc = registry_put(r->registry, t, &replaced);
+  int rc = registry_put(l->worker->relay->registry, t, &replaced);
   if (rc != 0) {
     free(b);
-    return rc == ERR_LIMIT ? REFUSE_TUNNEL_LIMIT : rc == ERR_CONFLICT ? REFUSE_SUPERSEDED : REFUSE_INTERNAL;
+    return place_refusal(rc);
   }
-  if (replaced != NULL) supersede(r, replaced);
-  b->link = link_ref(l);
+  b->link = l;
   b->tunnel = t;                   /* with its reference */
   b->port_is_new = t->tcp_port == 0;
-  list_push_tail(&l->bound, &b->node);
-  l->bound_n++;
+  bound_enter(b, replaced);
   *out = b;
   return REFUSE_NONE;
 }
 
 void bind_request(struct link *l, const struct frame_bind *f) {
   struct relay *r = l->worker->relay;
-  struct bound *b;
+  struct bound *b = NULL;
   if (!window_take(&l->bind_ids, f->id)) {
     link_end(l, REFUSE_MALFORMED);
     return;
@@ -417,13 +470,7 @@ void bind_request(struct link *l, const struct frame_bind *f) {
     bound_announce(b);
     return;
   }
-  struct job *j = calloc(1, sizeof *j);
-  if (j == NULL) {
-    bound_refuse(b, REFUSE_INTERNAL);
-    return;
-  }
-  j->bound = b;
-  step_port(j);
+  bound_ask_port(b);
 }
 
 void bind_close(struct link *l, uint32_t id) {
@@ -463,4 +510,39 @@ void bind_tell_refused(struct link *l, uint64_t now_ms) {
     link_send(l, &w);
     if (l->engine.state != LINK_UP) return;             /* it ended at that, and the list with it */
   }
+}
+
+/* To another process and back */
+
+static void bound_let_go(struct bound *b) {
+  struct worker *w = b->link->worker;
+  list_remove(&b->node);
+  if (b->announced) METRIC_SUB(&w->metrics, tunnels_now, 1);
+  b->gone = b->moved = true;
+  if (b->job != NULL && keeper_withdraw_port(w->relay->keeper, &b->job->port)) {
+    free(b->job);
+    b->steps--;
+  }
+  if (b->steps == 0) bound_free(b);
+}
+
+void bind_let_go(struct link *l) {
+  LIST_FOREACH(&l->bound, it) bound_let_go(CONTAINER_OF(it, struct bound, node));
+}
+
+void bind_resume(struct bound *b) {
+  struct link *l = b->link;
+  struct tunnel *replaced;
+  memcpy(b->tunnel->link_id, l->engine.id, sizeof b->tunnel->link_id);
+  int rc = registry_put_moved(l->worker->relay->registry, b->tunnel, &replaced);
+  if (rc != 0) {
+    uint32_t id = b->tunnel->bind_id;
+    bound_discard(b);
+    send_unbound(l, id, place_refusal(rc));
+    return;
+  }
+  bound_enter(b, replaced);
+  if (b->announced) METRIC_ADD(&l->worker->metrics, tunnels_now, 1);
+  b->leased = b->announced && b->tunnel->tcp_port != 0;
+  if ((b->tunnel->flags & TUNNEL_TCP) != 0) bound_ask_port(b);
 }

@@ -11,7 +11,8 @@ struct bound {                     /* one tunnel of a link; in link->bound */
   struct link *link;
   struct tunnel *tunnel;           /* one reference */
   bool announced;                  /* BOUND was sent */
-  bool gone;                       /* closed while a step was under way */
+  bool gone;                       /* closed, or moved, while a step was under way */
+  bool moved;                      /* to another process, where a port that it has stays its */
   struct job *job;                 /* asks the keeper for a port */
   bool leased;                     /* it has one, of which it has to be told when it is not needed any more */
   bool port_is_new;                /* another may be tried when this one cannot be listened on */
@@ -28,5 +29,16 @@ void bind_close_all(struct link *l);
 bool bind_renew(struct link *l);
 /* Once a second: tells the agent of visitors that were refused, and of each tunnel at most once in NOTICE_EVERY_MS. */
 void bind_tell_refused(struct link *l, uint64_t now_ms);
+
+
+/* The tunnel of a link that its agent has asked for, or of one that comes from another process: nothing but its link
+   is set. NULL when out of memory. */
+struct tunnel *bind_tunnel_new(struct link *l) MUST_USE;
+/* Its link has gone to another process, with its tunnels (relay/bound_move.h). Their names stay good here for visitors
+   who are amid their handshakes, until the registry goes. */
+void bind_let_go(struct link *l);
+/* One that came with its link, which is up: it is given its place, and its agent is told if that is taken. The link may
+   end at that. */
+void bind_resume(struct bound *b);
 
 #endif

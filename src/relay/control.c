@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "relay/bind.h"
+#include "relay/bound_move.h"
 #include "relay/warm.h"
 
 /* Who is it, and may he? The cheap questions first; the owner's record is made only after the proof. */
@@ -121,4 +122,108 @@ static const struct link_handlers control_handlers = {
 void control_accept(struct worker *w, int fd, const struct addr *peer, struct newcomer *newcomer,
                     const struct client_hello *hello) {
   link_accept(w, fd, peer, newcomer, hello, &control_handlers);
+}
+
+/* To another process and back: the link's facts, those of its pool, its tunnels, its engine. */
+
+enum {
+  EXPORT_MAGIC = 0x61646c31,       /* "adl1" */
+  EXPORT_VERSION = 1,
+  EXPORT_FIXED_BYTES = 16 + LINK_EXPORT_MAX_BYTES + WARM_POOL_BYTES
+};
+
+static size_t export_bytes(const struct link *l) {
+  size_t n = EXPORT_FIXED_BYTES;
+  LIST_FOREACH(&l->bound, it) n += bound_export_bytes(CONTAINER_OF(it, struct bound, node));
+  return n;
+}
+
+static void export_facts(const struct link *l, struct writer *w) {
+  uint16_t bounds = 0;
+  write_u32(w, EXPORT_MAGIC);
+  write_u8(w, EXPORT_VERSION);
+  link_write(l, w);
+  warm_pool_write(l, w);
+  LIST_FOREACH(&l->bound, it) bounds++;
+  write_u16(w, bounds);
+  LIST_FOREACH(&l->bound, it) bound_export(CONTAINER_OF(it, struct bound, node), w);
+}
+
+int control_export(struct link *l, struct buf *state, int *fd) {
+  size_t before = state->len, n = export_bytes(l);
+  if (l->engine.state != LINK_UP) return ERR_NOT_NOW;
+  if (n > state->max - before) return ERR_LIMIT;
+  uint8_t *at = buf_reserve(state, n);
+  if (at == NULL) return ERR_NOMEM;
+  struct writer w = writer_of(at, n);
+  export_facts(l, &w);
+  ASSERT(!w.bad);
+  buf_added(state, w.len);
+  int rc = engine_export(&l->engine, state);
+  if (rc != 0) {
+    buf_cut(state, before);
+    return rc;
+  }
+  *fd = l->fd;
+  bind_let_go(l);
+  warm_close(l);
+  link_let_go(l);
+  return 0;
+}
+
+static int import_bounds(struct link *l, struct reader *r, struct list *bounds) {
+  size_t n = read_u16(r);
+  int rc = n <= LINK_TUNNELS_MAX ? 0 : ERR_SYNTAX;
+  for (size_t i = 0; rc == 0 && i < n; i++) {
+    struct bound *b;
+    rc = bound_import(l, r, &b);
+    if (rc == 0) list_push_tail(bounds, &b->node);
+  }
+  return rc;
+}
+
+static struct bound *next_bound(struct list *bounds) {
+  struct bound *b = CONTAINER_OF(bounds->next, struct bound, node);
+  list_remove(&b->node);
+  return b;
+}
+
+static int import_all(struct link *l, struct reader *r, struct list *bounds) {
+  warm_pool_read(l, r);
+  int rc = import_bounds(l, r, bounds);
+  if (rc == 0) rc = engine_import(&l->engine, l->handlers->role, r);
+  if (rc == 0 && (!reader_done(r) || l->engine.keys == NULL)) rc = ERR_SYNTAX;
+  return rc == 0 ? link_resume(l) : rc;
+}
+
+/* What is said of it now leaves with what is said in the next turn. The link may end meanwhile. */
+static void resume_bounds(struct link *l, struct list *bounds) {
+  (void)link_ref(l);
+  l->in_turn = true;
+  while (!list_empty(bounds)) {
+    struct bound *b = next_bound(bounds);
+    if (l->engine.state == LINK_UP) bind_resume(b);
+    else bound_discard(b);
+  }
+  l->in_turn = false;
+  link_unref(l);
+}
+
+int control_import(struct worker *w, const uint8_t *state, size_t n, int fd) {
+  struct reader r = reader_of(state, n);
+  struct list bounds;
+  struct link *l;
+  list_init(&bounds);
+  bool known = read_u32(&r) == EXPORT_MAGIC;
+  known = read_u8(&r) == EXPORT_VERSION && known;
+  int rc = known ? link_read(w, fd, &control_handlers, &r, &l) : ERR_SYNTAX;
+  if (rc != 0) return rc;
+  rc = import_all(l, &r, &bounds);
+  if (rc == 0) {
+    resume_bounds(l, &bounds);
+    return 0;
+  }
+  while (!list_empty(&bounds)) bound_discard(next_bound(&bounds));
+  link_discard(l);
+  return rc;
 }

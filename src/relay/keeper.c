@@ -129,8 +129,8 @@ static void hold(struct keeper *k, struct round *r, const struct port_request *q
   memcpy(h->owner, q->owner, sizeof h->owner);
   memcpy(h->label, q->label, sizeof h->label);
   if (was_held) return;            /* taken over: the lease says already what we would write */
-  h->on_disk = false;
-  lease_write(k, r, q->port, 0);
+  h->on_disk = q->adopts;
+  if (!q->adopts) lease_write(k, r, q->port, 0);
 }
 
 static int port_take_back(struct keeper *k, const struct port_request *q) {
@@ -139,7 +139,7 @@ static int port_take_back(struct keeper *k, const struct port_request *q) {
   if (h->serial == 0)
     return ports_take_back(k->ports, q->port, q->owner, q->label, steady_s(k)) == 0 ? 0 : ERR_CONFLICT;
   if (strcmp(h->label, q->label) != 0 || memcmp(h->owner, q->owner, TOKEN_ID_BYTES) != 0) return ERR_CONFLICT;
-  return h->serial < q->serial ? 0 : ERR_NOT_NOW;
+  return h->serial <= q->serial ? 0 : ERR_NOT_NOW;         /* the same: it was on its way to another process */
 }
 
 static int port_take_new(struct keeper *k, struct port_request *q) {
@@ -166,7 +166,7 @@ static void take_answer_later(struct port_request *q) {
 
 /* After the commit: a lease that is not on disk is none. */
 static void take_end(struct keeper *k, const struct round *r, struct port_request *q) {
-  if (q->result == 0) {
+  if (q->result == 0 && !q->adopts) {
     struct holder *h = holder_of(k, q->port);
     h->on_disk = (h->on_disk || r->rc == 0) && !r->lost;
     if (!h->on_disk) q->result = ERR_IO;

@@ -34,6 +34,7 @@ struct port_request {              /* embedded in its sender, which keeps it unt
   uint64_t serial;                 /* the holder: its tunnel's */
   uint32_t max_tunnels;            /* the owner's */
   uint16_t port;                   /* 0: a new one, given here; else that one back */
+  bool adopts;                     /* its holder had it in another process: the lease is on the disk already */
   int result; /* ERR_LIMIT: exhausted; ERR_CONFLICT: not yours; ERR_NOT_NOW: the label's next tunnel has it; ERR_IO: the
                  state cannot be written; ERR_CLOSED: the relay is ending */
   void (*done)(struct port_request *q);          /* in the sender's thread; by then the lease is on disk */

@@ -35,6 +35,15 @@ void link_unref(struct link *l) {
   if (--l->refs == 0) loop_defer(l->worker->loop, &l->deferred, link_free);
 }
 
+/* Out of the places that only a link that is up has. */
+static void link_leave_places(struct link *l) {
+  struct relay *r = l->worker->relay;
+  (void)map_remove(l->worker->links_by_id, l->engine.id);
+  registry_link_remove(r->registry, l->owner, l->engine.id);
+  share_give(&r->shares, &l->owner->account, 1);
+  METRIC_SUB(&l->worker->metrics, links_now, 1);
+}
+
 void link_down(struct link *l) {
   struct relay *r = l->worker->relay;
   if (l->engine.state == LINK_DOWN) return;
@@ -45,10 +54,7 @@ void link_down(struct link *l) {
   newcomer_leave(&l->newcomer);
   list_remove(&l->node);
   if (was_up) {
-    (void)map_remove(l->worker->links_by_id, l->engine.id);
-    registry_link_remove(r->registry, l->owner, l->engine.id);
-    share_give(&r->shares, &l->owner->account, 1);
-    METRIC_SUB(&l->worker->metrics, links_now, 1);
+    link_leave_places(l);
     l->handlers->down(l);
   }
   if (l->fd >= 0) pump_linger_close(l->worker->pool, l->fd);
@@ -151,17 +157,20 @@ static void link_receive(struct link *l) {
 
 static void link_rest(struct loop *loop, struct loop_msg *m);
 
+/* Itself, in the next turn. */
+static void link_work_later(struct link *l) {
+  l->rest = true;
+  l->rest_msg.fn = link_rest;
+  (void)link_ref(l);
+  loop_post(l->worker->loop, &l->rest_msg);
+}
+
 /* A turn's share of what has come; the rest waits for the next. */
 static void link_work(struct link *l) {
   switch (engine_work(&l->engine, LINK_FRAMES_PER_TURN_MAX)) {
     case ENGINE_IDLE:
     case ENGINE_STOPPED: break;
-    case ENGINE_RESTS:
-      l->rest = true;
-      l->rest_msg.fn = link_rest;
-      (void)link_ref(l);
-      loop_post(l->worker->loop, &l->rest_msg);
-      break;
+    case ENGINE_RESTS: link_work_later(l); break;
     case ENGINE_MALFORMED: link_end(l, REFUSE_MALFORMED); break;
     case ENGINE_VIOLATED:
       (void)link_flush(l);         /* with the alert that says so */
@@ -259,6 +268,19 @@ static void link_unwanted(struct newcomer *n) {
   link_down(l);
 }
 
+static struct link *link_new(struct worker *w, int fd, const struct link_handlers *handlers) {
+  struct link *l = calloc(1, sizeof *l);
+  if (l == NULL) return NULL;
+  l->magic = LINK_MAGIC;
+  l->handlers = handlers;
+  l->worker = w;
+  l->refs = 1;
+  l->fd = fd;
+  list_init(&l->node);
+  list_init(&l->bound);
+  return l;
+}
+
 void link_accept(struct worker *w, int fd, const struct addr *peer, struct newcomer *newcomer,
                  const struct client_hello *hello, const struct link_handlers *handlers) {
   static const uint8_t alpn[] = "\x06" WIRE_ALPN;
@@ -268,19 +290,13 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, struct newco
                                      .tls13_only = true,
                                      .wants_exporter = true,
                                      .whole_chain = true};
-  struct link *l = calloc(1, sizeof *l);
+  struct link *l = link_new(w, -1, handlers);
   if (l == NULL) {
     newcomer_leave(newcomer);
     net_close(fd);
     return;
   }
-  l->magic = LINK_MAGIC;
-  l->handlers = handlers;
-  l->worker = w;
-  l->refs = 1;
-  l->fd = -1;
   l->peer = *peer;
-  list_init(&l->bound);
   list_push_tail(&w->links, &l->node);
   struct tls_server *server = certs_current(w->relay->certs);
   newcomer_pass(newcomer, &l->newcomer, link_unwanted);
@@ -288,6 +304,77 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, struct newco
   METRIC_ADD(&w->metrics, link_handshakes_started_total, 1);
   handshake_start(&l->handshake, w, fd, hello, server, &policy, &w->metrics.link_handshakes_now, link_shaken);
   tls_server_unref(server);
+}
+
+/* To another process and back */
+
+void link_write(const struct link *l, struct writer *w) {
+  uint8_t peer[19];
+  owner_export(l->owner, loop_now_ms(l->worker->loop), w);
+  write_vec8(w, peer, addr_encode(&l->peer, peer));
+  write_text8(w, l->software);
+  window_write(&l->bind_ids, w);
+  write_u64(w, loop_now_ms(l->worker->loop) - l->renewed_ms);
+}
+
+/* From where its agent dialled matters to people only: a Unix socket's user does not go along. */
+static int read_facts(struct link *l, struct reader *r) {
+  uint64_t now_ms = loop_now_ms(l->worker->loop);
+  int rc = owner_import(l->worker->relay->registry, now_ms, r, &l->owner);
+  if (rc != 0) return rc;
+  struct reader peer = read_vec8(r);
+  if (peer.left > 0 && addr_decode(peer.at, peer.left, &l->peer) != 0) return ERR_SYNTAX;
+  read_text8(r, l->software, sizeof l->software);
+  window_read(&l->bind_ids, r);
+  l->renewed_ms = now_ms - size_min(read_u64(r), now_ms);
+  return r->bad ? ERR_SYNTAX : 0;
+}
+
+int link_read(struct worker *w, int fd, const struct link_handlers *handlers, struct reader *r, struct link **out) {
+  struct link *l = link_new(w, fd, handlers);
+  if (l == NULL) return ERR_NOMEM;
+  int rc = read_facts(l, r);
+  if (rc == 0) *out = l;
+  else link_discard(l);
+  return rc;
+}
+
+void link_discard(struct link *l) {
+  engine_stop(&l->engine);
+  engine_free(&l->engine);
+  registry_owner_unref(l->worker->relay->registry, l->owner);
+  l->magic = 0;
+  free(l);
+}
+
+int link_resume(struct link *l) {
+  struct worker *w = l->worker;
+  int rc = loop_io_add(w->loop, &l->io, l->fd, EPOLLIN, link_ready);
+  if (rc != 0) return rc;
+  rc = loop_timer_set(w->loop, &l->tick, LINK_TICK_MS, link_tick);
+  if (rc == 0) rc = link_register(l);
+  if (rc != 0) {
+    loop_timer_stop(&l->tick);
+    loop_io_del(&l->io);
+    return rc;
+  }
+  share_count(&w->relay->shares, &l->owner->account, 1);
+  METRIC_ADD(&w->metrics, links_now, 1);
+  list_push_tail(&w->links, &l->node);
+  link_work_later(l);
+  return 0;
+}
+
+void link_let_go(struct link *l) {
+  ASSERT(l->engine.state == LINK_DOWN && l->fd >= 0);
+  loop_timer_stop(&l->tick);
+  loop_io_del(&l->io);
+  list_remove(&l->node);
+  link_leave_places(l);
+  l->fd = -1;
+  registry_owner_unref(l->worker->relay->registry, l->owner);
+  l->owner = NULL;
+  link_unref(l);
 }
 
 /* Many */

@@ -5,6 +5,7 @@
 #include "base/window.h"
 #include "link/engine.h"
 #include "relay/handshake.h"
+#include "relay/owner_move.h"
 #include "relay/registry.h"
 #include "relay/worker.h"
 
@@ -69,5 +70,18 @@ void link_end_owners(struct worker *w); /* those that have ended */
 void link_end_all(struct worker *w, enum refusal why);
 struct link *link_ref(struct link *l);
 void link_unref(struct link *l);
+
+/* The link's part of what relay/control.h takes to another process: all but its engine and what is bound. */
+enum { LINK_EXPORT_MAX_BYTES = OWNER_EXPORT_MAX_BYTES + AGENT_SOFTWARE_MAX_CHARS + WINDOW_BYTES + 128 };
+void link_write(const struct link *l, struct writer *w);
+/* A link that nobody knows yet: link_resume gives it its place, or link_discard frees it, and leaves fd alone.
+   ERR_SYNTAX, ERR_NOMEM. */
+int link_read(struct worker *w, int fd, const struct link_handlers *handlers, struct reader *r,
+              struct link **out) MUST_USE;
+void link_discard(struct link *l);
+/* With its engine, which is up. On failure it has no place. What was heard there is worked on in the next turn. */
+int link_resume(struct link *l) MUST_USE;
+/* Its engine was exported: it leaves all places here, with descriptor and all that is said of it. */
+void link_let_go(struct link *l);
 
 #endif

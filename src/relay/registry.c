@@ -45,8 +45,19 @@ int registry_new(struct relay *r, struct registry **out) {
   return 0;
 }
 
+static void tunnel_unref_locked(struct registry *g, struct tunnel *t);
+
+/* Those that have gone to another process, whose names were still good here. */
+static void let_tunnels_go(struct registry *g) {
+  size_t at = 0;
+  const void *label;
+  void *t;
+  while (g->tunnels != NULL && map_next(g->tunnels, &at, &label, &t)) tunnel_unref_locked(g, t);
+}
+
 void registry_free(struct registry *g) {
   if (g == NULL) return;
+  let_tunnels_go(g);
   map_free(g->owners);
   map_free(g->revoked);
   map_free(g->programs);
@@ -308,7 +319,6 @@ static int put_locked(struct registry *g, struct tunnel *t, struct tunnel **repl
   }
   tunnels_add(t->owner);
   (void)tunnel_ref(t);
-  t->serial = ++g->serial;
   *replaced = old;                 /* the map's reference passes to the caller */
   if (old != NULL) roster_replace(&old->place, &t->place);
   else roster_add(&g->all_tunnels, &t->place);
@@ -318,9 +328,37 @@ static int put_locked(struct registry *g, struct tunnel *t, struct tunnel **repl
 int registry_put(struct registry *g, struct tunnel *t, struct tunnel **replaced) {
   *replaced = NULL;
   pthread_mutex_lock(&g->lock);
+  t->serial = ++g->serial;
   int rc = put_locked(g, t, replaced);
   pthread_mutex_unlock(&g->lock);
   return rc;
+}
+
+static void serial_reach(struct registry *g, uint64_t serial) {
+  if (serial > g->serial) g->serial = serial;
+}
+
+int registry_put_moved(struct registry *g, struct tunnel *t, struct tunnel **replaced) {
+  *replaced = NULL;
+  pthread_mutex_lock(&g->lock);
+  const struct tunnel *old = map_get(g->tunnels, t->label);
+  int rc = old != NULL && old->serial > t->serial ? ERR_CONFLICT : put_locked(g, t, replaced);
+  if (rc == 0) serial_reach(g, t->serial);
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+uint64_t registry_serial(struct registry *g) {
+  pthread_mutex_lock(&g->lock);
+  uint64_t serial = g->serial;
+  pthread_mutex_unlock(&g->lock);
+  return serial;
+}
+
+void registry_serial_reach(struct registry *g, uint64_t serial) {
+  pthread_mutex_lock(&g->lock);
+  serial_reach(g, serial);
+  pthread_mutex_unlock(&g->lock);
 }
 
 void registry_remove(struct registry *g, struct tunnel *t) {

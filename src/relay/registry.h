@@ -105,6 +105,12 @@ bool registry_owner_certifies(struct registry *g, struct owner *o, uint64_t now_
    too many; ERR_CONFLICT: the one that is there has a higher incarnation. On success the registry holds a reference of
    its own. */
 int registry_put(struct registry *g, struct tunnel *t, struct tunnel **replaced) MUST_USE;
+/* The same for one that had its place in another process, with the serial that it had there. ERR_CONFLICT also when the
+   one that is there came later. */
+int registry_put_moved(struct registry *g, struct tunnel *t, struct tunnel **replaced) MUST_USE;
+/* The last serial that was given, and that all that are given from now on are higher than another process's. */
+uint64_t registry_serial(struct registry *g);
+void registry_serial_reach(struct registry *g, uint64_t serial);
 /* Takes it out, unless another has replaced it already. */
 void registry_remove(struct registry *g, struct tunnel *t);
 struct tunnel *registry_find(struct registry *g, const char *label);  /* a new reference or NULL */

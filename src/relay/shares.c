@@ -92,9 +92,13 @@ enum notice share_take_visitor(struct shares *s, struct account *a, uint64_t now
   return NOTICE_VISITORS;
 }
 
+void share_count(struct shares *s, struct account *a, unsigned descriptors) {
+  (void)add(&s->used, descriptors);
+  (void)add(&payer(a)->descriptors, descriptors);
+}
+
 void share_count_visitor(struct shares *s, struct account *a) {
-  (void)add(&s->used, VISITOR_DESCRIPTORS);
-  (void)add(&payer(a)->descriptors, VISITOR_DESCRIPTORS);
+  share_count(s, a, VISITOR_DESCRIPTORS);
   for (; a != NULL; a = a->parent) (void)add(&a->visitors, 1);
 }
 

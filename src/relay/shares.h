@@ -39,7 +39,8 @@ void share_give(struct shares *s, struct account *a, unsigned descriptors);
 /* For a visitor and its data connection. NOTICE_NONE, or why it may not come in. */
 enum notice share_take_visitor(struct shares *s, struct account *a, uint64_t now_us) MUST_USE;
 void share_give_visitor(struct shares *s, struct account *a);
-/* For one who was let in by another process: he is counted, and not asked again. */
+/* The same for what was let in by another process: it is counted, and not asked again. */
+void share_count(struct shares *s, struct account *a, unsigned descriptors);
 void share_count_visitor(struct shares *s, struct account *a);
 
 #endif

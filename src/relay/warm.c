@@ -54,14 +54,21 @@ static void warm_ready(struct loop_io *io, uint32_t events) {
   warm_drop(c);
 }
 
-static int warm_add(struct link *l, const struct data_connection *data) {
+/* The owner pays for it, until it is a visitor's. */
+static bool warm_pay(struct link *l, bool was_paid) {
+  struct shares *shares = &l->worker->relay->shares;
+  if (was_paid) share_count(shares, &l->owner->account, 1);
+  return was_paid || share_take(shares, &l->owner->account, 1);
+}
+
+/* was_paid: it comes from another process, where it had its place. */
+static int warm_add(struct link *l, const struct data_connection *data, bool was_paid) {
   struct warm *c = calloc(1, sizeof *c);
   if (c == NULL) return ERR_NOMEM;
   c->magic = WARM_MAGIC;
   c->link = l;
   c->data = *data;
-  /* The owner pays for it, until it is a visitor's. */
-  if (!share_take(&l->worker->relay->shares, &l->owner->account, 1)) goto fail;
+  if (!warm_pay(l, was_paid)) goto fail;
   if (loop_io_add(l->worker->loop, &c->io, data->fd, EPOLLIN | EPOLLRDHUP, warm_ready) != 0) goto fail_share;
   list_push_head(&l->warm.idle, &c->node);
   l->warm.idle_n++;
@@ -245,7 +252,7 @@ static void arrival_here(struct worker *w, struct data_connection data, const st
   struct link *l = link_find(w, p->link_id);
   data.keys = l != NULL && l->engine.state == LINK_UP ? secret_alloc(sizeof *data.keys) : NULL;
   if (data.keys == NULL || arrival_keys(l, p, data.keys) != 0 || l->warm.idle_n >= WARM_MAX ||
-      warm_add(l, &data) != 0) {
+      warm_add(l, &data, false) != 0) {
     METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
     data_connection_close(&data);
     return;
@@ -326,4 +333,87 @@ void warm_close(struct link *l) {
     l->warm.waiting_n--;
     ask_answer(a, l->worker, DATA_CONNECTION_NONE);
   }
+}
+
+/* To another process and back */
+
+enum { EXPORT_MAGIC = 0x61647731 /* "adw1" */, EXPORT_VERSION = 1 };
+
+void warm_pool_write(const struct link *l, struct writer *w) {
+  const struct warm_pool *p = &l->warm;
+  uint64_t now_ms = loop_now_ms(l->worker->loop);
+  write_u8(w, p->arrived);
+  write_u16(w, (uint16_t)p->target);
+  write_u16(w, (uint16_t)p->asked);
+  write_u64(w, now_ms - p->asked_ms);
+  write_u64(w, now_ms - p->grown_ms);
+}
+
+void warm_pool_read(struct link *l, struct reader *r) {
+  struct warm_pool *p = &l->warm;
+  uint64_t now_ms = loop_now_ms(l->worker->loop);
+  warm_init(l);
+  p->arrived = read_flag(r);
+  p->target = read_u16(r);
+  p->asked = read_u16(r);
+  p->asked_ms = now_ms - size_min(read_u64(r), now_ms);
+  p->grown_ms = now_ms - size_min(read_u64(r), now_ms);
+  if (p->target < WARM_QUIET || p->target > WARM_MAX || p->asked > WARM_MAX) r->bad = true;
+}
+
+/* The last one first, since whoever comes in stands before those that are there. */
+int warm_export(struct link *l, struct buf *state, int *fd) {
+  if (list_empty(&l->warm.idle)) return ERR_CLOSED;
+  struct warm *c = CONTAINER_OF(l->warm.idle.prev, struct warm, node);
+  size_t n = 5 + LINK_ID_BYTES + sizeof *c->data.keys + wrap_export_bytes(c->data.wrap);
+  if (n > state->max - state->len) return ERR_LIMIT;
+  uint8_t *at = buf_reserve(state, n);
+  if (at == NULL) return ERR_NOMEM;
+  struct writer w = writer_of(at, n);
+  struct data_connection data = warm_take(c);
+  write_u32(&w, EXPORT_MAGIC);
+  write_u8(&w, EXPORT_VERSION);
+  write_bytes(&w, l->engine.id, LINK_ID_BYTES);
+  write_bytes(&w, data.keys->preface, sizeof data.keys->preface);
+  write_bytes(&w, data.keys->open, sizeof data.keys->open);
+  write_bytes(&w, data.keys->accept, sizeof data.keys->accept);
+  wrap_export(data.wrap, &w);
+  ASSERT(!w.bad);
+  buf_added(state, w.len);
+  secret_free(data.keys, sizeof *data.keys);
+  *fd = data.fd;
+  return 0;
+}
+
+static int import_data(struct reader *r, struct data_connection *data) {
+  data->keys = secret_alloc(sizeof *data->keys);
+  if (data->keys == NULL) return ERR_NOMEM;
+  read_copy(r, data->keys->preface, sizeof data->keys->preface);
+  read_copy(r, data->keys->open, sizeof data->keys->open);
+  read_copy(r, data->keys->accept, sizeof data->keys->accept);
+  int rc = wrap_import(r, &data->wrap);
+  return rc == 0 && !reader_done(r) ? ERR_SYNTAX : rc;
+}
+
+int warm_import(struct worker *w, const uint8_t *state, size_t n, int fd) {
+  struct reader r = reader_of(state, n);
+  struct data_connection data = {.fd = fd};
+  bool known = read_u32(&r) == EXPORT_MAGIC;
+  known = read_u8(&r) == EXPORT_VERSION && known;
+  const uint8_t *id = read_bytes(&r, LINK_ID_BYTES);
+  if (!known || id == NULL) return ERR_SYNTAX;
+  struct link *l = link_find(w, id);
+  int rc = import_data(&r, &data);
+  if (rc == 0 && (l == NULL || l->engine.state != LINK_UP)) rc = ERR_CLOSED;
+  if (rc == 0 && l->warm.idle_n >= WARM_MAX) rc = ERR_LIMIT;
+  if (rc == 0) rc = warm_add(l, &data, true);
+  if (rc == 0) {
+    (void)link_ref(l);
+    warm_serve(l);                 /* somebody may wait for it here already */
+    link_unref(l);
+    return 0;
+  }
+  data.fd = -1;
+  data_connection_close(&data);
+  return rc;
 }

@@ -25,6 +25,16 @@ void warm_arrived(struct worker *w, int fd, struct wrap *wrap, const struct pref
 
 void warm_init(struct link *l);
 void warm_tick(struct link *l);    /* once a second */
+
+/* To another process and back: what a link knows of its pool, as a part of the link; and the warm connections, one by
+   one, each for itself. The bytes of those hold keys. */
+enum { WARM_POOL_BYTES = 32, WARM_EXPORT_MAX_BYTES = 1 << 19 };
+void warm_pool_write(const struct link *l, struct writer *w);
+void warm_pool_read(struct link *l, struct reader *r);
+/* 0: one is out of the pool, and its descriptor the caller's; ERR_CLOSED: there are no more; ERR_LIMIT, ERR_NOMEM. */
+int warm_export(struct link *l, struct buf *state, int *fd) MUST_USE;
+/* Its link is here already, else ERR_CLOSED. On failure fd was not taken. */
+int warm_import(struct worker *w, const uint8_t *state, size_t n, int fd) MUST_USE;
 void warm_close(struct link *l);   /* with the link: closes what is idle, answers who waits */
 
 #endif

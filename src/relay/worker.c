@@ -65,13 +65,15 @@ int listener_add(struct listener *l, struct worker *w, int fd,
   return loop_io_add_late(w->loop, &l->io, fd, EPOLLIN, listener_ready);
 }
 
-void listener_remove(struct listener *l) {
-  if (l->worker == NULL) return;
+int listener_let_go(struct listener *l) {
+  if (l->worker == NULL) return -1;
   loop_timer_stop(&l->resume);
   loop_io_del(&l->io);
-  net_close(l->fd);
   l->worker = NULL;
+  return l->fd;
 }
+
+void listener_remove(struct listener *l) { net_close(listener_let_go(l)); }
 
 static void public_accepted(struct listener *l, int fd, const struct addr *peer) { door_open(l->worker, fd, peer); }
 

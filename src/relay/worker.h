@@ -74,5 +74,6 @@ void worker_rest_listeners(struct worker *w, bool rest);  /* its own: newcomers 
 int listener_add(struct listener *l, struct worker *w, int fd,
                  void (*accepted)(struct listener *, int, const struct addr *)) MUST_USE;
 void listener_remove(struct listener *l);        /* closes fd */
+int listener_let_go(struct listener *l);         /* fd is the caller's; -1: it has none */
 
 #endif

@@ -11,6 +11,7 @@
 #include "cm.h"
 #include "base/secret.h"
 #include "loop/net.h"
+#include "relay/keeper.h"
 #include "relay/registry.h"
 #include "relay/sources.h"
 #include "relay/worker.h"
@@ -41,10 +42,16 @@ static inline void one_relay_open(struct one_relay *r, enum pump_mode mode) {
 static inline void one_relay_close(struct one_relay *r) {
   worker_order(&r->worker, ORDER_STOP);
   worker_settle(&r->worker);
+  if (r->relay.keeper != NULL) keeper_stop(r->relay.keeper);
+  for (int round = 0; round < 4; round++) {
+    worker_settle(&r->worker);
+    keeper_settle(r->relay.keeper);
+  }
   assert_int_equal(r->relay.shares.used, 0);     /* whatever came has gone */
   assert_int_equal(r->worker.metrics.streams_now, 0);
   assert_int_equal(r->worker.visitors_n, 0);
   worker_free(&r->worker);
+  keeper_free(r->relay.keeper);
   registry_free(r->relay.registry);
   sources_free(r->relay.sources);
   pthread_mutex_destroy(&r->relay.ticket_lock);

@@ -1,216 +1,12 @@
-/* What one control link may do to a worker. Its agent is played here, turn by turn of the worker's loop. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "cm.h"
-#include "loop/net.h"
-#include "relay/control.h"
-#include "tls/sealed.h"
-#include "wire/token.h"
-
-static const char domain[] = "r.test";
-
-struct fixture {
-  char dir[64];
-  struct relay relay;
-  struct relay_options options;
-  struct worker worker;
-  uint8_t operator_key[1][ED25519_KEY_BYTES];
-  struct link *link;
-  int fd;                          /* the agent's end */
-  struct sealed *sealed;
-  struct buf in, frames;
-};
-
-static void agent_send(struct fixture *f, const uint8_t *p, size_t n) {
-  while (n > 0) {
-    ssize_t sent = net_send(f->fd, p, n);
-    assert_true(sent > 0);
-    p += sent;
-    n -= (size_t)sent;
-  }
-}
-
-static void agent_output(struct fixture *f, struct tls_conn *tls) {
-  size_t n;
-  const uint8_t *p = tls_conn_output(tls, &n);
-  agent_send(f, p, n);
-  tls_conn_output_sent(tls, n);
-}
-
-static void agent_seal(struct fixture *f, const struct writer *w,
-                       uint8_t record[RECORD_HEADER_BYTES + RECORD_CIPHER_MAX]) {
-  assert_false(w->bad);
-  memcpy(record + RECORD_HEADER_BYTES, w->base, w->len);
-  assert_int_equal(sealed_write(f->sealed, record, w->len), 0);
-}
-
-static void agent_say(struct fixture *f, const struct writer *w) {
-  uint8_t record[RECORD_HEADER_BYTES + RECORD_CIPHER_MAX];
-  agent_seal(f, w, record);
-  agent_send(f, record, w->len + RECORD_OVERHEAD_BYTES);
-}
-
-/* How many frames of that type have come. */
-static unsigned agent_hears(struct fixture *f, enum frame_type type) {
-  unsigned count = 0;
-  for (;;) {
-    size_t consumed, n;
-    uint8_t *plain, *room = buf_reserve(&f->in, RECORD_CIPHER_MAX);
-    assert_non_null(room);
-    ssize_t got = net_recv(f->fd, room, RECORD_CIPHER_MAX);
-    if (got > 0) buf_added(&f->in, (size_t)got);
-    while (sealed_read(f->sealed, buf_data(&f->in), f->in.len, &consumed, &plain, &n) <= SEALED_NOTHING &&
-           consumed > 0) {
-      if (n > 0) assert_int_equal(buf_append(&f->frames, plain, n), 0);
-      buf_consume(&f->in, consumed);
-    }
-    if (got <= 0) break;
-  }
-  struct frame frame;
-  while (frame_next(buf_data(&f->frames), f->frames.len, FRAME_BODY_MAX_BYTES, &frame) == 1) {
-    count += frame.type == type;
-    buf_consume(&f->frames, frame.total);
-  }
-  return count;
-}
-
-/* The ClientHello goes to the relay as its door would hand it over. */
-static void not_wanted(struct newcomer *n) {
-  (void)n;
-  fail();
-}
-
-static void connect_link(struct fixture *f, struct tls_conn *tls, int relay_fd) {
-  struct client_hello hello;
-  struct source_key source = {{1}};
-  struct newcomer newcomer;
-  struct addr peer;
-  struct err e = {0};
-  uint8_t alert;
-  size_t n;
-  assert_int_equal(tls_conn_feed(tls, NULL, 0, &e), TLS_GOING_ON);
-  const uint8_t *p = tls_conn_output(tls, &n);
-  client_hello_init(&hello);
-  for (size_t at = 0, part; (part = client_hello_want(&hello)) > 0; at += part) {
-    assert_true(at + part <= n);
-    assert_int_equal(client_hello_feed(&hello, p + at, part, &alert), 0);
-  }
-  tls_conn_output_sent(tls, n);
-  assert_int_equal(addr_parse("127.0.0.1:1", &peer, &e), 0);
-  assert_int_equal(newcomer_enter(f->worker.newcomers, &newcomer, NEWCOMER_STRANGERS, &source, 1, not_wanted), 0);
-  control_accept(&f->worker, relay_fd, &peer, &newcomer, &hello);
-  client_hello_free(&hello);
-  f->link = CONTAINER_OF(f->worker.links.next, struct link, node);
-}
-
-static void shake(struct fixture *f, struct tls_conn *tls) {
-  enum tls_status status = TLS_GOING_ON;
-  struct err e = {0};
-  while (status == TLS_GOING_ON) {
-    uint8_t bytes[4096];
-    loop_turn(f->worker.loop, 0);
-    ssize_t n = net_recv(f->fd, bytes, size_min(tls_conn_want(tls), sizeof bytes));
-    if (n == NET_AGAIN) continue;
-    assert_true(n > 0);
-    status = tls_conn_feed(tls, bytes, (size_t)n, &e);
-    agent_output(f, tls);
-  }
-  assert_int_equal(status, TLS_DONE);
-}
-
-static void say_hello(struct fixture *f, const uint8_t exporter[TLS_EXPORTER_BYTES]) {
-  struct certificate c = {.id = {1}, .name = "alice", .max_tunnels = 1};
-  uint8_t operator_seed[ED25519_KEY_BYTES] = {1}, seed[ED25519_KEY_BYTES] = {2}, private_key[X25519_BYTES];
-  uint8_t certificate[CERTIFICATE_MAX_BYTES], bytes[FRAME_BEFORE_AUTH_MAX_BYTES];
-  struct frame_hello h = {.version = WIRE_VERSION, .chain = certificate};
-  struct writer w = writer_of(bytes, sizeof bytes);
-  assert_int_equal(ed25519_public(operator_seed, f->operator_key[0]), 0);
-  memcpy(c.operator_key, f->operator_key[0], sizeof c.operator_key);
-  assert_int_equal(ed25519_public(seed, c.public_key), 0);
-  assert_int_equal(certificate_sign(&c, operator_seed, certificate, sizeof certificate, &h.chain_n), 0);
-  assert_int_equal(x25519_keypair(private_key, h.share), 0);
-  assert_int_equal(frame_hello_sign(&h, exporter, seed), 0);
-  frame_hello_encode(&w, &h);
-  agent_say(f, &w);
-}
-
-static void link_comes_up(struct fixture *f) {
-  struct err e = {0};
-  struct pin pin;
-  struct tls_takeover t;
-  int fds[2];
-  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
-  f->fd = fds[1];
-  assert_int_equal(certs_pin(f->relay.certs, &pin, &e), 0);
-  struct tls_client *client = tls_client_new(NULL, &e);
-  assert_non_null(client);
-  struct tls_conn *tls = tls_conn_client(client, domain, &pin, WIRE_ALPN, &e);
-  assert_non_null(tls);
-  connect_link(f, tls, fds[0]);
-  shake(f, tls);
-  assert_int_equal(tls_conn_take_over(tls, &t), 0);
-  f->sealed = sealed_new(&(struct sealed_params){
-      .suite = tls_suite_find(t.suite), .read_secret = t.server_secret, .write_secret = t.client_secret});
-  assert_non_null(f->sealed);
-  tls_conn_free(tls);
-  tls_client_free(client);
-  say_hello(f, t.exporter);
-  while (agent_hears(f, FRAME_WELCOME) == 0) loop_turn(f->worker.loop, 0);
-  assert_int_equal(f->link->engine.state, LINK_UP);
-}
+/* What one control link may do to a worker. */
+#include "relay_agent.h"
 
 static int set_up(void **state) {
-  struct fixture *f = calloc(1, sizeof *f);
-  struct err e = {0};
-  if (f == NULL) return -1;
-  strcpy(f->dir, "/tmp/adit-test-XXXXXX");
-  f->options.domain = domain;
-  f->relay.options = &f->options;
-  f->relay.workers_n = 1;
-  f->relay.operators = f->operator_key;
-  f->relay.operators_n = 1;
-  f->relay.sources = sources_new();
-  f->relay.shares.total = 1000;
-  f->relay.division.strangers = 10;
-  f->relay.newcomers_bytes_max = 1 << 20;
-  pthread_mutex_init(&f->relay.ticket_lock, NULL);
-  buf_init(&f->in, 1 << 20);
-  buf_init(&f->frames, 1 << 20);
-  if (mkdtemp(f->dir) == NULL || registry_new(&f->relay, &f->relay.registry) != 0 ||
-      state_open(f->dir, &f->relay.state, &e) != 0 ||
-      certs_open(f->relay.state, domain, NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 ||
-      worker_open(&f->worker, &f->relay, &e) != 0)
-    return -1;
-  *state = f;
-  link_comes_up(f);
+  *state = link_set_up(false);
   return 0;
 }
 
-static int tear_down(void **state) {
-  struct fixture *f = *state;
-  char command[128];
-  worker_order(&f->worker, ORDER_STOP);
-  worker_settle(&f->worker);
-  worker_free(&f->worker);
-  net_close(f->fd);
-  sealed_free(f->sealed);
-  buf_free(&f->in);
-  buf_free(&f->frames);
-  certs_close(f->relay.certs);
-  state_close(f->relay.state);
-  registry_free(f->relay.registry);
-  sources_free(f->relay.sources);
-  pthread_mutex_destroy(&f->relay.ticket_lock);
-  snprintf(command, sizeof command, "rm -rf '%s'", f->dir);
-  int rc = system(command);
-  free(f);
-  return rc;
-}
+static int tear_down(void **state) { return link_tear_down(*state); }
 
 static void a_record_full_of_frames_is_worked_off_over_many_turns(void **state) {
   enum { PINGS = 10 * LINK_FRAMES_PER_TURN_MAX };
@@ -220,16 +16,16 @@ static void a_record_full_of_frames_is_worked_off_over_many_turns(void **state) 
   for (int i = 0; i < PINGS; i++) frame_ping_encode(&w, FRAME_PING, (uint64_t)i);
   agent_say(f, &w);
   for (unsigned answered = 0; answered < PINGS;) {
-    loop_turn(f->worker.loop, -1);       /* and none of them waits for an event that does not come */
+    loop_turn(f->here.worker.loop, -1);       /* and none of them waits for an event that does not come */
     unsigned now = agent_hears(f, FRAME_PONG);
     assert_true(now <= LINK_FRAMES_PER_TURN_MAX);
     answered += now;
   }
-  loop_turn(f->worker.loop, 0);
+  loop_turn(f->here.worker.loop, 0);
   w = writer_of(bytes, sizeof bytes);
   frame_ping_encode(&w, FRAME_PING, 1);
   agent_say(f, &w);
-  loop_turn(f->worker.loop, -1);         /* then it is read again */
+  loop_turn(f->here.worker.loop, -1);         /* then it is read again */
   assert_int_equal(agent_hears(f, FRAME_PONG), 1);
 }
 
@@ -244,7 +40,7 @@ static void bytes_that_are_no_frame_yet_are_no_sign_of_life(void **state) {
   for (size_t i = 0; i < n; i++) {
     assert_int_equal(f->link->engine.heard_ms, 1);
     agent_send(f, record + i, 1);
-    loop_turn(f->worker.loop, -1);
+    loop_turn(f->here.worker.loop, -1);
   }
   assert_true(f->link->engine.heard_ms > 1);
 }
