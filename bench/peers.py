@@ -13,101 +13,126 @@ import sys
 import time
 
 from box import ADIT, EC, LOAD, Box, Failed
-from field import report
+from field import begin, calls, crowd, far, http, report, workloads
 from field.results import Results
 from field.sites import Sites
 from field.ways import WAYS, Field
-from field.workloads import KINDS, WORKLOADS
+from field.workload import KINDS
 from table import progress_printer
 from tunnel import NAME
+
+WORKLOADS = [w for module in (workloads, http, calls, crowd, begin, far) for w in module.WORKLOADS]
+# Where everybody stands, and what is there in a quick run: setting up far places takes time for each.
+SCENES = {"here": (lambda box: Sites(), "*"), "far": (lambda box: far.far_sites(box, 0), "direct,nginx,adit*,rathole,bore"),
+          "far-loss": (lambda box: far.far_sites(box, 1), "-")}
 
 
 class Run:
     """How much is asked, and of whom."""
 
     def __init__(self, box, options, progress):
-        self.box, self.options, self.progress = box, options, progress
-        self.seconds, self.rounds, self.quiet_s = (0.2, 1, 0.2) if options.quick else (1.0, 5, 2.0)
+        self.box, self.options, self.progress, self.quick = box, options, progress, options.quick
+        self.seconds, self.rounds, self.quiet_s, self.idle_s = (0.2, 1, 0.2, 0.5) if self.quick else (1.0, 5, 2.0, 10.0)
         self.seconds = options.seconds or self.seconds
         self.rounds = options.rounds or self.rounds
         self.results, self.field = Results(), None
+        self.ca = box.certificate("authority", EC, "bench authority")
+        self.certificate = (self.ca[0], *box.certificate("direct", EC, NAME, self.ca, f"subjectAltName=DNS:{NAME}\n"))
 
     def load(self, subject, what, *options):
         return subject.measure(self.box, what, *map(str, options), prefix=self.field.sites.visitor.prefix)
+
+    def kinds(self):
+        return [kind for kind in KINDS if kind in self.options.kinds.split(",")]
+
+    def ways(self):
+        """Those that start, by kind. One that does not is named once."""
+        started = {kind: [] for kind in KINDS}
+        for way in WAYS:
+            for kind in self.kinds():
+                if kind not in way.kinds or not chosen(self.options.subjects, (way.name,)) or \
+                        way.name in self.results.missing:
+                    continue
+                self.progress(f"starting {way.name}")
+                try:
+                    started[kind].append(way(self.field, kind).start())
+                except (Failed, OSError) as why:
+                    self.results.missing[way.name] = str(why).removeprefix(f"{way.name}: ")
+        return started
+
+    def measure(self, workload, kind, subject, number):
+        self.progress(f"round {number + 1} of {self.rounds}: {workload.name}, {subject.title}")
+        try:
+            figures = workload.run(self, subject)
+            if number >= 0:
+                self.results.keep(kind, workload.name, subject.title, number, figures)
+        except (Failed, OSError) as why:
+            self.results.fail(kind, workload.name, subject.title, why)
+
+    def scene(self, name, all_workloads):
+        """Rounds over what is asked there; each begins with another subject."""
+        sites, quick_ways = SCENES[name]
+        here = [w for w in all_workloads if w.scene == name]
+        if not here or (self.quick and quick_ways == "-"):
+            return
+        try:
+            self.field = Field(self.box, sites(self.box), self.certificate, self.progress)
+        except Failed as why:
+            self.results.missing[name] = str(why)
+            return
+        subjects = self.ways()
+        for number in range(0 if self.options.cold or name != "here" else -1, self.rounds):
+            for workload in here:
+                most = self.rounds if workload.rounds_most is None else workload.rounds_most
+                if number >= most or (number < 0 and workload.rounds_most is not None):
+                    continue
+                for kind in self.kinds():
+                    there = [s for s in subjects[kind] if kind in workload.kinds and workload.takes(self, s) and
+                             (not self.quick or chosen(quick_ways, (s.title,)))]
+                    turn = number % len(there) if there else 0
+                    for subject in there[turn:] + there[:turn]:
+                        self.measure(workload, kind, subject, number)
+        for kind in KINDS:
+            for subject in subjects[kind]:
+                subject.way.stop()
 
 
 def chosen(patterns, names):
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns.split(",") for name in names)
 
 
-def start_ways(run, ways):
-    """Those that start, by kind."""
-    started = {kind: [] for kind in KINDS}
-    for way in ways:
-        for kind in KINDS:
-            if kind not in way.kinds or kind not in run.options.kinds.split(",") or way.name in run.results.missing:
-                continue
-            run.progress(f"starting {way.name}")
-            try:
-                one = way(run.field, kind)
-                started[kind].append((one, one.start()))
-            except (Failed, OSError) as why:
-                run.results.missing[way.name] = str(why).removeprefix(f"{way.name}: ")
-    return started
-
-
-def measure(run, workloads, started):
-    for number in range(-1 if run.options.warm else 0, run.rounds):
-        for workload in workloads:
-            for kind in workload.kinds:
-                subjects = [subject for _, subject in started[kind] if workload.takes(subject)]
-                turn = number % len(subjects) if subjects else 0
-                for subject in subjects[turn:] + subjects[:turn]:
-                    run.progress(f"round {number + 1} of {run.rounds}: {workload.name}, {subject.title}")
-                    try:
-                        figures = workload.run(run, subject)
-                        if number >= 0:
-                            run.results.keep(kind, workload.name, subject.title, number, figures)
-                    except Failed as why:
-                        run.results.fail(kind, workload.name, subject.title, why)
-
-
-def in_order(results, started):
-    """Rounds begin with another subject each time; tables do not."""
-    for (kind, _), subjects in results.rounds.items():
-        order = [subject.title for _, subject in started[kind] if subject.title in subjects]
-        for name in order:
-            subjects[name] = subjects.pop(name)
-
-
 def bench(box, options):
-    progress = progress_printer()
-    run = Run(box, options, progress)
-    ca = box.certificate("authority", EC, "bench authority")
-    cert, key = box.certificate("direct", EC, NAME, ca, f"subjectAltName=DNS:{NAME}\n")
-    run.field = Field(box, Sites(), (ca[0], cert, key), progress)
-    workloads = [w for w in WORKLOADS if chosen(options.only, (w.name, w.group))]
-    started = start_ways(run, [way for way in WAYS if chosen(options.subjects, (way.name,))])
-    measure(run, workloads, started)
-    in_order(run.results, started)
-    progress("")
-    return run, workloads
+    run = Run(box, options, progress_printer())
+    asked = [w for w in WORKLOADS if chosen(options.only, (w.name, w.group))]
+    for name in SCENES:
+        run.scene(name, asked)
+    run.results.sort([way.name for way in WAYS])
+    run.progress("")
+    return run, asked
+
+
+def options_parser():
+    parser = argparse.ArgumentParser(description="Compare the tunnel with others' tunnels, on loopback.")
+    groups = dict.fromkeys(w.group for w in WORKLOADS)
+    parser.add_argument("--quick", action="store_true", help="at most three minutes, one round, rougher")
+    parser.add_argument("--only", default="*", metavar="LIST",
+                        help=f"workloads, or groups of them ({', '.join(groups)}): names with commas, * as in a shell")
+    parser.add_argument("--subjects", default="*", metavar="LIST",
+                        help="of " + ", ".join(way.name for way in WAYS) + ": names with commas, * as in a shell")
+    parser.add_argument("--kinds", default=",".join(KINDS), metavar="LIST", help="tls, raw or both")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often (default: 5, or 1 with --quick)")
+    parser.add_argument("--seconds", type=float, metavar="S",
+                        help="how long a measurement is about (default: 1, or 0.2 with --quick)")
+    parser.add_argument("--cold", action="store_true", help="without a first round that does not count")
+    parser.add_argument("--visitors", type=int, metavar="N", help="how many are idle or slow")
+    parser.add_argument("--agents", type=int, metavar="N", help="how many")
+    parser.add_argument("--tunnels", type=int, metavar="N", help="how many one agent has, at most 1000")
+    parser.add_argument("--json", metavar="FILE", help="write every round's figures there")
+    return parser
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Compare the tunnel with others' tunnels, on loopback.")
-    groups = sorted({w.group for w in WORKLOADS})
-    parser.add_argument("--quick", action="store_true", help="at most three minutes, one round, rougher")
-    parser.add_argument("--only", default="*", metavar="LIST",
-                        help=f"workloads or groups of them ({', '.join(groups)}); names with commas, * as in a shell")
-    parser.add_argument("--subjects", default="*", metavar="LIST",
-                        help="of " + ", ".join(way.name for way in WAYS) + "; names with commas, * as in a shell")
-    parser.add_argument("--kinds", default=",".join(KINDS), metavar="LIST", help="tls, raw or both")
-    parser.add_argument("--rounds", type=int, help="how often (default: 5, or 1 with --quick)")
-    parser.add_argument("--seconds", type=float, help="how long one measurement is about")
-    parser.add_argument("--cold", dest="warm", action="store_false", help="without a first round that does not count")
-    parser.add_argument("--json", metavar="FILE", help="write every round's figures there")
-    options = parser.parse_args()
+    options = options_parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     for program in (ADIT, LOAD):
         if not os.access(program, os.X_OK):
@@ -115,14 +140,13 @@ def main():
     start, load = time.monotonic(), os.getloadavg()[0]
     try:
         with contextlib.ExitStack() as stack:
-            run, workloads = bench(Box(stack), options)
+            run, asked = bench(Box(stack), options)
     except Failed as failure:
         sys.exit(f"peers: {failure}")
     except KeyboardInterrupt:
         sys.exit(130)
-    print(f"{os.cpu_count()} cores, load {load:.1f} before; {run.rounds} rounds, {time.monotonic() - start:.0f} s; "
-          f"medians (quartiles)\n")
-    for _, text in report.tables(run.results, workloads, KINDS):
+    print(f"{os.cpu_count()} cores, load {load:.1f} before; rounds: {run.rounds}; {time.monotonic() - start:.0f} s\n")
+    for _, text in report.tables(run.results, asked):
         print(text)
     print(report.not_measured(run.results))
     if options.json:

@@ -19,14 +19,48 @@ def tree(pid):
     return [pid, *(p for child in children(pid) for p in tree(child))]
 
 
-def cpu_seconds(pid):
-    """User and system time of the process, with that of its children which have ended and were waited for."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-    except FileNotFoundError:
-        return 0.0
-    return sum(int(field) for field in fields[11:15]) / TICKS
+class Times:
+    """What processor time processes have had so far: user and system time, with that of children which have ended and
+    were waited for. That comes in ticks, of 10 ms mostly; threads' times come in nanoseconds, but end with a thread."""
+
+    def __init__(self, pids):
+        self.ticks, self.threads = {}, {}
+        for pid in pids:
+            self.ticks[pid], self.threads[pid] = self.ticks_of(pid), self.threads_of(pid)
+
+    @staticmethod
+    def ticks_of(pid):
+        """Of itself, and of its children."""
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+                fields = [int(field) for field in f.read().rsplit(")", 1)[1].split()[11:15]]
+        except (FileNotFoundError, ProcessLookupError):
+            return 0, 0
+        return fields[0] + fields[1], fields[2] + fields[3]
+
+    @staticmethod
+    def threads_of(pid):
+        times = {}
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
+                    times[task] = int(f.read().split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        return times
+
+    def since(self, before):
+        """Seconds. A process that was not there before counts whole; one that is gone, with whoever waited for it."""
+        seconds = 0.0
+        for pid, (own, of_children) in self.ticks.items():
+            own_before, of_children_before = before.ticks.get(pid, (0, 0))
+            now, then = self.threads[pid], before.threads.get(pid, {})
+            if now and then.keys() <= now.keys():
+                seconds += (sum(now.values()) - sum(then.values())) / 1e9
+            else:
+                seconds += (own - own_before) / TICKS
+            seconds += (of_children - of_children_before) / TICKS
+        return seconds
 
 
 def pss_bytes(pid):

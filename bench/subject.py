@@ -3,7 +3,7 @@ import json
 import statistics
 
 from box import LOAD, Failed
-from process import cpu_seconds, tree
+from process import Times, tree
 
 
 class Subject:
@@ -22,19 +22,22 @@ class Subject:
     def pids(self, role):
         return [p for root in self.processes[role] for p in tree(root)]
 
-    def cpu_s(self):
-        return {role: sum(cpu_seconds(pid) for pid in self.pids(role)) for role in self.processes}
+    def times(self):
+        return {role: Times(self.pids(role)) for role in self.processes}
 
-    def measure(self, box, what, *options, prefix=()):
-        before = self.cpu_s()
+    def seconds_since(self, before):
+        """Processor time of each role."""
+        return {role: times.since(before[role]) for role, times in self.times().items()}
+
+    def measure(self, box, what, *options, prefix=(), env=None):
+        before = self.times()
         try:
-            result = json.loads(box.run(*prefix, LOAD, what, *self.where(), *options))
+            result = json.loads(box.run(*prefix, LOAD, what, *self.where(), *options, env=env))
         except Failed as failure:
             raise Failed(f"{self.title}: {failure}") from None
-        after = self.cpu_s()
-        result["roles_s"] = {role: after[role] - before[role] for role in before}
-        for role in before if "bytes" in result else ():
-            result[f"{role}_s_per_gb"] = (after[role] - before[role]) / (result["bytes"] / 1e9)
+        result["roles_s"] = self.seconds_since(before)
+        for role, seconds in result["roles_s"].items() if "bytes" in result else ():
+            result[f"{role}_s_per_gb"] = seconds / (result["bytes"] / 1e9)
         return result
 
     def keep(self, name, result):

@@ -12,31 +12,40 @@ def with_spread(values, digits):
     return middle if low == high else f"{middle} ({low}-{high})"
 
 
+def part_columns(results, kind, workload):
+    """Key, title and digits of the figures that there is one of for each role."""
+    for prefix, title, digits in workload.parts:
+        for key in results.keys(kind, workload.name, prefix):
+            if key != f"{prefix}all":
+                yield key, title + key.removeprefix(prefix), workload.figures[-1][2] if digits is None else digits
+
+
 def workload_table(results, kind, workload):
-    costs = [key for key in results.keys(kind, workload.name, "cpu ") if key != "cpu all"]
+    subjects, parts = results.subjects(kind, workload.name), list(part_columns(results, kind, workload))
+    compared = BASE in subjects
     head = [f"{KIND_TITLES[kind]}: {workload.title}"]
-    for _, title, _, _ in workload.figures:
-        head += [title, f"to {BASE}"] if BASE in results.subjects(kind, workload.name) else [title]
-    head += [key.replace("cpu ", "") for key in costs]
+    for key, title, _ in workload.figures:
+        head += [title, f"to {BASE}"] if compared and key not in workload.absolute else [title]
     rows = []
-    for subject in results.subjects(kind, workload.name):
+    for subject in subjects:
         row = [subject]
-        for key, _, digits, _ in workload.figures:
+        for key, _, digits in workload.figures:
+            values = results.spread(kind, workload.name, subject, key)
+            if not compared or key in workload.absolute:
+                row.append(with_spread(values, digits) if values else "-")
+                continue
+            ratios = results.ratios(kind, workload.name, subject, key)
+            row += [cell(values and values[1], digits), with_spread(ratios, 2) if ratios else "-"]
+        for key, _, digits in parts:
             values = results.spread(kind, workload.name, subject, key)
             row.append(cell(values and values[1], digits))
-            if BASE in results.subjects(kind, workload.name):
-                ratios = results.ratios(kind, workload.name, subject, key)
-                row.append(with_spread(ratios, 2) if ratios else "-")
-        for key in costs:
-            values = results.spread(kind, workload.name, subject, key)
-            row.append(cell(values and values[1], workload.figures[-1][2]))
         rows.append(row)
-    return table(head, rows)
+    return table([*head, *(title for _, title, _ in parts)], rows)
 
 
-def tables(results, workloads, kinds):
+def tables(results, workloads):
     for workload in workloads:
-        for kind in kinds:
+        for kind in workload.kinds:
             if results.subjects(kind, workload.name):
                 yield workload, workload_table(results, kind, workload)
 

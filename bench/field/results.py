@@ -23,6 +23,13 @@ class Results:
     def fail(self, kind, workload, subject, why):
         self.failures.setdefault((kind, workload, subject), str(why).replace("\n", " "))
 
+    def sort(self, names):
+        """Rounds begin with another subject each time; tables do not."""
+        for subjects in self.rounds.values():
+            for name in names:
+                if name in subjects:
+                    subjects[name] = subjects.pop(name)
+
     def subjects(self, kind, workload):
         return list(self.rounds.get((kind, workload), {}))
 

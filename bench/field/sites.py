@@ -27,3 +27,23 @@ class Sites:
     def __init__(self, relay=None, agent=None, visitor=None, app_host="127.0.0.1"):
         self.relay = relay or Here()
         self.agent, self.visitor, self.app_host = agent or self.relay, visitor or self.relay, app_host
+
+
+class Far:
+    """A place of the tests' kit, where each way has an address to itself as well."""
+
+    def __init__(self, place, net):
+        self.place, self.prefix, self.net = place, place.prefix, net
+
+    def host(self, number):
+        return f"{self.net}.{number // 250}.{number % 250 + 1}"
+
+    def connect(self, address, timeout=None):
+        return self.place.call(socket.create_connection, address, timeout)
+
+    def free_port(self, host):
+        def find():
+            with socket.socket() as probe:
+                probe.bind((host, 0))
+                return probe.getsockname()[1]
+        return self.place.call(find)

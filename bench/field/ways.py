@@ -7,12 +7,13 @@ import os
 import subprocess
 import time
 
-from box import ADIT, READY_S, Failed
+from box import ADIT, LOAD, READY_S, Failed
 from subject import Subject
 from tunnel import NAME, Relay, host_of, start_agent, start_app, start_nginx, wait_listening
 
 from . import programs
 
+TUNNELS = os.path.join(os.path.dirname(LOAD), "tunnels")
 FILES = 19000                          # descriptors, where a program wants to know
 
 
@@ -40,7 +41,9 @@ class Way:
     name, kinds, needs, config = "", ("tls", "raw"), (), ""
     fronted = True                     # behind nginx for TLS
     many_tunnels = True                # one agent can have many
-    agents_most = 1000                 # how many agents are worth their time
+    agents_most = 1000                 # how many are worth their time
+    visitors_most = 100000
+    tunnel = True
 
     def __init__(self, field, kind, count=1):
         self.field, self.kind, self.count, self.sites, self.box = field, kind, count, field.sites, field.box
@@ -52,12 +55,14 @@ class Way:
     def start(self):
         """Everything, until a visitor can come; the subject that it is then."""
         self.start_server()
-        self.start_agent(0, self.count)
+        self.start_agent(0, 1)
+        self.wait_through(0)
         return self.subject()
 
     def subject(self):
-        self.wait_through(0)
-        return Subject(self.name, *self.public(0), {**self.roles, "app": [self.field.app_process.pid]})
+        subject = Subject(self.name, *self.public(0), {**self.roles, "app": [self.field.app_process.pid]})
+        subject.way = self
+        return subject
 
     def public(self, i):
         """Address, name and authority of the i-th app."""
@@ -102,6 +107,13 @@ class Way:
         self.agents.append((name, process))
         self.keep("agent", process)
 
+    def start_many(self):
+        """One agent with all the tunnels."""
+        self.start_agent(0, self.count)
+
+    def know_address(self):
+        """What visitors are to dial is known before an agent is there."""
+
     def wait_through(self, i):
         """Until the i-th app answers a visitor at its plain port."""
         deadline, address = time.monotonic() + READY_S, (self.host, self.ports[i])
@@ -128,6 +140,7 @@ class Way:
 
 
 class Direct(Way):
+    tunnel = False
     name, config = "direct", "the app itself, which terminates TLS where that is wanted: OpenSSL, two threads"
 
     def start(self):
@@ -137,17 +150,18 @@ class Direct(Way):
             app, process = start_app(self.box, self.stem, "--cert", self.field.cert, "--key", self.field.key,
                                      prefix=self.sites.agent.prefix, host=host)
             self.running.append(process)
-        return Subject(self.name, (host, app), NAME if tls else None, self.field.ca if tls else None,
-                       {"app": [process.pid]})
+        subject = Subject(self.name, (host, app), NAME if tls else None, self.field.ca if tls else None,
+                          {"app": [process.pid]})
+        subject.way = self
+        return subject
 
 
 class Proxy(Way):
-    kinds, fronted = ("tls",), False
+    kinds, fronted, tunnel = ("tls",), False, False
 
     def start(self):
         self.server()
-        return Subject(self.name, (self.host, self.front_port), NAME, self.field.ca,
-                       {**self.roles, "app": [self.field.app_process.pid]})
+        return self.subject()
 
 
 class Nginx(Proxy):
@@ -185,7 +199,7 @@ listen app
 
 
 class Adit(Way):
-    name, kinds, fronted, many_tunnels = "adit", ("tls",), False, False
+    name, kinds, fronted = "adit", ("tls",), False
     pump, link = "splice", "sealed"
     config = "relay --pump splice; visitors' TLS ends at the agent"
 
@@ -205,12 +219,23 @@ class Adit(Way):
     def agent_env(self):
         return {"ADIT_TOKEN": self.relay.token}
 
-    def start_agent(self, first, count):
+    def start_agent(self, first, count, argv=None):
         name = f"{self.stem}-agent{first}"
-        process, self.line = start_agent(self.box, name, self.relay, *self.agent_argv(first, count),
+        process, self.line = start_agent(self.box, name, self.relay, *(argv or self.agent_argv(first, count)),
                                          prefix=self.sites.agent.prefix)
         self.agents.append((name, process))
         self.keep("agent", process)
+
+    def start_many(self):
+        """In a program that embeds the library, as `adit forward` takes 64 at most."""
+        self.start_agent(0, self.count, [TUNNELS, self.app_address(), str(self.count)])
+
+    def know_address(self):
+        """An agent before has left a ticket for it."""
+        self.start_agent(0, 1)
+        self.box.stop(self.running.pop())
+        self.agents.pop()
+        del self.roles["agent"]
 
     def wait_through(self, i):
         """Its first line has said so."""
@@ -225,12 +250,16 @@ class AditCopy(Adit):
     name, pump, config = "adit-copy", "copy", "relay --pump copy"
 
 
-class AditSealed(Adit):
-    name, kinds, config = "adit-sealed", ("raw",), "raw port, sealed between relay and agent (the default)"
+class AditRaw(Adit):
+    kinds, many_tunnels = ("raw",), False
 
 
-class AditPlain(Adit):
-    name, kinds, link = "adit-plain", ("raw",), "plain"
+class AditSealed(AditRaw):
+    name, config = "adit-sealed", "raw port, sealed between relay and agent (the default)"
+
+
+class AditPlain(AditRaw):
+    name, link = "adit-plain", "plain"
     config = "raw port, relay --link plain and forward --link plain: as little protected as the others' plain links"
 
 
@@ -352,7 +381,7 @@ class Chisel(Way):
 
 
 class Ssh(Way):
-    name, needs, agents_most = "ssh", ("ssh", "sshd", "ssh-keygen"), 100
+    name, needs, agents_most, visitors_most = "ssh", ("ssh", "sshd", "ssh-keygen"), 100, 1000
     config = "OpenSSH, ssh -N -R; aes128-gcm@openssh.com, no compression"
 
     def make_keys(self):

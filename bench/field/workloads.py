@@ -1,51 +1,13 @@
-"""What is asked of each subject in each round. A workload gives figures by name; how much it asks is measured out so that
-it takes about `seconds`, whatever the subject's speed. Times of processes are given by what was done: for a GB, a
-connection, a message."""
-import json
-import os
-import subprocess
+"""What is asked of each subject in each round: bulk, messages, new connections. How much is asked is measured out so that
+it takes about `run.seconds`, whatever the subject's speed. Processor times are given by what was done with them."""
 import time
 
-from box import LOAD, Failed
-
-from . import programs
-
-KINDS = ("tls", "raw")
-
-
-class Workload:
-    """`figures` are what its tables show: (key, title, digits, whether more is better)."""
-    group, kinds, figures, by = "", KINDS, (), ""
-
-    def __init__(self, name, title, **options):
-        self.name, self.title = name, title
-        self.__dict__.update(options)
-
-    def takes(self, subject):
-        """Whether it makes sense for this subject."""
-        return True
-
-    def run(self, run, subject):
-        raise NotImplementedError
-
-
-def costs(result, done, unit_s=1):
-    """What everybody's processor time comes to for each thing done, in 1/unit_s seconds: of each role, of the visitors,
-    of all."""
-    roles = {**result.get("roles_s", {}), "visitor": result.get("cpu_s", 0)}
-    figures = {f"cpu {role}": seconds / done * unit_s for role, seconds in roles.items()}
-    figures["cpu all"] = sum(roles.values()) / done * unit_s
-    return figures
-
-
-def visitor_share(result):
-    """Of the machine's processors, while it was measured."""
-    return result["cpu_s"] / result["seconds"] / os.cpu_count() if result["seconds"] else 0
+from .workload import Workload, costs, visitor_share
 
 
 class Bulk(Workload):
-    group, by = "bulk", "GB"
-    figures = (("gb_per_s", "GB/s", 2, True), ("cpu all", "CPU s/GB", 2, False))
+    group = "bulk"
+    figures = (("gb_per_s", "GB/s", 2), ("cpu all", "CPU s/GB", 2))
     FIRST_BYTES, MOST_BYTES = 16 << 20, 4 << 30
 
     def run(self, run, subject):
@@ -60,8 +22,8 @@ class Bulk(Workload):
 
 
 class Ping(Workload):
-    group, by = "ping", "message"
-    figures = (("p50_us", "p50 us", 1, False), ("p99_us", "p99 us", 1, False), ("cpu all", "CPU us", 1, False))
+    group = "ping"
+    figures = (("p50_us", "p50 us", 1), ("p99_us", "p99 us", 1), ("cpu all", "CPU us", 1))
 
     def run(self, run, subject):
         count = min(200000, max(200, int(run.seconds * 1e6 / subject.__dict__.get("ping_us", 100))))
@@ -72,9 +34,8 @@ class Ping(Workload):
 
 
 class Under(Workload):
-    group, by = "under", ""
-    figures = (("p50_us", "ping p50 us", 0, False), ("p99_us", "ping p99 us", 0, False),
-               ("gb_per_s", "bulk GB/s meanwhile", 2, True))
+    group = "under"
+    figures = (("p50_us", "ping p50 us", 0), ("p99_us", "ping p99 us", 0), ("gb_per_s", "bulk GB/s", 2))
 
     def run(self, run, subject):
         result = run.load(subject, "under", "--streams", 8, "--millis", int(max(run.seconds, 0.4) * 1000))
@@ -83,9 +44,8 @@ class Under(Workload):
 
 class New(Workload):
     """New connections, `streams` at a time: a handshake where there is TLS, one byte asked, one answered."""
-    group, by = "new", "connection"
-    figures = (("per_s", "per s", 0, True), ("p50_us", "p50 us", 0, False), ("p99_us", "p99 us", 0, False),
-               ("cpu all", "CPU us", 0, False))
+    group = "new"
+    figures = (("per_s", "per s", 0), ("p50_us", "p50 us", 0), ("p99_us", "p99 us", 0), ("cpu all", "CPU us", 0))
 
     def run(self, run, subject):
         rates = subject.__dict__.setdefault("rates", {})
@@ -99,8 +59,8 @@ class New(Workload):
 
 class Burst(Workload):
     """After a quiet moment, in which what was made ready for visitors may be let go, `streams` come at once."""
-    group, by = "new", ""
-    figures = (("p50_us", "p50 us", 0, False), ("all_us", "all there, us", 0, False))
+    group = "new"
+    figures = (("p50_us", "p50 us", 0), ("all_us", "all there, us", 0))
 
     def run(self, run, subject):
         time.sleep(run.quiet_s)

@@ -58,8 +58,9 @@ class Place:
         return value
 
 
-def cable(box, a, address_a, b, address_b, one_way_ms):
-    bridge = Program([sys.executable, BRIDGE, a.holder.pid, address_a, b.holder.pid, address_b, one_way_ms],
-                     stdin=subprocess.PIPE, env=box.env)
+def cable(box, a, address_a, b, address_b, one_way_ms, loss_percent=0, mbit_per_s=0):
+    """Without a rate as fast as this machine is."""
+    bridge = Program([sys.executable, BRIDGE, a.holder.pid, address_a, b.holder.pid, address_b, one_way_ms,
+                      loss_percent, mbit_per_s], stdin=subprocess.PIPE, env=box.env)
     box.programs.append(bridge)
     bridge.out.wait(lambda line: line == "ready")
