@@ -50,6 +50,7 @@ static struct place places[] = {
 };
 static bool one_place;             /* both lead to the same, where the order of words matters */
 static bool flows;                 /* standard output is an account */
+static bool waits;                 /* no thread is started; while there are others, this does not change */
 static struct { char *text; size_t n, cap; } held;
 static FILE *streams[2];
 static char stream_text[2][LINE_CAP];
@@ -127,9 +128,6 @@ static void *write_on(void *arg) {
 static bool start(struct place *p) {
   sigset_t all, before;
   pthread_t thread;
-  if (p->filling == NULL) p->filling = malloc(WORDS_WAITING_MAX_BYTES);
-  if (p->writing == NULL) p->writing = malloc(WORDS_WAITING_MAX_BYTES);
-  if (p->filling == NULL || p->writing == NULL) return false;
   (void)sigfillset(&all);
   (void)pthread_sigmask(SIG_SETMASK, &all, &before);
   bool started = pthread_create(&thread, NULL, write_on, p) == 0;
@@ -139,6 +137,12 @@ static bool start(struct place *p) {
   (void)pthread_detach(thread);
   deadline_cond_init(&p->taken);
   return true;
+}
+
+static bool has_room(struct place *p) {
+  if (p->filling == NULL) p->filling = malloc(WORDS_WAITING_MAX_BYTES);
+  if (p->writing == NULL) p->writing = malloc(WORDS_WAITING_MAX_BYTES);
+  return p->filling != NULL && p->writing != NULL;
 }
 
 /* --- who has words --- */
@@ -153,7 +157,7 @@ void words_put(enum words_place place, const char *text, size_t n) {
   struct place *p = place_of(place);
   int saved = errno;
   pthread_mutex_lock(&p->lock);
-  if (!p->started && !(p->started = start(p))) {
+  if (!has_room(p) || (!waits && !p->started && !(p->started = start(p)))) {
     put_now(p, text, n);
   } else if (p->left_out > 0 || n > WORDS_WAITING_MAX_BYTES - p->filling_n) {
     p->left_out += count_lines(text, n);
@@ -164,6 +168,21 @@ void words_put(enum words_place place, const char *text, size_t n) {
   }
   pthread_mutex_unlock(&p->lock);
   errno = saved;
+}
+
+void words_wait(void) { waits = true; }
+
+void words_go_on(void) {
+  waits = false;
+  for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+    struct place *p = &places[i];
+    pthread_mutex_lock(&p->lock);
+    if (!p->started && p->filling_n > 0 && !(p->started = start(p))) {
+      put_now(p, p->filling, p->filling_n);
+      p->filling_n = 0;
+    }
+    pthread_mutex_unlock(&p->lock);
+  }
 }
 
 size_t words_waiting(enum words_place place) {

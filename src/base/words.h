@@ -27,6 +27,9 @@ void words_flow(void);
 /* Writes what is held, waiting for as long as its reader takes: 0, or why not. Wipes it, as it may be a token. */
 int words_deliver(struct err *e) MUST_USE;
 
+/* From here to words_go_on what words_put is given is kept, and no thread is started that writes. */
+void words_wait(void);
+void words_go_on(void);
 /* One or more whole lines, from any thread. */
 void words_put(enum words_place place, const char *text, size_t n);
 /* How many bytes are still to be taken. */

@@ -191,6 +191,10 @@ static const struct option_row relay_rows[] = {
    .help = "PEM private key of the certificate."},
   {.name = "state", .value = "DIR", .kind = OPTION_TEXT, AT(options.state_dir),
    .help = "Folder of keys, issued tokens and port leases (default: /var/lib/adit)."},
+  {.name = "user", .value = "NAME", .kind = OPTION_TEXT, AT(options.user),
+   .help = "Started by root, go on as NAME: everything is then read with that user's rights, so that what is found at "
+           "the start can be read again at a renewal (default: the owner of the state folder if that is not root, else "
+           "adit where there is such a user)."},
   {.name = "reset-state", .kind = OPTION_FLAG, AT(options.reset_state), .not_in_file = true,
    .help = "Begin anew with what the state folder has lost, for one start: what is missing or empty is made anew, and "
            "what is there stays. Without state.db, the list of tokens, revocations and port leases are gone, and "

@@ -394,18 +394,14 @@ static int start_at(int fd, const struct admin *kind, const struct admin_source 
   return 0;
 }
 
-int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out, struct err *e) {
-  *out = NULL;
+int admin_listen(const struct addr *listen, struct err *e) {
   int fd = net_listen_tcp(listen, ADMIN_BACKLOG, false, e);
-  if (fd < 0) {
-    (void)err_prefix(e, "admin port");
-    return fd;
-  }
-  return admin_start_inherited(fd, listen, source, out, e);
+  if (fd < 0) (void)err_prefix(e, "admin port");
+  return fd;
 }
 
-int admin_start_inherited(int fd, const struct addr *listen, const struct admin_source *source, struct admin **out,
-                          struct err *e) {
+int admin_start(int fd, const struct addr *listen, const struct admin_source *source, struct admin **out,
+                struct err *e) {
   *out = NULL;
   return start_at(fd, &(struct admin){.loopback = addr_is_loopback(listen)}, source, out, e);
 }

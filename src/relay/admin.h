@@ -23,11 +23,11 @@ struct admin_source {
 };
 
 struct admin;
-int admin_start(const struct addr *listen, const struct admin_source *source, struct admin **out,
+/* A socket that listens; ERR_CONFLICT: somebody else has the address. */
+int admin_listen(const struct addr *listen, struct err *e) MUST_USE;
+/* Takes fd, which listens there, also one of a relay that was here before us. */
+int admin_start(int fd, const struct addr *listen, const struct admin_source *source, struct admin **out,
                 struct err *e) MUST_USE;
-/* At the socket of a relay that was here before us, which is taken. */
-int admin_start_inherited(int fd, const struct addr *listen, const struct admin_source *source, struct admin **out,
-                          struct err *e) MUST_USE;
 /* At a Unix socket that listens, which is taken, for programs of this user in our namespaces (relay/shared.h). */
 int admin_start_private(int fd, const struct admin_source *source, struct admin **out, struct err *e) MUST_USE;
 uint16_t admin_port(const struct admin *a);       /* the one that it listens on, also when 0 was asked for; 0: a

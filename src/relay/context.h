@@ -9,6 +9,7 @@
 #include "relay/metrics.h"
 #include "relay/ports.h"
 #include "relay/relay.h"
+#include "relay/rights.h"
 #include "relay/shares.h"
 #include "relay/warning.h"
 #include "wire/token.h"
@@ -51,6 +52,7 @@ struct relay {
   uint64_t started_ms;             /* CLOCK_MONOTONIC */
   bool draining;                   /* relaxed atomic */
   struct warnings warnings;        /* thread-safe */
+  struct rights rights;            /* as words */
 
   pthread_mutex_t ticket_lock;     /* guards the ticket keys, which the keeper rotates */
   struct ticket_key ticket_keys[2];

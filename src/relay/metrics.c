@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "relay/rights.h"
+
 void metrics_add(struct metrics *sum, const struct metrics *one) {
 #define X(name, type, help) sum->name += __atomic_load_n(&one->name, __ATOMIC_RELAXED);
   METRIC_ROWS(X)
@@ -97,6 +99,17 @@ static void json_tunnel(FILE *f, const struct status_tunnel *t) {
           t->streams_total, t->age_s);
 }
 
+static void json_rights(FILE *f, const struct rights *r) {
+  const char *const parts[][2] = {{"user", r->user}, {"no_new_privileges", r->no_new_privileges},
+                                  {"capabilities", r->capabilities}, {"dumpable", r->dumpable},
+                                  {"seccomp", r->seccomp}, {"landlock", r->landlock}};
+  for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+    fprintf(f, "%s\"%s\":", i == 0 ? ",\"rights\":{" : ",", parts[i][0]);
+    json_put_text(f, parts[i][1]);
+  }
+  fputc('}', f);
+}
+
 char *status_json_begin(const struct status *s) {
   char *text = NULL;
   size_t n = 0;
@@ -110,6 +123,7 @@ char *status_json_begin(const struct status *s) {
           s->draining ? "true" : "false", s->certificate_expires_s);
   fprintf(f, ",\"certificate_begins_at_s\":%" PRId64 ",\"certificate_valid\":%s", s->certificate_begins_s,
           s->certificate_valid ? "true" : "false");
+  json_rights(f, s->rights);
   fprintf(f, ",\"descriptors_now\":%" PRIu64 ",\"descriptors_max\":%" PRIu64 ",\"metrics\":{", s->descriptors_now,
           s->descriptors_max);
 #define X(name, type, help) fprintf(f, "\"%s\":%" PRIu64 ",", #name, s->sum.name);

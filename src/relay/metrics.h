@@ -83,6 +83,7 @@ struct status_token {              /* what has passed for one since the relay st
   char root[2 * TOKEN_ID_BYTES + 1];             /* what it was narrowed from in the end; empty: it is the operator's */
   uint64_t streams_now, streams_total, bytes_from_visitors, bytes_to_visitors;
 };
+struct rights;
 struct status {                    /* the relay's numbers, for the admin port */
   struct metrics sum;
   const char *domain, *version;
@@ -90,6 +91,7 @@ struct status {                    /* the relay's numbers, for the admin port */
   int64_t certificate_begins_s, certificate_expires_s;
   bool certificate_valid;          /* by the wall clock of now */
   bool draining;
+  const struct rights *rights;
 };
 /* Prometheus text into a malloced string; NULL when out of memory. */
 char *metrics_text(const struct status *s) MUST_USE;

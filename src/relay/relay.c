@@ -20,9 +20,11 @@
 #include "base/shortage.h"
 #include "base/signals.h"
 #include "base/text.h"
+#include "base/words.h"
 #include "loop/net.h"
 #include "relay/admin.h"
 #include "relay/agent_doors.h"
+#include "relay/confine.h"
 #include "relay/heir.h"
 #include "relay/holders.h"
 #include "relay/host.h"
@@ -62,7 +64,7 @@ struct life {
   uint64_t drain_until_ms, goodbye_by_ms;
   bool leaving, said_goodbye;
   bool upgraded;                   /* another has taken over */
-  int signal_fd;
+  int signal_fd, admin_fd;         /* the latter until the admin port is started; or -1 */
 };
 
 /* Preparation */
@@ -426,6 +428,7 @@ static int life_begin(struct life *life, struct relay *r, struct err *e) {
 static void life_end(struct life *life) {
   if (life->loop != NULL) loop_free(life->loop);
   if (life->signal_fd > 0) (void)close(life->signal_fd);
+  if (life->admin_fd >= 0) net_close(life->admin_fd);
 }
 
 static void list_addresses(const struct addr *at, size_t n, char out[RELAY_LISTENS_MAX * ADDR_TEXT_CAP]) {
@@ -440,6 +443,7 @@ static void list_addresses(const struct addr *at, size_t n, char out[RELAY_LISTE
 
 static void announce(struct relay *r, uint16_t admin_port) {
   const struct relay_options *o = r->options;
+  rights_log(&r->rights);
   enum { LIST_CAP = RELAY_LISTENS_MAX * ADDR_TEXT_CAP };
   char text[LIST_CAP + 256], listen[LIST_CAP], redirect[LIST_CAP], agents[LIST_CAP];
   list_addresses(o->listens, o->listens_n, listen);
@@ -470,33 +474,41 @@ static void warn_of_open_admin(const struct addr *at) {
             NULL);
 }
 
-/* A predecessor that drains notices within DRAIN_POLL_MS that we have come, and leaves us the port. */
-static int start_admin(struct life *life, struct err *e) {
+/* A predecessor that drains notices within DRAIN_POLL_MS that we have come, and leaves us the port. One that hands over
+   gives it to us later. */
+static int listen_admin(struct life *life, struct err *e) {
   const struct timespec pause = {.tv_nsec = DRAIN_POLL_MS * 1000000L};
+  const struct addr *at = &life->relay->options->admin;
+  struct addr inherited = *at;
+  if (at->u.any.sa_family == AF_UNSPEC || addr_is_unix(at)) return 0;
+  if (life->relay->heir != NULL && heir_listens(life->relay->heir, ROLE_ADMIN, &inherited)) return 0;
+  const uint64_t until_ms = clock_ms() + STATE_CLAIM_MS;
+  int fd = admin_listen(at, e);
+  while (fd == ERR_CONFLICT && clock_ms() < until_ms) {
+    (void)nanosleep(&pause, NULL);
+    fd = admin_listen(at, e);
+  }
+  life->admin_fd = fd;
+  if (fd >= 0) warn_of_open_admin(at);
+  return fd < 0 ? fd : 0;
+}
+
+static int start_admin(struct life *life, struct err *e) {
   struct relay *r = life->relay;
   const struct addr *at = &r->options->admin;
   if (at->u.any.sa_family == AF_UNSPEC) return 0;
-  const uint64_t until_ms = clock_ms() + STATE_CLAIM_MS;
   const struct admin_source source = report_source(r);
-  if (addr_is_unix(at)) {
-    int fd = r->status_door.fd;
-    r->status_door.fd = -1;
-    return admin_start_private(fd, &source, &life->admin, e);
-  }
-  int rc = admin_start(at, &source, &life->admin, e);
-  while (rc == ERR_CONFLICT && clock_ms() < until_ms) {
-    (void)nanosleep(&pause, NULL);
-    rc = admin_start(at, &source, &life->admin, e);
-  }
-  if (rc == 0) warn_of_open_admin(at);
-  return rc;
+  int *from = addr_is_unix(at) ? &r->status_door.fd : &life->admin_fd, fd = *from;
+  *from = -1;
+  return addr_is_unix(at) ? admin_start_private(fd, &source, &life->admin, e)
+                          : admin_start(fd, at, &source, &life->admin, e);
 }
 
 /* From one that hands over it is taken when we serve. */
 static int inherit_admin(struct life *life, int fd, struct err *e) {
   struct relay *r = life->relay;
   const struct admin_source source = report_source(r);
-  return fd >= 0 ? admin_start_inherited(fd, &r->options->admin, &source, &life->admin, e) : 0;
+  return fd >= 0 ? admin_start(fd, &r->options->admin, &source, &life->admin, e) : 0;
 }
 
 /* Without a starter or a door it serves all the same. */
@@ -546,6 +558,9 @@ static void on_trim(struct loop_timer *t) {
 static int serve(struct relay *r, struct life *life, struct err *e) {
   int rc = workers_open(r, e);
   release_listens(r);
+  if (rc == 0) rc = listen_admin(life, e);
+  if (rc == 0) rc = confine_relay(r, e);
+  words_go_on();
   if (rc == 0) rc = keeper_new(r, &r->keeper, e);
   if (rc == 0) rc = workers_run(r, e);
   if (rc == 0) rc = take_over(life, e);
@@ -579,7 +594,7 @@ static void remove_names(struct relay *r, const struct life *life) {
 /* First of all, as the starter is to be what this process was. */
 static int begin_life(struct life *life, struct relay *r, struct err *e) {
   struct err why;
-  life->starter.fd = -1;
+  life->starter.fd = life->admin_fd = -1;
   int rc = heir_find(&r->heir, e);
   if (rc != 0) return rc;
   if (!relay_is_embedded(r) && starter_begin(&life->starter, heir_carrier(r->heir), &why) != 0)
@@ -601,7 +616,9 @@ int relay_run(const struct relay_options *options, struct err *e) {
   r.options = &copy;
   r.started_ms = clock_ms();
   pthread_mutex_init(&r.ticket_lock, NULL);
+  words_wait();                    /* their thread, too, is to begin with what rights are left */
   int rc = begin_life(&life, &r, e);
+  if (rc == 0 && !relay_is_embedded(&r)) rc = rights_take_user(copy.user, copy.state_dir, &r.rights, e);
   if (rc == 0) rc = relay_open(&r, e);
   if (rc == 0) rc = serve(&r, &life, e);
   if (rc != 0 && r.heir != NULL) heir_refuse(r.heir, e);
@@ -619,5 +636,6 @@ int relay_run(const struct relay_options *options, struct err *e) {
   wipe(r.ticket_keys, sizeof r.ticket_keys);
   pthread_mutex_destroy(&r.ticket_lock);
   shortage_listen(NULL, NULL);
+  words_go_on();
   return rc;
 }

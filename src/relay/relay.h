@@ -17,6 +17,7 @@ struct relay_options {             /* strings belong to the caller and outlive t
   struct host_port public; /* in URLs and tokens; host empty: domain; port 0: that of the first listen address */
   const char *cert_file, *key_file; /* both or none: the relay's own authority */
   const char *state_dir;
+  const char *user;                /* whom to be, when started by root; NULL: see rights_take_user */
   bool reset_state;                /* what the folder has lost is made anew */
   const char *operator_files[RELAY_OPERATORS_MAX]; size_t operators_n;
   uint16_t tcp_port_from, tcp_port_to;

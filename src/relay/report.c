@@ -44,6 +44,7 @@ static void report_numbers(void *user, struct status *s) {
   s->descriptors_now = descriptors_now();
   s->descriptors_max = descriptors_max();
   s->draining = relay_draining(r);
+  s->rights = &r->rights;
 }
 
 static void *report_walk_begin(void *user) {

@@ -111,6 +111,14 @@ def test_the_units_serve_a_visitor_with_what_certbots_hook_installed(site, box):
                   "--connect-to", "::127.0.0.1:", f"http://{site.host}/x") == f"https://{site.host}/x"
 
 
+def test_the_units_relay_gives_up_what_the_unit_leaves_it(relay):
+    wait_until(lambda: " rights " in relay.journal("--unit=adit-relay"), "it does not say its rights")
+    line, = [line for line in relay.journal("--unit=adit-relay").splitlines() if " rights " in line]
+    assert " user=adit-relay no_new_privileges=yes capabilities=none dumpable=no " in line
+    assert "yes" in line.split("seccomp=")[1].split("landlock=")[0] or "without libseccomp" in line
+    assert "Operation not permitted" not in line
+
+
 def test_a_relay_that_dies_comes_back_with_its_addresses(site, box):
     m = site.machine
     assert site.serial(box) == m.serial

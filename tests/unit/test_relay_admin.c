@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "cm.h"
 #include "relay/admin.h"
+#include "relay/rights.h"
 
 struct world {
   bool draining, out_of_memory;
@@ -32,11 +33,14 @@ static bool is_draining(void *user) {
   return w->draining;
 }
 
+static const struct rights no_rights;
+
 static void numbers(void *user, struct status *s) {
   struct world *w = user;
   memset(s, 0, sizeof *s);
   s->domain = "r1.example.com";
   s->version = "test";
+  s->rights = &no_rights;
   count(&w->numbers);
 }
 
@@ -91,7 +95,8 @@ static struct admin *start(struct world *w) {
   assert_int_equal(addr_parse("127.0.0.1:1", &at, &e), 0);
   addr_set_port(&at, 0);
   const struct admin_source source = source_of(w);
-  if (admin_start(&at, &source, &a, &e) != 0)
+  int fd = admin_listen(&at, &e);
+  if (fd < 0 || admin_start(fd, &at, &source, &a, &e) != 0)
     fail_msg("%s", e.text);
   assert_int_not_equal(admin_port(a), 0);
   return a;
@@ -387,14 +392,12 @@ static void more_connections_than_it_accepts_in_a_second_wait_and_are_answered(v
 static void an_address_in_use_is_told(void **unused) {
   (void)unused;
   struct world w = {0};
-  struct admin *a = start(&w), *second = NULL;
+  struct admin *a = start(&w);
   struct addr at;
   struct err e = {0};
   assert_int_equal(addr_parse("127.0.0.1:1", &at, &e), 0);
   addr_set_port(&at, admin_port(a));
-  const struct admin_source source = source_of(&w);
-  assert_true(admin_start(&at, &source, &second, &e) < 0);
-  assert_null(second);
+  assert_int_equal(admin_listen(&at, &e), ERR_CONFLICT);
   assert_non_null(strstr(e.text, "admin port"));
   admin_stop(a);
   admin_stop(NULL);

@@ -5,6 +5,9 @@
 
 #include "cm.h"
 #include "relay/metrics.h"
+#include "relay/rights.h"
+
+static const struct rights rights = {.user = "adit", .seccomp = "no: this build is without libseccomp"};
 
 static struct status some_status(void) {
   struct status s = {.domain = "r1.example.com",
@@ -14,7 +17,8 @@ static struct status some_status(void) {
                      .descriptors_max = 1024,
                      .certificate_begins_s = 1900000000,
                      .certificate_expires_s = 2000000000,
-                     .certificate_valid = true};
+                     .certificate_valid = true,
+                     .rights = &rights};
   s.sum.streams_total = 42;
   s.sum.streams_closed[CLOSE_TRUNCATED] = 3;
   return s;
@@ -103,6 +107,8 @@ static void the_status_begins_with_the_numbers(void **unused) {
   assert_has(text, "{\"version\":\"1.2.3\",\"domain\":\"r1.example.com\",\"uptime_s\":5,\"draining\":false,"
                    "\"certificate_expires_at_s\":2000000000,"
                    "\"certificate_begins_at_s\":1900000000,\"certificate_valid\":true");
+  assert_has(text, "\"rights\":{\"user\":\"adit\",");
+  assert_has(text, "\"seccomp\":\"no: this build is without libseccomp\"");
   assert_has(text, "\"streams_total\":42");
   assert_string_equal(text + strlen(text) - strlen("}},\"tunnels\":["), "}},\"tunnels\":[");
   free(text);

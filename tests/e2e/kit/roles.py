@@ -21,7 +21,8 @@ class Box:
         os.mkdir(self.home)
         keep = {k: v for k, v in os.environ.items()
                 if k.startswith(("ASAN_", "UBSAN_", "TSAN_", "LSAN_", "LD_LIBRARY"))}
-        self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.home, "LANG": "C.UTF-8", **keep}
+        self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.home, "LANG": "C.UTF-8",
+                    "ADIT_SYSCALLS": "strict", **keep}
 
     def file(self, name, content=None, mode=0o600):
         path = os.path.join(self.path, name)
@@ -59,7 +60,8 @@ class Box:
             program.wait()
             print(program.report())
             troubles += re.findall(
-                r"(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed).*",
+                r"(?:ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|Assertion .* failed|"
+                r"adit: system call \d+).*",
                 program.err.text(),
             )
         embedded.end(self.home)
