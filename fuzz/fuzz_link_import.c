@@ -53,7 +53,8 @@ static void world_open(void) {
   if (rc == 0) rc = worker_open(&w.worker, &w.relay, &e);
   if (rc == 0) rc = state_open(w.dir, &w.relay.state, &e);
   if (rc == 0) rc = certs_open(w.relay.state, w.options.domain, NULL, NULL, 0, &w.relay.certs, &e);
-  if (rc == 0) rc = keeper_start(&w.relay, &w.relay.keeper, &e);
+  if (rc == 0) rc = keeper_new(&w.relay, &w.relay.keeper, &e);
+  if (rc == 0) rc = keeper_run(w.relay.keeper, &e);
   ASSERT(rc == 0);
   w.open = true;
   (void)atexit(world_remove);
