@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures the tunnel beside others' tunnels, beside proxies that are none, and beside a direct connection, in one run.
 
-Rounds alternate between the subjects. Those that are not to be had are named with the reason; whoever has them puts them
-on PATH or into a folder that PEERS names."""
+Rounds alternate between the subjects. Those that are not to be had are named with the reason; whoever has them puts
+them on PATH or into a folder that PEERS names."""
 import argparse
 import contextlib
 import fnmatch
@@ -23,7 +23,8 @@ from tunnel import NAME
 
 WORKLOADS = [w for module in (workloads, http, calls, crowd, begin, far) for w in module.WORKLOADS]
 # Where everybody stands, and what is there in a quick run: setting up far places takes time for each.
-SCENES = {"here": (lambda box: Sites(), "*"), "far": (lambda box: far.far_sites(box, 0), "direct,nginx,adit*,rathole,bore"),
+SCENES = {"here": (lambda box: Sites(), "*"),
+          "far": (lambda box: far.far_sites(box, 0), "direct,nginx,adit,adit-plain,rathole,bore"),
           "far-loss": (lambda box: far.far_sites(box, 1), "-")}
 
 

@@ -1,6 +1,6 @@
-/* One agent with many tunnels, as a program that embeds the library has them: tunnels APP COUNT. The first leads to APP,
-   the others to ports of this machine where nobody need be, as a client has one tunnel for each app. Prints a line when
-   all are open, and ends with its parent. ADIT_TOKEN names the relay. */
+/* One agent with many tunnels, as a program that embeds the library has them: tunnels APP COUNT. The first leads to
+   APP, the others to ports of this machine where nobody need be, as a client has one tunnel for each app. Prints a line
+   when all are open, and ends with its parent. ADIT_TOKEN names the relay. */
 #include <adit.h>
 
 #include <signal.h>

@@ -1,6 +1,6 @@
-"""What somebody waits for who starts a tunnel: from the start of the agent's program, with the server there, to the first
-byte that a visitor gets; and for adit to its line that says that it is open, beside a program that does little more than
-load the same library."""
+"""What somebody waits for who starts a tunnel: from the start of the agent's program, with the server there, to the
+first byte that a visitor gets; and for adit to its line that says that it is open, beside a program that does little
+more than load the same library."""
 import json
 
 from box import ADIT, LOAD

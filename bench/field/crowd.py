@@ -1,5 +1,5 @@
-"""Many who do little: visitors that are silent or slow, agents, and tunnels of one agent. Memory is the proportional set
-of each process, without what the kernel has for sockets."""
+"""Many who do little: visitors that are silent or slow, agents, and tunnels of one agent. Memory is the proportional
+set of each process, without what the kernel has for sockets."""
 import os
 import resource
 import subprocess
@@ -87,8 +87,8 @@ def server_bytes(way):
 
 
 class Many(Workload):
-    """A server of its own with many agents or tunnels. Raw ports are asked for where the server gives out others, so that
-    no nginx is part of it."""
+    """A server of its own with many agents or tunnels. Raw ports are asked for where the server gives out others, so
+    that no nginx is part of it."""
     rounds_most, parts = 1, PARTS[:2]
     figures = (("count", "count", 0), ("seconds", "s until all are there", 2))
 
@@ -109,8 +109,7 @@ class Many(Workload):
             seconds = time.monotonic() - start
             time.sleep(run.quiet_s)
             there = way.subject()
-            figures = {"count": way.count, "seconds": seconds,
-                       **idle_share(there, run.idle_s)}
+            figures = {"count": way.count, "seconds": seconds, **idle_share(there, run.idle_s)}
             figures["kib server"] = (server_bytes(way) - alone) / 1024 / way.count
             figures["kib agent"] = memory(there)["agent"] / 1024 / way.count
             return figures

@@ -1,6 +1,6 @@
-"""Visitors, relay and agent in three places: 80 ms between visitor and app and back, half of it on each side of the relay,
-over cables that lose packets or do not. The kernels' queues are their own; what is between is the tests' bridge, a
-program that takes its part of this machine's time."""
+"""Visitors, relay and agent in three places: 80 ms between visitor and app and back, half of it on each side of the
+relay, over cables that lose packets or do not. The kernels' queues are their own; what is between is the tests'
+bridge, a program that takes its part of this machine's time."""
 import os
 import sys
 
@@ -76,8 +76,9 @@ class FarBulk(Workload):
         return {"of_rate": result["gb_per_s"] * 8e3 / MBIT_PER_S}
 
 
+AWAY = f"{ROUND_TRIP_MS} ms away"
 WORKLOADS = [
-    *(FarNew(f"far-new{n}", f"{ROUND_TRIP_MS} ms away, {n} at once", scene="far", streams=n) for n in (1, 8, 32)),
-    *(FarBulk(f"{scene}-down{n}", f"{ROUND_TRIP_MS} ms away, {loss}, down, {n} stream{'s' if n > 1 else ''}", scene=scene,
-              streams=n) for scene, loss in (("far", "no loss"), ("far-loss", "1 % loss")) for n in (1, 64)),
+    *(FarNew(f"far-new{n}", f"{AWAY}, {n} at once", scene="far", streams=n) for n in (1, 8, 32)),
+    *(FarBulk(f"{scene}-down{n}", f"{AWAY}, {loss}, down, streams: {n}", scene=scene, streams=n)
+      for scene, loss in (("far", "no loss"), ("far-loss", "1 % loss")) for n in (1, 64)),
 ]

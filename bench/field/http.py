@@ -9,8 +9,8 @@ from box import Failed
 from . import programs
 from .workload import Workload
 
-# They take the name of the server from the URL, and look it up: so the name leads to the subject in a list of hosts that
-# only they see.
+# They take the name of the server from the URL, and look it up: so the name leads to the subject in a list of hosts
+# that only they see.
 AS_HOST = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
 

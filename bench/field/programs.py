@@ -1,5 +1,5 @@
-"""Where the programs of others are, and of which version. Each is looked for in the folder that PEERS names, on PATH, in
-what tools/deps unpacks, and in .cache/peers, where those are built that their registry has."""
+"""Where the programs of others are, and of which version. Each is looked for in the folder that PEERS names, on PATH,
+in what tools/deps unpacks, and in .cache/peers, where those are built that their registry has."""
 import os
 import re
 import shutil
@@ -14,7 +14,7 @@ VERSIONS = {"nginx": ["-v"], "haproxy": ["-v"], "frps": ["--version"], "rathole"
             "h2load": ["--version"], "openssl": ["version"]}
 UNPACKED_LIBRARIES = os.path.join(UNPACKED, "usr/lib", f"{os.uname().machine}-linux-gnu")
 # Where there is no package of Debian's and no crate.
-NOT_TO_BE_HAD = "not on PATH nor in the folder that PEERS names (no registry that this uses has it: put a release there)"
+NOT_TO_BE_HAD = "not on PATH nor in the folder that PEERS names (who puts a release there gets its rows)"
 
 
 class Missing(Failed):

@@ -1,6 +1,6 @@
 """The figures of a run: for each kind, workload and subject those of each round. They are given as medians with their
-quartiles, and as ratios to the direct connection's figure of the same round, so that what the machine did else meanwhile
-is in both."""
+quartiles, and as ratios to the direct connection's figure of the same round, so that what the machine did else
+meanwhile is in both."""
 import statistics
 
 BASE = "direct"

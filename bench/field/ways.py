@@ -440,12 +440,12 @@ class Sish(Ssh):
     def server(self):
         self.make_keys()
         self.control = self.sites.relay.free_port(self.host)
-        keys = self.box.file(f"{self.stem}-keys")
+        keys, http = self.box.file(f"{self.stem}-keys"), self.sites.relay.free_port(self.host)
         os.mkdir(keys)
         self.serve([self.paths["sish"], "--ssh-address", f"{self.host}:{self.control}", "--http-address",
-                    f"{self.host}:{self.sites.relay.free_port(self.host)}", "--authentication=false", "--bind-random-ports=false",
-                    "--port-bind-range", "1024-65535", "--force-requested-ports=true", "--private-keys-directory",
-                    keys, "--domain", NAME], self.control)
+                    f"{self.host}:{http}", "--authentication=false", "--bind-random-ports=false", "--port-bind-range",
+                    "1024-65535", "--force-requested-ports=true", "--private-keys-directory", keys, "--domain", NAME],
+                   self.control)
 
 
 WAYS = [Direct, Nginx, Haproxy, Adit, AditCopy, AditPlain, AditPlainCopy, AditSealed, Frp, FrpTls, FrpDefault, Rathole,

@@ -1,5 +1,5 @@
-"""What is asked of each subject in each round: bulk, messages, new connections. How much is asked is measured out so that
-it takes about `run.seconds`, whatever the subject's speed. Processor times are given by what was done with them."""
+"""What is asked of each subject in each round: bulk, messages, new connections. How much is asked is measured out so
+that it takes about `run.seconds`, whatever the subject's speed; processor times are given for what was done."""
 import time
 
 from .workload import Workload, costs, visitor_share
@@ -69,7 +69,7 @@ class Burst(Workload):
 
 
 WORKLOADS = [
-    *(Bulk(f"{way}{n}", f"{way}, {n} stream{'s' if n > 1 else ''}", way=way, streams=n)
+    *(Bulk(f"{way}{n}", f"{way}, streams: {n}", way=way, streams=n)
       for way in ("down", "up") for n in (1, 8, 64)),
     Ping("ping", "a message of 64 bytes and its echo"),
     Under("under", "the same while 8 streams come down"),
