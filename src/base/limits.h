@@ -260,6 +260,7 @@ enum {
   USAGES_KEPT_MAX = 1024,                  /* tokens that nobody uses now, of which the relay still tells what has
                                               passed */
   NARROWED_KEPT_PER_TOKEN_MAX = 1024,      /* the same of those that were narrowed from one of them, ... */
+  NARROWED_KEPT_PER_NARROWED_MAX = 64,     /* from one that was itself narrowed, as a container's is, ... */
   NARROWED_KEPT_MAX = 8192,                /* and from all together */
   REGISTRY_STEPS_MAX = 64,                 /* under the lock that every visitor takes; then it is free for others */
   ADMIN_BACKLOG = 16,

@@ -1,5 +1,5 @@
 /* Usage by token. Those whose owners are gone rest in the order in which they went; the first of them makes room. A
-   root's record outlives those of all that were narrowed from it. */
+   record outlives those of all that were narrowed from its token, whose owners went before. */
 #include "relay/usage.h"
 
 #include <stdlib.h>
@@ -79,7 +79,9 @@ static void wake_from(struct resting *among, struct list *node) {
 static void wake(struct usages *u, struct usage *r) {
   bool is_root = r->root == r;
   wake_from(is_root ? &u->resting_tokens : &u->resting_narrowed, &r->resting);
-  if (!is_root) wake_from(&r->root->narrowed, &r->resting_of_root);
+  if (is_root) return;
+  wake_from(&r->root->narrowed, &r->resting_of_root);
+  wake_from(&r->parent->narrowed, &r->resting_of_parent);
 }
 
 static void forget_one(struct usages *u, struct usage *r) {
@@ -89,8 +91,12 @@ static void forget_one(struct usages *u, struct usage *r) {
   free(r);
 }
 
-static struct usage *first_narrowed(const struct usage *root) {
+static struct usage *first_of_root(const struct usage *root) {
   return CONTAINER_OF(root->narrowed.list.next, struct usage, resting_of_root);
+}
+
+static struct usage *first_of_parent(const struct usage *parent) {
+  return CONTAINER_OF(parent->narrowed.list.next, struct usage, resting_of_parent);
 }
 
 /* A root goes after all that were narrowed from it: nobody is here with one of these, or its owner would be here, too.
@@ -98,14 +104,17 @@ static struct usage *first_narrowed(const struct usage *root) {
 static void make_room(struct usages *u) {
   for (int i = 0; i < REGISTRY_STEPS_MAX / 2 && u->resting_tokens.n > USAGES_KEPT_MAX; i++) {
     struct usage *root = CONTAINER_OF(u->resting_tokens.list.next, struct usage, resting);
-    forget_one(u, root->narrowed.n > 0 ? first_narrowed(root) : root);
+    forget_one(u, root->narrowed.n > 0 ? first_of_root(root) : root);
   }
 }
 
 static void rest_narrowed(struct usages *u, struct usage *r) {
   rest(&u->resting_narrowed, &r->resting);
   rest(&r->root->narrowed, &r->resting_of_root);
-  if (r->root->narrowed.n > NARROWED_KEPT_PER_TOKEN_MAX) forget_one(u, first_narrowed(r->root));
+  if (r->parent != r->root) rest(&r->parent->narrowed, &r->resting_of_parent);
+  if (r->parent != r->root && r->parent->narrowed.n > NARROWED_KEPT_PER_NARROWED_MAX)
+    forget_one(u, first_of_parent(r->parent));
+  else if (r->root->narrowed.n > NARROWED_KEPT_PER_TOKEN_MAX) forget_one(u, first_of_root(r->root));
   else if (u->resting_narrowed.n > NARROWED_KEPT_MAX)
     forget_one(u, CONTAINER_OF(u->resting_narrowed.list.next, struct usage, resting));
 }
@@ -122,6 +131,7 @@ static struct usage *usage_new(struct usages *u, const uint8_t id[TOKEN_ID_BYTES
   if (r == NULL) return NULL;
   list_init(&r->resting);
   list_init(&r->resting_of_root);
+  list_init(&r->resting_of_parent);
   list_init(&r->narrowed.list);
   memcpy(r->id, id, sizeof r->id);
   if (map_put(u->by_id, r->id, r) == 0) return r;

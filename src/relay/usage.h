@@ -1,7 +1,8 @@
 /* What has passed for each token since the relay started, all that were narrowed from it included. A record outlives
    its owner, since an agent comes and goes, but of those who are gone only the last stay: USAGES_KEPT_MAX of the
-   operator's tokens, with them NARROWED_KEPT_PER_TOKEN_MAX that were narrowed from each, and NARROWED_KEPT_MAX of
-   these in all. Not thread-safe but for the counters, which whoever is in the owner's streams adds to. */
+   operator's tokens, with them NARROWED_KEPT_PER_TOKEN_MAX that were narrowed from each, of which
+   NARROWED_KEPT_PER_NARROWED_MAX from one that was narrowed itself, and NARROWED_KEPT_MAX of these in all. Not
+   thread-safe but for the counters, which whoever is in the owner's streams adds to. */
 #ifndef RELAY_USAGE_H
 #define RELAY_USAGE_H
 
@@ -13,8 +14,8 @@
 struct resting { struct list list; size_t n; };            /* private: those whose owners are gone, the first first */
 
 struct usage {
-  struct list resting, resting_of_root;                    /* private, as the next two: nodes of such */
-  struct resting narrowed;                                 /* of a root */
+  struct list resting, resting_of_root, resting_of_parent; /* private, as the next two: nodes of such */
+  struct resting narrowed;                                 /* from it; from a root also those further down */
   struct roster_entry place;
   struct usage *parent, *root;                             /* what it was narrowed from: NULL and itself */
   uint8_t id[TOKEN_ID_BYTES], root_id[TOKEN_ID_BYTES];

@@ -21,14 +21,19 @@ static int tear_down(void **state) {
   return 0;
 }
 
-static struct owner *comes(unsigned number, const struct certificate *child) {
-  struct certificate chain[2] = {{.max_tunnels = 1}};
+/* With a token of that number, or one narrowed from it, through so many of these. */
+static struct owner *comes_through(unsigned number, const struct certificate *below, size_t n) {
+  struct certificate chain[CHAIN_MAX] = {{.max_tunnels = 1}};
   struct owner *o = NULL;
   memcpy(chain[0].id, &number, sizeof number);
   snprintf(chain[0].name, sizeof chain[0].name, "token-%u", number);
-  if (child != NULL) chain[1] = *child;
-  assert_int_equal(registry_owner(g, chain, child != NULL ? 2 : 1, NOW, &o), 0);
+  for (size_t i = 0; i < n; i++) chain[i + 1] = below[i];
+  assert_int_equal(registry_owner(g, chain, n + 1, NOW, &o), 0);
   return o;
+}
+
+static struct owner *comes(unsigned number, const struct certificate *child) {
+  return comes_through(number, child, child != NULL ? 1 : 0);
 }
 
 /* Of the one of that number, and how many there are. */
@@ -128,6 +133,26 @@ static void of_narrowed_tokens_the_last_of_each_root_and_of_all_are_remembered(v
   registry_owner_unref(g, here);
 }
 
+static void who_narrows_a_narrowed_token_often_has_no_others_forgotten(void **state) {
+  (void)state;
+  struct usage u;
+  unsigned number = CHILDREN + 1;
+  struct certificate below[2] = {{.name = "container", .max_tunnels = 1}, {.name = "child", .max_tunnels = 1}};
+  registry_owner_unref(g, narrowed_comes(0, 1));
+  memcpy(below[0].id, &number, sizeof number);
+  for (unsigned i = 0; i <= NARROWED_KEPT_PER_TOKEN_MAX; i++) {
+    number++;
+    memcpy(below[1].id, &number, sizeof number);
+    registry_owner_unref(g, comes_through(1, below, 2));
+  }
+  assert_int_equal(told_of(true, CHILDREN, &u), 2 + NARROWED_KEPT_PER_NARROWED_MAX);
+  assert_string_equal(u.name, "token-1/job");
+  (void)told_of(true, number, &u);
+  assert_string_equal(u.name, "token-1/container/child");
+  registry_owner_unref(g, comes_through(1, below, 2));   /* it goes on where it was */
+  assert_int_equal(told_of(true, number, &u), 2 + NARROWED_KEPT_PER_NARROWED_MAX);
+}
+
 static void with_a_root_that_is_forgotten_go_those_narrowed_from_it(void **state) {
   (void)state;
   struct usage u;
@@ -162,6 +187,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {T(what_has_passed_is_told_while_the_owner_is_here_and_after),
                                      T(what_passes_for_a_narrowed_token_is_its_own_and_its_roots),
                                      T(of_narrowed_tokens_the_last_of_each_root_and_of_all_are_remembered),
+                                     T(who_narrows_a_narrowed_token_often_has_no_others_forgotten),
                                      T(with_a_root_that_is_forgotten_go_those_narrowed_from_it),
                                      T(of_those_who_are_gone_the_last_are_remembered_and_all_who_are_here)};
   return cmocka_run_group_tests(tests, NULL, NULL);
