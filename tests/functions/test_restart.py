@@ -123,6 +123,40 @@ def test_a_call_goes_on_in_its_container_and_its_result_is_fetched(shop, end):
     assert shop.do("print(f('hold').remote(2)[1])") in said, "the container does not have the next call"
 
 
+@ENDS
+def test_logs_are_followed_from_one_foreman_to_the_next_until_the_app_is_stopped(shop, end):
+    for n in (1, 2):
+        call = shop.spawn("hold", n)
+        shop.said(f"holding {n}")
+        shop.restart(end)
+        shop.do("go.put('x')")
+        shop.result(call)
+    shop.service.done("app", "stop", "shop")
+    assert shop.logs.wait(60) == 0, shop.logs.report()
+    assert shop.logs.out.lines == ["holding 1", "holding 2"]
+
+
+def test_who_follows_logs_and_who_deploys_hear_when_no_foreman_comes_back(shop, program):
+    slow = "from adit import is_local\nif not is_local():\n    print('slow', flush=True)\n    time.sleep(60)\n"
+    deploying = shop.service.adit("deploy", program("shop.py", APP.replace("TIMEOUT", "300") + slow))
+    shop.said("slow")
+    shop.service.end()
+    assert deploying.wait(60) == shop.logs.wait(60) == 1
+    assert "adit: deploy shop: foreman: it has ended" in deploying.err.lines[-1] and "Traceback" not in deploying.err.text()
+    assert shop.logs.err.text().startswith("adit: foreman: it has ended") and len(shop.logs.err.lines) == 1
+    shop.service.start()
+
+
+def test_what_a_foreman_serves_ends_with_it_and_that_is_said(service, program, url_of):
+    file = program("served.py", APP.replace("TIMEOUT", "300"))
+    serving = service._adit("serve", file, env={**service.env, "ADIT_FOREMAN": service.socket})
+    url_of(serving, "page")
+    service.end()
+    assert serving.wait(60) == 1
+    assert "the foreman that served it has ended" in serving.err.lines[-1] and "Traceback" not in serving.err.text()
+    service.start()
+
+
 def test_whoever_waits_hears_of_it_from_the_next_foreman(shop):
     waiting = shop.begin("print(f('hold').remote(1)[::2])")
     inside = shop.begin("print(f('outer').remote(3))")

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ..exception import ClosedError
 from . import bundle, session
 from .command_line import Parser
 from .deploying import deploy as give
 from .output import Output
+from .remote import AGAIN_S
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .remote import Channel
     from .spec import AppSpec
+    from .wire import Meta
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
@@ -91,11 +98,28 @@ def _list(given: argparse.Namespace) -> None:
         _show_schedules(f"{app['name']}: ", app.get("schedules", {}))
 
 
+def _follow(channel: Channel, app: str) -> Iterator[Meta]:
+    """Until the app ends; a foreman that ends before is waited for, whose successor has what was told last, too."""
+    last = 0.0
+    while True:
+        channel.ask("app_find", {"app": app})
+        seen = last
+        with contextlib.suppress(ClosedError):
+            for news in channel.listen("app_news", {"app": app}):
+                if news["at"] > seen:
+                    seen, last = 0.0, news["at"]
+                    yield news
+                if news["kind"] == "ended":
+                    return
+        time.sleep(AGAIN_S)
+
+
 def _logs(given: argparse.Namespace) -> None:
     channel = session.service()
+    app = channel.ask("app_find", {"app": given.app})[0]["app"]
+    there = _follow(channel, app) if given.follow else channel.listen("app_news", {"app": app, "follow": False})
     with Output(failures=True) as output:
-        channel.ask("app_find", {"app": given.app})
-        for news in channel.listen("app_news", {"app": given.app, "follow": given.follow}):
+        for news in there:
             if news["kind"] in ("output", "failed"):
                 output.show(news)
         output.flush()

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..exception import InvalidError
+from ..exception import ClosedError, InvalidError
 from . import bundle, session
 from .function import Function
 from .spec import FunctionSpec, WebSpec
@@ -43,7 +43,10 @@ def deploy(channel: Channel, app: App, name: str | None, output: Output) -> Depl
     found, _ = channel.ask("app_named", {"name": name})
     meta = {"app": found["app"], "spec": spec.to_meta()}
     with output.following(channel, found["app"], version=found["version"] + 1, to_end=False):
-        answer, _ = channel.ask("app_update", meta, bundle.pack(spec))
+        try:
+            answer, _ = channel.ask("app_update", meta, bundle.pack(spec))
+        except ClosedError as error:
+            raise ClosedError(f"deploy {name}: {error}; what it has now says adit app list (deploy it again)") from None
     about = answer["urls"], answer.get("schedules", {}), answer.get("ca_file")
     return Deployed(name, spec, answer["version"], *about)
 

@@ -13,7 +13,7 @@ from . import quantities
 from .printable import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .remote import Channel
     from .wire import Meta
@@ -95,15 +95,15 @@ class Output:
     @contextlib.contextmanager
     def following(
         self, channel: Channel, app: str, *, version: int | None = None, to_end: bool = True
-    ) -> Iterator[None]:
+    ) -> Iterator[Callable[[], bool]]:
         """Shows the news of an app, with ``to_end`` to their end after the block; with ``version`` only those from now
-        on, and of that version."""
+        on, and of that version. What it gives tells whether there may be more."""
         left = threading.Event()
         args = (channel, {"app": app, "past": version is None, "holds": True}, version, left)
         thread = threading.Thread(target=self._follow, args=args, name="adit-output", daemon=True)
         thread.start()
         try:
-            yield
+            yield thread.is_alive
         finally:
             if not to_end:
                 left.set()
@@ -112,7 +112,7 @@ class Output:
             self._stop_status()
 
     def _follow(self, channel: Channel, meta: Meta, version: int | None, left: threading.Event) -> None:
-        with contextlib.suppress(exception.Error, OSError):
+        with contextlib.suppress(exception.Error):
             for news in channel.listen("app_news", meta):
                 if left.is_set():
                     return

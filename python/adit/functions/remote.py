@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 AGAIN_S = 0.1  # between tries while there is no foreman
 POLL_S = 50.0  # how long the foreman may keep a question before it says "not yet"
 _OK = 200
-_ONCE = "app_"  # what is asked for apps is not to be done twice
+_ONCE = ("app_create", "app_update", "app_close")  # that are not to be done twice
 _HEADERS = {"Content-Type": "application/octet-stream", wire.VERSION: __version__}
 
 
@@ -99,7 +99,7 @@ class Channel:
                 break
             except _Unanswered as error:
                 until = until or time.monotonic() + self._patience
-                if time.monotonic() >= until or (error.heard and verb.startswith(_ONCE)):
+                if time.monotonic() >= until or (error.heard and verb in _ONCE):
                     raise exception.ClosedError(f"foreman: it has ended ({error})") from None
             time.sleep(AGAIN_S)
         answer, rest = wire.unpack(data)
@@ -152,12 +152,15 @@ class Channel:
                 return None
 
     def listen(self, verb: str, meta: Meta) -> Iterator[Meta]:
-        """Messages without payload, for as long as the foreman sends some."""
+        """Messages without payload, for as long as the foreman sends some; ClosedError when it is gone."""
         connection = _Connection(self.path)
         with contextlib.closing(connection):
-            connection.request("POST", "/" + verb, wire.pack(meta), _HEADERS)
-            response = connection.getresponse()
-            if response.status != _OK:
-                raise _error_of(wire.unpack(response.read())[0])
-            while line := response.readline():
-                yield json.loads(line)
+            try:
+                connection.request("POST", "/" + verb, wire.pack(meta), _HEADERS)
+                response = connection.getresponse()
+                if response.status != _OK:
+                    raise _error_of(wire.unpack(response.read())[0])
+                while (line := response.readline()).endswith(b"\n"):  # else it was cut off
+                    yield json.loads(line)
+            except (OSError, http.client.HTTPException) as error:
+                raise exception.ClosedError(f"foreman: it has ended ({error or type(error).__name__})") from None

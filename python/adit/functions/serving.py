@@ -14,14 +14,14 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from ..exception import EmbeddedRelayWarning, Error, InvalidError
+from ..exception import ClosedError, EmbeddedRelayWarning, Error, InvalidError
 from . import session
 from .command_line import Parser
 from .output import Output
 from .spec import AppSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 DEBOUNCE_MS = 200
@@ -74,6 +74,13 @@ class Served:
         self.seen = _states(self.files)
         self._following = contextlib.ExitStack()
         self._shown: dict[str, str] = {}
+        self._is_told: Callable[[], bool] = lambda: True
+
+    def look(self) -> None:
+        """ClosedError when there is nobody any more who serves it."""
+        if not self._is_told():
+            self.app = None
+            raise ClosedError(f"{self._path}: the foreman that served it has ended (serve it again)")
 
     def load(self) -> bool:
         """Serves the file as it is now. False when that cannot be, and the version before goes on."""
@@ -89,7 +96,7 @@ class Served:
         if self.app is None:
             answer, _ = self._channel.ask("app_create", {"spec": {"name": spec.name, "functions": {}}})
             self.app = answer["app"]
-            self._following.enter_context(self._output.following(self._channel, answer["app"]))
+            self._is_told = self._following.enter_context(self._output.following(self._channel, answer["app"]))
         served, _ = self._channel.ask("app_update", {"app": self.app, "spec": meta}, code)
         self._show(spec, served["urls"], served.get("ca_file"))
         return True
@@ -124,6 +131,7 @@ def _changes(served: Served, stop: threading.Event) -> Iterator[None]:
     folder = os.path.dirname(os.path.abspath(served.files[0]))
     waits: dict[str, Any] = {"debounce": DEBOUNCE_MS, "step": 50, "rust_timeout": LOOK_MS, "yield_on_timeout": True}
     for _ in watch(folder, stop_event=stop, raise_interrupt=True, **waits):
+        served.look()
         states = _states(served.files)
         if any(states[path] != served.seen.get(path) for path in states):
             yield

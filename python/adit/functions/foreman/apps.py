@@ -417,6 +417,7 @@ class App:
                 with contextlib.suppress(RemoteError):
                     await self.foreman.volumes.end(volume)
             self.foreman.images.forget(self.version_id(self.version))
+            self.tell("ended")
             self.news.end()
 
 
