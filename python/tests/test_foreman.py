@@ -189,6 +189,17 @@ def test_a_process_of_which_it_cannot_be_told_may_live(monkeypatch):
             assert owner.is_alive(mine)
 
 
+def test_without_a_folder_for_temporary_files_it_says_so(monkeypatch):
+    def none(*_, **__):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    monkeypatch.setattr("tempfile.mkdtemp", none)
+    owner._sweep_folders()
+    with pytest.raises(ConfigError, match=r"no folder for temporary files: .*\(name one: TMPDIR=FOLDER\)"):
+        Foreman(None)
+
+
 def spec_of(name="shop", **functions):
     return AppSpec(name, {f: FunctionSpec(f, "m", f, **more) for f, more in (functions or {"f": {}}).items()})
 

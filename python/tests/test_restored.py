@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from adit.exception import ConfigError, RemoteError
+from adit.exception import ConfigError, NotFoundError, RemoteError
 from adit.functions import wire
 from adit.functions.engine import Ended, Resources, Usage
 from adit.functions.foreman import (
@@ -23,6 +23,7 @@ from adit.functions.foreman import (
     images,
     ledger,
     owner,
+    places,
     queue_verbs,
     shelf,
     worker,
@@ -276,7 +277,7 @@ def live(place, engine, work):
     """``await work(foreman)``, of one that dies then."""
 
     async def run():
-        engine.owner = owner.service_labels(place[0])[owner.LABEL]
+        engine.owner = owner.service_labels(places.state_identity(), place[0])[owner.LABEL]
         foreman = Foreman(engine, place)
         try:
             await foreman.open()
@@ -379,6 +380,96 @@ def test_who_asks_again_when_it_could_not_be_written_has_it_done(place):
         assert [row["id"] for row in await foreman.store.read(shelf.TABLES, "SELECT id FROM held")] == [made]
 
     live(place, Engine(), use)
+
+
+@pytest.mark.parametrize("kind", ["queue", "dict"])
+def test_one_with_a_name_that_could_not_be_written_is_not_there(place, kind):
+    async def use(foreman):
+        post, payload = foreman.store.post, wire.pack_items([b"key", b"value"]) if kind == "dict" else b""
+        holding = foreman.queues if kind == "queue" else foreman.dicts
+        named = Asked(foreman, None, {"name": "n"}, payload)
+        foreman.store.post = lambda tables, *_: post(tables, ("SELECT * FROM nowhere",))
+        with pytest.raises(ConfigError):
+            await CALLER[f"{kind}_create"](named)
+        foreman.store.post = post
+        with pytest.raises(NotFoundError, match="there is none of that name"):
+            await CALLER[f"{kind}_create"](Asked(foreman, None, {"name": "n", "create": False}, b""))
+        await asyncio.sleep(0)
+        assert not holding._by_id and not holding._names and not holding._budget._taken
+        made = (await CALLER[f"{kind}_create"](named)).meta[kind]
+        assert [row["id"] for row in await foreman.store.read(shelf.TABLES, "SELECT id FROM held")] == [made]
+
+    live(place, Engine(), use)
+
+
+def test_what_could_not_be_written_of_a_queue_or_dict_has_not_happened(place):
+    async def use(foreman):
+        async def ask(verb, payload=b"", **meta):
+            about = {"partition": "", "ttl": 60, "n": 9, **meta}
+            return await CALLER[verb](Asked(foreman, None, about, payload))
+
+        queue = (await ask("queue_create", name="q")).meta["queue"]
+        held = (await ask("dict_create", wire.pack_items([b"a", b"1", b"b", b"2"]), name="d")).meta["dict"]
+        await ask("queue_put", wire.pack_items([b"first", b"second"]), queue=queue)
+        taken = foreman.queues._budget._taken, foreman.dicts._budget._taken
+        post = foreman.store.post
+        foreman.store.post = lambda tables, *_: post(tables, ("SELECT * FROM nowhere",))
+        for verb, payload in (
+            ("dict_put", wire.pack_items([b"a", b"longer", b"c", b"3"])),
+            ("dict_pop", b"a"),
+            ("dict_clear", b""),
+            ("queue_clear", b""),
+        ):
+            with pytest.raises(ConfigError):
+                await ask(verb, payload, dict=held, queue=queue)
+            await asyncio.sleep(0.01)
+        assert foreman.dicts.find(held).entries == {b"a": b"1", b"b": b"2"}
+        assert (foreman.queues._budget._taken, foreman.dicts._budget._taken) == taken
+        foreman.store.post = post
+        assert wire.unpack_items((await ask("queue_get", queue=queue)).payload) == [b"first", b"second"]
+
+    live(place, Engine(), use)
+
+
+def test_a_result_for_which_there_is_no_room_while_the_store_is_away_stays_in_its_container(place, monkeypatch):
+    monkeypatch.setattr(book, "AGAIN_S", 0.01)
+    monkeypatch.setattr(ledger, "UNWRITTEN_BYTES", 3 * CALL_COST)
+    _, had = live(place, Engine(), lambda foreman: with_calls(foreman, None))
+
+    async def use(foreman):
+        [there] = [w for pool in foreman.find_deployed("shop").pools.values() for w in pool.workers]
+        post, first = foreman.store.post, there._timers[had]
+        foreman.store.post = lambda tables, *_: post(tables, ("SELECT * FROM nowhere",))
+        other = Call(there.pool.app.id, "f", b"", foreman.calls.budget, inside=False, trusted=True)
+        other.settle({"status": "ok"}, bytes(CALL_COST))
+        foreman.ledger.done(other)
+        said = Asked(foreman, there, {"call": had, "outcome": {"status": "ok"}}, bytes(CALL_COST + 1))
+        assert (await RUNNER["result"](said)).meta == {"not_yet": True}
+        assert first.cancelled() and not there._timers[had].cancelled() and not there.call.done
+        foreman.store.post = post
+        await asyncio.shield(other.saved)
+        await asyncio.sleep(0)
+        assert (await RUNNER["result"](said)).meta == {}
+        return (await foreman.ledger.find(had, foreman.calls.budget)).outcome
+
+    assert live(place, Engine("w"), use) == ({"status": "ok"}, bytes(CALL_COST + 1))
+
+
+def test_foremen_of_machines_that_are_called_alike_have_nothing_of_each_others(place, tmp_path, monkeypatch):
+    mine, boot, found = owner.labels()[owner.LABEL], owner.boot(), []
+
+    async def look(foreman):
+        return foreman.name if foreman.store.is_shared else foreman.labels[owner.LABEL]
+
+    found.append(live(place, Engine(), look))
+    monkeypatch.setattr(owner, "boot", lambda: "another")
+    assert not owner.is_alive(mine)  # this very machine has been started again
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+    assert owner.is_alive(mine)
+    monkeypatch.setattr(owner, "boot", lambda: boot)
+    os.rename(place[0].removesuffix(".sock") + ".d", tmp_path / "gone")
+    found.append(live(place, Engine(), look))
+    assert found[0] != found[1] and not any(os.uname().nodename in name.split() for name in found)
 
 
 def test_a_call_that_is_not_given_yet_has_its_time_when_it_is(place):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HOME = "/home/adit"
 CODE = f"{HOME}/code"
 COPIED = "/root"  # where an image's files are whose paths are not full ones
+ROOM_S = 1.0  # until a result is offered again
 APP_WAIT_S = 60.0  # programs tell their URL before they listen, and start slowly where many do
 
 
@@ -225,8 +226,10 @@ class Runner:
             self._answer(meta["call"], outcome, result)
 
     def _answer(self, call: str, outcome: wire.Meta, result: bytes) -> None:
+        """Waits with it here while the foreman has no room, as when its store is away."""
         with contextlib.suppress(NotFoundError):  # it was answered before the foreman went away, which we did not hear
-            self.channel.ask("result", {"call": call, "outcome": outcome}, result)
+            while self.channel.ask("result", {"call": call, "outcome": outcome}, result)[0].get("not_yet"):
+                time.sleep(ROOM_S)
 
     def close(self) -> None:
         """The container ends."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...exception import Error, InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .store import Row, Statement, Store, Tables
 
@@ -33,6 +33,7 @@ class Book:
         self._store, self._foreman = store, foreman
         self._last: Posted = None
         self._gathered: list[Statement] | None = None
+        self._undone: list[Callable[[], object]] = []  # if what is gathered is not written
         self._unwritten: deque[tuple[tuple[Statement, ...], asyncio.Future[list[Row]]]] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -48,6 +49,13 @@ class Book:
         self._last.add_done_callback(_tell)
         return self._last
 
+    def unless_written(self, undo: Callable[[], object]) -> None:
+        """Is done when what was posted last cannot be written, as whoever asked for it hears that it is not so."""
+        if self._gathered is not None:
+            self._undone.append(undo)
+        elif self._last is not None:
+            self._last.add_done_callback(lambda posted: None if is_written(posted) else undo())
+
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """What is posted in the block, in which nothing is waited for, is written in one go at its end."""
@@ -57,7 +65,10 @@ class Book:
             yield
         finally:
             self._gathered = None
-        self.post(*gathered)
+            undone, self._undone = self._undone, []
+        if self.post(*gathered) is not None:
+            for undo in undone:
+                self.unless_written(undo)
 
     def keep(self, *statements: Statement) -> Posted:
         """``post``, of what nobody can be told that it failed, as it has happened: it is tried until it is written, and

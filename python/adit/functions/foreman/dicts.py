@@ -10,7 +10,7 @@ from .holding import Holding
 from .shelf import UNWRITTEN, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from .shelf import Shelf
     from .store import Row, Statement
@@ -51,9 +51,24 @@ class Dict:
         more = _cost(new.items()) - _cost((k, self.entries[k]) for k in new if k in self.entries)
         self._budget.take(max(more, 0))
         self._budget.give(max(-more, 0))
+        before = {key: self.entries.get(key) for key in new}
         self.entries.update(new)
         self._record.set(new, also(len(new)))
+        self._record.unless_written(lambda: self._put_back(new, before))
         return len(new)
+
+    def _put_back(self, new: dict[bytes, bytes], before: Mapping[bytes, bytes | None]) -> None:
+        """What keys had before that nobody has changed since."""
+        for key in before:
+            if self.entries.get(key) is new.get(key):
+                self._change(key, before[key])
+
+    def _change(self, key: bytes, value: bytes | None) -> None:
+        old = self.entries.pop(key, None)
+        self._budget.give(_cost([(key, old)]) if old is not None else 0)
+        if value is not None:
+            self.entries[key] = value
+            self._budget.give(-_cost([(key, value)]))  # there was room for it
 
     def pop(self, key: bytes, also: Callable[[bytes], tuple[Statement, ...]] = lambda _: ()) -> bytes | None:
         """Takes one out."""
@@ -61,6 +76,7 @@ class Dict:
         if value is not None:
             self._budget.give(_cost([(key, value)]))
             self._record.removed(key, also(value))
+            self._record.unless_written(lambda: self._put_back({}, {key: value}))
         return value
 
     def restore(self, rows: list[Row]) -> None:
@@ -77,13 +93,15 @@ class Dict:
 
     def clear(self) -> None:
         """Forgets all."""
-        self._budget.give(_cost(self.entries.items()))
-        self.entries.clear()
+        before, self.entries = self.entries, {}
+        self._budget.give(_cost(before.items()))
         self._record.cleared()
+        self._record.unless_written(lambda: self._put_back({}, before))
 
     async def end(self) -> None:
         """See Held."""
-        self.clear()
+        self._budget.give(_cost(self.entries.items()))
+        self.entries.clear()
         self._record.ended()
 
 

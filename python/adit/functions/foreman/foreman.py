@@ -8,12 +8,11 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ...exception import Error
-from . import adoption, kept, owner, prices, server, volumes
+from . import adoption, kept, owner, places, prices, server, volumes
 from .admission import Admission
 from .apps import DEPLOYED, DETACHED, App
 from .calls import Calls
@@ -58,14 +57,15 @@ class Foreman:
         self.engine = engine
         self.state: str | None = None
         self._is_folder_ours = service is None
+        self._identity = places.state_identity()  # of this machine's, however it and others are called
         if service is None:
-            self.folder = tempfile.mkdtemp(prefix="adit-")  # 0700
+            self.folder = places.temporary_folder("adit-")
             self.path = os.path.join(self.folder, "caller.sock")
             self.labels = owner.labels()
         else:
             self.path, self.state = service
             self.folder = self.path.removesuffix(".sock") + ".d"
-            self.labels = owner.service_labels(self.path)
+            self.labels = owner.service_labels(self._identity, self.path)
         self.relay, self.store = Relay(), Store(store)
         written = (self.store, self.name) if service is not None else ()
         self.ledger, self.shelf, self.answers = Ledger(*written), Shelf(*written), Answers(*written)
@@ -93,7 +93,7 @@ class Foreman:
     @property
     def name(self) -> str:
         """In the store: whose an app is that stays."""
-        return f"{os.uname().nodename} {self.path}" if self.store.is_shared else self.path
+        return f"{self._identity} {self.path}" if self.store.is_shared else self.path
 
     async def open(self) -> None:
         """Removes what was left behind by callers that died, and listens."""
@@ -105,7 +105,7 @@ class Foreman:
         if self.state is None:
             owner.mark(self.folder, self.labels)
         else:
-            owner.claim(self.folder, self.path)
+            owner.claim(self.folder, self.path, self.labels)
             self._is_folder_ours = True
             os.makedirs(self._logs, mode=0o700, exist_ok=True)
             self._looking = asyncio.create_task(self._look())

@@ -3,6 +3,7 @@ as long as it runs or, if it is a service, for good."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import Counter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -61,7 +62,18 @@ class Holding(Generic[T]):
         if name is not None:
             self._names[name] = identity
             self._made.update([app] if app is not None else [])
+        self._shelf.unless_written(lambda: self._drop(identity, name, app))
         return identity
+
+    def _drop(self, identity: str, name: str | None, app: str | None) -> None:
+        """One that could not be written down."""
+        held = self._by_id.pop(identity, None)
+        if held is None:
+            return
+        if name is not None:
+            del self._names[name]
+            self._made.subtract([app] if app is not None else [])
+        self._dropping = asyncio.ensure_future(held.end())
 
     def put_in(self, row: Row, held: T) -> None:
         """One that the foreman before had."""

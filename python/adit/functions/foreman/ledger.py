@@ -17,11 +17,13 @@ from .calls import Call
 from .store import Tables
 
 if TYPE_CHECKING:
+    from .book import Posted
     from .budget import Budget
     from .store import Row, Statement, Store
     from .worker import Worker
 
 DONE_S, DONE_BYTES = 7 * 24 * 3600.0, 1 << 30  # that outcomes are kept
+UNWRITTEN_BYTES = 256 << 20  # of outcomes that wait for a store that is away
 PURGE_BYTES = 64 << 20  # of new ones, until it is looked which are too many
 PURGE_S = 24 * 3600.0  # until it is in any case
 
@@ -50,6 +52,7 @@ class Ledger(Book):
         super().__init__(store, foreman)
         self.tables = TABLES
         self._unpurged, self._purged = 0, -math.inf
+        self._unwritten_bytes = 0  # of outcomes
 
     # --- containers ---
 
@@ -111,9 +114,23 @@ class Ledger(Book):
                 *(time.time(), call.kept_bytes, json.dumps(meta), used, call.gpu, payload, call.id),
             )
         )
+        self._hold(call.saved, call.kept_bytes)
         self._unpurged += call.kept_bytes
         if self._unpurged > PURGE_BYTES:
             self.purge()
+
+    def _hold(self, saved: Posted, n: int) -> None:
+        def let_go(_: object) -> None:
+            self._unwritten_bytes -= n
+
+        if saved is not None:
+            self._unwritten_bytes += n
+            saved.add_done_callback(let_go)
+
+    def has_room(self, n: int) -> bool:
+        """For an outcome of so many bytes, beside those that are not written down yet. One is taken whatever its
+        size."""
+        return not self._unwritten_bytes or self._unwritten_bytes + n <= UNWRITTEN_BYTES
 
     def used(self, call: Call) -> None:
         """What it used, known after its outcome."""

@@ -10,6 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from ...exception import ConfigError
+from . import places
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,14 +48,15 @@ def labels() -> dict[str, str]:
     return {LABEL: " ".join((*_here(), str(os.getpid()), _start_of(os.getpid()) or ""))}
 
 
-def service_labels(path: str) -> dict[str, str]:
-    """Of the foreman that listens there: what is its own stays so when it is another process."""
-    return {LABEL: f"{_SERVICE} {os.uname().nodename} {path}"}
+def service_labels(identity: str, path: str) -> dict[str, str]:
+    """Of the foreman that listens there, whose machine is known by its state: what is its own stays so when it is
+    another process."""
+    return {LABEL: f"{_SERVICE} {identity} {path}"}
 
 
 def _here() -> tuple[str, str, str]:
-    """What makes a pid one: machine, boot, namespace."""
-    return os.uname().nodename, boot(), os.readlink("/proc/self/ns/pid")
+    """What makes a pid one: machine, by the user's state, as names of hosts are given twice; boot; namespace."""
+    return places.state_identity(), boot(), os.readlink("/proc/self/ns/pid")
 
 
 def is_alive(owner: str) -> bool:
@@ -65,10 +67,8 @@ def is_alive(owner: str) -> bool:
         return True
     machine, booted, space, pid, start = words
     here = _here()
-    if machine != here[0]:
-        return True
     if booted != here[1]:
-        return False
+        return machine != here[0]
     if space != here[2]:
         return True
     try:
@@ -92,7 +92,7 @@ def _owner_of(folder: str) -> str:
         return file.read()
 
 
-def claim(folder: str, path: str) -> None:
+def claim(folder: str, path: str, labels: dict[str, str]) -> None:
     """Makes the folder of the foreman that listens there, in which what containers have that live on stays, also while
     there is no foreman. ConfigError if there is one that is another's."""
     try:
@@ -101,12 +101,12 @@ def claim(folder: str, path: str) -> None:
             if not is_ours and (not os.path.isdir(folder) or os.listdir(folder)):
                 raise ConfigError(f"foreman: {folder} is there, and no foreman's (name another --socket)")
             kind, _, whose = _owner_of(folder).partition(" ") if is_ours else ("", "", "")
-            at = whose.partition(" ")[2]  # whatever this machine was called then
+            at = whose.partition(" ")[2]
             if kind == _SERVICE and at != path:
                 raise ConfigError(f"foreman: {folder} is of the one at {at} (remove it, or name another --socket)")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         os.chmod(folder, 0o700)
-        mark(folder, service_labels(path))
+        mark(folder, labels)
     except OSError as error:
         raise ConfigError(f"foreman: {error} (name a socket in a folder of yours: --socket PATH)") from None
 
@@ -123,7 +123,11 @@ def clear(folder: str, but: set[str]) -> None:
 
 
 def _sweep_folders() -> None:
-    with os.scandir(tempfile.gettempdir()) as entries:
+    try:
+        scanned = os.scandir(tempfile.gettempdir())
+    except OSError:  # where there is none, there are none of ours
+        return
+    with scanned as entries:
         ours = [e for e in entries if e.name.startswith("adit-") and e.is_dir(follow_symlinks=False)]
     for entry in ours:
         with contextlib.suppress(OSError):

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
 import tempfile
+
+from ...exception import ConfigError
+
+
+def temporary_folder(prefix: str) -> str:
+    """A new one, for this user alone."""
+    try:
+        return tempfile.mkdtemp(prefix=prefix)  # 0700
+    except OSError as error:
+        text = f"foreman: there is no folder for temporary files: {error.strerror or error} (name one: TMPDIR=FOLDER)"
+        raise ConfigError(text) from None
 
 
 def state_path(*names: str) -> str:
@@ -23,8 +35,13 @@ def configuration_path(name: str) -> str:
 
 def state_identity() -> str:
     """Of the state folder: 128 bits, made once, so that what they mark is of no other machine, whatever that is called.
-    Where none can be kept they are new each time."""
-    path, own = state_path("id"), secrets.token_hex(16)
+    Where none can be kept they are this process's."""
+    return _identity_at(state_path("id"))
+
+
+@functools.cache
+def _identity_at(path: str) -> str:
+    own = secrets.token_hex(16)
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), encoding="ascii") as file:

@@ -289,9 +289,23 @@ class Queue:
         """Forgets items."""
         async with self._changed:
             self._check()
-            for name in list(self._partitions) if everything else [partition or ""]:
+            names = list(self._partitions) if everything else [partition or ""]
+            gone = {name: list(found.items) for name in names if (found := self._find(name)) and found.items}
+            for name in names:
                 self._forget(name)
+            if gone:
+                self._record.unless_written(lambda: self._come_back(gone))
             self._changed.notify_all()
+
+    def _come_back(self, gone: dict[str, list[Item]]) -> None:
+        """What could not be cleared, as the next foreman would have it, too."""
+
+        async def put_back() -> None:
+            for name, items in gone.items():
+                self._budget.give(-_cost(items))  # there was room for them
+                await self.put_back(items, name)
+
+        self._putting = asyncio.ensure_future(put_back())
 
     async def end(self) -> None:
         """Whoever waits is told at once."""

@@ -11,7 +11,7 @@ from .book import Book
 from .store import Tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .book import Posted
     from .store import Row, Statement, Store
@@ -122,6 +122,10 @@ class Record:
         """In the order in which they came."""
         self.seq += 1
         return self.seq
+
+    def unless_written(self, undo: Callable[[], object]) -> None:
+        """See Book."""
+        self._shelf.unless_written(undo)
 
     def distrusted(self) -> Posted:
         """Somebody has put into it who is not trusted."""

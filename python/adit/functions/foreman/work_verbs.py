@@ -114,6 +114,9 @@ async def result(asked: Asked) -> Answer:
         raise InvalidError("result: its status is unknown")
     worker = asked.container
     call, metered = worker.find(str(asked.meta["call"]))[1], await worker.metered()
+    if call.lasts and not asked.foreman.ledger.has_room(len(asked.payload)):
+        worker.wait_with(call)
+        return NOT_YET
     call.add_used(await metered.end_call(call.id), metered.bill.gpu)  # the runner waits until this is known
     worker.finish(call.id, outcome, asked.payload)
     await call.is_saved()

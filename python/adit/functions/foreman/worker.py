@@ -509,6 +509,11 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._timers[call.id] = loop.call_later(seconds, self._timed_out, call, call.saved)
 
+    def wait_with(self, call: Call) -> None:
+        """It has done this call, and keeps what came of it until there is room for that."""
+        self._timers.pop(call.id).cancel()
+        self._count_down(call, self.pool.spec.timeout)
+
     def hear(self) -> None:
         """It may ask from now on, and say what has become of the calls that it was given."""
         self._is_heard.set()
