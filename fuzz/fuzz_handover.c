@@ -30,6 +30,24 @@ static void welcome(const uint8_t *data, size_t size) {
   same(&w, data, size);
 }
 
+static void commit(const uint8_t *data, size_t size) {
+  uint8_t bytes[WRITTEN_MAX_BYTES];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  struct handover_commit h;
+  if (handover_commit_decode(reader_of(data, size), &h) != 0) return;
+  handover_commit_encode(&w, &h);
+  same(&w, data, size);
+}
+
+static void taken(const uint8_t *data, size_t size) {
+  uint8_t bytes[WRITTEN_MAX_BYTES];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  struct handover_taken h;
+  if (handover_taken_decode(reader_of(data, size), &h) != 0) return;
+  handover_taken_encode(&w, &h);
+  same(&w, data, size);
+}
+
 static void listener(const uint8_t *data, size_t size) {
   uint8_t bytes[WRITTEN_MAX_BYTES];
   struct writer w = writer_of(bytes, sizeof bytes);
@@ -39,12 +57,13 @@ static void listener(const uint8_t *data, size_t size) {
   same(&w, data, size);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static void header(const uint8_t *data, size_t size) {
   struct carrier_header h;
-  if (size < 1) return 0;
-  if (data[0] == 0 && size > CARRIER_HEADER_BYTES) (void)!carrier_header_decode(data + 1, &h);
-  if (data[0] == 1) hello(data + 1, size - 1);
-  if (data[0] == 2) welcome(data + 1, size - 1);
-  if (data[0] == 3) listener(data + 1, size - 1);
+  if (size >= CARRIER_HEADER_BYTES) (void)!carrier_header_decode(data, &h);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static void (*const words[])(const uint8_t *, size_t) = {header, hello, welcome, listener, commit, taken};
+  if (size > 0 && data[0] < ARRAY_LEN(words)) words[data[0]](data + 1, size - 1);
   return 0;
 }

@@ -242,6 +242,10 @@ enum {
   UPGRADE_STEP_MS = 5000,                  /* so long one side waits for the other in the midst of something */
   UPGRADE_LOOK_MS = 50,                    /* between looks whether the relay drains meanwhile */
   UPGRADE_ASK_MS = 30000,                  /* so long `adit relay upgrade` waits for an answer */
+  UPGRADE_LAST_MS = 20000,                 /* so long who is not through yet is waited for, when all others are */
+  UPGRADE_EVERY_MS = 5,                    /* and looked for */
+  PARCEL_MAX_BYTES = (4 << 20) + 4096,     /* what moves at a time: a link with a thousand tunnels, a stream */
+  PARCELS_PER_BATCH_MAX = 32,              /* of streams that stand still at the same time */
   STARTER_GRACE_MS = 200,                  /* for a program to end that is not wanted any more */
   STARTER_LOOK_MS = 5,
   STARTER_ARGUMENTS_MAX_BYTES = 65536,     /* with longer ones a relay cannot be started anew */

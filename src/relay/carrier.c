@@ -22,6 +22,12 @@ static const struct {
     [CARRIER_REFUSED] = {CARRIER_WHOLE_BYTES, 0, 0},
     [CARRIER_WELCOME] = {CARRIER_WHOLE_BYTES, 1, 1},
     [CARRIER_LISTENER] = {CARRIER_WHOLE_BYTES, 1, 1},
+    [CARRIER_COMMIT] = {CARRIER_WHOLE_BYTES, 0, 0},
+    [CARRIER_LINK] = {PARCEL_MAX_BYTES, 1, 1},
+    [CARRIER_WARM] = {PARCEL_MAX_BYTES, 1, 1},
+    [CARRIER_RAW] = {PARCEL_MAX_BYTES, 1, 2},
+    [CARRIER_STREAM] = {PARCEL_MAX_BYTES, 2, 2},
+    [CARRIER_TAKEN] = {CARRIER_WHOLE_BYTES, 0, 0},
 };
 
 int carrier_header_decode(const uint8_t bytes[CARRIER_HEADER_BYTES], struct carrier_header *out) {

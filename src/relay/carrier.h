@@ -14,8 +14,12 @@ enum carrier_kind {                /* who says it, and when: relay/upgrade.h */
   CARRIER_GIVEN,
   CARRIER_READY,
   CARRIER_COMMIT,
-  CARRIER_SERVE,
+  CARRIER_LINK,                    /* these are parcels (relay/parcel.h) */
+  CARRIER_WARM,
+  CARRIER_RAW,
+  CARRIER_STREAM,
   CARRIER_TAKEN,
+  CARRIER_SERVE,
   CARRIER_END,
   CARRIER_KINDS
 };

@@ -40,6 +40,24 @@ int handover_welcome_decode(struct reader r, struct handover_welcome *h) {
   return known && reader_done(&r) ? 0 : ERR_SYNTAX;
 }
 
+void handover_commit_encode(struct writer *w, const struct handover_commit *c) { write_u64(w, c->serial); }
+
+int handover_commit_decode(struct reader r, struct handover_commit *c) {
+  c->serial = read_u64(&r);
+  return reader_done(&r) ? 0 : ERR_SYNTAX;
+}
+
+void handover_taken_encode(struct writer *w, const struct handover_taken *t) {
+  write_u16(w, t->kind);
+  write_u8(w, t->lost);
+}
+
+int handover_taken_decode(struct reader r, struct handover_taken *t) {
+  t->kind = read_u16(&r);
+  t->lost = read_flag(&r);
+  return reader_done(&r) ? 0 : ERR_SYNTAX;
+}
+
 /* family(1), and then its path or what addr_encode makes of it */
 enum { LISTENER_NOWHERE, LISTENER_INTERNET, LISTENER_PATH };
 

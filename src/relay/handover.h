@@ -7,10 +7,12 @@
                            <-     GIVEN
      READY                 ->                                     REFUSED why: at any time until then
                            <-     COMMIT                          from here on the old one gives out nothing any more
+                           <-     LINK, WARM, RAW                 each for itself; all of a kind before the next
+     TAKEN, for each       ->
                            <-     SERVE
-                           <-     END                             the old one has nothing left
-
-   Both directions know each word in both functions here. */
+                           <-     STREAM, and whatever of all these gets ready only now
+     TAKEN, for each       ->
+                           <-     END                             the old one has nothing left */
 #ifndef RELAY_HANDOVER_H
 #define RELAY_HANDOVER_H
 
@@ -36,6 +38,19 @@ struct handover_welcome {
 };
 void handover_welcome_encode(struct writer *w, const struct handover_welcome *h);
 int handover_welcome_decode(struct reader r, struct handover_welcome *h) MUST_USE;
+
+struct handover_commit {
+  uint64_t serial;                 /* the last that a tunnel was given */
+};
+void handover_commit_encode(struct writer *w, const struct handover_commit *c);
+int handover_commit_decode(struct reader r, struct handover_commit *c) MUST_USE;
+
+struct handover_taken {
+  uint16_t kind;
+  bool lost;                       /* it could not be, and was closed */
+};
+void handover_taken_encode(struct writer *w, const struct handover_taken *t);
+int handover_taken_decode(struct reader r, struct handover_taken *t) MUST_USE;
 
 enum handover_role { ROLE_PUBLIC = 1, ROLE_REDIRECT, ROLE_AGENTS, ROLE_ADMIN, ROLE_UPGRADE_DOOR, ROLES };
 struct handover_listener {

@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "loop/net.h"
+#include "relay/parcel.h"
+#include "relay/registry.h"
 #include "relay/starter.h"
 
 struct inherited {
@@ -23,6 +25,7 @@ struct inherited {
 };
 
 struct heir {
+  struct relay *relay;
   struct carrier carrier;
   struct loop_io io;
   int claim;
@@ -109,6 +112,7 @@ int heir_meet(struct heir *h, struct relay *r, struct err *e) {
                                  .pid = (uint32_t)getpid(),
                                  .build = ADIT_VERSION};
   uint64_t until_ms = clock_ms() + UPGRADE_READY_MS;
+  h->relay = r;
   handover_hello_encode(&w, &hello);
   ASSERT(!w.bad);
   int rc = say(h, CARRIER_HELLO, bytes, w.len);
@@ -162,19 +166,66 @@ int heir_ready(struct heir *h, struct err *e) {
   int rc = say(h, CARRIER_READY, NULL, 0);
   if (rc == 0) rc = carrier_receive(&h->carrier, clock_ms() + UPGRADE_READY_MS, &f);
   if (rc != 0) return lost(e, rc);
-  rc = f.header.kind == CARRIER_COMMIT ? 0 : ERR_SYNTAX;
+  struct handover_commit c;
+  rc = f.header.kind == CARRIER_COMMIT ? handover_commit_decode(reader_of(f.body, f.header.bytes), &c) : ERR_SYNTAX;
   carrier_frame_free(&f);
+  if (rc == 0) registry_serial_reach(h->relay->registry, c.serial);
   h->has_taken_over = rc == 0;
   return rc == 0 ? 0 : lost(e, rc);
 }
 
 bool heir_has_taken_over(const struct heir *h) { return h->has_taken_over; }
 
-/* 0, or ERR_CLOSED: that was all, or all that there will be. */
+struct delivery {
+  struct loop_msg msg;
+  struct heir *heir;
+  struct worker *worker;
+  struct carrier_frame frame;
+};
+
+/* From any thread: so small a frame leaves whole. */
+static void say_taken(struct heir *h, const struct carrier_frame *f, int rc) {
+  uint8_t bytes[8];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  handover_taken_encode(&w, &(struct handover_taken){.kind = (uint16_t)f->header.kind, .lost = rc != 0});
+  if (rc != 0) log_event(LOG_ERROR, "not_taken_over", "kind", LOG_U64(f->header.kind), "error", err_name(rc), NULL);
+  (void)!say(h, CARRIER_TAKEN, bytes, w.len);
+}
+
+static void deliver(struct loop *l, struct loop_msg *m) {
+  struct delivery *d = CONTAINER_OF(m, struct delivery, msg);
+  struct carrier_frame *f = &d->frame;
+  int rc = l != NULL ? parcel_unpack(d->worker, f->header.kind, f->body, f->header.bytes, f->fds, f->header.fds_n)
+                     : ERR_CLOSED;
+  for (size_t i = 0; rc == 0 && i < f->header.fds_n; i++) f->fds[i] = -1;
+  if (l != NULL) say_taken(d->heir, f, rc);
+  carrier_frame_free(f);
+  free(d);
+}
+
+/* Takes the frame. */
+static void send_to_worker(struct heir *h, struct carrier_frame *f) {
+  struct worker *w = parcel_worker(h->relay, f->header.kind, f->body, f->header.bytes);
+  struct delivery *d = w != NULL ? malloc(sizeof *d) : NULL;
+  if (d == NULL) {
+    say_taken(h, f, w != NULL ? ERR_NOMEM : ERR_SYNTAX);
+    carrier_frame_free(f);
+    return;
+  }
+  *d = (struct delivery){.msg.fn = deliver, .heir = h, .worker = w, .frame = *f};
+  loop_post(w->loop, &d->msg);
+}
+
+/* 0, or ERR_CLOSED: that was all. Takes the frame. */
 static int take(struct heir *h, struct carrier_frame *f, bool *serve) {
-  (void)h;
-  if (f->header.kind == CARRIER_SERVE) *serve = true;
-  return f->header.kind == CARRIER_END ? ERR_CLOSED : 0;
+  enum carrier_kind kind = f->header.kind;
+  if (kind >= CARRIER_LINK && kind <= CARRIER_STREAM) {
+    send_to_worker(h, f);
+    return 0;
+  }
+  if (kind == CARRIER_SERVE) *serve = true;
+  carrier_frame_free(f);
+  return kind == CARRIER_END ? ERR_CLOSED : 0;
 }
 
 int heir_take_control(struct heir *h) {
@@ -183,17 +234,16 @@ int heir_take_control(struct heir *h) {
   while (rc == 0 && !serve) {
     struct carrier_frame f;
     rc = carrier_receive(&h->carrier, clock_ms() + UPGRADE_STEP_MS, &f);
-    if (rc != 0) break;
-    rc = take(h, &f, &serve);
-    carrier_frame_free(&f);
+    if (rc == 0) rc = take(h, &f, &serve);
   }
   return rc;
 }
 
+/* At the end all that came was answered for. Cut short, there may be workers who are about to. */
 static void heir_ended(struct heir *h, int rc) {
   loop_io_del(&h->io);
   log_event(rc == 0 ? LOG_INFO : LOG_WARN, rc == 0 ? "upgrade_done" : "upgrade_cut_short", NULL);
-  carrier_close(&h->carrier);
+  if (rc == 0) carrier_close(&h->carrier);
 }
 
 static void on_carrier(struct loop_io *io, uint32_t events) {
@@ -204,7 +254,6 @@ static void on_carrier(struct loop_io *io, uint32_t events) {
   (void)events;
   while (!end && (rc = carrier_receive(&h->carrier, 0, &f)) == 0) {
     end = take(h, &f, &serve) != 0;
-    carrier_frame_free(&f);
   }
   if (end || rc != ERR_TIMEOUT) heir_ended(h, end ? 0 : rc);
 }

@@ -326,7 +326,6 @@ static void leave_here(struct loop *l, struct loop_msg *m) {
   loop_timer_stop(&k->ticket_keys);
   state_unclaim(k->relay->state);
   __atomic_store_n(&k->left, true, __ATOMIC_RELEASE);
-  end_rest(k);
 }
 
 void keeper_leave(struct keeper *k) {

@@ -14,8 +14,8 @@ int keeper_run(struct keeper *k, struct err *e) MUST_USE;        /* its thread *
 /* From any thread: the state is left to a successor. From then on nothing of it is written, ports are neither given nor
    taken back, and certificates stay as they are; revocations are read until the end. */
 void keeper_leave(struct keeper *k);
-/* From any thread, and waits for it: from now on nothing is written, and who asks for a port waits, until keeper_leave,
-   or until the keeper is to go on. */
+/* From any thread, and waits for it: from now on nothing is written, and who asks for a port waits, until the keeper is
+   to go on. One that leaves while it rests keeps them waiting: they are to ask its successor. */
 void keeper_rest(struct keeper *k);
 void keeper_go_on(struct keeper *k);
 bool keeper_has_left(const struct keeper *k);

@@ -381,14 +381,22 @@ static void begin_drain(struct life *life, int number) {
   }
 }
 
-/* Another serves: what is left here is what has been here. */
-static void on_upgraded(void *user) {
+/* Another serves, and all that is here goes there. */
+static void on_committed(void *user) {
   struct life *life = user;
+  struct relay *r = life->relay;
   admin_stop(life->admin);
   life->admin = NULL;
-  agent_doors_leave(life->relay);
+  agent_doors_leave(r);
   life->leaving = life->upgraded = true;
-  drain(life);
+  for (unsigned i = 0; i < r->workers_n; i++) worker_order(&r->workers[i], ORDER_CLOSE_DOORS);
+}
+
+/* The other has died amid it: what is left here drains. */
+static void on_handed_over(void *user, bool all) {
+  struct life *life = user;
+  if (all) loop_stop(life->loop);
+  else drain(life);
 }
 
 static void on_signal(struct loop_io *io, uint32_t events) {
@@ -514,13 +522,15 @@ static int inherit_admin(struct life *life, int fd, struct err *e) {
 /* Without a starter or a door it serves all the same. */
 static void begin_upgrades(struct life *life) {
   static const struct addr nowhere;
+  const struct upgrade_handlers handlers = {
+      .committed = on_committed, .handed_over = on_handed_over, .user = life};
   struct relay *r = life->relay;
   struct err e;
   if (relay_is_embedded(r)) return;
   int door = heir_listener(r->heir, ROLE_UPGRADE_DOOR, &nowhere, 0, 1);
   if (door < 0) door = upgrade_door_open(r->options->state_dir, &e);
   if (door < 0) log_event(LOG_WARN, "no_upgrade_socket", "error", e.text, NULL);
-  if (upgrade_new(r, life->loop, life->starter, door, on_upgraded, life, &life->upgrade, &e) != 0)
+  if (upgrade_new(r, life->loop, life->starter, door, &handlers, &life->upgrade, &e) != 0)
     log_event(LOG_WARN, "no_upgrades", "error", e.text, NULL);
   else life->starter.fd = -1;
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -17,6 +18,8 @@
 #include "relay/handover.h"
 #include "relay/keeper.h"
 #include "relay/notify.h"
+#include "relay/parcel.h"
+#include "relay/registry.h"
 #include "relay/upgrade_door.h"
 #include "relay/worker.h"
 
@@ -47,13 +50,15 @@ struct upgrade {
   unsigned state;                  /* atomic */
   pthread_t thread;
   bool has_thread;
-  struct loop_msg ended;           /* the thread's last word */
+  struct loop_msg turned, ended;   /* the thread's words: it has committed, or failed; it has nothing left to do */
+  bool has_turned;                 /* the owner's: it has committed */
+  struct list parcels;             /* what was packed and is not there yet */
+  uint64_t moved, lost;
   struct carrier carrier;
   struct handover_hello hello;     /* the new program's */
-  int rc;
+  int rc, end_rc;                  /* of the upgrade up to the commit; of what came then */
   struct err e;
-  void (*committed)(void *user);
-  void *user;
+  struct upgrade_handlers handlers;
 };
 
 static unsigned state_of(const struct upgrade *u) { return __atomic_load_n(&u->state, __ATOMIC_ACQUIRE); }
@@ -182,8 +187,67 @@ static void resume_doors(struct worker *w, void *arg) {
   worker_rest_listeners(w, false);
 }
 
+static void pack_control(struct worker *w, void *arg) { parcels_pack_control(w, arg); }
+
+static void pack_streams(struct worker *w, void *arg) { parcels_pack_streams(w, arg); }
+
 static void with_all(struct upgrade *u, void (*act)(struct worker *w, void *arg)) {
-  for (unsigned i = 0; i < u->relay->workers_n; i++) worker_do(&u->relay->workers[i], act, NULL);
+  for (unsigned i = 0; i < u->relay->workers_n; i++) worker_do(&u->relay->workers[i], act, &u->parcels);
+}
+
+/* They are as good here as there: in the same order, each kind when all of the one before it are there. */
+static const enum carrier_kind order[] = {CARRIER_LINK, CARRIER_WARM, CARRIER_RAW, CARRIER_STREAM};
+
+static void unpack_here(struct worker *w, void *arg) {
+  struct parcel *p = arg;
+  if (parcel_unpack(w, p->kind, buf_data(&p->state), p->state.len, p->fds, p->fds_n) == 0) p->fds_n = 0;
+}
+
+static void unpack_all(struct upgrade *u) {
+  for (size_t k = 0; k < ARRAY_LEN(order); k++) {
+    LIST_FOREACH(&u->parcels, it) {
+      struct parcel *p = CONTAINER_OF(it, struct parcel, node);
+      struct worker *w = parcel_worker(u->relay, p->kind, buf_data(&p->state), p->state.len);
+      if (p->kind == order[k] && w != NULL) worker_do(w, unpack_here, p);
+    }
+  }
+  parcels_free(&u->parcels);
+}
+
+static int await_taken(struct upgrade *u) {
+  struct carrier_frame f;
+  struct handover_taken t;
+  int rc = carrier_receive(&u->carrier, clock_ms() + UPGRADE_STEP_MS, &f);
+  if (rc != 0) return rc;
+  rc = f.header.kind == CARRIER_TAKEN ? handover_taken_decode(reader_of(f.body, f.header.bytes), &t) : ERR_SYNTAX;
+  carrier_frame_free(&f);
+  if (rc != 0) return rc;
+  u->moved++;
+  u->lost += t.lost;
+  return 0;
+}
+
+/* Those of one kind, and waits until they are there. Of streams that are waited for none is packed meanwhile, so that
+   each stands still for the time of one batch. */
+static int send_kind(struct upgrade *u, enum carrier_kind kind) {
+  size_t sent = 0;
+  int rc = 0;
+  LIST_FOREACH(&u->parcels, it) {
+    struct parcel *p = CONTAINER_OF(it, struct parcel, node);
+    if (p->kind != kind || rc != 0) continue;
+    rc = carrier_send(u->carrier.fd, kind, buf_data(&p->state), p->state.len, p->fds, p->fds_n);
+    list_remove(&p->node);
+    parcel_free(p);
+    sent++;
+  }
+  while (rc == 0 && sent-- > 0) rc = await_taken(u);
+  return rc;
+}
+
+static int send_parcels(struct upgrade *u) {
+  int rc = 0;
+  for (size_t k = 0; rc == 0 && k < ARRAY_LEN(order); k++) rc = send_kind(u, order[k]);
+  return rc;
 }
 
 /* systemd believes who is the main process from the one that is. By now the new one has no parent but systemd. */
@@ -193,12 +257,18 @@ static void tell_systemd(const struct upgrade *u) {
   notify_systemd(text);
 }
 
-/* Said only when it is known that the other lives: if it dies now, the relay has died. */
+/* COMMIT is said when everything is packed and nothing is written any more. If the other dies behind it, the relay has
+   died. */
 static int commit(struct upgrade *u) {
+  uint8_t bytes[8];
+  struct writer w = writer_of(bytes, sizeof bytes);
   with_all(u, pause_doors);
   keeper_rest(u->relay->keeper);
-  int rc = say(u, CARRIER_COMMIT, NULL, NULL, 0);
+  with_all(u, pack_control);
+  handover_commit_encode(&w, &(struct handover_commit){.serial = registry_serial(u->relay->registry)});
+  int rc = say(u, CARRIER_COMMIT, &w, NULL, 0);
   if (rc != 0) {
+    unpack_all(u);
     keeper_go_on(u->relay->keeper);
     with_all(u, resume_doors);
     return rc;
@@ -206,10 +276,59 @@ static int commit(struct upgrade *u) {
   keeper_leave(u->relay->keeper);
   starter_let_go(&u->starter);
   tell_systemd(u);
-  (void)!say(u, CARRIER_SERVE, NULL, NULL, 0);
   return 0;
 }
 
+/* Handing over */
+
+static void look_for_more(struct worker *w, void *arg) {
+  bool *more = arg;
+  *more = *more || parcels_are_left(w);
+}
+
+static bool more_is_left(struct upgrade *u) {
+  bool more = false;
+  for (unsigned i = 0; i < u->relay->workers_n; i++) worker_do(&u->relay->workers[i], look_for_more, &more);
+  return more;
+}
+
+/* One batch of each worker. */
+static int send_streams(struct upgrade *u, bool *any) {
+  int rc = 0;
+  *any = false;
+  for (unsigned i = 0; rc == 0 && i < u->relay->workers_n; i++) {
+    worker_do(&u->relay->workers[i], pack_streams, &u->parcels);
+    *any = *any || !list_empty(&u->parcels);
+    rc = send_kind(u, CARRIER_STREAM);
+  }
+  return rc;
+}
+
+/* Who is in a handshake, or waits for something, moves when he is through; most are at once. */
+static int send_the_last(struct upgrade *u) {
+  const struct timespec pause = {.tv_nsec = UPGRADE_EVERY_MS * 1000000L};
+  uint64_t until_ms = clock_ms() + UPGRADE_LAST_MS;
+  int rc = 0;
+  while (rc == 0 && more_is_left(u) && clock_ms() < until_ms) {
+    bool any;
+    with_all(u, pack_control);
+    rc = send_parcels(u);
+    if (rc == 0) rc = send_streams(u, &any);
+    if (rc == 0 && !any) (void)nanosleep(&pause, NULL);
+  }
+  return rc;
+}
+
+static int hand_over(struct upgrade *u) {
+  int rc = send_parcels(u);
+  if (rc == 0) rc = say(u, CARRIER_SERVE, NULL, NULL, 0);
+  for (bool any = true; rc == 0 && any;) rc = send_streams(u, &any);
+  if (rc == 0) rc = send_the_last(u);
+  if (rc == 0) rc = say(u, CARRIER_END, NULL, NULL, 0);
+  return rc;
+}
+
+static void turned_here(struct loop *l, struct loop_msg *m);
 static void ended_here(struct loop *l, struct loop_msg *m);
 
 static void *upgrade_main(void *arg) {
@@ -217,6 +336,11 @@ static void *upgrade_main(void *arg) {
   notify_systemd("RELOADING=1");
   u->rc = prepare(u);
   if (u->rc == 0) u->rc = commit(u);
+  bool committed = u->rc == 0;
+  u->turned.fn = turned_here;
+  loop_post(u->loop, &u->turned);
+  if (!committed) return NULL;
+  u->end_rc = hand_over(u);
   u->ended.fn = ended_here;
   loop_post(u->loop, &u->ended);
   return NULL;
@@ -247,19 +371,30 @@ static void close_door(struct upgrade *u) {
   u->door_fd = -1;
 }
 
+static void turned_here(struct loop *l, struct loop_msg *m) {
+  struct upgrade *u = CONTAINER_OF(m, struct upgrade, turned);
+  if (l == NULL) return;
+  if (u->rc != 0) {
+    (void)pthread_join(u->thread, NULL);
+    u->has_thread = false;
+    fail(u);
+    return;
+  }
+  u->has_turned = true;
+  log_event(LOG_INFO, "upgraded", "to_process", LOG_U64(u->hello.pid), "version", u->hello.build, NULL);
+  answer(u, NULL);
+  close_door(u);
+  u->handlers.committed(u->handlers.user);
+}
+
 static void ended_here(struct loop *l, struct loop_msg *m) {
   struct upgrade *u = CONTAINER_OF(m, struct upgrade, ended);
   (void)pthread_join(u->thread, NULL);
   u->has_thread = false;
   if (l == NULL) return;
-  if (u->rc != 0) {
-    fail(u);
-    return;
-  }
-  log_event(LOG_INFO, "upgraded", "to_process", LOG_U64(u->hello.pid), "version", u->hello.build, NULL);
-  answer(u, NULL);
-  close_door(u);
-  u->committed(u->user);
+  log_event(u->end_rc == 0 ? LOG_INFO : LOG_ERROR, u->end_rc == 0 ? "handed_over" : "new_relay_lost", "moved",
+            LOG_U64(u->moved), "lost", LOG_U64(u->lost), NULL);
+  u->handlers.handed_over(u->handlers.user, u->end_rc == 0);
 }
 
 static void begin(struct upgrade *u) {
@@ -282,7 +417,7 @@ void upgrade_request(struct upgrade *u) {
 }
 
 void upgrade_pass_signal(struct upgrade *u, int number) {
-  if (!u->has_thread) (void)kill((pid_t)u->hello.pid, number);
+  if (u->has_turned) (void)kill((pid_t)u->hello.pid, number);
 }
 
 /* The door */
@@ -342,8 +477,8 @@ static void door_ready(struct loop_io *io, uint32_t events) {
 
 /* Life */
 
-int upgrade_new(struct relay *r, struct loop *l, struct starter starter, int door_fd, void (*committed)(void *user),
-                void *user, struct upgrade **out, struct err *e) {
+int upgrade_new(struct relay *r, struct loop *l, struct starter starter, int door_fd,
+                const struct upgrade_handlers *handlers, struct upgrade **out, struct err *e) {
   struct upgrade *u = calloc(1, sizeof *u);
   if (u == NULL) return err_set(e, ERR_NOMEM, "upgrade: out of memory");
   *u = (struct upgrade){.relay = r,
@@ -352,8 +487,8 @@ int upgrade_new(struct relay *r, struct loop *l, struct starter starter, int doo
                         .door_fd = door_fd,
                         .asked = -1,
                         .carrier = {.fd = -1},
-                        .committed = committed,
-                        .user = user};
+                        .handlers = *handlers};
+  list_init(&u->parcels);
   if (door_fd >= 0 && loop_io_add(l, &u->door, door_fd, EPOLLIN, door_ready) != 0) {
     free(u);
     return err_set(e, ERR_NOMEM, "upgrade: out of memory");
@@ -367,6 +502,7 @@ void upgrade_set_admin(struct upgrade *u, struct admin *a) {
 }
 
 bool upgrade_cancel(struct upgrade *u) {
+  if (u != NULL && u->has_turned && !u->has_thread) return true;   /* the other has died */
   return u == NULL || step_to(u, UPGRADE_PREPARES, UPGRADE_CANCELLED) || step_to(u, UPGRADE_IDLE, UPGRADE_CANCELLED) ||
          state_of(u) != UPGRADE_COMMITS;
 }
@@ -374,10 +510,10 @@ bool upgrade_cancel(struct upgrade *u) {
 void upgrade_free(struct upgrade *u) {
   if (u == NULL) return;
   while (u->has_thread) (void)loop_turn(u->loop, -1);      /* its last word is a message, which is part of us */
-  if (state_of(u) == UPGRADE_COMMITS) (void)!say(u, CARRIER_END, NULL, NULL, 0);
   if (u->asker != NULL) asker_silent(&u->asker->patience);
   answer(u, "the relay has ended");
   close_door(u);
+  parcels_free(&u->parcels);
   carrier_close(&u->carrier);
   starter_end(&u->starter);
   free(u);

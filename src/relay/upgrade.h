@@ -8,10 +8,14 @@
 #include "relay/starter.h"
 
 struct upgrade;
-/* Owner's thread; starter and door_fd are the upgrade's from then on, door_fd < 0: there is none. `committed` is called
-   in l's thread when the new program has taken over: we serve nobody new any more. */
+struct upgrade_handlers {          /* called in the thread of l */
+  void (*committed)(void *user);   /* the new program serves, and we serve nobody new any more */
+  void (*handed_over)(void *user, bool all);     /* then: it has all that was here; or it has died before */
+  void *user;
+};
+/* The starter and door_fd are the upgrade's from then on; door_fd < 0: there is none. */
 int upgrade_new(struct relay *r, struct loop *l, struct starter starter, int door_fd,
-                void (*committed)(void *user), void *user, struct upgrade **out, struct err *e) MUST_USE;
+                const struct upgrade_handlers *handlers, struct upgrade **out, struct err *e) MUST_USE;
 /* The admin port, whose socket is handed over, too; NULL: none. */
 void upgrade_set_admin(struct upgrade *u, struct admin *a);
 void upgrade_request(struct upgrade *u);         /* by signal; the outcome is logged */

@@ -1,16 +1,19 @@
 """A relay hands over to its program as it is on the disk now, while visitors come."""
+import contextlib
 import os
 import signal
 import socket
+import ssl
 import stat
 import threading
 
 import pytest
 
 from kit import hello
-from kit.app import echo, read_exactly
+from kit.app import echo, read_exactly, read_until_end, reset
 from kit.impostor import PARTS, impostor
-from kit.process import DEADLINE_S, wait_until
+from kit.process import DEADLINE_S, scaled, wait_until
+from kit.tls import BROKEN, how_it_ends
 
 EVERY_S = 0.02
 
@@ -18,6 +21,12 @@ EVERY_S = 0.02
 def talk(stream, words=b"hello"):
     stream.sendall(words)
     assert read_exactly(stream, len(words)) == words
+
+
+def talk_between(one, other):
+    for sender, receiver in ((one, other), (other, one)):
+        sender.sendall(b"hello")
+        assert read_exactly(receiver, 5) == b"hello"
 
 
 class Comers:
@@ -81,15 +90,98 @@ def test_a_signal_upgrades_as_the_command_does(relay):
     ask_for_nobody(relay)
 
 
-def test_streams_go_on_and_agents_come_to_the_new_relay(start_relay, agent, app, visitor):
-    relay = start_relay(options=["--drain", "600s"])
-    running = agent(app(echo), relay=relay)
-    v = visitor(running)
-    talk(v)
-    relay.upgrade()
-    wait_until(lambda: relay.metric("links_now") == 1 and relay.metric("tunnels_now") == 1, "no agent comes")
-    talk(v, b"as before")
-    talk(visitor(running), b"at the new one")
+class Exchange:
+    """Random bytes to an echo and back, without a pause, while this is entered."""
+
+    def __init__(self, stream):
+        self.stream, self.ended, self.turns, self.failure = stream, threading.Event(), 0, None
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+        return self
+
+    def run(self):
+        try:
+            while not self.ended.is_set():
+                talk(self.stream, os.urandom(1 << 15))
+                self.turns += 1
+        except Exception as e:
+            self.failure = e
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+        assert self.failure is None, self.failure
+        assert self.turns > 0
+
+
+def unnoticed(agent):
+    """That agent knows of nothing."""
+    return agent.process.running and not any(agent.events.seen(kind)
+                                             for kind in ("reconnecting", "restored", "superseded"))
+
+
+@pytest.mark.both_pumps
+def test_streams_of_every_kind_go_on_and_no_agent_notices(start_relay, agent, app, visitor):
+    relay = start_relay(options=["--link", "plain"])
+    sealed = agent(app(echo), "--unencrypted", relay=relay)
+    plain = agent(app(echo), "--unencrypted", "--link", "plain", relay=relay)
+
+    def come():
+        return [visitor(sealed), visitor(sealed, version=ssl.TLSVersion.TLSv1_2), visitor.raw(sealed),
+                visitor.raw(plain)]
+    busy, idle = come(), come()
+    for v in idle:
+        talk(v)
+    with contextlib.ExitStack() as all_of_them:
+        for v in busy:
+            all_of_them.enter_context(Exchange(v))
+        visitors = all_of_them.enter_context(Comers(lambda: ask_for_nobody(relay)))
+        for _ in range(5):
+            visitors.wait(3)
+            before = relay.upgrade()
+            wait_until(lambda: not before.running, "the old process does not end")
+        visitors.wait(3)
+        assert relay.metric("links_now") == 2 and relay.metric("tunnels_now") == 2
+        assert relay.metric("streams_now") >= 8
+    for v in busy + idle + come():
+        talk(v, b"as before")
+    assert unnoticed(sealed) and unnoticed(plain)
+
+
+@pytest.mark.both_pumps
+def test_streams_end_as_they_would_have_ended(relay, agent, app, visitor):
+    a = app()
+    running = agent(a, "--unencrypted")
+    for connect in (visitor, visitor.raw):
+        (half, at_half), (broken, at_broken) = ((connect(running), a.accept()) for _ in range(2))
+        talk_between(half, at_half)
+        talk_between(broken, at_broken)
+        half.shutdown(socket.SHUT_WR)
+        assert read_until_end(at_half) == b""
+        relay.upgrade()
+        at_half.sendall(b"the answer")
+        at_half.close()
+        assert read_exactly(half, 10) == b"the answer" and not half.recv(1)
+        reset(at_broken)
+        assert how_it_ends(broken) in BROKEN
+
+
+@pytest.mark.both_pumps
+def test_what_nobody_reads_waits_through_an_upgrade(relay, agent, app, visitor):
+    a = app()
+    running = agent(a, "--unencrypted")
+    for connect in (visitor, visitor.raw):
+        v = connect(running)
+        connection = a.accept()
+        sent = os.urandom(scaled(64 << 20, 8 << 20))
+        for sender, receiver in ((v, connection), (connection, v)):
+            sending = threading.Thread(target=sender.sendall, args=(sent,))
+            sending.start()
+            relay.upgrade()
+            assert read_exactly(receiver, len(sent)) == sent
+            sending.join()
 
 
 @pytest.mark.parametrize("part", PARTS)

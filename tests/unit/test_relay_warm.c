@@ -101,7 +101,6 @@ static bool asks(struct fixture *f, struct ask *a) {
 }
 
 static void take_back(struct ask *a) {
-  loop_io_del(&a->io);
   data_connection_close(&a->data);
 }
 

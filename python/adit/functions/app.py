@@ -25,7 +25,7 @@ from .schedule import check_schedule
 from .secret import Secret, check_secrets
 from .spec import AppSpec, ImageSpec
 from .volume import Volume, check_volumes
-from .web import WebFunction, check_answers
+from .web import WebFunction
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -109,7 +109,6 @@ class App(Telling):
             raise InvalidError(f"{name}: this app has a function of that name already (give one a name=)")
         if isinstance(function, Cls):
             self.registered_classes[name] = function
-            self.registered_functions |= {of_web.spec.name: of_web for of_web in function.web_methods.values()}
         else:
             self.registered_functions[name] = function
 
@@ -142,8 +141,7 @@ class App(Telling):
         return decorate
 
     def _all(self) -> list[Function[Any, Any] | Cls]:
-        called = [found for found in self.registered_classes.values() if found.methods]
-        return [*self.registered_functions.values(), *called]
+        return [*self.registered_functions.values(), *self.registered_classes.values()]
 
     def local_entrypoint(
         self, _: object = None, /, *, name: str | None = None
@@ -160,10 +158,8 @@ class App(Telling):
 
     def include(self, other: App) -> App:
         """Has the functions of another app, too."""
-        for function in other.registered_functions.values():
+        for function in other._all():
             self._add(function)
-        for made in other.registered_classes.values():
-            self._add(made)
         return self
 
     # --- running ---
@@ -311,8 +307,8 @@ class _Decorator:
         name = self._options.get("name") or code.__name__
         generator = self._options.get("is_generator")
         generator = is_generator(code) if generator is None else generator
-        if isinstance(raw, WebFunction):
-            check_answers(name, raw, generator)
+        if generator and web is not None and web.kind == "endpoint":
+            raise InvalidError(f"{name}: a web endpoint cannot be a generator (return a StreamingResponse)")
         serialized = bool(self._options.get("serialized"))
         if not serialized:
             _check_place(name, code)

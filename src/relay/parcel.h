@@ -1,0 +1,36 @@
+/* What moves in an upgrade, each thing for itself: bytes, and the descriptors that go with them. A parcel is made and
+   unpacked in the thread of the worker whose it is. */
+#ifndef RELAY_PARCEL_H
+#define RELAY_PARCEL_H
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "relay/carrier.h"
+#include "relay/worker.h"
+
+enum { PARCEL_FDS_MAX = 2, PARCEL_NUMBER_BYTES = 4 };
+struct parcel {
+  struct list node;
+  enum carrier_kind kind;
+  struct buf state;                /* the number of its worker, and what was exported; with keys: wiped when freed */
+  int fds[PARCEL_FDS_MAX];         /* ours until it is sent and freed */
+  size_t fds_n;
+};
+void parcel_free(struct parcel *p);              /* closes its descriptors */
+void parcels_free(struct list *parcels);
+
+/* Each puts what it made behind the others. All of the control plane that can move now: links with their tunnels, their
+   warm connections, raw ports. What is left is not up yet. */
+void parcels_pack_control(struct worker *w, struct list *to);
+/* At most PARCELS_PER_BATCH_MAX established streams. */
+void parcels_pack_streams(struct worker *w, struct list *to);
+bool parcels_are_left(struct worker *w);         /* whether there may be more to move, now or later */
+
+/* Of what a parcel's frame says: the worker that is to unpack it, NULL: it is none. What was together at one worker is
+   together again, also where there are fewer. */
+struct worker *parcel_worker(struct relay *r, enum carrier_kind kind, const uint8_t *body, size_t n);
+/* On success fds are taken. */
+int parcel_unpack(struct worker *w, enum carrier_kind kind, const uint8_t *body, size_t n, const int *fds,
+                  size_t fds_n) MUST_USE;
+
+#endif
