@@ -168,6 +168,18 @@ class Class:
         """One of a class."""
 
 
+def one(self, x=1):
+    """A function of one's own argument."""
+
+
+def needs(self, x):
+    """One that cannot do without an argument."""
+
+
+def gen(self):
+    yield self
+
+
 def of(**functions):
     return type("Class", (), {"__module__": __name__, "__qualname__": "Class", **functions})
 
@@ -186,8 +198,13 @@ def of(**functions):
         (lambda a: a.enter(plain), "@enter: it needs parentheses"),
         (lambda a: a.exit()("x"), "@exit..: 'x' is no function of a class"),
         (lambda a: of(f=a.method()(plain))().f, "@method.. is for classes with @app.cls.. above them"),
-        (lambda a: a.method()(a.web_endpoint()(plain)), "web endpoints cannot be methods yet"),
-        (lambda a: a.App().cls()(of(f=a.method()(plain), g=a.web_endpoint()(plain))), "web endpoints cannot be method"),
+        (lambda a: a.method()(a.web_endpoint()(plain)), "@method..: a web endpoint has the web's visitors .leave @met"),
+        (
+            lambda a: a.App().cls()(of(__init__=needs, g=a.web_endpoint()(one))),
+            "Class.g: its visitors give .* no argum",
+        ),
+        (lambda a: a.App().cls()(of(g=a.web_endpoint()(gen))), "Class.g: a web endpoint cannot be a gen"),
+        (lambda a: a.App().cls()(of(g=a.web_endpoint()(one))).g.remote(), "Class.g.remote: it is a web endpoint"),
         (lambda a: a.App.lookup("x"), "adit has no App.lookup yet .run its file"),
         (lambda a: a.App().functio(), "did you mean function?"),
         (lambda a: a.FunctionCall.from_id("x").get_gen(), "use remote_gen"),
@@ -261,3 +278,20 @@ def test_patterns_leave_out_what_docker_leaves_out(patterns, path, ignored):
     from adit.functions.ignore import Ignore
 
     assert Ignore(patterns)(path) is ignored
+
+
+def test_an_app_has_what_another_has_and_tells_what_it_has():
+    from adit import App, method, web_endpoint
+
+    first, second = App("first"), App("second")
+    first.function(name="f")(plain)
+    made = first.cls()(of(f=method()(one), g=web_endpoint()(one)))
+    assert second.include(first) is second
+    for app in (first, second):
+        assert sorted(app.registered_functions) == ["Class.g", "f"] and app.registered_classes == {"Class": made}
+        assert sorted(app._spec().functions) == ["Class", "Class.g", "f"]
+    assert second.registered_functions["Class.g"].web_url is None
+    other = App("third")
+    other.function(name="f")(gen)
+    with pytest.raises(InvalidError, match="f: this app has a function of that name already"):
+        other.include(first)

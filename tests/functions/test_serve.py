@@ -5,7 +5,7 @@ import signal
 import pytest
 from conftest import BUILD_S, PROGRAMS
 
-SERVED = ("hello", "pages", "old", "files")
+SERVED = ("hello", "pages", "old", "files", "Model.answer", "Model.pages")
 
 
 @pytest.fixture
@@ -33,6 +33,8 @@ def test_every_kind_of_web_function_answers_at_its_url(served, url_of, visit, no
     assert visit(urls["pages"] + "/deep/page").body == b'{"page":"deep"}'
     assert visit(urls["old"] + "/x/y").body == b"wsgi /x/y"
     assert b"debian" in visit(urls["files"] + "/os-release").body
+    assert [visit(urls["Model.answer"] + f"/?word={word}").body for word in "ab"] == [b'["a"]', b'["a","b"]']
+    assert visit(urls["Model.pages"] + "/count").body == b'["me"]'
     served.kill(signal.SIGINT)
     assert served.wait(60) == 130
     nothing_stays(0.1)

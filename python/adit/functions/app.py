@@ -25,7 +25,7 @@ from .schedule import check_schedule
 from .secret import Secret, check_secrets
 from .spec import AppSpec, ImageSpec
 from .volume import Volume, check_volumes
-from .web import WebFunction
+from .web import WebFunction, check_answers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -109,6 +109,7 @@ class App(Telling):
             raise InvalidError(f"{name}: this app has a function of that name already (give one a name=)")
         if isinstance(function, Cls):
             self.registered_classes[name] = function
+            self.registered_functions |= {of_web.spec.name: of_web for of_web in function.web_methods.values()}
         else:
             self.registered_functions[name] = function
 
@@ -141,7 +142,8 @@ class App(Telling):
         return decorate
 
     def _all(self) -> list[Function[Any, Any] | Cls]:
-        return [*self.registered_functions.values(), *self.registered_classes.values()]
+        called = [found for found in self.registered_classes.values() if found.methods]
+        return [*self.registered_functions.values(), *called]
 
     def local_entrypoint(
         self, _: object = None, /, *, name: str | None = None
@@ -158,8 +160,10 @@ class App(Telling):
 
     def include(self, other: App) -> App:
         """Has the functions of another app, too."""
-        for function in other._all():
+        for function in other.registered_functions.values():
             self._add(function)
+        for made in other.registered_classes.values():
+            self._add(made)
         return self
 
     # --- running ---
@@ -307,8 +311,8 @@ class _Decorator:
         name = self._options.get("name") or code.__name__
         generator = self._options.get("is_generator")
         generator = is_generator(code) if generator is None else generator
-        if generator and web is not None and web.kind == "endpoint":
-            raise InvalidError(f"{name}: a web endpoint cannot be a generator (return a StreamingResponse)")
+        if isinstance(raw, WebFunction):
+            check_answers(name, raw, generator)
         serialized = bool(self._options.get("serialized"))
         if not serialized:
             _check_place(name, code)

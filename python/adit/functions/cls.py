@@ -17,7 +17,7 @@ from .function import AsyncFunction, Function, is_generator
 from .known import Telling, missing
 from .living import GIVEN, HOOK, Given, make
 from .options import check_tries
-from .web import WebFunction
+from .web import WebFunction, check_answers
 
 if TYPE_CHECKING:
     from .app import App
@@ -76,7 +76,7 @@ class _MethodDecorator:
     def __call__(self, raw: Callable[Concatenate[Any, P], R]) -> Method[P, R]: ...
     def __call__(self, raw: Any) -> Any:
         if isinstance(raw, WebFunction):
-            raise InvalidError("@method(): web endpoints cannot be methods yet (put it into a function of the app)")
+            raise InvalidError("@method(): a web endpoint has the web's visitors (leave @method() away)")
         if not inspect.isfunction(raw):
             raise InvalidError(f"@method(): {raw!r} is no function of a class")
         return Method(raw, is_generator(raw) if self._generator is None else self._generator)
@@ -129,16 +129,32 @@ class Cls(Telling):
         self.app, self.raw, self.spec = app, raw, spec
         self.methods = {name: found for name in dir(raw) if isinstance(found := getattr(raw, name), Method)}
         self.__name__, self.__doc__ = raw.__name__, raw.__doc__
-        if any(isinstance(getattr(raw, name), WebFunction) for name in dir(raw)):
-            raise InvalidError(f"{spec.name}: web endpoints cannot be methods yet (put it into a function of the app)")
-        if not self.methods:
+        web = {name: found for name in dir(raw) if isinstance(found := getattr(raw, name), WebFunction)}
+        self.web_methods = {name: self._web_method(name, found) for name, found in web.items()}
+        if not self.methods and not web:
             raise InvalidError(f"{spec.name}: it has no methods to be called (put @method() above one)")
         for called, found in self.methods.items():
             check_tries(f"{spec.name}.{called}", spec.retries, found.is_generator)
         setattr(raw, _CLS, self)
 
+    def _web_method(self, name: str, found: WebFunction[..., Any]) -> Function[..., Any]:
+        """A function of its own, whose containers have an object each, made without arguments."""
+        spec = replace(self.spec, name=f"{self.spec.name}.{name}", web=found.web)
+        try:
+            inspect.signature(self.raw).bind()
+        except TypeError as error:
+            raise InvalidError(f"{spec.name}: its visitors give the class no arguments: {error}") from None
+        check_answers(spec.name, found)
+        here = Object(self, ((), {}))
+
+        @functools.wraps(found.raw)
+        def raw(*args: Any, **kwargs: Any) -> Any:
+            return found.raw(here._local(), *args, **kwargs)
+
+        return Function(self.app, raw, spec)
+
     def __repr__(self) -> str:
-        return f"<adit.Cls {self.spec.name}: {', '.join(self.methods)}>"
+        return f"<adit.Cls {self.spec.name}: {', '.join([*self.methods, *self.web_methods])}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return bundle.find, (self.spec.module, self.spec.qualname)
@@ -165,6 +181,8 @@ class Cls(Telling):
                 raise InvalidError(
                     f"{raw.__name__}.{name}: it is called on an object ({raw.__name__}().{name}.remote())"
                 )
+            if name in self.__dict__.get("web_methods", ()):
+                return self.web_methods[name]
             if raw is not None and not name.startswith("_") and hasattr(raw, name):
                 return getattr(raw, name)
             raise missing(type(self), name)
@@ -195,6 +213,8 @@ class Object:
             raise AttributeError(name)
         if name in self._cls.methods:
             return _Bound(self._cls, self._cls.methods[name], self._given, self._local)
+        if name in self._cls.web_methods:
+            return self._cls.web_methods[name]
         if not self._here and not hasattr(self._cls.raw, name):
             raise AttributeError(
                 f"{self._cls.spec.name}.{name}: here is no such method (there are {', '.join(self._cls.methods)}; the "

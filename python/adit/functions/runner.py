@@ -168,7 +168,9 @@ class Runner:
         if self.spec.cls:
             self.living = Living(found, lambda value: inspect.iscoroutine(value) and self.waits.wait(value, ""))
             if not self.spec.parametrised:
-                self.living.get(((), {}))
+                made = self.living.get(((), {}))
+                if self.spec.web is not None:
+                    return getattr(made, self.spec.name.rpartition(".")[2])  # type: ignore[no-any-return]
             return self.living.call
         raw: Callable[..., Any] = getattr(found, "raw", found)
         return raw

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
-from typing import Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from ..exception import InvalidError
+from .function import Function, is_generator
 from .spec import WebSpec
 
 P = ParamSpec("P")
@@ -14,7 +16,10 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 
 
 class WebFunction(Generic[P, R]):
-    """A function with its web side; ``@app.function()`` makes the rest of it."""
+    """A function with its web side; ``@app.function()``, or ``@app.cls()`` of its class, makes the rest of it."""
+
+    if TYPE_CHECKING:
+        web_url: str | None
 
     def __init__(self, raw: Callable[P, R], web: WebSpec) -> None:
         self.raw, self.web = raw, web
@@ -23,14 +28,26 @@ class WebFunction(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.raw(*args, **kwargs)
 
+    @overload
+    def __get__(self, obj: None, owner: type) -> WebFunction[P, R]: ...
+    @overload
+    def __get__(self, obj: object, owner: type) -> Callable[..., R]: ...
+    def __get__(self, obj: object, owner: type) -> Any:
+        return self if obj is None else types.MethodType(self.raw, obj)
+
+
+def check_answers(name: str, function: WebFunction[..., Any], generator: bool | None = None) -> None:
+    """That it returns an answer, and is no ``generator``, which whoever made it may have said."""
+    generator = is_generator(function.raw) if generator is None else generator
+    if generator and function.web.kind == "endpoint":
+        raise InvalidError(f"{name}: a web endpoint cannot be a generator (return a StreamingResponse)")
+
 
 def _decorator(what: str, web: WebSpec) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
     def decorate(raw: Callable[P, R]) -> WebFunction[P, R]:
-        from .function import Function
-
         if isinstance(raw, (Function, WebFunction)) or not callable(raw):
             raise InvalidError(
-                f"{what}: it stands below @app.function(), directly above the function:\n"
+                f"{what}: it stands below @app.function(), directly above the function, or above one of a class:\n"
                 f"    @app.function()\n    @{what}()\n    def f(): ..."
             )
         return WebFunction(raw, web)

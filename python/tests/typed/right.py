@@ -86,8 +86,20 @@ class Model:
         self.weights.clear()
 
 
+@app.cls()
+class Site:
+    @web_endpoint()
+    def page(self, name: str = "") -> dict[str, str]:
+        return {"name": name}
+
+    def other(self) -> dict[str, str]:
+        return self.page(name="x")
+
+
 @app.local_entrypoint()
 def main(n: int = 3) -> None:
+    where: str | None = Site.page.web_url
+    print(where)
     one: str = add.remote(1, b=2, word="x")
     two: FunctionCall[str] = add.spawn(1)
     three: str = two.get(timeout=3)

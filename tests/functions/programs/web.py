@@ -1,7 +1,7 @@
 """What test_serve.py serves."""
 from fastapi import FastAPI
 
-from adit import Stub, asgi_app, web_endpoint, web_server, wsgi_app
+from adit import Stub, asgi_app, enter, web_endpoint, web_server, wsgi_app
 
 stub = Stub()
 
@@ -37,3 +37,21 @@ def old():
 def files():
     import subprocess
     subprocess.Popen(["python3", "-m", "http.server", "8000", "--directory", "/etc"])
+
+
+@stub.cls()
+class Model:
+    @enter()
+    def load(self):
+        self.asked = []
+
+    @web_endpoint()
+    def answer(self, word: str = "you"):
+        self.asked.append(word)
+        return self.asked
+
+    @asgi_app()
+    def pages(self):
+        app = FastAPI()
+        app.add_api_route("/count", lambda: self.answer("me"))
+        return app
