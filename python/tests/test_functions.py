@@ -83,6 +83,34 @@ def test_wrong_options_are_refused_when_the_function_is_made(given, said):
         App().function(**given)(test_names_that_are_not_built_yet_say_so_when_used)
 
 
+@pytest.mark.parametrize("name", ["cloud", "region", "proxy", "enable_memory_snapshot"])
+def test_what_is_not_on_ones_own_machines_is_refused(name):
+    from adit import App
+
+    with pytest.raises(InvalidError, match=f"^{name}: not on your own machines: remove it$"):
+        App().function(**{name: None})
+
+
+def test_names_of_another_time_mean_the_same():
+    from adit import App, Stub, fastapi_endpoint, web_endpoint
+
+    def made(**given):
+        return App().function(**given)(test_names_that_are_not_built_yet_say_so_when_used).spec
+
+    today = {"min_containers": 1, "max_containers": 2, "scaledown_window": 3, "single_use_containers": True}
+    assert made(**today) == made(keep_warm=1, concurrency_limit=2, container_idle_timeout=3, max_inputs=1)
+    assert Stub is App and fastapi_endpoint is web_endpoint
+
+
+def test_an_image_that_is_to_be_made_anew_is_another_each_time():
+    from adit import Image
+
+    def made(**given):
+        return Image.debian_slim().pip_install("six", **given)._spec
+
+    assert made() == made() and made(force_build=True) != made(force_build=True)
+
+
 def test_wrong_uses_of_decorators_show_the_right_one():
     from adit import App, web_endpoint
 

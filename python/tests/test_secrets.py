@@ -65,6 +65,20 @@ def test_wrong_words_are_told_in_one_sentence(words, said):
     assert done.returncode != 0 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
+def test_a_secret_may_be_what_a_file_or_the_environment_has(tmp_path, monkeypatch):
+    from adit import Secret
+
+    (tmp_path / ".env").write_text("# none=of it\nexport A=1\nB = 'two words' \nC=\"x=y\"\nno line\n")
+    monkeypatch.chdir(tmp_path)
+    found = {"A": "1", "B": "two words", "C": "x=y"}
+    for path in (None, str(tmp_path), str(tmp_path / ".env")):
+        assert Secret.from_dotenv(path).values == found
+    with pytest.raises(InvalidError, match=r"Secret.from_dotenv: .*nothing"):
+        Secret.from_dotenv("nothing")
+    monkeypatch.setenv("D", "there")
+    assert Secret.from_local_environ(["D"]).values == {"D": "there"}
+
+
 def test_what_cannot_be_had_is_told(configuration):
     from adit import Secret
 

@@ -5,7 +5,7 @@ import signal
 import pytest
 from conftest import BUILD_S, PROGRAMS
 
-SERVED = ("hello", "pages", "old", "files", "Model.answer", "Model.pages")
+SERVED = ("hello", "pages", "old", "files", "Model.answer", "Model.pages", "shown")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def rewrite(program, old, new):
         file.write(text.replace(old, new))
 
 
-def test_every_kind_of_web_function_answers_at_its_url(served, url_of, visit, nothing_stays):
+def test_every_kind_of_web_function_answers_at_its_url(served, adit, url_of, visit, nothing_stays):
     urls = {name: url_of(served, name) for name in SERVED}
     assert len(set(urls.values())) == len(SERVED)
     assert visit(urls["hello"] + "/?name=me").body == b'{"hello":"me","version":1}'
@@ -35,9 +35,18 @@ def test_every_kind_of_web_function_answers_at_its_url(served, url_of, visit, no
     assert b"debian" in visit(urls["files"] + "/os-release").body
     assert [visit(urls["Model.answer"] + f"/?word={word}").body for word in "ab"] == [b'["a"]', b'["a","b"]']
     assert visit(urls["Model.pages"] + "/count").body == b'["me"]'
+    origin = {"Origin": "https://other.example"}
+    for name, seen in (("hello", None), ("shown", "*")):
+        headers = visit(urls[name], headers=origin).headers
+        assert headers["Access-Control-Allow-Origin"] == seen and not headers["Access-Control-Allow-Credentials"]
+    assert b"swagger" in visit(urls["shown"] + "/docs").body
     served.kill(signal.SIGINT)
     assert served.wait(60) == 130
     nothing_stays(0.1)
+    again = adit("serve", served.file)
+    assert url_of(again, "shown").partition(".")[0] == urls["shown"].partition(".")[0]
+    again.kill(signal.SIGINT)
+    assert again.wait(60) == 130
 
 
 def test_an_edit_is_served_at_the_same_url_and_a_wrong_one_is_not(served, url_of, visit):

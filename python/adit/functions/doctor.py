@@ -11,7 +11,6 @@ import pathlib
 import platform
 import shutil
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -179,10 +178,15 @@ async def _cluster() -> AsyncIterator[Finding]:
 @contextlib.contextmanager
 def _probe() -> Iterator[str]:
     """A folder that a container should see as it is."""
-    with tempfile.TemporaryDirectory(prefix="adit-") as folder:
+    from .foreman import places
+
+    folder = places.temporary_folder("adit-")
+    try:
         os.chmod(folder, 0o755)
         pathlib.Path(folder, "probe").write_text("seen")
         yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 async def _container(engine: Engine, base: str) -> Finding:

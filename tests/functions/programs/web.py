@@ -13,6 +13,12 @@ def hello(name: str = "you"):
 
 
 @stub.function()
+@web_endpoint(docs=True, cors=True, label="shown")
+def shown():
+    return {}
+
+
+@stub.function()
 @asgi_app()
 def pages():
     app = FastAPI()
