@@ -106,7 +106,8 @@ enum {
                                               agent an eighth more */
   STREAM_BUFFER_SMALL_BYTES = 16384 + 256 + 5, /* what a stream gets when BUFFERS_LENT_PER_LOOP_MAX_BYTES are out: one
                                                   record */
-  STREAM_BYTES_PER_TURN_MAX = 1 << 20,
+  STREAM_BULK_BYTES = 16384,               /* whoever moves so much at once is bulk, and others go first, ... */
+  STREAM_BULK_MS = 100,                    /* until it has not for so long */
   IDLE_RECORDS_PER_TURN_MAX = 32,          /* records without data: each may cost several key derivations */
   IDLE_RECORDS_PER_S_MAX = 4096,           /* and one more for every DATA_RECORDS_PER_IDLE with data */
   DATA_RECORDS_PER_IDLE = 16,
@@ -164,6 +165,11 @@ enum {
 
   /* loop */
   LOOP_MESSAGES_PER_TURN_MAX = 64,         /* timers and descriptors have their turn in between */
+  LOOP_SHARE_BYTES = 1 << 20,              /* so much bulk moves before others are looked for; and so much of one stream
+                                              before the next, */
+  LOOP_SHARE_CONTENDED_BYTES = 1 << 17,    /* or this, when there are others: their wait, four times on the way to an
+                                              app and back. Half of it costs a tenth more and gains little */
+  LOOP_SHARED_MS = 1000,                   /* so long after an event of theirs */
   LOOP_LATE_TURN_US = 1000,                /* for newcomers, of a turn in which nobody else wants anything: so long may
                                               others wait */
   LOOP_LATE_PART = 10,                     /* else they have one part in so many of the time */

@@ -17,13 +17,29 @@
 #include "base/shortage.h"
 #include "loop/timers.h"
 
-enum { EVENTS_PER_TURN_MAX = 256, LATE_EVENTS_PER_WAIT = 8, TABLE_FIRST = 64, NS_PER_US = 1000, NS_PER_MS = 1000000 };
+enum {
+  EVENTS_PER_TURN_MAX = 256,
+  LATE_EVENTS_PER_WAIT = 8,
+  BULK_EVENTS_MAX = 256,
+  TABLE_FIRST = 64,
+  NS_PER_US = 1000,
+  NS_PER_MS = 1000000
+};
 
 /* Kept in io->events, between the bits that epoll uses: this descriptor could not be put back into the set. */
 static const uint32_t IO_FAILED = 1U << 26;
 
 /* Generations start at 1, so these are no registration's events. */
 static const uint64_t WAKE_EVENT = 0, LATE_EVENT = 1;
+
+/* Of bulk descriptors: first come, first served. */
+struct bulk {
+  struct epoll_event queue[BULK_EVENTS_MAX];     /* a ring */
+  unsigned first, n;
+  size_t spent, first_spent;                     /* in this turn, and by the first one since it came first */
+  bool goes_on;                                  /* whoever was called last could */
+  uint64_t shared_until_ms;                      /* until then others may be about to have an event */
+};
 
 struct loop {
   int epoll_fd, event_fd;
@@ -44,6 +60,7 @@ struct loop {
   void (*wait_begins)(void), (*wait_ended)(void);   /* NULL: none */
   pthread_mutex_t lock;            /* guards the message queue and the eventfd's count */
   struct loop_msg *first, **last;
+  struct bulk bulk;
   struct epoll_event events[EVENTS_PER_TURN_MAX];
 };
 
@@ -286,14 +303,18 @@ void loop_io_del(struct loop_io *io) {
   io->loop = NULL;
 }
 
+/* NULL: it was removed since. */
+static struct loop_io *event_io(const struct loop *l, const struct epoll_event *ev) {
+  uint32_t fd = (uint32_t)ev->data.u64, generation = (uint32_t)(ev->data.u64 >> 32);
+  struct loop_io *io = generation == 0 ? NULL : l->table[fd];
+  return io == NULL || io->generation != generation ? NULL : io;
+}
+
 /* An interest that was dropped since the event was fetched is honoured: nobody is called for what he no longer
    wants. */
 static void deliver(struct loop *l, const struct epoll_event *ev) {
-  uint32_t fd = (uint32_t)ev->data.u64, generation = (uint32_t)(ev->data.u64 >> 32);
-  if (generation == 0) return;
-  struct loop_io *io = l->table[fd];
-  if (io == NULL || io->generation != generation || io->events == 0) return;
-  uint32_t events = ev->events & (io->events | EPOLLERR | EPOLLHUP);
+  struct loop_io *io = event_io(l, ev);
+  uint32_t events = io == NULL || io->events == 0 ? 0 : ev->events & (io->events | EPOLLERR | EPOLLHUP);
   if (events != 0) io->fn(io, events);
 }
 
@@ -305,6 +326,64 @@ static void deliver_failures(struct loop *l) {
     if (io == NULL || (io->events & IO_FAILED) == 0) continue;
     io->events = 0; /* where it really is: outside the set */
     io->fn(io, EPOLLERR);
+  }
+}
+
+/* Bulk */
+
+void loop_io_set_bulk(struct loop_io *io, bool bulk) {
+  ASSERT(!io->late);
+  io->bulk = bulk;
+}
+
+size_t loop_share(const struct loop *l) {
+  return l->now_ms < l->bulk.shared_until_ms ? LOOP_SHARE_CONTENDED_BYTES : LOOP_SHARE_BYTES;
+}
+
+void loop_spend(struct loop *l, size_t n, bool could_go_on) {
+  l->bulk.spent += n;
+  l->bulk.goes_on |= could_go_on;
+}
+
+/* One for which there is no room is told of again. */
+static void bulk_push(struct loop *l, struct loop_io *io, const struct epoll_event *ev) {
+  struct bulk *b = &l->bulk;
+  if (io->queued || b->n == BULK_EVENTS_MAX) return;
+  b->queue[(b->first + b->n++) % BULK_EVENTS_MAX] = *ev;
+  io->queued = true;
+}
+
+/* The first one, which then stays so or leaves. */
+static void bulk_run_first(struct loop *l) {
+  struct bulk *b = &l->bulk;
+  struct epoll_event ev = b->queue[b->first];
+  size_t before = b->spent;
+  b->goes_on = false;
+  deliver(l, &ev);
+  b->first_spent += b->spent - before;
+  struct loop_io *io = event_io(l, &ev);
+  if (io != NULL && b->goes_on && b->first_spent < LOOP_SHARE_BYTES) return;
+  b->first = (b->first + 1) % BULK_EVENTS_MAX;
+  b->n--;
+  b->first_spent = 0;
+  if (io != NULL) io->queued = false;
+}
+
+static void bulk_run(struct loop *l) {
+  struct bulk *b = &l->bulk;
+  b->spent = 0;
+  for (unsigned left = b->n; left > 0 && b->spent < loop_share(l); left--) bulk_run_first(l);
+}
+
+/* Bulk waits until all others were served. */
+static void deliver_or_queue(struct loop *l, const struct epoll_event *ev) {
+  struct loop_io *io = event_io(l, ev);
+  if (io == NULL) return;
+  if (io->bulk) {
+    bulk_push(l, io, ev);
+  } else {
+    l->bulk.shared_until_ms = l->now_ms + LOOP_SHARED_MS;
+    deliver(l, ev);
   }
 }
 
@@ -340,7 +419,7 @@ static void run_timers(struct loop *l) {
 /* The wait is computed from the clock as it is, not from the turn's: the turn itself may have taken long. */
 static int wait_ms(const struct loop *l, int max_wait_ms) {
   const struct loop_timer *t = timers_first(&l->timers);
-  if (l->io_failed || l->late_first != NULL || atomic_load(&l->stopped)) return 0;
+  if (l->io_failed || l->bulk.n > 0 || l->late_first != NULL || atomic_load(&l->stopped)) return 0;
   if (t == NULL) return max_wait_ms;
   uint64_t now = clock_ms(), ms = t->at_ms <= now ? 0 : t->at_ms - now;
   if (max_wait_ms >= 0 && ms > (uint64_t)max_wait_ms) return max_wait_ms;
@@ -418,12 +497,15 @@ bool loop_turn(struct loop *l, int max_wait_ms) {
 
   /* 5 deliver descriptor events */
   deliver_failures(l);
-  for (int i = 0; i < n; i++) deliver(l, &l->events[i]);
+  for (int i = 0; i < n; i++) deliver_or_queue(l, &l->events[i]);
 
-  /* 6 what is late */
+  /* 6 those of bulk */
+  bulk_run(l);
+
+  /* 7 what is late */
   if (late || l->late_first != NULL) run_late(l, late, n > (woken ? 1 : 0) + (late ? 1 : 0));
 
-  /* 7 run deferred frees */
+  /* 8 run deferred frees */
   run_deferred(l);
   return !atomic_load(&l->stopped);
 }

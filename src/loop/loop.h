@@ -3,11 +3,18 @@
    through here, so that all of it can run against a simulated world.
 
    A turn: 1 wait, 2 read the clock, 3 run due timers, 4 run messages (at most LOOP_MESSAGES_PER_TURN_MAX, but all
-   once it was stopped), 5 deliver descriptor events, 6 deliver those of late descriptors and run late calls, 7 run
-   deferred frees. Late is what yields to everything else: it has LOOP_LATE_TURN_US of a turn in which no other
-   descriptor had an event, and otherwise a share of the time that those took, one part in LOOP_LATE_PART. So
-   newcomers, however many, cannot hold up what is established, and are not shut out by it either. Events carry a
-   generation: an event for a descriptor that was removed (and perhaps added again) in the same turn is dropped. All
+   once it was stopped), 5 deliver descriptor events, 6 deliver those of bulk descriptors, 7 those of late ones and run
+   late calls, 8 run deferred frees.
+
+   Bulk is what moves many bytes at once. Its events wait in a queue while all others are served, and no more of it is
+   done in a turn than a share of bytes. So whoever has a short message waits for one share, however many bulk streams
+   there are. The share is large, as that is cheaper, until somebody else has an event.
+
+   Late is what yields to everything else: it has LOOP_LATE_TURN_US of a turn in which no other descriptor had an
+   event, and otherwise a share of the time that those took, one part in LOOP_LATE_PART. So newcomers, however many,
+   cannot hold up what is established, and are not shut out by it either.
+
+   Events carry a generation: an event for a descriptor that was removed (and perhaps added again) since is dropped. All
    calls but loop_post and loop_stop belong to the loop's own thread (or to any one thread while it does not run). */
 #ifndef LOOP_LOOP_H
 #define LOOP_LOOP_H
@@ -40,13 +47,20 @@ struct loop_io {                                 /* embedded in its owner; all f
   int fd;
   uint32_t events;
   uint32_t generation;
-  bool late;
+  bool late, bulk;
+  bool queued;                                   /* among the bulk events */
 };
 int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
 int loop_io_add_late(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
 /* Changes what is waited for; events == 0 takes the descriptor out of the epoll set (HUP and ERR cannot be masked).
    Cheap when nothing changes. A failure to put it back (ENOMEM) is reported as an EPOLLERR event in the next turn. */
 void loop_io_set(struct loop_io *io, uint32_t events);
+void loop_io_set_bulk(struct loop_io *io, bool bulk);  /* costs nothing; not for late ones */
+/* For a handler that moves bytes: how many at most. */
+size_t loop_share(const struct loop *l);
+/* It has moved n, and could go on: one that is bulk then does before any other that is, until it has had
+   LOOP_SHARE_BYTES. What goes to the same receiver without a pause is cheaper than what takes turns. */
+void loop_spend(struct loop *l, size_t n, bool could_go_on);
 void loop_io_del(struct loop_io *io);            /* fine when not added; does not close the descriptor */
 /* For a late handler that could do more: whether its part of this turn is not over yet. What waits in the kernel is
    told of again. */

@@ -32,8 +32,13 @@ struct buffer *flow_room(struct flow *f) {
 }
 
 size_t flow_most(const struct flow *f, size_t room) {
-  return f->pump->rate == NULL ? room : size_min(room, f->granted);
+  size_t share = loop_share(f->pump->pool->loop);
+  size_t most = size_min(room, size_max(share - size_min(share, f->spent), STREAM_BUFFER_SMALL_BYTES));
+  return f->pump->rate == NULL ? most : size_min(most, f->granted);
 }
+
+/* Others have their turn. */
+static bool flow_has_had_its_share(const struct flow *f) { return f->spent >= loop_share(f->pump->pool->loop); }
 
 void flow_took(struct flow *f, size_t n) {
   f->spent += n;
@@ -179,7 +184,7 @@ static bool flow_read(struct flow *f) {
   struct pump *p = f->pump;
   if (p->phase == PUMP_STOPS && f->last_left == 0 && !f->more) return flow_read_enough(f);
   if (!f->more && !wrap_has_input(f->source->at.outer) &&
-      ((f->dry && p->phase != PUMP_STOPS) || f->spent >= STREAM_BYTES_PER_TURN_MAX)) {
+      ((f->dry && p->phase != PUMP_STOPS) || flow_has_had_its_share(f))) {
     f->wants_read = true;
     return false;
   }
@@ -256,7 +261,7 @@ static bool flow_finish(struct flow *f) {
    when somebody was told. */
 static bool flow_read_last(struct flow *f) {
   if (!f->source_done) {
-    if (f->spent >= STREAM_BYTES_PER_TURN_MAX && !wrap_has_input(f->source->at.outer)) {
+    if (flow_has_had_its_share(f) && !wrap_has_input(f->source->at.outer)) {
       f->wants_read = true;
       return false;
     }
@@ -276,10 +281,15 @@ static bool flow_read_last(struct flow *f) {
   return false;
 }
 
+/* Written in this step, if at all, and so a part of its share. */
+static size_t flow_held_from_before(const struct flow *f) {
+  return f->piped + (f->buffer == NULL ? 0 : buffer_to_write(f->buffer));
+}
+
 static void flow_move(struct flow *f) {
   const struct pump *p = f->pump;
   f->wants_read = f->wants_write = f->dry = f->throttled = false;
-  f->spent = 0;
+  f->spent = flow_held_from_before(f);
   f->idle_records = 0;
   bool going = true;
   while (going && p->phase != PUMP_OVER && !flow_is_at_rest(f)) {
@@ -304,7 +314,10 @@ static void flow_move(struct flow *f) {
 }
 
 void flow_step(struct flow *f) {
+  struct loop *l = f->pump->pool->loop;
   flow_move(f);
+  loop_spend(l, f->spent, f->wants_read && !f->dry && flow_has_had_its_share(f));
+  if (f->spent >= STREAM_BULK_BYTES) f->pump->bulk_until_ms = loop_now_ms(l) + STREAM_BULK_MS;
   if (f->pump->phase == PUMP_OVER) return;
   if (!f->throttled) flow_give_back(f);
   flow_release(f);

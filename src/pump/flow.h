@@ -75,7 +75,7 @@ struct flow {
   size_t uncounted;                              /* so many of the bytes that are written next are ours (a PROXY
                                                     header), and not the stream's */
   size_t plain_held;                             /* seal: plaintext inside the records held */
-  size_t spent;                                  /* bytes read in this step */
+  size_t spent;                                  /* bytes read in this step, and before it those that were held */
   size_t granted;                                /* with a rate: of what was reserved, not yet read */
   uint64_t granted_at_ms;                        /* from then on it may be */
   bool throttled;                                /* it waits for that, after a step, and for no event */
@@ -112,6 +112,7 @@ struct pump {
   uint64_t accept_by_ms;                         /* 0 once the prefix was read */
   struct loop_timer timer;
   uint64_t timer_at_ms;
+  uint64_t bulk_until_ms;
   size_t prefix_want, prefix_have;               /* prefix_want: 0 once it was read */
   uint8_t prefix[PREFIX_MAX_BYTES];
   enum close_reason (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes);

@@ -4,15 +4,19 @@
 #include "loop/net.h"
 #include "pump/flow.h"
 
-enum { SPLICE_SHORT_BYTES = 16384 };             /* a read shorter than this took all that was there, most likely */
+enum {
+  SPLICE_SHORT_BYTES = 1 << 16,                  /* a read shorter than this took all that was there, most likely */
+  SPLICE_LEAN_BYTES = 16384
+};
 
 static enum flow_result splice_fill(struct flow *f) {
   if (f->pipe == NULL) f->pipe = pool_pipe_take(f->pump->pool);
   if (f->pipe == NULL) return flow_copy_fill(f);
-  size_t most = flow_most(f, pool_is_lean(f->pump->pool) ? SPLICE_SHORT_BYTES : PIPE_BYTES);
+  size_t most = flow_most(f, pool_is_lean(f->pump->pool) ? SPLICE_LEAN_BYTES : PIPE_BYTES);
   ssize_t n = net_splice(f->source->at.fd, f->pipe->write_fd, most, false);
-  /* Before a byte of urgent data splice says so for ever, while epoll calls the socket readable. */
-  if (n == NET_AGAIN) return flow_copy_fill(f);
+  /* Before a byte of urgent data splice says so for ever, while epoll calls the socket readable: it tells of it
+     again. */
+  if (n == NET_AGAIN) return f->spent > 0 && f->pump->phase == PUMP_RUNS ? FLOW_BLOCKED : flow_copy_fill(f);
   if (n > 0) {
     f->piped = (size_t)n;
     flow_took(f, (size_t)n);

@@ -55,7 +55,7 @@ static void discard_event(struct loop_io *io, uint32_t events) {
   struct linger_socket *s = CONTAINER_OF(io, struct linger_socket, io);
   uint8_t scrap[16384];
   (void)events;
-  for (size_t spent = 0; spent < STREAM_BYTES_PER_TURN_MAX;) {
+  for (size_t spent = 0; spent < loop_share(s->pool->loop);) {
     ssize_t n = net_recv(s->fd, scrap, sizeof scrap);
     if (n == NET_AGAIN) return;
     if (n <= 0) {

@@ -141,11 +141,13 @@ void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n) {
   b->segment[b->segments++] = (struct iovec){.iov_base = p, .iov_len = n};
 }
 
-size_t buffer_held(const struct buffer *b) {
-  size_t n = b->end - b->start;
+size_t buffer_to_write(const struct buffer *b) {
+  size_t n = 0;
   for (unsigned i = b->segment_at; i < b->segments; i++) n += b->segment[i].iov_len;
   return n;
 }
+
+size_t buffer_held(const struct buffer *b) { return b->end - b->start + buffer_to_write(b); }
 
 void buffer_move(struct buffer *to, const struct buffer *from) {
   size_t n = 0;

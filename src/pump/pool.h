@@ -62,6 +62,7 @@ void pool_buffer_return(struct pump_pool *pool, struct buffer *b);
 
 static inline bool buffer_has_segments(const struct buffer *b) { return b->segment_at < b->segments; }
 void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n); /* joined to the last one when they touch */
+size_t buffer_to_write(const struct buffer *b);   /* bytes of its segments */
 size_t buffer_held(const struct buffer *b);       /* bytes in it that are not to be lost */
 /* all of them, as one segment; `to` is new and large enough */
 void buffer_move(struct buffer *to, const struct buffer *from);

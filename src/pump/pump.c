@@ -107,7 +107,7 @@ static bool pump_gives_grace(struct pump *p) {
   uint8_t scrap[16384];
   if (!p->grants_grace || p->visitor->reset || p->to_visitor->bytes == 0) return false;
   if (loop_now_ms(p->pool->loop) >= p->to_visitor->progress_ms + RESET_GRACE_MS) return false;
-  for (size_t spent = 0; spent < STREAM_BYTES_PER_TURN_MAX;) {
+  for (size_t spent = 0; spent < loop_share(p->pool->loop);) {
     ssize_t n = net_recv(p->visitor->at.fd, scrap, sizeof scrap);
     if (n == NET_AGAIN) return true;
     if (n <= 0) return false;
@@ -189,10 +189,18 @@ static void pump_set_interest(struct pump *p) {
   side_set_interest(&p->peer, &p->to_wire, &p->to_peer);
 }
 
+static void pump_set_bulk(struct pump *p) {
+  bool bulk = loop_now_ms(p->pool->loop) < p->bulk_until_ms;
+  loop_io_set_bulk(&p->wire.io, bulk);
+  loop_io_set_bulk(&p->peer.io, bulk);
+}
+
 static void pump_after(struct pump *p) {
   if (!pump_is_over(p)) pump_settle(p);
   if (!pump_is_over(p)) pump_timer_arm(p);
-  if (!pump_is_over(p)) pump_set_interest(p);
+  if (pump_is_over(p)) return;
+  pump_set_interest(p);
+  pump_set_bulk(p);
 }
 
 /* An event wakes the direction that it is for; the other waits for its own. So one that idles costs no system call. */

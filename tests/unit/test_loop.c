@@ -616,6 +616,122 @@ static void a_crowd_of_late_ones_hides_no_other(void **state) {
   close_pipe(prompt);
 }
 
+static const struct loop_io *called[64];
+static size_t called_n, prompt_calls;
+static bool bulk_goes_on;
+
+static void move_a_share(struct loop_io *io, uint32_t events) {
+  (void)events;
+  if (called_n < ARRAY_LEN(called)) called[called_n++] = io;
+  loop_spend(io->loop, loop_share(io->loop), bulk_goes_on);
+}
+
+static void count_prompt(struct loop_io *io, uint32_t events) {
+  char byte;
+  (void)events;
+  prompt_calls++;
+  assert_int_equal(read(io->fd, &byte, 1), 1);
+}
+
+struct bulk_fixture {
+  struct loop *l;
+  int fds[4][2];                   /* the last one is not bulk */
+  struct loop_io io[4];
+};
+
+/* Three that always have something to do. */
+static void bulk_begin(struct bulk_fixture *f) {
+  *f = (struct bulk_fixture){.l = new_loop()};
+  called_n = prompt_calls = 0;
+  for (int i = 0; i < 4; i++) {
+    make_pipe(f->fds[i]);
+    assert_int_equal(loop_io_add(f->l, &f->io[i], f->fds[i][0], EPOLLIN, i < 3 ? move_a_share : count_prompt), 0);
+    if (i < 3) put_byte(f->fds[i][1]);
+    loop_io_set_bulk(&f->io[i], i < 3);
+  }
+}
+
+static void bulk_end(struct bulk_fixture *f) {
+  for (int i = 0; i < 4; i++) {
+    loop_io_del(&f->io[i]);
+    close_pipe(f->fds[i]);
+  }
+  loop_free(f->l);
+}
+
+static void bulk_has_one_share_of_a_turn_and_others_come_first(void **state) {
+  struct bulk_fixture f;
+  (void)state;
+  bulk_begin(&f);
+  bulk_goes_on = false;
+  for (size_t turn = 1; turn <= 12; turn++) {
+    put_byte(f.fds[3][1]);
+    loop_turn(f.l, -1);
+    assert_int_equal(called_n, turn);
+    assert_int_equal(prompt_calls, turn);
+  }
+  for (size_t i = 3; i < called_n; i++) assert_ptr_equal(called[i], called[i - 3]);    /* by turns */
+  bulk_end(&f);
+}
+
+static void the_share_is_large_until_somebody_else_has_an_event(void **state) {
+  struct bulk_fixture f;
+  (void)state;
+  bulk_begin(&f);
+  loop_turn(f.l, -1);
+  assert_int_equal(loop_share(f.l), LOOP_SHARE_BYTES);
+  put_byte(f.fds[3][1]);
+  loop_turn(f.l, -1);
+  assert_int_equal(loop_share(f.l), LOOP_SHARE_CONTENDED_BYTES);
+  bulk_end(&f);
+}
+
+static void a_bulk_one_that_could_go_on_does_until_it_has_had_a_large_share(void **state) {
+  enum { TIMES = LOOP_SHARE_BYTES / LOOP_SHARE_CONTENDED_BYTES };
+  struct bulk_fixture f;
+  (void)state;
+  bulk_begin(&f);
+  bulk_goes_on = true;
+  put_byte(f.fds[3][1]);
+  for (size_t turn = 0; turn < 3 * TIMES; turn++) loop_turn(f.l, -1);
+  assert_int_equal(called_n, 3 * TIMES);
+  for (size_t i = 0; i < called_n; i++) assert_ptr_equal(called[i], called[i / TIMES * TIMES]);
+  assert_ptr_not_equal(called[0], called[TIMES]);
+  assert_ptr_not_equal(called[TIMES], called[2 * TIMES]);
+  bulk_end(&f);
+}
+
+static void a_bulk_one_that_was_removed_while_it_waited_is_not_called(void **state) {
+  struct bulk_fixture f;
+  (void)state;
+  bulk_begin(&f);
+  bulk_goes_on = false;
+  loop_turn(f.l, -1);              /* two are left in the queue */
+  for (int i = 0; i < 3; i++) loop_io_del(&f.io[i]);
+  assert_int_equal(loop_io_add(f.l, &f.io[0], f.fds[0][0], EPOLLIN, move_a_share), 0);
+  loop_io_set_bulk(&f.io[0], true);
+  for (int i = 0; i < 5; i++) loop_turn(f.l, 0);
+  assert_true(called_n > 1);
+  for (size_t i = 1; i < called_n; i++) assert_ptr_equal(called[i], &f.io[0]);
+  bulk_end(&f);
+}
+
+static void a_bulk_one_that_wanted_nothing_for_a_while_is_called_again(void **state) {
+  struct bulk_fixture f;
+  (void)state;
+  bulk_begin(&f);
+  bulk_goes_on = false;
+  loop_turn(f.l, -1);              /* two are left in the queue */
+  for (int i = 0; i < 3; i++) loop_io_set(&f.io[i], 0);
+  for (int i = 0; i < 3; i++) loop_turn(f.l, 0);
+  assert_int_equal(called_n, 1);
+  for (int i = 0; i < 3; i++) loop_io_set(&f.io[i], EPOLLIN);
+  for (int i = 0; i < 3; i++) loop_turn(f.l, -1);
+  assert_int_equal(called_n, 4);
+  for (size_t i = 2; i < called_n; i++) assert_ptr_not_equal(called[i], called[i - 1]);
+  bulk_end(&f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(an_event_is_delivered_until_it_is_consumed),
@@ -642,6 +758,11 @@ int main(void) {
       cmocka_unit_test(late_events_come_after_all_others_and_calls_after_them),
       cmocka_unit_test(late_calls_wait_for_nothing_when_there_is_nothing),
       cmocka_unit_test(late_events_leave_late_calls_their_turn),
-      cmocka_unit_test(a_crowd_of_late_ones_hides_no_other)};
+      cmocka_unit_test(a_crowd_of_late_ones_hides_no_other),
+      cmocka_unit_test(bulk_has_one_share_of_a_turn_and_others_come_first),
+      cmocka_unit_test(the_share_is_large_until_somebody_else_has_an_event),
+      cmocka_unit_test(a_bulk_one_that_could_go_on_does_until_it_has_had_a_large_share),
+      cmocka_unit_test(a_bulk_one_that_was_removed_while_it_waited_is_not_called),
+      cmocka_unit_test(a_bulk_one_that_wanted_nothing_for_a_while_is_called_again)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,12 +220,8 @@ static void a_reset_is_noticed_while_both_directions_are_blocked(void **state) {
   struct rig *r = *state;
   start_plain(r);
   size_t up = 0, down = 0;
-  for (int i = 0; i < 50; i++) {
-    rig_send_pattern(r->visitor, &up, 64 << 20);
-    rig_send_pattern(r->agent, &down, 64 << 20);
-    loop_turn(r->loop, 1);
-  }
-  assert_true(r->pump->to_peer.wants_write && r->pump->to_wire.wants_write);
+  RIG_UNTIL(r, (rig_send_pattern(r->visitor, &up, 64 << 20), rig_send_pattern(r->agent, &down, 64 << 20),
+                r->pump->to_peer.wants_write && r->pump->to_wire.wants_write));
   rig_reset(&r->visitor);
   uint64_t began = rig_now_ms();
   RIG_UNTIL(r, r->ended);
