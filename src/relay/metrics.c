@@ -10,14 +10,65 @@
 
 #include "relay/rights.h"
 
+static void add_one(uint64_t *sum, const uint64_t *one) {
+  (void)__atomic_fetch_add(sum, __atomic_load_n(one, __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+}
+
 void metrics_add(struct metrics *sum, const struct metrics *one) {
-#define X(name, type, help) sum->name += __atomic_load_n(&one->name, __ATOMIC_RELAXED);
+#define X(name, type, help) add_one(&sum->name, &one->name);
   METRIC_ROWS(X)
 #undef X
-  for (size_t i = 0; i < CLOSE_REASONS; i++)
-    sum->streams_closed[i] += __atomic_load_n(&one->streams_closed[i], __ATOMIC_RELAXED);
+  for (size_t i = 0; i < CLOSE_REASONS; i++) add_one(&sum->streams_closed[i], &one->streams_closed[i]);
+  for (int i = NOTICE_NONE + 1; i < NOTICES; i++) add_one(&sum->visitors_refused[i], &one->visitors_refused[i]);
+}
+
+/* "streams_closed clean" and the like: none of the other names has a space. */
+enum { METRIC_NAME_CAP = 64, METRICS_MAX = 256 };
+static const char closed[] = "streams_closed ", refused[] = "visitors_refused ";
+
+static void write_metric(struct writer *w, const char *prefix, const char *name, const uint64_t *value) {
+  char text[METRIC_NAME_CAP];
+  (void)snprintf(text, sizeof text, "%s%s", prefix, name);
+  write_text8(w, text);
+  write_u64(w, __atomic_load_n(value, __ATOMIC_RELAXED));
+}
+
+void metrics_write(const struct metrics *m, struct writer *w) {
+#define X(name, type, help) if (strcmp(#type, "counter") == 0) write_metric(w, "", #name, &m->name);
+  METRIC_ROWS(X)
+#undef X
+  for (int i = 0; i < CLOSE_REASONS; i++)
+    write_metric(w, closed, close_reason_name((enum close_reason)i), &m->streams_closed[i]);
   for (int i = NOTICE_NONE + 1; i < NOTICES; i++)
-    sum->visitors_refused[i] += __atomic_load_n(&one->visitors_refused[i], __ATOMIC_RELAXED);
+    write_metric(w, refused, notice_name((uint16_t)i), &m->visitors_refused[i]);
+  write_text8(w, "");
+}
+
+static bool is_named(const char *text, const char *prefix, const char *name) {
+  size_t n = strlen(prefix);
+  return strncmp(text, prefix, n) == 0 && strcmp(text + n, name) == 0;
+}
+
+static uint64_t *metric_named(struct metrics *m, const char *text) {
+#define X(name, type, help) if (strcmp(#type, "counter") == 0 && strcmp(text, #name) == 0) return &m->name;
+  METRIC_ROWS(X)
+#undef X
+  for (int i = 0; i < CLOSE_REASONS; i++)
+    if (is_named(text, closed, close_reason_name((enum close_reason)i))) return &m->streams_closed[i];
+  for (int i = NOTICE_NONE + 1; i < NOTICES; i++)
+    if (is_named(text, refused, notice_name((uint16_t)i))) return &m->visitors_refused[i];
+  return NULL;
+}
+
+void metrics_read_add(struct metrics *m, struct reader *r) {
+  for (int n = 0; n < METRICS_MAX && !r->bad; n++) {
+    char name[METRIC_NAME_CAP];
+    read_text8(r, name, sizeof name);
+    if (name[0] == '\0') return;
+    uint64_t value = read_u64(r), *to = metric_named(m, name);
+    if (to != NULL && !r->bad) (void)__atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+  }
+  r->bad = true;                   /* there is no end */
 }
 
 static char *stream_finish(FILE *f, char **text) {

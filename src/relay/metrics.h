@@ -3,6 +3,7 @@
 #ifndef RELAY_METRICS_H
 #define RELAY_METRICS_H
 
+#include "base/cursor.h"
 #include "base/limits.h"
 #include "pump/pump.h"
 #include "wire/certificate.h"
@@ -70,7 +71,12 @@ struct metrics {
 };
 #define METRIC_ADD(m, name, n) ((void)__atomic_fetch_add(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))
 #define METRIC_SUB(m, name, n) ((void)__atomic_fetch_sub(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))
-void metrics_add(struct metrics *sum, const struct metrics *one);   /* relaxed loads */
+void metrics_add(struct metrics *sum, const struct metrics *one);   /* both may be in use: relaxed atomics */
+/* The counters, without what there is just now, for another process, each by its name: so that one that knows fewer of
+   them, or more, takes those that it knows. METRICS_WRITE_BYTES are always enough. Read they are added. */
+enum { METRICS_WRITE_BYTES = 8192 };
+void metrics_write(const struct metrics *m, struct writer *w);
+void metrics_read_add(struct metrics *m, struct reader *r);
 
 struct status_tunnel {
   char host[HOST_NAME_MAX_CHARS + 1], owner[TOKEN_NAME_MAX_CHARS + 1], token[CHAIN_NAME_CAP];

@@ -511,3 +511,10 @@ void registry_walk_end(struct registry *g, struct registry_walk *w) {
   roster_walk_end(&w->narrowed);
   pthread_mutex_unlock(&g->lock);
 }
+
+int registry_add_usage(struct registry *g, const struct usage *counted) {
+  pthread_mutex_lock(&g->lock);
+  int rc = usages_add(g->usages, counted);
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}

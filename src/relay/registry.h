@@ -145,5 +145,6 @@ size_t registry_walk_next(struct registry *g, struct registry_walk *w, struct tu
 /* Copies of the next ones of the walk's tokens, which are the operator's, or of those that were narrowed from them. */
 size_t registry_walk_usages(struct registry *g, struct roster_walk *w, struct usage out[REGISTRY_STEPS_MAX]);
 void registry_walk_end(struct registry *g, struct registry_walk *w);
+int registry_add_usage(struct registry *g, const struct usage *counted) MUST_USE;   /* as usages_add */
 
 #endif

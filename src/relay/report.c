@@ -18,20 +18,26 @@ _Static_assert((int)STATUS_BATCH_MAX == (int)REGISTRY_STEPS_MAX, "a batch is wha
 
 static bool report_draining(void *user) { return relay_draining(user); }
 
+struct metrics report_sum(const struct relay *r) {
+  struct metrics sum = {0};
+  for (unsigned i = 0; i < r->workers_n; i++) {
+    const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
+    metrics_add(&sum, &r->workers[i].metrics);
+    sum.bytes_to_visitors_total += __atomic_load_n(&p->to_peer_bytes, __ATOMIC_RELAXED);
+    sum.bytes_from_visitors_total += __atomic_load_n(&p->to_wire_bytes, __ATOMIC_RELAXED);
+    sum.rate_waits_total += __atomic_load_n(&p->waits, __ATOMIC_RELAXED);
+    sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) +
+                     __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
+    sum.buffers_now +=
+        __atomic_load_n(&p->buffers, __ATOMIC_RELAXED) + __atomic_load_n(&p->buffers_pooled, __ATOMIC_RELAXED);
+  }
+  return sum;
+}
+
 static void report_numbers(void *user, struct status *s) {
   struct relay *r = user;
   memset(s, 0, sizeof *s);
-  for (unsigned i = 0; i < r->workers_n; i++) {
-    const struct pump_stats *p = pump_pool_stats(r->workers[i].pool);
-    metrics_add(&s->sum, &r->workers[i].metrics);
-    s->sum.bytes_to_visitors_total += __atomic_load_n(&p->to_peer_bytes, __ATOMIC_RELAXED);
-    s->sum.bytes_from_visitors_total += __atomic_load_n(&p->to_wire_bytes, __ATOMIC_RELAXED);
-    s->sum.rate_waits_total += __atomic_load_n(&p->waits, __ATOMIC_RELAXED);
-    s->sum.pipes_now += __atomic_load_n(&p->pipes, __ATOMIC_RELAXED) +
-                        __atomic_load_n(&p->pipes_pooled, __ATOMIC_RELAXED);
-    s->sum.buffers_now +=
-        __atomic_load_n(&p->buffers, __ATOMIC_RELAXED) + __atomic_load_n(&p->buffers_pooled, __ATOMIC_RELAXED);
-  }
+  s->sum = report_sum(r);
   struct tls_server *server = certs_current(r->certs);
   int64_t now_s = time(NULL);
   s->certificate_begins_s = tls_server_not_before(server);

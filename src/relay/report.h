@@ -5,6 +5,8 @@
 #include "relay/admin.h"
 #include "relay/context.h"
 
-struct admin_source report_source(struct relay *r);        /* as long as the relay's workers are there */
+/* Both as long as the relay's workers are there. */
+struct admin_source report_source(struct relay *r);
+struct metrics report_sum(const struct relay *r);          /* of all workers */
 
 #endif

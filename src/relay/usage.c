@@ -160,5 +160,24 @@ void usages_leave(struct usages *u, struct usage *r) {
   else rest_narrowed(u, r);
 }
 
+static void add_to(uint64_t *total, uint64_t n) { (void)__atomic_add_fetch(total, n, __ATOMIC_RELAXED); }
+
+int usages_add(struct usages *u, const struct usage *counted) {
+  struct usage *r = map_get(u->by_id, counted->id), *root = map_get(u->by_id, counted->root_id);
+  bool is_root = memcmp(counted->id, counted->root_id, sizeof counted->id) == 0;
+  if (r == NULL && !is_root && (root == NULL || root->root != root)) return 0;
+  bool is_new = r == NULL;
+  if (is_new) {
+    r = usages_enter(u, counted->id, is_root ? NULL : root);
+    if (r == NULL) return ERR_NOMEM;
+    memcpy(r->name, counted->name, sizeof r->name);
+  }
+  add_to(&r->streams_total, counted->streams_total);
+  add_to(&r->from_visitors.bytes, counted->from_visitors.bytes);
+  add_to(&r->to_visitors.bytes, counted->to_visitors.bytes);
+  if (is_new) usages_leave(u, r);  /* may forget it at once */
+  return 0;
+}
+
 struct roster *usages_tokens(struct usages *u) { return &u->tokens; }
 struct roster *usages_narrowed(struct usages *u) { return &u->narrowed; }

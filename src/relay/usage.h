@@ -37,6 +37,9 @@ void usages_free(struct usages *u);              /* with all records; NULL is fi
    owner is here, too, for as long, or NULL. NULL when out of memory. */
 struct usage *usages_enter(struct usages *u, const uint8_t id[TOKEN_ID_BYTES], struct usage *parent);
 void usages_leave(struct usages *u, struct usage *r);    /* he is gone, with all his streams */
+/* What another process has counted, as usage_now gives it, is added to the record of that token. One that is not here
+   gets a record, which rests; what was narrowed from a token that is not known here is left out. ERR_NOMEM. */
+int usages_add(struct usages *u, const struct usage *counted) MUST_USE;
 struct roster *usages_tokens(struct usages *u);          /* the operator's; of usage.place, as the next */
 struct roster *usages_narrowed(struct usages *u);
 

@@ -173,12 +173,13 @@ static inline void state_begins(struct fixture *f, struct one_relay *r) {
 }
 
 static inline void keeper_ends(struct one_relay *r) {
-  struct keeper *k = r->relay.keeper;
+  keeper_stop(r->relay.keeper);
+  for (int round = 0; round < 4; round++) {
+    keeper_settle(r->relay.keeper);
+    worker_settle(&r->worker);
+  }
+  keeper_free(r->relay.keeper);
   r->relay.keeper = NULL;
-  keeper_stop(k);
-  keeper_settle(k);
-  worker_settle(&r->worker);
-  keeper_free(k);
 }
 
 static inline void state_ends(struct one_relay *r) {
