@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps check bench bench-flood bench-peers bench-functions fuzz lint install clean
+.PHONY: all deps check bench bench-flood bench-peers bench-guard bench-functions fuzz lint install clean
 all: $(BUILD)/build.ninja
 	@tools/reconfigure $(BUILD)
 	ninja -C $(BUILD)
@@ -29,6 +29,9 @@ bench-flood: all            # what a flood of handshakes does to others
 bench-peers: all            # beside other tunnels and proxies; QUICK=1: three minutes; PEERS=DIR: more of them
 	tools/deps build peers
 	$(PYTHON) bench/peers.py $(if $(QUICK),--quick)
+
+bench-guard: all            # how many instructions records, messages and visitors take, against what was recorded
+	bench/guard.py
 
 bench-functions: all        # calls of functions in containers, beside what the engine and HTTP take
 	tools/deps build functions
