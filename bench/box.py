@@ -26,7 +26,7 @@ def found(path):
 class Box:
     def __init__(self, stack):
         self.path = stack.enter_context(tempfile.TemporaryDirectory(prefix="adit-bench-"))
-        self.stack = stack
+        self.stack, self.used = stack, 0
         self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.path, "LANG": "C.UTF-8"}
 
     def file(self, name, text=None):
@@ -35,6 +35,10 @@ class Box:
             with open(path, "w", encoding="ascii") as f:
                 f.write(text)
         return path
+
+    def unique(self, stem):
+        self.used += 1
+        return f"{stem}-{self.used}"
 
     def start(self, name, argv, env=None, **options):
         with open(self.file(f"{name}.log"), "ab") as log:

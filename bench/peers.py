@@ -7,13 +7,15 @@ import argparse
 import contextlib
 import fnmatch
 import json
+import math
 import os
+import shlex
 import signal
 import sys
 import time
 
 from box import ADIT, EC, LOAD, Box, Failed
-from field import begin, calls, crowd, far, http, report, workloads
+from field import begin, calls, crowd, document, far, http, machine, report, verdict, workloads
 from field.results import Results
 from field.sites import Sites
 from field.ways import WAYS, Field
@@ -28,6 +30,9 @@ SCENES = {"here": (lambda box: Sites(), "*"),
           "far-loss": (lambda box: far.far_sites(box, 1), "-")}
 
 
+QUICK_MAX_S = 165                      # then come the tables; starting everybody is in it
+
+
 class Run:
     """How much is asked, and of whom."""
 
@@ -36,7 +41,8 @@ class Run:
         self.seconds, self.rounds, self.quiet_s, self.idle_s = (0.2, 1, 0.2, 0.5) if self.quick else (1.0, 5, 2.0, 10.0)
         self.seconds = options.seconds or self.seconds
         self.rounds = options.rounds or self.rounds
-        self.results, self.field = Results(), None
+        self.results, self.field, self.took = Results(), None, {}
+        self.end = time.monotonic() + (QUICK_MAX_S if self.quick else math.inf)
         self.ca = box.certificate("authority", EC, "bench authority")
         self.certificate = (self.ca[0], *box.certificate("direct", EC, NAME, self.ca, f"subjectAltName=DNS:{NAME}\n"))
 
@@ -63,12 +69,17 @@ class Run:
 
     def measure(self, workload, kind, subject, number):
         self.progress(f"round {number + 1} of {self.rounds}: {workload.name}, {subject.title}")
+        if time.monotonic() > self.end:
+            self.results.fail(kind, workload.name, subject.title, "no time was left in a quick run")
+            return
+        start = time.monotonic()
         try:
             figures = workload.run(self, subject)
             if number >= 0:
                 self.results.keep(kind, workload.name, subject.title, number, figures)
         except (Failed, OSError) as why:
             self.results.fail(kind, workload.name, subject.title, why)
+        self.took[workload.name] = self.took.get(workload.name, 0) + time.monotonic() - start
 
     def scene(self, name, all_workloads):
         """Rounds over what is asked there; each begins with another subject."""
@@ -85,7 +96,8 @@ class Run:
         for number in range(0 if self.options.cold or name != "here" else -1, self.rounds):
             for workload in here:
                 most = self.rounds if workload.rounds_most is None else workload.rounds_most
-                if number >= most or (number < 0 and workload.rounds_most is not None):
+                if number >= most or (number < 0 and (workload.rounds_most is not None or
+                                                      (self.quick and not workload.warms))):
                     continue
                 for kind in self.kinds():
                     there = [s for s in subjects[kind] if kind in workload.kinds and workload.takes(self, s) and
@@ -109,7 +121,7 @@ def bench(box, options):
         run.scene(name, asked)
     run.results.sort([way.name for way in WAYS])
     run.progress("")
-    return run, asked
+    return run
 
 
 def options_parser():
@@ -129,7 +141,45 @@ def options_parser():
     parser.add_argument("--agents", type=int, metavar="N", help="how many")
     parser.add_argument("--tunnels", type=int, metavar="N", help="how many one agent has, at most 1000")
     parser.add_argument("--json", metavar="FILE", help="write every round's figures there")
+    parser.add_argument("--read", metavar="FILE", help="do not measure: tell of the figures that --json wrote there")
+    parser.add_argument("--write", metavar="FILE", help="put figures and plots into this document")
     return parser
+
+
+def read(path):
+    with open(path, encoding="ascii") as f:
+        return Results.of_plain(json.load(f))
+
+
+def command(options):
+    """What was asked, but for where it goes."""
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in vars(options).items()
+             if name not in ("json", "read", "write") and value not in (None, False, True, "*", ",".join(KINDS))]
+    flags = [f"--{name}" for name, value in vars(options).items() if value is True]
+    return " ".join(["bench/peers.py", *flags, *words])
+
+
+def measured(options):
+    start, load = time.monotonic(), os.getloadavg()[0]
+    try:
+        with contextlib.ExitStack() as stack:
+            run = bench(Box(stack), options)
+    except Failed as failure:
+        sys.exit(f"peers: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run.results.about = machine.about(run, command(options), time.monotonic() - start, load)
+    return run.results
+
+
+def tell(results, asked):
+    print(document.run_section(results.about))
+    for _, text in report.tables(results, asked):
+        print(text)
+    for text in (verdict.visitors_table(results, asked), *(text for _, text in verdict.contest_tables(results, asked)),
+                 verdict.expected_table(results), report.not_measured(results)):
+        if text:
+            print(text)
 
 
 def main():
@@ -138,21 +188,14 @@ def main():
     for program in (ADIT, LOAD):
         if not os.access(program, os.X_OK):
             sys.exit(f"peers: {program}: not built (run make)")
-    start, load = time.monotonic(), os.getloadavg()[0]
-    try:
-        with contextlib.ExitStack() as stack:
-            run, asked = bench(Box(stack), options)
-    except Failed as failure:
-        sys.exit(f"peers: {failure}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    print(f"{os.cpu_count()} cores, load {load:.1f} before; rounds: {run.rounds}; {time.monotonic() - start:.0f} s\n")
-    for _, text in report.tables(run.results, asked):
-        print(text)
-    print(report.not_measured(run.results))
+    results = read(options.read) if options.read else measured(options)
+    asked = [w for w in WORKLOADS if chosen(options.only, (w.name, w.group))]
     if options.json:
         with open(options.json, "w", encoding="ascii") as f:
-            json.dump(run.results.plain(), f, indent=1)
+            json.dump(results.plain(), f, indent=1)
+    if options.write:
+        document.write(options.write, results, asked)
+    tell(results, asked)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ class Calls(Workload):
 MIB = 64
 WORKLOADS = [
     Calls("calls-ping", "system calls for a message and its echo", options=("ping", "--count", 1000), by=1000),
-    Calls("calls-new", "system calls for a connection, 8 at a time", by=400,
-          options=("connect", "--streams", 8, "--count", 400)),
+    Calls("calls-new", "system calls for a connection, 8 at a time", by=200,
+          options=("connect", "--streams", 8, "--count", 200)),
     Calls("calls-down", "system calls for a MiB down, 8 streams", by=MIB,
           options=("down", "--streams", 8, "--bytes", MIB << 20)),
 ]

@@ -42,13 +42,21 @@ class Visitors(Workload):
                    getattr(subject.way, "visitors_most", files))
 
     def run(self, run, subject):
+        """With processes of their own, as those that have had many before keep memory for the next."""
+        way = type(subject.way)(run.field, subject.way.kind)
+        try:
+            return self.with_crowd(run, way.start(fresh=True))
+        finally:
+            way.stop()
+
+    def with_crowd(self, run, subject):
         count = self.count(run, subject)
         before = memory(subject)
         process = run.box.start("crowd", [*run.field.sites.visitor.prefix, LOAD, self.what, *subject.where(), "--count",
                                           str(count)], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
         try:
             run.box.first_line(process, "crowd")
-            time.sleep(max(run.quiet_s, self.settle_s))
+            time.sleep(max(run.quiet_s, self.settle_s * run.seconds))
             figures = {"count": count, **idle_share(subject, run.idle_s)}
             there = memory(subject)
             figures.update(self.meanwhile(run, subject))
@@ -58,6 +66,8 @@ class Visitors(Workload):
         for role, after in memory(subject).items():
             figures[f"kib {role}"] = (there[role] - before[role]) / 1024 / count
             figures[f"kept {role}"] = (after - before[role]) / 1e6
+        for prefix in ("kib ", "kept ", "idle "):
+            figures[f"{prefix}all"] = sum(value for key, value in figures.items() if key.startswith(prefix))
         return figures
 
     def meanwhile(self, run, subject):
@@ -66,7 +76,8 @@ class Visitors(Workload):
 
 class Idle(Visitors):
     group, what, many, few = "idle", "idle", 8000, 400
-    figures = (("count", "visitors", 0),)
+    figures = (("count", "visitors", 0), ("kib all", "KiB each", 2), ("idle all", "idle CPU %", 3))
+    absolute = ("count", "kib all", "idle all")
 
 
 class Slow(Visitors):

@@ -66,5 +66,5 @@ def version(name):
     done = subprocess.run([path, *VERSIONS.get(name, ["--version"])], text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
                           env={**os.environ, **environment(path)})
-    found = re.search(r"\d+(\.\d+)+\S*", done.stdout)
-    return found.group(0).rstrip(",") if found else done.stdout.strip().splitlines()[0]
+    found = re.search(r"(?<![\d.:-])\d+\.\d+(\.\d+)*(p\d+)?\b", done.stdout)
+    return found.group(0) if found else done.stdout.strip().splitlines()[0]

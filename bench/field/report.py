@@ -51,7 +51,14 @@ def tables(results, workloads):
 
 
 def not_measured(results):
-    lines = [f"- {name}: {why}" for name, why in results.missing.items()]
-    lines += [f"- {subject}, {KIND_TITLES[kind]}, {workload}: {why}"
-              for (kind, workload, subject), why in results.failures.items()]
+    """Those of one reason together."""
+    reasons = {}
+    for name, why in results.missing.items():
+        reasons.setdefault(why, {})[name] = []
+    for (kind, workload, subject), why in results.failures.items():
+        reasons.setdefault(why, {}).setdefault(f"{workload}, {KIND_TITLES[kind]}", []).append(subject)
+    lines = []
+    for why, names in reasons.items():
+        what = "; ".join(f"{name} ({', '.join(subjects)})" if subjects else name for name, subjects in names.items())
+        lines.append(f"- {what}: {why}")
     return "Not measured:\n\n" + "\n".join(lines) + "\n" if lines else ""

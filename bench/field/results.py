@@ -15,7 +15,7 @@ def spread(values):
 
 class Results:
     def __init__(self):
-        self.rounds, self.failures, self.missing = {}, {}, {}
+        self.rounds, self.failures, self.missing, self.about = {}, {}, {}, {}
 
     def keep(self, kind, workload, subject, number, figures):
         self.rounds.setdefault((kind, workload), {}).setdefault(subject, {})[number] = figures
@@ -41,12 +41,12 @@ class Results:
         values = self.values(kind, workload, subject, key)
         return spread(values) if values else None
 
-    def ratios(self, kind, workload, subject, key, base=BASE):
+    def ratios(self, kind, workload, subject, key, base=BASE, base_key=None):
         """Against the base in the same round."""
         theirs = self.rounds.get((kind, workload), {}).get(base, {})
-        ours = self.rounds.get((kind, workload), {}).get(subject, {})
-        values = [ours[n][key] / theirs[n][key] for n in ours
-                  if n in theirs and key in ours[n] and theirs[n].get(key)]
+        ours, base_key = self.rounds.get((kind, workload), {}).get(subject, {}), base_key or key
+        values = [ours[n][key] / theirs[n][base_key] for n in ours
+                  if n in theirs and key in ours[n] and theirs[n].get(base_key)]
         return spread(values) if values else None
 
     def keys(self, kind, workload, start):
@@ -60,9 +60,22 @@ class Results:
     def plain(self):
         """What JSON can say."""
         return {
-            "figures": [{"kind": kind, "workload": workload, "subject": subject, "rounds": list(rounds.values())}
+            "about": self.about,
+            "figures": [{"kind": kind, "workload": workload, "subject": subject,
+                         "rounds": {str(number): figures for number, figures in rounds.items()}}
                         for (kind, workload), subjects in self.rounds.items() for subject, rounds in subjects.items()],
             "failures": [{"kind": kind, "workload": workload, "subject": subject, "why": why}
                          for (kind, workload, subject), why in self.failures.items()],
             "missing": self.missing,
         }
+
+    @classmethod
+    def of_plain(cls, plain):
+        results = cls()
+        results.about, results.missing = plain["about"], plain["missing"]
+        for entry in plain["figures"]:
+            for number, figures in entry["rounds"].items():
+                results.keep(entry["kind"], entry["workload"], entry["subject"], int(number), figures)
+        for entry in plain["failures"]:
+            results.fail(entry["kind"], entry["workload"], entry["subject"], entry["why"])
+        return results

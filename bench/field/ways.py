@@ -23,12 +23,7 @@ class Field:
     def __init__(self, box, sites, certificate, progress):
         self.box, self.sites, self.progress = box, sites, progress
         self.ca, self.cert, self.key = certificate
-        self.app, self.app_process = start_app(box, "app", prefix=sites.agent.prefix, host=sites.app_host)
-        self.used = 0
-
-    def unique(self, stem):
-        self.used += 1
-        return f"{stem}-{self.used}"
+        self.app, self.app_process = start_app(box, box.unique("app"), prefix=sites.agent.prefix, host=sites.app_host)
 
     def start(self, name, argv, site, **options):
         path = argv[0]
@@ -48,12 +43,13 @@ class Way:
     def __init__(self, field, kind, count=1):
         self.field, self.kind, self.count, self.sites, self.box = field, kind, count, field.sites, field.box
         self.paths = {name: programs.need(name, field.progress) for name in self.needs}
-        self.stem = field.unique(self.name)
-        self.host = self.sites.relay.host(field.used)
+        self.stem = self.box.unique(self.name)
+        self.host = self.sites.relay.host(self.box.used)
         self.roles, self.agents, self.running = {}, [], []
 
-    def start(self):
-        """Everything, until a visitor can come; the subject that it is then."""
+    def start(self, fresh=False):
+        """Everything, until a visitor can come; the subject that it is then. A fresh one shares no app that is part of
+        what is measured."""
         self.start_server()
         self.start_agent(0, 1)
         self.wait_through(0)
@@ -143,12 +139,12 @@ class Direct(Way):
     tunnel = False
     name, config = "direct", "the app itself, which terminates TLS where that is wanted: OpenSSL, two threads"
 
-    def start(self):
+    def start(self, fresh=False):
         host, app, process = self.sites.app_host, self.field.app, self.field.app_process
         tls = self.kind == "tls"
-        if tls:
-            app, process = start_app(self.box, self.stem, "--cert", self.field.cert, "--key", self.field.key,
-                                     prefix=self.sites.agent.prefix, host=host)
+        if tls or fresh:
+            certificate = ["--cert", self.field.cert, "--key", self.field.key] if tls else []
+            app, process = start_app(self.box, self.stem, *certificate, prefix=self.sites.agent.prefix, host=host)
             self.running.append(process)
         subject = Subject(self.name, (host, app), NAME if tls else None, self.field.ca if tls else None,
                           {"app": [process.pid]})
@@ -159,7 +155,7 @@ class Direct(Way):
 class Proxy(Way):
     kinds, fronted, tunnel = ("tls",), False, False
 
-    def start(self):
+    def start(self, fresh=False):
         self.server()
         return self.subject()
 
@@ -204,7 +200,7 @@ class Adit(Way):
     config = "relay --pump splice; visitors' TLS ends at the agent"
 
     def start_server(self):
-        first = 20000 + self.field.used * 200
+        first = 20000 + self.box.used * 200
         self.relay = Relay(self.box, self.stem, "--pump", self.pump, "--link", self.link, "--tcp-ports",
                            f"{first}-{first + 199}", host=self.host, prefix=self.sites.relay.prefix,
                            token=["--max-tunnels", "1000", "--max-streams", "100000", "--max-visitors-per-s",

@@ -10,6 +10,7 @@ class Workload:
     digits)."""
     group, scene, kinds, figures, parts = "", "here", KINDS, (), (("cpu ", "", None),)
     rounds_most = None                 # where a figure does not scatter, or takes long to have
+    warms = False                      # enough of a first round where there is little time
     absolute = ("count",)              # figures that no ratio is made of
 
     def __init__(self, name, title, **options):
