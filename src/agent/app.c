@@ -225,7 +225,13 @@ static void call_dial(struct app_call *call) {
   struct adit_tunnel *t = call->tunnel;
   struct adit_client *c = t->client;
   const struct app *a = &t->app;
+  bool was_reset;
   call->state = APP_CALL_DIAL;
+  int fd = dial_at_once(&c->descriptors, a->addrs, a->addrs_n, &was_reset);
+  if (fd >= 0) {
+    call_connected(call, fd, was_reset);
+    return;
+  }
   call->dial = dial_start(c->loop, &c->descriptors, a->addrs, a->addrs_n, APP_CONNECT_DEADLINE_MS, call_dialled, call);
   if (call->dial != NULL) dial_hear_resets(call->dial);
   else call_failed(call, &(struct err){ERR_NOMEM, "out of memory"});

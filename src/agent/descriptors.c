@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent/fork_gate.h"
+#include "base/descriptors.h"
 #include "base/once.h"
 #include "base/secret.h"
 
@@ -81,7 +82,8 @@ static uint64_t inode_of(int fd) {
 }
 
 void descriptors_add(struct descriptors *d, int fd) {
-  _Atomic uint64_t *slot = d->apart ? NULL : descriptor_slot(d, fd, true);
+  bool copied = !d->apart && !descriptors_of_our_process();
+  _Atomic uint64_t *slot = copied ? descriptor_slot(d, fd, true) : NULL;
   if (slot != NULL) atomic_store(slot, inode_of(fd));
 }
 

@@ -153,6 +153,18 @@ static void dial_try(struct dial *d) {
   if (d->live == 0) (void)loop_timer_set(d->loop, &d->deadline, 0, dial_deadline_due);
 }
 
+int dial_at_once(struct descriptors *descriptors, const struct addr *addrs, size_t n, bool *was_reset) {
+  int fd = -1;
+  for (size_t i = 0; fd < 0 && i < n && (addr_is_unix(&addrs[i]) || addr_is_loopback(&addrs[i])); i++)
+    fd = net_connect_at_once(&addrs[i], was_reset);
+  if (fd >= 0 && net_stream_setup(fd) != 0) {
+    net_reset(fd);
+    fd = -1;
+  }
+  if (fd >= 0) descriptors_add(descriptors, fd);
+  return fd;
+}
+
 void dial_hear_resets(struct dial *d) { d->hears_resets = true; }
 
 struct dial *dial_start(struct loop *l, struct descriptors *descriptors, const struct addr *addrs, size_t n,

@@ -7,6 +7,11 @@
 #include "base/addr.h"
 #include "loop/loop.h"
 
+/* The first of addrs that is of this machine and answers at once: connected, set up as a stream socket, and among the
+   descriptors; *was_reset: and reset by the other end since. -1: none does, or it is not the first of all: dial_start
+   tells. */
+int dial_at_once(struct descriptors *descriptors, const struct addr *addrs, size_t n, bool *was_reset) MUST_USE;
+
 struct dial;
 /* fd >= 0: connected to *to, set up as a stream socket, among the descriptors, now the callee's; e->code is not 0 if
    the other end has reset it since (dial_hear_resets). Else *e says why none answered: its code is ERR_CLOSED when one

@@ -195,6 +195,7 @@ static void link_ready(struct loop_io *io, uint32_t events) {
     heard = true;
     link_work(l);
     if (l->engine.state == LINK_DOWN) return;
+    if (l->at.wrap == NULL && (size_t)n < room) break;   /* it was all that there is */
   }
   bool answers = engine_waiting(&l->engine) > 0;
   link_flush(l);

@@ -15,6 +15,7 @@ struct stream {
   struct adit_tunnel *tunnel;
   struct list node;
   struct wire wire;                /* a number only, once the pump has it */
+  struct loop_io *wire_io;         /* while it begins: for which the loop has it */
   struct sealed *sealed;
   uint8_t *proxy;                  /* PROXY header until the pump has it */
   size_t proxy_n;
@@ -52,8 +53,14 @@ static void stream_free(struct stream *s) {
   tunnel_stream_ended(t);          /* the tunnel may be gone after this */
 }
 
+static void stream_unwatch(struct stream *s) {
+  if (s->wire_io != NULL) loop_io_del(s->wire_io);
+  s->wire_io = NULL;
+}
+
 static void stream_refuse(struct stream *s) {
   app_call_end(&s->call);          /* it may wait for the descriptor */
+  stream_unwatch(s);
   descriptors_remove(&s->tunnel->client->descriptors, s->wire.fd);
   net_reset(s->wire.fd);
   s->wire.fd = -1;
@@ -77,6 +84,7 @@ static void stream_connected(struct app_call *call, int fd, bool was_reset) {
     return;
   }
   struct pump_params p = {.wire = s->wire,
+                          .wire_io = s->wire_io,
                           .peer_fd = fd,
                           .peer_reset = was_reset,
                           .sealed = s->sealed,
@@ -126,19 +134,21 @@ static int stream_prepare(struct stream *s, const struct open_message *open) {
   return 0;
 }
 
-void stream_begin(struct adit_tunnel *t, struct wire wire, const struct open_message *open) {
+void stream_begin(struct adit_tunnel *t, struct wire wire, struct loop_io *io, const struct open_message *open) {
   struct adit_client *c = t->client;
   struct stream *s = calloc(1, sizeof *s);
   if (s == NULL) {
+    loop_io_del(io);
     wrap_free(wire.outer);
     descriptors_remove(&c->descriptors, wire.fd);
     net_reset(wire.fd);
     return;
   }
-  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire = wire};
+  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire = wire, .wire_io = io};
   list_push_tail(&t->streams, &s->node);
   atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);
   if (stream_prepare(s, open) != 0) stream_refuse(s);
   else app_call(t, &s->call, wire.fd, wire.outer != NULL ? EPOLLRDHUP : 0, stream_connected); /* a proxy's reset */
+  stream_unwatch(s);               /* until the app is reached; and s may be over, but is freed after the turn */
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/dial.h"
 #include "agent/greeting.h"
 #include "agent/reach.h"
 #include "agent/stream.h"
@@ -113,12 +114,12 @@ static void warm_opened(struct warm *w) {
   }
   wipe(&s->keys, sizeof s->keys);
   struct reached at = w->at;
-  loop_io_del(&w->io);
   w->at.fd = -1;
   w->at.wrap = NULL;
   if (serves) {
-    stream_begin(t, (struct wire){.fd = at.fd, .outer = at.wrap}, &s->open);
+    stream_begin(t, (struct wire){.fd = at.fd, .outer = at.wrap}, &w->io, &s->open);
   } else {
+    loop_io_del(&w->io);
     wrap_free(at.wrap);
     pump_linger_close(c->pool, at.fd);
   }
@@ -253,6 +254,21 @@ static void warm_connected(void *user, const struct reached *at, const struct er
   else warm_stand(w);
 }
 
+/* False: out of memory. */
+static bool warm_reach(struct warm *w) {
+  struct link *l = w->link;
+  struct reached at = {.fd = -1, .to = l->at.to};
+  bool was_reset = false;
+  if (l->choice->proxy == NULL) at.fd = dial_at_once(&l->client->descriptors, &at.to, 1, &was_reset);
+  if (was_reset) reached_close(l->client, &at);
+  if (at.fd < 0) {
+    w->reach = reach_start(l->client, l->choice, &at.to, 1, warm_connected, w);
+    return w->reach != NULL;
+  }
+  warm_connected(w, &at, &(struct err){0});
+  return true;
+}
+
 void warm_dial(struct link *l, size_t n) {
   for (; n > 0 && l->warm_n < WARM_MAX && l->engine.state == LINK_UP; n--) {
     struct warm *w = calloc(1, sizeof *w);
@@ -260,8 +276,7 @@ void warm_dial(struct link *l, size_t n) {
     *w = (struct warm){.magic = WARM_MAGIC, .link = l, .at.fd = -1};
     list_push_tail(&l->warm, &w->node);
     l->warm_n++;
-    w->reach = reach_start(l->client, l->choice, &l->at.to, 1, warm_connected, w);
-    if (w->reach == NULL) {
+    if (!warm_reach(w)) {
       warm_free(w);
       return;
     }

@@ -49,7 +49,8 @@ uint64_t descriptors_max(void) {
 #define ONE_TABLE false
 #endif
 
-static bool in_view = ONE_TABLE;
+static bool our_process;
 
-void descriptors_keep_in_view(void) { in_view = true; }
-bool descriptors_in_view(void) { return in_view; }
+void descriptors_keep_in_view(void) { our_process = true; }
+bool descriptors_in_view(void) { return our_process || ONE_TABLE; }
+bool descriptors_of_our_process(void) { return our_process; }

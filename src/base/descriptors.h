@@ -14,5 +14,6 @@ uint64_t descriptors_max(void);                  /* and may have */
    ss -p and /proc/PID/fd show it. To be called before that thread is started. */
 void descriptors_keep_in_view(void);
 bool descriptors_in_view(void);
+bool descriptors_of_our_process(void);           /* that has been called: nothing forks but what is of ours */
 
 #endif

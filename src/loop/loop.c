@@ -310,6 +310,34 @@ static struct loop_io *event_io(const struct loop *l, const struct epoll_event *
   return io == NULL || io->generation != generation ? NULL : io;
 }
 
+static int io_take(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn, bool late,
+                   struct loop_io *from) {
+  bool stays = from != NULL && from->loop != NULL && from->late == late;
+  if (!stays) {
+    if (from != NULL) loop_io_del(from);
+    return io_add(l, io, fd, events, fn, late);
+  }
+  ASSERT(from->loop == l && from->fd == fd && io->loop == NULL);
+  *io = *from;
+  io->fn = fn;
+  from->loop = NULL;
+  l->table[fd] = io;
+  loop_io_set(io, events);
+  return 0;
+}
+
+int loop_io_take(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn, struct loop_io *from) {
+  return io_take(l, io, fd, events, fn, false, from);
+}
+
+int loop_io_take_late(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn,
+                      struct loop_io *from) {
+  int r = late_set_open(l);
+  if (r == 0) return io_take(l, io, fd, events, fn, true, from);
+  if (from != NULL) loop_io_del(from);
+  return r;
+}
+
 /* An interest that was dropped since the event was fetched is honoured: nobody is called for what he no longer
    wants. */
 static void deliver(struct loop *l, const struct epoll_event *ev) {

@@ -52,6 +52,13 @@ struct loop_io {                                 /* embedded in its owner; all f
 };
 int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
 int loop_io_add_late(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
+/* The same for a descriptor that the loop may have for `from` already, which is as if removed then, also on failure:
+   NULL and one that was not added are fine. It costs nothing where both are late or neither is, and wait for the same
+   events; and io may be told of what from has seen to. */
+int loop_io_take(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn,
+                 struct loop_io *from) MUST_USE;
+int loop_io_take_late(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn,
+                      struct loop_io *from) MUST_USE;
 /* Changes what is waited for; events == 0 takes the descriptor out of the epoll set (HUP and ERR cannot be masked).
    Cheap when nothing changes. A failure to put it back (ENOMEM) is reported as an EPOLLERR event in the next turn. */
 void loop_io_set(struct loop_io *io, uint32_t events);

@@ -167,6 +167,8 @@ int net_listen_port(int fd, uint16_t *port) {
   return r;
 }
 
+void net_accept_when_heard(int fd) { (void)set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1 /* second */); }
+
 int net_listen_share(int fd) { return set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0 ? 0 : ERR_IO; }
 
 /* Whatever path it is bound to is its own affair. */
@@ -259,6 +261,19 @@ int net_connect_result(int fd) {
   /* The port that the kernel chose for us may be the one that we dial, where nobody listens: then TCP connects the
      socket to itself (a simultaneous open, RFC 9293 3.5), and would give us back what we send. */
   return net_local(fd, &local) == 0 && addr_equal(&local, &peer) ? -ECONNREFUSED : 0;
+}
+
+/* The loopback answers while we ask, but the kernel looks at that only as it leaves the call. */
+int net_connect_at_once(const struct addr *a, bool *was_reset) {
+  *was_reset = false;
+  if (!addr_is_unix(a) && !addr_is_loopback(a)) return -1;
+  int fd = net_connect(a, NULL);
+  if (fd < 0 || addr_is_unix(a)) return fd < 0 ? -1 : fd;
+  int r = net_connect_result(fd);
+  *was_reset = r == NET_RESET;
+  if (r == 0 || r == NET_RESET) return fd;
+  net_reset(fd);
+  return -1;
 }
 
 static int set_linger_reset(int fd) {

@@ -31,6 +31,9 @@ int net_share(int fd, struct err *e) MUST_USE;   /* another descriptor of the sa
 void net_unlink_unix(const struct addr *a);      /* its file, if it has one */
 void net_unlink_left_over(const struct addr *a); /* the same, if nobody listens there */
 int net_listen_port(int fd, uint16_t *port) MUST_USE;
+/* For a TCP listener whose peers speak first: their connections are told of when there is something to read, or after a
+   second without. So who comes costs one turn instead of two. */
+void net_accept_when_heard(int fd);
 /* From now on other sockets of this user that ask for reuse_port may listen on the same address: to reserve it alone
    first. */
 int net_listen_share(int fd) MUST_USE;
@@ -42,6 +45,9 @@ int net_accept(int listen_fd, struct addr *peer) MUST_USE;
    nobody is there (yet); ERR_AUTH, ERR_UNSUPPORTED, ERR_IO, with texts that say what to do. It knows no reset: its
    other end sees the death of this process as an end. */
 int net_connect(const struct addr *a, struct err *e) MUST_USE;
+/* To an address of this machine, where nothing is on the way: a connection that stands already; or that has stood, and
+   was reset since (as net_connect_result tells it). -1: none; net_connect may tell why. */
+int net_connect_at_once(const struct addr *a, bool *was_reset) MUST_USE;
 /* 0, NET_AGAIN, or -errno; or NET_RESET: it was connected, and the other end has reset it since. What that had sent
    before can still be read, but the end behind it looks clean: the error has been taken out. */
 int net_connect_result(int fd) MUST_USE;

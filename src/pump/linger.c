@@ -16,7 +16,6 @@ struct linger_socket {
   struct loop_timer timer;
   struct loop_deferred deferred;
   int fd;
-  bool resets;                     /* at its end */
   uint64_t until_ms;
 };
 
@@ -32,20 +31,19 @@ static void linger_free(struct loop_deferred *d) {
 static void linger_done(struct linger_socket *s) {
   loop_io_del(&s->io);
   loop_timer_stop(&s->timer);
-  pool_close(s->pool, s->fd, s->resets);
+  pool_close(s->pool, s->fd);
   list_remove(&s->link);
   s->pool->lingers_n--;
   loop_defer(s->pool->loop, &s->deferred, linger_free);
 }
 
 /* Nobody's limit counts these, so they have one of their own. */
-static struct linger_socket *linger_new(struct pump_pool *pool, int fd, bool resets) {
+static struct linger_socket *linger_new(struct pump_pool *pool, int fd) {
   if (pool->lingers_n >= pool->lingers_max) linger_done(CONTAINER_OF(pool->lingers.next, struct linger_socket, link));
   struct linger_socket *s = calloc(1, sizeof *s);
   if (s == NULL) return NULL;
   s->pool = pool;
   s->fd = fd;
-  s->resets = resets;
   pool->lingers_n++;
   list_push_tail(&pool->lingers, &s->link);
   return s;
@@ -70,14 +68,15 @@ static void discard_timeout(struct loop_timer *t) {
   linger_done(CONTAINER_OF(t, struct linger_socket, timer));
 }
 
-void linger_discard(struct pump_pool *pool, int fd) {
-  struct linger_socket *s = linger_new(pool, fd, false);
+void linger_discard(struct pump_pool *pool, int fd, struct loop_io *from) {
+  struct linger_socket *s = linger_new(pool, fd);
   if (s == NULL) {
-    pool_close(pool, fd, false);
+    if (from != NULL) loop_io_del(from);
+    pool_close(pool, fd);
     return;
   }
-  if (loop_timer_set(pool->loop, &s->timer, LINGER_DISCARD_MS, discard_timeout) != 0 ||
-      loop_io_add(pool->loop, &s->io, fd, EPOLLIN, discard_event) != 0) {
+  if (loop_io_take(pool->loop, &s->io, fd, EPOLLIN, discard_event, from) != 0 ||
+      loop_timer_set(pool->loop, &s->timer, LINGER_DISCARD_MS, discard_timeout) != 0) {
     linger_done(s);
   }
 }
@@ -85,7 +84,7 @@ void linger_discard(struct pump_pool *pool, int fd) {
 void pump_linger_close(struct pump_pool *pool, int fd) {
   net_linger_off(fd);
   net_shutdown_write(fd);
-  linger_discard(pool, fd);
+  linger_discard(pool, fd, NULL);
 }
 
 static void reset_check(struct loop_timer *t) {
@@ -98,9 +97,9 @@ static void reset_check(struct loop_timer *t) {
 }
 
 void linger_reset(struct pump_pool *pool, int fd) {
-  struct linger_socket *s = socket_is_delivered(fd) ? NULL : linger_new(pool, fd, true);
+  struct linger_socket *s = socket_is_delivered(fd) ? NULL : linger_new(pool, fd);
   if (s == NULL) {
-    pool_close(pool, fd, true);
+    pool_close(pool, fd);
     return;
   }
   s->until_ms = loop_now_ms(pool->loop) + RESET_DELIVERY_MS;

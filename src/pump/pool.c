@@ -179,10 +179,9 @@ size_t buffer_segments_sent(struct buffer *b, size_t n) {
   return b->segments - b->segment_at;
 }
 
-void pool_close(struct pump_pool *pool, int fd, bool reset) {
+void pool_close(struct pump_pool *pool, int fd) {
   if (pool->closing != NULL) pool->closing(pool->closing_user, fd);
-  if (reset) net_reset(fd);
-  else net_close(fd);
+  net_close(fd);
 }
 
 void pump_pool_on_closing(struct pump_pool *p, void (*closing)(void *user, int fd), void *user) {

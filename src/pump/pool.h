@@ -69,13 +69,15 @@ void buffer_move(struct buffer *to, const struct buffer *from);
 size_t buffer_segments_sent(struct buffer *b, size_t n); /* n bytes of the segments went out; returns how many are
                                                             left */
 
-void pool_close(struct pump_pool *pool, int fd, bool reset); /* every descriptor that was taken, and by nothing else */
+/* Every descriptor that was taken, and by nothing else. A stream's socket is reset by that, until net_linger_off. */
+void pool_close(struct pump_pool *pool, int fd);
 
 /* One writer, any reader. */
 void pool_count(uint64_t *total, int64_t change);
 
 /* linger.c: what outlives its pump. Both take fd and, when memory is out, fall back to closing at once. */
-void linger_discard(struct pump_pool *pool, int fd);     /* writing is shut down already */
+/* Writing is shut down already. The loop may have fd for `from` (loop_io_take). */
+void linger_discard(struct pump_pool *pool, int fd, struct loop_io *from);
 void linger_reset(struct pump_pool *pool, int fd);       /* resets once everything written is acknowledged */
 void lingers_close(struct pump_pool *pool);
 bool socket_is_delivered(int fd);                        /* everything written has been acknowledged */

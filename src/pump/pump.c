@@ -17,26 +17,33 @@ static void pump_free(struct loop_deferred *d) {
 }
 
 static void side_close(struct side *s, bool clean, bool alerted) {
-  if (!clean) {
-    if (alerted) linger_reset(s->pump->pool, s->at.fd);
-    else pool_close(s->pump->pool, s->at.fd, true);
-    return;
+  struct pump_pool *pool = s->pump->pool;
+  if (clean) {
+    net_linger_off(s->at.fd);
+    if (s->at.outer != NULL) (void)net_shutdown_write(s->at.fd);  /* both directions have said that they end */
+    if (!s->at_end) {
+      linger_discard(pool, s->at.fd, &s->io);
+      return;
+    }
   }
-  net_linger_off(s->at.fd);
-  if (s->at.outer != NULL) (void)net_shutdown_write(s->at.fd);  /* both directions have said that they end */
-  if (s->at_end) pool_close(s->pump->pool, s->at.fd, false);
-  else linger_discard(s->pump->pool, s->at.fd);
+  loop_io_del(&s->io);
+  if (alerted) linger_reset(pool, s->at.fd);
+  else pool_close(pool, s->at.fd);
 }
 
 static void pump_release(struct pump *p) {
-  loop_io_del(&p->wire.io);
-  loop_io_del(&p->peer.io);
   loop_timer_stop(&p->timer);
   flow_drop(&p->to_peer);
   flow_drop(&p->to_wire);
 }
 
+static void pump_unwatch(struct pump *p) {
+  loop_io_del(&p->wire.io);
+  loop_io_del(&p->peer.io);
+}
+
 void pump_discard(struct pump *p) {
+  pump_unwatch(p);
   pump_release(p);
   free(p);
 }
@@ -52,7 +59,8 @@ static bool pump_is_ending(const struct pump *p) { return p->phase == PUMP_STOPS
 
 static bool pump_is_over(const struct pump *p) { return p->phase == PUMP_OVER; }
 
-void pump_let_go(struct pump *p) {
+/* All but its sides. */
+static void pump_leave(struct pump *p) {
   pump_set_phase(p, PUMP_OVER);
   pump_release(p);
   list_remove(&p->link);
@@ -60,8 +68,13 @@ void pump_let_go(struct pump *p) {
   loop_defer(p->pool->loop, &p->deferred, pump_free);
 }
 
+void pump_let_go(struct pump *p) {
+  pump_leave(p);
+  pump_unwatch(p);
+}
+
 static void pump_end(struct pump *p, enum close_reason why, bool wire_alerted) {
-  pump_let_go(p);
+  pump_leave(p);
   sealed_free(p->sealed);
   p->sealed = NULL;
   side_close(&p->wire, why == CLOSE_CLEAN, wire_alerted);
@@ -239,7 +252,7 @@ static void side_event(struct loop_io *io, uint32_t events) {
   pump_run(p, flow_is_due(&p->to_peer, s, events), flow_is_due(&p->to_wire, s, events));
   bool left = (events & EPOLLRDHUP) && side_must_stay(s, &p->to_peer, &p->to_wire);
   left |= (events & EPOLLHUP) && side_is_gone(s);
-  bool told = (events & (EPOLLERR | EPOLLHUP)) != 0;
+  bool told = (events & EPOLLERR) != 0;
   if (!pump_is_over(p) && !s->reset && (left || (told && net_socket_error(s->at.fd) != 0))) {
     s->reset = true;
     pump_break(p, s, s == &p->wire ? CLOSE_WIRE_RESET : CLOSE_PEER_RESET);
@@ -380,21 +393,21 @@ struct pump *pump_new(struct pump_pool *pool, const struct pump_params *params) 
 }
 
 /* Nothing is moved yet: the descriptors are waited for level-triggered, so the first turn brings whatever is there. */
-static int pump_set_waits(struct pump *p) {
+static int pump_set_waits(struct pump *p, const struct pump_params *params) {
   struct loop *l = p->pool->loop;
   uint64_t now = loop_now_ms(l), at = p->timer_at_ms;    /* of one that has moved: 0 for all others */
   if (at != 0 && loop_timer_set(l, &p->timer, at > now ? at - now : 0, pump_timeout) != 0) return ERR_NOMEM;
   if (pump_timer_set(p) != 0) return ERR_NOMEM;
   if (!loop_timer_is_set(&p->pool->sweep) && loop_timer_set(l, &p->pool->sweep, SWEEP_MS, pool_sweep) != 0)
     return ERR_NOMEM;
-  int r = loop_io_add(l, &p->wire.io, p->wire.at.fd, EPOLLIN, side_event);
-  if (r == 0) r = loop_io_add(l, &p->peer.io, p->peer.at.fd, EPOLLIN, side_event);
+  int r = loop_io_take(l, &p->wire.io, p->wire.at.fd, EPOLLIN, side_event, params->wire_io);
+  if (r == 0) r = loop_io_take(l, &p->peer.io, p->peer.at.fd, EPOLLIN, side_event, params->peer_io);
   if (r == 0) pump_set_interest(p);
   return r;
 }
 
 int pump_go(struct pump *p, const struct pump_params *params) {
-  int r = pump_set_waits(p);
+  int r = pump_set_waits(p, params);
   if (r != 0) return r;
   p->sealed = params->sealed;
   list_push_tail(&p->pool->pumps, &p->link);

@@ -67,6 +67,8 @@ struct tally {
 struct pump_params {
   struct wire wire;                /* taken; with TLS around it, the end of a direction is a close_notify of that */
   int peer_fd;
+  struct loop_io *wire_io, *peer_io;             /* for which the loop may have them (loop_io_take), and has not on
+                                                    failure; NULL: none */
   bool peer_reset;                 /* that side was reset already, and only what it had sent before is left to
                                       deliver */
   struct sealed *sealed;           /* record layer on the wire side; taken; NULL: bytes pass as they are */

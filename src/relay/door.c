@@ -58,11 +58,10 @@ static void door_free(struct loop_deferred *d) {
   free(door);
 }
 
-/* Lets go of all but the newcomer, the descriptor and the tunnel, which are the caller's from then on. The struct can
-   be read until the end of the turn. */
+/* Lets go of all but the newcomer, the descriptor, its place in the loop and the tunnel, which are the caller's from
+   then on. The struct can be read until the end of the turn. */
 static void door_leave(struct door *d) {
   loop_timer_stop(&d->deadline);
-  loop_io_del(&d->io);
   list_remove(&d->node);
   d->magic = 0;
   loop_defer(d->worker->loop, &d->deferred, door_free);
@@ -71,6 +70,7 @@ static void door_leave(struct door *d) {
 /* The connection goes with it, or lingers until its refusal is read. */
 static void door_end(struct door *d, bool linger) {
   door_leave(d);
+  loop_io_del(&d->io);
   newcomer_leave(&d->newcomer);
   if (d->tunnel != NULL) visitor_leave_tunnel(d->worker->relay, d->tunnel);
   if (linger) pump_linger_close(d->worker->pool, d->fd);
@@ -118,8 +118,11 @@ static void door_served(struct newcomer *n) {
   door_leave(d);
   if (d->tunnel != NULL) {
     door_find_local(d);
-    visitor_accept(d->worker, d->fd, &d->peer, &d->local, &d->newcomer, &d->hello, d->tunnel);
-  } else if (d->is_data) {
+    visitor_accept(d->worker, d->fd, &d->io, &d->peer, &d->local, &d->newcomer, &d->hello, d->tunnel);
+    return;
+  }
+  loop_io_del(&d->io);
+  if (d->is_data) {
     wrapped_accept(d->worker, d->fd, &d->newcomer, &d->hello);
   } else {
     control_accept(d->worker, d->fd, &d->peer, &d->newcomer, &d->hello);
@@ -200,9 +203,23 @@ static bool door_read_proxy(struct door *d) {
   return true;
 }
 
+/* Takes of the n bytes what the ClientHello wants. *used is how many. */
+static int door_feed_hello(struct door *d, const uint8_t *p, size_t n, size_t *used, uint8_t *alert) {
+  int rc = 0;
+  *used = 0;
+  for (size_t want; rc == 0 && *used < n && (want = client_hello_want(&d->hello)) > 0; *used += want) {
+    want = size_min(want, n - *used);
+    rc = client_hello_feed(&d->hello, p + *used, want, alert);
+  }
+  return rc;
+}
+
+/* A whole preface in one step; and no ClientHello, record header and all, is as short. */
 static bool door_read_first(struct door *d) {
-  uint8_t first[RECORD_HEADER_BYTES];
+  uint8_t first[PREFACE_BYTES];
+  size_t used;
   ssize_t n;
+  _Static_assert((int)PREFACE_BYTES < (int)CLIENT_HELLO_MIN_BYTES, "what follows a ClientHello is the handshake's");
   if (!door_recv(d, first, sizeof first, &n)) return false;
   if (first[0] == PREFACE_FIRST_BYTE && addr_is_unix(&d->peer)) {    /* it would know no reset, either */
     METRIC_ADD(&d->worker->metrics, data_connections_refused_total, 1);
@@ -227,7 +244,7 @@ static bool door_read_first(struct door *d) {
   (void)__atomic_add_fetch(&d->worker->visitors_n, 1, __ATOMIC_RELAXED);
   (void)loop_timer_set(d->worker->loop, &d->deadline, HANDSHAKE_DEADLINE_MS, door_deadline); /* only moves it */
   METRIC_ADD(&d->worker->metrics, client_hellos_total, 1);
-  if (client_hello_feed(&d->hello, first, (size_t)n, &alert) != 0) {
+  if (door_feed_hello(d, first, (size_t)n, &used, &alert) != 0) {
     METRIC_ADD(&d->worker->metrics, client_hellos_failed_total, 1);
     door_alert(d, alert);
     return false;
@@ -262,12 +279,15 @@ static bool door_read_strange(struct door *d) {
 }
 
 static bool door_read_preface(struct door *d) {
-  ssize_t n;
-  if (!door_recv(d, d->u.preface + d->got, PREFACE_BYTES - d->got, &n)) return false;
-  d->got += (size_t)n;
-  if (d->got < PREFACE_BYTES) return true;
+  if (d->got < PREFACE_BYTES) {
+    ssize_t n;
+    if (!door_recv(d, d->u.preface + d->got, PREFACE_BYTES - d->got, &n)) return false;
+    d->got += (size_t)n;
+    return true;
+  }
   struct preface p;
   door_leave(d);
+  loop_io_del(&d->io);
   newcomer_leave(&d->newcomer);
   if (preface_decode(d->u.preface, &p) == 0) {
     warm_arrived(d->worker, d->fd, NULL, &p);
@@ -276,17 +296,6 @@ static bool door_read_preface(struct door *d) {
     net_close(d->fd);
   }
   return false;
-}
-
-/* Takes of the n bytes what the ClientHello wants. *used is how many. */
-static int door_feed_hello(struct door *d, const uint8_t *p, size_t n, size_t *used, uint8_t *alert) {
-  int rc = 0;
-  *used = 0;
-  for (size_t want; rc == 0 && *used < n && (want = client_hello_want(&d->hello)) > 0; *used += want) {
-    want = size_min(want, n - *used);
-    rc = client_hello_feed(&d->hello, p + *used, want, alert);
-  }
-  return rc;
 }
 
 /* Where the next step is a small one, as in a ClientHello of tiny records, it is looked first how many of them are
@@ -352,21 +361,31 @@ static void door_stirred(struct door *d, uint32_t events) {
   else loop_io_set(&d->io, EPOLLET | EPOLLRDHUP);
 }
 
-static void door_ready(struct loop_io *io, uint32_t events) {
-  static bool (*const read_state[])(struct door *) = {[DOOR_PROXY] = door_read_proxy,
-                                                      [DOOR_FIRST] = door_read_first,
-                                                      [DOOR_PREFACE] = door_read_preface,
-                                                      [DOOR_HELLO] = door_read_hello,
-                                                      [DOOR_STRANGE] = door_read_strange,
-                                                      [DOOR_REQUEST] = door_read_request};
-  struct door *d = CONTAINER_OF(io, struct door, io);
-  CHECK_MAGIC(d, DOOR_MAGIC);
-  if (d->state == DOOR_QUEUED) {
-    door_stirred(d, events);
-    return;
-  }
+static bool (*const read_state[])(struct door *) = {[DOOR_PROXY] = door_read_proxy,
+                                                    [DOOR_FIRST] = door_read_first,
+                                                    [DOOR_PREFACE] = door_read_preface,
+                                                    [DOOR_HELLO] = door_read_hello,
+                                                    [DOOR_STRANGE] = door_read_strange,
+                                                    [DOOR_REQUEST] = door_read_request};
+
+static void door_read(struct door *d) {
   for (int reads = 0; reads < HANDSHAKE_READS_PER_TURN_MAX && read_state[d->state](d); reads++) {
   }
+}
+
+static void door_ready(struct loop_io *io, uint32_t events) {
+  struct door *d = CONTAINER_OF(io, struct door, io);
+  CHECK_MAGIC(d, DOOR_MAGIC);
+  if (d->state == DOOR_QUEUED) door_stirred(d, events);
+  else door_read(d);
+}
+
+/* A data connection has mostly said all that it has to: it holds no place here, and takes none of those who do. False:
+   who knocks has gone. */
+static bool door_greet(struct door *d, bool *heard) {
+  *heard = true;
+  while (*heard && (d->state == DOOR_FIRST || d->state == DOOR_PREFACE)) *heard = read_state[d->state](d);
+  return d->magic == DOOR_MAGIC;
 }
 
 static struct redirect *door_new_redirect(void) {
@@ -375,36 +394,49 @@ static struct redirect *door_new_redirect(void) {
   return r;
 }
 
-static void door_open_as(struct worker *w, int fd, const struct addr *peer, bool redirects) {
+static struct door *door_new(struct worker *w, int fd, const struct addr *peer, bool redirects) {
   const struct relay_options *o = w->relay->options;
-  struct addr normal = addr_normalised(peer);
-  struct source_key source = addr_source(&normal);
   struct door *d = calloc(1, sizeof *d);
-  if (d == NULL || (redirects && (d->redirect = door_new_redirect()) == NULL) ||
-      newcomer_enter(w->newcomers, &d->newcomer, NEWCOMER_STRANGERS, &source, sizeof *d, door_unwanted) != 0 ||
-      net_accepted_setup(fd, peer) != 0)
-    goto fail;
+  if (d == NULL) return NULL;
   d->magic = DOOR_MAGIC;
   d->worker = w;
   d->fd = fd;
-  d->peer = normal;
-  d->state = cidrs_contain(o->accept_proxy, o->accept_proxy_n, &normal) ? DOOR_PROXY : door_begin(d);
+  d->peer = addr_normalised(peer);
+  list_init(&d->node);
   client_hello_init(&d->hello);
-  if (loop_io_add_late(w->loop, &d->io, fd, EPOLLIN, door_ready) != 0) goto fail;
-  if (loop_timer_set(w->loop, &d->deadline, PREFACE_DEADLINE_MS, door_deadline) != 0) goto fail_io;
-  list_push_tail(&w->doors, &d->node);
-  door_ready(&d->io, EPOLLIN);     /* with luck the first flight is already there */
-  return;
-
-fail_io:
-  loop_io_del(&d->io);
-fail:
-  if (d != NULL) {
-    newcomer_leave(&d->newcomer);
-    free(d->redirect);
+  if (redirects && (d->redirect = door_new_redirect()) == NULL) {
+    free(d);
+    return NULL;
   }
-  net_close(fd);
-  free(d);
+  d->state = cidrs_contain(o->accept_proxy, o->accept_proxy_n, &d->peer) ? DOOR_PROXY : door_begin(d);
+  return d;
+}
+
+/* A place among the newcomers, and what waits for what it says. */
+static int door_enter(struct door *d) {
+  struct worker *w = d->worker;
+  struct source_key source = addr_source(&d->peer);
+  int r = newcomer_enter(w->newcomers, &d->newcomer, NEWCOMER_STRANGERS, &source, sizeof *d, door_unwanted);
+  if (r == 0 && !loop_timer_is_set(&d->deadline))
+    r = loop_timer_set(w->loop, &d->deadline, PREFACE_DEADLINE_MS, door_deadline);
+  if (r == 0) list_push_tail(&w->doors, &d->node);
+  return r;
+}
+
+static void door_open_as(struct worker *w, int fd, const struct addr *peer, bool redirects) {
+  struct door *d = net_accepted_setup(fd, peer) == 0 ? door_new(w, fd, peer, redirects) : NULL;
+  bool heard;
+  if (d == NULL) {
+    net_close(fd);
+    return;
+  }
+  if (!door_greet(d, &heard)) return;
+  if (door_enter(d) != 0) {
+    door_drop(d);
+    return;
+  }
+  if (heard) door_read(d);         /* the first flight is mostly there */
+  if (d->magic == DOOR_MAGIC && loop_io_add_late(w->loop, &d->io, fd, EPOLLIN, door_ready) != 0) door_drop(d);
 }
 
 void door_open(struct worker *w, int fd, const struct addr *peer) { door_open_as(w, fd, peer, false); }

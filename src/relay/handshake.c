@@ -8,9 +8,9 @@
 
 enum { HANDSHAKE_CHUNK_BYTES = 4096 };
 
+/* io stays: it goes to the owner, or with the connection. */
 static void handshake_leave(struct handshake *h) {
   loop_timer_stop(&h->deadline);
-  loop_io_del(&h->io);
   if (h->now == NULL) return;
   (void)__atomic_fetch_sub(h->now, 1, __ATOMIC_RELAXED);
   h->now = NULL;
@@ -27,6 +27,7 @@ static void flush_once(int fd, struct tls_conn *conn) {
 
 static void handshake_fail(struct handshake *h) {
   handshake_leave(h);
+  loop_io_del(&h->io);
   if (h->conn != NULL) {
     h->refusal = tls_conn_refusal(h->conn);
     flush_once(h->fd, h->conn);
@@ -47,6 +48,7 @@ void handshake_refuse(struct worker *w, int fd, struct tls_conn *conn, uint8_t a
 
 void handshake_abort(struct handshake *h) {
   handshake_leave(h);
+  loop_io_del(&h->io);
   tls_conn_free(h->conn);
   h->conn = NULL;
   net_close(h->fd);
@@ -119,8 +121,9 @@ static void handshake_ready(struct loop_io *io, uint32_t events) {
   net_acknowledge(h->fd);          /* of a flight that comes in parts, so that the next part does */
 }
 
-void handshake_start(struct handshake *h, struct worker *w, int fd, const struct client_hello *hello,
-                     struct tls_server *server, const struct tls_server_policy *policy, uint64_t *now,
+void handshake_start(struct handshake *h, struct worker *w, int fd, struct loop_io *from,
+                     const struct client_hello *hello, struct tls_server *server,
+                     const struct tls_server_policy *policy, uint64_t *now,
                      void (*done)(struct handshake *h, bool ok)) {
   struct err e;
   memset(h, 0, sizeof *h);
@@ -129,8 +132,9 @@ void handshake_start(struct handshake *h, struct worker *w, int fd, const struct
   h->now = now;
   h->done = done;
   (void)__atomic_fetch_add(now, 1, __ATOMIC_RELAXED);
+  int r = loop_io_take_late(w->loop, &h->io, fd, EPOLLIN, handshake_ready, from);
   h->conn = server != NULL ? tls_conn_server(server, policy, &e) : NULL;
-  if (h->conn == NULL || loop_io_add_late(w->loop, &h->io, fd, EPOLLIN, handshake_ready) != 0 ||
+  if (h->conn == NULL || r != 0 ||
       loop_timer_set(w->loop, &h->deadline, HANDSHAKE_DEADLINE_MS, handshake_deadline) != 0) {
     handshake_fail(h);
     return;

@@ -17,11 +17,12 @@ struct handshake {                 /* embedded in its owner; the fields are for 
   void (*done)(struct handshake *h, bool ok);
 };
 
-/* Takes fd; feeds the ClientHello. While it goes on it is counted in *now. `done` is called once, perhaps before this
-   returns: with ok, fd and conn are the owner's and the loop no longer watches fd; without, both are gone (an alert was
-   sent where TLS has one). */
-void handshake_start(struct handshake *h, struct worker *w, int fd, const struct client_hello *hello,
-                     struct tls_server *server, const struct tls_server_policy *policy, uint64_t *now,
+/* Takes fd, which the loop may have for `from` (loop_io_take_late), and feeds the ClientHello. While it goes on it is
+   counted in *now. `done` is called once, perhaps before this returns: with ok, fd, io and conn are the owner's, and fd
+   is still waited for; without, they are gone (an alert was sent where TLS has one). */
+void handshake_start(struct handshake *h, struct worker *w, int fd, struct loop_io *from,
+                     const struct client_hello *hello, struct tls_server *server,
+                     const struct tls_server_policy *policy, uint64_t *now,
                      void (*done)(struct handshake *h, bool ok));
 /* Before done: ends it without calling done. */
 void handshake_abort(struct handshake *h);

@@ -254,7 +254,8 @@ static void link_shaken(struct handshake *h, bool ok) {
   tls_conn_free(h->conn);          /* with it goes the exporter secret that OpenSSL keeps */
   h->conn = NULL;
   l->hello_by_ms = loop_now_ms(l->worker->loop) + LINK_HELLO_DEADLINE_MS;
-  if (rc != 0 || loop_io_add_late(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready) != 0 ||
+  int r = loop_io_take_late(l->worker->loop, &l->io, l->fd, EPOLLIN, link_ready, &h->io);
+  if (rc != 0 || r != 0 ||
       loop_timer_set(l->worker->loop, &l->tick, LINK_TICK_MS, link_tick) != 0) {
     link_down(l);
     return;
@@ -302,7 +303,7 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, struct newco
   newcomer_pass(newcomer, &l->newcomer, link_unwanted);
   newcomer_set_bytes(&l->newcomer, HANDSHAKE_BYTES);
   METRIC_ADD(&w->metrics, link_handshakes_started_total, 1);
-  handshake_start(&l->handshake, w, fd, hello, server, &policy, &w->metrics.link_handshakes_now, link_shaken);
+  handshake_start(&l->handshake, w, fd, NULL, hello, server, &policy, &w->metrics.link_handshakes_now, link_shaken);
   tls_server_unref(server);
 }
 

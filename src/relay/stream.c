@@ -179,6 +179,8 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
   if (s != NULL) {
     struct pump_params params = stream_pump_params(s, p->peer_fd);
     params.wire = (struct wire){.fd = p->wire.fd, .outer = p->wire.wrap};
+    params.wire_io = p->wire_io;
+    params.peer_io = p->peer_io;
     params.sealed = h->sealed;
     params.visitor_is_peer = true;
     params.wire_prefix_n = ACCEPT_BYTES;
@@ -195,7 +197,9 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
   }
   sealed_free(h->sealed);
   wrap_free(p->wire.wrap);
+  loop_io_del(p->wire_io);
   net_reset(p->wire.fd);
+  loop_io_del(p->peer_io);
   net_reset(p->peer_fd);
 }
 
@@ -213,9 +217,11 @@ int stream_hand_off(const struct stream_params *p) {
   } else {
     struct data_connection wire = p->wire;
     sealed_free(h.sealed);
+    loop_io_del(p->wire_io);
     data_connection_close(&wire);
     if (p->conn != NULL && h.open.secret_n > 0) {  /* taken over already: the TLS object can say no more */
       tls_conn_free(p->conn);
+      loop_io_del(p->peer_io);
       net_reset(p->peer_fd);
       stream_leave_owner(p->worker, p->tunnel->owner);
       rc = 0;

@@ -13,6 +13,7 @@ struct stream_params {
   struct tunnel *tunnel;           /* only read: the stream keeps none of it but its origin */
   struct data_connection wire;
   int peer_fd;
+  struct loop_io *wire_io, *peer_io;             /* for which the loop may have them (loop_io_take) */
   struct tls_conn *conn;           /* after its handshake; NULL on a raw port */
   struct addr peer, local;
 };

@@ -129,11 +129,15 @@ static void visitor_impatient(struct loop_timer *t) {
   visitor_refuse(v);
 }
 
-/* Edge-triggered for nothing: epoll tells only that the visitor has reset. Half-closed after its request it stays. */
-static void visitor_hung_up(struct loop_io *io, uint32_t events) {
+/* What it says waits in the kernel for the stream, and is not asked for again: edge-triggered for nothing, epoll tells
+   only that the visitor has reset. Half-closed after its request it stays. */
+static void visitor_stirred(struct loop_io *io, uint32_t events) {
   struct visitor *v = CONTAINER_OF(io, struct visitor, io);
   CHECK_MAGIC(v, VISITOR_MAGIC);
-  (void)events;
+  if ((events & (EPOLLERR | EPOLLHUP)) == 0) {
+    loop_io_set(&v->io, EPOLLET);
+    return;
+  }
   loop_io_del(&v->io);
   tls_conn_free(v->conn);
   net_reset(v->fd);
@@ -195,6 +199,7 @@ static void visitor_answered(struct ask *a) {
   CHECK_MAGIC(v, VISITOR_MAGIC);
   v->asking = false;
   if (v->state == VISITOR_GONE) {  /* left meanwhile: the data connection is spent */
+    loop_io_del(&a->io);
     data_connection_close(&a->data);
     visitor_leave_tunnel(v->worker->relay, v->tunnel);
     v->magic = 0;
@@ -205,11 +210,12 @@ static void visitor_answered(struct ask *a) {
     visitor_begin_seek(v);
     return;
   }
-  loop_io_del(&v->io);
   struct stream_params p = {.worker = v->worker,
                             .tunnel = v->tunnel,
                             .wire = a->data,
+                            .wire_io = &a->io,
                             .peer_fd = v->fd,
+                            .peer_io = &v->io,
                             .conn = v->conn,
                             .peer = v->peer,
                             .local = v->local};
@@ -223,11 +229,6 @@ static void visitor_answered(struct ask *a) {
   visitor_leave(v);
 }
 
-/* Without the watch (out of memory) a visitor who has left is waited for in vain. */
-static void visitor_watch(struct visitor *v) {
-  if (v->io.loop == NULL) (void)!loop_io_add(v->worker->loop, &v->io, v->fd, EPOLLET, visitor_hung_up);
-}
-
 static void visitor_ask(struct visitor *v) {
   METRIC_ADD(&v->worker->metrics, visitors_waiting_now, 1);
   v->state = VISITOR_WAITING;
@@ -239,7 +240,6 @@ static void visitor_ask(struct visitor *v) {
   }
   v->asking = true;
   warm_ask(&v->ask, v->worker, v->tunnel, visitor_answered); /* may answer before it returns */
-  if (v->state == VISITOR_WAITING) visitor_watch(v);
 }
 
 static void count_failure(struct visitor *v) {
@@ -259,6 +259,8 @@ static void visitor_shaken(struct handshake *h, bool ok) {
   }
   v->fd = h->fd;
   v->conn = h->conn;
+  /* Without it (out of memory) a visitor who has left is waited for in vain. */
+  (void)!loop_io_take_late(v->worker->loop, &v->io, v->fd, EPOLLIN, visitor_stirred, &h->io);
   visitor_ask(v);
 }
 
@@ -322,10 +324,11 @@ static void visitor_unwanted(struct newcomer *n) {
   visitor_end(v);
 }
 
-void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
+void visitor_accept(struct worker *w, int fd, struct loop_io *io, const struct addr *peer, const struct addr *local,
                     struct newcomer *newcomer, const struct client_hello *hello, struct tunnel *t) {
   struct visitor *v = visitor_new(w, peer, local, t);
   if (v == NULL) {
+    loop_io_del(io);
     newcomer_leave(newcomer);
     net_close(fd);
     visitor_leave_tunnel(w->relay, t);
@@ -337,7 +340,7 @@ void visitor_accept(struct worker *w, int fd, const struct addr *peer, const str
   newcomer_set_bytes(&v->newcomer, HANDSHAKE_BYTES);
   warm_hint(w, t);
   METRIC_ADD(&w->metrics, handshakes_started_total, 1);
-  handshake_start(&v->handshake, w, fd, hello, server, &policy, &w->metrics.handshakes_now, visitor_shaken);
+  handshake_start(&v->handshake, w, fd, io, hello, server, &policy, &w->metrics.handshakes_now, visitor_shaken);
   tls_server_unref(server);
 }
 
@@ -364,7 +367,7 @@ void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const
     visitor_refuse(v);
     return;
   }
-  visitor_watch(v);
+  (void)!loop_io_add(w->loop, &v->io, fd, EPOLLIN, visitor_stirred);
 }
 
 void visitor_end_owners(struct worker *w) {

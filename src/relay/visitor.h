@@ -14,8 +14,9 @@ bool visitor_enter_tunnel(struct worker *w, struct tunnel *t) MUST_USE;
 void visitor_leave_tunnel(struct relay *r, struct tunnel *t);  /* with the reference */
 void visitor_count_refused(struct worker *w, struct tunnel *t, enum notice why);
 void visitor_count_lost(struct worker *w, const struct origin *o);    /* by its data connection, before ACCEPT */
-/* Takes fd, the newcomer, who was served, and the reference to t, entered; hello is only read. */
-void visitor_accept(struct worker *w, int fd, const struct addr *peer, const struct addr *local,
+/* Takes fd, which the loop has for io, the newcomer, who was served, and the reference to t, entered; hello is only
+   read. */
+void visitor_accept(struct worker *w, int fd, struct loop_io *io, const struct addr *peer, const struct addr *local,
                     struct newcomer *newcomer, const struct client_hello *hello, struct tunnel *t);
 /* The same on a raw port: no handshake, and it enters and queues here. Takes fd and t. */
 void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const struct addr *local, struct tunnel *t);

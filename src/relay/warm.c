@@ -23,11 +23,15 @@ struct warm {
 
 static void warm_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct warm, deferred)); }
 
-/* Takes it out of the pool; it is the caller's. */
-static struct data_connection warm_take(struct warm *c) {
+static void warm_taken(struct loop_io *io, uint32_t events) { (void)io, (void)events; }
+
+/* Takes it out of the pool; it is the caller's, and if he is of this worker his io takes over for him what waits for
+   it. */
+static struct data_connection warm_take(struct warm *c, struct loop_io *io) {
   struct link *l = c->link;
   share_give(&l->worker->relay->shares, &l->owner->account, 1);
-  loop_io_del(&c->io);
+  if (io == NULL) loop_io_del(&c->io);
+  else (void)!loop_io_take(l->worker->loop, io, c->data.fd, EPOLLIN, warm_taken, &c->io);
   list_remove(&c->node);
   l->warm.idle_n--;
   METRIC_SUB(&l->worker->metrics, data_connections_warm_now, 1);
@@ -37,7 +41,7 @@ static struct data_connection warm_take(struct warm *c) {
 }
 
 static void warm_drop(struct warm *c) {
-  struct data_connection data = warm_take(c);
+  struct data_connection data = warm_take(c, NULL);
   data_connection_close(&data);
 }
 
@@ -69,7 +73,7 @@ static int warm_add(struct link *l, const struct data_connection *data, bool was
   c->link = l;
   c->data = *data;
   if (!warm_pay(l, was_paid)) goto fail;
-  if (loop_io_add(l->worker->loop, &c->io, data->fd, EPOLLIN | EPOLLRDHUP, warm_ready) != 0) goto fail_share;
+  if (loop_io_add(l->worker->loop, &c->io, data->fd, EPOLLIN, warm_ready) != 0) goto fail_share;
   list_push_head(&l->warm.idle, &c->node);
   l->warm.idle_n++;
   METRIC_ADD(&l->worker->metrics, data_connections_warm_now, 1);
@@ -116,7 +120,7 @@ static void warm_serve(struct link *l) {
         warm_drop(c);
         continue;
       }
-      data = warm_take(c);
+      data = warm_take(c, a->from == l->worker ? &a->io : NULL);
     }
     list_remove(&a->node);
     l->warm.waiting_n--;
@@ -176,6 +180,7 @@ static void ask_deliver(struct loop *l, struct loop_msg *m) {
 
 void warm_ask(struct ask *a, struct worker *from, struct tunnel *t, void (*answered)(struct ask *a)) {
   list_init(&a->node);
+  a->io = (struct loop_io){0};
   a->from = from;
   a->tunnel = t;
   a->answered = answered;
@@ -370,7 +375,7 @@ int warm_export(struct link *l, struct buf *state, int *fd) {
   uint8_t *at = buf_reserve(state, n);
   if (at == NULL) return ERR_NOMEM;
   struct writer w = writer_of(at, n);
-  struct data_connection data = warm_take(c);
+  struct data_connection data = warm_take(c, NULL);
   write_u32(&w, EXPORT_MAGIC);
   write_u8(&w, EXPORT_VERSION);
   write_bytes(&w, l->engine.id, LINK_ID_BYTES);

@@ -15,6 +15,7 @@ struct ask {                       /* embedded in a visitor, which keeps it unti
   bool cancelled;                  /* atomic: the visitor has left */
   void (*answered)(struct ask *a); /* in the visitor's thread; may free the ask */
   struct data_connection data;     /* the answer, or none; the visitor's from then on */
+  struct loop_io io;               /* for which the loop has it already; not added if that is another's loop */
 };
 
 void warm_ask(struct ask *a, struct worker *from, struct tunnel *t, void (*answered)(struct ask *a));

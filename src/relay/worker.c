@@ -17,7 +17,7 @@
 #include "relay/visitor.h"
 #include "relay/wrapped.h"
 
-enum { LISTENER_PAUSE_MS = 100, ACCEPTS_PER_TURN_MAX = 64 };
+enum { LISTENER_PAUSE_MS = 100, ACCEPTS_PER_TURN_MAX = 64, CROWD_MS = 1 };
 
 /* Listeners */
 
@@ -34,13 +34,22 @@ static void listener_pause(struct listener *l) {
     loop_io_set(&l->io, EPOLLIN);
 }
 
+/* One connection a turn, so that none is asked for that is not there; and more as they crowd. */
+static void listener_count_turn(struct listener *l) {
+  uint64_t now_ms = loop_now_ms(l->worker->loop);
+  bool crowd = now_ms - l->turn_ms <= CROWD_MS && l->accepts > 0;
+  l->accepts = crowd ? (unsigned)size_min(l->accepts * 2, ACCEPTS_PER_TURN_MAX) : 1;
+  l->turn_ms = now_ms;
+}
+
 static void listener_ready(struct loop_io *io, uint32_t events) {
   struct listener *l = CONTAINER_OF(io, struct listener, io);
   if (events & EPOLLERR) {         /* for want of memory it is not waited for */
     listener_pause(l);
     return;
   }
-  for (int i = 0; i < ACCEPTS_PER_TURN_MAX; i++) {
+  listener_count_turn(l);
+  for (unsigned i = 0; i < l->accepts; i++) {
     struct addr peer;
     int fd = net_accept(l->fd, &peer);
     if (fd == NET_RESET) continue;
@@ -48,7 +57,10 @@ static void listener_ready(struct loop_io *io, uint32_t events) {
       listener_pause(l);
       return;
     }
-    if (fd < 0) return;
+    if (fd < 0) {
+      l->accepts = 0;
+      return;
+    }
     METRIC_ADD(&l->worker->metrics, connections_accepted_total, 1);
     l->accepted(l, fd, &peer);
     if (l->io.loop == NULL) return;  /* the callback removed us */
@@ -96,6 +108,12 @@ static int worker_listen_on(struct worker *w, int fd, enum handover_role role, c
   return 0;
 }
 
+static int listen_anew(const struct addr *at, struct err *e) {
+  int fd = net_listen_streams(at, LISTEN_BACKLOG, true, e);
+  if (fd >= 0) net_accept_when_heard(fd);
+  return fd;
+}
+
 /* After an upgrade, at the sockets that are there: connections wait in each of them, also where the workers are fewer
    now. */
 static int worker_listen_at(struct worker *w, enum handover_role role, const struct addr *at, size_t n,
@@ -108,7 +126,7 @@ static int worker_listen_at(struct worker *w, enum handover_role role, const str
     while (rc == 0 && (fd = heir_listener(r->heir, role, &at[i], number, r->workers_n)) >= 0)
       rc = worker_listen_on(w, fd, role, &at[i], e);
     if (rc == 0 && w->listeners_n == before)
-      rc = worker_listen_on(w, net_listen_streams(&at[i], LISTEN_BACKLOG, true, e), role, &at[i], e);
+      rc = worker_listen_on(w, listen_anew(&at[i], e), role, &at[i], e);
   }
   return rc;
 }

@@ -18,6 +18,8 @@ struct listener {
   struct loop_io io;
   struct loop_timer resume;        /* after a pause for want of descriptors */
   int fd;
+  unsigned accepts;                /* how many it may take in this turn; 0: there were no more */
+  uint64_t turn_ms;
   /* Takes fd. */
   void (*accepted)(struct listener *l, int fd, const struct addr *peer);
 };

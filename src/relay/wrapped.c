@@ -96,7 +96,8 @@ static void wrapped_shaken(struct handshake *h, bool ok) {
   c->fd = h->fd;
   c->wrap = wrap_take_over(h->conn, false, NULL, &e);
   h->conn = NULL;
-  if (c->wrap == NULL || loop_io_add_late(l, &c->io, c->fd, EPOLLIN, wrapped_ready) != 0 ||
+  int r = loop_io_take_late(l, &c->io, c->fd, EPOLLIN, wrapped_ready, &h->io);
+  if (c->wrap == NULL || r != 0 ||
       loop_timer_set(l, &c->deadline, PREFACE_DEADLINE_MS, wrapped_late) != 0) {
     wrapped_refuse(c);
     return;
@@ -123,7 +124,7 @@ void wrapped_accept(struct worker *w, int fd, struct newcomer *newcomer, const s
   newcomer_set_bytes(&c->newcomer, HANDSHAKE_BYTES);
   METRIC_ADD(&w->metrics, data_handshakes_started_total, 1);
   struct tls_server *server = certs_current(w->relay->certs);
-  handshake_start(&c->handshake, w, fd, hello, server, &policy, &w->metrics.data_handshakes_now, wrapped_shaken);
+  handshake_start(&c->handshake, w, fd, NULL, hello, server, &policy, &w->metrics.data_handshakes_now, wrapped_shaken);
   tls_server_unref(server);
 }
 

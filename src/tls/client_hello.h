@@ -23,6 +23,8 @@ struct client_hello {
   size_t alpn_n;                   /* longer offers are cut at an entry */
 };
 
+/* Record header and all: a message without extensions in a single record. */
+enum { CLIENT_HELLO_MIN_BYTES = 50 };
 void client_hello_init(struct client_hello *ch);
 void client_hello_free(struct client_hello *ch);
 /* How many bytes may be read now; 0 once complete. */

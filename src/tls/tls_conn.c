@@ -18,6 +18,7 @@
 #include "tls/tls_ctx.h"
 #include "tls/tls_hooks.h"
 
+enum { CHANGE_CIPHER_SPEC_BYTES = RECORD_HEADER_BYTES + 1 };
 enum conn_state { CONN_HANDSHAKE, CONN_DONE, CONN_FAILED, CONN_TAKEN };
 
 struct tls_conn {
@@ -367,8 +368,12 @@ enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, st
 
 enum tls_refusal tls_conn_refusal(const struct tls_conn *t) { return t->hooks.refusal; }
 
+/* Amid a handshake at least a Finished is still to come, which is longer than the ChangeCipherSpec that may be in front
+   of it and the header behind that: most visitors' last flight is so read in two steps instead of four. */
 size_t tls_conn_want(const struct tls_conn *t) {
-  return t->body_left > 0 ? t->body_left : sizeof t->header - t->header_n;
+  if (t->body_left > 0) return t->body_left;
+  bool between = t->header_n == 0 && t->state == CONN_HANDSHAKE;
+  return between ? CHANGE_CIPHER_SPEC_BYTES + sizeof t->header : sizeof t->header - t->header_n;
 }
 
 const uint8_t *tls_conn_output(struct tls_conn *t, size_t *n) {

@@ -41,8 +41,7 @@ enum tls_refusal {                 /* why a server's handshake failed, as far as
   TLS_REFUSED_NO_EMS               /* handshake_failure: it knows TLS 1.2 only, and no extended master secret */
 };
 enum tls_refusal tls_conn_refusal(const struct tls_conn *t);
-size_t tls_conn_want(const struct tls_conn *t);  /* bytes that may be fed now: rest of header, or of the record's
-                                                    body */
+size_t tls_conn_want(const struct tls_conn *t);  /* bytes that may be fed now: all of them are the handshake's */
 /* Bytes to send. */
 const uint8_t *tls_conn_output(struct tls_conn *t, size_t *n);
 void tls_conn_output_sent(struct tls_conn *t, size_t n);

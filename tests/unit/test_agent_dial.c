@@ -136,6 +136,41 @@ static void a_connection_that_stands_brings_no_error(void **state) {
   net_close(app);
 }
 
+static void one_of_this_machine_is_reached_without_waiting(void **state) {
+  struct rig *r = *state;
+  struct addr addrs[2] = {r->at, r->at};
+  struct err e = {0};
+  bool was_reset;
+  addr_set_port(&addrs[0], 0);
+  int other = net_listen_tcp(&addrs[0], 16, false, &e);
+  assert_int_equal(net_local(other, &addrs[0]), 0);
+  net_close(other);                /* nobody listens at the first */
+  assert_int_equal(dial_at_once(&r->descriptors, addrs, 1, &was_reset), -1);
+  int fd = dial_at_once(&r->descriptors, addrs, 2, &was_reset);
+  assert_true(fd >= 0);
+  assert_false(was_reset);
+  int app = accept_one(r);
+  assert_int_equal(net_send(fd, "x", 1), 1);
+  net_reset(fd);
+  net_close(app);
+}
+
+/* Where nobody takes them any more, the kernel drops what comes, as a network would. */
+static void one_that_does_not_answer_at_once_is_not_waited_for(void **state) {
+  struct rig *r = *state;
+  struct err e = {0};
+  struct addr at = r->at;
+  int fds[4], n = 0;
+  bool was_reset;
+  addr_set_port(&at, 0);
+  int full = net_listen_tcp(&at, 0, false, &e);
+  assert_int_equal(net_local(full, &at), 0);
+  while (n < 4 && (fds[n] = dial_at_once(&r->descriptors, &at, 1, &was_reset)) >= 0) n++;
+  assert_in_range(n, 1, 3);
+  while (n > 0) net_reset(fds[--n]);
+  net_close(full);
+}
+
 static void a_socket_that_takes_no_options_is_told_by_its_own_reason(void **state) {
   struct rig *r = *state;
   refused_option = SO_OOBINLINE;
@@ -259,6 +294,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(one_who_accepts_answers_and_resets_at_once_was_reached, set_up, tear_down),
       cmocka_unit_test_setup_teardown(where_resets_are_not_heard_the_next_address_is_tried, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_connection_that_stands_brings_no_error, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(one_of_this_machine_is_reached_without_waiting, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(one_that_does_not_answer_at_once_is_not_waited_for, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_socket_that_takes_no_options_is_told_by_its_own_reason, set_up, tear_down),
       cmocka_unit_test_setup_teardown(keepalive_misses_whoever_vanishes_behind_a_loopback_address_too, set_up,
                                       tear_down),

@@ -8,11 +8,20 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
 #include "loop/loop.h"
+
+static int epoll_changes;
+
+/* In the libc's place. */
+int epoll_ctl(int set, int what, int fd, struct epoll_event *event) {
+  epoll_changes++;
+  return (int)syscall(SYS_epoll_ctl, set, what, fd, event);
+}
 
 struct end {                     /* one end of a pipe, counting its events */
   struct loop_io io;
@@ -268,6 +277,34 @@ static void post_note(struct loop *l, int order) {
   n->order = order;
   n->msg.fn = note;
   loop_post(l, &n->msg);
+}
+
+static void a_descriptor_that_changes_hands_stays_where_it_is(void **state) {
+  (void)state;
+  struct loop *l = new_loop();
+  int p[2];
+  struct end first = {0}, second = {0}, late = {0}, last = {0};
+  make_pipe(p);
+  put_byte(p[1]);
+  assert_int_equal(loop_io_add(l, &first.io, p[0], EPOLLIN, count_event), 0);
+  epoll_changes = 0;
+  assert_int_equal(loop_io_take(l, &second.io, p[0], EPOLLIN, count_event, &first.io), 0);
+  assert_int_equal(epoll_changes, 0);
+  loop_turn(l, 0);
+  assert_int_equal(first.calls, 0);
+  assert_int_equal(second.calls, 1);
+  assert_int_equal(loop_io_take_late(l, &late.io, p[0], EPOLLIN, count_event, &second.io), 0);
+  loop_turn(l, 0);
+  assert_int_equal(second.calls, 1);
+  assert_int_equal(late.calls, 1);
+  loop_io_del(&late.io);
+  assert_int_equal(loop_io_take(l, &last.io, p[0], EPOLLIN, count_event, &late.io), 0);
+  loop_io_del(&first.io);          /* whose it is no longer */
+  loop_turn(l, 0);
+  assert_int_equal(last.calls, 1);
+  loop_io_del(&last.io);
+  close_pipe(p);
+  loop_free(l);
 }
 
 static void messages_run_in_order_and_wake_the_loop(void **state) {
@@ -744,6 +781,7 @@ int main(void) {
       cmocka_unit_test(a_timer_that_is_set_again_moves),
       cmocka_unit_test(a_timer_that_sets_itself_does_not_hold_the_turn),
       cmocka_unit_test(many_timers_keep_their_order_under_random_removal),
+      cmocka_unit_test(a_descriptor_that_changes_hands_stays_where_it_is),
       cmocka_unit_test(messages_run_in_order_and_wake_the_loop),
       cmocka_unit_test(a_flood_of_messages_leaves_timers_and_descriptors_their_turn),
       cmocka_unit_test(messages_that_woke_nobody_all_run_once_something_else_does),

@@ -377,6 +377,29 @@ static void what_came_last_is_acknowledged_at_once_on_demand(void **state) {
   close_pair(&p);
 }
 
+static void where_peers_speak_first_a_connection_is_told_of_with_its_first_bytes(void **state) {
+  (void)state;
+  struct addr a, peer;
+  int listener = listen_on("127.0.0.1:1", &a);
+  net_accept_when_heard(listener);
+  bool was_reset;
+  int client = net_connect_at_once(&a, &was_reset);
+  assert_true(client >= 0);
+  assert_int_equal(net_accept(listener, &peer), NET_AGAIN);
+  assert_int_equal(net_send(client, "x", 1), 1);
+  await(listener, POLLIN);
+  int server = net_accept(listener, &peer);
+  char byte;
+  assert_int_equal(net_recv(server, &byte, 1), 1);
+  net_close(server);
+  net_close(client);
+  client = net_connect_at_once(&a, &was_reset);
+  assert_true(client >= 0);
+  await(listener, POLLIN);         /* one that says nothing, too, in the end */
+  net_close(client);
+  net_close(listener);
+}
+
 static void stream_setup_refuses_what_is_no_stream(void **state) {
   (void)state;
   int pipe_fds[2];
@@ -516,6 +539,7 @@ int main(void) {
       cmocka_unit_test(what_was_just_sent_is_not_overdue_for_the_silence_before),
       cmocka_unit_test(window_probes_count_when_several_in_a_row_are_unanswered),
       cmocka_unit_test(what_came_last_is_acknowledged_at_once_on_demand),
+      cmocka_unit_test(where_peers_speak_first_a_connection_is_told_of_with_its_first_bytes),
       cmocka_unit_test(stream_setup_refuses_what_is_no_stream),
       cmocka_unit_test(what_a_listener_accepts_is_set_up_as_any_stream),
       cmocka_unit_test(a_unix_listener_knows_its_peers_by_their_user),

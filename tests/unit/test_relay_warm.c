@@ -101,6 +101,7 @@ static bool asks(struct fixture *f, struct ask *a) {
 }
 
 static void take_back(struct ask *a) {
+  loop_io_del(&a->io);
   data_connection_close(&a->data);
 }
 

@@ -190,6 +190,8 @@ static void the_sweep_resets_what_is_unacknowledged_and_nothing_else(void **stat
   for (int i = 0; i < 2; i++) {
     rig_tcp_pair(&visitor[i], &peer[i]);
     rig_tcp_pair(&agent[i], &wire[i]);
+    assert_int_equal(net_stream_setup(peer[i]), 0);
+    assert_int_equal(net_stream_setup(wire[i]), 0);
   }
   struct err e = {0};
   struct pump *dead;
