@@ -1,4 +1,4 @@
-/* See the header. The operator's tokens come before those that were narrowed from them, whose records lean on theirs. */
+/* See the header. The operator's tokens come before those that were narrowed from them: records lean on records. */
 #include "relay/totals.h"
 
 #include <string.h>
