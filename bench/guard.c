@@ -13,6 +13,7 @@
 #include "tls/client_hello.h"
 #include "tls/sealed.h"
 #include "tls/tls_conn.h"
+#include "tls/tls_kdf.h"
 #include "wire/data.h"
 #include "wire/frame.h"
 
@@ -234,6 +235,7 @@ static void tell_surroundings(void) {
 int main(int argc, char **argv) {
   must(argc == 2, "usage: guard COUNT");
   must(tls_wipe_on_free_install() == 0, "OpenSSL was used before");
+  tls_kdf_install();
   tell_surroundings();
   for (size_t i = 0; i < ARRAY_LEN(runs); i++) runs[i]((unsigned)strtoul(argv[1], NULL, 10));
 }

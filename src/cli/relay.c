@@ -15,6 +15,7 @@
 #include "cli/command.h"
 #include "cli/domain.h"
 #include "relay/shared.h"
+#include "tls/tls_kdf.h"
 #include "tls/tls_server.h"
 
 enum { TCP_PORT_FROM_DEFAULT = 20000, TCP_PORT_TO_DEFAULT = 29999, DRAIN_DEFAULT_MS = 10000, DRAIN_MAX_S = 24 * 3600 };
@@ -315,7 +316,9 @@ static int fail(const struct relay_options *options, const struct err *e) {
 
 static int run(struct relay_options *options) {
   struct err e = {0};
-  if (tls_wipe_on_free_install() != 0)
+  bool wipes = tls_wipe_on_free_install() == 0;
+  if (wipes) tls_kdf_install();
+  if (!wipes)
     (void)err_set(&e, ERR_NOT_NOW, "memory: OpenSSL was used before its memory could be made to wipe itself (is "
                                    "something preloaded?)");
   else if ((options->holder_fd >= 0 && join_shared(options)) || relay_run(options, &e) == 0)

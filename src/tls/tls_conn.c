@@ -17,6 +17,7 @@
 #include "tls/tls12_keys.h"
 #include "tls/tls_ctx.h"
 #include "tls/tls_hooks.h"
+#include "tls/tls_kdf.h"
 
 enum { CHANGE_CIPHER_SPEC_BYTES = RECORD_HEADER_BYTES + 1 };
 enum conn_state { CONN_HANDSHAKE, CONN_DONE, CONN_FAILED, CONN_TAKEN };
@@ -303,7 +304,9 @@ static enum tls_status drive_handshake(struct tls_conn *t, struct err *e) {
   ERR_clear_error();
   uint64_t before = BIO_number_written(t->out);
   bool all_sent = BIO_ctrl_pending(t->out) == 0, protects = t->protects;
+  if (t->server != NULL) tls_kdf_watch(&t->hooks);
   int rc = SSL_do_handshake(t->ssl);
+  tls_kdf_watch(NULL);
   uint64_t wrote = BIO_number_written(t->out) - before;
   keep_explicit_nonce(t, wrote);
   if (rc == 1) {

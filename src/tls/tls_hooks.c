@@ -1,5 +1,6 @@
-/* OpenSSL's callbacks. The hard thing is the key log: it hands over every secret of the handshake as text, and all but
-   the two that a handoff needs must never be copied, not even to be looked at. */
+/* OpenSSL's callbacks. The hard thing is the key log, where secrets are not seen as they are made (tls_kdf.h): it hands
+   over every secret of the handshake as text, and all but the two that a handoff needs must never be copied, not even
+   to be looked at. */
 #include "tls/tls_hooks.h"
 
 #include <string.h>
@@ -8,14 +9,23 @@
 #include "base/text.h"
 #include "tls/authority.h"
 #include "tls/client_hello.h"
+#include "tls/tls_kdf.h"
 
-static void keep_secret(struct tls_kept_secret *kept, const char *hex) {
-  size_t chars = strlen(hex);
+void tls_hooks_keep(struct tls_kept_secret *kept, const uint8_t *secret, size_t n) {
   kept->logged++;
-  if (kept->logged > 1 || chars % 2 != 0 || chars / 2 > TLS_SECRET_MAX_BYTES) return;
+  if (kept->logged > 1 || n > TLS_SECRET_MAX_BYTES) return;
   kept->bytes = secret_alloc(TLS_SECRET_MAX_BYTES);
   if (kept->bytes == NULL) return;
-  if (hex_decode(hex, kept->bytes, chars / 2) == 0) kept->n = chars / 2;
+  memcpy(kept->bytes, secret, n);
+  kept->n = n;
+}
+
+static void keep_hex(struct tls_kept_secret *kept, const char *hex) {
+  uint8_t secret[TLS_SECRET_MAX_BYTES];
+  size_t chars = strlen(hex);
+  bool fits = chars % 2 == 0 && chars / 2 <= sizeof secret && hex_decode(hex, secret, chars / 2) == 0;
+  tls_hooks_keep(kept, secret, fits ? chars / 2 : 0);
+  wipe(secret, sizeof secret);
 }
 
 /* NSS key log format: LABEL, client random and secret, one space between them. */
@@ -28,7 +38,7 @@ static void on_keylog(const SSL *ssl, const char *line) {
   if (strncmp(line, server_label, sizeof server_label - 1) == 0) kept = &h->server;
   if (kept == NULL) return;
   const char *secret = strrchr(line, ' ');
-  keep_secret(kept, secret + 1);
+  keep_hex(kept, secret + 1);
 }
 
 static bool offers_tls13(SSL *ssl) {
@@ -174,6 +184,7 @@ int tls_hooks_set_up(SSL_CTX *ctx) {
 }
 
 void tls_hooks_set_up_server(SSL_CTX *ctx) {
+  if (tls_kdf_query() != NULL) SSL_CTX_set_keylog_callback(ctx, NULL);
   SSL_CTX_set_client_hello_cb(ctx, on_client_hello, NULL);
   SSL_CTX_set_alpn_select_cb(ctx, on_alpn_select, NULL);
 }

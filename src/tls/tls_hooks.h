@@ -9,7 +9,7 @@
 #include "crypto/pin.h"
 #include "tls/tls_conn.h"
 
-struct tls_kept_secret {           /* an application traffic secret 0, from the key log */
+struct tls_kept_secret {           /* an application traffic secret 0, as it was made or from the key log */
   uint8_t *bytes;                  /* from secret_alloc, TLS_SECRET_MAX_BYTES; NULL until logged */
   size_t n;
   unsigned logged;                 /* how many times; more than once makes a handoff impossible */
@@ -27,6 +27,8 @@ struct tls_hooks {
 enum { TLS_VERIFY_PIN = -1 };      /* no presented certificate has the pinned key */
 
 void tls_hooks_bind(struct tls_hooks *h, SSL *ssl);
+/* secret is copied, at the first time. */
+void tls_hooks_keep(struct tls_kept_secret *kept, const uint8_t *secret, size_t n);
 void tls_hooks_free(struct tls_hooks *h);        /* wipes the secrets */
 
 /* What both ends have in common: suites, groups, no tickets, no compression (of records or certificates), the key

@@ -18,6 +18,7 @@
 #include "tls/pem.h"
 #include "tls/tls_hooks.h"
 #include "tls/tls_ctx.h"
+#include "tls/tls_kdf.h"
 
 enum { CHAIN_NAME_CAP = 200 };
 
@@ -83,7 +84,7 @@ struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const cha
   key = pem_read_key(key_pem, key_n, e);
   if (key == NULL) goto out_chain;
   if (domain != NULL && check_domain(sk_X509_value(chain, 0), domain, e) != 0) goto out_key;
-  SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+  SSL_CTX *ctx = SSL_CTX_new_ex(NULL, tls_kdf_query(), TLS_server_method());
   if (ctx == NULL || tls_hooks_set_up(ctx) != 0) {
     err_set(e, ERR_CRYPTO, "TLS: OpenSSL cannot be set up: %s (check its configuration)", pem_openssl_reason());
     goto out_ctx;

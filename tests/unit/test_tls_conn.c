@@ -17,6 +17,7 @@
 #include "tls/sealed.h"
 #include "tls/tls12_keys.h"
 #include "tls/tls_conn.h"
+#include "tls/tls_kdf.h"
 #include "tls/tls_hooks.h"
 
 static struct authority *authority;
@@ -985,5 +986,8 @@ int main(void) {
 #endif
   };
   if (tls_wipe_on_free_install() != 0) return 1;
-  return cmocka_run_group_tests(tests, make_identity, drop_identity);
+  int failed = cmocka_run_group_tests_name("by the key log", tests, make_identity, drop_identity);
+  tls_kdf_install();
+  if (tls_kdf_query() == NULL) return failed + 1;
+  return failed + cmocka_run_group_tests_name("by our key schedule", tests, make_identity, drop_identity);
 }
