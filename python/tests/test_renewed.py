@@ -71,9 +71,27 @@ def test_a_call_never_begins_with_a_token_that_ends_within_it(monkeypatch):
 def test_a_container_whose_proxy_is_for_listed_hosts_goes_to_the_relay_without_it(monkeypatch):
     monkeypatch.setattr(runner, "Client", Client)
     for has_way_out, proxy in ((True, "none"), (False, None)):
-        runner.Way(SimpleNamespace(ask=lambda verb: ({"token": "a", "life": 100.0}, b"")), has_way_out)
+        way = runner.Way(SimpleNamespace(ask=lambda verb: ({"token": "a", "life": 100.0}, b"")))
+        way.has_way_out = has_way_out
         assert _default.default_client().proxy == proxy
         _default.shut()
+
+
+@pytest.mark.parametrize("relay", [(), ("unix:/run/adit/relay.sock",)])
+def test_a_link_is_made_before_it_is_needed_where_nothing_told_later_changes_the_way(monkeypatch, relay):
+    asked = []
+
+    def ask(verb):
+        asked.append(verb)
+        return {"token": "a", "life": 100.0}, b""
+
+    monkeypatch.setattr(runner, "Client", Client)
+    monkeypatch.setattr(runner.session, "relay", lambda: relay)
+    way = runner.Way(SimpleNamespace(ask=ask))
+    way.prepare()
+    assert asked == (["token"] if relay else [])
+    first = _default.default_client()
+    assert asked == ["token"] and not first.closed
 
 
 def test_a_container_has_one_token_until_that_is_too_short(monkeypatch):

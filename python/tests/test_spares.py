@@ -4,6 +4,7 @@ import io
 import sys
 import tarfile
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,8 +53,8 @@ def bundle_of(**modules):
     return out.getvalue()
 
 
-@pytest.fixture
-def loaded_ahead(tmp_path, monkeypatch):
+@pytest.fixture(params=[False, True], ids=["no tunnels", "tunnels"])
+def loaded_ahead(request, tmp_path, monkeypatch):
     """What a spare has loaded when it knows its program, which has a module of the name of one of them."""
     monkeypatch.setattr(runner, "CODE", str(tmp_path / "code"))
     monkeypatch.setattr(runner, "COPIED", str(tmp_path / "copied"))
@@ -63,17 +64,20 @@ def loaded_ahead(tmp_path, monkeypatch):
     for name in ("likely_one", "likely_two"):
         (there / f"{name}.py").write_text("")
     monkeypatch.syspath_prepend(str(there))
-    before = set(sys.modules)
+    before, prepared, tunnels = set(sys.modules), [], request.param
 
     class Channel:
         def ask(self, verb):
-            return {"not_yet": True, "likely": ["likely_one", "likely_two", "not_there"]}, b""
+            assert not prepared
+            likely = ["likely_one", "likely_two", "not_there"]
+            return {"not_yet": True, "likely": likely, "tunnels": tunnels}, b""
 
         def poll(self, verb, meta):
-            assert {"likely_one", "likely_two"} <= set(sys.modules)
+            assert {"likely_one", "likely_two"} <= set(sys.modules) and len(prepared) == tunnels
             return {"app_id": "ap-1"}, bundle_of(likely_one="", program="")
 
-    assert runner._find_work(Channel()) == {"app_id": "ap-1"}
+    way = SimpleNamespace(prepare=lambda: prepared.append(True))
+    assert runner._find_work(Channel(), way) == {"app_id": "ap-1"}
     yield set(sys.modules) - before
     for name in set(sys.modules) - before:
         del sys.modules[name]

@@ -112,6 +112,7 @@ class Way:
 
     def __init__(self, channel: Channel) -> None:
         self._channel, self._ends = channel, math.inf
+        self.life = 0.0  # of its token, when that was made
         self.has_way_out = False  # then the proxy is way_out's, which is for listed hosts, and the relay is none
         _default.use(self._client)
         _options.default_app_wait = APP_WAIT_S
@@ -119,7 +120,8 @@ class Way:
     def _client(self) -> Client:
         asked = time.monotonic()
         answer, _ = self._channel.ask("token")
-        self._ends = asked + answer["life"]
+        self.life = answer["life"]
+        self._ends = asked + self.life
         return Client(answer["token"], relays=session.relay(), proxy="none" if self.has_way_out else None)
 
     def prepare(self) -> None:
@@ -153,6 +155,7 @@ class Runner:
             self.way.has_way_out = True
         session.enter_container(self.channel, self.about)
         self.passed = Passed(self.channel)
+        self.way.last(max(self.spec.timeout, self.way.life / 2))  # a spare may have waited for days
         sys.path[:0] = [CODE, COPIED]
         if os.getcwd() == "/":
             os.chdir(HOME)

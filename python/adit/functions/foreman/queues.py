@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -289,23 +290,17 @@ class Queue:
         """Forgets items."""
         async with self._changed:
             self._check()
-            names = list(self._partitions) if everything else [partition or ""]
-            gone = {name: list(found.items) for name in names if (found := self._find(name)) and found.items}
-            for name in names:
+            for name in list(self._partitions) if everything else [partition or ""]:
+                place = self._find(name)
                 self._forget(name)
-            if gone:
-                self._record.unless_written(lambda: self._come_back(gone))
+                if place is not None and place.items:
+                    self._record.unless_written(functools.partial(self._come_back, name, list(place.items)))
             self._changed.notify_all()
 
-    def _come_back(self, gone: dict[str, list[Item]]) -> None:
+    def _come_back(self, name: str, items: list[Item]) -> None:
         """What could not be cleared, as the next foreman would have it, too."""
-
-        async def put_back() -> None:
-            for name, items in gone.items():
-                self._budget.give(-_cost(items))  # there was room for them
-                await self.put_back(items, name)
-
-        self._putting = asyncio.ensure_future(put_back())
+        self._budget.give(-_cost(items))  # there was room for them
+        self._putting = asyncio.ensure_future(self.put_back(items, name))
 
     async def end(self) -> None:
         """Whoever waits is told at once."""

@@ -113,10 +113,11 @@ async def result(asked: Asked) -> Answer:
     if outcome.get("status") not in ("ok", "raised"):
         raise InvalidError("result: its status is unknown")
     worker = asked.container
-    call, metered = worker.find(str(asked.meta["call"]))[1], await worker.metered()
+    call = worker.find(str(asked.meta["call"]))[1]
     if call.lasts and not asked.foreman.ledger.has_room(len(asked.payload)):
         worker.wait_with(call)
         return NOT_YET
+    metered = await worker.metered()
     call.add_used(await metered.end_call(call.id), metered.bill.gpu)  # the runner waits until this is known
     worker.finish(call.id, outcome, asked.payload)
     await call.is_saved()
