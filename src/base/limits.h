@@ -248,6 +248,7 @@ enum {
   UPGRADE_STEP_MS = 5000,                  /* so long one side waits for the other in the midst of something */
   UPGRADE_LOOK_MS = 50,                    /* between looks whether the relay drains meanwhile */
   UPGRADE_ASK_MS = 30000,                  /* so long `adit relay upgrade` waits for an answer */
+  UPGRADE_VISITORS_MS = 500,               /* so long new connections wait for those that are in handshake */
   UPGRADE_LAST_MS = 20000,                 /* so long who is not through yet is waited for, when all others are */
   UPGRADE_EVERY_MS = 5,                    /* and looked for */
   PARCEL_MAX_BYTES = (4 << 20) + 4096,     /* what moves at a time: a link with a thousand tunnels, a stream */

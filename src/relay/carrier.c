@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/secret.h"
+#include "relay/totals.h"
 
 static const struct {
   uint32_t bytes_max;
@@ -27,6 +28,7 @@ static const struct {
     [CARRIER_WARM] = {PARCEL_MAX_BYTES, 1, 1},
     [CARRIER_RAW] = {PARCEL_MAX_BYTES, 1, 2},
     [CARRIER_STREAM] = {PARCEL_MAX_BYTES, 2, 2},
+    [CARRIER_TOTALS] = {TOTALS_EXPORT_MAX_BYTES, 0, 0},
     [CARRIER_TAKEN] = {CARRIER_WHOLE_BYTES, 0, 0},
 };
 
@@ -190,6 +192,7 @@ static int receive_now(struct carrier *c) {
 
 int carrier_receive(struct carrier *c, uint64_t until_ms, struct carrier_frame *out) {
   int rc;
+  memset(out, 0, sizeof *out);     /* to be freed whatever comes */
   while ((rc = receive_now(c)) == ERR_TIMEOUT) {
     if (until_ms == 0 || (rc = wait_readable(c->fd, until_ms)) != 0) break;
   }

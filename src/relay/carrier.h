@@ -20,6 +20,7 @@ enum carrier_kind {                /* who says it, and when: relay/upgrade.h */
   CARRIER_STREAM,
   CARRIER_TAKEN,
   CARRIER_SERVE,
+  CARRIER_TOTALS,
   CARRIER_END,
   CARRIER_KINDS
 };

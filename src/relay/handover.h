@@ -12,6 +12,7 @@
                            <-     SERVE
                            <-     STREAM, and whatever of all these gets ready only now
      TAKEN, for each       ->
+                           <-     TOTALS                          what was counted
                            <-     END                             the old one has nothing left */
 #ifndef RELAY_HANDOVER_H
 #define RELAY_HANDOVER_H

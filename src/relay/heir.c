@@ -17,6 +17,7 @@
 #include "relay/parcel.h"
 #include "relay/registry.h"
 #include "relay/starter.h"
+#include "relay/totals.h"
 
 struct inherited {
   struct handover_listener listener;
@@ -224,6 +225,8 @@ static int take(struct heir *h, struct carrier_frame *f, bool *serve) {
     return 0;
   }
   if (kind == CARRIER_SERVE) *serve = true;
+  if (kind == CARRIER_TOTALS && totals_import(h->relay, f->body, f->header.bytes) != 0)
+    log_event(LOG_ERROR, "totals_not_taken_over", NULL);
   carrier_frame_free(f);
   return kind == CARRIER_END ? ERR_CLOSED : 0;
 }

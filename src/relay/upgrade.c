@@ -20,6 +20,7 @@
 #include "relay/notify.h"
 #include "relay/parcel.h"
 #include "relay/registry.h"
+#include "relay/totals.h"
 #include "relay/upgrade_door.h"
 #include "relay/worker.h"
 
@@ -257,12 +258,29 @@ static void tell_systemd(const struct upgrade *u) {
   notify_systemd(text);
 }
 
+static void look_for_visitors(struct worker *w, void *arg) {
+  bool *any = arg;
+  *any = *any || !list_empty(&w->doors) || __atomic_load_n(&w->visitors_n, __ATOMIC_RELAXED) > 0;
+}
+
+/* Who is about to get his data connection gets it here, where the links are; the others follow by themselves. Nobody
+   new comes in meanwhile, so this is mostly over in the time that an agent is away. */
+static void await_visitors(struct upgrade *u) {
+  const struct timespec pause = {.tv_nsec = 1000000};
+  const uint64_t until_ms = clock_ms() + UPGRADE_VISITORS_MS;
+  for (bool any = true; any && clock_ms() < until_ms; (void)nanosleep(&pause, NULL)) {
+    any = false;
+    for (unsigned i = 0; i < u->relay->workers_n; i++) worker_do(&u->relay->workers[i], look_for_visitors, &any);
+  }
+}
+
 /* COMMIT is said when everything is packed and nothing is written any more. If the other dies behind it, the relay has
    died. */
 static int commit(struct upgrade *u) {
   uint8_t bytes[8];
   struct writer w = writer_of(bytes, sizeof bytes);
   with_all(u, pause_doors);
+  await_visitors(u);
   keeper_rest(u->relay->keeper);
   with_all(u, pack_control);
   handover_commit_encode(&w, &(struct handover_commit){.serial = registry_serial(u->relay->registry)});
@@ -319,11 +337,23 @@ static int send_the_last(struct upgrade *u) {
   return rc;
 }
 
+/* Nothing is counted here any more. Without them the new relay counts from now on. */
+static int send_totals(struct upgrade *u) {
+  struct buf state;
+  buf_init(&state, TOTALS_EXPORT_MAX_BYTES);
+  int rc = totals_export(u->relay, &state);
+  if (rc == 0) rc = carrier_send(u->carrier.fd, CARRIER_TOTALS, buf_data(&state), state.len, NULL, 0);
+  else log_event(LOG_ERROR, "totals_not_handed_over", "error", err_name(rc), NULL);
+  buf_free(&state);
+  return rc == ERR_CLOSED ? rc : 0;
+}
+
 static int hand_over(struct upgrade *u) {
   int rc = send_parcels(u);
   if (rc == 0) rc = say(u, CARRIER_SERVE, NULL, NULL, 0);
   for (bool any = true; rc == 0 && any;) rc = send_streams(u, &any);
   if (rc == 0) rc = send_the_last(u);
+  if (rc == 0) rc = send_totals(u);
   if (rc == 0) rc = say(u, CARRIER_END, NULL, NULL, 0);
   return rc;
 }

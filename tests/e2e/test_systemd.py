@@ -129,14 +129,26 @@ def test_a_relay_that_dies_comes_back_with_its_addresses(site, box):
     assert m.property("adit-relay", "NRestarts") == "1" and m.property(site.unit, "NRestarts") == "0"
 
 
-def test_a_reload_takes_a_renewed_certificate_and_nothing_away(site, box):
+def test_a_reload_upgrades_with_a_renewed_certificate_and_takes_nothing_away(site, box):
     m, before = site.machine, site.visitor(box)
-    process = m.property("adit-relay", "MainPID")
-    m.serial = renew(m)
+    for _ in range(2):
+        process = m.property("adit-relay", "MainPID")
+        m.serial = renew(m)
+        m.done("systemctl", "reload", "adit-relay")
+        assert site.serial(box) == m.serial and answers(before)
+        assert m.property("adit-relay", "MainPID") != process and m.property("adit-relay", "ActiveState") == "active"
+    assert m.property("adit-relay", "NRestarts") == "0"
+    assert "the connection to the relay was lost" not in m.journal(f"--unit={site.unit}")
+    assert "not our child" not in m.journal()
+
+
+def test_an_upgraded_relay_that_dies_comes_back(site, box):
+    m = site.machine
     m.done("systemctl", "reload", "adit-relay")
-    wait_until(lambda: "certificate_reloaded" in m.journal("--unit=adit-relay"), "the certificate is not read again")
-    assert site.serial(box) == m.serial
-    assert answers(before) and m.property("adit-relay", "MainPID") == process
+    m.done("systemctl", "kill", "--signal=KILL", "adit-relay")
+    wait_until(lambda: "the link to the relay is back" in m.journal(f"--unit={site.unit}"),
+               "the agent does not come back")
+    assert site.serial(box) == m.serial and m.property("adit-relay", "NRestarts") == "1"
 
 
 def test_a_stop_waits_for_streams_and_is_no_failure(site, box):

@@ -137,7 +137,7 @@ def test_streams_of_every_kind_go_on_and_no_agent_notices(start_relay, agent, ap
     with contextlib.ExitStack() as all_of_them:
         for v in busy:
             all_of_them.enter_context(Exchange(v))
-        visitors = all_of_them.enter_context(Comers(lambda: ask_for_nobody(relay)))
+        visitors = all_of_them.enter_context(Comers(lambda: talk(visitor(sealed))))
         for _ in range(5):
             visitors.wait(3)
             before = relay.upgrade()
