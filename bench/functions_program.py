@@ -51,16 +51,20 @@ def notebook_url():
 def notebook(q):
     entered = time.monotonic_ns()
     url = notebook_url()
-    q.put((url, IMPORTED - BEGAN + time.monotonic_ns() - entered))
+    q.put((url, [BEGAN, IMPORTED, entered, time.monotonic_ns()]))
 
 
 @app.function()
 @web_endpoint(method="POST")
 def hub():
+    reached = [time.monotonic_ns()]
     with Queue.ephemeral() as q:
+        reached.append(time.monotonic_ns())
         notebook.spawn(q)
-        url, own_ns = q.get()
-        return Response(status_code=303, headers={"Location": url, "X-Own-Ns": str(own_ns)})
+        reached.append(time.monotonic_ns())
+        url, there = q.get()
+        reached += [*there, time.monotonic_ns()]
+        return Response(status_code=303, headers={"Location": url, "X-Reached-Ns": ",".join(map(str, reached))})
 
 
 @app.function()
