@@ -137,6 +137,7 @@ static enum flow_result flow_fill_prefix(struct flow *f) {
   if (p->prefix_have < p->prefix_want) return FLOW_MOVED;
   p->prefix_want = 0;
   p->accept_by_ms = 0;
+  f->dry = true;                   /* whoever sends it has yet to reach what has more to say */
   if (f->source->at.outer != NULL) net_acknowledge(f->source->at.fd);   /* a proxy may hold back the rest until then */
   enum close_reason why = p->on_prefix == NULL ? CLOSE_CLEAN : p->on_prefix(p, p->user, p->prefix);
   if (why != CLOSE_CLEAN) pump_abort(p, why);

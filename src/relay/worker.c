@@ -17,7 +17,7 @@
 #include "relay/visitor.h"
 #include "relay/wrapped.h"
 
-enum { LISTENER_PAUSE_MS = 100, ACCEPTS_PER_TURN_MAX = 64, CROWD_MS = 1 };
+enum { LISTENER_PAUSE_MS = 100, ACCEPTS_PER_TURN_MAX = 64, CROWD_MS = 5 };
 
 /* Listeners */
 
