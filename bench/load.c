@@ -111,7 +111,8 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], commands[i].name) != 0) continue;
     options_read(&o, argc - 1, argv + 1);
     /* A subject that hangs does not hang the bench. */
-    if (commands[i].run != load_app) (void)alarm(LOAD_SECONDS_MAX);
+    bool stay = commands[i].run == load_idle || commands[i].run == load_slow;
+    if (commands[i].run != load_app) (void)alarm(stay ? LOAD_STAY_SECONDS_MAX : LOAD_SECONDS_MAX);
     return commands[i].run(&o);
   }
   (void)fputs(usage, stderr);

@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { LOAD_PING_BYTES = 64, LOAD_CHUNK_BYTES = 65536, LOAD_LINE_MAX_BYTES = 64, LOAD_SECONDS_MAX = 120 };
+enum { LOAD_PING_BYTES = 64, LOAD_CHUNK_BYTES = 65536, LOAD_LINE_MAX_BYTES = 64, LOAD_SECONDS_MAX = 120,
+       LOAD_STAY_SECONDS_MAX = 300 };
 
 /* The one set of TLS parameters that every subject of a comparison is measured with. */
 #define LOAD_SUITE "TLS_AES_128_GCM_SHA256"

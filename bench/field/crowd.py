@@ -10,7 +10,6 @@ from process import pss_bytes, tree
 
 from .workload import Workload
 
-SPARE_FILES = 1000
 PARTS = (("kib ", "KiB ", 2), ("idle ", "idle % ", 3), ("kept ", "kept MB ", 1))
 
 
@@ -36,10 +35,9 @@ class Visitors(Workload):
     rounds_most, parts, settle_s = 1, PARTS, 0
 
     def count(self, run, subject):
-        """A tunnel's processes have two descriptors for each."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return min(run.options.visitors or (self.few if run.quick else self.many), (files - SPARE_FILES) // 2,
-                   getattr(subject.way, "visitors_most", files))
+        return min(run.options.visitors or (self.few if run.quick else self.many), subject.way.visitors_most,
+                   int(files * subject.way.visitors_of_files))
 
     def run(self, run, subject):
         """With processes of their own, as those that have had many before keep memory for the next."""

@@ -64,14 +64,14 @@ class FarNew(Workload):
 
 
 class FarBulk(Workload):
-    group, parts = "far", ()
+    group, parts, rounds_most = "far", (), 3
     figures = (("of_rate", "of the cables' rate", 2),)
 
     def takes(self, run, subject):
         return not run.quick
 
     def run(self, run, subject):
-        size = int(MBIT_PER_S * 1e6 / 8 * max(2, run.seconds * 5))
+        size = int(MBIT_PER_S * 1e6 / 8 * max(2, run.seconds * 3))
         result = run.load(subject, "down", "--streams", self.streams, "--bytes", size)
         return {"of_rate": result["gb_per_s"] * 8e3 / MBIT_PER_S}
 

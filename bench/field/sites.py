@@ -1,6 +1,16 @@
 """Where the parts of a way stand: all on loopback, or each in a place of its own with cables between them."""
+import contextlib
 import os
 import socket
+
+
+def free_ports(host, count):
+    """All different: each is held until all are found."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 class Here:
@@ -15,10 +25,8 @@ class Here:
     def connect(self, address, timeout=None):
         return socket.create_connection(address, timeout)
 
-    def free_port(self, host):
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            return probe.getsockname()[1]
+    def free_ports(self, host, count=1):
+        return free_ports(host, count)
 
 
 class Sites:
@@ -41,9 +49,5 @@ class Far:
     def connect(self, address, timeout=None):
         return self.place.call(socket.create_connection, address, timeout)
 
-    def free_port(self, host):
-        def find():
-            with socket.socket() as probe:
-                probe.bind((host, 0))
-                return probe.getsockname()[1]
-        return self.place.call(find)
+    def free_ports(self, host, count=1):
+        return self.place.call(free_ports, host, count)

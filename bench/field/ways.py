@@ -9,7 +9,7 @@ import time
 
 from box import ADIT, LOAD, READY_S, Failed
 from subject import Subject
-from tunnel import NAME, Relay, host_of, start_agent, start_app, start_nginx, wait_listening
+from tunnel import NAME, Relay, host_of, start_app, start_nginx, wait_listening
 
 from . import programs
 
@@ -38,6 +38,7 @@ class Way:
     many_tunnels = True                # one agent can have many
     agents_most = 1000                 # how many are worth their time
     visitors_most = 100000
+    visitors_of_files = 0.47           # for a descriptor: a tunnel's processes have two for each visitor
     tunnel = True
 
     def __init__(self, field, kind, count=1):
@@ -45,7 +46,7 @@ class Way:
         self.paths = {name: programs.need(name, field.progress) for name in self.needs}
         self.stem = self.box.unique(self.name)
         self.host = self.sites.relay.host(self.box.used)
-        self.roles, self.agents, self.running = {}, [], []
+        self.roles, self.agents, self.running, self.lines = {}, [], [], {}
 
     def start(self, fresh=False):
         """Everything, until a visitor can come; the subject that it is then. A fresh one shares no app that is part of
@@ -75,11 +76,11 @@ class Way:
         relay = self.sites.relay
         self.front_port, process = start_nginx(
             self.box, f"{self.stem}-nginx", to, self.field.cert, self.field.key, host=self.host,
-            port=relay.free_port(self.host), connections=FILES // 2, prefix=relay.prefix, connect=relay.connect)
+            port=relay.free_ports(self.host)[0], connections=FILES // 2, prefix=relay.prefix, connect=relay.connect)
         self.keep("nginx", process)
 
     def start_server(self):
-        self.ports = [self.sites.relay.free_port(self.host) for _ in range(self.count)]
+        self.ports = self.sites.relay.free_ports(self.host, self.count)
         self.server()
         if self.kind == "tls" and self.fronted:
             self.nginx(f"{self.host}:{self.ports[0]}")
@@ -112,7 +113,7 @@ class Way:
 
     def wait_through(self, i):
         """Until the i-th app answers a visitor at its plain port."""
-        deadline, address = time.monotonic() + READY_S, (self.host, self.ports[i])
+        deadline, address = time.monotonic() + READY_S * (1 + self.count / 100), (self.host, self.ports[i])
         while time.monotonic() < deadline:
             try:
                 with self.sites.relay.connect(address, 1) as visitor:
@@ -173,7 +174,7 @@ class Haproxy(Proxy):
     config = "no tunnel: mode tcp; bind ssl no-tls-tickets ssl-min-ver TLSv1.3; a thread a core"
 
     def server(self):
-        self.front_port = self.sites.relay.free_port(self.host)
+        self.front_port = self.sites.relay.free_ports(self.host)[0]
         pem = self.box.file(f"{self.stem}.pem")
         with open(pem, "w", encoding="ascii") as to:
             for path in (self.field.cert, self.field.key):
@@ -196,15 +197,14 @@ listen app
 
 class Adit(Way):
     name, kinds, fronted = "adit", ("tls",), False
+    visitors_of_files = 0.22           # its relay gives one token's tunnels no more, so that others have some
     pump, link = "splice", "sealed"
     config = "relay --pump splice; visitors' TLS ends at the agent"
 
     def start_server(self):
-        first = 20000 + self.box.used * 200
-        self.relay = Relay(self.box, self.stem, "--pump", self.pump, "--link", self.link, "--tcp-ports",
-                           f"{first}-{first + 199}", host=self.host, prefix=self.sites.relay.prefix,
-                           token=["--max-tunnels", "1000", "--max-streams", "100000", "--max-visitors-per-s",
-                                  "1000000"])
+        self.relay = Relay(self.box, self.stem, "--pump", self.pump, "--link", self.link, host=self.host,
+                           prefix=self.sites.relay.prefix, token=["--max-tunnels", "1000", "--max-streams", "100000",
+                                                                  "--max-visitors-per-s", "1000000"])
         self.keep("relay", self.relay.process)
 
     def agent_argv(self, first, count):
@@ -217,8 +217,8 @@ class Adit(Way):
 
     def start_agent(self, first, count, argv=None):
         name = f"{self.stem}-agent{first}"
-        process, self.line = start_agent(self.box, name, self.relay, *(argv or self.agent_argv(first, count)),
-                                         prefix=self.sites.agent.prefix)
+        process = self.field.start(name, argv or self.agent_argv(first, count), self.sites.agent, env=self.agent_env(),
+                                   stdout=subprocess.PIPE)
         self.agents.append((name, process))
         self.keep("agent", process)
 
@@ -229,17 +229,24 @@ class Adit(Way):
     def know_address(self):
         """An agent before has left a ticket for it."""
         self.start_agent(0, 1)
+        self.wait_through(0)
         self.box.stop(self.running.pop())
         self.agents.pop()
         del self.roles["agent"]
 
     def wait_through(self, i):
-        """Its first line has said so."""
+        """Its first line says so; that of one agent, for all its tunnels."""
+        if i < len(self.agents):
+            name, process = self.agents[i]
+            line = self.box.first_line(process, name)
+            if "url" not in line:
+                raise Failed(f"{name}: {line}")
+            self.lines[i] = line
 
     def public(self, i):
         if self.kind == "raw":
-            return (self.relay.host, self.line["tcp_socket"][1]), None, None
-        return (self.relay.host, self.relay.port), host_of(self.line["url"]), self.relay.ca
+            return (self.relay.host, self.lines[0]["tcp_socket"][1]), None, None
+        return (self.relay.host, self.relay.port), host_of(self.lines[0]["url"]), self.relay.ca
 
 
 class AditCopy(Adit):
@@ -264,7 +271,7 @@ class AditPlainCopy(AditPlain):
 
 
 class Rathole(Way):
-    name, needs = "rathole", ("rathole",)
+    name, needs, agents_most = "rathole", ("rathole",), 100       # each takes an inotify instance, of which there are 128
     transport, config = "tcp", "transport tcp, nodelay (its default), nothing encrypted"
 
     def server_transport(self):
@@ -274,7 +281,7 @@ class Rathole(Way):
         return ""
 
     def server(self):
-        self.control = self.sites.relay.free_port(self.host)
+        self.control = self.sites.relay.free_ports(self.host)[0]
         services = "".join(f'[server.services.s{i}]\ntoken = "bench"\nbind_addr = "{self.host}:{port}"\n'
                            for i, port in enumerate(self.ports))
         conf = self.box.file(f"{self.stem}-server.toml",
@@ -325,7 +332,7 @@ class Frp(Way):
     config = "transport.tcpMux = false, transport.tls.enable = false, poolCount 5"
 
     def server(self):
-        self.control = self.sites.relay.free_port(self.host)
+        self.control = self.sites.relay.free_ports(self.host)[0]
         conf = self.box.file(f"{self.stem}-server.toml",
                              f'bindAddr = "{self.host}"\nproxyBindAddr = "{self.host}"\nbindPort = {self.control}\n'
                              f'transport.tcpMux = {self.mux}\ntransport.maxPoolCount = 5\nlog.level = "error"\n')
@@ -367,7 +374,7 @@ class Chisel(Way):
     name, needs, config = "chisel", ("chisel",), "chisel server --reverse and chisel client R:...; SSH over WebSocket"
 
     def server(self):
-        self.control = self.sites.relay.free_port(self.host)
+        self.control = self.sites.relay.free_ports(self.host)[0]
         self.serve([self.paths["chisel"], "server", "--host", self.host, "--port", str(self.control),
                     "--reverse"], self.control)
 
@@ -401,7 +408,7 @@ class Ssh(Way):
         if os.getuid() != 0:
             raise programs.Missing("ssh: sshd wants root here")
         self.make_keys()
-        self.control = self.sites.relay.free_port(self.host)
+        self.control = self.sites.relay.free_ports(self.host)[0]
         conf = self.box.file(f"{self.stem}-sshd.conf", f"""
 ListenAddress {self.host}:{self.control}
 HostKey {self.box.file(f"{self.stem}-host")}
@@ -435,8 +442,8 @@ class Sish(Ssh):
 
     def server(self):
         self.make_keys()
-        self.control = self.sites.relay.free_port(self.host)
-        keys, http = self.box.file(f"{self.stem}-keys"), self.sites.relay.free_port(self.host)
+        self.control = self.sites.relay.free_ports(self.host)[0]
+        keys, http = self.box.file(f"{self.stem}-keys"), self.sites.relay.free_ports(self.host)[0]
         os.mkdir(keys)
         self.serve([self.paths["sish"], "--ssh-address", f"{self.host}:{self.control}", "--http-address",
                     f"{self.host}:{http}", "--authentication=false", "--bind-random-ports=false", "--port-bind-range",
