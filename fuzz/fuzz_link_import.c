@@ -1,5 +1,6 @@
-/* A relay's control link, warm connection or raw port of any bytes, by the first of them: what is taken for one lives,
-   moves on and ends; what is not takes nothing. The relay with its keeper stays from one input to the next. */
+/* A relay's control link, warm connection, visitor or raw port of any bytes, by the first of them: what is taken for
+   one lives, moves on and ends; what is not takes nothing. The relay with its keeper stays from one input to the
+   next. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "relay/keeper.h"
 #include "relay/raw.h"
 #include "relay/sources.h"
+#include "relay/visitor.h"
 #include "relay/warm.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -126,7 +128,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (kind == 'l') {
     one_link(data, size, fds[0], fds[1]);
   } else {
-    rc = kind == 'w' ? warm_import(&w.worker, data, size, fds[0]) : raw_import(&w.worker, data, size, fds, 1);
+    rc = kind == 'w'   ? warm_import(&w.worker, data, size, fds[0])
+         : kind == 'v' ? visitor_import(&w.worker, data, size, fds[0])
+                       : raw_import(&w.worker, data, size, fds, 1);
     ASSERT(rc != 0);               /* it is nobody's */
     (void)raw_import_at(&w.relay, data, size);
     net_close(fds[0]);

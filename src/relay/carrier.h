@@ -17,6 +17,7 @@ enum carrier_kind {                /* who says it, and when: relay/upgrade.h */
   CARRIER_LINK,                    /* these are parcels (relay/parcel.h) */
   CARRIER_WARM,
   CARRIER_RAW,
+  CARRIER_VISITOR,
   CARRIER_STREAM,
   CARRIER_TAKEN,
   CARRIER_SERVE,

@@ -7,7 +7,7 @@
                            <-     GIVEN
      READY                 ->                                     REFUSED why: at any time until then
                            <-     COMMIT                          from here on the old one gives out nothing any more
-                           <-     LINK, WARM, RAW                 each for itself; all of a kind before the next
+                           <-     LINK, WARM, RAW, VISITOR        each for itself; all of a kind before the next
      TAKEN, for each       ->
                            <-     SERVE
                            <-     STREAM, and whatever of all these gets ready only now

@@ -7,6 +7,7 @@
 #include "relay/control.h"
 #include "relay/raw.h"
 #include "relay/stream.h"
+#include "relay/visitor.h"
 #include "relay/warm.h"
 
 void parcel_free(struct parcel *p) {
@@ -69,6 +70,11 @@ static int pack_raw(struct worker *w, struct list *to) {
   return parcel_end(p, rc, n, to);
 }
 
+static int pack_visitor(struct worker *w, struct list *to) {
+  struct parcel *p = parcel_new(w, CARRIER_VISITOR);
+  return p == NULL ? ERR_NOMEM : parcel_end(p, visitor_export(w, &p->state, &p->fds[0]), 1, to);
+}
+
 static int pack_stream(struct worker *w, struct stream *s, struct list *to) {
   struct parcel *p = parcel_new(w, CARRIER_STREAM);
   return p == NULL ? ERR_NOMEM : parcel_end(p, stream_export(s, &p->state, &p->fds[0], &p->fds[1]), 2, to);
@@ -82,6 +88,7 @@ void parcels_pack_control(struct worker *w, struct list *to) {
     (void)!pack_link(l, to);       /* else it is tried again */
   }
   while (pack_raw(w, to) == 0) continue;
+  while (pack_visitor(w, to) == 0) continue;
 }
 
 void parcels_pack_streams(struct worker *w, struct list *to) {
@@ -114,6 +121,7 @@ int parcel_unpack(struct worker *w, enum carrier_kind kind, const uint8_t *body,
     case CARRIER_LINK: return control_import(w, state, bytes, fds[0]);
     case CARRIER_WARM: return warm_import(w, state, bytes, fds[0]);
     case CARRIER_RAW: return raw_import(w, state, bytes, fds, fds_n);
+    case CARRIER_VISITOR: return visitor_import(w, state, bytes, fds[0]);
     case CARRIER_STREAM: return stream_import(w, state, bytes, fds[0], fds[1]);
     default: return ERR_SYNTAX;
   }

@@ -20,7 +20,7 @@ void parcel_free(struct parcel *p);              /* closes its descriptors */
 void parcels_free(struct list *parcels);
 
 /* Each puts what it made behind the others. All of the control plane that can move now: links with their tunnels, their
-   warm connections, raw ports. What is left is not up yet. */
+   warm connections, raw ports; and visitors who wait. What is left is not up yet. */
 void parcels_pack_control(struct worker *w, struct list *to);
 /* At most PARCELS_PER_BATCH_MAX established streams. */
 void parcels_pack_streams(struct worker *w, struct list *to);

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "loop/net.h"
 #include "relay/owner_move.h"
+#include "relay/taken.h"
 #include "relay/visitor.h"
 
 enum { STREAM_MAGIC = 0x73747265, FRESH_SUITE = 0x1301 };
@@ -41,37 +42,21 @@ static int handoff_fresh(struct handoff *h, struct worker *w) {
   return h->sealed != NULL ? 0 : ERR_NOMEM;
 }
 
-static int handoff_tls(struct handoff *h, struct tls_conn *conn) {
-  struct tls_takeover t;
-  int rc = tls_conn_take_over(conn, &t);
-  if (rc != 0) return rc;
-  h->open.suite = t.suite;
-  h->open.secret_n = t.secret_n;
-  memcpy(h->open.client_secret, t.client_secret, t.secret_n);
-  memcpy(h->open.server_secret, t.server_secret, t.secret_n);
-  h->open.client_sequence = t.client_sequence;
-  h->open.server_sequence = t.server_sequence;
-  h->open.fragment_max = (uint16_t)t.fragment_max;
-  wipe(&t, sizeof t);
-  return 0;
-}
-
 static int handoff_prepare(struct handoff *h, const struct stream_params *p) {
+  bool plain = (p->tunnel->flags & TUNNEL_PLAIN) != 0;
+  int rc = 0;
+  if (p->taken != NULL) {
+    h->open = *p->taken;
+  } else if (p->conn != NULL) {
+    rc = taken_from(p->conn, &h->open);
+  } else {
+    h->open.kind = plain ? STREAM_RAW_PLAIN : STREAM_RAW_SEALED;
+    if (!plain) rc = handoff_fresh(h, p->worker);
+  }
   h->open.tunnel_id = p->tunnel->bind_id;
   h->open.visitor = p->peer;
   h->open.local = p->local;
-  if (p->conn == NULL) {
-    bool plain = (p->tunnel->flags & TUNNEL_PLAIN) != 0;
-    h->open.kind = plain ? STREAM_RAW_PLAIN : STREAM_RAW_SEALED;
-    return plain ? 0 : handoff_fresh(h, p->worker);
-  }
-  size_t n;
-  const uint8_t *alpn = tls_conn_alpn(p->conn, &n);
-  if (n > sizeof h->open.alpn) return ERR_LIMIT;
-  if (n > 0) memcpy(h->open.alpn, alpn, n);
-  h->open.alpn_n = n;
-  h->open.kind = tls_conn_version(p->conn) == TLS_VERSION_13 ? STREAM_TLS13 : STREAM_TLS12;
-  return handoff_tls(h, p->conn);
+  return rc;
 }
 
 /* Its agent has it, or it ends: until then a drain leaves the link alone, with which the agent would drop the data

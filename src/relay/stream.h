@@ -14,7 +14,8 @@ struct stream_params {
   struct data_connection wire;
   int peer_fd;
   struct loop_io *wire_io, *peer_io;             /* for which the loop may have them (loop_io_take) */
-  struct tls_conn *conn;           /* after its handshake; NULL on a raw port */
+  struct tls_conn *conn;           /* after its handshake; NULL on a raw port, or when that was taken out already: */
+  const struct open_message *taken;              /* relay/taken.h; only read; else NULL */
   struct addr peer, local;
 };
 /* Always takes wire. On success also peer_fd, conn and the visitor's place in the tunnel

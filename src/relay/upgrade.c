@@ -197,7 +197,7 @@ static void with_all(struct upgrade *u, void (*act)(struct worker *w, void *arg)
 }
 
 /* They are as good here as there: in the same order, each kind when all of the one before it are there. */
-static const enum carrier_kind order[] = {CARRIER_LINK, CARRIER_WARM, CARRIER_RAW, CARRIER_STREAM};
+static const enum carrier_kind order[] = {CARRIER_LINK, CARRIER_WARM, CARRIER_RAW, CARRIER_VISITOR, CARRIER_STREAM};
 
 static void unpack_here(struct worker *w, void *arg) {
   struct parcel *p = arg;

@@ -15,6 +15,7 @@
 #include "loop/net.h"
 #include "relay/handshake.h"
 #include "relay/stream.h"
+#include "relay/taken.h"
 #include "relay/warm.h"
 
 enum { VISITOR_MAGIC = 0x76697369 };
@@ -27,6 +28,7 @@ struct visitor {
   struct list node;
   struct newcomer newcomer;
   struct loop_timer patience;
+  uint64_t patient_until_ms;
   struct loop_timer seek;          /* the next look for the label's present tunnel */
   uint64_t seek_until_ms;          /* 0: the first tunnel has not failed yet */
   struct loop_io io;               /* while it waits or queues: has it gone? */
@@ -36,6 +38,7 @@ struct visitor {
   struct addr peer, local;
   int fd;                          /* ours while it waits or queues; the handshake's before */
   struct tls_conn *conn;           /* while waiting; NULL on a raw port */
+  struct open_message *taken;      /* of one that came from another process: its TLS, in secret memory */
   bool asking;                     /* the ask is out: this memory stays until it is answered */
   struct ask ask;
   struct handshake handshake;
@@ -109,15 +112,25 @@ static void visitor_leave(struct visitor *v) {
   loop_defer(v->worker->loop, &v->deferred, visitor_free);
 }
 
+static void visitor_forget_tls(struct visitor *v) {
+  tls_conn_free(v->conn);
+  v->conn = NULL;
+  secret_free(v->taken, sizeof *v->taken);
+  v->taken = NULL;
+}
+
 /* Waited in vain, or may not stay. */
 static void visitor_refuse(struct visitor *v) {
   loop_io_del(&v->io);
   if (v->conn != NULL) {
     handshake_refuse(v->worker, v->fd, v->conn, ALERT_INTERNAL_ERROR);
+    v->conn = NULL;
+  } else if (v->taken != NULL) {
+    taken_refuse(v->worker, v->fd, v->taken, ALERT_INTERNAL_ERROR);
   } else {
     net_reset(v->fd);
   }
-  v->conn = NULL;
+  visitor_forget_tls(v);
   v->fd = -1;
   visitor_leave(v);
 }
@@ -139,9 +152,8 @@ static void visitor_stirred(struct loop_io *io, uint32_t events) {
     return;
   }
   loop_io_del(&v->io);
-  tls_conn_free(v->conn);
+  visitor_forget_tls(v);
   net_reset(v->fd);
-  v->conn = NULL;
   v->fd = -1;
   visitor_leave(v);
 }
@@ -150,15 +162,26 @@ static void visitor_answered(struct ask *a);
 
 static uint16_t raw_port_of(const struct tunnel *t) { return __atomic_load_n(&t->tcp_port, __ATOMIC_RELAXED); }
 
-/* The same label, now served over another link, and still fit for what was agreed in the handshake. */
-static bool visitor_may_move(const struct visitor *v, const struct tunnel *t) {
-  size_t n = 0;
-  const uint8_t *alpn = v->conn != NULL ? tls_conn_alpn(v->conn, &n) : NULL;
+static bool serves_alpn(const struct tunnel *t, const uint8_t *alpn, size_t n) {
   char name[ALPN_LIST_MAX_BYTES + 1] = "";
-  if (t == v->tunnel || t->owner != v->tunnel->owner || n >= sizeof name) return false;
-  if (v->conn == NULL && raw_port_of(t) != raw_port_of(v->tunnel)) return false;
+  if (n >= sizeof name) return false;
   if (n > 0) memcpy(name, alpn, n);
   return n == 0 || alpn_contains(t->alpn, t->alpn_n, name);
+}
+
+static const uint8_t *visitor_alpn(const struct visitor *v, size_t *n) {
+  if (v->conn != NULL) return tls_conn_alpn(v->conn, n);
+  *n = v->taken != NULL ? v->taken->alpn_n : 0;
+  return v->taken != NULL ? v->taken->alpn : NULL;
+}
+
+/* The same label, now served over another link, and still fit for what was agreed in the handshake. */
+static bool visitor_may_move(const struct visitor *v, const struct tunnel *t) {
+  size_t n;
+  const uint8_t *alpn = visitor_alpn(v, &n);
+  if (t == v->tunnel || t->owner != v->tunnel->owner) return false;
+  if (v->conn == NULL && v->taken == NULL && raw_port_of(t) != raw_port_of(v->tunnel)) return false;
+  return serves_alpn(t, alpn, n);
 }
 
 /* By timer, so that no answer runs within the end of a link. */
@@ -217,6 +240,7 @@ static void visitor_answered(struct ask *a) {
                             .peer_fd = v->fd,
                             .peer_io = &v->io,
                             .conn = v->conn,
+                            .taken = v->taken,
                             .peer = v->peer,
                             .local = v->local};
   if (stream_hand_off(&p) != 0) {
@@ -224,22 +248,28 @@ static void visitor_answered(struct ask *a) {
     return;
   }
   v->conn = NULL;
+  visitor_forget_tls(v);
   v->fd = -1;
   v->has_stream = true;
   visitor_leave(v);
 }
 
-static void visitor_ask(struct visitor *v) {
+static void visitor_wait(struct visitor *v, uint64_t patience_ms) {
   METRIC_ADD(&v->worker->metrics, visitors_waiting_now, 1);
   v->state = VISITOR_WAITING;
-  newcomer_proven(&v->newcomer);
   if (!waiting_enter(v->worker, v->tunnel) ||
-      loop_timer_set(v->worker->loop, &v->patience, VISITOR_WAIT_MS, visitor_impatient) != 0) {
+      loop_timer_set(v->worker->loop, &v->patience, patience_ms, visitor_impatient) != 0) {
     visitor_refuse(v);
     return;
   }
   v->asking = true;
   warm_ask(&v->ask, v->worker, v->tunnel, visitor_answered); /* may answer before it returns */
+}
+
+static void visitor_ask(struct visitor *v) {
+  newcomer_proven(&v->newcomer);
+  v->patient_until_ms = loop_now_ms(v->worker->loop) + VISITOR_WAIT_MS;
+  visitor_wait(v, VISITOR_WAIT_MS);
 }
 
 static void count_failure(struct visitor *v) {
@@ -379,4 +409,152 @@ void visitor_end_owners(struct worker *w) {
 
 void visitor_close_all(struct worker *w) {
   LIST_FOREACH(&w->visitors, it) visitor_end(CONTAINER_OF(it, struct visitor, node));
+}
+
+/* To another process and back: who he is, where he came in, and his TLS. Only one who waits and has no answer under way
+   can go: others soon have a stream, or wait. */
+
+enum {
+  EXPORT_MAGIC = 0x61647631,       /* "adv1" */
+  EXPORT_VERSION = 1,
+  ADDR_BYTES = 19
+};
+
+static void write_addr(struct writer *w, const struct addr *a) {
+  uint8_t bytes[ADDR_BYTES];
+  write_vec8(w, bytes, addr_encode(a, bytes));
+}
+
+static void export_visitor(const struct visitor *v, const struct open_message *tls, struct writer *w) {
+  uint64_t now_ms = loop_now_ms(v->worker->loop);
+  write_u32(w, EXPORT_MAGIC);
+  write_u8(w, EXPORT_VERSION);
+  write_addr(w, &v->peer);
+  write_addr(w, &v->local);
+  write_bytes(w, v->tunnel->label, LABEL_CHARS);
+  write_bytes(w, v->tunnel->owner->id, TOKEN_ID_BYTES);
+  write_u16(w, raw_port_of(v->tunnel));
+  write_u32(w, (uint32_t)(v->patient_until_ms > now_ms ? v->patient_until_ms - now_ms : 0));
+  write_u8(w, tls != NULL);
+  if (tls != NULL) taken_write(tls, w);
+}
+
+/* ERR_NOT_NOW: OpenSSL does not give it. */
+static int take_tls(struct visitor *v) {
+  if (v->conn == NULL) return 0;
+  v->taken = secret_alloc(sizeof *v->taken);
+  if (v->taken == NULL) return ERR_NOMEM;
+  if (taken_from(v->conn, v->taken) == 0) {
+    tls_conn_free(v->conn);
+    v->conn = NULL;
+    return 0;
+  }
+  secret_free(v->taken, sizeof *v->taken);
+  v->taken = NULL;
+  return ERR_NOT_NOW;
+}
+
+static struct visitor *visitor_idle(struct worker *w) {
+  LIST_FOREACH(&w->visitors, it) {
+    struct visitor *v = CONTAINER_OF(it, struct visitor, node);
+    if (v->state == VISITOR_WAITING && !v->asking) return v;
+  }
+  return NULL;
+}
+
+int visitor_export(struct worker *w, struct buf *state, int *fd) {
+  struct visitor *v;
+  if (VISITOR_EXPORT_MAX_BYTES > state->max - state->len) return ERR_LIMIT;
+  uint8_t *at = buf_reserve(state, VISITOR_EXPORT_MAX_BYTES);
+  if (at == NULL) return ERR_NOMEM;
+  while ((v = visitor_idle(w)) != NULL) {
+    int rc = take_tls(v);
+    if (rc == ERR_NOMEM) return rc;
+    if (rc == 0) break;
+    visitor_refuse(v);
+  }
+  if (v == NULL) return ERR_CLOSED;
+  struct writer to = writer_of(at, VISITOR_EXPORT_MAX_BYTES);
+  export_visitor(v, v->taken, &to);
+  ASSERT(!to.bad);
+  buf_added(state, to.len);
+  *fd = v->fd;
+  loop_io_del(&v->io);
+  visitor_forget_tls(v);
+  v->fd = -1;
+  visitor_leave(v);
+  return 0;
+}
+
+struct moved_visitor {
+  struct addr peer, local;
+  char label[LABEL_CHARS + 1];
+  uint8_t owner[TOKEN_ID_BYTES];
+  uint16_t raw_port;
+  uint32_t patience_ms;
+  bool has_tls;
+};
+
+static int read_addr(struct reader *r, struct addr *a) {
+  struct reader v = read_vec8(r);
+  return v.bad ? ERR_SYNTAX : addr_decode(v.at, v.left, a);
+}
+
+static int import_facts(struct moved_visitor *m, struct open_message *tls, struct reader *r) {
+  bool known = read_u32(r) == EXPORT_MAGIC;
+  known = read_u8(r) == EXPORT_VERSION && known;
+  if (!known || read_addr(r, &m->peer) != 0 || read_addr(r, &m->local) != 0) return ERR_SYNTAX;
+  read_copy(r, m->label, LABEL_CHARS);
+  read_copy(r, m->owner, sizeof m->owner);
+  m->raw_port = read_u16(r);
+  m->patience_ms = read_u32(r);
+  m->has_tls = read_flag(r);
+  if (r->bad || !label_is_valid(m->label) || m->patience_ms > VISITOR_WAIT_MS) return ERR_SYNTAX;
+  if (m->has_tls && taken_read(r, tls) != 0) return ERR_SYNTAX;
+  return reader_done(r) ? 0 : ERR_SYNTAX;
+}
+
+/* Where he had been let in, in the other process: it is not asked again whether he may. */
+static struct tunnel *import_tunnel(struct registry *g, const struct moved_visitor *m, const struct open_message *tls) {
+  struct tunnel *t = registry_find(g, m->label);
+  bool fits = t != NULL && memcmp(t->owner->id, m->owner, sizeof m->owner) == 0;
+  if (fits) fits = m->has_tls ? serves_alpn(t, tls->alpn, tls->alpn_n) : raw_port_of(t) == m->raw_port;
+  if (fits && (m->has_tls || m->raw_port != 0)) return t;
+  tunnel_unref(g, t);
+  return NULL;
+}
+
+static int import_visitor(struct worker *w, struct open_message *tls, struct reader *r, int fd) {
+  struct moved_visitor m = {.raw_port = 0};
+  int rc = import_facts(&m, tls, r);
+  if (rc != 0) return rc;
+  struct tunnel *t = import_tunnel(w->relay->registry, &m, tls);
+  if (t == NULL) return ERR_CLOSED;
+  struct visitor *v = visitor_new(w, &m.peer, &m.local, t);
+  if (v != NULL && loop_io_add(w->loop, &v->io, fd, EPOLLET, visitor_stirred) != 0) {
+    list_remove(&v->node);
+    (void)__atomic_sub_fetch(&w->visitors_n, 1, __ATOMIC_RELEASE);
+    free(v);
+    v = NULL;
+  }
+  if (v == NULL) {
+    tunnel_unref(w->relay->registry, t);
+    return ERR_NOMEM;
+  }
+  share_count_visitor(&w->relay->shares, &t->owner->account);
+  v->fd = fd;
+  v->taken = m.has_tls ? tls : NULL;
+  v->patient_until_ms = loop_now_ms(w->loop) + m.patience_ms;
+  if (!m.has_tls) secret_free(tls, sizeof *tls);
+  visitor_wait(v, m.patience_ms);
+  return 0;
+}
+
+int visitor_import(struct worker *w, const uint8_t *state, size_t n, int fd) {
+  struct reader r = reader_of(state, n);
+  struct open_message *tls = secret_alloc(sizeof *tls);
+  if (tls == NULL) return ERR_NOMEM;
+  int rc = import_visitor(w, tls, &r, fd);
+  if (rc != 0) secret_free(tls, sizeof *tls);
+  return rc;
 }

@@ -23,4 +23,13 @@ void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const
 void visitor_end_owners(struct worker *w); /* those that have ended */
 void visitor_close_all(struct worker *w);
 
+/* A visitor who waits for a data connection, as when his link has gone, moves to another process, and back. 0: one has
+   left this worker, and his descriptor is the caller's; ERR_CLOSED: there is nobody who could go now; ERR_LIMIT,
+   ERR_NOMEM. The bytes hold keys. Imported he goes on waiting, and has his stream as soon as there is a connection; he
+   may have it, or be refused, at once. On failure fd was not taken: ERR_SYNTAX, ERR_NOMEM; ERR_CLOSED, the tunnel is
+   not here. */
+enum { VISITOR_EXPORT_MAX_BYTES = 1024 };
+int visitor_export(struct worker *w, struct buf *state, int *fd) MUST_USE;
+int visitor_import(struct worker *w, const uint8_t *state, size_t n, int fd) MUST_USE;
+
 #endif

@@ -150,6 +150,19 @@ def test_streams_of_every_kind_go_on_and_no_agent_notices(start_relay, agent, ap
     assert unnoticed(sealed) and unnoticed(plain)
 
 
+def test_who_is_amid_a_handshake_gets_through_and_has_a_stream_in_the_new_relay(relay, agent, app, visitor):
+    running = agent(app(echo))
+    held = [visitor(running, hold_finished=True) for _ in range(4)]
+    before = relay.upgrade()
+    for v in held:
+        talk(v)                         # behind Finished
+    wait_until(lambda: not before.running, "the old process does not end")
+    for v in held:
+        talk(v)
+    assert relay.metric("streams_now") == len(held)
+    assert unnoticed(running)
+
+
 @pytest.mark.both_pumps
 def test_streams_end_as_they_would_have_ended(relay, agent, app, visitor):
     a = app()

@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "relay/bind.h"
 #include "relay/raw.h"
+#include "relay/taken.h"
+#include "relay/visitor.h"
 #include "relay/warm.h"
 
 enum { ID = 5 };
@@ -323,6 +325,105 @@ static void a_bind_under_way_is_answered(void **state) {
   answers_ping(f);
 }
 
+/* Visitors */
+
+static int far_visitor;
+
+/* One who came in by the port when the link had gone: the tunnel is known here by its name only. */
+static void waits_here(struct fixture *f, struct tunnel *t) {
+  struct addr peer;
+  struct err e;
+  int ours;
+  assert_int_equal(addr_parse("10.1.2.3:4", &peer, &e), 0);
+  socket_pair(&ours, &far_visitor);
+  visitor_accept_raw(&f->here.worker, ours, &peer, &peer, tunnel_ref(t));
+  for (int i = 0; i < 4; i++) loop_turn(f->here.worker.loop, 1);
+  assert_int_equal(f->here.worker.metrics.visitors_waiting_now, 1);
+}
+
+static void export_visitor(struct fixture *f, struct buf *bytes, int *fd) {
+  buf_init(bytes, VISITOR_EXPORT_MAX_BYTES);
+  assert_int_equal(visitor_export(&f->here.worker, bytes, fd), 0);
+  assert_int_equal(f->here.worker.metrics.visitors_waiting_now + f->here.worker.visitors_n, 0);
+}
+
+static void a_visitor_who_waits_has_his_stream_where_the_link_is(void **state) {
+  struct fixture *f = *state;
+  struct buf bytes;
+  int fd, agent, data;
+  struct preface p = {.number = 0};
+  struct number_keys keys;
+  uint8_t preface[PREFACE_BYTES], open[OPEN_MAX_BYTES];
+  agent_asks(f, ID, TUNNEL_TCP | TUNNEL_PLAIN);
+  comes(f, FRAME_BOUND);
+  struct tunnel *left = tunnel_ref(tunnel_at(f->link));
+  move_raw(f);
+  waits_here(f, left);
+  export_visitor(f, &bytes, &fd);
+  assert_int_equal(visitor_export(&f->here.worker, &bytes, &data), ERR_LIMIT);
+  for (size_t n = 0; n < bytes.len; n++)
+    assert_int_equal(visitor_import(&there.worker, buf_data(&bytes), n, fd), ERR_SYNTAX);
+  assert_int_equal(visitor_import(&there.worker, buf_data(&bytes), bytes.len, fd), 0);
+  buf_free(&bytes);
+  comes(f, FRAME_WANT);
+  socket_pair(&data, &agent);
+  assert_int_equal(link_keys_peek(moved->engine.keys, p.number, 0, &keys), 0);
+  assert_int_equal(preface_encode(moved->engine.id, p.number, &keys, preface), 0);
+  assert_int_equal(preface_decode(preface, &p), 0);
+  warm_arrived(&there.worker, data, NULL, &p);
+  assert_int_equal(there.worker.metrics.streams_now, 1);
+  ssize_t n = net_recv(agent, open, sizeof open);
+  struct open_message m;
+  assert_true(n > 0);
+  assert_int_equal(open_decode(open, (size_t)n, &keys, &m), 0);
+  assert_int_equal(m.kind, STREAM_RAW_PLAIN);
+  assert_int_equal(m.tunnel_id, ID);
+  net_close(agent);
+  net_close(far_visitor);
+  tunnel_unref(f->here.relay.registry, left);
+}
+
+static void a_visitor_whose_tunnel_is_not_there_stays_whose_he_was(void **state) {
+  struct fixture *f = *state;
+  struct buf bytes;
+  int fd;
+  agent_asks(f, ID, TUNNEL_TCP | TUNNEL_PLAIN);
+  comes(f, FRAME_BOUND);
+  struct tunnel *left = tunnel_ref(tunnel_at(f->link));
+  move_raw(f);
+  waits_here(f, left);
+  export_visitor(f, &bytes, &fd);
+  link_down(moved);
+  assert_int_equal(visitor_import(&there.worker, buf_data(&bytes), bytes.len, fd), ERR_CLOSED);
+  assert_int_equal(there.worker.visitors_n, 0);
+  assert_int_equal(visitor_import(&f->here.worker, buf_data(&bytes), bytes.len, fd), 0);
+  assert_int_equal(f->here.worker.metrics.visitors_waiting_now, 1);
+  buf_free(&bytes);
+  net_close(far_visitor);
+  tunnel_unref(f->here.relay.registry, left);
+}
+
+static void what_was_taken_out_of_tls_is_the_same_again_and_nothing_else_is(void **state) {
+  (void)state;
+  struct open_message m = {.kind = STREAM_TLS13, .suite = 0x1302, .secret_n = 48, .client_secret = {1},
+                           .server_secret = {2}, .client_sequence = 3, .server_sequence = 4, .fragment_max = 512,
+                           .alpn = "h2", .alpn_n = 2}, is = {.kind = 0};
+  uint8_t bytes[TAKEN_EXPORT_MAX_BYTES];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  taken_write(&m, &w);
+  struct reader r = reader_of(bytes, w.len);
+  assert_int_equal(taken_read(&r, &is), 0);
+  assert_true(reader_done(&r));
+  assert_memory_equal(&is, &m, sizeof m);
+  for (size_t n = 0; n < w.len; n++) {
+    r = reader_of(bytes, n);
+    assert_int_equal(taken_read(&r, &is), ERR_SYNTAX);
+  }
+  bytes[0] = STREAM_TLS12;         /* which that suite is none of */
+  r = reader_of(bytes, w.len);
+  assert_int_equal(taken_read(&r, &is), ERR_SYNTAX);
+}
+
 /* Warm connections */
 
 static void warm_ones_move_in_their_order(void **state) {
@@ -420,6 +521,9 @@ int main(void) {
                                      TR(a_raw_port_moves_and_nobody_is_refused),
                                      TR(a_port_whose_link_ends_before_it_is_adopted_is_closed),
                                      TR(a_bind_under_way_is_answered),
+                                     TR(a_visitor_who_waits_has_his_stream_where_the_link_is),
+                                     TR(a_visitor_whose_tunnel_is_not_there_stays_whose_he_was),
+                                     T(what_was_taken_out_of_tls_is_the_same_again_and_nothing_else_is),
                                      T(warm_ones_move_in_their_order),
                                      T(no_part_and_no_damage_of_its_bytes_harms)};
   return cmocka_run_group_tests(tests, NULL, NULL);
