@@ -57,6 +57,7 @@ bool flow_has_waited(const struct flow *f) {
 
 void flow_wrote(struct flow *f) {
   f->sink->wrote = true;
+  pump_is_active(f->pump);
   list_remove(&f->holding);
 }
 

@@ -97,7 +97,7 @@ enum pump_phase {                                /* in the order in which it goe
 struct pump {
   uint32_t magic;
   struct pump_pool *pool;
-  struct list link;
+  struct list active;                            /* in the pool's list */
   struct side wire, peer;
   struct flow to_peer, to_wire;
   struct sealed *sealed;
@@ -154,6 +154,8 @@ enum flow_result flow_drain(struct flow *f);
 
 /* pump.c: the stream is broken at that side (reset, truncated, malformed); what was read is still delivered. */
 void pump_break(struct pump *p, const struct side *at, enum close_reason why);
+/* pump.c: something has moved. */
+void pump_is_active(struct pump *p);
 /* pump.c, of the beginning: a pump that waits for nothing yet, and takes neither sealed nor wrap before pump_go. */
 struct pump *pump_new(struct pump_pool *pool, const struct pump_params *params);
 int pump_go(struct pump *p, const struct pump_params *params);

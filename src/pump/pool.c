@@ -127,6 +127,7 @@ void pool_buffer_return(struct pump_pool *pool, struct buffer *b) {
   }
   list_push_head(&pool->buffers_idle, &b->link);
   pool_count(&pool->stats.buffers_pooled, 1);
+  (void)!pool_sweep_later(pool);   /* which gives back those that nobody wants */
 }
 
 void buffer_segment_push(struct buffer *b, uint8_t *p, size_t n) {
@@ -204,7 +205,7 @@ struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err 
   pool->mode = mode;
   pool->pipes_max = PIPES_MAX;
   pool->lingers_max = LINGERS_PER_LOOP_MAX;
-  list_init(&pool->pumps);
+  list_init(&pool->active);
   list_init(&pool->lingers);
   list_init(&pool->pipes_idle);
   list_init(&pool->buffers_idle);
@@ -214,7 +215,7 @@ struct pump_pool *pump_pool_new(struct loop *l, enum pump_mode mode, struct err 
 
 void pump_pool_free(struct pump_pool *pool) {
   if (pool == NULL) return;
-  ASSERT(list_empty(&pool->pumps));
+  ASSERT(pool->stats.pumps == 0 && list_empty(&pool->active));
   loop_timer_stop(&pool->sweep);
   loop_timer_stop(&pool->reclaim);
   lingers_close(pool);

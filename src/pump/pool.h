@@ -36,7 +36,8 @@ struct pump_pool {
   struct loop *loop;
   enum pump_mode mode;
   struct pump_stats stats;
-  struct list pumps;
+  struct list active;                            /* pumps that have moved something lately, or of which something is
+                                                    perhaps not acknowledged; no others cost a sweep anything */
   struct list lingers;                           /* oldest first */
   struct list pipes_idle, buffers_idle;
   unsigned pipes_made, pipes_max, lingers_n, lingers_max;
@@ -68,6 +69,9 @@ size_t buffer_held(const struct buffer *b);       /* bytes in it that are not to
 void buffer_move(struct buffer *to, const struct buffer *from);
 size_t buffer_segments_sent(struct buffer *b, size_t n); /* n bytes of the segments went out; returns how many are
                                                             left */
+
+/* pump.c: once SWEEP_MS from now. ERR_NOMEM, and then what can wait waits until somebody else asks. */
+int pool_sweep_later(struct pump_pool *pool);
 
 /* Every descriptor that was taken, and by nothing else. A stream's socket is reset by that, until net_linger_off. */
 void pool_close(struct pump_pool *pool, int fd);

@@ -63,7 +63,7 @@ static bool pump_is_over(const struct pump *p) { return p->phase == PUMP_OVER; }
 static void pump_leave(struct pump *p) {
   pump_set_phase(p, PUMP_OVER);
   pump_release(p);
-  list_remove(&p->link);
+  list_remove(&p->active);
   pool_count(&p->pool->stats.pumps, -1);
   loop_defer(p->pool->loop, &p->deferred, pump_free);
 }
@@ -319,23 +319,38 @@ static bool side_is_unacked(struct side *s) {
   return net_unacked_ms(s->at.fd) > UNACKED_MAX_MS;
 }
 
+static bool pump_is_quiet(const struct pump *p) {
+  uint64_t a = p->to_peer.progress_ms, b = p->to_wire.progress_ms;
+  return !p->wire.wrote && !p->peer.wrote && loop_now_ms(p->pool->loop) >= (a > b ? a : b) + SWEEP_MS;
+}
+
 /* Instead of TCP_USER_TIMEOUT, which kills a healthy peer that merely does not read. on_end may end any other pump or
    start one, so no place in a list is kept over it: those still to be looked at stand in a list of their own. */
 static void pool_sweep(struct loop_timer *t) {
   struct pump_pool *pool = CONTAINER_OF(t, struct pump_pool, sweep);
   struct list left;
   list_init(&left);
-  list_move_all(&left, &pool->pumps);
+  list_move_all(&left, &pool->active);
   while (!list_empty(&left)) {
-    struct pump *p = CONTAINER_OF(left.next, struct pump, link);
-    list_remove(&p->link);
-    list_push_tail(&pool->pumps, &p->link);
-    if (side_is_unacked(&p->wire) || side_is_unacked(&p->peer)) pump_abort(p, CLOSE_UNACKED);
+    struct pump *p = CONTAINER_OF(left.next, struct pump, active);
+    list_remove(&p->active);
+    bool unacked = side_is_unacked(&p->wire) || side_is_unacked(&p->peer);
+    if (unacked || !pump_is_quiet(p)) list_push_tail(&pool->active, &p->active);
+    if (unacked) pump_abort(p, CLOSE_UNACKED);
   }
   pool_buffers_trim(pool);
-  if (list_empty(&pool->pumps) && list_empty(&pool->buffers_idle)) return;
-  /* Out of memory: keepalive still finds the dead, and the next pump sets the timer again. */
-  (void)!loop_timer_set(pool->loop, t, SWEEP_MS, pool_sweep);
+  /* Out of memory: keepalive still finds the dead, and whoever moves next sets the timer again. */
+  if (!list_empty(&pool->active) || !list_empty(&pool->buffers_idle)) (void)!pool_sweep_later(pool);
+}
+
+int pool_sweep_later(struct pump_pool *pool) {
+  return loop_timer_is_set(&pool->sweep) ? 0 : loop_timer_set(pool->loop, &pool->sweep, SWEEP_MS, pool_sweep);
+}
+
+void pump_is_active(struct pump *p) {
+  if (!list_empty(&p->active)) return;
+  list_push_tail(&p->pool->active, &p->active);
+  (void)!pool_sweep_later(p->pool);
 }
 
 static void pump_set_flows(struct pump *p, const struct pump_params *params) {
@@ -377,7 +392,7 @@ struct pump *pump_new(struct pump_pool *pool, const struct pump_params *params) 
   if (p == NULL) return NULL;
   p->magic = PUMP_MAGIC;
   p->pool = pool;
-  list_init(&p->link);
+  list_init(&p->active);
   p->wire.pump = p->peer.pump = p;
   p->wire.at = params->wire;
   p->peer.at.fd = params->peer_fd;
@@ -398,8 +413,7 @@ static int pump_set_waits(struct pump *p, const struct pump_params *params) {
   uint64_t now = loop_now_ms(l), at = p->timer_at_ms;    /* of one that has moved: 0 for all others */
   if (at != 0 && loop_timer_set(l, &p->timer, at > now ? at - now : 0, pump_timeout) != 0) return ERR_NOMEM;
   if (pump_timer_set(p) != 0) return ERR_NOMEM;
-  if (!loop_timer_is_set(&p->pool->sweep) && loop_timer_set(l, &p->pool->sweep, SWEEP_MS, pool_sweep) != 0)
-    return ERR_NOMEM;
+  if (pool_sweep_later(p->pool) != 0) return ERR_NOMEM;
   int r = loop_io_take(l, &p->wire.io, p->wire.at.fd, EPOLLIN, side_event, params->wire_io);
   if (r == 0) r = loop_io_take(l, &p->peer.io, p->peer.at.fd, EPOLLIN, side_event, params->peer_io);
   if (r == 0) pump_set_interest(p);
@@ -410,7 +424,7 @@ int pump_go(struct pump *p, const struct pump_params *params) {
   int r = pump_set_waits(p, params);
   if (r != 0) return r;
   p->sealed = params->sealed;
-  list_push_tail(&p->pool->pumps, &p->link);
+  pump_is_active(p);
   pool_count(&p->pool->stats.pumps, 1);
   return 0;
 }

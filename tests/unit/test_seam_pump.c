@@ -219,6 +219,31 @@ static void the_sweep_resets_what_is_unacknowledged_and_nothing_else(void **stat
   rig_free(r);
 }
 
+static void sweep_now(struct rig *r) {
+  assert_int_equal(loop_timer_set(r->loop, &r->pool->sweep, 0, r->pool->sweep.fn), 0);
+  loop_turn(r->loop, 0);
+}
+
+static void no_sweep_looks_at_a_stream_that_idles(void **state) {
+  (void)state;
+  struct rig *r = rig_new(PUMP_SPLICE);
+  rig_start(r, &(struct pump_params){0});
+  for (int i = 0; i < 2; i++) {
+    rig_send_text(r->agent, "down");
+    rig_expect_text(r, r->visitor, "down");
+    RIG_UNTIL(r, socket_is_delivered(r->peer_fd));
+    sweep_now(r);
+    assert_false(list_empty(&r->pool->active));  /* it has moved something just now */
+    assert_true(loop_timer_is_set(&r->pool->sweep));
+    r->pump->to_peer.progress_ms -= SWEEP_MS;
+    r->pump->to_wire.progress_ms = 0;
+    sweep_now(r);
+    assert_true(list_empty(&r->pool->active));
+    assert_false(loop_timer_is_set(&r->pool->sweep));
+  }
+  rig_free(r);
+}
+
 static void a_direction_that_idles_costs_no_system_call(void **state) {
   (void)state;
   for (mode = PUMP_SPLICE; mode <= PUMP_COPY; mode++) {
@@ -252,6 +277,7 @@ int main(void) {
     cmocka_unit_test(a_copying_pump_survives_each_allocation_failing),
     cmocka_unit_test(a_sealed_pump_survives_each_allocation_failing),
     cmocka_unit_test(the_sweep_resets_what_is_unacknowledged_and_nothing_else),
+    cmocka_unit_test(no_sweep_looks_at_a_stream_that_idles),
     cmocka_unit_test(a_direction_that_idles_costs_no_system_call),
   };
   int failed_tests = cmocka_run_group_tests(tests, NULL, NULL);
