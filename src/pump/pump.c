@@ -324,6 +324,11 @@ static bool pump_is_quiet(const struct pump *p) {
   return !p->wire.wrote && !p->peer.wrote && loop_now_ms(p->pool->loop) >= (a > b ? a : b) + SWEEP_MS;
 }
 
+static void pump_rest(struct pump *p) {
+  if (p->sealed != NULL) sealed_rest(p->sealed);
+  wrap_rest(p->wire.at.outer);
+}
+
 /* Instead of TCP_USER_TIMEOUT, which kills a healthy peer that merely does not read. on_end may end any other pump or
    start one, so no place in a list is kept over it: those still to be looked at stand in a list of their own. */
 static void pool_sweep(struct loop_timer *t) {
@@ -336,6 +341,7 @@ static void pool_sweep(struct loop_timer *t) {
     list_remove(&p->active);
     bool unacked = side_is_unacked(&p->wire) || side_is_unacked(&p->peer);
     if (unacked || !pump_is_quiet(p)) list_push_tail(&pool->active, &p->active);
+    else pump_rest(p);
     if (unacked) pump_abort(p, CLOSE_UNACKED);
   }
   pool_buffers_trim(pool);

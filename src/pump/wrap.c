@@ -97,6 +97,10 @@ void wrap_free(struct wrap *w) {
   free(w);
 }
 
+void wrap_rest(struct wrap *w) {
+  for (; w != NULL; w = w->below) sealed_rest(w->sealed);
+}
+
 /* Receiving */
 
 /* The other end says nothing more that could be believed. */

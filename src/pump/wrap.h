@@ -23,6 +23,7 @@ struct wrap *wrap_take_over(struct tls_conn *tls, bool client, struct wrap *belo
    as is good. */
 void wrap_read_little(struct wrap *w, size_t n);
 void wrap_free(struct wrap *w);                  /* with what lies below; the socket is the caller's; NULL is fine */
+void wrap_rest(struct wrap *w);                  /* sealed_rest, of all; NULL is fine */
 
 /* As net_recv: >0 bytes; 0 the other end's close_notify; NET_AGAIN; NET_RESET, also for an end without close_notify and
    for what is no TLS. */

@@ -51,9 +51,18 @@ int record_keys_init(struct record_keys *k, const struct tls_suite *suite, const
   k->secret = secret_alloc(TLS_SECRET_MAX_BYTES);
   if (k->secret == NULL) return ERR_NOMEM;
   memcpy(k->secret, secret, tls_suite_secret_bytes(suite));
-  int rc = is_tls13(k) ? derive_keys(k) : take_keys(k);
-  if (rc != 0) record_keys_free(k);
-  return rc;
+  return 0;
+}
+
+/* A cipher with its key's schedule is some 1,000 bytes, which one that idles does without. */
+static int ready_keys(struct record_keys *k) {
+  if (k->aead != NULL) return 0;
+  return is_tls13(k) ? derive_keys(k) : take_keys(k);
+}
+
+void record_keys_rest(struct record_keys *k) {
+  aead_free(k->aead);
+  k->aead = NULL;
 }
 
 void record_keys_free(struct record_keys *k) {
@@ -119,6 +128,11 @@ static const uint8_t *make_ad(const struct record_keys *k, const uint8_t *header
 int record_seal(struct record_keys *k, enum record_type type, uint8_t *record, size_t n) {
   ASSERT(k->encrypt && n <= RECORD_PLAIN_MAX);
   if (k->sequence == UINT64_MAX) return ERR_NOT_NOW;
+  int rc = ready_keys(k);
+  if (rc != 0) {
+    k->sequence = UINT64_MAX;
+    return rc;
+  }
   const struct tls_suite *suite = k->suite;
   uint8_t nonce[TLS_IV_BYTES], room[AD_MAX_BYTES];
   size_t ad_n, inner = is_tls13(k) ? n + INNER_TYPE_BYTES : n, body = n + suite->overhead - RECORD_HEADER_BYTES;
@@ -132,7 +146,7 @@ int record_seal(struct record_keys *k, enum record_type type, uint8_t *record, s
   if (explicit_nonce != NULL) write_explicit_nonce(k, explicit_nonce);
   make_nonce(k, explicit_nonce, nonce);
   const uint8_t *ad = make_ad(k, record, n, room, &ad_n);
-  int rc = aead_seal(k->aead, nonce, ad, ad_n, plain, inner, plain, plain + inner);
+  rc = aead_seal(k->aead, nonce, ad, ad_n, plain, inner, plain, plain + inner);
   k->sequence = rc == 0 ? k->sequence + 1 : UINT64_MAX;
   return rc;
 }
@@ -173,6 +187,7 @@ int record_open(struct record_keys *k, uint8_t *record, size_t len, enum record_
   ASSERT(!k->encrypt && len >= RECORD_HEADER_BYTES && len == record_length(record, len));
   int rc = check_header(k, record, len - RECORD_HEADER_BYTES, alert);
   if (rc != 0) return rc;
+  if (ready_keys(k) != 0) return refuse(alert, ALERT_INTERNAL_ERROR, ERR_NOMEM);
   uint8_t nonce[TLS_IV_BYTES], room[AD_MAX_BYTES], *inner = record + k->suite->lead;
   size_t ad_n, inner_n = len - k->suite->lead - AEAD_TAG_BYTES;
   make_nonce(k, has_explicit_nonce(k) ? record + RECORD_HEADER_BYTES : NULL, nonce);

@@ -16,7 +16,7 @@ enum record_type {
 
 struct record_keys {               /* owned by one direction of one connection; fields private */
   const struct tls_suite *suite;
-  struct aead *aead;
+  struct aead *aead;               /* NULL: nothing has come or gone under these keys for a while, or yet */
   uint8_t *secret;                 /* from secret_alloc, as record_keys_init got it: what the keys are made from, and in
                                       TLS 1.3 the next ones */
   uint8_t iv[TLS_IV_BYTES];
@@ -29,6 +29,7 @@ struct record_keys {               /* owned by one direction of one connection; 
    has the sum of that and n, so that none is used twice. Whoever reads takes the explicit nonce from the record. */
 int record_keys_init(struct record_keys *k, const struct tls_suite *suite, const uint8_t *secret, uint64_t sequence,
                      bool encrypt) MUST_USE;
+void record_keys_rest(struct record_keys *k);     /* gives back most of its memory until the next record */
 void record_keys_free(struct record_keys *k);     /* wipes */
 int record_keys_update(struct record_keys *k) MUST_USE; /* TLS 1.3: application_traffic_secret_N+1, sequence 0 */
 

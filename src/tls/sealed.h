@@ -20,6 +20,8 @@ struct sealed_params {
 };
 struct sealed *sealed_new(const struct sealed_params *p) MUST_USE;   /* NULL when out of memory */
 void sealed_free(struct sealed *s);              /* wipes; NULL is fine */
+/* Gives back most of its memory until a record comes or goes: for streams that idle. */
+void sealed_rest(struct sealed *s);
 
 enum sealed_result {
   SEALED_MORE,                     /* no full record there */

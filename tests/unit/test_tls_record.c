@@ -62,15 +62,28 @@ static void check_record(struct record_keys *open, struct record_keys *seal, con
   assert_memory_equal(again, record, len);
 }
 
+/* As with the first record. */
+static void make_keys(struct record_keys *k) {
+  uint8_t record[RECORD_HEADER_BYTES + 64] = {RECORD_APPLICATION_DATA, 3, 3, 0, 64}, *plain, alert;
+  enum record_type type;
+  size_t n;
+  uint64_t sequence = k->sequence;
+  if (k->encrypt) assert_int_equal(record_seal(k, RECORD_APPLICATION_DATA, record, 1), 0);
+  else assert_int_equal(record_open(k, record, sizeof record, &type, &plain, &n, &alert), ERR_AUTH);
+  k->sequence = sequence;
+}
+
 static void keys_are_derived_as_in_rfc_8448(void **state) {
   (void)state;
   struct record_keys k;
   uint8_t iv[12], secret[32], key[16], expected[16];
   keys_of(&k, client_secret, false);
+  make_keys(&k);
   bytes_of("5b78923dee08579033e523d9", iv);
   assert_memory_equal(k.iv, iv, sizeof iv);
   record_keys_free(&k);
   keys_of(&k, server_secret, true);
+  make_keys(&k);
   bytes_of("cf782b88dd83549aadf1e984", iv);
   assert_memory_equal(k.iv, iv, sizeof iv);
   record_keys_free(&k);
@@ -145,9 +158,35 @@ static void every_suite_carries_every_size_across_a_key_update(void **state) {
   }
 }
 
+static void keys_that_rest_go_on_with_the_next_number(void **state) {
+  (void)state;
+  uint8_t record[64 + RECORD_OVERHEAD_MAX];
+  for (size_t s = 0; s < ARRAY_LEN(all_suites); s++) {
+    struct pair p;
+    pair_open(&p, all_suites[s], 7);
+    const struct tls_suite *suite = p.seal.suite;
+    for (uint64_t i = 0; i < 4; i++) {
+      enum record_type type;
+      uint8_t *plain, alert;
+      size_t n;
+      assert_int_equal(p.seal.sequence, 7 + i);
+      memset(record + suite->lead, (int)i, 64);
+      assert_int_equal(record_seal(&p.seal, RECORD_APPLICATION_DATA, record, 64), 0);
+      assert_int_equal(record_open(&p.open, record, 64 + suite->overhead, &type, &plain, &n, &alert), 0);
+      assert_int_equal(n, 64);
+      assert_int_equal(plain[63], i);
+      if (i % 2 == 0) record_keys_rest(&p.seal);
+      if (i > 0) record_keys_rest(&p.open);
+    }
+    assert_null(p.open.aead);
+    pair_close(&p);
+  }
+}
+
 /* Seals an inner plaintext of our choice, so that padding, and the lack of a type, can be shown. */
 static size_t seal_inner(struct record_keys *k, uint8_t *record, size_t inner_n) {
   uint8_t nonce[12];
+  make_keys(k);
   memcpy(nonce, k->iv, sizeof nonce);
   for (int i = 0; i < 8; i++) nonce[11 - i] ^= (uint8_t)(k->sequence >> (8 * i));
   k->sequence++;
@@ -308,6 +347,7 @@ int main(void) {
     cmocka_unit_test(keys_are_derived_as_in_rfc_8448),
     cmocka_unit_test(the_records_of_rfc_8448_open_and_are_sealed_to_the_same_bytes),
     cmocka_unit_test(every_suite_carries_every_size_across_a_key_update),
+    cmocka_unit_test(keys_that_rest_go_on_with_the_next_number),
     cmocka_unit_test(padding_is_accepted_up_to_the_limit_of_the_inner_plaintext),
     cmocka_unit_test(an_inner_plaintext_of_zeros_is_an_unexpected_message),
     cmocka_unit_test(a_changed_bit_anywhere_is_a_bad_record_mac_and_opens_nothing),
