@@ -1,5 +1,6 @@
 """Puts a run into the document: machine, versions, verdict, plots and tables between two lines of it. All else in it is
 people's."""
+import contextlib
 import os
 
 from table import table
@@ -90,6 +91,9 @@ def write(path, results, workloads):
     _, _, after = rest.partition(END)
     folder, files = os.path.join(os.path.dirname(path), "plots"), []
     os.makedirs(folder, exist_ok=True)
+    for name, _, _ in PLOTS:                      # of an earlier run
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, f"{name}.svg"))
     for name, title, svg in plots(results):
         with open(os.path.join(folder, f"{name}.svg"), "w", encoding="utf-8") as f:
             f.write(svg)
