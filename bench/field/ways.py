@@ -271,7 +271,7 @@ class AditPlainCopy(AditPlain):
 
 
 class Rathole(Way):
-    name, needs, agents_most = "rathole", ("rathole",), 100       # each takes an inotify instance, of which there are 128
+    name, needs, agents_most = "rathole", ("rathole",), 100   # each takes one of 128 inotify instances
     transport, config = "tcp", "transport tcp, nodelay (its default), nothing encrypted"
 
     def server_transport(self):
