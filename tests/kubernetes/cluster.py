@@ -20,7 +20,8 @@ from conftest import CACHE, ROOT, free_port
 from kit.process import die_with_parent, wait_until
 
 GROUP = "adit-kube"
-BRIDGE, ADDRESS, PODS, SERVICES = "adit-kube", "10.231.77.1", "10.231.77.0/24", "10.231.78.0/24"
+BRIDGE, ADDRESS, PODS = "adit-kube", "10.231.77.1", "10.231.77.0/24"
+SERVICES, API_SERVICE = "10.231.78.0/24", "10.231.78.1"
 START_S = 180
 PLURALS = {"NetworkPolicy": "networkpolicies"}
 ADMIN = "admin-of-tests"
@@ -50,6 +51,9 @@ def _make_groups():
                     open(os.path.join(group, name), "w") as own,
                 ):
                     own.write(above.read())
+        for name, share in (("cpu.shares", "8192"), ("cpu.weight", "800")):  # by itself it is one program of many
+            with contextlib.suppress(FileNotFoundError), open(os.path.join(group, name), "r+") as own:
+                own.write(share)
 
 
 class Cluster:
@@ -60,7 +64,7 @@ class Cluster:
         run("ip", "link", "set", BRIDGE, "up")
         self.api, self.registry_port = free_port(ADDRESS), free_port("127.0.0.1")
         self.registry = f"127.0.0.1:{self.registry_port}"
-        self.programs = []
+        self.programs, self.stored = [], 0
         self.url = f"https://{ADDRESS}:{self.api}"
 
     def at(self, *names):
@@ -108,7 +112,9 @@ class Cluster:
         self._start_node()
 
     def _make_keys(self):
-        self.write("san", f"subjectAltName=IP:{ADDRESS},DNS:kubernetes,DNS:{os.uname().nodename.lower()}\n")
+        self.write(
+            "san", f"subjectAltName=IP:{ADDRESS},IP:{API_SERVICE},DNS:kubernetes,DNS:{os.uname().nodename.lower()}\n"
+        )
         key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
         run(
             "openssl",
@@ -385,6 +391,63 @@ class Cluster:
 
     def pods(self, namespace="adit"):
         return self.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
+
+    def make(self, path, body):
+        status, said = self.ask("POST", path, body)
+        assert status in (201, 409), said
+
+    def token(self, namespace, account):
+        """For one of a ServiceAccount, as soon as there is one."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}
+        wait_until(lambda: self.ask("POST", path, asked)[0] == 201, f"there is no ServiceAccount {account}", 60)
+        return self.ask("POST", path, asked)[1]["status"]["token"]
+
+    def account(self, namespace, name, rules):
+        """A kubeconfig of one that may do just this."""
+        rights, about = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}", {"metadata": {"name": name}}
+        self.make(f"/api/v1/namespaces/{namespace}/serviceaccounts", about)
+        self.make(f"{rights}/roles", {**about, "rules": rules})
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+        self.make(f"{rights}/rolebindings", {**about, "roleRef": role, "subjects": [subject]})
+        return self.kubeconfig(name, self.token(namespace, name), namespace)
+
+    @property
+    def node(self):
+        return self.get("/api/v1/nodes")["items"][0]
+
+    def change_node(self, *changes, part=""):
+        """Changes of JSON Patch."""
+        path = f"/api/v1/nodes/{self.node['metadata']['name']}{part}"
+        status, said = self.ask("PATCH", path, list(changes), kind="application/json-patch+json")
+        assert status == 200, said
+
+    def add_storage(self, count):
+        """A class of storage that is the cluster's own choice, and volumes of it: folders of the node."""
+        about = {"name": "folders", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+        mode = {"volumeBindingMode": "WaitForFirstConsumer", "provisioner": "kubernetes.io/no-provisioner"}
+        self.make("/apis/storage.k8s.io/v1/storageclasses", {"metadata": about, **mode})
+        here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [self.node["metadata"]["name"]]}
+        for _ in range(count):
+            self.stored += 1
+            folder = self.at("storage", str(self.stored))
+            os.makedirs(folder)
+            spec = {
+                "capacity": {"storage": "100Gi"},
+                "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
+                "storageClassName": "folders",
+                "local": {"path": folder},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+            }
+            self.make("/api/v1/persistentvolumes", {"metadata": {"name": f"folder-{self.stored}"}, "spec": spec})
+
+    def kubectl(self, *words, **options):
+        """As a user has it."""
+        env = {**os.environ, "PATH": PATH, "KUBECONFIG": self.admin, "HOME": self.folder}
+        done = subprocess.run(["kubectl", *words], env=env, capture_output=True, text=True, **options)
+        assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     # --- its end ---
 

@@ -50,6 +50,7 @@ REMOVE_S = 10.0
 AGAIN_S = 0.5
 GONE_S = 10.0  # after which a cluster that does not answer may run nothing of ours
 STALE_S = 60.0  # that what a Pod was is left for those who may still ask, when it has ended
+TELL_S = 1.0  # why a Pod does not start, before whoever waits for it only knows that it is late
 GRACE_S = 1
 NAME_MAX = 63
 GPU, GPU_LABEL = "nvidia.com/gpu", "adit.gpu"
@@ -58,6 +59,7 @@ ANY_GPU = "any"
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 _BROKEN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError")
 _NOT_FOUND = 404
+_TRIED = re.compile(r"\.? *(no new claims to deallocate, *)?preemption: .*", re.DOTALL)  # what might be ended for it
 
 
 @contextlib.contextmanager
@@ -102,7 +104,7 @@ class KubernetesPod:
         self.node = status.hostIP or self.node
         for condition in status.conditions or []:
             if condition.type == "PodScheduled" and condition.status == "False":
-                self._wait = f"no node takes it: {condition.message}"
+                self._wait = f"no node takes it: {_TRIED.sub('', condition.message or '')}"
         for container in status.containerStatuses or []:
             state = container.state
             if state is None:
@@ -136,13 +138,15 @@ class KubernetesPod:
         if not self._ended.done():
             self._ended.set_result(ended)
 
-    async def up(self, seconds: float) -> None:
-        """Waits until its container runs. ImageError when its image cannot be had, RemoteError for all else."""
+    async def up(self, began: float, within: float) -> None:
+        """Waits until its container runs, which it is to be within so many seconds of then. ImageError when its image
+        cannot be had, RemoteError for all else."""
+        left = began + within - TELL_S - time.monotonic()
         try:
-            await asyncio.wait_for(asyncio.shield(self._up), seconds)
+            await asyncio.wait_for(asyncio.shield(self._up), max(left, AGAIN_S))
         except asyncio.TimeoutError:
             raise RemoteError(
-                f"kubernetes: {self._wait or 'its Pod does not start'} (within {seconds:g} s, see startup_timeout=)"
+                f"kubernetes: {self._wait or 'its Pod does not start'} (within {within:g} s, see startup_timeout=)"
             ) from None
 
     def look_lost(self) -> None:
@@ -361,7 +365,7 @@ class Kubernetes(Docker):
         making = asyncio.ensure_future(self._make(pod, _to_pod(name, image, container, self._own), gate))
         try:
             await asyncio.shield(making)
-            await pod.up(max(1.0, container.within - (time.monotonic() - began)))
+            await pod.up(began, container.within)
         except BaseException as error:
             if isinstance(error, ImageError):
                 self._pushed.pop(container.image, None)  # the registry has lost it
