@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ... import Client
-from ...exception import ConfigError, Error, ImageError, InvalidError, RemoteError
+from ...exception import ConfigError, Error, ImageError, RemoteError
 from .. import engines
 from ..foreman import places
 from ..pod import HELD_S
@@ -27,17 +27,19 @@ from .log import Log
 
 try:
     import httpx2
-    from lightkube import ApiError, AsyncClient, KubeConfig
+    from lightkube import AsyncClient, KubeConfig
     from lightkube.core.exceptions import ConfigError as KubeConfigError
     from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
     from lightkube.resources.core_v1 import Pod, Secret
 
+    from .claims import NAME_MAX, Claims, claim_name
     from .kubelets import Kubelets
+    from .told import NOT_FOUND, status_of, told
 except ImportError as error:
     raise ConfigError(f"kubernetes: {error} (pip install 'adit[kubernetes]')") from None
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Mapping
 
 RIGHTS = {"pods": ("create", "list", "watch", "delete"), "pods/log": ("get",), "secrets": ("create",)}
 MANAGED: dict[str, Any] = {"app.kubernetes.io/managed-by": "adit"}
@@ -52,26 +54,12 @@ GONE_S = 10.0  # after which a cluster that does not answer may run nothing of o
 STALE_S = 60.0  # that what a Pod was is left for those who may still ask, when it has ended
 TELL_S = 1.0  # why a Pod does not start, before whoever waits for it only knows that it is late
 GRACE_S = 1
-NAME_MAX = 63
 GPU, GPU_LABEL = "nvidia.com/gpu", "adit.gpu"
 ANY_GPU = "any"
 # Of a container that does not start: nothing of it mends itself.
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 _BROKEN = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError")
-_NOT_FOUND = 404
 _TRIED = re.compile(r"\.? *(no new claims to deallocate, *)?preemption: .*", re.DOTALL)  # what might be ended for it
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except ApiError as error:
-        raise RemoteError(f"kubernetes: {error}") from None
-    except (httpx2.HTTPError, KubeConfigError, OSError, LookupError, ValueError) as error:  # of login programs, too
-        raise RemoteError(
-            f"kubernetes: {error or type(error).__name__} (is that the right cluster? kubectl cluster-info)"
-        ) from None
 
 
 class KubernetesPod:
@@ -207,6 +195,7 @@ class Kubernetes(Docker):
 
     has_machines = True
     _api: AsyncClient
+    _claims: Claims
 
     def __init__(self, host: str) -> None:
         super().__init__(host)
@@ -246,6 +235,7 @@ class Kubernetes(Docker):
         except (KubeConfigError, OSError, ValueError, AttributeError, AssertionError) as error:
             raise ConfigError(f"kubernetes: {error} (is KUBECONFIG right? kubectl config view)") from None
         self.name = f"{self._api.config.cluster.server} ({self._api.namespace})"
+        self._claims = Claims(self._api, self._own)
         version = await self._list()
         self._following = asyncio.create_task(self._follow(version), name="pods")
         self._counting = asyncio.create_task(self._count(), name="kubelets")
@@ -255,7 +245,7 @@ class Kubernetes(Docker):
     async def _list(self) -> str:
         """Looks at all; the version from which on changes are to be followed."""
         made = [pod for pod in self._pods.values() if pod.is_made]
-        with _told():
+        with told():
             every = self._api.list(Pod, labels=MANAGED)
             there = {str(pod.metadata.name): pod async for pod in every if pod.metadata is not None}
             version = str(every.resourceVersion)
@@ -319,7 +309,7 @@ class Kubernetes(Docker):
         while True:
             await asyncio.sleep(COUNT_S)
             for node in {pod.node for pod in self._pods.values()} - {""}:
-                with contextlib.suppress(RemoteError), _told():
+                with contextlib.suppress(RemoteError), told():
                     for name, counted in (await self._kubelets.count(node, self._api.namespace)).items():
                         if name in self._pods:
                             self._pods[name].counted = counted
@@ -327,12 +317,12 @@ class Kubernetes(Docker):
     async def _delete(self, name: str) -> bool:
         """False when it is not there."""
         try:
-            with _told():
+            with told():
                 await self._api.delete(Pod, name, grace_period=GRACE_S)
         except RemoteError as error:
-            if isinstance(error.__context__, ApiError) and error.__context__.status.code == _NOT_FOUND:
-                return False
-            raise
+            if status_of(error) != NOT_FOUND:
+                raise
+            return False
         return True
 
     async def _read_log(self, name: str, log: Log) -> AsyncIterator[bytes]:
@@ -341,7 +331,7 @@ class Kubernetes(Docker):
         path = f"api/v1/namespaces/{self._api.namespace}/pods/{name}/log"
         asked = {"follow": "true", "timestamps": "true", **({"sinceTime": log.since} if log.since else {})}
         log.begin()
-        with _told():
+        with told():
             async with http.stream("GET", path, params=asked, timeout=None) as response:
                 if response.is_error:
                     return
@@ -353,8 +343,6 @@ class Kubernetes(Docker):
         """See Engine."""
         if not container.sealed:
             return await super().start(container)
-        if container.volumes:
-            raise InvalidError("kubernetes: volumes=: adit has none there yet (see docs/functions.md)")
         began = time.monotonic()
         image = await self._push(container.image)
         gate = await self._gate()
@@ -383,7 +371,7 @@ class Kubernetes(Docker):
         it."""
         assert pod._guest is not None
         settings = await gate.settings(pod._guest)
-        with _told():
+        with told():
             made = await self._api.create(cast("Pod", Pod.from_dict(of)))
             pod.is_made = True
             assert made.metadata is not None
@@ -437,7 +425,7 @@ class Kubernetes(Docker):
     async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
         """See Engine. Only those of this state folder's foremen: of others nobody here knows whether they live."""
         found = await super().leftovers(label)
-        with _told():
+        with told():
             async for pod in self._api.list(Pod, labels=self._own):
                 marks = (pod.metadata.annotations if pod.metadata is not None else None) or {}
                 if label in marks and pod.metadata is not None:
@@ -461,7 +449,7 @@ class Kubernetes(Docker):
 
     async def version(self) -> str:
         """Of the cluster."""
-        with _told():
+        with told():
             response = await self._api._client._client.get("version")
             response.raise_for_status()
         return str(response.json().get("gitVersion"))
@@ -474,7 +462,7 @@ class Kubernetes(Docker):
             for verb in verbs:
                 about = {"namespace": self._api.namespace, "verb": verb, "resource": resource}
                 asked = {"spec": {"resourceAttributes": {**about, "subresource": subresource}}}
-                with _told():
+                with told():
                     said = await self._api.create(
                         cast("SelfSubjectAccessReview", SelfSubjectAccessReview.from_dict(asked))
                     )
@@ -488,7 +476,7 @@ class Kubernetes(Docker):
         like = Container(image="", command=[], name="adit-doctor", labels={}, limits=some, requests=some, user=20_000)
         pod = Pod.from_dict(_to_pod("adit-doctor", f"{self.registry}/adit", like, self._own))
         try:
-            with _told():
+            with told():
                 await self._api.create(cast("Pod", pod), dry_run=True)
         except RemoteError as error:
             return str(error).removeprefix("kubernetes: ")
@@ -504,11 +492,19 @@ class Kubernetes(Docker):
 
     async def has_volume(self, name: str) -> bool:
         """See Engine."""
-        raise InvalidError("kubernetes: volumes=: adit has none there yet (see docs/functions.md)")
+        return await self._claims.has(name)
 
     async def make_volume(self, name: str, labels: dict[str, str]) -> None:
         """See Engine."""
-        await self.has_volume(name)
+        await self._claims.make(name, labels)
+
+    async def remove_volume(self, name: str) -> None:
+        """See Engine."""
+        await self._claims.remove(name)
+
+    async def leftover_volumes(self, label: str) -> list[tuple[str, dict[str, str]]]:
+        """See Engine. Those of the engine that makes images are none of ours."""
+        return await self._claims.marked(label)
 
     async def close(self) -> None:
         """See Engine."""
@@ -548,6 +544,7 @@ def _to_pod(name: str, image: str, c: Container, labels: dict[str, Any]) -> dict
     env = dict(c.env)
     if dialled := os.environ.get("ADIT_RELAY"):
         env.setdefault("ADIT_RELAY", dialled)
+    claims = {f"volume-{n}": (place.target, claim_name(place.name)) for n, place in enumerate(c.volumes)}
     scratch = {f"scratch-{n}": (path, size) for n, (path, size) in enumerate({**SCRATCH, "/run/adit": 1 << 20}.items())}
     spec |= {
         "restartPolicy": "Never",
@@ -559,6 +556,7 @@ def _to_pod(name: str, image: str, c: Container, labels: dict[str, Any]) -> dict
             "runAsUser": c.user,
             "runAsGroup": c.user,
             "fsGroup": c.user,
+            "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [
@@ -574,7 +572,7 @@ def _to_pod(name: str, image: str, c: Container, labels: dict[str, Any]) -> dict
                     "capabilities": {"drop": ["ALL"]},
                 },
                 "volumeMounts": [
-                    *({"name": volume, "mountPath": path} for volume, (path, _) in scratch.items()),
+                    *({"name": volume, "mountPath": path} for volume, (path, _) in {**scratch, **claims}.items()),
                     {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
                 ],
             }
@@ -584,6 +582,7 @@ def _to_pod(name: str, image: str, c: Container, labels: dict[str, Any]) -> dict
                 {"name": volume, "emptyDir": {"medium": "Memory", "sizeLimit": str(size)}}
                 for volume, (_, size) in scratch.items()
             ),
+            *({"name": at, "persistentVolumeClaim": {"claimName": claim}} for at, (_, claim) in claims.items()),
             {"name": "settings", "secret": {"secretName": name, "defaultMode": 0o440}},
         ],
     }
