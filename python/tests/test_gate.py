@@ -13,6 +13,7 @@ from adit.exception import ConfigError
 from adit.functions import carried, pod
 from adit.functions.engine import Resources, gate as gates
 from adit.functions.engine.gate import Gate
+from adit.functions.foreman import unix
 from adit.functions.foreman.ways import Way
 
 NOBODY = "0" * 64
@@ -42,7 +43,7 @@ class Here:
         writer.close()
 
     def admit(self):
-        return self.gate.admit("a1", self.folder, Resources(2.0, 1 << 20))
+        return self.gate.admit("a1", self.folder, Resources(2.0, 1 << 20), 15.0)
 
     async def come(self, line):
         reader, writer = await asyncio.open_unix_connection(self.path)
@@ -267,6 +268,40 @@ async def test_visitors_come_to_the_connections_that_wait_for_them(here):
 
 
 @at_gate
+async def test_a_pod_that_is_here_before_its_sockets_waits_for_them(here):
+    guest = here.admit()
+    carrier = await here.come(hello(guest, pod.VISITOR))
+    await until(lambda: guest._accepting is not None)
+    listener = unix.bind(os.path.join(here.folder, "visitors.sock"))
+    listener.listen()
+
+    async def hand_over(_, writer):
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as way:
+            socket.send_fds(way, [b"."], [listener.fileno()])
+
+    await asyncio.start_unix_server(hand_over, os.path.join(here.folder, "web.sock"))
+    await asyncio.open_unix_connection(os.path.join(here.folder, "visitors.sock"))
+    assert await carrier[0].readexactly(1) == pod.GO
+
+
+def test_a_foreman_that_comes_back_knows_its_pods_and_no_other_does(tmp_path):
+    def bearer(keep, identity="a1"):
+        async def ask():
+            gate = Gate(None, [], keep)
+            guest = gate.admit(identity, "/nowhere", Resources(1.0, 1), 30.0)
+            await gate.close()
+            return guest.bearer
+
+        return asyncio.run(ask())
+
+    own = bearer(str(tmp_path / "gate"))
+    assert own == bearer(str(tmp_path / "gate")) and len(own) == 64
+    assert os.stat(tmp_path / "gate.key").st_mode & 0o777 == 0o600
+    others = [bearer(str(tmp_path / "gate"), "b2"), bearer(str(tmp_path / "other")), bearer(None), bearer(None)]
+    assert len({own, *others}) == 5
+
+
+@at_gate
 async def test_when_a_pod_is_dismissed_its_connections_are_cut(here):
     guest = here.admit()
     reader, _ = await here.come(hello(guest, pod.HOLD))
@@ -299,7 +334,7 @@ def test_pods_dial_the_relay_that_the_tunnel_is_at_and_another_when_it_has_gone_
         forward = Forward("https://x-y.r2.test:8443/")
         gate = Gate(SimpleNamespace(forward=lambda *_, **__: forward), [Way(*one) for one in at])
         await gate.open()
-        guest = gate.admit("a1", "/nowhere", Resources(1.0, 1))
+        guest = gate.admit("a1", "/nowhere", Resources(1.0, 1), 15.0)
         for url, dial, host in ((forward.url, at[1], "r2"), ("https://x-z.r1.test/", at[0], "r1")):
             forward.url = url
             told = await gate.settings(guest)

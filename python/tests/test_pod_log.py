@@ -38,6 +38,15 @@ def test_what_the_cluster_says_itself_is_passed_on_and_a_zone_is_kept():
     assert log.since == "2026-01-31T12:00:00+01:00"
 
 
+@pytest.mark.parametrize(("zone", "clock"), [(b"Z", b"12:30"), (b"-01:30", b"11:00"), (b"+05:30", b"18:00")])
+def test_what_somebody_else_has_read_is_left_out_in_whatever_zone_it_was_written(zone, clock):
+    log = Log(1769860800 + 1800.25)  # 2026-01-31T12:30:00.25Z
+    assert log.since == "2026-01-31T12:30:00Z"
+    log.begin()
+    lines = [b"2026-01-31T%s:%s%s %s\n" % (clock, at, zone, at) for at in (b"00.1", b"00.25", b"00.3", b"01")]
+    assert log.feed(b"".join(lines)) == b"00.3\n01\n"
+
+
 def test_lines_that_overtake_each_other_are_not_taken_for_known_ones():
     log = Log()
     assert log.feed(b"2026-01-31T12:00:00.2Z a\n2026-01-31T12:00:00.1Z b\n") == b"a\nb\n"

@@ -263,7 +263,7 @@ class Engine:
     async def resources(self):
         return Resources(4.0, 64 << 30)
 
-    async def adopt(self, running, since):
+    async def adopt(self, running, since, folder):
         self.adopted.append(running.worker)
         return True
 
@@ -545,7 +545,7 @@ def test_a_call_is_had_by_its_container_or_fails_or_is_tried_again(place, monkey
         monkeypatch.setattr(owner, "boot", lambda: "another")
     if what == "an engine that was started anew":
 
-        async def adopt(running, since):
+        async def adopt(running, since, folder):
             return False
 
         engine.adopt = adopt

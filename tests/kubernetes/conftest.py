@@ -16,7 +16,6 @@ import pytest
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 CACHE = os.path.join(ROOT, ".cache", "kubernetes")
 DEPLOY = os.path.join(ROOT, "deploy", "kubernetes")
-PROGRAMS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "programs")
 
 
 def _functions():
@@ -116,10 +115,7 @@ def relay(cluster):
 def account(cluster):
     """A kubeconfig with the foreman's ServiceAccount, in the namespace that a user applies."""
     cluster.apply(os.path.join(DEPLOY, "functions.yaml"))
-    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/adit-foreman/token"
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}}
-    wait_until(lambda: cluster.ask("POST", path, request)[0] == 201, "there is no ServiceAccount", 60)
-    token = cluster.ask("POST", path, request)[1]["status"]["token"]
+    token = cluster.token(NAMESPACE, "adit-foreman")
     wait_until(
         lambda: cluster.ask("GET", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default")[0] == 200,
         "there is no default account",
@@ -161,7 +157,20 @@ def configured(settings):
     os.environ.update(before)
 
 
-calls = functions.calls
+PROGRAMS, calls = functions.PROGRAMS, functions.calls
+page = functions.page
+
+
+@pytest.fixture
+def service(adit, box, relay, cluster):
+    from cluster_foreman import ClusterService
+
+    service = ClusterService(adit, box, relay, cluster)
+    yield service
+    for app in service.apps():
+        service.done("app", "stop", app)
+    service.program.stop()
+    service.nothing_stays()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ GO = b"!"  # to one that waits for a visitor
 WAITING = 4  # of these, so that a visitor need not wait for one
 DIAL_S = 10.0
 AGAIN_S = 0.3
-HELD_S = 15.0  # without a word of the foreman's, after which it counts as gone
+HELD_S = 15.0  # without a word of the foreman's, after which it counts as gone, unless that is to come back
 TELL_S = 3.0
 END_S = 2.0  # for a runner whose input has ended
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -131,7 +131,7 @@ class Pod:
             await asyncio.sleep(AGAIN_S)
 
     async def _watch(self) -> None:
-        while (left := self._heard + HELD_S - time.monotonic()) > 0:  # noqa: ASYNC110
+        while (left := self._heard + self._settings["patience"] - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
         host, port = self._settings["dial"]
         print(f"adit: the foreman cannot be reached through the relay at {host}:{port}", file=sys.stderr, flush=True)

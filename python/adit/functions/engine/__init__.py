@@ -189,9 +189,9 @@ class Engine(Protocol):
     async def start(self, container: Container) -> Running:
         """Starts one. ImageError if there is no such image, RemoteError otherwise."""
 
-    async def adopt(self, running: Running, since: float) -> bool:
+    async def adopt(self, running: Running, since: float, folder: str) -> bool:
         """One of the leftovers is had as if it had been started here; what it has written is that since then (of the
-        wall clock). False when it does not run."""
+        wall clock). ``folder`` has its sockets. False when it does not run."""
 
     async def find_image(self, name: str) -> str | None:
         """The id of an image that is there."""

@@ -418,7 +418,7 @@ class Docker:
             raise
         return running
 
-    async def adopt(self, running: Running, since: float) -> bool:
+    async def adopt(self, running: Running, since: float, folder: str) -> bool:
         """See Engine."""
         assert isinstance(running, DockerContainer)
         self._running[running.id] = running  # before it is looked at, so that its end is not missed

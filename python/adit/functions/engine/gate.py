@@ -1,6 +1,9 @@
 """Where Pods reach their foreman: a tunnel of its own, by which each comes to the sockets that were opened for it, and
 to no other's. What it shows for that are 256 bits, made for it and good for as long as it lives. Strangers come here as
-well: they are heard for a moment, and so many at once."""
+well: they are heard for a moment, and so many at once.
+
+The gate of a foreman that comes back is at the same address then, and knows those that it let in before by the same
+bits: these are made of the Pod's id and of a key, which is kept beside the address."""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ... import Client
 from ...exception import ConfigError, Error
 from .. import carried, pod
-from ..foreman import descriptors
+from ..foreman import descriptors, places
 from . import REPORTED, Usage
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 STRANGERS = 64  # who have not yet said who they are; when there are more, whoever has been silent for longest goes
 HELLO_S, HELLO_MAX = 3.0, 256
 HAND_OVER_S = SHAKE_S = 10.0
+AGAIN_S = 0.3
+KEY_BYTES = 32
 CONNECTIONS = 320  # of one Pod, with those that wait for visitors
 LINE_MAX = 4096
 PING_S = 3.0
@@ -46,10 +51,12 @@ class Guest:
     """One Pod, as the gate knows it. ``folder`` has its sockets. What comes from it may be the function's own words, as
     that can read whatever its Pod shows here: more than its ``limits`` allow is not believed."""
 
-    def __init__(self, identity: str, folder: str, limits: Resources) -> None:
-        self.id, self.bearer = identity, secrets.token_hex(32)
-        self._limits, self._began = limits, time.monotonic()
-        self._heard, self._mute_until = self._began, 0.0
+    def __init__(self, identity: str, bearer: str, folder: str, limits: Resources, patience: float, age: float) -> None:
+        """``patience`` is for how many seconds it waits when it does not hear of the foreman; ``age`` for how many it
+        has been there."""
+        self.id, self.bearer, self.patience = identity, bearer, patience
+        self._limits, self._began = limits, time.monotonic() - age
+        self._heard, self._mute_until = time.monotonic(), 0.0
         self.used: Usage | None = None
         """As it has said last."""
         self.has_come = asyncio.Event()
@@ -125,6 +132,12 @@ class Guest:
         if self._hold is not None:
             self._hold.write(json.dumps({"signal": name}).encode() + b"\n")
 
+    async def comes(self, seconds: float) -> bool:
+        """Whether it is here within that time."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.has_come.wait(), seconds)
+        return self.has_come.is_set()
+
     async def ask_used(self) -> bool:
         """Has it say what it has used until now. False when it does not, or just did not: who waits for it is not to be
         held up each time."""
@@ -164,13 +177,20 @@ class Guest:
 
     async def _accept(self) -> None:
         """Visitors, one by one, each for the connection that has waited for longest."""
-        with await asyncio.to_thread(_take_listener, os.path.join(self._folder, "web.sock")) as listener:
+        with await self._take_listener() as listener:
             while True:
                 visitor, _ = await asyncio.get_running_loop().sock_accept(listener)
                 while (turn := self._next_turn()) is None:
                     self._some.clear()
                     await self._some.wait()
                 turn.set_result(visitor)
+
+    async def _take_listener(self) -> socket.socket:
+        """Once it is there: a Pod that was taken over may be here before."""
+        while True:
+            with contextlib.suppress(OSError):
+                return await asyncio.to_thread(_take_listener, os.path.join(self._folder, "web.sock"))
+            await asyncio.sleep(AGAIN_S)
 
     def _next_turn(self) -> asyncio.Future[socket.socket] | None:
         for turn, carrier in self._waiting.items():
@@ -217,10 +237,13 @@ def _take_listener(path: str) -> socket.socket:
 
 
 class Gate:
-    """Of one foreman, by a tunnel at one of the relays that these ways lead to."""
+    """Of one foreman, by a tunnel at one of the relays that these ways lead to. ``keep`` is where its address and its
+    key are kept for the next time; None: there is none."""
 
-    def __init__(self, client: Client, ways: list[Way]) -> None:
-        self._client, self._ways = client, ways
+    def __init__(self, client: Client, ways: list[Way], keep: str | None = None) -> None:
+        self._client, self._ways, self._keep = client, ways, keep
+        key = places.kept_bits(f"{keep}.key", KEY_BYTES) if keep else secrets.token_hex(KEY_BYTES)
+        self._key = bytes.fromhex(key)
         self._guests: dict[str, Guest] = {}
         self._strangers: dict[asyncio.StreamWriter, None] = {}
         self._folder = tempfile.mkdtemp(prefix="adit-gate-")
@@ -235,7 +258,7 @@ class Gate:
         try:
             path = os.path.join(self._folder, "gate.sock")
             self._server = await asyncio.start_unix_server(self._meet, path, limit=LINE_MAX)
-            forward = self._client.forward(f"unix:{path}", name="foreman of Pods")
+            forward = self._client.forward(f"unix:{path}", keep=self._keep, name="foreman of Pods")
             self._tunnel = await forward.__aenter__()
             self._forward = forward
             await self._find()
@@ -252,9 +275,10 @@ class Gate:
             self._ca = await _authority(way, name)
             self._name, self._dial = name, (way.host, way.port)
 
-    def admit(self, identity: str, folder: str, limits: Resources) -> Guest:
-        """A Pod that may come to the sockets in a folder."""
-        self._guests[identity] = guest = Guest(identity, folder, limits)
+    def admit(self, identity: str, folder: str, limits: Resources, patience: float, age: float = 0.0) -> Guest:
+        """A Pod that may come to the sockets in a folder. See Guest."""
+        bearer = hmac.digest(self._key, identity.encode(), "sha256").hex()
+        self._guests[identity] = guest = Guest(identity, bearer, folder, limits, patience, age)
         return guest
 
     def dismiss(self, guest: Guest) -> None:
@@ -265,7 +289,8 @@ class Gate:
     async def settings(self, guest: Guest) -> Mapping[str, object]:
         """What a Pod needs to come here."""
         await self._find()
-        return {"id": guest.id, "bearer": guest.bearer, "dial": self._dial, "name": self._name, "ca": self._ca}
+        about = {"id": guest.id, "bearer": guest.bearer, "patience": guest.patience}
+        return {**about, "dial": self._dial, "name": self._name, "ca": self._ca}
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -319,8 +344,8 @@ async def _authority(way: Way, name: str) -> str:
             writer.transport.abort()
     except (OSError, TypeError, ValueError, asyncio.TimeoutError) as error:
         raise ConfigError(
-            f"kubernetes: the relay's certificate: {error or type(error).__name__} (is it one of an authority of its "
-            "own, name that: ADIT_RELAY_CA=authority.pem)"
+            f"kubernetes: the relay's certificate: {str(error) or type(error).__name__} (is it one of an authority of "
+            "its own, name that: ADIT_RELAY_CA=authority.pem)"
         ) from None
     return ssl.DER_cert_to_PEM_cert(last if isinstance(last, bytes) else last.public_bytes(_DER))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any, cast
 from ... import Client
 from ...exception import ConfigError, Error, ImageError, RemoteError
 from .. import engines
-from ..foreman import places
+from ..foreman import owner, places, worker
 from ..pod import HELD_S
+from ..session import PATIENCE_S
 from . import GONE, SAMPLED, Container, Ended, Resources, Running, Usage
 from .docker import SCRATCH, Docker
 from .gate import Gate, Guest
@@ -31,6 +33,7 @@ try:
     from lightkube.core.exceptions import ConfigError as KubeConfigError
     from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
     from lightkube.resources.core_v1 import Pod, Secret
+    from lightkube.utils.quantity import parse_quantity
 
     from .claims import NAME_MAX, Claims, claim_name
     from .kubelets import Kubelets
@@ -49,6 +52,7 @@ SETTINGS_FOLDER = "/run/secrets/adit"
 RELIST_S = 30.0
 COUNT_S = 10.0
 REMOVE_S = 10.0
+COME_S = 15.0  # for a Pod that runs, to the gate of its next foreman
 AGAIN_S = 0.5
 GONE_S = 10.0  # after which a cluster that does not answer may run nothing of ours
 STALE_S = 60.0  # that what a Pod was is left for those who may still ask, when it has ended
@@ -77,6 +81,8 @@ class KubernetesPod:
         self.node = ""
         self.counted = 0
         """Nanoseconds of processors, by its node."""
+        self.read_until = 0.0
+        """What it wrote before somebody else has read, by the wall clock."""
 
     # --- what the cluster tells ---
 
@@ -139,14 +145,23 @@ class KubernetesPod:
 
     def look_lost(self) -> None:
         """The cluster does not answer: it is gone, as far as anybody can tell, if it tells nothing itself either."""
-        if self._guest is None or self._guest.silent_s() > HELD_S:
+        if self._guest is None or self._guest.silent_s() > self._guest.patience:
             self.settle(Ended(GONE))
+
+    def join(self, guest: Guest, since: float) -> None:
+        """It was another foreman's, until then."""
+        self._guest, self.read_until = guest, since
+
+    @property
+    def runs(self) -> bool:
+        """As far as the cluster has told."""
+        return self._up.done() and not self._ended.done()
 
     # --- see Running ---
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """See Running. Both streams are one there."""
-        log = Log()
+        log = Log(self.read_until)
         while True:
             is_last = self._ended.done()
             with contextlib.suppress(RemoteError):
@@ -345,10 +360,11 @@ class Kubernetes(Docker):
             return await super().start(container)
         began = time.monotonic()
         image = await self._push(container.image)
-        gate = await self._gate()
+        gate = await self._gate(None if container.held else container.labels[owner.LABEL])
         name = _to_name(container.name)
         assert container.limits is not None
-        guest = gate.admit(container.env["ADIT_CONTAINER"], container.places[0].source, container.limits)
+        patience = HELD_S if container.held else PATIENCE_S
+        guest = gate.admit(container.env["ADIT_CONTAINER"], container.places[0].source, container.limits, patience)
         pod = self._pods[name] = KubernetesPod(self, name, guest)
         making = asyncio.ensure_future(self._make(pod, _to_pod(name, image, container, self._own), gate))
         try:
@@ -375,9 +391,9 @@ class Kubernetes(Docker):
             made = await self._api.create(cast("Pod", Pod.from_dict(of)))
             pod.is_made = True
             assert made.metadata is not None
-            owner = {"apiVersion": "v1", "kind": "Pod", "name": made.metadata.name, "uid": made.metadata.uid}
+            belongs = {"apiVersion": "v1", "kind": "Pod", "name": made.metadata.name, "uid": made.metadata.uid}
             secret = {
-                "metadata": {"name": made.metadata.name, "labels": self._own, "ownerReferences": [owner]},
+                "metadata": {"name": made.metadata.name, "labels": self._own, "ownerReferences": [belongs]},
                 "stringData": {"settings": json.dumps(settings)},
                 "immutable": True,
             }
@@ -392,7 +408,8 @@ class Kubernetes(Docker):
             self._pushed[image] = pushing
         return f"{self.registry}/adit@{await asyncio.shield(pushing)}"
 
-    async def _gate(self) -> Gate:
+    async def _gate(self, returning: str | None = None) -> Gate:
+        """``returning`` is who the foreman is, if it comes back."""
         async with self._opening:
             if self._open_gate is None:
                 from ..foreman.ways import ways
@@ -406,7 +423,7 @@ class Kubernetes(Docker):
                             "kubernetes: Pods cannot reach a relay of this machine alone (run one that they reach, see "
                             "README.md, and adit login)"
                         )
-                    gate = Gate(client, found)
+                    gate = Gate(client, found, returning and _gate_path(returning))
                     await gate.open()
                 except BaseException:
                     client.close()
@@ -418,9 +435,40 @@ class Kubernetes(Docker):
         if self._open_gate is not None:
             self._open_gate.dismiss(guest)
 
-    async def adopt(self, running: Running, since: float) -> bool:
-        """See Engine. A Pod is known to the gate that it was made for, and ends without it."""
-        return not isinstance(running, KubernetesPod) and await super().adopt(running, since)
+    async def adopt(self, running: Running, since: float, folder: str) -> bool:
+        """See Engine. It has to come to the gate that it was made for, which is there again."""
+        if not isinstance(running, KubernetesPod):
+            return await super().adopt(running, since, folder)
+        self._pods[running.id] = running  # before it is looked at, so that its end is not missed
+        try:
+            if await self._know(running, since, folder):
+                return True
+        except BaseException:
+            self._pods.pop(running.id, None)
+            raise
+        self._pods.pop(running.id, None)
+        return False
+
+    async def _know(self, pod: KubernetesPod, since: float, folder: str) -> bool:
+        """Whether it still runs, and has come."""
+        with told():
+            found = [one async for one in self._api.list(Pod, labels=self._own, fields={"metadata.name": pod.id})]
+        if not found or found[0].metadata is None or found[0].spec is None:
+            return False
+        meta, limits = found[0].metadata, found[0].spec.containers[0].resources
+        marks, began = meta.annotations or {}, meta.creationTimestamp
+        if not {owner.LABEL, worker.LABEL} <= marks.keys() or limits is None or began is None:
+            return False
+        age = max(0.0, time.time() - began.timestamp())
+        gate = await self._gate(marks[owner.LABEL])
+        guest = gate.admit(marks[worker.LABEL], folder, _to_resources(limits.limits or {}), PATIENCE_S, age)
+        os.makedirs(folder, mode=0o755, exist_ok=True)  # a Pod of the foreman's own may have been another one's then
+        pod.join(guest, since)
+        pod.take("MODIFIED", found[0])
+        if pod.runs and await guest.comes(COME_S):
+            return True
+        gate.dismiss(guest)
+        return False
 
     async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
         """See Engine. Only those of this state folder's foremen: of others nobody here knows whether they live."""
@@ -523,12 +571,25 @@ class Kubernetes(Docker):
         await super().close()
 
 
+def _gate_path(returning: str) -> str:
+    """Where what one foreman's gate has is kept."""
+    folder = places.state_path("gates")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return os.path.join(folder, hashlib.sha256(returning.encode()).hexdigest()[:16])
+
+
 def _to_name(name: str) -> str:
     return re.sub("[^a-z0-9-]", "-", name.lower())[:NAME_MAX].strip("-")
 
 
 def _to_amounts(of: Resources) -> dict[str, str]:
     return {"cpu": f"{max(1, round(of.cpus * 1000))}m", "memory": str(of.memory_bytes)}
+
+
+def _to_resources(amounts: Mapping[str, str]) -> Resources:
+    """What _to_amounts() was given."""
+    cpus, memory = (parse_quantity(amounts.get(what)) or 0 for what in ("cpu", "memory"))
+    return Resources(float(cpus), int(memory))
 
 
 def _to_pod(name: str, image: str, c: Container, labels: dict[str, Any]) -> dict[str, Any]:

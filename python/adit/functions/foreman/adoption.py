@@ -57,7 +57,7 @@ async def _adopt(foreman: Foreman, row: Row, running: Running | None, since: dic
         return None
     bill = Bill.of(row["spec"], app.name, app.id, row["gpus"])
     try:
-        if not await foreman.engine.adopt(running, since[app.id]):
+        if not await foreman.engine.adopt(running, since[app.id], folder):
             raise RemoteError("it has ended")
         metered = await foreman.meter.adopt(running, bill)
         await foreman.gpus.keep(row["gpus"])

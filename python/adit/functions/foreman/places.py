@@ -34,14 +34,15 @@ def configuration_path(name: str) -> str:
 
 
 def state_identity() -> str:
-    """Of the state folder: 128 bits, made once, so that what they mark is of no other machine, whatever that is called.
-    Where none can be kept they are this process's."""
-    return _identity_at(state_path("id"))
+    """Of the state folder, so that what it marks is of no other machine, whatever that is called."""
+    return kept_bits(state_path("id"), 16)
 
 
 @functools.cache
-def _identity_at(path: str) -> str:
-    own = secrets.token_hex(16)
+def kept_bits(path: str, size: int) -> str:
+    """So many random bytes, in hex, made once and kept there for this user alone. Where they cannot be kept they are
+    this process's."""
+    own = secrets.token_hex(size)
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=os.path.dirname(path), encoding="ascii") as file:
@@ -51,5 +52,5 @@ def _identity_at(path: str) -> str:
                 os.link(file.name, path)
         with open(path, encoding="ascii", errors="replace") as file:
             found = file.read()
-        return found if re.fullmatch("[0-9a-f]{32}", found) else own
+        return found if re.fullmatch(f"[0-9a-f]{{{2 * size}}}", found) else own
     return own

@@ -217,6 +217,8 @@ class Worker:
                 await self._is_heard.wait()
                 await self._open()
                 if self.pool.spec.web is not None:
+                    if self.pool.app.foreman.engine.has_machines:  # what it got there, it has by the foreman
+                        await self._open_web()
                     self._look_idle()
             self._running.counted = functools.partial(self.pool.app.foreman.relay.counted, self)
             self._started.set()
