@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from types import SimpleNamespace
 
 import pytest
 from adit.exception import ConfigError, RemoteError
-from adit.functions.engine import GONE, Container, Place, Resources, kubernetes
+from adit.functions.engine import GONE, Container, Place, Resources, claims, kubernetes
 from adit.functions.engine.kubernetes import Kubernetes
 from lightkube.core.exceptions import ConfigError as LoginError
 from lightkube.resources.core_v1 import Pod
@@ -58,11 +59,11 @@ class Api:
         self.asked.append(f"create {kind}")
         return made
 
-    def list(self, kind, labels):
+    def list(self, kind, labels, fields=None):
         if self.error is not None:
             raise self.error
         chosen = [pod for pod in self.pods.values() if labels.items() <= pod.metadata.labels.items()]
-        return Listed(chosen)
+        return Listed([pod for pod in chosen if fields in (None, {"metadata.name": pod.metadata.name})])
 
     async def watch(self, *_, **__):
         raise self.error or ValueError("cut")
@@ -79,6 +80,8 @@ class Api:
 
 
 class Guest:
+    patience = kubernetes.HELD_S
+
     def __init__(self):
         self.silent = 0.0
 
@@ -95,12 +98,12 @@ def at_engine(monkeypatch, tmp_path):
     def run(work):
         async def live():
             engine = Kubernetes("unix:///nowhere")
-            engine._api = Api()
+            engine._api, engine._has_rights = Api(), True
 
             async def image(_):
                 return "registry/adit@sha256:1"
 
-            async def gate():
+            async def gate(*_):
                 return SimpleNamespace(admit=lambda *_: Guest(), settings=settings, dismiss=lambda _: None)
 
             async def settings(_):
@@ -314,3 +317,94 @@ def test_what_a_login_program_says_is_told(at_engine):
             await engine._list()
 
     at_engine(work)
+
+
+class Coming(Guest):
+    """One that comes to the gate, or does not."""
+
+    def __init__(self, here):
+        super().__init__()
+        self.here = here
+
+    async def comes(self, seconds):
+        return self.here
+
+
+@pytest.mark.parametrize(
+    ("phase", "here", "is_taken"),
+    [("Running", True, True), ("Running", False, False), ("Succeeded", True, False), (None, True, False)],
+)
+def test_a_pod_of_the_foreman_before_is_taken_over_if_it_runs_and_comes(
+    at_engine, monkeypatch, tmp_path, phase, here, is_taken
+):
+    async def work(engine, api):
+        admitted, dismissed, folder = [], [], str(tmp_path / "a1")
+
+        def admit(*what):
+            admitted.append(what)
+            return Coming(here)
+
+        async def gate(returning):
+            assert returning == "service node /run/caller.sock"
+            return SimpleNamespace(admit=admit, dismiss=dismissed.append)
+
+        monkeypatch.setattr(engine, "_gate", gate)
+        state = {"running": {}} if phase == "Running" else {"terminated": {"exitCode": 0}}
+        found = Pod.from_dict(
+            {
+                "metadata": {
+                    "name": "p",
+                    "labels": engine._own,
+                    "annotations": {"adit.owner": "service node /run/caller.sock", "adit.worker": "a1"},
+                    "creationTimestamp": "2026-01-31T12:00:00Z",
+                },
+                "spec": {
+                    "containers": [{"name": "function", "resources": {"limits": {"cpu": "4100m", "memory": "4Gi"}}}]
+                },
+                "status": {"phase": phase, "containerStatuses": [{**STATUS, "state": state}]},
+            }
+        )
+        api.pods = {"p": found} if phase else {}
+        pod = kubernetes.KubernetesPod(engine, "p")
+        assert await engine.adopt(pod, 5.0, folder) is is_taken
+        assert engine._pods == ({"p": pod} if is_taken else {})
+        if phase:
+            [(identity, place, limits, patience, age)] = admitted
+            assert (identity, place, limits, patience) == ("a1", folder, Resources(4.1, 4 << 30), 30.0) and age > 0
+        assert len(dismissed) == (not is_taken and phase is not None)
+        assert (pod.read_until, (tmp_path / "a1").is_dir()) == ((5.0, True) if phase else (0.0, False))
+
+    at_engine(work)
+
+
+STATUS = {"name": "function", "image": "i", "imageID": "i", "ready": True, "restartCount": 0}
+
+
+def test_what_no_node_takes_is_told_without_what_the_scheduler_tried(at_engine):
+    async def work(engine, api):
+        message = (
+            "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/1 nodes "
+            "are available: 1 No preemption victims found for incoming pod."
+        )
+        waiting = pod("p", "Pending")
+        waiting.status = Pod.from_dict(
+            {"status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": message}]}}
+        ).status
+        mine = kubernetes.KubernetesPod(engine, "p", Guest())
+        mine.take("MODIFIED", waiting)
+        with pytest.raises(RemoteError) as told:
+            await mine.up(0.0, 60.0)
+        assert str(told.value) == (
+            "kubernetes: no node takes it: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu (within 60 s, see "
+            "startup_timeout=)"
+        )
+
+    at_engine(work)
+
+
+def test_a_claim_is_called_as_its_volume_where_a_cluster_takes_that_and_like_no_other():
+    names = ["adit-0-data", "adit-0-Data", "adit-0-da_ta", "adit-0-da.ta", "adit-0-" + "x" * 64, "adit-0-" + "x" * 63]
+    made = [claims.claim_name(name) for name in names]
+    assert made[0] == names[0] and len(set(made)) == len(names)
+    assert all(re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in made)
+    assert [claims.claim_name(name) for name in made] == made

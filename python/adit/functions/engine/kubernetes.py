@@ -223,6 +223,7 @@ class Kubernetes(Docker):
         self._seen: dict[str, float] = {}  # when each was there first
         self._undeleted: set[str] = set()  # since the cluster did not answer
         self._pushed: dict[str, asyncio.Future[str]] = {}  # by the image's id
+        self._has_rights = False
         self._opening = asyncio.Lock()
         self._client: Client | None = None
         self._open_gate: Gate | None = None
@@ -358,6 +359,7 @@ class Kubernetes(Docker):
         """See Engine."""
         if not container.sealed:
             return await super().start(container)
+        await self._check_rights()
         began = time.monotonic()
         image = await self._push(container.image)
         gate = await self._gate(None if container.held else container.labels[owner.LABEL])
@@ -504,19 +506,26 @@ class Kubernetes(Docker):
 
     async def lacks_rights(self) -> list[str]:
         """What this account may not do there, of all that is needed."""
-        lacks = []
-        for what, verbs in RIGHTS.items():
-            resource, _, subresource = what.partition("/")
-            for verb in verbs:
-                about = {"namespace": self._api.namespace, "verb": verb, "resource": resource}
-                asked = {"spec": {"resourceAttributes": {**about, "subresource": subresource}}}
-                with told():
-                    said = await self._api.create(
-                        cast("SelfSubjectAccessReview", SelfSubjectAccessReview.from_dict(asked))
-                    )
-                if said.status is None or not said.status.allowed:
-                    lacks.append(f"{verb} {what}")
-        return lacks
+        every = [(verb, what) for what, verbs in RIGHTS.items() for verb in verbs]
+        may = await asyncio.gather(*(self._may(*one) for one in every))
+        return [" ".join(one) for one, allowed in zip(every, may) if not allowed]
+
+    async def _may(self, verb: str, what: str) -> bool:
+        resource, _, subresource = what.partition("/")
+        about = {"namespace": self._api.namespace, "verb": verb, "resource": resource, "subresource": subresource}
+        asked = SelfSubjectAccessReview.from_dict({"spec": {"resourceAttributes": about}})
+        with told():
+            said = await self._api.create(cast("SelfSubjectAccessReview", asked))
+        return said.status is not None and said.status.allowed
+
+    async def _check_rights(self) -> None:
+        """Once, before the first Pod: some are missed late, or never, and the user does not see why it is slow."""
+        if not self._has_rights and (lacks := await self.lacks_rights()):
+            raise ConfigError(
+                f"kubernetes: this account may not {', '.join(lacks)} in the namespace {self._api.namespace} (kubectl "
+                "apply -f deploy/kubernetes/functions.yaml, and use its ServiceAccount)"
+            )
+        self._has_rights = True
 
     async def refuses(self) -> str:
         """Why the cluster would not take a Pod like those of functions; empty when it would."""
