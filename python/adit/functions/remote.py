@@ -163,4 +163,4 @@ class Channel:
                 while (line := response.readline()).endswith(b"\n"):  # else it was cut off
                     yield json.loads(line)
             except (OSError, http.client.HTTPException) as error:
-                raise exception.ClosedError(f"foreman: it has ended ({error or type(error).__name__})") from None
+                raise exception.ClosedError(f"foreman: it has ended ({str(error) or type(error).__name__})") from None
