@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= lib
 PYTHON ?= /usr/bin/python3
 
-.PHONY: all deps check bench bench-flood bench-peers bench-guard bench-functions fuzz lint install clean
+.PHONY: all deps check bench bench-flood bench-peers bench-guard bench-functions upgrade-soak fuzz lint install clean
 all: $(BUILD)/build.ninja
 	@tools/reconfigure $(BUILD)
 	ninja -C $(BUILD)
@@ -37,6 +37,9 @@ bench-functions: all        # calls of functions in containers, beside what the 
 	tools/deps build functions
 	tools/wheel >/dev/null
 	.cache/python/venv/bin/python bench/functions.py
+
+upgrade-soak: all           # twenty upgrades of a relay with 8,000 connections and 200 agents; SOAK="--connections N ...": less
+	ADIT=$(BUILD)/adit $(PYTHON) tests/soak/upgrade.py $(SOAK)
 
 fuzz:                       # each fuzzer for FUZZ_SECONDS (60)
 	tools/fuzz

@@ -31,6 +31,7 @@ struct heir {
   struct loop_io io;
   int claim;
   bool has_taken_over;
+  unsigned deliveries;             /* atomic: at workers */
   struct inherited *at;
   size_t n;
 };
@@ -200,6 +201,7 @@ static void deliver(struct loop *l, struct loop_msg *m) {
                      : ERR_CLOSED;
   for (size_t i = 0; rc == 0 && i < f->header.fds_n; i++) f->fds[i] = -1;
   if (l != NULL) say_taken(d->heir, f, rc);
+  (void)__atomic_sub_fetch(&d->heir->deliveries, 1, __ATOMIC_RELEASE);
   carrier_frame_free(f);
   free(d);
 }
@@ -214,6 +216,7 @@ static void send_to_worker(struct heir *h, struct carrier_frame *f) {
     return;
   }
   *d = (struct delivery){.msg.fn = deliver, .heir = h, .worker = w, .frame = *f};
+  (void)__atomic_add_fetch(&h->deliveries, 1, __ATOMIC_RELAXED);
   loop_post(w->loop, &d->msg);
 }
 
@@ -242,11 +245,11 @@ int heir_take_control(struct heir *h) {
   return rc;
 }
 
-/* At the end all that came was answered for. Cut short, there may be workers who are about to. */
+/* A worker that is about to answer, or has hardly done so, still has the descriptor: then it is closed with us. */
 static void heir_ended(struct heir *h, int rc) {
   loop_io_del(&h->io);
   log_event(rc == 0 ? LOG_INFO : LOG_WARN, rc == 0 ? "upgrade_done" : "upgrade_cut_short", NULL);
-  if (rc == 0) carrier_close(&h->carrier);
+  if (__atomic_load_n(&h->deliveries, __ATOMIC_ACQUIRE) == 0) carrier_close(&h->carrier);
 }
 
 static void on_carrier(struct loop_io *io, uint32_t events) {

@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import stat
+import sys
 import threading
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from kit import hello
 from kit.app import echo, read_exactly, read_until_end, reset
 from kit.impostor import PARTS, impostor
-from kit.process import DEADLINE_S, scaled, wait_until
+from kit.process import ADIT, DEADLINE_S, scaled, wait_until
 from kit.tls import BROKEN, how_it_ends
 
 EVERY_S = 0.02
@@ -257,3 +258,12 @@ def test_what_ends_a_relay_during_its_upgrade_ends_it(relay, box):
     relay.process.kill(signal.SIGTERM)
     assert relay.process.wait() == 0
     asking.join()
+
+
+@pytest.mark.heavy
+def test_under_load_nothing_is_lost(box):
+    """What `make upgrade-soak` does, in small."""
+    soak = os.path.join(os.path.dirname(__file__), "..", "soak", "upgrade.py")
+    done = box.run(sys.executable, soak, "--connections", scaled(200, 64), "--agents", 4, "--visitors", 20,
+                   "--upgrades", 3, "--pause", 1, "--between", 0.2, "--every", 0.5, env={"ADIT": ADIT}, seconds=300)
+    assert done.returncode == 0, done.stdout + done.stderr
