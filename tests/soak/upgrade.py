@@ -2,9 +2,9 @@
 """Upgrades a relay again and again under load, and prints what that cost: make upgrade-soak.
 
 Connections of every kind (TLS 1.3, TLS 1.2, raw sealed, raw plain) stay through all of it: half of them send a random
-kilobyte every few seconds and compare what comes back, one in sixteen has more on its way than anybody reads, one in sixteen
-of the raw ones has ended its own side and is still sent to, and the others say nothing. Meanwhile visitors come and go.
-Nothing is asserted but that nothing was lost: figures are printed."""
+kilobyte every few seconds and compare what comes back, one in sixteen has more on its way than anybody reads, one in
+sixteen of the raw ones has ended its own side and is still sent to, and the others say nothing. Meanwhile visitors come
+and go. Nothing is asserted but that nothing was lost: figures are printed."""
 import argparse
 import asyncio
 import multiprocessing
