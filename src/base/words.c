@@ -185,6 +185,11 @@ void words_go_on(void) {
   }
 }
 
+void words_begin_again(void) {
+  for (size_t i = 0; i < ARRAY_LEN(places); i++) places[i].filling_n = 0;
+  waits = false;
+}
+
 size_t words_waiting(enum words_place place) {
   struct place *p = place_of(place);
   pthread_mutex_lock(&p->lock);

@@ -30,6 +30,8 @@ int words_deliver(struct err *e) MUST_USE;
 /* From here to words_go_on what words_put is given is kept, and no thread is started that writes. */
 void words_wait(void);
 void words_go_on(void);
+/* In a child of such a process: what waits is its parent's to write, and it writes by itself. */
+void words_begin_again(void);
 /* One or more whole lines, from any thread. */
 void words_put(enum words_place place, const char *text, size_t n);
 /* How many bytes are still to be taken. */

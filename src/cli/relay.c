@@ -22,7 +22,7 @@ enum { TCP_PORT_FROM_DEFAULT = 20000, TCP_PORT_TO_DEFAULT = 29999, DRAIN_DEFAULT
 
 struct relay_arguments {
   struct relay_options options;
-  const char *config, *pump, *link, *log_level, *log_format;
+  const char *config, *pump, *link, *keys, *log_level, *log_format;
   uint64_t workers;
   struct option_list operators;
   uint64_t embedded_fd;
@@ -234,6 +234,8 @@ static const struct option_row relay_rows[] = {
    .help = "debug, info, warn, error or off (default: info). Visitors are logged at debug only."},
   {.name = "log-format", .value = "text|json", .kind = OPTION_CHOICE, AT(log_format), .choices = "text|json",
    .help = "Form of the log lines on stderr (default: text)."},
+  {.name = "keys", .value = "apart|here", .kind = OPTION_CHOICE, AT(keys), .choices = "apart|here", .hidden = true,
+   .not_in_file = true, .help = "for bench/keys.py, which measures what a key process costs"},
   {.name = "embedded", .value = "FD", .kind = OPTION_CALL, .set = set_embedded, .hidden = true, .not_in_file = true,
    .help = "started by an agent"},
 };
@@ -297,6 +299,7 @@ static int complete(struct relay_arguments *a, struct options_parsed *parsed, st
   if (code == 0) code = a->embedded ? use_embedded(a, e) : use_defaults(a, e);
   if (code != 0) return code;
   a->options.pump = a->pump != NULL && strcmp(a->pump, "copy") == 0 ? PUMP_COPY : PUMP_SPLICE;
+  a->options.keys_here = a->keys != NULL && strcmp(a->keys, "here") == 0;
   if (a->link != NULL) a->options.plain_allowed = strcmp(a->link, "plain") == 0;
   return 0;
 }

@@ -20,6 +20,7 @@
 #include "relay/bound_move.h"
 #include "relay/keeper.h"
 #include "relay/raw.h"
+#include "relay/tickets.h"
 
 enum { PORT_TRIES_MAX = 20 };
 
@@ -145,12 +146,7 @@ static int make_ticket(struct link *l, const struct tunnel *t, uint8_t out[TICKE
   strcpy(k.relay, r->options->domain);
   memcpy(k.owner, t->holder, sizeof k.owner);
   strcpy(k.label, t->label);
-  pthread_mutex_lock(&r->ticket_lock);
-  struct ticket_key key = r->ticket_keys[0];
-  pthread_mutex_unlock(&r->ticket_lock);
-  int rc = ticket_encode(&k, &key, out, n);
-  wipe(&key, sizeof key);
-  return rc;
+  return tickets_make(r, &k, out, n);
 }
 
 static void bound_announce(struct bound *b) {
@@ -358,9 +354,7 @@ static enum refusal check_ticket(struct link *l, struct tunnel *t, const struct 
     t->incarnation = f->incarnation;
     return REFUSE_NONE;
   }
-  pthread_mutex_lock(&r->ticket_lock);
-  int rc = ticket_decode(f->ticket, f->ticket_n, r->ticket_keys, r->ticket_keys_n, &k);
-  pthread_mutex_unlock(&r->ticket_lock);
+  int rc = tickets_read(r, f->ticket, f->ticket_n, &k);
   if (rc != 0 || strcmp(k.relay, r->options->domain) != 0 || !is_holder(l, k.owner) ||
       k.expires_s <= loop_wall_s(l->worker->loop) || f->incarnation < k.incarnation)
     return REFUSE_TICKET;

@@ -23,6 +23,8 @@
 #include "base/map.h"
 #include "base/secret.h"
 #include "base/text.h"
+#include "relay/identity.h"
+#include "relay/key_process.h"
 
 enum { CERTS_MAGIC = 0x63657274, DAY_S = 24 * 3600, READ_TRIES_MAX = 10 };
 
@@ -47,7 +49,8 @@ struct pair_mark { struct file_mark cert, key; };
 
 struct certs {
   uint32_t magic;
-  struct state *state;
+  struct key_process *keys;        /* NULL: they are here */
+  struct identity_source files;
   char *domain, *cert_file, *key_file;           /* files: NULL with our own authority */
   struct pair_mark read, seen;     /* of the files when they were last read, and last looked at */
   int64_t refused_from_s, refused_until_s;       /* when the replacement that was refused for its time is valid; or 0 */
@@ -98,123 +101,22 @@ static enum validity validity_of(const struct tls_server *s, int64_t now_s) {
   return now_s < tls_server_not_before(s) ? VALIDITY_NOT_YET : VALIDITY_NOW;
 }
 
-/* A malloced, NUL-terminated text of at most CERT_FILE_MAX_BYTES - 1 bytes. */
-static int file_read(const char *what, const char *path, char **out, size_t *n, struct err *e) {
-  *out = NULL;
-  *n = 0;
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return err_set_errno_remedy(e, "it must be readable by the relay's user", "%s %s", what, path);
-  char *text = malloc(CERT_FILE_MAX_BYTES);
-  int rc = text == NULL ? err_set(e, ERR_NOMEM, "%s %s: out of memory", what, path) : 0;
-  while (rc == 0) {
-    ssize_t got = read(fd, text + *n, CERT_FILE_MAX_BYTES - *n);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) rc = err_set(e, ERR_IO, "%s %s: %s (it must be a readable file)", what, path, strerror(errno));
-    if (got <= 0) break;
-    *n += (size_t)got;
-    if (*n == CERT_FILE_MAX_BYTES)
-      rc = err_set(e, ERR_LIMIT, "%s %s: longer than %d bytes (it should be a PEM file)", what, path,
-                   CERT_FILE_MAX_BYTES);
-  }
-  close(fd);
-  if (rc != 0) {
-    if (text != NULL) wipe(text, CERT_FILE_MAX_BYTES);
-    free(text);
-    return rc;
-  }
-  text[*n] = '\0';
-  *out = text;
-  return 0;
-}
-
-static int failure_code(const struct err *e, int otherwise) { return e != NULL && e->code != 0 ? e->code : otherwise; }
-
-/* An authority of the operator's own, when the chain ends in it, is what agents are to know; else the public ones. */
-static int pin_of_chain(const char *chain, size_t n, struct pin *pin, struct err *e) {
-  bool self_signed = false;
-  memset(pin, 0, sizeof *pin);
-  int rc = authority_pin_of_chain(chain, n, pin->spki_sha256, &self_signed, e);
-  if (rc != 0) return rc;
-  pin->kind = self_signed ? PIN_SPKI_SHA256 : PIN_PUBLIC_AUTHORITIES;
-  if (!self_signed) memset(pin->spki_sha256, 0, sizeof pin->spki_sha256);
-  return 0;
-}
-
-struct pair { char *cert, *key; size_t cert_n, key_n; };
-
-/* Both may be one file, which has the key in it. */
-static void pair_drop(struct pair *p) {
-  if (p->cert != NULL) wipe(p->cert, p->cert_n);
-  if (p->key != NULL) wipe(p->key, p->key_n);
-  free(p->cert);
-  free(p->key);
-  *p = (struct pair){NULL, NULL, 0, 0};
-}
-
-/* Both as they stood at one time. */
-static int pair_read(struct certs *c, struct pair *p, struct err *e) {
+/* Both files as they stood at one time. */
+static int load_steadily(struct certs *c, int64_t now_s, struct identity *out, struct err *e) {
   for (int tries = 1;; tries++) {
-    c->read = marks_of(c);
-    int rc = file_read("certificate", c->cert_file, &p->cert, &p->cert_n, e);
-    if (rc == 0) rc = file_read("certificate's key", c->key_file, &p->key, &p->key_n, e);
-    struct pair_mark after = marks_of(c);
+    if (c->cert_file != NULL) c->read = marks_of(c);
+    int rc = c->keys != NULL ? key_process_load(c->keys, now_s, out, e)
+                             : identity_load(&c->files, c->authority, now_s, out, e);
+    struct pair_mark after = c->read;
+    if (c->cert_file != NULL) after = marks_of(c);
     if (marks_are_same(&c->read, &after) || tries == READ_TRIES_MAX) return rc;
-    pair_drop(p);
+    identity_drop(out);
   }
 }
 
-static int load_files(struct certs *c, struct tls_server **out, struct pin *pin, struct err *e) {
-  struct pair p = {NULL, NULL, 0, 0};
-  int rc = pair_read(c, &p, e);
-  if (rc == 0) rc = pin_of_chain(p.cert, p.cert_n, pin, e);
-  if (rc == 0) {
-    *out = tls_server_new(p.cert, p.cert_n, p.key, p.key_n, c->domain, e);
-    if (*out == NULL) rc = failure_code(e, ERR_CRYPTO);
-  }
-  if (rc != 0 && e != NULL && strstr(e->text, c->cert_file) == NULL && strstr(e->text, c->key_file) == NULL)
-    (void)err_prefix(e, "%s", strncmp(e->text, "private key", 11) == 0 ? c->key_file : c->cert_file);
-  pair_drop(&p);
-  return rc;
-}
-
-/* A certificate under our own authority. It is kept in memory only: the next start makes another. */
-static int issue(const struct authority *a, const char *const *names, size_t n, const char *domain, int64_t now_s,
-                 struct tls_server **out, struct err *e) {
-  char *chain = NULL, *key = NULL;
-  int rc = authority_issue(a, names, n, CERT_LIFE_DAYS, now_s, &chain, &key, e);
-  if (rc != 0) return rc;
-  *out = tls_server_new(chain, strlen(chain), key, strlen(key), domain, e);
-  authority_pem_free(key);
-  authority_pem_free(chain);
-  return *out != NULL ? 0 : failure_code(e, ERR_CRYPTO);
-}
-
-static int load_own(const struct certs *c, const struct authority *a, int64_t now_s, struct tls_server **out,
-                    struct pin *pin, struct err *e) {
-  char wildcard[HOST_NAME_MAX_CHARS + 1];
-  if (snprintf(wildcard, sizeof wildcard, "*.%s", c->domain) >= (int)sizeof wildcard)
-    return err_set(e, ERR_USAGE, "domain %s: too long for names under it (choose a shorter one)", c->domain);
-  const char *names[] = {c->domain, wildcard};
-  memset(pin, 0, sizeof *pin);
-  pin->kind = PIN_SPKI_SHA256;
-  int rc = authority_pin(a, pin->spki_sha256);
-  if (rc != 0)
-    return err_set(e, rc, "authority of %s: its key cannot be read (restore authority.pem from a backup)", c->domain);
-  return issue(a, names, ARRAY_LEN(names), c->domain, now_s, out, e);
-}
-
-/* *authority is a reference to the one to use from now on, and NULL with files. */
-static int load(struct certs *c, int64_t now_s, struct tls_server **out, struct authority **authority, struct pin *pin,
-                struct err *e) {
-  *out = NULL;
-  *authority = NULL;
-  if (c->cert_file != NULL) return load_files(c, out, pin, e);
-  int rc = 0;
-  c->tried_s = now_s;
-  if (c->authority == NULL) rc = state_authority(c->state, c->domain, now_s, authority, e);
-  else if (authority_is_timely(c->authority, now_s)) *authority = authority_ref(c->authority);
-  else rc = state_authority_renew(c->state, c->authority, now_s, authority, e);
-  return rc == 0 ? load_own(c, *authority, now_s, out, pin, e) : rc;
+static int load(struct certs *c, int64_t now_s, struct identity *out, struct err *e) {
+  if (c->cert_file == NULL) c->tried_s = now_s;
+  return load_steadily(c, now_s, out, e);
 }
 
 /* What is no reason to refuse it, since only its operator knows whom it is for. */
@@ -227,11 +129,12 @@ static void warn_of_chain(const struct certs *c, const struct tls_server *server
             NULL);
 }
 
-static struct certs *certs_new(struct state *s, const char *domain, const char *cert_file, const char *key_file) {
+static struct certs *certs_new(struct state *s, struct key_process *keys, const char *domain, const char *cert_file,
+                               const char *key_file) {
   struct certs *c = calloc(1, sizeof *c);
   if (c == NULL) return NULL;
   c->magic = CERTS_MAGIC;
-  c->state = s;
+  c->keys = keys;
   c->told = VALIDITY_NOW;
   (void)pthread_mutex_init(&c->lock, NULL);
   list_init(&c->recent);
@@ -243,21 +146,27 @@ static struct certs *certs_new(struct state *s, const char *domain, const char *
     certs_close(c);
     return NULL;
   }
+  c->files = (struct identity_source){
+      .state = s, .domain = c->domain, .cert_file = c->cert_file, .key_file = c->key_file};
   return c;
 }
 
-int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, int64_t now_s,
-               struct certs **out, struct err *e) {
+int certs_open(struct state *s, struct key_process *keys, const char *domain, const char *cert_file,
+               const char *key_file, int64_t now_s, struct certs **out, struct err *e) {
   *out = NULL;
   if ((cert_file == NULL) != (key_file == NULL))
     return err_set(e, ERR_USAGE, "certificate: --cert and --key go together (give both or none)");
-  struct certs *c = certs_new(s, domain, cert_file, key_file);
+  struct identity first;
+  struct certs *c = certs_new(s, keys, domain, cert_file, key_file);
   if (c == NULL) return err_set(e, ERR_NOMEM, "certificate: out of memory");
-  int rc = load(c, now_s, &c->current, &c->authority, &c->pin, e);
+  int rc = load(c, now_s, &first, e);
   if (rc != 0) {
     certs_close(c);
     return rc;
   }
+  c->current = first.server;
+  c->authority = first.authority;
+  c->pin = first.pin;
   c->seen = c->read;
   warn_of_chain(c, c->current, now_s);
   *out = c;
@@ -358,37 +267,34 @@ static void warn_of_clock(const struct certs *c, int64_t now_s) {
 
 int certs_reload(struct certs *c, int64_t now_s, struct err *e) {
   CHECK_MAGIC(c, CERTS_MAGIC);
-  struct tls_server *server = NULL;
-  struct authority *authority = NULL;
-  struct pin pin;
+  struct identity new = {.server = NULL};
   c->refused_from_s = c->refused_until_s = c->retry_at_s = 0;
   warn_of_clock(c, now_s);
-  int rc = load(c, now_s, &server, &authority, &pin, e);
-  if (rc == 0 && c->cert_file != NULL) rc = refuse_worse(c, server, now_s, e);
+  int rc = load(c, now_s, &new, e);
+  if (rc == 0 && c->cert_file != NULL) rc = refuse_worse(c, new.server, now_s, e);
   struct map *none = rc == 0 ? map_new(SHA256_BYTES) : NULL;
   if (rc == 0 && none == NULL) rc = err_set(e, ERR_NOMEM, "certificate: out of memory");
   if (rc != 0) {
     if (c->refused_until_s == 0) c->retry_at_s = now_s + CERT_RETRY_S;
-    tls_server_unref(server);
-    authority_unref(authority);
+    identity_drop(&new);
     return rc;
   }
-  warn_of_chain(c, server, now_s);
+  warn_of_chain(c, new.server, now_s);
   c->told = VALIDITY_NOW;
   struct list old_exact;
   list_init(&old_exact);
   pthread_mutex_lock(&c->lock);
   struct tls_server *old = c->current;
   struct authority *old_authority = c->authority;
-  c->current = server;
-  c->authority = authority;
+  c->current = new.server;
+  c->authority = new.authority;
   /* Each of them was made after the old one, for as long a life, and that is replaced when a third of it is left: so
      none expires here, and nobody keeps one. There may be many, and every visitor takes the lock: they are freed
      without it. */
   struct map *old_map = c->exact;
   c->exact = none;
   list_move_all(&old_exact, &c->recent);
-  c->pin = pin;
+  c->pin = new.pin;
   pthread_mutex_unlock(&c->lock);
   exact_free_all(&old_exact);
   map_free(old_map);
@@ -480,7 +386,8 @@ int certs_exact(struct certs *c, const char *host, int64_t now_s, struct tls_ser
   pthread_mutex_lock(&c->lock);
   struct authority *authority = authority_ref(c->authority);
   pthread_mutex_unlock(&c->lock);
-  int rc = issue(authority, &host, 1, NULL, now_s, &made, e);
+  int rc = c->keys != NULL ? key_process_issue(c->keys, host, now_s, &made, e)
+                           : identity_issue(authority, host, now_s, &made, e);
   authority_unref(authority);
   if (rc != 0) return rc;
   pthread_mutex_lock(&c->lock);

@@ -9,10 +9,11 @@
 #include "tls/tls_server.h"
 
 struct certs;
+struct key_process;
 /* cert_file and key_file, or both NULL for the state's own authority (a wildcard certificate, renewed by itself). The
-   state must outlive it. */
-int certs_open(struct state *s, const char *domain, const char *cert_file, const char *key_file, int64_t now_s,
-               struct certs **out, struct err *e) MUST_USE;
+   keys stay in the key process, or are here if that is NULL. The state and that process must outlive it. */
+int certs_open(struct state *s, struct key_process *keys, const char *domain, const char *cert_file,
+               const char *key_file, int64_t now_s, struct certs **out, struct err *e) MUST_USE;
 void certs_close(struct certs *c);
 struct tls_server *certs_current(struct certs *c);      /* a new reference; thread-safe */
 /* To be asked regularly: whether the files have changed since they were last read, and not since the last look, so that

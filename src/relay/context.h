@@ -24,6 +24,7 @@ struct relay {
   struct relay_options *options;   /* our copy: port 0 replaced by what the kernel gave */
   struct heir *heir;               /* of a relay that was here before us; NULL: of none */
   struct state *state;             /* the keeper's, once it runs */
+  struct key_process *keys;        /* thread-safe; NULL: they are here */
   struct certs *certs;             /* thread-safe where its header says so */
   struct registry *registry;       /* thread-safe */
   struct sources *sources;         /* thread-safe */

@@ -16,6 +16,7 @@
 #include "base/shortage.h"
 #include "relay/issue.h"
 #include "relay/registry.h"
+#include "relay/tickets.h"
 #include "relay/warning.h"
 #include "relay/worker.h"
 
@@ -405,24 +406,10 @@ static void on_certificates(struct loop_timer *t) {
   (void)loop_timer_set(k->loop, t, CERTIFICATES_POLL_MS, on_certificates);
 }
 
-static int read_ticket_keys(struct keeper *k, struct err *e) {
-  struct relay *r = k->relay;
-  struct ticket_key keys[2];
-  size_t n;
-  int rc = state_ticket_keys(r->state, loop_wall_s(k->loop), keys, &n, e);
-  if (rc != 0) return rc;
-  pthread_mutex_lock(&r->ticket_lock);
-  memcpy(r->ticket_keys, keys, sizeof keys);
-  r->ticket_keys_n = n;
-  pthread_mutex_unlock(&r->ticket_lock);
-  wipe(keys, sizeof keys);
-  return 0;
-}
-
 static void on_ticket_keys(struct loop_timer *t) {
   struct keeper *k = CONTAINER_OF(t, struct keeper, ticket_keys);
   struct err e;
-  if (read_ticket_keys(k, &e) != 0) warning_state_unread(&k->relay->warnings, e.text);
+  if (tickets_refresh(k->relay, loop_wall_s(k->loop), &e) != 0) warning_state_unread(&k->relay->warnings, e.text);
   (void)loop_timer_set(k->loop, t, TICKET_KEYS_POLL_MS, on_ticket_keys);
 }
 
@@ -483,7 +470,7 @@ static int keeper_make(struct keeper *k, struct err *e) {
   k->state_version = UINT64_MAX;
   if (read_revocations(k) != 0)
     return err_set(e, ERR_IO, "relay: cannot read the revoked tokens from the state database");
-  rc = read_ticket_keys(k, e);
+  rc = tickets_refresh(k->relay, loop_wall_s(k->loop), e);
   if (rc != 0) return rc;
   if (loop_timer_set(k->loop, &k->revocations, KEEPER_POLL_MS, on_revocations) != 0 ||
       loop_timer_set(k->loop, &k->certificates, CERTIFICATES_POLL_MS, on_certificates) != 0 ||

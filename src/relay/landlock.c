@@ -4,8 +4,10 @@
    their renewals, is reached through the rule of its folder. */
 #include "relay/landlock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +27,9 @@ enum {
   TRUNCATE = 1 << 14, IOCTL_DEV = 1 << 15,
   OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV,
   READ = READ_FILE | READ_DIR,
-  CHANGE = READ | WRITE_FILE | REMOVE_FILE | MAKE_REG | MAKE_SOCK | TRUNCATE
+  USE = READ_FILE | WRITE_FILE | TRUNCATE,
+  NAMES = READ_DIR | REMOVE_FILE | MAKE_REG | MAKE_SOCK,
+  CHANGE = READ | USE | NAMES
 };
 
 struct path_beneath { uint64_t allowed; int32_t fd; } __attribute__((packed));
@@ -61,15 +65,44 @@ static int allow_all(int ruleset, uint64_t known, uint64_t rights, const char *c
   return rc;
 }
 
+static bool is_below(const char *path, const char *folder) {
+  size_t n = strlen(folder);
+  return strncmp(path, folder, n) == 0 && path[n] == '/';
+}
+
+static bool has_hidden(const struct rights_paths *p, const char *path) {
+  for (size_t i = 0; i < p->hide_n; i++)
+    if (is_below(p->hide[i], path) || strcmp(p->hide[i], path) == 0) return true;
+  return false;
+}
+
+/* What is to be hidden makes its folder one whose entries are allowed each by itself, but for the one that leads
+   there. */
+static int allow_to_read(int ruleset, uint64_t known, const struct rights_paths *p, const char *path) {
+  char entry[PATH_MAX];
+  int rc = 0;
+  if (!has_hidden(p, path)) return allow(ruleset, known, READ, path);
+  DIR *d = opendir(path);
+  for (const struct dirent *at; d != NULL && rc == 0 && (at = readdir(d)) != NULL;) {
+    if (strcmp(at->d_name, ".") == 0 || strcmp(at->d_name, "..") == 0) continue;
+    int n = snprintf(entry, sizeof entry, "%s/%s", path, at->d_name);
+    if (n > 0 && (size_t)n < sizeof entry && !has_hidden(p, entry)) rc = allow(ruleset, known, READ, entry);
+  }
+  if (d != NULL) (void)closedir(d);
+  return rc;
+}
+
 static int restrict_to(const struct rights_paths *p, int abi) {
   uint64_t known = handled(abi);
   long ruleset = syscall(CREATE_RULESET, &known, sizeof known, 0);
   if (ruleset < 0) return ERR_UNSUPPORTED;
   int fd = (int)ruleset;
   int rc = allow_all(fd, known, CHANGE, p->change, p->change_n);
-  if (rc == 0) rc = allow_all(fd, known, REMOVE_FILE, p->unlink, p->unlink_n);
+  if (rc == 0) rc = allow_all(fd, known, USE, p->use, p->use_n);
+  if (rc == 0) rc = allow_all(fd, known, NAMES, p->unlink, p->unlink_n);
   if (rc == 0) rc = allow_all(fd, known, READ, p->read, p->read_n);
-  if (rc == 0) rc = allow_all(fd, known, READ, of_the_system, ARRAY_LEN(of_the_system));
+  for (size_t i = 0; rc == 0 && i < ARRAY_LEN(of_the_system); i++)
+    rc = allow_to_read(fd, known, p, of_the_system[i]);
   if (rc == 0) rc = allow(fd, known, READ_FILE | WRITE_FILE, "/dev/null");
   if (rc == 0 && syscall(RESTRICT_SELF, fd, 0) != 0) rc = ERR_UNSUPPORTED;
   int error = errno;

@@ -153,7 +153,7 @@ static void json_tunnel(FILE *f, const struct status_tunnel *t) {
 static void json_rights(FILE *f, const struct rights *r) {
   const char *const parts[][2] = {{"user", r->user}, {"no_new_privileges", r->no_new_privileges},
                                   {"capabilities", r->capabilities}, {"dumpable", r->dumpable},
-                                  {"seccomp", r->seccomp}, {"landlock", r->landlock}};
+                                  {"seccomp", r->seccomp}, {"landlock", r->landlock}, {"key_process", r->key_process}};
   for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
     fprintf(f, "%s\"%s\":", i == 0 ? ",\"rights\":{" : ",", parts[i][0]);
     json_put_text(f, parts[i][1]);

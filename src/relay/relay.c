@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/descriptors.h"
+#include "base/folders.h"
 #include "base/heap.h"
 #include "base/log.h"
 #include "base/secret.h"
@@ -30,6 +31,7 @@
 #include "relay/host.h"
 #include "relay/issue.h"
 #include "relay/keeper.h"
+#include "relay/key_process.h"
 #include "relay/name_check.h"
 #include "relay/notify.h"
 #include "relay/registry.h"
@@ -54,7 +56,8 @@ enum {
 struct life {
   struct relay *relay;
   struct loop *loop;
-  struct loop_io signals;
+  struct loop_io signals, keys;
+  bool lost_keys;                  /* the key process has ended */
   struct admin *admin;             /* NULL: none, or a successor's */
   struct holders *holders;         /* NULL: it is not embedded */
   struct starter starter;
@@ -220,6 +223,32 @@ static int open_state(struct relay *r, struct err *e) {
   return rc;
 }
 
+static unsigned workers_wanted(const struct relay *r) {
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  unsigned n = r->options->workers != 0 ? r->options->workers : cores > 0 ? (unsigned)cores : 1;
+  return n < RELAY_WORKERS_MAX ? n : RELAY_WORKERS_MAX;
+}
+
+/* What cannot be made is told by who opens it. */
+static void make_state_folder(const char *dir) {
+  char *part = strdup(dir);
+  if (part != NULL) (void)!folders_make(part);
+  free(part);
+}
+
+/* An embedded relay's keys are its user's, as it is. The key process is confined to folders that are there. */
+static int start_keys(struct relay *r, struct err *e) {
+  const struct relay_options *o = r->options;
+  const struct key_process_options keys = {.state_dir = o->state_dir, .domain = o->domain, .cert_file = o->cert_file,
+                                           .key_file = o->key_file, .workers_n = workers_wanted(r)};
+  if (relay_is_embedded(r)) return 0;
+  int rc = rights_take_user(o->user, o->state_dir, &r->rights, e);
+  if (rc == 0) make_state_folder(o->state_dir);
+  if (o->keys_here) (void)snprintf(r->rights.key_process, sizeof r->rights.key_process, "no: --keys here");
+  if (o->keys_here) return rc;
+  return rc == 0 ? key_process_start(&keys, &r->keys, e) : rc;
+}
+
 static int relay_open(struct relay *r, struct err *e) {
   struct relay_options *o = r->options;
   int rc = open_state(r, e);
@@ -232,7 +261,7 @@ static int relay_open(struct relay *r, struct err *e) {
   if (rc == 0) rc = check_tcp_listen(o, e);
   if (rc != 0) return rc;
   settle_public(r);
-  rc = certs_open(r->state, o->domain, o->cert_file, o->key_file, time(NULL), &r->certs, e);
+  rc = certs_open(r->state, r->keys, o->domain, o->cert_file, o->key_file, time(NULL), &r->certs, e);
   if (rc == 0) rc = read_operators(r, e);
   if (rc == 0) rc = remember_settings(r, e);
   if (rc == 0 && ((r->sources = sources_new()) == NULL || registry_new(r, &r->registry) != 0))
@@ -254,9 +283,7 @@ static void divide_descriptors(struct relay *r) {
 }
 
 static int workers_open(struct relay *r, struct err *e) {
-  long cores = sysconf(_SC_NPROCESSORS_ONLN);
-  unsigned n = r->options->workers != 0 ? r->options->workers : cores > 0 ? (unsigned)cores : 1;
-  if (n > RELAY_WORKERS_MAX) n = RELAY_WORKERS_MAX;
+  unsigned n = workers_wanted(r);
   r->workers = calloc(n, sizeof *r->workers);
   if (r->workers == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   r->workers_n = n;
@@ -417,6 +444,21 @@ static void on_last_gone(struct loop_timer *t) {
   loop_stop(life->loop);
 }
 
+/* Nobody can be welcomed any more, so whoever keeps us running is to start us again. */
+static void on_keys_gone(struct loop_io *io, uint32_t events) {
+  struct life *life = CONTAINER_OF(io, struct life, keys);
+  (void)events;
+  loop_io_del(io);
+  life->lost_keys = true;
+  loop_stop(life->loop);
+}
+
+static int watch_keys(struct life *life, struct err *e) {
+  if (life->relay->keys == NULL) return 0;
+  int rc = loop_io_add(life->loop, &life->keys, key_process_fd(life->relay->keys), EPOLLIN, on_keys_gone);
+  return rc == 0 ? 0 : err_set(e, rc, "relay: cannot watch its key process");
+}
+
 static int life_begin(struct life *life, struct relay *r, struct err *e) {
   static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
   sigset_t before;
@@ -569,6 +611,7 @@ static int serve(struct relay *r, struct life *life, struct err *e) {
   int rc = workers_open(r, e);
   release_listens(r);
   if (rc == 0) rc = listen_admin(life, e);
+  if (rc == 0) rc = watch_keys(life, e);
   if (rc == 0) rc = confine_relay(r, e);
   words_go_on();
   if (rc == 0) rc = keeper_new(r, &r->keeper, e);
@@ -584,6 +627,10 @@ static int serve(struct relay *r, struct life *life, struct err *e) {
     announce(r, life->admin != NULL ? admin_port(life->admin) : 0);
     on_trim(&life->trim);
     loop_run(life->loop);
+    if (life->lost_keys)
+      rc = err_set(e, ERR_CLOSED,
+                   "relay: its key process has ended, and so it ends (start it again; a kernel that is out of memory "
+                   "says so in its log)");
   }
   upgrade_free(life->upgrade);
   holders_close(life->holders);
@@ -628,7 +675,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   pthread_mutex_init(&r.ticket_lock, NULL);
   words_wait();                    /* their thread, too, is to begin with what rights are left */
   int rc = begin_life(&life, &r, e);
-  if (rc == 0 && !relay_is_embedded(&r)) rc = rights_take_user(copy.user, copy.state_dir, &r.rights, e);
+  if (rc == 0) rc = start_keys(&r, e);
   if (rc == 0) rc = relay_open(&r, e);
   if (rc == 0) rc = serve(&r, &life, e);
   if (rc != 0 && r.heir != NULL) heir_refuse(r.heir, e);
@@ -639,6 +686,7 @@ int relay_run(const struct relay_options *options, struct err *e) {
   sources_free(r.sources);
   free(r.operators);
   if (r.certs != NULL) certs_close(r.certs);
+  key_process_end(r.keys);
   if (r.state != NULL) state_close(r.state);
   heir_free(r.heir);
   starter_end(&life.starter);

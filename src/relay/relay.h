@@ -33,6 +33,7 @@ struct relay_options {             /* strings belong to the caller and outlive t
   /* Embedded: the first program that it lives for, which is told how to reach it or why not; -1: not embedded. */
   int holder_fd;
   struct shared *shared;           /* it may live for others, too; NULL: not */
+  bool keys_here;                  /* no key process */
   bool quiet;                      /* embedded: no name check, no log below warning */
 };
 

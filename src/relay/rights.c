@@ -193,11 +193,27 @@ void rights_drop(const struct rights_paths *paths, struct rights *r) {
     (void)snprintf(r->capabilities, sizeof r->capabilities, "%s", embedded);
     (void)snprintf(r->dumpable, sizeof r->dumpable, "%s", embedded);
     (void)snprintf(r->landlock, sizeof r->landlock, "%s", embedded);
+    (void)snprintf(r->key_process, sizeof r->key_process, "%s", embedded);
   }
-  syscalls_restrict(r->seccomp, sizeof r->seccomp);
+  syscalls_restrict(SYSCALLS_OF_RELAY, r->seccomp, sizeof r->seccomp);
+}
+
+/* What is wanting is said; the rest is what the word key process stands for. */
+void rights_drop_keys(const struct rights_paths *paths, char *text, size_t cap) {
+  struct rights r;
+  memset(&r, 0, sizeof r);
+  drop_capabilities(&r);
+  refuse_new_privileges(&r);
+  refuse_looks(&r);
+  landlock_restrict(paths, r.landlock, sizeof r.landlock);
+  syscalls_restrict(SYSCALLS_OF_KEYS, r.seccomp, sizeof r.seccomp);
+  bool bounded = strncmp(r.seccomp, yes, 3) == 0, enclosed = strncmp(r.landlock, yes, 3) == 0;
+  (void)snprintf(text, cap, "yes%s%s%s%s", bounded ? "" : "; seccomp ", bounded ? "" : r.seccomp,
+                 enclosed ? "" : "; landlock ", enclosed ? "" : r.landlock);
 }
 
 void rights_log(const struct rights *r) {
   log_event(LOG_INFO, "rights", "user", r->user, "no_new_privileges", r->no_new_privileges, "capabilities",
-            r->capabilities, "dumpable", r->dumpable, "seccomp", r->seccomp, "landlock", r->landlock, NULL);
+            r->capabilities, "dumpable", r->dumpable, "seccomp", r->seccomp, "landlock", r->landlock, "key_process",
+            r->key_process, NULL);
 }

@@ -15,6 +15,7 @@ struct rights {                    /* words for people, as the start line and /s
   char dumpable[RIGHTS_TEXT_CAP];
   char seccomp[RIGHTS_TEXT_CAP];
   char landlock[RIGHTS_TEXT_CAP];
+  char key_process[2 * RIGHTS_TEXT_CAP];
 };
 
 /* From root to `user`, with its groups, and no capability but that of binding ports below 1024. NULL: to the owner of
@@ -25,15 +26,19 @@ struct rights {                    /* words for people, as the start line and /s
 int rights_take_user(const char *user, const char *state_dir, struct rights *r, struct err *e) MUST_USE;
 
 struct rights_paths {              /* what is still opened by name, once bound */
-  const char *change[RIGHTS_PATHS_MAX]; size_t change_n;   /* folders whose files are read, written, made and removed */
-  const char *unlink[RIGHTS_PATHS_MAX]; size_t unlink_n;   /* folders of which files are removed */
+  const char *change[RIGHTS_PATHS_MAX]; size_t change_n;   /* folders, with all files in them */
+  const char *use[RIGHTS_PATHS_MAX]; size_t use_n;         /* files that are read and written */
+  const char *unlink[RIGHTS_PATHS_MAX]; size_t unlink_n;   /* folders in which names are made and removed */
   const char *read[RIGHTS_PATHS_MAX]; size_t read_n;       /* files and folders, besides those of the system */
+  const char *hide[RIGHTS_PATHS_MAX]; size_t hide_n;       /* not read, not even where the system's are */
 };
 /* The rest: capabilities, new privileges, being looked into by programs of the same user, system calls, files. For an
    embedded relay (paths NULL), which is one of its user's programs and tells them from others by looking into /proc,
    new privileges and system calls only.
    Before the first thread. */
 void rights_drop(const struct rights_paths *paths, struct rights *r);
+/* The same for the key process, all of whose words are one. */
+void rights_drop_keys(const struct rights_paths *paths, char *text, size_t cap);
 void rights_log(const struct rights *r);         /* the start line */
 
 #endif

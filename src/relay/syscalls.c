@@ -58,11 +58,15 @@ static const char *const allowed[] = {
   "fstatat64", "open", "openat", "pread64", "pwrite64", "read", "readlink", "readlinkat", "readv", "rename",
   "renameat", "renameat2", "rmdir", "stat", "stat64", "statfs", "statx", "unlink", "unlinkat", "utimensat", "write",
   "writev",
-  /* streams */
-  "accept", "accept4", "bind", "connect", "dup", "dup2", "dup3", "epoll_create1", "epoll_ctl", "epoll_pwait",
-  "epoll_wait", "eventfd2", "getpeername", "getsockname", "getsockopt", "listen", "pipe2", "poll", "ppoll",
-  "ppoll_time64", "pselect6", "recvfrom", "recvmmsg", "recvmsg", "select", "sendmmsg", "sendmsg", "sendto",
-  "setsockopt", "shutdown", "splice", "tee", "timerfd_create", "timerfd_settime"};
+  /* standard error */
+  "dup", "dup2", "dup3", "poll", "ppoll", "ppoll_time64"};
+
+/* Sockets, and what waits for them. */
+static const char *const of_the_net[] = {
+  "accept", "accept4", "bind", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2",
+  "getpeername", "getsockname", "getsockopt", "listen", "pipe2", "pselect6", "recvfrom", "recvmmsg", "recvmsg",
+  "select", "sendmmsg", "sendmsg", "sendto", "setsockopt", "shutdown", "splice", "tee", "timerfd_create",
+  "timerfd_settime"};
 
 static const char *const fatal[] = {
   "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise",
@@ -105,8 +109,6 @@ static struct scmp_arg_cmp has_of(unsigned argument, unsigned long bits, unsigne
    memory that is or becomes code, but files of the resolver's modules. */
 static int add_those_with_arguments(scmp_filter_ctx c) {
   enum { SET_VMA = 0x53564d41 };   /* PR_SET_VMA: glibc names its areas */
-  static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
-  static const unsigned long requests[] = {SIOCINQ, SIOCOUTQ, FIONBIO, FIONREAD, SIOCGIFINDEX, SIOCGIFNAME, TCGETS};
   int rc = add_if(c, SCMP_ACT_ALLOW, "clone", has_of(0, CLONE_THREAD, CLONE_THREAD));
   if (rc == 0) rc = add_if(c, SCMP_ACT_KILL_PROCESS, "clone", has_of(0, CLONE_THREAD, 0));
   if (rc == 0) rc = add_if(c, SCMP_ACT_ALLOW, "mprotect", has_of(2, PROT_EXEC, 0));
@@ -115,6 +117,13 @@ static int add_those_with_arguments(scmp_filter_ctx c) {
   if (rc == 0) rc = add_if(c, SCMP_ACT_ALLOW, "prctl", equals(0, PR_SET_NAME));
   if (rc == 0) rc = add_if(c, SCMP_ACT_ALLOW, "prctl", equals(0, SET_VMA));
   if (rc == 0) rc = add_if(c, SCMP_ACT_ALLOW, "prlimit64", equals(0, 0));
+  return rc;
+}
+
+static int add_sockets(scmp_filter_ctx c) {
+  static const int families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
+  static const unsigned long requests[] = {SIOCINQ, SIOCOUTQ, FIONBIO, FIONREAD, SIOCGIFINDEX, SIOCGIFNAME, TCGETS};
+  int rc = 0;
   for (size_t i = 0; rc == 0 && i < ARRAY_LEN(families); i++)
     rc = add_if(c, SCMP_ACT_ALLOW, "socket", equals(0, (unsigned long)families[i]));
   if (rc == 0) rc = add_if(c, SCMP_ACT_ALLOW, "socketpair", equals(0, AF_UNIX));
@@ -130,13 +139,15 @@ static int add_list(scmp_filter_ctx c, uint32_t action, const char *const *names
   return rc;
 }
 
-static int fill(scmp_filter_ctx c) {
+static int fill(scmp_filter_ctx c, enum syscalls_kind kind) {
   int rc = seccomp_attr_set(c, SCMP_FLTATR_CTL_TSYNC, 1);
   if (rc == 0) rc = seccomp_attr_set(c, SCMP_FLTATR_CTL_OPTIMIZE, 2);    /* a tree: the list is long */
   if (rc == 0) rc = add_list(c, SCMP_ACT_ALLOW, allowed, ARRAY_LEN(allowed));
+  if (rc == 0 && kind == SYSCALLS_OF_RELAY) rc = add_list(c, SCMP_ACT_ALLOW, of_the_net, ARRAY_LEN(of_the_net));
   if (rc == 0 && SANITIZED) rc = add_list(c, SCMP_ACT_ALLOW, of_sanitizers, ARRAY_LEN(of_sanitizers));
   if (rc == 0) rc = add_list(c, SCMP_ACT_KILL_PROCESS, fatal, ARRAY_LEN(fatal));
-  return rc == 0 ? add_those_with_arguments(c) : rc;
+  if (rc == 0) rc = add_those_with_arguments(c);
+  return rc == 0 && kind == SYSCALLS_OF_RELAY ? add_sockets(c) : rc;
 }
 
 /* Of a test. Nothing but write may be called here. */
@@ -156,11 +167,11 @@ static bool is_strict(void) {
   return sigaction(SIGSYS, &act, NULL) == 0;
 }
 
-void syscalls_restrict(char *text, size_t cap) {
+void syscalls_restrict(enum syscalls_kind kind, char *text, size_t cap) {
   char reason[64];
   bool strict = is_strict();
   scmp_filter_ctx c = seccomp_init(strict ? SCMP_ACT_TRAP : SCMP_ACT_ERRNO(ENOSYS));
-  int rc = c == NULL ? -ENOMEM : fill(c);
+  int rc = c == NULL ? -ENOMEM : fill(c, kind);
   if (rc == 0 && strict) rc = add(c, SCMP_ACT_ERRNO(ENOSYS), "clone3");
   if (rc == 0) rc = seccomp_load(c);
   if (c != NULL) seccomp_release(c);
@@ -170,7 +181,8 @@ void syscalls_restrict(char *text, size_t cap) {
                    SANITIZED ? ": with what a sanitizer calls besides" : "");
 }
 #else
-void syscalls_restrict(char *text, size_t cap) {
+void syscalls_restrict(enum syscalls_kind kind, char *text, size_t cap) {
+  (void)kind;
   (void)snprintf(text, cap, "no: this build is without libseccomp");
 }
 #endif

@@ -10,6 +10,7 @@
 #include "base/shortage.h"
 #include "loop/net.h"
 #include "relay/door.h"
+#include "relay/key_process.h"
 #include "relay/heir.h"
 #include "relay/link.h"
 #include "relay/raw.h"
@@ -241,6 +242,7 @@ void worker_do(struct worker *w, void (*act)(struct worker *w, void *arg), void 
 
 static void *worker_main(void *arg) {
   struct worker *w = arg;
+  key_process_use((unsigned)(w - w->relay->workers));
   shortage_listen(warning_shortage, &w->relay->warnings);
   loop_run(w->loop);
   return NULL;

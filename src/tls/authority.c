@@ -149,6 +149,15 @@ struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const 
   return NULL;
 }
 
+struct authority *authority_of_chain(const char *chain_pem, size_t n, struct err *e) {
+  STACK_OF(X509) *chain = pem_read_chain(chain_pem, n, e);
+  if (chain == NULL) return NULL;
+  struct authority *a = authority_new(e);
+  if (a != NULL) a->cert = sk_X509_pop(chain);
+  sk_X509_pop_free(chain, X509_free);
+  return a;
+}
+
 struct authority *authority_ref(struct authority *a) {
   atomic_fetch_add_explicit(&a->refs, 1, memory_order_relaxed);
   return a;

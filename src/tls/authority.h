@@ -15,6 +15,8 @@ struct authority *authority_make(const char *domain, int64_t now_s, struct err *
 struct authority *authority_renew(const struct authority *a, int64_t now_s, struct err *e) MUST_USE;
 struct authority *authority_from_pem(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n,
                                      struct err *e) MUST_USE;
+/* That of a chain's end, without its key: it tells its times and its pin, and issues nothing. */
+struct authority *authority_of_chain(const char *chain_pem, size_t n, struct err *e) MUST_USE;
 struct authority *authority_ref(struct authority *a);
 void authority_unref(struct authority *a);       /* NULL is fine */
 bool authority_covers(const struct authority *a, const char *domain);     /* its name constraint is that of domain */

@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "base/limits.h"
 #include "base/secret.h"
 #include "tls/pem.h"
+#include "tls/remote_key.h"
 #include "tls/tls_hooks.h"
 #include "tls/tls_ctx.h"
 #include "tls/tls_kdf.h"
@@ -75,13 +77,9 @@ static int use_identity(SSL_CTX *ctx, STACK_OF(X509) *chain, EVP_PKEY *key, stru
   return use_issuers(ctx, chain, e);
 }
 
-struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n,
-                                  const char *domain, struct err *e) {
+/* Takes both; a NULL has been told. */
+static struct tls_server *server_of(STACK_OF(X509) *chain, EVP_PKEY *key, const char *domain, struct err *e) {
   struct tls_server *s = NULL;
-  EVP_PKEY *key = NULL;
-  STACK_OF(X509) *chain = pem_read_chain(cert_pem, cert_n, e);
-  if (chain == NULL) return NULL;
-  key = pem_read_key(key_pem, key_n, e);
   if (key == NULL) goto out_chain;
   if (domain != NULL && check_domain(sk_X509_value(chain, 0), domain, e) != 0) goto out_key;
   SSL_CTX *ctx = SSL_CTX_new_ex(NULL, tls_kdf_query(), TLS_server_method());
@@ -111,6 +109,36 @@ out_key:
 out_chain:
   sk_X509_pop_free(chain, X509_free);
   return s;
+}
+
+struct tls_server *tls_server_new(const char *cert_pem, size_t cert_n, const char *key_pem, size_t key_n,
+                                  const char *domain, struct err *e) {
+  STACK_OF(X509) *chain = pem_read_chain(cert_pem, cert_n, e);
+  return chain == NULL ? NULL : server_of(chain, pem_read_key(key_pem, key_n, e), domain, e);
+}
+
+struct tls_server *tls_server_new_remote(const char *cert_pem, size_t cert_n, const struct remote_key *where,
+                                         uint64_t handle, struct err *e) {
+  STACK_OF(X509) *chain = pem_read_chain(cert_pem, cert_n, e);
+  if (chain == NULL) return NULL;
+  return server_of(chain, remote_key_new(X509_get0_pubkey(sk_X509_value(chain, 0)), where, handle, e), NULL, e);
+}
+
+int tls_server_sign(const struct tls_server *s, const struct sign_scheme *scheme, const uint8_t *text, size_t text_n,
+                    uint8_t *signature, size_t *n) {
+  return sign_handshake(SSL_CTX_get0_privatekey(s->ctx), scheme, text, text_n, signature, n);
+}
+
+int tls_server_chain(const struct tls_server *s, struct buf *out) {
+  BIO *bio = BIO_new(BIO_s_mem());
+  char *text;
+  int rc = bio != NULL && PEM_write_bio_X509(bio, SSL_CTX_get0_certificate(s->ctx)) == 1 ? 0 : ERR_NOMEM;
+  for (int i = 0; rc == 0 && i < sk_X509_num(s->issuers); i++)
+    if (PEM_write_bio_X509(bio, sk_X509_value(s->issuers, i)) != 1) rc = ERR_NOMEM;
+  long n = rc == 0 ? BIO_get_mem_data(bio, &text) : 0;
+  if (rc == 0) rc = buf_append(out, text, (size_t)n);
+  BIO_free(bio);
+  return rc;
 }
 
 struct tls_server *tls_server_ref(struct tls_server *s) {

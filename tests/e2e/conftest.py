@@ -3,7 +3,9 @@
 Everything waits for events with a deadline; nothing sleeps, nothing is retried. A test marked both_pumps runs in each
 pump mode, with data connections inside TLS, and with an agent that dials its relay at a Unix socket. ADIT names the
 program under test, ADIT_E2E_SCALE scales large transfers and counts."""
+import os
 import socket
+import subprocess
 
 import pytest
 
@@ -113,3 +115,20 @@ def wire(box):
 
 def pytest_report_header():
     return f"program under test: {ADIT}"
+
+
+@pytest.fixture(scope="session")
+def scan(tmp_path_factory):
+    """scan(pid, needles) returns those found, raw or in hex."""
+    program = tmp_path_factory.mktemp("scan") / "memory_scan"
+    source = os.path.join(os.path.dirname(__file__), "kit", "memory_scan.c")
+    subprocess.run(["cc", "-O2", "-o", program, source], check=True)
+    if os.getuid() != 0:
+        pytest.skip("reading another process's memory wants root")
+
+    def run(pid, needles):
+        forms = [form for n in needles for form in (n, n.hex().encode(), n.hex().upper().encode())]
+        done = subprocess.run([program, str(pid)], input=b"".join(bytes([len(f)]) + f for f in forms),
+                              stdout=subprocess.PIPE, check=True)
+        return {needles[int(i) // 3] for i in done.stdout.split()}
+    return run

@@ -39,23 +39,6 @@ def plant(pid, canary):
     raise AssertionError("the relay has no page that core dumps leave out")
 
 
-@pytest.fixture(scope="module")
-def scan(tmp_path_factory):
-    """scan(pid, needles) returns those found, raw or in hex."""
-    program = tmp_path_factory.mktemp("scan") / "memory_scan"
-    source = os.path.join(os.path.dirname(__file__), "kit", "memory_scan.c")
-    subprocess.run(["cc", "-O2", "-o", program, source], check=True)
-    if os.getuid() != 0:
-        pytest.skip("reading another process's memory wants root")
-
-    def run(pid, needles):
-        forms = [form for n in needles for form in (n, n.hex().encode(), n.hex().upper().encode())]
-        done = subprocess.run([program, str(pid)], input=b"".join(bytes([len(f)]) + f for f in forms),
-                              stdout=subprocess.PIPE, check=True)
-        return {needles[int(i) // 3] for i in done.stdout.split()}
-    return run
-
-
 @pytest.fixture(autouse=True)
 def many_descriptors():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -10,6 +10,7 @@ import tempfile
 import pytest
 
 from kit.app import echo, read_exactly
+from kit.certificate import OwnCertificate
 from kit.process import ADIT, LIBC, SANITIZED
 from kit.roles import Relay
 
@@ -98,7 +99,7 @@ def test_the_start_line_and_the_status_say_what_holds(relay):
     assert line["landlock"].strip('"').startswith("yes" if landlock_version() > 0 else "no: ")
     told = json.loads(relay.get("/status"))["rights"]
     assert {k: v.strip('"') for k, v in line.items() if k in told} == told
-    assert set(told) == {"user", "no_new_privileges", "capabilities", "dumpable", "seccomp", "landlock"}
+    assert set(told) == {"user", "no_new_privileges", "capabilities", "dumpable", "seccomp", "landlock", "key_process"}
 
 
 @wants_root
@@ -112,7 +113,7 @@ def test_a_state_folder_of_another_user_is_told_with_the_remedy(box, host):
 
 @wants_root
 def test_a_certificate_that_its_user_may_not_read_is_refused_at_the_start(box, host):
-    from kit.certificate import OwnCertificate
+
     own = OwnCertificate(box)
     done = box.adit("relay", "--domain", "r1.test", "--listen", "127.0.0.1:0", "--state", os.path.join(host, "state"),
                     "--user", USER, "--cert", own.cert, "--key", own.key)
@@ -193,3 +194,17 @@ def test_a_relay_that_was_taken_over_and_starts_a_program_ends(relay, taken_over
         pytest.skip("this build has no libseccomp")
     taken_over.call('(int)execl("/bin/true", "true", (char *)0)')
     assert relay.process.wait() == -31         # SIGSYS
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's program is let to do more")
+def test_a_relay_that_was_taken_over_cannot_read_its_keys_files(box, start_relay, agent, app, visitor):
+    if os.geteuid() != 0 or subprocess.run(["which", "gdb"], capture_output=True).returncode != 0:
+        pytest.skip("taking a process over wants root and gdb")
+    if landlock_version() <= 0:
+        pytest.skip("this kernel has no Landlock")
+    own = OwnCertificate(box)
+    relay = start_relay(options=["--cert", own.cert, "--key", own.key])
+    files = [own.key, f"{relay.state}/operator.key", f"{relay.state}/ticket.key"]
+    assert all(map(os.path.exists, files))
+    told = Debugger(relay.process.pid).call(*[f'(int)open("{file}", 0)' for file in files])
+    assert re.findall(r"^\$\d+ = (-?\d+)$", told, re.M) == ["-1"] * 3

@@ -88,7 +88,7 @@ static void pair_free(struct pair p) {
 static struct certs *opened(const struct fixture *f, bool files) {
   struct certs *c = NULL;
   struct err e = {0};
-  if (certs_open(f->s, domain, files ? f->cert : NULL, files ? f->key : NULL, NOW, &c, &e) != 0)
+  if (certs_open(f->s, NULL, domain, files ? f->cert : NULL, files ? f->key : NULL, NOW, &c, &e) != 0)
     fail_msg("%s", e.text);
   return c;
 }
@@ -198,7 +198,7 @@ static void certificate_and_key_may_be_one_file(void **in) {
     assert_true(asprintf(&both, "%s%s", key_first ? p.key : p.chain, key_first ? p.chain : p.key) > 0);
     replace(f->cert, both);
     free(both);
-    assert_int_equal(certs_open(f->s, domain, f->cert, f->cert, NOW, &c, &e), 0);
+    assert_int_equal(certs_open(f->s, NULL, domain, f->cert, f->cert, NOW, &c, &e), 0);
     certs_close(c);
   }
   pair_free(p);
@@ -376,14 +376,14 @@ static void files_that_cannot_serve_are_refused_at_the_start(void **in) {
   struct fixture *f = *in;
   struct certs *c = NULL;
   struct err e = {0};
-  assert_int_equal(certs_open(f->s, domain, f->cert, f->key, NOW, &c, &e), ERR_IO);
+  assert_int_equal(certs_open(f->s, NULL, domain, f->cert, f->key, NOW, &c, &e), ERR_IO);
   assert_non_null(strstr(e.text, f->cert));
-  assert_int_equal(certs_open(f->s, domain, f->cert, NULL, NOW, &c, &e), ERR_USAGE);
+  assert_int_equal(certs_open(f->s, NULL, domain, f->cert, NULL, NOW, &c, &e), ERR_USAGE);
   struct pair p = good_pair(NULL);
   replace(f->cert, p.chain);
   replace(f->key, p.key);
   pair_free(p);
-  assert_true(certs_open(f->s, "r2.example.com", f->cert, f->key, NOW, &c, &e) < 0);
+  assert_true(certs_open(f->s, NULL, "r2.example.com", f->cert, f->key, NOW, &c, &e) < 0);
   assert_null(c);
 }
 
@@ -443,7 +443,7 @@ static void our_own_certificate_from_the_future_is_made_again_at_once_under_the_
   struct pin before, after;
   const int64_t future_s = NOW + 20 * 365 * (int64_t)DAY_S;
   struct certs *c = NULL;
-  assert_int_equal(certs_open(f->s, domain, NULL, NULL, future_s, &c, &e), 0);
+  assert_int_equal(certs_open(f->s, NULL, domain, NULL, NULL, future_s, &c, &e), 0);
   assert_int_equal(certs_pin(c, &before, &e), 0);
   assert_false(certs_changed(c, future_s));
   assert_true(certs_changed(c, NOW));          /* although an attempt was made "later" */
@@ -457,7 +457,7 @@ static void our_own_certificate_from_the_future_is_made_again_at_once_under_the_
   assert_memory_equal(before.spki_sha256, after.spki_sha256, SHA256_BYTES);
   certs_close(c);
   /* As it stands on the disk now. */
-  assert_int_equal(certs_open(f->s, domain, NULL, NULL, NOW, &c, &e), 0);
+  assert_int_equal(certs_open(f->s, NULL, domain, NULL, NULL, NOW, &c, &e), 0);
   assert_int_equal(certs_pin(c, &after, &e), 0);
   assert_memory_equal(before.spki_sha256, after.spki_sha256, SHA256_BYTES);
   certs_close(c);
@@ -468,7 +468,7 @@ static void a_renewal_that_fails_is_tried_again_later_and_not_at_once(void **in)
   struct err e = {0};
   struct certs *c = NULL;
   char command[128];
-  assert_int_equal(certs_open(f->s, domain, NULL, NULL, NOW + 30 * DAY_S, &c, &e), 0);
+  assert_int_equal(certs_open(f->s, NULL, domain, NULL, NULL, NOW + 30 * DAY_S, &c, &e), 0);
   snprintf(command, sizeof command, "rm -r '%s'", f->dir);
   assert_int_equal(system(command), 0);        /* the authority cannot be renewed on the disk */
   const struct tls_server *old = identity(c);

@@ -45,7 +45,7 @@ struct fixture {
 static void begin(struct fixture *f) {
   struct err e = {0};
   if (state_open(f->dir, &f->relay.state, &e) != 0 ||
-      certs_open(f->relay.state, "r.test", NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 ||
+      certs_open(f->relay.state, NULL, "r.test", NULL, NULL, time(NULL), &f->relay.certs, &e) != 0 ||
       keeper_new(&f->relay, &f->relay.keeper, &e) != 0 || keeper_run(f->relay.keeper, &e) != 0)
     fail_msg("%s", e.text);
 }

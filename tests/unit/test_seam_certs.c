@@ -77,7 +77,7 @@ static void of_files_that_change_in_one_step_no_mixture_is_read(void **state) {
   point_live_at("old");
   assert_int_equal(state_open(dir, &s, &e), 0);
   armed = true;
-  if (certs_open(s, domain, cert, key, NOW, &c, &e) != 0) fail_msg("%s", e.text);
+  if (certs_open(s, NULL, domain, cert, key, NOW, &c, &e) != 0) fail_msg("%s", e.text);
   assert_false(armed);
   assert_false(certs_changed(c, NOW));         /* and it was the later pair */
   assert_false(certs_changed(c, NOW));

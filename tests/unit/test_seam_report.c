@@ -85,7 +85,7 @@ static int set_up(void **state) {
   relay.workers = &worker;
   relay.workers_n = 1;
   if (mkdtemp(dir) == NULL || registry_new(&relay, &relay.registry) != 0 || state_open(dir, &relay.state, &e) != 0 ||
-      certs_open(relay.state, options.domain, NULL, NULL, NOW, &relay.certs, &e) != 0 ||
+      certs_open(relay.state, NULL, options.domain, NULL, NULL, NOW, &relay.certs, &e) != 0 ||
       worker_open(&worker, &relay, &e) != 0)
     return -1;
   for (unsigned i = 0; i < TUNNELS; i++) {

@@ -12,11 +12,11 @@ DAY_S = 24 * 3600
 
 
 class Identity:
-    def __init__(self, subject, issuer=None, names=(), ip=(), authority=False, rsa_key=False, begins_s=-3600,
-                 ends_s=20 * DAY_S):
+    def __init__(self, subject, issuer=None, names=(), ip=(), authority=False, rsa_key=False, curve=ec.SECP256R1,
+                 begins_s=-3600, ends_s=20 * DAY_S):
         """Valid from begins_s until ends_s from now. Without an issuer it is its own."""
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
-        self.key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
+        self.key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(curve())
         signer, now = issuer or self, datetime.datetime.utcnow()
         self.serial = x509.random_serial_number()
         builder = (
@@ -66,6 +66,7 @@ class OwnCertificate:
         parts = chain.split()
         issuer = None if self_signed else self.between if below or "between" in parts else self.root
         leaf = Identity("r1.test", issuer, names, **options)
+        self.leaf = leaf
         self.put(self.key, leaf.key_pem)
         self.put(self.cert,
                  "".join({"leaf": leaf, "between": self.between, "root": self.root}[part].pem for part in parts))

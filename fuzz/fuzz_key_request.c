@@ -1,0 +1,37 @@
+/* What the key process is asked, by a relay that may have been taken over; and its answers. The first byte chooses: 0 a
+   request, else an answer. What was read is written again as it was. */
+#include <stdint.h>
+#include <string.h>
+
+#include "relay/key_wire.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void request(const uint8_t *p, size_t n) {
+  static uint8_t out[KEY_FRAME_HEADER_BYTES + KEY_REQUEST_MAX_BYTES];
+  struct key_request r;
+  size_t written;
+  if (n > KEY_REQUEST_MAX_BYTES || key_request_read(p, n, &r) != 0) return;
+  ASSERT(key_request_write(&r, out, &written) == 0 && written == KEY_FRAME_HEADER_BYTES + n);
+  ASSERT(memcmp(out + KEY_FRAME_HEADER_BYTES, p, n) == 0);
+  if (r.kind == KEY_SIGN) (void)sign_text_is_handshake(r.text, r.text_n);
+}
+
+static void answer(const uint8_t *p, size_t n) {
+  struct key_answer a;
+  struct buf out;
+  if (n > KEY_ANSWER_MAX_BYTES || key_answer_read(p, n, &a) != 0 || strlen(a.error) != 0) return;
+  buf_init(&out, KEY_FRAME_HEADER_BYTES + KEY_ANSWER_MAX_BYTES);
+  ASSERT(key_answer_write(&a, &out) == 0);
+  struct key_answer again;
+  ASSERT(key_answer_read(buf_data(&out) + KEY_FRAME_HEADER_BYTES, out.len - KEY_FRAME_HEADER_BYTES, &again) == 0);
+  ASSERT(again.code == a.code && again.n == a.n && again.handle == a.handle);
+  buf_free(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  if (size == 0) return 0;
+  if (data[0] == 0) request(data + 1, size - 1);
+  else answer(data + 1, size - 1);
+  return 0;
+}
