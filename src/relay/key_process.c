@@ -11,9 +11,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/words.h"
 #include "relay/confine.h"
 #include "relay/vault.h"
@@ -91,14 +93,21 @@ static int by_number(const void *a, const void *b) {
   return (*one > *other) - (*one < *other);
 }
 
+/* By the number of the call, which the C library of older systems has no name for; one by one where the kernel has none
+   either (before Linux 5.9). */
+static void close_numbers(unsigned from, unsigned to) {
+  if (from > to || syscall(SYS_close_range, from, to, 0U) == 0) return;
+  for (uint64_t fd = from; fd <= to && fd < descriptors_max(); fd++) (void)close((int)fd);
+}
+
 static void close_all_but(int *kept, size_t n) {
   unsigned from = STDERR_FILENO + 1;
   qsort(kept, n, sizeof kept[0], by_number);
   for (size_t i = 0; i < n; i++) {
-    if ((unsigned)kept[i] > from) (void)close_range(from, (unsigned)kept[i] - 1, 0);
+    close_numbers(from, (unsigned)kept[i] - 1);
     from = (unsigned)kept[i] + 1;
   }
-  (void)close_range(from, ~0U, 0);
+  close_numbers(from, ~0U);
 }
 
 /* Stopped by nothing but the relay's end: a signal to all of a terminal or a service means the relay, which drains. */
