@@ -50,8 +50,7 @@ struct relay_choice *candidate_choice(const struct candidate *k) {
 void candidate_take(struct candidate *k, struct reached *reached, struct tls_conn **tls) {
   *reached = k->reached;
   *tls = k->tls;
-  k->reached.fd = -1;
-  k->reached.wrap = NULL;
+  k->reached.wire = WIRE_NONE;
   k->tls = NULL;
 }
 
@@ -79,13 +78,13 @@ static void candidate_reached(void *user, const struct reached *reached, const s
   struct err e = {0};
   k->reach = NULL;
   k->reached = *reached;
-  if (reached->fd < 0) {
+  if (reached->wire.fd < 0) {
     bool told = why->code == ERR_LIMIT || k->choice->proxy != NULL || dial_address_is_unix(&k->choice->dial);
     err_set(&e, why->code, told ? "%.400s" : "%.300s (is the relay running, and is this its address?)", why->text);
   } else {
     struct tls_conn *tls = tls_conn_client(k->client->tls, k->choice->name, &k->choice->pin, WIRE_ALPN, &e);
     if (tls != NULL)
-      k->greeting = greeting_start(k->client, reached->fd, reached->wrap, tls, candidate_greeted, k, &e);
+      k->greeting = greeting_start(k->client, reached->wire, tls, candidate_greeted, k, &e);
   }
   if (k->greeting == NULL) candidate_fail(k, &e);
 }
@@ -123,7 +122,7 @@ struct candidate *candidate_start(struct adit_client *c, struct relay_choice *ch
   struct candidate *k = calloc(1, sizeof *k);
   if (k == NULL) return NULL;
   *k = (struct candidate){
-      .magic = CANDIDATE_MAGIC, .client = c, .choice = choice, .fn = fn, .user = user, .reached.fd = -1};
+      .magic = CANDIDATE_MAGIC, .client = c, .choice = choice, .fn = fn, .user = user, .reached.wire = WIRE_NONE};
   struct addr addrs[RESOLVED_MAX];
   bool is_unix = dial_address_is_unix(&choice->dial);
   const struct host_port *first = reach_host(choice);

@@ -13,8 +13,7 @@ struct greeting {
   struct adit_client *client;
   greeting_fn *fn;
   void *user;
-  int fd;
-  struct wrap *wrap;
+  struct wire wire;                /* the caller's */
   struct tls_conn *tls;
   bool answered;                   /* some byte of the other end's has come */
   struct loop_io io;
@@ -58,13 +57,13 @@ static int greeting_flush(struct greeting *g) {
   size_t n;
   const uint8_t *p = tls_conn_output(g->tls, &n);
   while (n > 0) {
-    ssize_t sent = wrap_send(g->wrap, g->fd, p, n);
+    ssize_t sent = wire_send(&g->wire, p, n);
     if (sent == NET_AGAIN) break;
     if (sent < 0) return ERR_CLOSED;
     tls_conn_output_sent(g->tls, (size_t)sent);
     p = tls_conn_output(g->tls, &n);
   }
-  int flushed = wrap_flush(g->wrap, g->fd);
+  int flushed = wire_flush(&g->wire);
   loop_io_set(&g->io, n > 0 || flushed == NET_AGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
   return flushed == NET_RESET ? ERR_CLOSED : 0;
 }
@@ -96,7 +95,7 @@ static void greeting_ready(struct loop_io *io, uint32_t events) {
   struct err e = {0};
   ssize_t n = (events & EPOLLOUT) != 0 && greeting_flush(g) != 0 ? NET_RESET : 1;
   while (n > 0) {
-    n = wrap_recv(g->wrap, g->fd, bytes, size_min(sizeof bytes, tls_conn_want(g->tls)));
+    n = wire_recv(&g->wire, bytes, size_min(sizeof bytes, tls_conn_want(g->tls)));
     if (n == NET_AGAIN) return;
     if (n <= 0) break;
     g->answered = true;
@@ -106,7 +105,7 @@ static void greeting_ready(struct loop_io *io, uint32_t events) {
   greeting_end(g, &e);
 }
 
-struct greeting *greeting_start(struct adit_client *c, int fd, struct wrap *wrap, struct tls_conn *tls, greeting_fn *fn,
+struct greeting *greeting_start(struct adit_client *c, struct wire wire, struct tls_conn *tls, greeting_fn *fn,
                                 void *user, struct err *e) {
   struct greeting *g = calloc(1, sizeof *g);
   if (g == NULL) {
@@ -114,9 +113,9 @@ struct greeting *greeting_start(struct adit_client *c, int fd, struct wrap *wrap
     err_set(e, ERR_NOMEM, "out of memory");
     return NULL;
   }
-  *g = (struct greeting){
-      .magic = GREETING_MAGIC, .client = c, .fn = fn, .user = user, .fd = fd, .wrap = wrap, .tls = tls};
-  int r = loop_io_add(c->loop, &g->io, fd, EPOLLIN, greeting_ready) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+  *g = (struct greeting){.magic = GREETING_MAGIC, .client = c, .fn = fn, .user = user, .wire = wire, .tls = tls};
+  int r = loop_io_add(c->loop, &g->io, wire.fd, EPOLLIN, greeting_ready) == 0 ? 0
+                                                                              : err_set(e, ERR_NOMEM, "out of memory");
   if (r == 0 && tls_conn_feed(tls, NULL, 0, e) == TLS_FAILED) r = e->code;
   if (r == 0 && greeting_flush(g) != 0) r = greeting_closed(g, e);
   if (r == 0) return g;

@@ -54,12 +54,12 @@ static int link_write(struct link *l) {
   const uint8_t *p;
   size_t left;
   while ((p = engine_output(&l->engine, &left)) != NULL) {
-    ssize_t n = wrap_send(l->at.wrap, l->at.fd, p, left);
+    ssize_t n = wire_send(&l->at.wire, p, left);
     if (n == NET_AGAIN) break;
     if (n < 0) return NET_RESET;
     engine_sent(&l->engine, (size_t)n);
   }
-  int flushed = wrap_flush(l->at.wrap, l->at.fd);
+  int flushed = wire_flush(&l->at.wire);
   loop_io_set(&l->io, left > 0 || flushed == NET_AGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
   return flushed == NET_RESET ? NET_RESET : 0;
 }
@@ -116,8 +116,8 @@ void link_stop(struct link *l, bool goodbye) {
     engine_close(&l->engine);
     if (!engine_failed(&l->engine)) {
       (void)link_write(l);
-      net_linger_off(l->at.fd);    /* so that the kernel delivers it after the close */
-      net_shutdown_write(l->at.fd);
+      net_linger_off(l->at.wire.fd);    /* so that the kernel delivers it after the close */
+      net_shutdown_write(l->at.wire.fd);
     }
   }
   link_end(l);
@@ -178,14 +178,14 @@ static void link_ready(struct loop_io *io, uint32_t events) {
   struct link *l = CONTAINER_OF(io, struct link, io);
   CHECK_MAGIC(l, LINK_MAGIC);
   bool readable = (events & ~(uint32_t)EPOLLOUT) != 0, heard = false;
-  for (int i = 0; readable && (i < LINK_READS_PER_TURN || wrap_has_input(l->at.wrap)); i++) {
+  for (int i = 0; readable && (i < LINK_READS_PER_TURN || wrap_has_input(l->at.wire.outer)); i++) {
     size_t room;
     uint8_t *to = engine_room(&l->engine, &room);
     if (to == NULL) {
       link_lose_text(l, ERR_LIMIT, "out of memory");
       return;
     }
-    ssize_t n = wrap_recv(l->at.wrap, l->at.fd, to, room);
+    ssize_t n = wire_recv(&l->at.wire, to, room);
     if (n == NET_AGAIN) break;
     if (n <= 0) {
       link_lose_text(l, ERR_CLOSED, "the connection to the relay was lost");
@@ -195,12 +195,12 @@ static void link_ready(struct loop_io *io, uint32_t events) {
     heard = true;
     link_work(l);
     if (l->engine.state == LINK_DOWN) return;
-    if (l->at.wrap == NULL && (size_t)n < room) break;   /* it was all that there is */
+    if (l->at.wire.outer == NULL && (size_t)n < room) break;   /* it was all that there is */
   }
   bool answers = engine_waiting(&l->engine) > 0;
   link_flush(l);
   /* A WANT is answered by new connections: a proxy may hold the next one back until then. */
-  if (heard && !answers && l->engine.state != LINK_DOWN) net_acknowledge(l->at.fd);
+  if (heard && !answers && l->engine.state != LINK_DOWN) net_acknowledge(l->at.wire.fd);
 }
 
 /* ---- starting ---- */
@@ -247,7 +247,7 @@ struct link *link_start(struct adit_client *c, struct relay_choice *choice, cons
   if (link_hello(l, e) != 0) goto fail;
   tls_conn_free(tls);
   tls = NULL;
-  if (loop_io_add(c->loop, &l->io, l->at.fd, EPOLLIN, link_ready) != 0 ||
+  if (loop_io_add(c->loop, &l->io, l->at.wire.fd, EPOLLIN, link_ready) != 0 ||
       loop_timer_set(c->loop, &l->tick, AGENT_CONNECT_DEADLINE_MS, link_tick) != 0) {
     err_set(e, ERR_NOMEM, "out of memory");
     goto fail;

@@ -35,13 +35,11 @@ const struct host_port *reach_host(const struct relay_choice *choice) {
 }
 
 void reached_close(struct adit_client *c, struct reached *r) {
-  wrap_free(r->wrap);
-  if (r->fd >= 0) {
-    descriptors_remove(&c->descriptors, r->fd);
-    net_close(r->fd);
-  }
-  r->wrap = NULL;
-  r->fd = -1;
+  struct wire wire = wire_take(&r->wire);
+  wrap_free(wire.outer);
+  if (wire.fd < 0) return;
+  descriptors_remove(&c->descriptors, wire.fd);
+  net_close(wire.fd);
 }
 
 static void reach_release(struct loop_deferred *f) {
@@ -63,12 +61,10 @@ void reach_stop(struct reach *r) {
 static void reach_end(struct reach *r, const struct err *e) {
   reach_fn *fn = r->fn;
   void *user = r->user;
-  struct reached reached = {.fd = -1, .to = r->reached.to};
+  struct reached reached = {.wire = WIRE_NONE, .to = r->reached.to};
   if (e->code == 0) {
     loop_io_del(&r->io);
-    reached = r->reached;
-    r->reached.fd = -1;
-    r->reached.wrap = NULL;
+    reached.wire = wire_take(&r->reached.wire);
   }
   reach_stop(r);
   fn(user, &reached, e);
@@ -130,7 +126,7 @@ static void reach_ready(struct loop_io *io, uint32_t events) {
   struct reach *r = CONTAINER_OF(io, struct reach, io);
   CHECK_MAGIC(r, REACH_MAGIC);
   for (size_t want; reach_answered(r, &want);) {
-    ssize_t n = wrap_recv(r->reached.wrap, r->reached.fd, r->head + r->have, want - r->have);
+    ssize_t n = wire_recv(&r->reached.wire, r->head + r->have, want - r->have);
     if (n == NET_AGAIN) return;
     if (n <= 0) {
       reach_fail(r, ERR_CLOSED,
@@ -165,15 +161,15 @@ static bool reach_ask(struct reach *r) {
   uint8_t request[HTTP_CONNECT_MAX_BYTES];
   struct writer w = writer_of(request, sizeof request);
   http_connect_encode(&w, &r->choice->dial.tcp, r->choice->proxy->authorization, "adit/" ADIT_VERSION);
-  bool sent = !w.bad && wrap_send(r->reached.wrap, r->reached.fd, request, w.len) == (ssize_t)w.len &&
-              wrap_flush(r->reached.wrap, r->reached.fd) == 0;
+  bool sent = !w.bad && wire_send(&r->reached.wire, request, w.len) == (ssize_t)w.len &&
+              wire_flush(&r->reached.wire) == 0;
   wipe(request, sizeof request);
   return sent;
 }
 
 static void reach_speak(struct reach *r) {
   if (!reach_ask(r)) reach_fail(r, ERR_CLOSED, "it closed the connection at once (is this an HTTP proxy?)");
-  else if (loop_io_add(r->client->loop, &r->io, r->reached.fd, EPOLLIN, reach_ready) != 0)
+  else if (loop_io_add(r->client->loop, &r->io, r->reached.wire.fd, EPOLLIN, reach_ready) != 0)
     reach_fail(r, ERR_NOMEM, "out of memory");
 }
 
@@ -197,8 +193,8 @@ static void reach_greeted(void *user, struct tls_conn *tls, const struct err *e)
     reach_not_greeted(r, e);
     return;
   }
-  r->reached.wrap = wrap_take_over(tls, true, NULL, &why);
-  if (r->reached.wrap != NULL) reach_speak(r);
+  r->reached.wire.outer = wrap_take_over(tls, true, NULL, &why);
+  if (r->reached.wire.outer != NULL) reach_speak(r);
   else reach_fail(r, why.code, why.text);
 }
 
@@ -207,7 +203,7 @@ static void reach_greet(struct reach *r) {
   struct err e = {0};
   struct tls_client *tls = client_tls_for_proxy(r->client, &e);
   struct tls_conn *conn = tls == NULL ? NULL : tls_conn_client(tls, r->choice->proxy->at.host, &public, NULL, &e);
-  if (conn != NULL) r->greeting = greeting_start(r->client, r->reached.fd, NULL, conn, reach_greeted, r, &e);
+  if (conn != NULL) r->greeting = greeting_start(r->client, r->reached.wire, conn, reach_greeted, r, &e);
   if (r->greeting == NULL) reach_fail(r, e.code, e.text);
 }
 
@@ -215,7 +211,7 @@ static void reach_connected(void *user, int fd, const struct addr *to, const str
   struct reach *r = user;
   CHECK_MAGIC(r, REACH_MAGIC);
   r->dial = NULL;
-  r->reached.fd = fd;
+  r->reached.wire.fd = fd;
   r->reached.to = *to;
   if (r->choice->proxy == NULL) {
     reach_end(r, e);
@@ -242,7 +238,7 @@ struct reach *reach_start(struct adit_client *c, const struct relay_choice *choi
   r->choice = choice;
   r->fn = fn;
   r->user = user;
-  r->reached.fd = -1;
+  r->reached.wire = WIRE_NONE;
   if (choice->proxy == NULL || loop_timer_set(c->loop, &r->deadline, AGENT_CONNECT_DEADLINE_MS, reach_late) == 0)
     r->dial = dial_start(c->loop, &c->descriptors, addrs, n, AGENT_CONNECT_DEADLINE_MS, reach_connected, r);
   if (r->dial != NULL) return r;

@@ -6,15 +6,14 @@
 #include "pump/wrap.h"
 
 struct reached {
-  int fd;                          /* -1: none; else among the client's descriptors */
-  struct wrap *wrap;               /* the TLS to an https:// proxy; NULL: none */
+  struct wire wire;                /* a socket among the client's descriptors, and the TLS to an https:// proxy */
   struct addr to;                  /* where it was dialled: the proxy's address if there is one */
 };
 void reached_close(struct adit_client *c, struct reached *r);
 
 struct reach;
-/* fd >= 0: connected, and the callee's. Else *e says why, with the code of a dial (agent/dial.h); through a proxy the
-   text names it. It has ended then. Never called before reach_start has returned. */
+/* With a wire: connected, and the callee's. Else *e says why, with the code of a dial (agent/dial.h); through a proxy
+   the text names it. It has ended then. Never called before reach_start has returned. */
 typedef void reach_fn(void *user, const struct reached *r, const struct err *e);
 /* What must be looked up first: the relay, or its proxy. */
 const struct host_port *reach_host(const struct relay_choice *choice);

@@ -93,8 +93,8 @@ static void warm_redial_later(struct link *l) {
 static bool warm_accept(struct warm *w, enum accept_status status) {
   uint8_t accept[ACCEPT_BYTES];
   return accept_encode(status, &w->secrets->keys, accept) == 0 &&
-         wrap_send(w->at.wrap, w->at.fd, accept, sizeof accept) == (ssize_t)sizeof accept &&
-         wrap_flush(w->at.wrap, w->at.fd) == 0;
+         wire_send(&w->at.wire, accept, sizeof accept) == (ssize_t)sizeof accept &&
+         wire_flush(&w->at.wire) == 0;
 }
 
 /* A complete OPEN is in w->secrets->in: the connection becomes a stream, or is refused. */
@@ -113,15 +113,13 @@ static void warm_opened(struct warm *w) {
     return;
   }
   wipe(&s->keys, sizeof s->keys);
-  struct reached at = w->at;
-  w->at.fd = -1;
-  w->at.wrap = NULL;
+  struct wire wire = wire_take(&w->at.wire);
   if (serves) {
-    stream_begin(t, (struct wire){.fd = at.fd, .outer = at.wrap}, &w->io, &s->open);
+    stream_begin(t, wire, &w->io, &s->open);
   } else {
     loop_io_del(&w->io);
-    wrap_free(at.wrap);
-    pump_linger_close(c->pool, at.fd);
+    wrap_free(wire.outer);
+    pump_linger_close(c->pool, wire.fd);
   }
   warm_free(w);
 }
@@ -129,12 +127,12 @@ static void warm_opened(struct warm *w) {
 /* Sends what is left of the preface; false when the connection is gone. */
 static bool warm_flush(struct warm *w) {
   while (w->preface_sent < sizeof w->preface) {
-    ssize_t n = wrap_send(w->at.wrap, w->at.fd, w->preface + w->preface_sent, sizeof w->preface - w->preface_sent);
+    ssize_t n = wire_send(&w->at.wire, w->preface + w->preface_sent, sizeof w->preface - w->preface_sent);
     if (n == NET_AGAIN) break;
     if (n < 0) return false;
     w->preface_sent += (size_t)n;
   }
-  int flushed = wrap_flush(w->at.wrap, w->at.fd);
+  int flushed = wire_flush(&w->at.wire);
   loop_io_set(&w->io, w->preface_sent < sizeof w->preface || flushed == NET_AGAIN ? EPOLLIN | EPOLLOUT : EPOLLIN);
   return flushed != NET_RESET;
 }
@@ -168,7 +166,7 @@ static void warm_ready(struct loop_io *io, uint32_t events) {
       warm_opened(w);
       return;
     }
-    ssize_t n = wrap_recv(w->at.wrap, w->at.fd, in + w->have, total - w->have);
+    ssize_t n = wire_recv(&w->at.wire, in + w->have, total - w->have);
     if (n == NET_AGAIN) return;
     if (n <= 0) {
       warm_ended(w);
@@ -200,7 +198,7 @@ static void warm_stand(struct warm *w) {
   w->secrets = secret_alloc(sizeof *w->secrets);
   if (w->secrets == NULL || link_keys_next(l->engine.keys, &number, &w->secrets->keys) != 0 ||
       preface_encode(l->engine.id, number, &w->secrets->keys, w->preface) != 0 ||
-      loop_io_add(loop, &w->io, w->at.fd, EPOLLIN, warm_ready) != 0) {
+      loop_io_add(loop, &w->io, w->at.wire.fd, EPOLLIN, warm_ready) != 0) {
     warm_free(w);
     warm_redial_later(l);
     return;
@@ -219,8 +217,8 @@ static void warm_greeted(void *user, struct tls_conn *tls, const struct err *e) 
   w->greeting = NULL;
   loop_timer_stop(&w->deadline);
   if (tls != NULL) {
-    w->at.wrap = wrap_take_over(tls, true, w->at.wrap, &why);
-    if (w->at.wrap != NULL) {
+    w->at.wire.outer = wrap_take_over(tls, true, w->at.wire.outer, &why);
+    if (w->at.wire.outer != NULL) {
       warm_stand(w);
       return;
     }
@@ -239,7 +237,7 @@ static void warm_greet(struct warm *w) {
   const struct relay_choice *choice = w->link->choice;
   struct err e = {0};
   struct tls_conn *tls = tls_conn_client(c->tls, choice->name, &choice->pin, WIRE_DATA_ALPN, &e);
-  if (tls != NULL) w->greeting = greeting_start(c, w->at.fd, w->at.wrap, tls, warm_greeted, w, &e);
+  if (tls != NULL) w->greeting = greeting_start(c, w->at.wire, tls, warm_greeted, w, &e);
   if (w->greeting == NULL) warm_failed(w, &e);
   else (void)loop_timer_set(c->loop, &w->deadline, AGENT_CONNECT_DEADLINE_MS, warm_greeting_late);
 }
@@ -249,7 +247,7 @@ static void warm_connected(void *user, const struct reached *at, const struct er
   CHECK_MAGIC(w, WARM_MAGIC);
   w->reach = NULL;
   w->at = *at;
-  if (at->fd < 0) warm_failed(w, e);
+  if (at->wire.fd < 0) warm_failed(w, e);
   else if (w->link->data_wrapped) warm_greet(w);
   else warm_stand(w);
 }
@@ -257,11 +255,11 @@ static void warm_connected(void *user, const struct reached *at, const struct er
 /* False: out of memory. */
 static bool warm_reach(struct warm *w) {
   struct link *l = w->link;
-  struct reached at = {.fd = -1, .to = l->at.to};
+  struct reached at = {.wire = WIRE_NONE, .to = l->at.to};
   bool was_reset = false;
-  if (l->choice->proxy == NULL) at.fd = dial_at_once(&l->client->descriptors, &at.to, 1, &was_reset);
+  if (l->choice->proxy == NULL) at.wire.fd = dial_at_once(&l->client->descriptors, &at.to, 1, &was_reset);
   if (was_reset) reached_close(l->client, &at);
-  if (at.fd < 0) {
+  if (at.wire.fd < 0) {
     w->reach = reach_start(l->client, l->choice, &at.to, 1, warm_connected, w);
     return w->reach != NULL;
   }
@@ -273,7 +271,7 @@ void warm_dial(struct link *l, size_t n) {
   for (; n > 0 && l->warm_n < WARM_MAX && l->engine.state == LINK_UP; n--) {
     struct warm *w = calloc(1, sizeof *w);
     if (w == NULL) return;
-    *w = (struct warm){.magic = WARM_MAGIC, .link = l, .at.fd = -1};
+    *w = (struct warm){.magic = WARM_MAGIC, .link = l, .at.wire = WIRE_NONE};
     list_push_tail(&l->warm, &w->node);
     l->warm_n++;
     if (!warm_reach(w)) {

@@ -43,8 +43,19 @@ struct wire {
   int fd;
   struct wrap *outer;              /* NULL: nothing */
 };
+#define WIRE_NONE ((struct wire){.fd = -1})
+
+/* What it had is the caller's; no wire is left there. */
+static inline struct wire wire_take(struct wire *w) {
+  struct wire taken = *w;
+  *w = WIRE_NONE;
+  return taken;
+}
 
 static inline ssize_t wire_recv(const struct wire *w, void *p, size_t n) { return wrap_recv(w->outer, w->fd, p, n); }
+static inline ssize_t wire_send(const struct wire *w, const void *p, size_t n) {
+  return wrap_send(w->outer, w->fd, p, n);
+}
 static inline ssize_t wire_sendv(const struct wire *w, const struct iovec *iov, int n) {
   return wrap_sendv(w->outer, w->fd, iov, n);
 }

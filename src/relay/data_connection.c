@@ -5,8 +5,8 @@
 #include "loop/net.h"
 
 void data_connection_close(struct data_connection *d) {
-  wrap_free(d->wrap);
+  wrap_free(d->wire.outer);
   secret_free(d->keys, sizeof *d->keys);
-  net_close(d->fd);
+  net_close(d->wire.fd);
   *d = DATA_CONNECTION_NONE;
 }

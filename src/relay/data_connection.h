@@ -7,11 +7,10 @@
 #include "wire/link_keys.h"
 
 struct data_connection {
-  int fd;                          /* -1: none */
-  struct wrap *wrap;               /* the TLS around it; NULL: it is plain */
+  struct wire wire;
   struct number_keys *keys;        /* from secret_alloc; NULL until its preface has been verified */
 };
-#define DATA_CONNECTION_NONE ((struct data_connection){.fd = -1})
+#define DATA_CONNECTION_NONE ((struct data_connection){.wire = WIRE_NONE})
 void data_connection_close(struct data_connection *d);   /* fine when there is none */
 
 #endif

@@ -290,7 +290,7 @@ static bool door_read_preface(struct door *d) {
   loop_io_del(&d->io);
   newcomer_leave(&d->newcomer);
   if (preface_decode(d->u.preface, &p) == 0) {
-    warm_arrived(d->worker, d->fd, NULL, &p);
+    warm_arrived(d->worker, (struct wire){.fd = d->fd}, &p);
   } else {
     METRIC_ADD(&d->worker->metrics, data_connections_refused_total, 1);
     net_close(d->fd);

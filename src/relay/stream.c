@@ -138,7 +138,7 @@ static struct stream *stream_new(const struct stream_params *p) {
   struct stream *s = stream_alloc(p->worker);
   if (s == NULL) return NULL;
   origin_enter(&s->origin, p->tunnel);
-  stream_enter(s, p->wire.keys);
+  stream_enter(s, p->data.keys);
   METRIC_ADD(&p->worker->metrics, streams_total, 1);
   return s;
 }
@@ -163,27 +163,27 @@ static void stream_run(const struct stream_params *p, struct handoff *h, const u
   struct err e;
   if (s != NULL) {
     struct pump_params params = stream_pump_params(s, p->peer_fd);
-    params.wire = (struct wire){.fd = p->wire.fd, .outer = p->wire.wrap};
+    params.wire = p->data.wire;
     params.wire_io = p->wire_io;
     params.peer_io = p->peer_io;
     params.sealed = h->sealed;
     params.visitor_is_peer = true;
     params.wire_prefix_n = ACCEPT_BYTES;
-    if (wrap_send(p->wire.wrap, p->wire.fd, open, open_n) == (ssize_t)open_n &&
-        wrap_flush(p->wire.wrap, p->wire.fd) == 0 && pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
+    if (wire_send(&p->data.wire, open, open_n) == (ssize_t)open_n && wire_flush(&p->data.wire) == 0 &&
+        pump_start(p->worker->pool, &params, &s->pump, &e) == 0) {
       if (h->open.kind == STREAM_TLS13 || h->open.kind == STREAM_TLS12)
         METRIC_ADD(&p->worker->metrics, handshakes_handed_off_total, 1);
       return;
     }
     stream_ended(NULL, s, CLOSE_WIRE_RESET, 0, 0);
   } else {
-    secret_free(p->wire.keys, sizeof *p->wire.keys);
+    secret_free(p->data.keys, sizeof *p->data.keys);
     stream_leave_owner(p->worker, p->tunnel->owner);
   }
   sealed_free(h->sealed);
-  wrap_free(p->wire.wrap);
+  wrap_free(p->data.wire.outer);
   loop_io_del(p->wire_io);
-  net_reset(p->wire.fd);
+  net_reset(p->data.wire.fd);
   loop_io_del(p->peer_io);
   net_reset(p->peer_fd);
 }
@@ -194,16 +194,16 @@ int stream_hand_off(const struct stream_params *p) {
   size_t open_n = 0;
   memset(&h, 0, sizeof h);
   int rc = handoff_prepare(&h, p);
-  if (rc == 0) rc = open_encode(&h.open, p->wire.keys, open, &open_n);
-  wipe(p->wire.keys->open, sizeof p->wire.keys->open);
-  wipe(p->wire.keys->preface, sizeof p->wire.keys->preface);
+  if (rc == 0) rc = open_encode(&h.open, p->data.keys, open, &open_n);
+  wipe(p->data.keys->open, sizeof p->data.keys->open);
+  wipe(p->data.keys->preface, sizeof p->data.keys->preface);
   if (rc == 0) {
     stream_run(p, &h, open, open_n);
   } else {
-    struct data_connection wire = p->wire;
+    struct data_connection data = p->data;
     sealed_free(h.sealed);
     loop_io_del(p->wire_io);
-    data_connection_close(&wire);
+    data_connection_close(&data);
     if (p->conn != NULL && h.open.secret_n > 0) {  /* taken over already: the TLS object can say no more */
       tls_conn_free(p->conn);
       loop_io_del(p->peer_io);

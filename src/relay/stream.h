@@ -11,14 +11,14 @@
 struct stream_params {
   struct worker *worker;
   struct tunnel *tunnel;           /* only read: the stream keeps none of it but its origin */
-  struct data_connection wire;
+  struct data_connection data;
   int peer_fd;
   struct loop_io *wire_io, *peer_io;             /* for which the loop may have them (loop_io_take) */
   struct tls_conn *conn;           /* after its handshake; NULL on a raw port, or when that was taken out already: */
   const struct open_message *taken;              /* relay/taken.h; only read; else NULL */
   struct addr peer, local;
 };
-/* Always takes wire. On success also peer_fd, conn and the visitor's place in the tunnel
+/* Always takes data. On success also peer_fd, conn and the visitor's place in the tunnel
    (visitor_enter_tunnel), even when the stream ends at once; on failure those stay the caller's, and nothing of the
    visitor's has left this process. */
 int stream_hand_off(const struct stream_params *p) MUST_USE;

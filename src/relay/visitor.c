@@ -229,13 +229,13 @@ static void visitor_answered(struct ask *a) {
     loop_defer(v->worker->loop, &v->deferred, visitor_free);
     return;
   }
-  if (a->data.fd < 0) {
+  if (a->data.wire.fd < 0) {
     visitor_begin_seek(v);
     return;
   }
   struct stream_params p = {.worker = v->worker,
                             .tunnel = v->tunnel,
-                            .wire = a->data,
+                            .data = a->data,
                             .wire_io = &a->io,
                             .peer_fd = v->fd,
                             .peer_io = &v->io,

@@ -31,7 +31,7 @@ static struct data_connection warm_take(struct warm *c, struct loop_io *io) {
   struct link *l = c->link;
   share_give(&l->worker->relay->shares, &l->owner->account, 1);
   if (io == NULL) loop_io_del(&c->io);
-  else (void)!loop_io_take(l->worker->loop, io, c->data.fd, EPOLLIN, warm_taken, &c->io);
+  else (void)!loop_io_take(l->worker->loop, io, c->data.wire.fd, EPOLLIN, warm_taken, &c->io);
   list_remove(&c->node);
   l->warm.idle_n--;
   METRIC_SUB(&l->worker->metrics, data_connections_warm_now, 1);
@@ -48,7 +48,7 @@ static void warm_drop(struct warm *c) {
 /* Its end, or a byte, may be here and its event later in this turn. */
 static bool warm_is_dead(const struct warm *c) {
   uint8_t byte;
-  return net_recv_peek(c->data.fd, &byte, sizeof byte) != NET_AGAIN;
+  return net_recv_peek(c->data.wire.fd, &byte, sizeof byte) != NET_AGAIN;
 }
 
 static void warm_ready(struct loop_io *io, uint32_t events) {
@@ -73,7 +73,7 @@ static int warm_add(struct link *l, const struct data_connection *data, bool was
   c->link = l;
   c->data = *data;
   if (!warm_pay(l, was_paid)) goto fail;
-  if (loop_io_add(l->worker->loop, &c->io, data->fd, EPOLLIN, warm_ready) != 0) goto fail_share;
+  if (loop_io_add(l->worker->loop, &c->io, data->wire.fd, EPOLLIN, warm_ready) != 0) goto fail_share;
   list_push_head(&l->warm.idle, &c->node);
   l->warm.idle_n++;
   METRIC_ADD(&l->worker->metrics, data_connections_warm_now, 1);
@@ -263,7 +263,7 @@ static void arrival_here(struct worker *w, struct data_connection data, const st
     return;
   }
   METRIC_ADD(&w->metrics, data_connections_total, 1);
-  if (data.wrap != NULL) METRIC_ADD(&w->metrics, data_connections_wrapped_total, 1);
+  if (data.wire.outer != NULL) METRIC_ADD(&w->metrics, data_connections_wrapped_total, 1);
   if (l->warm.asked > 0) l->warm.asked--;
   (void)link_ref(l);
   arrival_tell(l, p->number);
@@ -279,9 +279,9 @@ static void arrival_deliver(struct loop *l, struct loop_msg *m) {
   free(a);
 }
 
-void warm_arrived(struct worker *w, int fd, struct wrap *wrap, const struct preface *p) {
+void warm_arrived(struct worker *w, struct wire wire, const struct preface *p) {
   struct worker *to = registry_link_find(w->relay->registry, p->link_id);
-  struct data_connection data = {.fd = fd, .wrap = wrap};
+  struct data_connection data = {.wire = wire};
   struct arrival *a = NULL;
   if (to == w) {
     arrival_here(w, data, p);
@@ -370,7 +370,7 @@ void warm_pool_read(struct link *l, struct reader *r) {
 int warm_export(struct link *l, struct buf *state, int *fd) {
   if (list_empty(&l->warm.idle)) return ERR_CLOSED;
   struct warm *c = CONTAINER_OF(l->warm.idle.prev, struct warm, node);
-  size_t n = 5 + LINK_ID_BYTES + sizeof *c->data.keys + wrap_export_bytes(c->data.wrap);
+  size_t n = 5 + LINK_ID_BYTES + sizeof *c->data.keys + wrap_export_bytes(c->data.wire.outer);
   if (n > state->max - state->len) return ERR_LIMIT;
   uint8_t *at = buf_reserve(state, n);
   if (at == NULL) return ERR_NOMEM;
@@ -382,11 +382,11 @@ int warm_export(struct link *l, struct buf *state, int *fd) {
   write_bytes(&w, data.keys->preface, sizeof data.keys->preface);
   write_bytes(&w, data.keys->open, sizeof data.keys->open);
   write_bytes(&w, data.keys->accept, sizeof data.keys->accept);
-  wrap_export(data.wrap, &w);
+  wrap_export(data.wire.outer, &w);
   ASSERT(!w.bad);
   buf_added(state, w.len);
   secret_free(data.keys, sizeof *data.keys);
-  *fd = data.fd;
+  *fd = data.wire.fd;
   return 0;
 }
 
@@ -396,13 +396,13 @@ static int import_data(struct reader *r, struct data_connection *data) {
   read_copy(r, data->keys->preface, sizeof data->keys->preface);
   read_copy(r, data->keys->open, sizeof data->keys->open);
   read_copy(r, data->keys->accept, sizeof data->keys->accept);
-  int rc = wrap_import(r, &data->wrap);
+  int rc = wrap_import(r, &data->wire.outer);
   return rc == 0 && !reader_done(r) ? ERR_SYNTAX : rc;
 }
 
 int warm_import(struct worker *w, const uint8_t *state, size_t n, int fd) {
   struct reader r = reader_of(state, n);
-  struct data_connection data = {.fd = fd};
+  struct data_connection data = {.wire.fd = fd};
   bool known = read_u32(&r) == EXPORT_MAGIC;
   known = read_u8(&r) == EXPORT_VERSION && known;
   const uint8_t *id = read_bytes(&r, LINK_ID_BYTES);
@@ -418,7 +418,7 @@ int warm_import(struct worker *w, const uint8_t *state, size_t n, int fd) {
     link_unref(l);
     return 0;
   }
-  data.fd = -1;
+  data.wire.fd = -1;
   data_connection_close(&data);
   return rc;
 }

@@ -21,8 +21,8 @@ struct ask {                       /* embedded in a visitor, which keeps it unti
 void warm_ask(struct ask *a, struct worker *from, struct tunnel *t, void (*answered)(struct ask *a));
 /* A handshake for this tunnel has begun: have connections ready when it ends. */
 void warm_hint(struct worker *from, struct tunnel *t);
-/* A data connection has come in at any worker. Takes fd and the TLS around it; NULL: it is plain. */
-void warm_arrived(struct worker *w, int fd, struct wrap *wrap, const struct preface *p);
+/* A data connection has come in at any worker. Takes the wire. */
+void warm_arrived(struct worker *w, struct wire wire, const struct preface *p);
 
 void warm_init(struct link *l);
 void warm_tick(struct link *l);    /* once a second */

@@ -21,8 +21,7 @@ struct wrapped {
   struct loop_io io;
   struct loop_timer deadline;
   struct loop_deferred deferred;
-  int fd;                          /* ours after the handshake; -1 before */
-  struct wrap *wrap;
+  struct wire wire;                /* ours after the handshake; none before */
   size_t got;
   uint8_t preface[PREFACE_BYTES];
 };
@@ -40,10 +39,10 @@ static void wrapped_leave(struct wrapped *c) {
 }
 
 static void wrapped_drop(struct wrapped *c) {
-  if (c->fd < 0) handshake_abort(&c->handshake);
+  if (c->wire.fd < 0) handshake_abort(&c->handshake);
   wrapped_leave(c);                /* before its number can be another thread's new descriptor */
-  wrap_free(c->wrap);
-  net_close(c->fd);
+  wrap_free(c->wire.outer);
+  net_close(c->wire.fd);
 }
 
 static void wrapped_refuse(struct wrapped *c) {
@@ -58,13 +57,13 @@ static void wrapped_late(struct loop_timer *t) { wrapped_refuse(CONTAINER_OF(t, 
 /* The preface is all that it may have said. */
 static void wrapped_arrived(struct wrapped *c) {
   struct preface p;
-  if (preface_decode(c->preface, &p) != 0 || wrap_has_input(c->wrap) || wrap_unread(c->wrap) > 0) {
+  if (preface_decode(c->preface, &p) != 0 || wrap_has_input(c->wire.outer) || wrap_unread(c->wire.outer) > 0) {
     wrapped_refuse(c);
     return;
   }
-  wrap_read_little(c->wrap, 0);
+  wrap_read_little(c->wire.outer, 0);
   wrapped_leave(c);                /* before it is in the loop once more */
-  warm_arrived(c->worker, c->fd, c->wrap, &p);
+  warm_arrived(c->worker, c->wire, &p);
 }
 
 static void wrapped_ready(struct loop_io *io, uint32_t events) {
@@ -72,7 +71,7 @@ static void wrapped_ready(struct loop_io *io, uint32_t events) {
   (void)events;
   CHECK_MAGIC(c, WRAPPED_MAGIC);
   while (c->got < PREFACE_BYTES) {
-    ssize_t n = wrap_recv(c->wrap, c->fd, c->preface + c->got, PREFACE_BYTES - c->got);
+    ssize_t n = wire_recv(&c->wire, c->preface + c->got, PREFACE_BYTES - c->got);
     if (n == NET_AGAIN) return;
     if (n <= 0) {
       wrapped_refuse(c);
@@ -93,16 +92,16 @@ static void wrapped_shaken(struct handshake *h, bool ok) {
     return;
   }
   struct err e;
-  c->fd = h->fd;
-  c->wrap = wrap_take_over(h->conn, false, NULL, &e);
+  c->wire.fd = h->fd;
+  c->wire.outer = wrap_take_over(h->conn, false, NULL, &e);
   h->conn = NULL;
-  int r = loop_io_take_late(l, &c->io, c->fd, EPOLLIN, wrapped_ready, &h->io);
-  if (c->wrap == NULL || r != 0 ||
+  int r = loop_io_take_late(l, &c->io, c->wire.fd, EPOLLIN, wrapped_ready, &h->io);
+  if (c->wire.outer == NULL || r != 0 ||
       loop_timer_set(l, &c->deadline, PREFACE_DEADLINE_MS, wrapped_late) != 0) {
     wrapped_refuse(c);
     return;
   }
-  wrap_read_little(c->wrap, WRAPPED_PREFACE_MAX_BYTES);
+  wrap_read_little(c->wire.outer, WRAPPED_PREFACE_MAX_BYTES);
   wrapped_ready(&c->io, EPOLLIN);  /* it came in the same flight as Finished */
 }
 
@@ -118,7 +117,7 @@ void wrapped_accept(struct worker *w, int fd, struct newcomer *newcomer, const s
   }
   c->magic = WRAPPED_MAGIC;
   c->worker = w;
-  c->fd = -1;
+  c->wire = WIRE_NONE;
   list_push_tail(&w->wrapped, &c->node);
   newcomer_pass(newcomer, &c->newcomer, wrapped_unwanted);
   newcomer_set_bytes(&c->newcomer, HANDSHAKE_BYTES);

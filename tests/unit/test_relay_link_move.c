@@ -370,7 +370,7 @@ static void a_visitor_who_waits_has_his_stream_where_the_link_is(void **state) {
   assert_int_equal(link_keys_peek(moved->engine.keys, p.number, 0, &keys), 0);
   assert_int_equal(preface_encode(moved->engine.id, p.number, &keys, preface), 0);
   assert_int_equal(preface_decode(preface, &p), 0);
-  warm_arrived(&there.worker, data, NULL, &p);
+  warm_arrived(&there.worker, (struct wire){.fd = data}, &p);
   assert_int_equal(there.worker.metrics.streams_now, 1);
   ssize_t n = net_recv(agent, open, sizeof open);
   struct open_message m;
@@ -439,7 +439,7 @@ static void warm_ones_move_in_their_order(void **state) {
     assert_int_equal(link_keys_peek(f->link->engine.keys, p.number, 0, &keys), 0);
     assert_int_equal(preface_encode(f->link->engine.id, p.number, &keys, preface), 0);
     assert_int_equal(preface_decode(preface, &p), 0);
-    warm_arrived(&f->here.worker, ours[i], NULL, &p);
+    warm_arrived(&f->here.worker, (struct wire){.fd = ours[i]}, &p);
   }
   assert_int_equal(f->link->warm.idle_n, SOME);
   f->link->warm.target = 8;

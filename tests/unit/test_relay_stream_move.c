@@ -70,16 +70,16 @@ static int tear_down(void **state) {
 
 /* A visitor is handed off; ACCEPT is not there yet. */
 static struct stream *handed_off(struct fixture *f) {
-  struct stream_params p = {.worker = &f->here.worker, .tunnel = f->tunnel, .wire = DATA_CONNECTION_NONE};
+  struct stream_params p = {.worker = &f->here.worker, .tunnel = f->tunnel, .data = DATA_CONNECTION_NONE};
   uint8_t open[OPEN_MAX_BYTES];
   struct err e;
   assert_int_equal(addr_parse("10.1.2.3:4", &p.peer, &e), 0);
   p.local = p.peer;
-  socket_pair(&p.wire.fd, &f->agent);
+  socket_pair(&p.data.wire.fd, &f->agent);
   socket_pair(&p.peer_fd, &f->visitor);
-  p.wire.keys = secret_alloc(sizeof *p.wire.keys);
-  assert_non_null(p.wire.keys);
-  *p.wire.keys = f->keys;
+  p.data.keys = secret_alloc(sizeof *p.data.keys);
+  assert_non_null(p.data.keys);
+  *p.data.keys = f->keys;
   assert_true(visitor_enter_tunnel(&f->here.worker, tunnel_ref(f->tunnel)));
   assert_int_equal(stream_hand_off(&p), 0);
   tunnel_unref(f->here.relay.registry, f->tunnel);

@@ -87,7 +87,7 @@ static int arrive(struct fixture *f) {
   assert_int_equal(link_keys_next(f->agent_keys, &number, &keys), 0);
   assert_int_equal(preface_encode(f->link.engine.id, number, &keys, bytes), 0);
   assert_int_equal(preface_decode(bytes, &p), 0);
-  warm_arrived(&f->worker, fds[0], NULL, &p);
+  warm_arrived(&f->worker, (struct wire){.fd = fds[0]}, &p);
   return fds[0];
 }
 
@@ -110,10 +110,10 @@ static void the_most_recently_proven_is_used_first(void **state) {
   struct ask a;
   int first = arrive(f), second = arrive(f);
   assert_true(asks(f, &a));
-  assert_int_equal(a.data.fd, second);
+  assert_int_equal(a.data.wire.fd, second);
   take_back(&a);
   assert_true(asks(f, &a));
-  assert_int_equal(a.data.fd, first);
+  assert_int_equal(a.data.wire.fd, first);
   take_back(&a);
 }
 
@@ -124,12 +124,12 @@ static void who_finds_none_waits_and_the_first_to_come_is_the_first_served(void 
   assert_false(asks(f, &b));
   int fd = arrive(f);
   assert_null(a.from);
-  assert_int_equal(a.data.fd, fd);
+  assert_int_equal(a.data.wire.fd, fd);
   assert_non_null(b.from);
   take_back(&a);
   warm_close(&f->link);            /* the link is lost, and with it the hope */
   assert_null(b.from);
-  assert_int_equal(b.data.fd, -1);
+  assert_int_equal(b.data.wire.fd, -1);
 }
 
 /* Before the loop has told of it: its event may stand behind the visitor's in the same turn. */
@@ -142,7 +142,7 @@ static void one_that_has_ended_or_spoken_is_given_to_nobody(void **state) {
   (void)arrive(f);
   assert_int_equal(send(f->far[f->far_n - 1], "x", 1, MSG_NOSIGNAL), 1);
   assert_true(asks(f, &a));
-  assert_int_equal(a.data.fd, good);
+  assert_int_equal(a.data.wire.fd, good);
   assert_int_equal(f->link.warm.idle_n, 0);
   take_back(&a);
   (void)arrive(f);
@@ -151,7 +151,7 @@ static void one_that_has_ended_or_spoken_is_given_to_nobody(void **state) {
   assert_true(f->link.warm.asked > 0);
   int fd = arrive(f);
   assert_null(a.from);
-  assert_int_equal(a.data.fd, fd);
+  assert_int_equal(a.data.wire.fd, fd);
   take_back(&a);
 }
 
@@ -226,7 +226,7 @@ static void after_a_burst_it_decays_and_the_longest_unproven_go(void **state) {
   assert_int_equal(p->target, WARM_QUIET);
   struct ask a;
   assert_true(asks(f, &a));
-  assert_int_equal(a.data.fd, last);
+  assert_int_equal(a.data.wire.fd, last);
   take_back(&a);
 }
 
@@ -254,7 +254,7 @@ static void a_tunnel_without_its_link_is_answered_at_once(void **state) {
   struct ask a;
   f->tunnel.link_id[0]++;
   assert_true(asks(f, &a));
-  assert_int_equal(a.data.fd, -1);
+  assert_int_equal(a.data.wire.fd, -1);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
