@@ -1,5 +1,6 @@
-"""Fixtures for functions in containers: an engine of the tests' own, with a scratch data folder and socket, that ends with them.
-Everything waits for events with a deadline. ADIT_TEST_ENGINE names a running engine instead (unix:///...), whose images are kept."""
+"""Fixtures for functions in containers: an engine of the tests' own, with a scratch data folder and socket,
+that ends with them. Everything waits for events with a deadline. ADIT_TEST_ENGINE names a running engine instead
+(unix:///...), whose images are kept."""
 import contextlib
 import http.client
 import importlib
@@ -51,7 +52,8 @@ class Engine:
 
     def ask(self, method, path, body=None):
         with contextlib.closing(UnixConnection(self.path)) as connection:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if isinstance(body, str) else {})
+            connection.request(method, path, body,
+                               {"Content-Type": "application/json"} if isinstance(body, str) else {})
             answer = connection.getresponse()
             data = answer.read()
             assert answer.status < 400, data
@@ -83,10 +85,12 @@ def engine():
         path = os.pathsep.join([f"{unpacked}/bin", f"{unpacked}/sbin", "/usr/sbin:/usr/bin:/sbin:/bin"])
         engine = Engine(f"{scratch}/docker.sock")
         with open(f"{scratch}/log", "wb") as log:
-            daemon = subprocess.Popen(["dockerd", "--data-root", f"{scratch}/data", "--exec-root", f"{scratch}/exec", "-H", engine.host,
+            daemon = subprocess.Popen(["dockerd", "--data-root", f"{scratch}/data", "--exec-root", f"{scratch}/exec",
+                                       "-H", engine.host,
                                        "--pidfile", f"{scratch}/pid", "--config-file", _empty(f"{scratch}/config.json"),
                                        "--exec-opt", "native.cgroupdriver=cgroupfs"],
-                                      env={**os.environ, "PATH": path}, stdout=log, stderr=log, preexec_fn=die_with_parent)
+                                      env={**os.environ, "PATH": path}, stdout=log, stderr=log,
+                                      preexec_fn=die_with_parent)
     try:
         wait_until(engine.is_up, "the engine does not start", START_S)
         if not any(BASE in (i["RepoTags"] or []) for i in engine.json("/images/json")):
@@ -124,13 +128,15 @@ def adit(box, settings):
     """adit("run", FILE, ...) starts the command; a FILE may be one of programs/."""
     def start(*words, env=None, **options):
         words = [_in_programs(w) for w in words]
-        return box.start([os.path.join(os.path.dirname(sys.executable), "adit"), *words], env={**settings, **(env or {})}, **options)
+        return box.start([os.path.join(os.path.dirname(sys.executable), "adit"), *words],
+                         env={**settings, **(env or {})}, **options)
     return start
 
 
 def _in_programs(word):
     name = word.partition("::")[0]
-    return os.path.join(PROGRAMS, word) if os.path.exists(os.path.join(PROGRAMS, name)) and name.endswith(".py") else word
+    is_ours = name.endswith(".py") and os.path.exists(os.path.join(PROGRAMS, name))
+    return os.path.join(PROGRAMS, word) if is_ours else word
 
 
 @pytest.fixture(scope="session")
@@ -211,8 +217,8 @@ def visit(settings):
 
 @pytest.fixture
 def nothing_stays(engine, box):
-    """A function that waits until no container is left of this process and of the programs that the test started: others may use
-    the same engine."""
+    """A function that waits until no container is left of this process and of the programs that the test started:
+    others may use the same engine."""
     def left():
         owners = {str(pid) for pid in (os.getpid(), *(program.pid for program in box.programs))}
         return [c for c in engine.containers() if owners & set((c["Labels"] or {}).get("adit.owner", "").split())]

@@ -27,13 +27,15 @@ class OwnEngine(Engine):
         with open(f"{self.scratch}/log", "ab") as log:
             self.daemon = subprocess.Popen(
                 # With a network of its own, as it would take away the other's bridge, and with mounts that end with it.
-                ["unshare", "--net", "--mount", "dockerd", "--data-root", self.data, "--exec-root", f"{self.scratch}/exec", "-H", self.host, "--bridge", "none",
-                 "--iptables=false", "--pidfile", f"{self.scratch}/pid", "--config-file", f"{self.scratch}/config.json", *self.options],
+                ["unshare", "--net", "--mount", "dockerd", "--data-root", self.data,
+                 "--exec-root", f"{self.scratch}/exec", "-H", self.host, "--bridge", "none",
+                 "--iptables=false", "--pidfile", f"{self.scratch}/pid", "--config-file", f"{self.scratch}/config.json",
+                 *self.options],
                 env={**os.environ, "PATH": path}, stdout=log, stderr=log, preexec_fn=die_with_parent)
         wait_until(self.is_up, "the engine does not start", START_S)
 
     def kill(self):
-        """At once, and with all that runs on it, as when a machine's power fails; and its pid is in its file as before."""
+        """At once, and with all that runs on it, as when a machine's power fails; its pid is in its file as before."""
         for identity in self.running():
             with contextlib.suppress(AssertionError):
                 pid = self.json(f"/containers/{identity}/json")["State"]["Pid"]

@@ -14,7 +14,8 @@ class Service:
 
     def __init__(self, adit, box, relay, engine):
         self._adit, self.box, self.relay, self.engine = adit, box, relay, engine
-        self.env = {"XDG_RUNTIME_DIR": box.file("run"), "XDG_STATE_HOME": box.file("state"), "ADIT_TOKEN": relay.token()}
+        self.env = {"XDG_RUNTIME_DIR": box.file("run"), "XDG_STATE_HOME": box.file("state"),
+                    "ADIT_TOKEN": relay.token()}
         self.socket = os.path.join(self.env["XDG_RUNTIME_DIR"], "adit/foreman/caller.sock")
         self.start()
 

@@ -8,8 +8,8 @@ from conftest import ROOT, START_S, Engine
 from kit.process import die_with_parent, wait_until
 
 UNPACKED = os.path.join(ROOT, ".cache", "root", "usr")
-# runc, since crun refuses machines that have cgroups of both versions. The limits are below what any machine allows, since podman asks
-# for as many as there can be, which it takes a privilege to get.
+# runc, since crun refuses machines that have cgroups of both versions. The limits are below what any machine allows,
+# since podman asks for as many as there can be, which it takes a privilege to get.
 SETTINGS = """
 [engine]
 runtime = "runc"
@@ -44,7 +44,8 @@ class Podman(Engine):
                 file.write(text.format(usr=UNPACKED, scratch=self.scratch))
         path = os.pathsep.join([f"{UNPACKED}/bin", f"{UNPACKED}/sbin", "/usr/sbin:/usr/bin:/sbin:/bin"])
         with open(f"{self.scratch}/log", "wb") as log:
-            self.daemon = subprocess.Popen(["podman", "--tmpdir", f"{self.scratch}/tmp", "system", "service", "--time", "0", self.host],
+            self.daemon = subprocess.Popen(["podman", "--tmpdir", f"{self.scratch}/tmp", "system", "service",
+                                            "--time", "0", self.host],
                                            env={**os.environ, **env, "PATH": path}, stdout=log, stderr=log,
                                            cwd=self.scratch, preexec_fn=die_with_parent)   # where conmon leaves a file
         wait_until(self.is_up, "podman's service does not start", START_S)

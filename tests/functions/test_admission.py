@@ -57,14 +57,16 @@ def containers_of(engine, function):
 
 
 def test_what_no_machine_of_this_size_can_run_is_refused_at_once(admitted, engine):
-    with pytest.raises(RemoteError, match=r"large: memory: it asks for 10000000 MiB, and the machine has \d+, .* \(ask for less"):
+    with pytest.raises(RemoteError,
+                       match=r"large: memory: it asks for 10000000 MiB, and the machine has \d+, .* \(ask for less"):
         admitted.large.remote()
     assert not containers_of(engine, "large")
 
 
 def test_when_memory_is_short_calls_wait_for_a_while_and_are_told(admitted, limits, engine):
     limits(PATIENCE_S=0.3, _available=lambda total: 1100 << 20)
-    with pytest.raises(RemoteError, match="one: memory: it asks for 128 MiB, and the machine has 1100 MiB left, of which 1024"):
+    with pytest.raises(RemoteError,
+                       match="one: memory: it asks for 128 MiB, and the machine has 1100 MiB left, of which 1024"):
         admitted.one.remote()
     assert not containers_of(engine, "one")
     limits(_available=lambda total: None)
@@ -74,7 +76,8 @@ def test_when_memory_is_short_calls_wait_for_a_while_and_are_told(admitted, limi
 def test_what_running_containers_asked_for_is_theirs(admitted, limits):
     assert admitted.one.remote() == 1
     limits(PATIENCE_S=0.0, MEMORY_LEFT_MIB=_all_but(192), _available=lambda total: None)
-    with pytest.raises(RemoteError, match=r"two: memory: it asks for 128 MiB, and other containers for \d+ of the machine's"):
+    with pytest.raises(RemoteError,
+                       match=r"two: memory: it asks for 128 MiB, and other containers for \d+ of the machine's"):
         admitted.two.remote()
 
 

@@ -87,7 +87,8 @@ def test_visitors_and_callers_are_told_when_the_foremans_budget_is_spent(service
     assert refused.status == 503 and int(refused.headers["Retry-After"]) > 5
     called = service.python("from adit import Function\nFunction.from_name('dear', 'other').remote()")
     assert called.wait(60) == 1
-    assert "other: budget: $" in called.err.text() and "of $2.00 a month are spent (try again from " in called.err.text()
+    said = called.err.text()
+    assert "other: budget: $" in said and "of $2.00 a month are spent (try again from " in said
     service.end(signal.SIGKILL)
     service.start()
     assert visit(url, trust=service.relay.authority).status == 503, "a new foreman has not forgotten"

@@ -27,7 +27,8 @@ def test_an_object_is_entered_once_and_called_many_times(classes):
 
 
 def test_objects_of_other_arguments_have_other_containers(classes):
-    assert len({classes.Model().about.remote()[3], classes.Model(5).about.remote()[3], classes.Model(name="x").about.remote()[3]}) == 3
+    assert len({classes.Model().about.remote()[3], classes.Model(5).about.remote()[3],
+                classes.Model(name="x").about.remote()[3]}) == 3
     assert classes.Model(5).times.remote(2) == 10 and classes.Model().times.remote(2) == 4
 
 
@@ -93,7 +94,8 @@ def test_a_serialized_function_brings_what_it_uses(classes):
 
 def test_a_function_of_an_interactive_session_may_be_sent_along(adit, program, settings, box):
     import sys
-    text = ("from adit import App\napp = App('here')\nk = 5\n@app.function(serialized=True)\ndef f(n):\n    return n + k\n\n"
+    text = ("from adit import App\napp = App('here')\nk = 5\n@app.function(serialized=True)\ndef f(n):\n"
+            "    return n + k\n\n"
             "with app.run(show_progress=False):\n    print(f.remote(1))\n\n")
     run = box.start([sys.executable, "-i", "-c", text], env=settings)
     run.out.wait(lambda line: line == "6", 100)

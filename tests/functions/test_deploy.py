@@ -133,7 +133,8 @@ def test_what_is_stopped_while_it_is_deployed_does_not_come_up(service, program)
 
 def test_a_version_has_the_files_of_its_time_also_after_a_restart(service, program, box):
     data = box.file("data.txt", "one")
-    file = program("m.py", f"from adit import App, Mount\napp = App('m', mounts=[Mount.from_local_file({data!r}, '/root/data.txt')])\n"
+    file = program("m.py", "from adit import App, Mount\n"
+                           f"app = App('m', mounts=[Mount.from_local_file({data!r}, '/root/data.txt')])\n"
                    "@app.function()\ndef f():\n    return open('/root/data.txt').read()\n")
 
     def said():
@@ -154,7 +155,8 @@ def test_a_version_has_the_files_of_its_time_also_after_a_restart(service, progr
 
 
 def test_functions_alone_are_imported_before_they_are_deployed(service, program):
-    file = program("sums.py", "import sys\nfrom adit import App, is_local\napp = App()\nif not is_local():\n    import nowhere\n"
+    file = program("sums.py", "import sys\nfrom adit import App, is_local\napp = App()\nif not is_local():\n"
+                              "    import nowhere\n"
                    "@app.function()\ndef f():\n    return 1\n")
     assert "has no name" in service.done("deploy", file, status=1).err.text()
     assert "No module named 'nowhere'" in service.done("deploy", file, "--name", "sums", status=1).err.text()
@@ -178,7 +180,8 @@ def test_a_foreman_that_comes_back_has_its_apps_at_their_urls(service, program, 
     assert page(service, url)["version"] == 1
     after = service.apps()["shop"]
     assert (after["app"], after["version"], after["urls"]) == (before["app"], 1, {"page": url})
-    assert service.python("from adit import Function\nassert Function.lookup('shop', 'version').remote() == 1").wait(60) == 0
+    assert service.python("from adit import Function\n"
+                          "assert Function.lookup('shop', 'version').remote() == 1").wait(60) == 0
 
 
 def test_a_detached_run_goes_on_without_its_caller(service, program):
@@ -192,7 +195,8 @@ def test_a_detached_run_goes_on_without_its_caller(service, program):
 
 
 def test_an_app_of_a_caller_that_was_killed_ends(service, program):
-    file = program("wait.py", "from adit import App\napp = App()\n@app.function()\ndef f():\n    print('here', flush=True)\n"
+    file = program("wait.py", "from adit import App\napp = App()\n@app.function()\ndef f():\n"
+                              "    print('here', flush=True)\n"
                    "    import time\n    time.sleep(250)\n")
     run = service._adit("run", file, env={**service.env, "ADIT_FOREMAN": service.socket})
     run.out.wait(lambda line: line == "here", BUILD_S)

@@ -59,7 +59,8 @@ def test_a_dict_has_asynchronous_twins(configured):
         async with Dict.ephemeral({"a": 1}) as d:
             await d.put.aio("b", 2)
             await d.update.aio(c=3)
-            return [await d.get.aio("a"), await d.pop.aio("b"), await d.contains.aio("b"), await d.len.aio(), [k async for k in d.keys.aio()],
+            return [await d.get.aio("a"), await d.pop.aio("b"), await d.contains.aio("b"), await d.len.aio(),
+                    [k async for k in d.keys.aio()],
                     [pair async for pair in d.items.aio()], [v async for v in d.values.aio()], await d.clear.aio()]
     assert asyncio.run(all_of_it()) == [1, 2, False, 2, ["a", "c"], [("a", 1), ("c", 3)], [1, 3], None]
 

@@ -14,7 +14,8 @@ def test_where_all_is_there_it_has_run_a_container_and_ends_with_0(adit, engine,
     assert all(f["state"] != "missing" for f in found.values())
     assert engine.host in found["engine"]["text"] and found["engine"]["text"].endswith("(DOCKER_HOST)")
     assert found["container"]["text"].startswith("ran Python 3.")
-    assert {"cgroups", "storage", "runtime", "GPUs", "disk", "memory", "base image", "pip", "relay", "adit", "Python"} <= set(found)
+    assert {"cgroups", "storage", "runtime", "GPUs", "disk", "memory", "base image", "pip", "relay", "adit",
+            "Python"} <= set(found)
     nothing_stays(0.1)
     lines = adit("doctor")
     assert lines.wait(60) == 0

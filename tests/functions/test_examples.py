@@ -39,7 +39,8 @@ def test_a_model_tells_digits(example, url_of, visit, nothing_stays):
     served = example("serve", "model.py")
     url = url_of(served, "digits")
     given = json.loads(visit(f"{url}/example?number=7").body)
-    answer = visit(url, method="POST", headers={"Content-Type": "application/json"}, body=json.dumps({"pixels": given["pixels"]}))
+    answer = visit(url, method="POST", headers={"Content-Type": "application/json"},
+                   body=json.dumps({"pixels": given["pixels"]}))
     assert json.loads(answer.body)["digit"] == given["digit"]
     assert visit(url, method="POST", headers={"Content-Type": "application/json"}, body="{}").status == 422
     served.kill(signal.SIGINT)
@@ -67,5 +68,6 @@ def test_try_shows_a_hub_from_nothing_to_a_notebook_and_leaves_nothing(box, sett
     done = box.start([os.path.join(ROOT, "try"), "--hub"], env={**box.env, **settings})
     assert done.wait(BUILD_S) == 0, done.report()
     text = done.out.text()
-    assert "without the token: HTTP 401" in text and "with it: HTTP 303" in text and "HTTP 200, JupyterLab's page" in text
+    assert "without the token: HTTP 401" in text and "with it: HTTP 303" in text
+    assert "HTTP 200, JupyterLab's page" in text
     nothing_stays(0.1)

@@ -83,19 +83,22 @@ def test_calls_of_an_engine_that_is_gone_fail_with_that_and_new_ones_run_when_it
 def test_a_runtime_that_the_engine_has_not_is_told_with_those_that_it_has(adit, program):
     run = adit("run", program("talk.py", TALK), env={"ADIT_RUNTIME": "runsk"})
     assert run.wait(60) == 1
-    assert "ADIT_RUNTIME: the engine has no runtime runsk (it has " in run.err.text() and "runc" in run.err.text(), run.report()
+    assert "ADIT_RUNTIME: the engine has no runtime runsk (it has " in run.err.text(), run.report()
+    assert "runc" in run.err.text(), run.report()
 
 
 def test_a_caller_of_another_version_is_refused_with_both_and_what_to_do(calls, monkeypatch):
     from adit import __version__
     from adit.functions import remote
     monkeypatch.setitem(remote._HEADERS, "Adit-Version", "0.0.1")
-    with pytest.raises(InvalidError, match=rf"it is of adit {__version__}, and its caller of 0.0.1 .pip install adit=={__version__}"):
+    with pytest.raises(InvalidError,
+                       match=rf"it is of adit {__version__}, and its caller of 0.0.1 .pip install adit=={__version__}"):
         calls.double.remote(1)
 
 
 def test_a_container_of_another_version_is_ended_with_both(calls):
-    with pytest.raises(ExecutionError, match="run_code: container: it is of adit 0.0.1, and its foreman of .* .adit deploy"):
+    with pytest.raises(ExecutionError,
+                       match="run_code: container: it is of adit 0.0.1, and its foreman of .* .adit deploy"):
         calls.run_code.remote("from adit.functions import remote, session\n"
                               "remote._HEADERS['Adit-Version'] = '0.0.1'\n"
                               "session.channel().ask('queue_create', {})")

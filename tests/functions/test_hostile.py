@@ -1,4 +1,5 @@
-"""A container that keeps to no rule: what it does to its socket costs the foreman little, and others go on meanwhile."""
+"""A container that keeps to no rule: what it does to its socket costs the foreman little, and others
+go on meanwhile."""
 import os
 
 import pytest
@@ -30,7 +31,8 @@ def resident():
 
 @pytest.fixture
 def hostile(calls):
-    """hostile(code) runs it in a container; others can be called meanwhile and after it, and the foreman is as large as before."""
+    """hostile(code) runs it in a container; others can be called meanwhile and after it, and the foreman is as
+    large as before."""
     assert calls.double.remote(1) == 2
     before, under_way = resident(), []
 
@@ -67,7 +69,8 @@ def test_thousands_of_connections_with_half_a_request_each_hold_nobody_up(hostil
     opened, last = hostile("""
 import resource
 ends = []
-resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)) if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 4096 else None
+if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 4096:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
 try:
     while len(ends) < 2000:
         ends.append(connect())
@@ -155,7 +158,8 @@ while len(made) < 1000:
     made.append(json.loads(raw[4:])["queue"])
 result = len(made), raw[4:].decode()
 for queue in made:
-    connection.request("POST", "/queue_end", (lambda head: len(head).to_bytes(4, "big") + head)(json.dumps({"queue": queue}).encode()))
+    head = json.dumps({"queue": queue}).encode()
+    connection.request("POST", "/queue_end", len(head).to_bytes(4, "big") + head)
     connection.getresponse().read()
 """)
     assert 50 < made <= 100 and "its containers have 100 queues and dicts" in said
@@ -170,7 +174,8 @@ def test_a_generator_that_nobody_reads_is_told_to_stop(hostile, calls):
 
 
 @pytest.mark.parametrize("head", [
-    b'{"queue": "%s", "partition": "", "n": 1, "wait": NaN}', b'{"queue": "%s", "partition": "", "n": 1e999, "wait": 0}',
+    b'{"queue": "%s", "partition": "", "n": 1, "wait": NaN}',
+    b'{"queue": "%s", "partition": "", "n": 1e999, "wait": 0}',
     b'{"queue": "%s", "partition": "", "n": -1, "wait": -1e999}', b'{"queue": ["%s"], "partition": {}, "n": 1}',
     b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
 ])

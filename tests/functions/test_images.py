@@ -26,7 +26,8 @@ def test_each_kind_of_step_shows_in_the_container(adit, program, box):
 
 
 def test_a_step_that_fails_is_told_with_its_command_and_last_lines(adit, program, nothing_stays):
-    file = program("bad.py", "from adit import App, Image\napp = App(image=Image.debian_slim().run_commands('echo oh dear; exit 7'))\n"
+    file = program("bad.py", "from adit import App, Image\n"
+                             "app = App(image=Image.debian_slim().run_commands('echo oh dear; exit 7'))\n"
                    "@app.function()\ndef f(): pass\n")
     run = adit("run", file)
     assert run.wait(400) == 1
@@ -35,7 +36,8 @@ def test_a_step_that_fails_is_told_with_its_command_and_last_lines(adit, program
 
 
 def test_layers_are_made_once(adit, program):
-    text = "from adit import App, Image\napp = App(image=Image.debian_slim().run_commands('true # once'))\n@app.function()\ndef f(): pass\n"
+    text = ("from adit import App, Image\napp = App(image=Image.debian_slim().run_commands('true # once'))\n"
+            "@app.function()\ndef f(): pass\n")
     file = program("once.py", text)
     first, second = adit("run", file), None
     assert first.wait(400) == 0
@@ -46,7 +48,8 @@ def test_layers_are_made_once(adit, program):
 
 def test_settings_of_pip_are_used_and_leave_no_trace(adit, program, engine):
     secret = "pass" + os.urandom(8).hex()
-    file = program("private.py", "from adit import App, Image\napp = App(image=Image.debian_slim().pip_install('nothing-of-that-name')"
+    file = program("private.py", "from adit import App, Image\n"
+                                 "app = App(image=Image.debian_slim().pip_install('nothing-of-that-name')"
                    ")\n@app.function()\ndef f(): pass\n")
     index = f"http://user:{secret}@127.0.0.1:9/simple"
     run = adit("run", file, env={"PIP_INDEX_URL": index, "PIP_RETRIES": "0", "PIP_FIND_LINKS": "", "PIP_NO_INDEX": "0"})
@@ -54,15 +57,18 @@ def test_settings_of_pip_are_used_and_leave_no_trace(adit, program, engine):
     assert "127.0.0.1" in run.err.text() and secret not in run.err.text(), run.report()
 
     install = f"Image.debian_slim().run_commands('true || echo {index}').pip_install('six', extra_index_url='{index}')"
-    file = program("traces.py", f"from adit import App, Image\napp = App(image={install})\n@app.function()\ndef f(): pass\n")
+    file = program("traces.py", f"from adit import App, Image\napp = App(image={install})\n@app.function()\n"
+                                "def f(): pass\n")
     run = adit("run", file, env={"PIP_EXTRA_INDEX_URL": index, "PIP_RETRIES": "0"})
     assert run.wait(400) == 0, run.report()
-    newest = max((i for i in engine.json("/images/json") if any("adit/layer" in t for t in i["RepoTags"] or [])), key=lambda i: i["Created"])
+    newest = max((i for i in engine.json("/images/json") if any("adit/layer" in t for t in i["RepoTags"] or [])),
+                 key=lambda i: i["Created"])
     assert secret.encode() not in engine.ask("GET", f"/images/{newest['Id']}/get")
 
 
 def test_a_base_that_cannot_be_had_is_told(adit, program):
-    file = program("base.py", "from adit import App, Image\napp = App(image=Image.from_registry('127.0.0.1:9/nowhere:1'))\n"
+    file = program("base.py", "from adit import App, Image\n"
+                              "app = App(image=Image.from_registry('127.0.0.1:9/nowhere:1'))\n"
                    "@app.function()\ndef f(): pass\n")
     run = adit("run", file)
     assert run.wait(400) == 1
@@ -85,7 +91,8 @@ def test_a_dockerfile_is_built_by_the_engine_without_what_it_ignores(adit, progr
     box.file("context/kept/two.pyc", "2")
     box.file("context/kept/three.pyc", "3")
     box.file("context/.dockerignore", "# not these\n**/*.pyc\n!kept/three.pyc\n")
-    file = box.file("context/Dockerfile", "FROM adit-base:test\nARG WORD\nENV SAID=hello\nRUN mkdir /srv/more && echo $WORD >/srv/word\n"
+    file = box.file("context/Dockerfile",
+                    "FROM adit-base:test\nARG WORD\nENV SAID=hello\nRUN mkdir /srv/more && echo $WORD >/srv/word\n"
                     "COPY kept /srv/kept\n")
     text = program("docker.py", FROM_FILE.format(file=file))
     run = adit("run", "-q", text)
@@ -97,7 +104,7 @@ def test_a_dockerfile_is_built_by_the_engine_without_what_it_ignores(adit, progr
     box.file("context/Dockerfile", "FROM adit-base:test\nRUN echo oh dear && exit 9\n")
     wrong = adit("run", text)
     assert wrong.wait(400) == 1
-    assert "oh dear" in wrong.err.text() and "9" in wrong.err.text() and "context/Dockerfile" in wrong.err.text(), wrong.report()
+    assert all(words in wrong.err.text() for words in ("oh dear", "9", "context/Dockerfile")), wrong.report()
 
 
 STEP_OF_OWN = """
@@ -110,7 +117,8 @@ def download(name, times=1, own="{own}"):
     with open("/srv/model", "w") as file:
         file.write(beside.WORD + name * times + os.environ["LETTER"])
 
-image = Image.debian_slim().run_function(download, args=("m",), kwargs={{"times": {times}}}, secrets=[Secret.from_dict({{"LETTER": "ß"}})])
+image = Image.debian_slim().run_function(download, args=("m",), kwargs={{"times": {times}}},
+                                         secrets=[Secret.from_dict({{"LETTER": "ß"}})])
 app = App(image=image)
 @app.function()
 def f():
@@ -133,7 +141,8 @@ def test_a_function_of_the_program_may_be_a_step(adit, program, engine):
 COPIES = """
 import os
 from adit import App, Image
-image = Image.debian_slim().copy_local_dir("{folder}", "/srv/all", ignore=["*.tmp"]).add_local_file("{folder}/a.txt", "/srv/b.txt")
+image = Image.debian_slim().copy_local_dir("{folder}", "/srv/all", ignore=["*.tmp"])
+image = image.add_local_file("{folder}/a.txt", "/srv/b.txt")
 app = App(image=image.copy_local_file("{folder}/a.txt").pip_install_from_pyproject("{folder}/pyproject.toml", ["more"]))
 with image.imports():
     import nothing_of_that_name_here
@@ -148,7 +157,8 @@ def test_files_are_copied_as_everybody_can_read_them(adit, program, box):
     os.mkdir(box.file("folder"))
     box.file("folder/a.txt", "text")
     box.file("folder/b.tmp", "text")
-    box.file("folder/pyproject.toml", '[project]\nname = "x"\ndependencies = []\noptional-dependencies.more = ["six"]\n')
+    box.file("folder/pyproject.toml",
+             '[project]\nname = "x"\ndependencies = []\noptional-dependencies.more = ["six"]\n')
     text = COPIES.format(folder=box.file("folder"))
     run = adit("run", "-q", program("copies.py", text))
     assert run.wait(400) == 1 and "No module named 'nothing_of_that_name_here'" in run.err.text(), run.report()
@@ -157,7 +167,8 @@ def test_files_are_copied_as_everybody_can_read_them(adit, program, box):
     assert run.out.lines == ["[['a.txt', 'pyproject.toml'], 'text', 'text']"]
 
 
-def test_the_container_that_an_image_is_derived_in_is_its_makers_and_not_that_of_whoever_made_the_one_before(engine, monkeypatch):
+def test_the_container_that_an_image_is_derived_in_is_its_makers_and_not_that_of_whoever_made_the_one_before(
+        engine, monkeypatch):
     async def derive():
         docker = await Docker.connect(engine.host)
         try:
@@ -166,7 +177,8 @@ def test_the_container_that_an_image_is_derived_in_is_its_makers_and_not_that_of
             commit = docker.commit
 
             async def look(idle, *args):
-                owners.extend(labels for container, labels in await docker.leftovers("adit.owner") if container.id == idle.id)
+                left = await docker.leftovers("adit.owner")
+                owners.extend(labels for container, labels in left if container.id == idle.id)
                 return await commit(idle, *args)
 
             monkeypatch.setattr(docker, "commit", look)

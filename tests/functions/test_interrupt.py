@@ -35,7 +35,8 @@ def f():
 """
 
 
-def test_at_the_first_a_function_may_clean_up_and_all_is_told_removed_and_metered(terminal, adit, program, box, nothing_stays):
+def test_at_the_first_a_function_may_clean_up_and_all_is_told_removed_and_metered(terminal, adit, program, box,
+                                                                                  nothing_stays):
     store = box.file("x.db")
     run = terminal("run", program("cleans.py", CLEANS), env={"ADIT_STORE": store})
     run.expect("up\r\n", BUILD_S)
@@ -74,7 +75,9 @@ def test_a_function_that_does_not_end_has_five_seconds(terminal, program, nothin
 
 
 def test_what_is_served_is_told_likewise(terminal, program, nothing_stays):
-    serve = terminal("serve", program("page.py", "from adit import App, web_endpoint\napp = App()\n@app.function()\n@web_endpoint()\n"
+    serve = terminal("serve", program("page.py",
+                                      "from adit import App, web_endpoint\napp = App()\n@app.function()\n"
+                                      "@web_endpoint()\n"
                                       "def page():\n    return 1\n"))
     serve.expect("page => GET https://", BUILD_S)
     serve.sendintr()

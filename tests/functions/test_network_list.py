@@ -32,7 +32,8 @@ def look():
     say("metadata", "curl", "-sS", "http://169.254.169.254/latest/meta-data/")
     say("name", "curl", "-sS", "-o", "/dev/null", "https://other.example/")
     say("engine", "curl", "-sS", "http://172.17.0.1/")
-    pip = ["pip", "install", "-q", "--target", "/tmp/found", "--trusted-host", "127.0.0.2", "--index-url", f"{{at}}/simple/"]
+    pip = ["pip", "install", "-q", "--target", "/tmp/found", "--trusted-host", "127.0.0.2",
+           "--index-url", f"{{at}}/simple/"]
     clean = {{"PIP_CONFIG_FILE": "/dev/null"}}
     say("pip", *pip, "adit-found", **clean)
     say("found", "python3", "-c", "import adit_found", PYTHONPATH="/tmp/found")

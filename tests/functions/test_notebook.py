@@ -19,8 +19,8 @@ BEARER = {"Authorization": "Bearer sesame"}
 
 @pytest.fixture
 def browser(box, settings):
-    """browser() is Chromium of a person who trusts the relay of this machine, which has run. Names below .localhost lead here by
-    themselves."""
+    """browser() is Chromium of a person who trusts the relay of this machine, which has run. Names below .localhost
+    lead here by themselves."""
     with sync_playwright() as playwright, contextlib.ExitStack() as ending:
         def start():
             authority = os.path.join(settings["HOME"], ".local", "state", "adit", "embedded", "authority.pem")
@@ -50,7 +50,8 @@ def run_in_terminal(page, command):
     with page.expect_websocket(lambda socket: "/terminals/websocket/" in socket.url) as opened:
         choose(page, "Start a new terminal session")
     socket, said = opened.value, []
-    socket.on("framereceived", lambda frame: said.append(json.loads(frame)))     # what it shows is a picture: no text in the page
+    # What it shows is a picture: no text in the page.
+    socket.on("framereceived", lambda frame: said.append(json.loads(frame)))
     page.locator(".jp-Terminal .xterm-helper-textarea").focus()
     page.keyboard.type(f"{command}; exit\n")
     if not socket.is_closed():
@@ -58,7 +59,8 @@ def run_in_terminal(page, command):
     return "".join(words[0] for kind, *words in said if kind == "stdout")
 
 
-def test_two_users_run_cells_and_terminals_each_in_a_container_of_their_own(adit, url_of, visit, browser, nothing_stays):
+def test_two_users_run_cells_and_terminals_each_in_a_container_of_their_own(adit, url_of, visit, browser,
+                                                                            nothing_stays):
     served = adit("serve", "hub.py")
     hub = url_of(served, "jupyter_hub", BUILD_S)
     urls = [visit(hub, method="POST", headers=BEARER).headers["Location"] for _ in range(2)]

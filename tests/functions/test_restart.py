@@ -142,7 +142,8 @@ def test_who_follows_logs_and_who_deploys_hear_when_no_foreman_comes_back(shop, 
     shop.said("slow")
     shop.service.end()
     assert deploying.wait(60) == shop.logs.wait(60) == 1
-    assert "adit: deploy shop: foreman: it has ended" in deploying.err.lines[-1] and "Traceback" not in deploying.err.text()
+    assert "adit: deploy shop: foreman: it has ended" in deploying.err.lines[-1]
+    assert "Traceback" not in deploying.err.text()
     assert shop.logs.err.text().startswith("adit: foreman: it has ended") and len(shop.logs.err.lines) == 1
     shop.service.start()
 
@@ -191,7 +192,8 @@ def test_all_that_end_while_there_is_no_foreman_count_once_however_many_wait(sho
     for n in range(4):
         shop.said(f"napping {n}")
     shop.service.end()
-    logs = [f"/containers/{c['Id']}/logs?stdout=1&stderr=1" for c in shop.service.containers() if "/adit-nap-" in c["Names"][0]]
+    logs = [f"/containers/{c['Id']}/logs?stdout=1&stderr=1" for c in shop.service.containers()
+            if "/adit-nap-" in c["Names"][0]]
     wait_until(lambda: all(b"woke" in shop.service.engine.ask("GET", log) for log in logs), "they do not end", 60)
     shop.service.start()
     assert [shop.result(call) for call in calls] == ["0", "1", "2", "3"]

@@ -31,7 +31,8 @@ def test_with_a_token_the_addresses_are_those_of_its_relay(adit, box, visit):
 
 
 def test_options_of_the_command_line_are_the_arguments(adit, program):
-    file = program("sums.py", "from adit import App\napp = App()\n@app.function()\ndef add(a: int, b: float = 0.5):\n    return a + b\n")
+    file = program("sums.py", "from adit import App\napp = App()\n@app.function()\ndef add(a: int, b: float = 0.5):\n"
+                              "    return a + b\n")
     run = adit("run", "-q", f"{file}::add", "--a", "2")
     assert run.wait(BUILD_S) == 0, run.report()
     assert run.out.lines == ["2.5"]
@@ -64,7 +65,8 @@ def test_an_exception_shows_the_lines_of_the_user_and_no_others(adit, program):
 
 
 def test_interrupted_it_ends_with_130_and_leaves_nothing_behind(adit, program, nothing_stays):
-    file = program("long.py", "import time\nfrom adit import App\napp = App()\n@app.function()\ndef f():\n    print('up')\n    time.sleep(600)\n")
+    file = program("long.py", "import time\nfrom adit import App\napp = App()\n@app.function()\ndef f():\n"
+                              "    print('up')\n    time.sleep(600)\n")
     run = adit("run", file)
     run.out.wait(lambda line: line == "up", BUILD_S)
     run.kill(signal.SIGINT)
@@ -93,7 +95,8 @@ def f():
 
 
 def test_interrupted_while_an_image_is_built_nothing_stays_either(adit, program, nothing_stays):
-    file = program("slow.py", "from adit import App, Image\napp = App(image=Image.debian_slim().run_commands('sleep 601'))\n"
+    file = program("slow.py", "from adit import App, Image\n"
+                              "app = App(image=Image.debian_slim().run_commands('sleep 601'))\n"
                    "@app.function()\ndef f():\n    pass\n")
     run = adit("run", file)
     run.err.wait(lambda line: "sleep 601" in line, BUILD_S)
@@ -104,7 +107,8 @@ def test_interrupted_while_an_image_is_built_nothing_stays_either(adit, program,
 
 
 def test_the_containers_of_a_caller_that_is_killed_end_at_once(adit, program, nothing_stays):
-    file = program("long.py", "import time\nfrom adit import App\napp = App()\n@app.function()\ndef f():\n    print('up')\n    time.sleep(600)\n")
+    file = program("long.py", "import time\nfrom adit import App\napp = App()\n@app.function()\ndef f():\n"
+                              "    print('up')\n    time.sleep(600)\n")
     run = adit("run", file)
     run.out.wait(lambda line: line == "up", BUILD_S)
     run.kill(signal.SIGKILL)
@@ -112,14 +116,16 @@ def test_the_containers_of_a_caller_that_is_killed_end_at_once(adit, program, no
 
 
 def test_a_step_under_way_ends_with_a_caller_that_is_killed(adit, program, engine, nothing_stays, tmp_path):
-    file = program("build.py", "from adit import App, Image\napp = App(image=Image.debian_slim().run_commands('echo up; sleep 600'))\n"
+    file = program("build.py", "from adit import App, Image\n"
+                               "app = App(image=Image.debian_slim().run_commands('echo up; sleep 600'))\n"
                    "@app.function()\ndef f():\n    pass\n")
     folders = {"TMPDIR": str(tmp_path)}
     run = adit("run", file, env=folders)
     run.err.wait(lambda line: "sleep 600" in line, BUILD_S)
 
     def building():
-        return [c for c in engine.containers() if f" {run.pid} " in c["Labels"].get("adit.owner", "") and c["State"] == "running"]
+        return [c for c in engine.containers() if f" {run.pid} " in c["Labels"].get("adit.owner", "")
+                and c["State"] == "running"]
     wait_until(building, "the step does not run", BUILD_S)
     run.kill(signal.SIGKILL)
     wait_until(lambda: not building(), "the step goes on", 20)
@@ -130,8 +136,10 @@ def test_a_step_under_way_ends_with_a_caller_that_is_killed(adit, program, engin
 
 
 def test_what_is_asked_for_wrongly_is_said_in_a_sentence(adit, program):
-    two = program("two.py", "from adit import App\napp = App()\n@app.function()\ndef f(): pass\n@app.function()\ndef g(): pass\n")
-    web = program("only_web.py", "from adit import App, web_endpoint\napp = App()\n@app.function()\n@web_endpoint()\ndef w(): pass\n")
+    two = program("two.py", "from adit import App\napp = App()\n@app.function()\ndef f(): pass\n@app.function()\n"
+                            "def g(): pass\n")
+    web = program("only_web.py", "from adit import App, web_endpoint\napp = App()\n@app.function()\n@web_endpoint()\n"
+                                 "def w(): pass\n")
     for words, said in (
         (["run", two], f"adit run {two}::g"),
         (["run", f"{two}::h"], "there is no such function (there are: f, g)"),
@@ -148,7 +156,8 @@ def test_what_is_asked_for_wrongly_is_said_in_a_sentence(adit, program):
 def test_without_an_engine_it_says_what_to_do(adit):
     run = adit("run", START_APP, env={"DOCKER_HOST": "unix:///nowhere/docker.sock"})
     assert run.wait(60) == 1
-    assert run.err.text().startswith("adit: engine unix:///nowhere/docker.sock:") and "adit doctor tells more" in run.err.text()
+    assert run.err.text().startswith("adit: engine unix:///nowhere/docker.sock:")
+    assert "adit doctor tells more" in run.err.text()
 
 
 def test_folders_of_callers_that_died_are_removed_by_the_next(adit, settings, tmp_path):

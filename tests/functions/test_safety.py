@@ -92,7 +92,8 @@ def test_a_container_has_none_of_its_callers_verbs(calls, verb):
 
 
 @pytest.mark.parametrize("meta", [
-    {"call": "fc-" + "0" * 32}, {"call": 3}, {}, {"call": None, "wait": "x"}, {"call": "fc-1", "outcome": {"status": "ok"}},
+    {"call": "fc-" + "0" * 32}, {"call": 3}, {}, {"call": None, "wait": "x"},
+    {"call": "fc-1", "outcome": {"status": "ok"}},
 ])
 @pytest.mark.parametrize("verb", ["call_get", "call_cancel", "result", "piece", "queue_get", "queue_put"])
 def test_what_is_not_its_own_is_refused(calls, verb, meta):
@@ -107,8 +108,10 @@ source = random.Random(7)
 result = set()
 for _ in range(300):
     verb = source.choice(["call", "call_get", "queue_put", "queue_get", "result", "next", "work", "piece", "ready"])
-    raw = source.randbytes(source.choice([0, 1, 3, 4, 5, 100])) if source.random() < 0.5 else (
-        lambda head: len(head).to_bytes(4, "big") + head)(json.dumps(source.choice([[], 1, "x", {{}}, {{"call": []}}, {{"wait": -1}}])).encode())
+    raw = source.randbytes(source.choice([0, 1, 3, 4, 5, 100]))
+    if source.random() < 0.5:
+        head = json.dumps(source.choice([[], 1, "x", {{}}, {{"call": []}}, {{"wait": -1}}])).encode()
+        raw = len(head).to_bytes(4, "big") + head
     result.add(ask(verb, None, raw)[0])
 result = sorted(result)
 """
@@ -143,7 +146,8 @@ def test_the_foreman_has_nothing_that_could_load_a_pickle():
         if name.endswith(".py"):
             with open(os.path.join(folder, name)) as file:
                 text = file.read()
-            assert not re.search(r"import (cloud)?pickle\n.*loads?\(|pickle\.load|wire\.decode|from .*wire import.*decode", text)
+            assert not re.search(r"import (cloud)?pickle\n.*loads?\(|pickle\.load|wire\.decode|"
+                                 r"from .*wire import.*decode", text)
 
 
 def test_of_containers_that_are_not_trusted_no_pickle_is_loaded(adit, program):
@@ -198,8 +202,9 @@ def main():
     assert run.wait(BUILD_S) == 0, run.report()
     refused = "it is a pickle, from a container that is not trusted, and was not loaded"
     for line, start in zip(run.out.lines, [
-        "(1, {2: b'3'})", f"ExecutionError: give: its result: {refused}", "ExecutionError: give: Wrong: its words", "ValueError: 3",
-        f"b'1' ExecutionError: count: a value: {refused}", "Wrong(\"the caller's own\")", "(1,)", f"ExecutionError: Queue.get: {refused}",
+        "(1, {2: b'3'})", f"ExecutionError: give: its result: {refused}", "ExecutionError: give: Wrong: its words",
+        "ValueError: 3", f"b'1' ExecutionError: count: a value: {refused}", "Wrong(\"the caller's own\")", "(1,)",
+        f"ExecutionError: Queue.get: {refused}",
         f"ExecutionError: give: an argument: {refused}",
     ], strict=True):
         assert line.startswith(start), run.report()

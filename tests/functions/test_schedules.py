@@ -30,7 +30,8 @@ def ticks(service):
 def test_a_deployed_function_runs_when_its_schedule_says_so(service, program):
     file = program("ticks.py", text_of(2))
     deployed = service.done("deploy", file)
-    assert [line.split()[:4] for line in deployed.out.lines] == [["tick", "runs", "next", "at"], ["fail", "runs", "next", "at"]]
+    assert [line.split()[:4] for line in deployed.out.lines] == [["tick", "runs", "next", "at"],
+                                                                 ["fail", "runs", "next", "at"]]
     wait_until(lambda: ticks(service) >= 2, "it does not run", START_S)
     logs = service.done("app", "logs", "ticks")
     assert "ValueError: as ever" in logs.err.text() and 'raise ValueError("as ever")' in logs.err.text()
@@ -65,5 +66,6 @@ def test_the_nightly_job_of_the_examples(service, by_hand):
         assert len(done.out.lines) == 1 and done.out.lines[0].endswith(" lines")
     else:
         [line] = service.done("deploy", file).out.lines
-        assert line.startswith("report runs next at ") and line.endswith(", by Cron('0 2 * * *', timezone='Europe/Berlin')")
+        assert line.startswith("report runs next at ")
+        assert line.endswith(", by Cron('0 2 * * *', timezone='Europe/Berlin')")
         assert json.loads(service.done("app", "list", "--json").out.text())[0]["schedules"]["report"]["next"] > 0

@@ -1,4 +1,5 @@
-"""JupyterLab in a container, for whoever runs it and for whoever asks: programs that were written for Modal, with another import."""
+"""JupyterLab in a container, for whoever runs it and for whoever asks: programs that were written for Modal, with
+another import."""
 import json
 import signal
 import time
@@ -32,7 +33,8 @@ def test_jupyter_opens_at_the_url_that_the_function_prints(adit, visit, nothing_
     nothing_stays(0.1)
 
 
-def test_a_hub_gives_everyone_who_asks_a_notebook_in_a_container_of_their_own(adit, visit, url_of, engine, nothing_stays):
+def test_a_hub_gives_everyone_who_asks_a_notebook_in_a_container_of_their_own(adit, visit, url_of, engine,
+                                                                              nothing_stays):
     served = adit("serve", "hub.py")
     hub = url_of(served, "jupyter_hub")
     assert f"jupyter_hub => POST {hub}" in served.out.text()

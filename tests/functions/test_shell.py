@@ -37,7 +37,8 @@ def test_a_shell_has_what_the_function_would_have_and_a_terminal_of_our_size(ter
     shell.sendline("echo $OF_IMAGE/$OF_SECRET/$(id -u | grep -c '^[2-5]....$'); stty size")
     shell.expect("yes/sesame/1\r\n20 70\r\n")
     shell.setwinsize(33, 99)
-    shell.sendline("until [ \"$(stty size)\" = '33 99' ]; do sleep 0.1; done; python3 -c 'import shells; print(shells.WORD)'")
+    shell.sendline("until [ \"$(stty size)\" = '33 99' ]; do sleep 0.1; done; python3 -c 'import shells; "
+                   "print(shells.WORD)'")
     shell.expect("\rmine\r\n")
     shell.sendline("cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null")
     shell.expect(f"\r{256 << 20}\r\n")

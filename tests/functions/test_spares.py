@@ -60,7 +60,8 @@ def id_of(container):
 def of_the_foreman():
     """The spares that this process's has."""
     from adit.functions import session
-    return [w for app in session._session.foreman._foreman.apps.values() for kind in app.reserve.kinds for w in kind.workers]
+    return [w for app in session._session.foreman._foreman.apps.values() for kind in app.reserve.kinds
+            for w in kind.workers]
 
 
 class Spares:
@@ -70,7 +71,8 @@ class Spares:
         self.engine, self.app = engine, app
 
     def all(self, function=SPARE):
-        return [c for c in self.engine.containers() if c["Labels"].get("adit.app") == self.app and c["Labels"]["adit.function"] == function]
+        return [c for c in self.engine.containers() if c["Labels"].get("adit.app") == self.app
+                and c["Labels"]["adit.function"] == function]
 
     def ids(self):
         return {id_of(c) for c in self.all()}
@@ -108,7 +110,8 @@ def test_a_container_that_waited_is_called_what_it_is(spared, spares):
     spared.many.remote(0)
     [spare] = spares.waiting()
     spared.other.spawn()
-    wait_until(lambda: not any(c["Id"] == spare["Id"] and "spare" in c["Names"][0] for c in spares.engine.containers()), "it keeps its name", 20)
+    wait_until(lambda: not any(c["Id"] == spare["Id"] and "spare" in c["Names"][0] for c in spares.engine.containers()),
+               "it keeps its name", 20)
 
 
 def test_each_kind_of_container_has_spares_of_its_own(spared, spares, engine):
@@ -144,7 +147,8 @@ def test_nothing_of_the_program_is_in_one_that_waits(spared, spares, engine):
     for pid in pids:
         assert b"spared" not in memory_of(pid).replace(b"spared.py", b"") or b"SIGN = " not in memory_of(pid)
         assert b"a secret word" not in memory_of(pid) and b"WORD" not in open(f"/proc/{pid}/environ", "rb").read()
-    files = [name for place in ("home/adit", "tmp", "root") for _, _, names in os.walk(f"/proc/{pids[0]}/root/{place}") for name in names]
+    files = [name for place in ("home/adit", "tmp", "root")
+             for _, _, names in os.walk(f"/proc/{pids[0]}/root/{place}") for name in names]
     assert not [name for name in files if name.endswith(".py")]
     shown = json.dumps(engine.json(f"/containers/{spare['Id']}/json"))
     assert "WORD" not in shown and "adit1_" not in shown
@@ -223,7 +227,8 @@ def rows_of(path):
         return [dict(row) for row in database.execute("SELECT * FROM usage ORDER BY began")]
 
 
-def test_what_waiting_costs_is_the_spares_and_what_starting_costs_is_whoevers_took_it(loaded, engine, tmp_path, monkeypatch):
+def test_what_waiting_costs_is_the_spares_and_what_starting_costs_is_whoevers_took_it(loaded, engine, tmp_path,
+                                                                                      monkeypatch):
     from adit.functions import session
     session.close()
     monkeypatch.setenv("ADIT_STORE", str(tmp_path / "store.db"))
@@ -340,7 +345,9 @@ def test_a_visitor_gets_one_when_the_container_of_an_endpoint_dies(adit, program
 
 def test_they_are_there_again_when_the_engine_is(configured, engine, adit, program):
     from adit.functions import bundle
-    calls = bundle.load(program("imaged.py", "from adit import App\napp = App()\n@app.function()\ndef double(x):\n    return 2 * x\n"))
+    calls = bundle.load(program("imaged.py",
+                                "from adit import App\napp = App()\n@app.function()\ndef double(x):\n"
+                                "    return 2 * x\n"))
     with calls.app.run(show_progress=False):
         image = image_of(engine, calls)
     own = OwnEngine()
@@ -367,7 +374,8 @@ def main():
             return run.out.lines[-1]
 
         def spare_runs():
-            return [c for c in own.containers() if c["Labels"].get("adit.function") == SPARE and c["State"] == "running"]
+            return [c for c in own.containers() if c["Labels"].get("adit.function") == SPARE
+                    and c["State"] == "running"]
         say()
         wait_until(spare_runs, "there is no spare", 60)
         own.kill()

@@ -50,7 +50,9 @@ def test_apps_and_usage_outlive_foreman_and_server(service, program, page, postg
 
 
 def test_a_foreman_without_its_server_says_so_and_ends(adit, box, postgresql):
-    env = {"XDG_RUNTIME_DIR": box.file("run"), "ADIT_STORE": f"postgresql://owner:sesame@/x?host={postgresql.folder}/nowhere"}
+    env = {"XDG_RUNTIME_DIR": box.file("run"),
+           "ADIT_STORE": f"postgresql://owner:sesame@/x?host={postgresql.folder}/nowhere"}
     foreman = adit("foreman", env=env)
     assert foreman.wait(60) == 1
-    assert "adit: store: PostgreSQL (host=" in foreman.err.text() and "sesame" not in foreman.out.text() + foreman.err.text()
+    assert "adit: store: PostgreSQL (host=" in foreman.err.text()
+    assert "sesame" not in foreman.out.text() + foreman.err.text()

@@ -1,5 +1,5 @@
-"""Tunnels out of containers: to the relay that is started on this machine, whose socket they see, and to one elsewhere, to which the foreman
-carries what they say. Streams end there as everywhere."""
+"""Tunnels out of containers: to the relay that is started on this machine, whose socket they see, and to one elsewhere,
+to which the foreman carries what they say. Streams end there as everywhere."""
 import contextlib
 import os
 import signal

@@ -61,7 +61,8 @@ def test_a_place_where_the_image_has_files_is_refused(files):
 def test_a_name_that_is_not_there_is_told_when_the_app_starts(configured, engine):
     app, missing = App("x"), f"missing-{secrets.token_hex(6)}"
     app.function(volumes={"/data": Volume.from_name(missing)})(volumes)
-    with pytest.raises(NotFoundError, match=f"volume {missing}: there is none of that name .use create_if_missing=True"), \
+    with pytest.raises(NotFoundError,
+                       match=f"volume {missing}: there is none of that name .use create_if_missing=True"), \
             app.run(show_progress=False):
         pass
     assert not [v for v in volumes(engine) if missing in v["Name"]]
@@ -80,13 +81,17 @@ def test_an_ephemeral_volume_ends_with_its_block(configured, engine):
 
 
 def test_a_volume_of_a_caller_that_has_died_is_removed_by_the_next(engine, adit, program):
-    text = ("import os, signal\nfrom adit import App, Volume\napp = App()\nv = Volume.ephemeral()\n@app.function(volumes={'/v': v})\ndef f(): pass\n"
-            "@app.local_entrypoint()\ndef main():\n    print(v.spec['name'], flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    text = ("import os, signal\nfrom adit import App, Volume\napp = App()\nv = Volume.ephemeral()\n"
+            "@app.function(volumes={'/v': v})\ndef f(): pass\n"
+            "@app.local_entrypoint()\ndef main():\n    print(v.spec['name'], flush=True)\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n")
     run = adit("run", program("dies.py", text))
     assert run.wait(100) == -9
     name = "adit-ephemeral-" + run.out.lines[0]
     assert name in [v["Name"] for v in volumes(engine)]
-    assert adit("run", "-q", program("next.py", "from adit import App\napp = App()\n@app.local_entrypoint()\ndef main():\n    with app.run(): pass\n")) \
+    assert adit("run", "-q", program("next.py",
+                                     "from adit import App\napp = App()\n@app.local_entrypoint()\ndef main():\n"
+                                     "    with app.run(): pass\n")) \
         .wait(100) == 1
     assert name not in [v["Name"] for v in volumes(engine)]
 

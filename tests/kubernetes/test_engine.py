@@ -383,8 +383,8 @@ STATUS = {"name": "function", "image": "i", "imageID": "i", "ready": True, "rest
 def test_what_no_node_takes_is_told_without_what_the_scheduler_tried(at_engine):
     async def work(engine, api):
         message = (
-            "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/1 nodes "
-            "are available: 1 No preemption victims found for incoming pod."
+            "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/1 "
+            "nodes are available: 1 No preemption victims found for incoming pod."
         )
         waiting = pod("p", "Pending")
         waiting.status = Pod.from_dict(

@@ -34,7 +34,8 @@ def hour(idle, busy):
     with http.server.ThreadingHTTPServer(("", 8000), http.server.SimpleHTTPRequestHandler) as server, forward(8000):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         time.sleep(idle)
-        cores = [subprocess.Popen(["timeout", str(busy), "yes"], stdout=subprocess.DEVNULL) for _ in range(os.cpu_count())]
+        cores = [subprocess.Popen(["timeout", str(busy), "yes"], stdout=subprocess.DEVNULL)
+                 for _ in range(os.cpu_count())]
         for core in cores:
             core.wait()
         server.shutdown()

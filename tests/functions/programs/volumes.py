@@ -28,7 +28,8 @@ def write(name, text):
 @app.function(network_file_systems={"/root/.cache/model": NetworkFileSystem.from_name(NAME)}, max_inputs=1)
 def read(name):
     shared.reload()
-    with open(f"/root/.cache/model/deep/folder/{name}") as file, sqlite3.connect("/root/.cache/model/table.db") as table:
+    model = "/root/.cache/model"
+    with open(f"{model}/deep/folder/{name}") as file, sqlite3.connect(f"{model}/table.db") as table:
         return file.read(), table.execute("SELECT count(*) FROM t").fetchone()[0]
 
 
@@ -53,7 +54,8 @@ def look():
 
 
 @app.function(mounts=[Mount.from_local_dir(here, condition=lambda path: path.endswith("hub.py"), remote_path="/given"),
-                      Mount.from_local_file(os.path.join(here, "web.py"), "own/web.py"), Mount.from_local_python_packages("iniconfig")])
+                      Mount.from_local_file(os.path.join(here, "web.py"), "own/web.py"),
+                      Mount.from_local_python_packages("iniconfig")])
 def mounted():
     import iniconfig
     return os.listdir("/given"), os.path.exists("own/web.py"), iniconfig.__file__
