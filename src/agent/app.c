@@ -23,7 +23,7 @@ static void app_warn(struct adit_tunnel *t, const char *why) {
   char app[DIAL_ADDRESS_TEXT_CHARS];
   const char *name = t->request.name, *at = name[0] != 0 ? " at " : "";
   dial_address_describe(&t->request.app, app, sizeof app);
-  client_event(t->client, ADIT_EVENT_WARNING, t, 0, "app", "app %s%s%s: %s", name, at, app, why);
+  events_tell(&t->client->events, ADIT_EVENT_WARNING, t, 0, "app", "app %s%s%s: %s", name, at, app, why);
 }
 
 /* What is wrong, for people; false: descriptors or memory have run out, which is not the app's fault. */

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,28 +24,6 @@
 
 /* ---- telling the host ---- */
 
-void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error,
-                  const char *reason, const char *format, ...) {
-  struct adit_event event = {.kind = kind, .tunnel = t, .error = error, .reason = reason};
-  va_list args;
-  va_start(args, format);
-  vsnprintf(event.text, sizeof event.text, format, args);
-  va_end(args);
-  events_push(&c->events, &event);
-}
-
-int client_errno_of_refusal(enum refusal r) {
-  switch (r) {
-    case REFUSE_TOKEN_UNKNOWN:
-    case REFUSE_TOKEN_EXPIRED:
-    case REFUSE_TOKEN_REVOKED:
-    case REFUSE_TOKEN_PROOF: return ADIT_EAUTH;
-    case REFUSE_SUPERSEDED: return ADIT_ECONFLICT;
-    case REFUSE_CLOSED: return ADIT_ECLOSED;
-    default: return ADIT_EREFUSED;
-  }
-}
-
 /* code 0: the trouble is over. Of a client that has failed for good, why is the last word. */
 static void client_set_trouble(struct adit_client *c, int code, const char *text) {
   if (c->failed != NULL) return;
@@ -58,7 +35,8 @@ static void client_set_trouble(struct adit_client *c, int code, const char *text
   pthread_mutex_unlock(&c->lock);
 }
 
-bool client_retries(const struct adit_client *c) {
+/* Some tunnel does: tunnel_retries. */
+static bool client_retries(const struct adit_client *c) {
   LIST_FOREACH(&c->tunnels, it)
     if (tunnel_retries(CONTAINER_OF(it, struct adit_tunnel, node))) return true;
   return false;
@@ -70,21 +48,21 @@ static void client_warn(struct adit_client *c, int code, const char *reason, con
   client_set_trouble(c, code, text);
   if (code == ADIT_EUNREACHABLE && client_retries(c)) {
     if (!c->waiting)
-      client_event(c, ADIT_EVENT_WARNING, NULL, code, "waiting",
-                   "the tunnel opens as soon as a relay can be reached: %s", text);
+      events_tell(&c->events, ADIT_EVENT_WARNING, NULL, code, "waiting",
+                  "the tunnel opens as soon as a relay can be reached: %s", text);
     c->waiting = true;
     return;
   }
   if (strcmp(c->warned, text) == 0) return;
   snprintf(c->warned, sizeof c->warned, "%s", text);
-  client_event(c, ADIT_EVENT_WARNING, NULL, code, reason, "%s", text);
+  events_tell(&c->events, ADIT_EVENT_WARNING, NULL, code, reason, "%s", text);
 }
 
 static void client_fail(struct adit_client *c, int code, const char *reason, const char *text) {
   loop_timer_stop(&c->retry);
   client_set_trouble(c, code, text);
   c->failed = reason;
-  if (list_empty(&c->tunnels)) client_event(c, ADIT_EVENT_CLOSED, NULL, code, reason, "%s", text);
+  if (list_empty(&c->tunnels)) events_tell(&c->events, ADIT_EVENT_CLOSED, NULL, code, reason, "%s", text);
   LIST_FOREACH(&c->tunnels, it) tunnel_fail(CONTAINER_OF(it, struct adit_tunnel, node), code, reason, text);
 }
 
@@ -95,11 +73,13 @@ static void client_shortage(void *user, int error) {
   char reason[128];
   CHECK_MAGIC(c, CLIENT_MAGIC);
   if (!seldom_due(&c->shortage, loop_now_ms(c->loop), WARNING_EVERY_MS, &left_out)) return;
-  client_event(c, ADIT_EVENT_WARNING, NULL, ADIT_ESYSTEM, "shortage", "connections fail: %s (%s)",
-               strerror_r(error, reason, sizeof reason), shortage_remedy(error));
+  events_tell(&c->events, ADIT_EVENT_WARNING, NULL, ADIT_ESYSTEM, "shortage", "connections fail: %s (%s)",
+              strerror_r(error, reason, sizeof reason), shortage_remedy(error));
 }
 
 /* ---- choosing a relay ---- */
+
+static void client_connect(struct adit_client *c);
 
 static void client_retry_due(struct loop_timer *t) {
   client_connect(CONTAINER_OF(t, struct adit_client, retry));
@@ -113,25 +93,50 @@ static void client_retry_later(struct adit_client *c) {
                        client_retry_due);
 }
 
-void client_connect_now(struct adit_client *c) {
+/* Without the pause that follows a failure: somebody asks anew. */
+static void client_connect_now(struct adit_client *c) {
   loop_timer_stop(&c->retry);
   client_connect(c);
 }
 
-void client_race_again(struct adit_client *c) {
+/* Drops a race under way: where to go has changed. */
+static void client_race_again(struct adit_client *c) {
   race_stop(c->race);
   c->race = NULL;
 }
 
-bool client_one_relay(const struct adit_client *c) {
+/* All choices are addresses of one relay. */
+static bool client_one_relay(const struct adit_client *c) {
   for (size_t i = 1; i < c->choices_n; i++)
     if (strcasecmp(c->choices[i].name, c->choices[0].name) != 0) return false;
   return true;
 }
 
+/* A kept ticket says which relay to go to, unless that is decided or not among ours. */
+static void client_choose_home(struct adit_client *c, struct adit_tunnel *t) {
+  const char *current = c->home[0] != '\0' ? c->home : c->link != NULL ? c->link->choice->name : "";
+  if (c->choices_n == 0 || t->keep.ticket_n == 0 || strcasecmp(current, t->keep.relay) == 0) return;
+  bool known = false;
+  for (size_t i = 0; i < c->choices_n; i++) known = known || strcasecmp(c->choices[i].name, t->keep.relay) == 0;
+  if (known && current[0] == '\0') {
+    memcpy(c->home, t->keep.relay, sizeof c->home);
+    if (!client_one_relay(c)) client_race_again(c);
+    return;
+  }
+  if (known) {
+    tunnel_fail(t, ADIT_ECONFLICT, "other_relay",
+                "the kept ticket is of another relay than this client's other tunnels (use a client of its own)");
+    return;
+  }
+  events_tell(&c->events, ADIT_EVENT_WARNING, t, 0, "ticket_relay",
+              "the kept ticket is of relay %s, which is not among those given: the address will be a new one",
+              t->keep.relay);
+  keep_forget(&t->keep);
+}
+
 /* With relays to choose from, the first tunnel may bring a ticket that decides: so it is waited for. */
 static void client_choices_ready(struct adit_client *c) {
-  LIST_FOREACH(&c->tunnels, it) tunnel_choose_home(CONTAINER_OF(it, struct adit_tunnel, node));
+  LIST_FOREACH(&c->tunnels, it) client_choose_home(c, CONTAINER_OF(it, struct adit_tunnel, node));
   if (c->setup.eager || client_one_relay(c) || !list_empty(&c->tunnels)) client_connect(c);
 }
 
@@ -186,17 +191,17 @@ static void client_link_lost(struct link *l, bool was_up, enum refusal reason, c
   if (refusal_is_final(reason)) {
     choice->refused = true;
     if (client_all_refused(c)) {
-      client_fail(c, client_errno_of_refusal(reason), refusal_name(reason), text);
+      client_fail(c, events_errno_of(reason), refusal_name(reason), text);
       return;
     }
   }
   if (was_open && !c->interrupted) {
     c->interrupted = true;
     client_set_trouble(c, ADIT_EUNREACHABLE, text);
-    client_event(c, ADIT_EVENT_RECONNECTING, NULL, ADIT_EUNREACHABLE,
-                 reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), "%s", text);
+    events_tell(&c->events, ADIT_EVENT_RECONNECTING, NULL, ADIT_EUNREACHABLE,
+                reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), "%s", text);
   } else if (!was_up || !was_open) {
-    client_warn(c, refusal_is_final(reason) ? client_errno_of_refusal(reason) : ADIT_EUNREACHABLE,
+    client_warn(c, refusal_is_final(reason) ? events_errno_of(reason) : ADIT_EUNREACHABLE,
                 reason == REFUSE_NONE ? "link_lost" : refusal_name(reason), text);
   }
   if (!was_open) choice->tried = true;
@@ -237,7 +242,8 @@ static void client_race_lost(struct adit_client *c, const struct err *e) {
 
 static const struct race_handlers client_race = {.won = client_race_won, .lost = client_race_lost};
 
-void client_connect(struct adit_client *c) {
+/* Fine when already connected or connecting. */
+static void client_connect(struct adit_client *c) {
   if (c->closing || c->failed != NULL || c->choices_n == 0 || c->link != NULL || c->race != NULL ||
       loop_timer_is_set(&c->retry))
     return;
@@ -245,14 +251,31 @@ void client_connect(struct adit_client *c) {
   if (c->race == NULL) client_retry_later(c);
 }
 
-void client_tunnel_bound(struct adit_client *c) {
+/* ---- tunnels ---- */
+
+static void client_tunnel_comes(struct adit_tunnel *t) {
+  struct adit_client *c = t->client;
+  c->waiting = c->waiting && client_retries(c);  /* else it is told anew */
+  tunnel_attach(t);
+  client_choose_home(c, t);
+  if (c->failed != NULL) tunnel_fail(t, c->trouble.code, c->failed, c->trouble.text);
+  if (t->state == TUNNEL_ENDED) return;
+  app_look_up(t);
+  client_connect_now(c);
+  if (link_takes_binds(c->link)) {
+    tunnel_bind(t, c->link);
+    link_flush(c->link);
+  }
+}
+
+static void client_tunnel_open(struct adit_client *c) {
   if (!c->interrupted) return;
   LIST_FOREACH(&c->tunnels, it) {
     const struct adit_tunnel *t = CONTAINER_OF(it, struct adit_tunnel, node);
     if (!tunnel_is_closing(t) && (t->state == TUNNEL_UNBOUND || t->state == TUNNEL_BINDING)) return;
   }
   c->interrupted = false;
-  client_event(c, ADIT_EVENT_RESTORED, NULL, 0, "restored", "the link to the relay is back");
+  events_tell(&c->events, ADIT_EVENT_RESTORED, NULL, 0, "restored", "the link to the relay is back");
 }
 
 /* ---- the embedded relay ---- */
@@ -409,7 +432,7 @@ static void client_finish(struct adit_client *c) {
   loop_stop(c->loop);
 }
 
-void client_tunnel_gone(struct adit_client *c) {
+static void client_tunnel_gone(struct adit_client *c) {
   if (c->closing && list_empty(&c->tunnels)) client_finish(c);
 }
 
@@ -420,6 +443,9 @@ static void client_close_run(struct loop *l, struct loop_msg *m) {
   LIST_FOREACH(&c->tunnels, it) tunnel_close_begin(CONTAINER_OF(it, struct adit_tunnel, node), c->close_drain_ms);
   client_tunnel_gone(c);
 }
+
+static const struct tunnel_handlers client_tunnels = {
+    .comes = client_tunnel_comes, .open = client_tunnel_open, .gone = client_tunnel_gone};
 
 /* ---- the host's thread ---- */
 
@@ -495,6 +521,7 @@ static void client_init(struct adit_client *c, struct setup *setup) {
   setup_init(setup);
   list_init(&c->handles);
   list_init(&c->tunnels);
+  c->on_tunnel = &client_tunnels;
   descriptors_init(&c->descriptors);
   pthread_mutex_init(&c->lock, NULL);
   deadline_cond_init(&c->changed);

@@ -26,6 +26,7 @@ enum { CLIENT_MAGIC = 0x61646974 };
 struct race;
 struct link;
 struct embedded;
+struct tunnel_handlers;
 
 struct trouble {                   /* why there is no tunnel yet, in the words of adit.h */
   int code;                        /* enum adit_errno; 0: none */
@@ -58,6 +59,7 @@ struct adit_client {
   _Atomic(char *) relay_name, ca_path, relay_socket;   /* set once */
 
   struct list tunnels;             /* of adit_tunnel.node */
+  const struct tunnel_handlers *on_tunnel;
   uint32_t last_bind_id;
   size_t app_waiting_n;            /* visitors of all tunnels that wait for their apps */
   struct relay_choice *choices;
@@ -90,19 +92,8 @@ void client_post(struct adit_client *c, struct loop_msg *m);
 struct tls_client *client_tls_for_proxy(struct adit_client *c, struct err *e) MUST_USE;
 
 /* What the parts report. */
-void client_connect(struct adit_client *c);                /* fine when already connected or connecting */
-/* The same without the pause that follows a failure: somebody asks anew. */
-void client_connect_now(struct adit_client *c);
-bool client_retries(const struct adit_client *c);           /* some tunnel does: tunnel_retries */
-bool client_one_relay(const struct adit_client *c);         /* all choices are addresses of one relay */
-void client_race_again(struct adit_client *c);             /* drops a race under way: where to go has changed */
 /* relay_socket: where it takes other agents of this machine, as they name it; empty: nowhere. */
 void client_embedded_ready(struct adit_client *c, const char *token, const char *ca_path, const char *relay_socket);
 void client_embedded_failed(struct adit_client *c, int code, const struct err *e);   /* code: enum adit_errno */
-void client_tunnel_bound(struct adit_client *c);
-void client_tunnel_gone(struct adit_client *c);
-void client_event(struct adit_client *c, enum adit_event_kind kind, struct adit_tunnel *t, int error,
-                  const char *reason, const char *format, ...) PRINTF_LIKE(6, 7);
-int client_errno_of_refusal(enum refusal r);
 
 #endif

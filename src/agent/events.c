@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -76,6 +78,28 @@ void events_push(struct events *q, const struct adit_event *event) {
   if (was_empty) signal_set(q, true);
   pthread_cond_signal(&q->came);
   pthread_mutex_unlock(&q->lock);
+}
+
+void events_tell(struct events *q, enum adit_event_kind kind, struct adit_tunnel *t, int error, const char *reason,
+                 const char *format, ...) {
+  struct adit_event event = {.kind = kind, .tunnel = t, .error = error, .reason = reason};
+  va_list args;
+  va_start(args, format);
+  vsnprintf(event.text, sizeof event.text, format, args);
+  va_end(args);
+  events_push(q, &event);
+}
+
+int events_errno_of(enum refusal r) {
+  switch (r) {
+    case REFUSE_TOKEN_UNKNOWN:
+    case REFUSE_TOKEN_EXPIRED:
+    case REFUSE_TOKEN_REVOKED:
+    case REFUSE_TOKEN_PROOF: return ADIT_EAUTH;
+    case REFUSE_SUPERSEDED: return ADIT_ECONFLICT;
+    case REFUSE_CLOSED: return ADIT_ECLOSED;
+    default: return ADIT_EREFUSED;
+  }
 }
 
 void events_forget(struct events *q, const struct adit_tunnel *tunnel) {

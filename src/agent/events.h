@@ -9,6 +9,7 @@
 #include "adit.h"
 #include "agent/own_table.h"
 #include "base/err.h"
+#include "wire/frame.h"
 
 struct event_node;
 struct events {
@@ -26,6 +27,9 @@ bool events_fd_is_ours(const struct events *q);   /* from a host's thread */
 /* From the client's thread. When the queue is full the oldest event makes room: a host that does not read wants to know
    the latest. */
 void events_push(struct events *q, const struct adit_event *event);
+void events_tell(struct events *q, enum adit_event_kind kind, struct adit_tunnel *t, int error, const char *reason,
+                 const char *format, ...) PRINTF_LIKE(6, 7);
+int events_errno_of(enum refusal r);         /* enum adit_errno, as which a host hears of it */
 /* Removes what concerns a tunnel that is about to be freed. */
 void events_forget(struct events *q, const struct adit_tunnel *tunnel);
 /* From a host's thread: 1 and *out, or 0 when none came within timeout_ms (-1: as long as it takes). */

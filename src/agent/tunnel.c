@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "agent/link.h"
 #include "agent/stream.h"
@@ -17,28 +16,6 @@ struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id) {
     if (t->id == id && id != 0 && t->state != TUNNEL_ENDED) return t;
   }
   return NULL;
-}
-
-void tunnel_choose_home(struct adit_tunnel *t) {
-  struct adit_client *c = t->client;
-  const char *current = c->home[0] != '\0' ? c->home : c->link != NULL ? c->link->choice->name : "";
-  if (c->choices_n == 0 || t->keep.ticket_n == 0 || strcasecmp(current, t->keep.relay) == 0) return;
-  bool known = false;
-  for (size_t i = 0; i < c->choices_n; i++) known = known || strcasecmp(c->choices[i].name, t->keep.relay) == 0;
-  if (known && current[0] == '\0') {
-    memcpy(c->home, t->keep.relay, sizeof c->home);
-    if (!client_one_relay(c)) client_race_again(c);
-    return;
-  }
-  if (known) {
-    tunnel_fail(t, ADIT_ECONFLICT, "other_relay",
-                "the kept ticket is of another relay than this client's other tunnels (use a client of its own)");
-    return;
-  }
-  client_event(c, ADIT_EVENT_WARNING, t, 0, "ticket_relay",
-               "the kept ticket is of relay %s, which is not among those given: the address will be a new one",
-               t->keep.relay);
-  keep_forget(&t->keep);
 }
 
 bool tunnel_retries(const struct adit_tunnel *t) {
@@ -61,19 +38,9 @@ static void tunnel_tried_enough(struct loop_timer *timer) {
 
 void tunnel_attach(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
-  c->waiting = c->waiting && client_retries(c);    /* else it is told anew */
   list_push_tail(&c->tunnels, &t->node);
   if (t->request.retry_ms > 0)
     (void)loop_timer_set(c->loop, &t->opening, (uint64_t)t->request.retry_ms, tunnel_tried_enough);
-  tunnel_choose_home(t);
-  if (c->failed != NULL) tunnel_fail(t, c->trouble.code, c->failed, c->trouble.text);
-  if (t->state == TUNNEL_ENDED) return;
-  app_look_up(t);
-  client_connect_now(c);
-  if (link_takes_binds(c->link)) {
-    tunnel_bind(t, c->link);
-    link_flush(c->link);
-  }
 }
 
 bool tunnel_is_closing(const struct adit_tunnel *t) { return t->exit != TUNNEL_STAYS; }
@@ -115,8 +82,8 @@ void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char
   strncpy(t->end.text, text, sizeof t->end.text - 1);
   pthread_cond_broadcast(&c->changed);
   pthread_mutex_unlock(&c->lock);
-  client_event(c, strcmp(reason, "superseded") == 0 ? ADIT_EVENT_SUPERSEDED : ADIT_EVENT_CLOSED, t, code, reason, "%s",
-               text);
+  enum adit_event_kind kind = strcmp(reason, "superseded") == 0 ? ADIT_EVENT_SUPERSEDED : ADIT_EVENT_CLOSED;
+  events_tell(&c->events, kind, t, code, reason, "%s", text);
   tunnel_stream_ended(t);          /* one that is closing may have waited for the write that was given up */
 }
 
@@ -145,12 +112,12 @@ static void tunnel_keep(struct adit_tunnel *t, const char *host);
 
 static void tunnel_tell_kept(struct keep *k, const struct err *e, const char *old) {
   struct adit_tunnel *t = CONTAINER_OF(k, struct adit_tunnel, keep);
-  if (e->code != 0) client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e->text);
+  if (e->code != 0) events_tell(&t->client->events, ADIT_EVENT_WARNING, t, ADIT_ESYSTEM, "keep_file", "%s", e->text);
   if (old != NULL)
-    client_event(t->client, ADIT_EVENT_WARNING, t, 0, "keep_file",
-                 "keep file %s: the ticket of the old address is now in %s (move it back and "
-                 "start again once the relay may know it, or delete it)",
-                 t->request.keep_file, old);
+    events_tell(&t->client->events, ADIT_EVENT_WARNING, t, 0, "keep_file",
+                "keep file %s: the ticket of the old address is now in %s (move it back and "
+                "start again once the relay may know it, or delete it)",
+                t->request.keep_file, old);
 }
 
 static void tunnel_kept(struct keep *k, bool again) {
@@ -183,11 +150,11 @@ static void tunnel_tell(struct adit_tunnel *t) {
   c->trouble.code = 0;
   pthread_cond_broadcast(&c->changed);
   pthread_mutex_unlock(&c->lock);
-  if (is_new) client_event(c, ADIT_EVENT_OPEN, t, 0, "open", "%s", atomic_load(&t->address)->url);
+  if (is_new) events_tell(&c->events, ADIT_EVENT_OPEN, t, 0, "open", "%s", atomic_load(&t->address)->url);
   if (is_new && t->sealed_instead)
-    client_event(c, ADIT_EVENT_WARNING, t, 0, "sealed",
-                 "the relay does not allow plain raw ports: their bytes are sealed between it and here");
-  client_tunnel_bound(c);
+    events_tell(&c->events, ADIT_EVENT_WARNING, t, 0, "sealed",
+                "the relay does not allow plain raw ports: their bytes are sealed between it and here");
+  c->on_tunnel->open(c);
 }
 
 void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
@@ -249,12 +216,13 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came
     char why[ERR_TEXT_MAX];
     snprintf(why, sizeof why, "keep file %.200s: its address is not valid with this token at this relay "
              "(use another file, or delete it for a new address)", t->request.keep_file);
-    tunnel_fail(t, client_errno_of_refusal(reason), refusal_name(reason), why);
+    tunnel_fail(t, events_errno_of(reason), refusal_name(reason), why);
     return;
   }
   if (reason == REFUSE_TICKET && t->keep.ticket_n > 0) {
     keep_forget(&t->keep);
-    client_event(t->client, ADIT_EVENT_WARNING, t, 0, refusal_name(reason), "the address has changed: %s", text);
+    events_tell(&t->client->events, ADIT_EVENT_WARNING, t, 0, refusal_name(reason),
+                "the address has changed: %s", text);
     uint64_t now = loop_now_ms(t->client->loop);
     bool again = t->ticket_refused_ms != 0 && now - t->ticket_refused_ms < TUNNEL_RETRY_MS;
     t->ticket_refused_ms = now;
@@ -264,11 +232,11 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came
   }
   /* What was open once is worth asking for again; a new tunnel's owner wants to hear the refusal. */
   if (refusal_is_final(reason) || (atomic_load(&t->address) == NULL && reason != REFUSE_DRAINING)) {
-    tunnel_fail(t, client_errno_of_refusal(reason), refusal_name(reason), text);
+    tunnel_fail(t, events_errno_of(reason), refusal_name(reason), text);
     return;
   }
-  client_event(t->client, ADIT_EVENT_WARNING, t, client_errno_of_refusal(reason), refusal_name(reason),
-               "%s; trying again", text);
+  events_tell(&t->client->events, ADIT_EVENT_WARNING, t, events_errno_of(reason), refusal_name(reason),
+              "%s; trying again", text);
   tunnel_rebind_later(t);
 }
 
@@ -276,8 +244,8 @@ void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came
 void tunnel_noticed(struct adit_tunnel *t, uint16_t reason, uint32_t count) {
   uint64_t left_out;
   if (!seldom_due(&t->notice_warned, loop_now_ms(t->client->loop), NOTICE_EVERY_MS / 2, &left_out)) return;
-  client_event(t->client, ADIT_EVENT_WARNING, t, ADIT_EREFUSED, notice_name(reason), "%u visitor%s refused: %s", count,
-               count == 1 ? "" : "s", notice_text(reason));
+  events_tell(&t->client->events, ADIT_EVENT_WARNING, t, ADIT_EREFUSED, notice_name(reason),
+              "%u visitor%s refused: %s", count, count == 1 ? "" : "s", notice_text(reason));
 }
 
 /* ---- closing ---- */
@@ -296,7 +264,7 @@ static void tunnel_leave(struct loop_deferred *f) {
   }
   pthread_cond_broadcast(&c->changed);
   pthread_mutex_unlock(&c->lock);
-  client_tunnel_gone(c);
+  c->on_tunnel->gone(c);
 }
 
 /* The last stream has ended, and the ticket is on the disk. Who waits in tunnel_finish still holds it. */

@@ -99,13 +99,18 @@ int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) MUST_U
 void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms);
 
 /* Loop thread. */
+
+/* What tunnels report to their client. */
+struct tunnel_handlers {
+  void (*comes)(struct adit_tunnel *t);                    /* it has been published: attach it, connect, bind */
+  void (*open)(struct adit_client *c);                     /* visitors can reach one of them, once more maybe */
+  void (*gone)(struct adit_client *c);                     /* one of them, whose memory is the host's thread's now */
+};
 void tunnel_attach(struct adit_tunnel *t);                 /* joins its client's tunnels */
 void tunnel_detach_link(struct adit_tunnel *t);            /* the link is gone */
 void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char *text);   /* final */
 void tunnel_finish_begin(struct adit_tunnel *t);           /* TUNNEL_FINISHES */
 void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms);   /* TUNNEL_CLOSES */
-/* A kept ticket says which relay to go to, unless that is decided or not among ours. */
-void tunnel_choose_home(struct adit_tunnel *t);
 bool tunnel_is_closing(const struct adit_tunnel *t);       /* nobody new comes in */
 bool tunnel_wants_bind(const struct adit_tunnel *t);
 bool tunnel_retries(const struct adit_tunnel *t);          /* never open so far, and its host wants it to try on */

@@ -23,7 +23,8 @@ int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adi
 }
 
 static void tunnel_attach_run(struct loop *l, struct loop_msg *m) {
-  if (l != NULL) tunnel_attach(CONTAINER_OF(m, struct adit_tunnel, attach_msg));
+  struct adit_tunnel *t = CONTAINER_OF(m, struct adit_tunnel, attach_msg);
+  if (l != NULL) t->client->on_tunnel->comes(t);
 }
 
 static void tunnel_close_run(struct loop *l, struct loop_msg *m) {

@@ -304,9 +304,9 @@ static void warm_warn(struct link *l, const char *why) {
   if (l->data_warned) return;
   l->data_warned = true;
   dial_address_format(&l->choice->dial, relay, sizeof relay);
-  client_event(l->client, ADIT_EVENT_WARNING, NULL, ADIT_EUNREACHABLE, "data_connections",
-               "data connections to %.100s do not get through, though the control link does: %.100s (%s)", relay, why,
-               warm_remedy(l));
+  events_tell(&l->client->events, ADIT_EVENT_WARNING, NULL, ADIT_EUNREACHABLE, "data_connections",
+              "data connections to %.100s do not get through, though the control link does: %.100s (%s)", relay, why,
+              warm_remedy(l));
 }
 
 static void warm_check_due(struct loop_timer *t) {
@@ -353,9 +353,9 @@ static void warm_go_wrapped(struct link *l, const char *why) {
   if (!l->choice->wrap_told) {
     l->choice->wrap_told = true;
     dial_address_format(&l->choice->dial, relay, sizeof relay);
-    client_event(l->client, ADIT_EVENT_WARNING, NULL, 0, "data_in_tls",
-                 "data connections to %.200s go inside TLS from now on, since plain ones do not get through: %s "
-                 "(that costs more CPU; asking for data inside TLS from the start saves the try)", relay, why);
+    events_tell(&l->client->events, ADIT_EVENT_WARNING, NULL, 0, "data_in_tls",
+                "data connections to %.200s go inside TLS from now on, since plain ones do not get through: %s "
+                "(that costs more CPU; asking for data inside TLS from the start saves the try)", relay, why);
   }
   warm_dial(l, n);
 }

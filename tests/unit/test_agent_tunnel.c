@@ -16,14 +16,17 @@ static struct adit_client client;
 static struct adit_tunnel *tunnel;
 static char folder[64], path[80], old_path[88];
 
+static void nobody_asks(struct adit_client *c) { (void)c; }
+
 static int set_up(void **state) {
+  static const struct tunnel_handlers handlers = {.open = nobody_asks, .gone = nobody_asks};
   (void)state;
   struct err e = {0};
   strcpy(folder, "/tmp/adit-tunnel-XXXXXX");
   if (mkdtemp(folder) == NULL) return -1;
   (void)snprintf(path, sizeof path, "%s/keep", folder);
   (void)snprintf(old_path, sizeof old_path, "%s.old", path);
-  client = (struct adit_client){.magic = CLIENT_MAGIC, .home = "r1.example.com"};
+  client = (struct adit_client){.magic = CLIENT_MAGIC, .home = "r1.example.com", .on_tunnel = &handlers};
   pthread_mutex_init(&client.lock, NULL);
   pthread_cond_init(&client.changed, NULL);
   list_init(&client.handles);
