@@ -149,11 +149,14 @@ static bool call_take_place(struct app_call *call) {
   return call->has_place = true;
 }
 
+/* One of them looks, and when it has got through all go. */
 static void app_retry_due(struct loop_timer *timer) {
   struct app *a = CONTAINER_OF(timer, struct app, retry);
   struct app_call *first = NULL;
   LIST_FOREACH(&a->calls, it) {
     struct app_call *call = CONTAINER_OF(it, struct app_call, node);
+    if (a->reached && call->state == APP_CALL_WAIT) call_try(call);
+    if (a->reached) continue;
     if (call->state != APP_CALL_WAIT) return;    /* it looks already, and sets the timer again should it wait then */
     if (first == NULL) first = call;
   }
@@ -189,15 +192,13 @@ static void call_failed(struct app_call *call, const struct err *why) {
 
 /* ---- a call ---- */
 
+/* Perhaps amid a walk through the calls: those who wait go on by the timer. */
 static void call_connected(struct app_call *call, int fd, bool was_reset) {
   struct app *a = &call->tunnel->app;
   bool is_first = !a->reached;
   a->reached = true;
   app_call_end(call);
-  LIST_FOREACH(&a->calls, it) {
-    struct app_call *other = CONTAINER_OF(it, struct app_call, node);
-    if (is_first && other->state == APP_CALL_WAIT) call_try(other);
-  }
+  if (is_first && a->waiting_n > 0) (void)loop_timer_set(loop_of(call->tunnel), &a->retry, 0, app_retry_due);
   call->fn(call, fd, was_reset);
 }
 

@@ -60,6 +60,19 @@ def test_a_name_that_leads_elsewhere_by_now_is_looked_up_again(relay, agent, app
     assert not tunnel.events.seen("warning")
 
 
+def test_all_who_wait_for_an_app_at_a_name_reach_it_once_it_is_there(relay, agent, app, visitor, box):
+    """One of them looks the name up, and the app answers it at once."""
+    a = app(echo, host="127.0.0.5", started=False)
+    names = box.file("hosts", "127.0.0.5 waited_for\n", mode=0o644)
+    tunnel = agent(f"waited_for:{a.port}", "--unencrypted", "--app-wait", MINUTES, prefix=hosts(names))
+    waiting = [visitor.raw(tunnel) for _ in range(4)]
+    wait_until(lambda: relay.metric("streams_now") == len(waiting), "a visitor has no stream")
+    tunnel.events.wait("warning")
+    a.start()
+    assert all(says(v, b"at last") for v in waiting)
+    assert says(visitor.raw(tunnel), b"later")
+
+
 # --- Unix sockets ---
 
 
