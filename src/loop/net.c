@@ -167,7 +167,19 @@ int net_listen_port(int fd, uint16_t *port) {
   return r;
 }
 
-void net_accept_when_heard(int fd) { (void)set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1 /* second */); }
+/* Where it cannot be told, there are none. */
+static bool kernel_has_syn_cookies(void) {
+  char mode = '0';
+  int fd = open("/proc/sys/net/ipv4/tcp_syncookies", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  if (read(fd, &mode, sizeof mode) != 1) mode = '0';
+  net_close(fd);
+  return mode != '0';
+}
+
+void net_accept_when_heard(int fd) {
+  if (kernel_has_syn_cookies()) (void)set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1 /* second */);
+}
 
 int net_listen_share(int fd) { return set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0 ? 0 : ERR_IO; }
 

@@ -32,7 +32,8 @@ void net_unlink_unix(const struct addr *a);      /* its file, if it has one */
 void net_unlink_left_over(const struct addr *a); /* the same, if nobody listens there */
 int net_listen_port(int fd, uint16_t *port) MUST_USE;
 /* For a TCP listener whose peers speak first: their connections are told of when there is something to read, or after a
-   second without. So who comes costs one turn instead of two. */
+   second without. So who comes costs one turn instead of two. Meanwhile they take places in the kernel's queue of SYNs,
+   which the silent could fill: so it is done only where the kernel takes others by SYN cookies then. */
 void net_accept_when_heard(int fd);
 /* From now on other sockets of this user that ask for reuse_port may listen on the same address: to reserve it alone
    first. */

@@ -1,5 +1,6 @@
 """What one tenant, or a stranger, takes is taken from himself first."""
 import contextlib
+import resource
 import socket
 import ssl
 
@@ -131,6 +132,23 @@ def test_strangers_leave_descriptors_to_tenants(start_relay, agent, app, visitor
         talk(visitor(running))
     assert relay.get("/healthz").startswith("ok")
     wait_until(lambda: relay.metric("newcomers_dropped_descriptors_total") > 0, "they are not dropped")
+
+
+def test_more_silent_strangers_than_a_listener_has_places_hinder_nobody(start_relay, agent, app, visitor, box):
+    """They wait in the kernel for their first bytes, and when there are no places for them any more, at the relay."""
+    relay = start_relay(options=["--workers", "1"])
+    running = agent(app(echo), relay=relay)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 10_000:
+        pytest.skip("fewer descriptors than strangers")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    strangers = crowd(box, relay, 6000, source="127.0.0.2")
+    for i in range(5):
+        talk(visitor(running, source=f"127.0.0.{i + 3}"))
+    wait_until(lambda: relay.metric("connections_accepted_total") >= 6000, "the strangers are not heard of")
+    talk(visitor(running, source="127.0.0.99"))
+    leave(strangers)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.heavy
