@@ -251,6 +251,7 @@ enum {
   UPGRADE_VISITORS_MS = 500,               /* so long new connections wait for those that are in handshake */
   UPGRADE_LAST_MS = 20000,                 /* so long who is not through yet is waited for, when all others are */
   UPGRADE_EVERY_MS = 5,                    /* and looked for */
+  STRAYS_MAX = 256,                        /* data connections at a worker that wait to follow their links */
   PARCEL_MAX_BYTES = (4 << 20) + 4096,     /* what moves at a time: a link with a thousand tunnels, a stream */
   PARCELS_PER_BATCH_MAX = 32,              /* of streams that stand still at the same time */
   STARTER_GRACE_MS = 200,                  /* for a program to end that is not wanted any more */

@@ -18,6 +18,7 @@ enum carrier_kind {                /* who says it, and when: relay/upgrade.h */
   CARRIER_WARM,
   CARRIER_RAW,
   CARRIER_VISITOR,
+  CARRIER_STRAY,
   CARRIER_STREAM,
   CARRIER_TAKEN,
   CARRIER_SERVE,

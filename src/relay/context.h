@@ -52,6 +52,7 @@ struct relay {
   uint64_t instance;
   uint64_t started_ms;             /* CLOCK_MONOTONIC */
   bool draining;                   /* relaxed atomic */
+  bool hands_over;                 /* atomic: its links go to another process, and what comes for them follows */
   struct warnings warnings;        /* thread-safe */
   struct rights rights;            /* as words */
 
@@ -65,5 +66,6 @@ int relay_describe(struct relay *r, struct token_relay *self, struct err *e) MUS
 /* Whether it lives for programs of one user on this machine. */
 static inline bool relay_is_embedded(const struct relay *r) { return r->options->holder_fd >= 0; }
 static inline bool relay_draining(struct relay *r) { return __atomic_load_n(&r->draining, __ATOMIC_RELAXED); }
+static inline bool relay_hands_over(struct relay *r) { return __atomic_load_n(&r->hands_over, __ATOMIC_RELAXED); }
 
 #endif

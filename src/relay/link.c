@@ -66,17 +66,20 @@ void link_down(struct link *l) {
 
 /* Sending */
 
+/* Nothing is read. */
+static bool link_rests(const struct link *l) { return l->rest || l->held; }
+
 static int link_flush(struct link *l) {
   const uint8_t *p;
-  size_t left;
-  while ((p = engine_output(&l->engine, &left)) != NULL) {
+  size_t left = 0;
+  while (!l->held && (p = engine_output(&l->engine, &left)) != NULL) {
     ssize_t n = net_send(l->fd, p, left);
     if (n == NET_AGAIN) break;
     if (n < 0) return ERR_CLOSED;
     engine_sent(&l->engine, (size_t)n);
   }
   if (engine_failed(&l->engine)) return ERR_LIMIT;
-  uint32_t in = l->rest ? 0 : EPOLLIN, out = left > 0 ? EPOLLOUT : 0;
+  uint32_t in = link_rests(l) ? 0 : EPOLLIN, out = left > 0 ? EPOLLOUT : 0;
   loop_io_set(&l->io, in | out);
   return 0;
 }
@@ -139,6 +142,7 @@ int link_enter(struct link *l) {
     return rc;
   }
   engine_open(&l->engine);
+  l->held = relay_hands_over(l->worker->relay);
   newcomer_leave(&l->newcomer);
   METRIC_ADD(&l->worker->metrics, links_now, 1);
   METRIC_ADD(&l->worker->metrics, links_total, 1);
@@ -165,9 +169,14 @@ static void link_work_later(struct link *l) {
   loop_post(l->worker->loop, &l->rest_msg);
 }
 
+/* Of one that comes up while this relay hands over nothing is heard here but HELLO. */
+static size_t link_share(const struct link *l) {
+  return l->engine.state == LINK_HELLO && relay_hands_over(l->worker->relay) ? 1 : LINK_FRAMES_PER_TURN_MAX;
+}
+
 /* A turn's share of what has come; the rest waits for the next. */
 static void link_work(struct link *l) {
-  switch (engine_work(&l->engine, LINK_FRAMES_PER_TURN_MAX)) {
+  switch (engine_work(&l->engine, link_share(l))) {
     case ENGINE_IDLE:
     case ENGINE_STOPPED: break;
     case ENGINE_RESTS: link_work_later(l); break;
@@ -198,7 +207,7 @@ static void link_turn(struct link *l, bool readable) {
 static void link_ready(struct loop_io *io, uint32_t events) {
   struct link *l = CONTAINER_OF(io, struct link, io);
   CHECK_MAGIC(l, LINK_MAGIC);
-  if (!l->rest) link_turn(l, (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0);
+  if (!link_rests(l)) link_turn(l, (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0);
   else if (link_flush(l) != 0) link_down(l);
 }
 
@@ -206,7 +215,7 @@ static void link_rest(struct loop *loop, struct loop_msg *m) {
   struct link *l = CONTAINER_OF(m, struct link, rest_msg);
   CHECK_MAGIC(l, LINK_MAGIC);
   l->rest = false;
-  if (loop != NULL && l->engine.state != LINK_DOWN) link_turn(l, false);
+  if (loop != NULL && l->engine.state != LINK_DOWN && !l->held) link_turn(l, false);
   link_unref(l);
 }
 
@@ -379,6 +388,15 @@ void link_let_go(struct link *l) {
 }
 
 /* Many */
+
+void links_go_on(struct worker *w) {
+  LIST_FOREACH(&w->links, it) {
+    struct link *l = CONTAINER_OF(it, struct link, node);
+    if (!l->held) continue;
+    l->held = false;
+    if (!l->rest) link_work_later(l);
+  }
+}
 
 void link_end_owners(struct worker *w) {
   LIST_FOREACH(&w->links, it) {

@@ -40,6 +40,7 @@ struct link {
   struct loop_timer tick;
   struct loop_msg rest_msg;        /* to ourselves, for the next turn */
   bool rest;                       /* it is on its way: frames or records are left, and until then nothing is read */
+  bool held;                       /* it came up while this relay hands over: it speaks and hears where it goes to */
   struct loop_deferred deferred;
   int fd;
   struct addr peer;
@@ -68,6 +69,7 @@ void link_end_saying(struct link *l, enum refusal why, const char *text);
 void link_down(struct link *l);                  /* without a word */
 void link_end_owners(struct worker *w); /* those that have ended */
 void link_end_all(struct worker *w, enum refusal why);
+void links_go_on(struct worker *w);              /* those that were held go on here */
 struct link *link_ref(struct link *l);
 void link_unref(struct link *l);
 

@@ -6,6 +6,7 @@
 #include "loop/net.h"
 #include "relay/control.h"
 #include "relay/raw.h"
+#include "relay/stray.h"
 #include "relay/stream.h"
 #include "relay/visitor.h"
 #include "relay/warm.h"
@@ -75,6 +76,11 @@ static int pack_visitor(struct worker *w, struct list *to) {
   return p == NULL ? ERR_NOMEM : parcel_end(p, visitor_export(w, &p->state, &p->fds[0]), 1, to);
 }
 
+static int pack_stray(struct worker *w, struct list *to) {
+  struct parcel *p = parcel_new(w, CARRIER_STRAY);
+  return p == NULL ? ERR_NOMEM : parcel_end(p, stray_export(w, &p->state, &p->fds[0]), 1, to);
+}
+
 static int pack_stream(struct worker *w, struct stream *s, struct list *to) {
   struct parcel *p = parcel_new(w, CARRIER_STREAM);
   return p == NULL ? ERR_NOMEM : parcel_end(p, stream_export(s, &p->state, &p->fds[0], &p->fds[1]), 2, to);
@@ -89,6 +95,7 @@ void parcels_pack_control(struct worker *w, struct list *to) {
   }
   while (pack_raw(w, to) == 0) continue;
   while (pack_visitor(w, to) == 0) continue;
+  while (pack_stray(w, to) == 0) continue;
 }
 
 void parcels_pack_streams(struct worker *w, struct list *to) {
@@ -100,7 +107,7 @@ void parcels_pack_streams(struct worker *w, struct list *to) {
 
 bool parcels_are_left(struct worker *w) {
   return !list_empty(&w->streams) || !list_empty(&w->links) || !list_empty(&w->doors) || !list_empty(&w->visitors) ||
-         !list_empty(&w->wrapped);
+         !list_empty(&w->wrapped) || !list_empty(&w->strays);
 }
 
 /* Unpacking */
@@ -122,6 +129,7 @@ int parcel_unpack(struct worker *w, enum carrier_kind kind, const uint8_t *body,
     case CARRIER_WARM: return warm_import(w, state, bytes, fds[0]);
     case CARRIER_RAW: return raw_import(w, state, bytes, fds, fds_n);
     case CARRIER_VISITOR: return visitor_import(w, state, bytes, fds[0]);
+    case CARRIER_STRAY: return stray_import(w, state, bytes, fds[0]);
     case CARRIER_STREAM: return stream_import(w, state, bytes, fds[0], fds[1]);
     default: return ERR_SYNTAX;
   }

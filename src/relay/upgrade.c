@@ -17,9 +17,11 @@
 #include "relay/carrier.h"
 #include "relay/handover.h"
 #include "relay/keeper.h"
+#include "relay/link.h"
 #include "relay/notify.h"
 #include "relay/parcel.h"
 #include "relay/registry.h"
+#include "relay/stray.h"
 #include "relay/totals.h"
 #include "relay/upgrade_door.h"
 #include "relay/worker.h"
@@ -183,8 +185,11 @@ static void pause_doors(struct worker *w, void *arg) {
   worker_rest_listeners(w, true);
 }
 
-static void resume_doors(struct worker *w, void *arg) {
+/* What came meanwhile goes on here. */
+static void go_on(struct worker *w, void *arg) {
   (void)arg;
+  links_go_on(w);
+  strays_come_home(w);
   worker_rest_listeners(w, false);
 }
 
@@ -196,8 +201,13 @@ static void with_all(struct upgrade *u, void (*act)(struct worker *w, void *arg)
   for (unsigned i = 0; i < u->relay->workers_n; i++) worker_do(&u->relay->workers[i], act, &u->parcels);
 }
 
+static void set_hands_over(struct upgrade *u, bool hands_over) {
+  __atomic_store_n(&u->relay->hands_over, hands_over, __ATOMIC_RELAXED);
+}
+
 /* They are as good here as there: in the same order, each kind when all of the one before it are there. */
-static const enum carrier_kind order[] = {CARRIER_LINK, CARRIER_WARM, CARRIER_RAW, CARRIER_VISITOR, CARRIER_STREAM};
+static const enum carrier_kind order[] = {CARRIER_LINK,    CARRIER_WARM,  CARRIER_RAW,
+                                          CARRIER_VISITOR, CARRIER_STRAY, CARRIER_STREAM};
 
 static void unpack_here(struct worker *w, void *arg) {
   struct parcel *p = arg;
@@ -282,13 +292,15 @@ static int commit(struct upgrade *u) {
   with_all(u, pause_doors);
   await_visitors(u);
   keeper_rest(u->relay->keeper);
+  set_hands_over(u, true);
   with_all(u, pack_control);
   handover_commit_encode(&w, &(struct handover_commit){.serial = registry_serial(u->relay->registry)});
   int rc = say(u, CARRIER_COMMIT, &w, NULL, 0);
   if (rc != 0) {
     unpack_all(u);
     keeper_go_on(u->relay->keeper);
-    with_all(u, resume_doors);
+    set_hands_over(u, false);
+    with_all(u, go_on);
     return rc;
   }
   keeper_leave(u->relay->keeper);
@@ -371,6 +383,7 @@ static void *upgrade_main(void *arg) {
   loop_post(u->loop, &u->turned);
   if (!committed) return NULL;
   u->end_rc = hand_over(u);
+  set_hands_over(u, false);
   u->ended.fn = ended_here;
   loop_post(u->loop, &u->ended);
   return NULL;

@@ -7,6 +7,7 @@
 
 #include "base/secret.h"
 #include "loop/net.h"
+#include "relay/stray.h"
 
 enum { WARM_MAGIC = 0x7761726d, ASKED_LOST_MS = 3000, HINT_LIFE_MS = 2000 };
 
@@ -253,13 +254,26 @@ static void arrival_tell(struct link *l, uint64_t number) {
   link_send(l, &w);
 }
 
+static void arrival_refuse(struct worker *w, struct data_connection data) {
+  METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
+  data_connection_close(&data);
+}
+
+/* There is no such link, at least not here. */
+static void arrival_lost(struct worker *w, struct data_connection data, const struct preface *p) {
+  if (!stray_keep(w, &data, p)) arrival_refuse(w, data);
+}
+
 static void arrival_here(struct worker *w, struct data_connection data, const struct preface *p) {
   struct link *l = link_find(w, p->link_id);
-  data.keys = l != NULL && l->engine.state == LINK_UP ? secret_alloc(sizeof *data.keys) : NULL;
+  if (l == NULL) {
+    arrival_lost(w, data, p);
+    return;
+  }
+  data.keys = l->engine.state == LINK_UP ? secret_alloc(sizeof *data.keys) : NULL;
   if (data.keys == NULL || arrival_keys(l, p, data.keys) != 0 || l->warm.idle_n >= WARM_MAX ||
       warm_add(l, &data, false) != 0) {
-    METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
-    data_connection_close(&data);
+    arrival_refuse(w, data);
     return;
   }
   METRIC_ADD(&w->metrics, data_connections_total, 1);
@@ -282,15 +296,13 @@ static void arrival_deliver(struct loop *l, struct loop_msg *m) {
 void warm_arrived(struct worker *w, struct wire wire, const struct preface *p) {
   struct worker *to = registry_link_find(w->relay->registry, p->link_id);
   struct data_connection data = {.wire = wire};
-  struct arrival *a = NULL;
-  if (to == w) {
+  if (to == w || to == NULL) {
     arrival_here(w, data, p);
     return;
   }
-  if (to != NULL) a = calloc(1, sizeof *a);
+  struct arrival *a = calloc(1, sizeof *a);
   if (a == NULL) {
-    METRIC_ADD(&w->metrics, data_connections_refused_total, 1);
-    data_connection_close(&data);
+    arrival_refuse(w, data);
     return;
   }
   a->msg.fn = arrival_deliver;

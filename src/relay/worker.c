@@ -14,6 +14,7 @@
 #include "relay/heir.h"
 #include "relay/link.h"
 #include "relay/raw.h"
+#include "relay/stray.h"
 #include "relay/stream.h"
 #include "relay/visitor.h"
 #include "relay/wrapped.h"
@@ -186,6 +187,7 @@ static void act_stop(struct worker *w) {
   act_close_doors(w);
   door_close_all(w);
   wrapped_close_all(w);
+  strays_close(w);
   visitor_close_all(w);
   link_end_all(w, REFUSE_DRAINING);
   stream_close_all(w);
@@ -284,6 +286,7 @@ int worker_open(struct worker *w, struct relay *r, struct err *e) {
   w->accepting = true;
   list_init(&w->doors);
   list_init(&w->wrapped);
+  list_init(&w->strays);
   list_init(&w->visitors);
   list_init(&w->streams);
   list_init(&w->links);

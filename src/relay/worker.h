@@ -50,6 +50,8 @@ struct worker {
   struct list doors;               /* struct door: connections whose kind is not known yet */
   bool accepting;                  /* atomic: until its listeners are closed */
   struct list wrapped;             /* struct wrapped: data connections inside TLS that have not proven themselves */
+  struct list strays;              /* struct stray: data connections whose links have gone to another process */
+  size_t strays_n;
   struct list visitors;            /* struct visitor: in handshake or waiting for a data connection */
   uint64_t visitors_n;             /* atomic: these, doors that read a ClientHello, streams before ACCEPT */
   struct list streams;             /* struct stream */

@@ -164,6 +164,42 @@ def test_who_is_amid_a_handshake_gets_through_and_has_a_stream_in_the_new_relay(
     assert unnoticed(running)
 
 
+def test_an_agent_amid_its_handshake_comes_up_in_the_new_relay(relay, agent, app, visitor, wire):
+    cable, before = wire(relay), relay.process
+    cable.hold()
+
+    def upgrade():
+        cable.wait_held(1)
+        relay.upgrade()
+        cable.flow()
+    upgrading = threading.Thread(target=upgrade)
+    upgrading.start()
+    running = agent(app(echo), dial=cable.dial)
+    upgrading.join()
+    talk(visitor(running))
+    wait_until(lambda: not before.running, "the old process does not end")
+    talk(visitor(running))
+    assert unnoticed(running) and len(cable.links) == 1
+    assert relay.metric("links_now") == relay.metric("links_total") == relay.metric("tunnels_now") == 1
+
+
+def test_a_data_connection_amid_its_handshake_follows_its_link(relay, agent, app, visitor, wire):
+    cable = wire(relay)
+    running = agent(app(echo), "--data", "tls", dial=cable.dial)
+    talk(visitor(running))
+    wait_until(lambda: relay.metric("data_connections_warm_now") > 0, "there is none in store")
+    cable.hold()
+    early = visitor(running)
+    cable.wait_held(1)
+    before = relay.upgrade()
+    cable.flow()
+    wait_until(lambda: not before.running, "the old process does not end")
+    for v in (early, visitor(running)):
+        talk(v)
+    wait_until(lambda: relay.metric("data_connections_wrapped_total") == len(cable.data), "some were lost")
+    assert relay.metric("data_connections_refused_total") == 0 and unnoticed(running)
+
+
 @pytest.mark.both_pumps
 def test_streams_end_as_they_would_have_ended(relay, agent, app, visitor):
     a = app()

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "relay/bind.h"
 #include "relay/raw.h"
+#include "relay/stray.h"
 #include "relay/taken.h"
 #include "relay/visitor.h"
 #include "relay/warm.h"
@@ -23,16 +24,16 @@ static void there_opens(struct fixture *f) {
   state_begins(f, &there);
 }
 
-static int set_up_as(void **state, bool raw) {
-  struct fixture *f = link_set_up(raw);
+static int set_up_as(void **state, struct fixture *f) {
   *state = f;
   moved = NULL;
   memset(&there, 0, sizeof there);
   return 0;
 }
 
-static int set_up(void **state) { return set_up_as(state, false); }
-static int set_up_raw(void **state) { return set_up_as(state, true); }
+static int set_up(void **state) { return set_up_as(state, link_set_up(false)); }
+static int set_up_raw(void **state) { return set_up_as(state, link_set_up(true)); }
+static int set_up_alone(void **state) { return set_up_as(state, relay_set_up(false)); }
 
 static int tear_down(void **state) {
   if (there.worker.loop != NULL) {
@@ -426,19 +427,24 @@ static void what_was_taken_out_of_tls_is_the_same_again_and_nothing_else_is(void
 
 /* Warm connections */
 
+static struct preface preface_of(const struct fixture *f, uint64_t number) {
+  struct preface p;
+  struct number_keys keys;
+  uint8_t preface[PREFACE_BYTES];
+  assert_int_equal(link_keys_peek(f->link->engine.keys, number, 0, &keys), 0);
+  assert_int_equal(preface_encode(f->link->engine.id, number, &keys, preface), 0);
+  assert_int_equal(preface_decode(preface, &p), 0);
+  return p;
+}
+
 static void warm_ones_move_in_their_order(void **state) {
   enum { SOME = 3 };
   struct fixture *f = *state;
   int far[SOME], ours[SOME], fd[SOME], link_fd;
   struct buf bytes[SOME], link_bytes;
   for (int i = 0; i < SOME; i++) {
-    struct preface p = {.number = (uint64_t)i};
-    struct number_keys keys;
-    uint8_t preface[PREFACE_BYTES];
+    struct preface p = preface_of(f, (uint64_t)i);
     socket_pair(&ours[i], &far[i]);
-    assert_int_equal(link_keys_peek(f->link->engine.keys, p.number, 0, &keys), 0);
-    assert_int_equal(preface_encode(f->link->engine.id, p.number, &keys, preface), 0);
-    assert_int_equal(preface_decode(preface, &p), 0);
     warm_arrived(&f->here.worker, (struct wire){.fd = ours[i]}, &p);
   }
   assert_int_equal(f->link->warm.idle_n, SOME);
@@ -467,6 +473,88 @@ static void warm_ones_move_in_their_order(void **state) {
   buf_free(&link_bytes);
   net_close(link_fd);
   for (int i = 0; i < SOME; i++) net_close(far[i]);
+}
+
+static void a_data_connection_whose_link_has_gone_follows_it(void **state) {
+  struct fixture *f = *state;
+  struct worker *here = &f->here.worker;
+  struct preface p = preface_of(f, 0), forged = preface_of(f, 1);
+  int ours, far, fd, forged_ours, forged_far;
+  struct buf bytes;
+  buf_init(&bytes, STRAY_EXPORT_MAX_BYTES);
+  forged.mac[0] ^= 1;
+  move(f);
+  socket_pair(&ours, &far);
+  socket_pair(&forged_ours, &forged_far);
+  f->here.relay.hands_over = true;
+  warm_arrived(here, (struct wire){.fd = ours}, &p);
+  assert_int_equal(stray_export(here, &bytes, &fd), 0);
+  assert_int_equal(fd, ours);
+  for (size_t n = 0; n < bytes.len; n++)
+    assert_int_equal(stray_import(&there.worker, buf_data(&bytes), n, fd), ERR_SYNTAX);
+  assert_int_equal(stray_import(&there.worker, buf_data(&bytes), bytes.len, fd), 0);
+  assert_int_equal(moved->warm.idle_n, 1);
+  buf_cut(&bytes, 0);
+  warm_arrived(here, (struct wire){.fd = forged_ours}, &forged);
+  assert_int_equal(stray_export(here, &bytes, &fd), 0);
+  assert_int_equal(stray_import(&there.worker, buf_data(&bytes), bytes.len, fd), 0);
+  assert_int_equal(moved->warm.idle_n, 1);
+  assert_int_equal(there.worker.metrics.data_connections_refused_total, 1);
+  assert_int_equal(stray_export(here, &bytes, &fd), ERR_CLOSED);
+  buf_free(&bytes);
+  net_close(far);
+  net_close(forged_far);
+}
+
+/* A stranger may say any preface. */
+static void strays_are_bounded_and_end_with_the_handover(void **state) {
+  struct fixture *f = *state;
+  struct worker *here = &f->here.worker;
+  const struct preface p = {.number = 1};
+  int ours, far[STRAYS_MAX + 2];
+  f->here.relay.hands_over = true;
+  for (int i = 0; i < STRAYS_MAX + 1; i++) {
+    socket_pair(&ours, &far[i]);
+    warm_arrived(here, (struct wire){.fd = ours}, &p);
+  }
+  assert_int_equal(here->strays_n, STRAYS_MAX);
+  assert_int_equal(here->metrics.data_connections_refused_total, 1);
+  f->here.relay.hands_over = false;
+  strays_come_home(here);
+  assert_int_equal(here->strays_n, 0);
+  socket_pair(&ours, &far[STRAYS_MAX + 1]);
+  warm_arrived(here, (struct wire){.fd = ours}, &p);
+  assert_int_equal(here->metrics.data_connections_refused_total, STRAYS_MAX + 2);
+  for (int i = 0; i < STRAYS_MAX + 2; i++) net_close(far[i]);
+}
+
+/* Links that come up amid a handover */
+
+static void comes_up_held(struct fixture *f) {
+  f->here.relay.hands_over = true;
+  link_knocks(f);
+  agent_asks(f, ID, 0);
+  while (f->link->engine.state != LINK_UP) loop_turn(f->here.worker.loop, 1);
+  for (int i = 0; i < 3; i++) loop_turn(f->here.worker.loop, 0);
+  assert_int_equal(agent_hears(f, FRAME_WELCOME), 0);
+  assert_int_equal(f->here.worker.metrics.tunnels_total, 0);
+}
+
+static void one_that_comes_up_amid_a_handover_is_welcomed_where_it_goes_to(void **state) {
+  struct fixture *f = *state;
+  comes_up_held(f);
+  move(f);
+  comes(f, FRAME_BOUND);           /* behind WELCOME */
+  assert_int_equal(there.worker.metrics.tunnels_now, 1);
+}
+
+static void one_that_came_up_amid_a_handover_that_failed_is_welcomed_here(void **state) {
+  struct fixture *f = *state;
+  comes_up_held(f);
+  f->here.relay.hands_over = false;
+  links_go_on(&f->here.worker);
+  comes(f, FRAME_BOUND);
+  answers_ping(f);
 }
 
 /* Bytes that are none */
@@ -510,6 +598,7 @@ static void no_part_and_no_damage_of_its_bytes_harms(void **state) {
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TA(f) cmocka_unit_test_setup_teardown(f, set_up_alone, tear_down)
 #define TR(f) cmocka_unit_test_setup_teardown(f, set_up_raw, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {T(an_idle_link_moves_with_all_that_it_is),
@@ -525,6 +614,10 @@ int main(void) {
                                      TR(a_visitor_whose_tunnel_is_not_there_stays_whose_he_was),
                                      T(what_was_taken_out_of_tls_is_the_same_again_and_nothing_else_is),
                                      T(warm_ones_move_in_their_order),
+                                     T(a_data_connection_whose_link_has_gone_follows_it),
+                                     T(strays_are_bounded_and_end_with_the_handover),
+                                     TA(one_that_comes_up_amid_a_handover_is_welcomed_where_it_goes_to),
+                                     TA(one_that_came_up_amid_a_handover_that_failed_is_welcomed_here),
                                      T(no_part_and_no_damage_of_its_bytes_harms)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

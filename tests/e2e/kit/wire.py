@@ -17,6 +17,8 @@ class Wire:
         self.address = self.listener.getsockname()
         self.links, self.data, self.swallowed, self.changed = [], [], [], threading.Condition()
         self.open, self.recorded = True, bytearray() if record else None
+        self.flowing, self.held = threading.Event(), 0
+        self.flowing.set()
         threading.Thread(target=self._accept_all, args=(self.listener,), daemon=True).start()
 
     @property
@@ -65,11 +67,18 @@ class Wire:
             for sock in (inner, outer):
                 LIBC.connect(sock.fileno(), bytes(16), 16)
             return None
+        holds = not self.flowing.is_set()
         for a, b in ((inner, outer), (outer, inner)):
-            threading.Thread(target=self._copy, args=(a, b), daemon=True).start()
+            threading.Thread(target=self._copy, args=(a, b, holds and a is inner), daemon=True).start()
 
-    def _copy(self, a, b):
+    def _copy(self, a, b, holds=False):
         try:
+            if holds:
+                b.sendall(a.recv(1 << 16))
+                with self.changed:
+                    self.held += 1
+                    self.changed.notify_all()
+                self.flowing.wait(DEADLINE_S)
             while data := a.recv(1 << 16):
                 if self.recorded is not None:
                     self.recorded += data
@@ -83,6 +92,17 @@ class Wire:
     def seen(self):
         """Every byte that passed so far."""
         return bytes(self.recorded)
+
+    def hold(self):
+        """Of what agents say on new connections only the beginning passes, a ClientHello mostly, until flow()."""
+        self.flowing.clear()
+
+    def wait_held(self, n):
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.held >= n, DEADLINE_S), f"{self.held} are held, not {n}"
+
+    def flow(self):
+        self.flowing.set()
 
     def cut_links(self):
         """Kills the control links that there are; data connections stay."""
