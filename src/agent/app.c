@@ -44,7 +44,7 @@ static void app_tell_trouble(struct adit_tunnel *t, const struct err *e) {
 }
 
 static void app_failed(struct adit_tunnel *t, const struct err *e) {
-  atomic_fetch_add_explicit(&t->stats.app_failures, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&t->app_failures, 1, memory_order_relaxed);
   app_tell_trouble(t, e);
 }
 

@@ -342,7 +342,7 @@ static void client_cut_off(struct adit_client *c) {
   c->race = NULL;
   link_stop(c->link, true);
   c->link = NULL;
-  LIST_FOREACH(&c->tunnels, it) stream_stop_all(CONTAINER_OF(it, struct adit_tunnel, node));
+  LIST_FOREACH(&c->tunnels, it) streams_stop(&CONTAINER_OF(it, struct adit_tunnel, node)->streams);
 }
 
 static void client_called(struct loop_io *io, uint32_t events) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/tunnel.h"
 #include "loop/net.h"
 #include "wire/proxy.h"
 
@@ -12,7 +13,7 @@ enum { STREAM_MAGIC = 0x7374726d };
 
 struct stream {
   unsigned magic;
-  struct adit_tunnel *tunnel;
+  struct streams *of;
   struct list node;
   struct wire wire;                /* a number only, once the pump has it */
   struct loop_io *wire_io;         /* while it begins: for which the loop has it */
@@ -41,16 +42,16 @@ static void stream_release(struct loop_deferred *f) {
 
 /* Both descriptors are closed or the pool's. */
 static void stream_free(struct stream *s) {
-  struct adit_tunnel *t = s->tunnel;
+  struct streams *of = s->of;
   s->magic = 0;
   app_call_end(&s->call);
   sealed_free(s->sealed);
   wrap_free(s->wire.outer);
   free(s->proxy);
   list_remove(&s->node);
-  atomic_fetch_sub_explicit(&t->stats.now, 1, memory_order_relaxed);
-  loop_defer(t->client->loop, &s->defer, stream_release);
-  tunnel_stream_ended(t);          /* the tunnel may be gone after this */
+  atomic_fetch_sub_explicit(&of->now, 1, memory_order_relaxed);
+  loop_defer(of->client->loop, &s->defer, stream_release);
+  of->ended(of);
 }
 
 static void stream_unwatch(struct stream *s) {
@@ -61,7 +62,7 @@ static void stream_unwatch(struct stream *s) {
 static void stream_refuse(struct stream *s) {
   app_call_end(&s->call);          /* it may wait for the descriptor */
   stream_unwatch(s);
-  descriptors_remove(&s->tunnel->client->descriptors, s->wire.fd);
+  descriptors_remove(&s->of->client->descriptors, s->wire.fd);
   net_reset(s->wire.fd);
   s->wire.fd = -1;
   stream_free(s);
@@ -78,7 +79,7 @@ static void stream_pump_ended(struct pump *p, void *user, enum close_reason why,
 static void stream_connected(struct app_call *call, int fd, bool was_reset) {
   struct stream *s = CONTAINER_OF(call, struct stream, call);
   CHECK_MAGIC(s, STREAM_MAGIC);
-  struct adit_tunnel *t = s->tunnel;
+  struct adit_client *c = s->of->client;
   if (fd < 0) {
     stream_refuse(s);
     return;
@@ -92,10 +93,10 @@ static void stream_connected(struct app_call *call, int fd, bool was_reset) {
                           .peer_first_n = s->proxy_n,
                           .on_end = stream_pump_ended,
                           .user = s,
-                          .to_peer_tally = &t->stats.to_app,
-                          .to_wire_tally = &t->stats.from_app};
-  if (pump_start(t->client->pool, &p, &s->pump, NULL) != 0) {
-    descriptors_remove(&t->client->descriptors, fd);
+                          .to_peer_tally = &s->of->to_app,
+                          .to_wire_tally = &s->of->from_app};
+  if (pump_start(c->pool, &p, &s->pump, NULL) != 0) {
+    descriptors_remove(&c->descriptors, fd);
     net_reset(fd);
     stream_refuse(s);
     return;
@@ -106,16 +107,22 @@ static void stream_connected(struct app_call *call, int fd, bool was_reset) {
   s->proxy = NULL;
 }
 
-void stream_stop_all(struct adit_tunnel *t) {
-  LIST_FOREACH(&t->streams, it) {
-    struct stream *s = CONTAINER_OF(it, struct stream, node);
-    if (s->pump != NULL) pump_stop(s->pump, CLOSE_LOCAL);
-    else stream_refuse(s);
+void streams_init(struct streams *s, struct adit_client *c, void (*ended)(struct streams *s)) {
+  s->client = c;
+  s->ended = ended;
+  list_init(&s->all);
+}
+
+void streams_stop(struct streams *s) {
+  LIST_FOREACH(&s->all, it) {
+    struct stream *one = CONTAINER_OF(it, struct stream, node);
+    if (one->pump != NULL) pump_stop(one->pump, CLOSE_LOCAL);
+    else stream_refuse(one);
   }
 }
 
 /* The record layer and the PROXY header, from OPEN. */
-static int stream_prepare(struct stream *s, const struct open_message *open) {
+static int stream_prepare(struct stream *s, const struct open_message *open, bool proxy_protocol) {
   if (open->kind != STREAM_RAW_PLAIN) {
     const struct tls_suite *suite = tls_suite_find(open->suite);
     if (suite == NULL || open->secret_n != tls_suite_secret_bytes(suite)) return ERR_SYNTAX;
@@ -127,7 +134,7 @@ static int stream_prepare(struct stream *s, const struct open_message *open) {
                                                    .fragment_max = open->fragment_max});
     if (s->sealed == NULL) return ERR_NOMEM;
   }
-  if (!s->tunnel->request.proxy_protocol) return 0;
+  if (!proxy_protocol) return 0;
   s->proxy = malloc(PROXY_HEADER_MAX_BYTES);
   if (s->proxy == NULL) return ERR_NOMEM;
   s->proxy_n = proxy_write_v2(&open->visitor, &open->local, open->alpn, open->alpn_n, s->proxy);
@@ -135,20 +142,20 @@ static int stream_prepare(struct stream *s, const struct open_message *open) {
 }
 
 void stream_begin(struct adit_tunnel *t, struct wire wire, struct loop_io *io, const struct open_message *open) {
-  struct adit_client *c = t->client;
+  struct streams *of = &t->streams;
   struct stream *s = calloc(1, sizeof *s);
   if (s == NULL) {
     loop_io_del(io);
     wrap_free(wire.outer);
-    descriptors_remove(&c->descriptors, wire.fd);
+    descriptors_remove(&of->client->descriptors, wire.fd);
     net_reset(wire.fd);
     return;
   }
-  *s = (struct stream){.magic = STREAM_MAGIC, .tunnel = t, .wire = wire, .wire_io = io};
-  list_push_tail(&t->streams, &s->node);
-  atomic_fetch_add_explicit(&t->stats.now, 1, memory_order_relaxed);
-  atomic_fetch_add_explicit(&t->stats.total, 1, memory_order_relaxed);
-  if (stream_prepare(s, open) != 0) stream_refuse(s);
+  *s = (struct stream){.magic = STREAM_MAGIC, .of = of, .wire = wire, .wire_io = io};
+  list_push_tail(&of->all, &s->node);
+  atomic_fetch_add_explicit(&of->now, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&of->total, 1, memory_order_relaxed);
+  if (stream_prepare(s, open, t->request.proxy_protocol) != 0) stream_refuse(s);
   else app_call(t, &s->call, wire.fd, wire.outer != NULL ? EPOLLRDHUP : 0, stream_connected); /* a proxy's reset */
   stream_unwatch(s);               /* until the app is reached; and s may be over, but is freed after the turn */
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "agent/link.h"
-#include "agent/stream.h"
 
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id) {
   LIST_FOREACH(&c->tunnels, it) {
@@ -67,6 +66,8 @@ void tunnel_bind(struct adit_tunnel *t, struct link *l) {
   t->state = TUNNEL_BINDING;
 }
 
+static void tunnel_end_if_due(struct adit_tunnel *t);
+
 void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char *text) {
   if (t->state == TUNNEL_ENDED) return;
   struct adit_client *c = t->client;
@@ -84,7 +85,7 @@ void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char
   pthread_mutex_unlock(&c->lock);
   enum adit_event_kind kind = strcmp(reason, "superseded") == 0 ? ADIT_EVENT_SUPERSEDED : ADIT_EVENT_CLOSED;
   events_tell(&c->events, kind, t, code, reason, "%s", text);
-  tunnel_stream_ended(t);          /* one that is closing may have waited for the write that was given up */
+  tunnel_end_if_due(t);            /* one that is closing may have waited for the write that was given up */
 }
 
 static bool address_same(const struct tunnel_address *a, const struct frame_bound *f) {
@@ -124,7 +125,7 @@ static void tunnel_kept(struct keep *k, bool again) {
   struct adit_tunnel *t = CONTAINER_OF(k, struct adit_tunnel, keep);
   if (again && !tunnel_is_closing(t)) tunnel_keep(t, atomic_load(&t->address)->host);
   if (!keep_is_writing(k) && !t->told && t->state == TUNNEL_OPEN && !tunnel_is_closing(t)) tunnel_tell(t);
-  tunnel_stream_ended(t);          /* a tunnel that is closing may have waited for this alone */
+  tunnel_end_if_due(t);            /* a tunnel that is closing may have waited for this alone */
 }
 
 /* On disk before anybody is told the address: a crash right after must find it again. */
@@ -281,8 +282,9 @@ static bool tunnel_waits_for_disk(struct adit_tunnel *t) {
   return keep_is_writing(&t->keep) && (t->exit == TUNNEL_FINISHES || keep_may_end(&t->keep, t->client->loop));
 }
 
-void tunnel_stream_ended(struct adit_tunnel *t) {
-  if (!tunnel_is_closing(t) || t->exit == TUNNEL_LEAVES || !list_empty(&t->streams) || tunnel_waits_for_disk(t)) return;
+static void tunnel_end_if_due(struct adit_tunnel *t) {
+  if (!tunnel_is_closing(t) || t->exit == TUNNEL_LEAVES || !list_empty(&t->streams.all)) return;
+  if (tunnel_waits_for_disk(t)) return;
   if (t->exit == TUNNEL_FINISHES) {
     tunnel_tell_finished(t);
     return;
@@ -296,9 +298,11 @@ void tunnel_stream_ended(struct adit_tunnel *t) {
   loop_defer(t->client->loop, &t->defer, tunnel_leave);
 }
 
+void tunnel_stream_ended(struct streams *s) { tunnel_end_if_due(CONTAINER_OF(s, struct adit_tunnel, streams)); }
+
 static void tunnel_drained(struct loop_timer *timer) {
   struct adit_tunnel *t = CONTAINER_OF(timer, struct adit_tunnel, drain);
-  stream_stop_all(t);
+  streams_stop(&t->streams);
 }
 
 static void tunnel_turn_away(struct adit_tunnel *t) {
@@ -314,7 +318,7 @@ void tunnel_finish_begin(struct adit_tunnel *t) {
   if (tunnel_is_closing(t)) return;
   t->exit = TUNNEL_FINISHES;
   tunnel_turn_away(t);
-  tunnel_stream_ended(t);
+  tunnel_end_if_due(t);
 }
 
 void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms) {
@@ -322,9 +326,9 @@ void tunnel_close_begin(struct adit_tunnel *t, uint64_t drain_ms) {
   if (t->exit >= TUNNEL_CLOSES) return;
   t->exit = TUNNEL_CLOSES;
   if (!was_closing) tunnel_turn_away(t);
-  if (!list_empty(&t->streams)) {
+  if (!list_empty(&t->streams.all)) {
     if (drain_ms > 0 && loop_timer_set(t->client->loop, &t->drain, drain_ms, tunnel_drained) == 0) return;
-    stream_stop_all(t);
+    streams_stop(&t->streams);
   }
-  tunnel_stream_ended(t);
+  tunnel_end_if_due(t);
 }

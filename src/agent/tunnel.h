@@ -5,6 +5,7 @@
 #include "agent/app.h"
 #include "agent/client.h"
 #include "agent/keep.h"
+#include "agent/stream.h"
 #include "base/seldom.h"
 
 enum { TUNNEL_MAGIC = 0x74756e6e };
@@ -55,7 +56,7 @@ struct adit_tunnel {
   char app_text[DIAL_ADDRESS_TEXT_CHARS];
   uint32_t id;                     /* of its BIND; 0: the next has a new one */
   _Atomic(struct tunnel_address *) address;
-  struct { _Atomic uint64_t now, total, app_failures; struct tally to_app, from_app; } stats;
+  _Atomic uint64_t app_failures;
 
   struct loop_msg attach_msg, finish_msg, close_msg;   /* from the host's thread to the loop's */
   uint64_t close_drain_ms;
@@ -70,7 +71,7 @@ struct adit_tunnel {
 
   struct list node;
   enum tunnel_state state;
-  struct list streams;
+  struct streams streams;
   struct keep keep;
   uint64_t ticket_refused_ms;
   size_t addresses_n;
@@ -122,6 +123,6 @@ void tunnel_ticket(struct adit_tunnel *t, const uint8_t *ticket, size_t n);
 /* The relay has refused visitors. */
 void tunnel_noticed(struct adit_tunnel *t, uint16_t reason, uint32_t count);
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id);
-void tunnel_stream_ended(struct adit_tunnel *t);
+void tunnel_stream_ended(struct streams *s);               /* of struct streams */
 
 #endif

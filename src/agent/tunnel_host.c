@@ -13,7 +13,7 @@ int tunnel_new(struct adit_client *c, struct tunnel_request *request, struct adi
   t->request = *request;
   list_init(&t->handle);
   list_init(&t->node);
-  list_init(&t->streams);
+  streams_init(&t->streams, c, tunnel_stream_ended);
   request->keep_file = request->app_file = NULL;
   dial_address_format(&t->request.app, t->app_text, sizeof t->app_text);
   app_init(t);

@@ -254,9 +254,9 @@ void adit_tunnel_stats(const struct adit_tunnel *tunnel, struct adit_tunnel_stat
   if (out == NULL) return;
   *out = (struct adit_tunnel_stats){0};
   if (handle_check_tunnel(tunnel) != 0) return;
-  out->visitors_now = atomic_load_explicit(&tunnel->stats.now, memory_order_relaxed);
-  out->visitors_total = atomic_load_explicit(&tunnel->stats.total, memory_order_relaxed);
-  out->app_failures = atomic_load_explicit(&tunnel->stats.app_failures, memory_order_relaxed);
-  out->bytes_to_app = __atomic_load_n(&tunnel->stats.to_app.bytes, __ATOMIC_RELAXED);
-  out->bytes_from_app = __atomic_load_n(&tunnel->stats.from_app.bytes, __ATOMIC_RELAXED);
+  out->visitors_now = atomic_load_explicit(&tunnel->streams.now, memory_order_relaxed);
+  out->visitors_total = atomic_load_explicit(&tunnel->streams.total, memory_order_relaxed);
+  out->app_failures = atomic_load_explicit(&tunnel->app_failures, memory_order_relaxed);
+  out->bytes_to_app = __atomic_load_n(&tunnel->streams.to_app.bytes, __ATOMIC_RELAXED);
+  out->bytes_from_app = __atomic_load_n(&tunnel->streams.from_app.bytes, __ATOMIC_RELAXED);
 }
