@@ -76,8 +76,7 @@ void tunnel_fail(struct adit_tunnel *t, int code, const char *reason, const char
   loop_timer_stop(&t->opening);
   keep_give_up(&t->keep);          /* from now on the file is for the next tunnel, of this program or another */
   pthread_mutex_lock(&c->lock);
-  t->ended = true;
-  t->open = false;
+  t->shown = SHOWN_ENDED;
   t->end_reason = reason;
   t->end.code = code;
   strncpy(t->end.text, text, sizeof t->end.text - 1);
@@ -147,7 +146,7 @@ static void tunnel_tell(struct adit_tunnel *t) {
   bool is_new = !t->told;
   t->told = true;
   pthread_mutex_lock(&c->lock);
-  t->open = true;
+  t->shown = SHOWN_OPEN;
   c->trouble.code = 0;
   pthread_cond_broadcast(&c->changed);
   pthread_mutex_unlock(&c->lock);
@@ -257,8 +256,7 @@ static void tunnel_leave(struct loop_deferred *f) {
   struct adit_client *c = t->client;
   events_forget(&c->events, t);
   pthread_mutex_lock(&c->lock);
-  t->ended = t->gone = true;
-  t->open = false;
+  t->shown = SHOWN_GONE;
   if (t->end.code == 0) {
     t->end.code = ADIT_ECLOSED;
     strcpy(t->end.text, "the tunnel was closed");
@@ -272,7 +270,7 @@ static void tunnel_leave(struct loop_deferred *f) {
 static void tunnel_tell_finished(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
   pthread_mutex_lock(&c->lock);
-  t->finished = true;
+  t->finish = FINISH_DONE;
   pthread_cond_broadcast(&c->changed);
   pthread_mutex_unlock(&c->lock);
 }

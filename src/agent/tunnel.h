@@ -17,6 +17,10 @@ enum tunnel_state {
   TUNNEL_ENDED                     /* for good; streams may go on */
 };
 
+/* What the host has been shown of it, in the order in which it goes: a link that is lost changes none of it. */
+enum tunnel_shown { SHOWN_OPENING, SHOWN_OPEN, SHOWN_ENDED, SHOWN_GONE };
+enum tunnel_finish { FINISH_UNASKED, FINISH_ASKED, FINISH_DONE };   /* tunnel_finish; done: the last stream has ended */
+
 /* In the order in which it goes; from the second on nobody new comes in. */
 enum tunnel_exit {
   TUNNEL_STAYS,
@@ -63,9 +67,9 @@ struct adit_tunnel {
 
   /* Under client->lock. */
   struct list handle;
-  bool open, ended, gone;
+  enum tunnel_shown shown;
   unsigned troubles_before;        /* of the client's: they are not this tunnel's */
-  bool finish_posted, finished;    /* tunnel_finish was called; and the last stream has ended */
+  enum tunnel_finish finish;
   struct trouble end;
   const char *end_reason;          /* one word; NULL while it has not ended, and when the host closed it */
 

@@ -58,7 +58,7 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
   pthread_mutex_lock(&c->lock);
   LIST_FOREACH(&c->handles, it) {
     const struct adit_tunnel *other = CONTAINER_OF(it, struct adit_tunnel, handle);
-    if (other->ended) continue;    /* for good: it is only still to be closed */
+    if (other->shown >= SHOWN_ENDED) continue;     /* for good: it is only still to be closed */
     if (app_same(&other->request, &t->request)) r = fail_taken(t, e);
     else if (file_same(other->request.keep_file, t->request.keep_file))
       r = err_set(e, ERR_CONFLICT, "keep file %s: another tunnel uses it (give each its own)", t->request.keep_file);
@@ -85,8 +85,8 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
 int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) {
   struct adit_client *c = t->client;
   pthread_mutex_lock(&c->lock);
-  bool post = !t->finish_posted;
-  t->finish_posted = true;
+  bool post = t->finish == FINISH_UNASKED;
+  if (post) t->finish = FINISH_ASKED;
   pthread_mutex_unlock(&c->lock);
   if (post) {
     t->finish_msg.fn = tunnel_finish_run;
@@ -94,10 +94,10 @@ int tunnel_finish(struct adit_tunnel *t, const struct timespec *deadline) {
   }
   pthread_mutex_lock(&c->lock);
   int waited = 0;
-  while (!t->finished && waited == 0)
+  while (t->finish != FINISH_DONE && waited == 0)
     waited = deadline == NULL ? pthread_cond_wait(&c->changed, &c->lock)
                               : pthread_cond_timedwait(&c->changed, &c->lock, deadline);
-  bool finished = t->finished;
+  bool finished = t->finish == FINISH_DONE;
   pthread_mutex_unlock(&c->lock);
   return finished ? 0 : ERR_TIMEOUT;
 }
@@ -108,7 +108,7 @@ void tunnel_close(struct adit_tunnel *t, uint64_t drain_ms) {
   t->close_msg.fn = tunnel_close_run;
   client_post(c, &t->close_msg);
   pthread_mutex_lock(&c->lock);
-  while (!t->gone) pthread_cond_wait(&c->changed, &c->lock);
+  while (t->shown != SHOWN_GONE) pthread_cond_wait(&c->changed, &c->lock);
   list_remove(&t->handle);
   pthread_mutex_unlock(&c->lock);
   tunnel_free(t);

@@ -164,10 +164,10 @@ int adit_wait_open(struct adit_tunnel *tunnel, int timeout_ms) {
   struct timespec deadline = deadline_after_ms(timeout_ms < 0 ? 0 : (unsigned)timeout_ms);
   int waited = 0;
   pthread_mutex_lock(&c->lock);
-  while (!tunnel->open && !tunnel->ended && waited != ETIMEDOUT && trouble_code(tunnel) != ADIT_EAUTH)
+  while (tunnel->shown == SHOWN_OPENING && waited != ETIMEDOUT && trouble_code(tunnel) != ADIT_EAUTH)
     waited = handle_wait_for_change(c, timeout_ms, &deadline);
-  if (tunnel->open) r = 0;
-  else if (tunnel->ended) r = error_set(tunnel->end.code, "%s", tunnel->end.text);
+  if (tunnel->shown == SHOWN_OPEN) r = 0;
+  else if (tunnel->shown >= SHOWN_ENDED) r = error_set(tunnel->end.code, "%s", tunnel->end.text);
   else if (trouble_code(tunnel) != 0) r = error_set(c->trouble.code, "%s", c->trouble.text);
   else r = error_set(ADIT_ETIMEDOUT, "the tunnel has not opened within %d ms", timeout_ms);
   pthread_mutex_unlock(&c->lock);
@@ -181,9 +181,9 @@ int adit_tunnel_wait(struct adit_tunnel *tunnel, int timeout_ms) {
   struct timespec deadline = deadline_after_ms(timeout_ms < 0 ? 0 : (unsigned)timeout_ms);
   int waited = 0;
   pthread_mutex_lock(&c->lock);
-  while (!tunnel->ended && waited != ETIMEDOUT)
+  while (tunnel->shown < SHOWN_ENDED && waited != ETIMEDOUT)
     waited = handle_wait_for_change(c, timeout_ms, &deadline);
-  if (!tunnel->ended) r = error_set(ADIT_ETIMEDOUT, "the tunnel has not ended within %d ms", timeout_ms);
+  if (tunnel->shown < SHOWN_ENDED) r = error_set(ADIT_ETIMEDOUT, "the tunnel has not ended within %d ms", timeout_ms);
   pthread_mutex_unlock(&c->lock);
   return r;
 }
