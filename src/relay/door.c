@@ -25,6 +25,17 @@ enum {
 };
 enum door_state { DOOR_PROXY, DOOR_FIRST, DOOR_PREFACE, DOOR_HELLO, DOOR_STRANGE, DOOR_QUEUED, DOOR_REQUEST };
 
+struct door;
+/* What somebody who has said a ClientHello may be. */
+struct kind {
+  const char *alpn;                /* which of them offers this; NULL: whoever else */
+  /* Whether what the name stands for is here, and for this one. *t: its tunnel, a new reference; NULL: the relay itself
+     is meant. */
+  bool (*is_welcome)(const struct door *d, struct tunnel **t);
+  /* Its turn has come. Takes all that door_leave left, and its place in the loop. */
+  void (*becomes)(struct door *d);
+};
+
 struct door {
   unsigned magic;
   enum door_state state;
@@ -37,7 +48,7 @@ struct door {
   struct addr peer, local;
   struct newcomer newcomer;
   struct tunnel *tunnel;           /* while queued: entered; NULL: to the relay itself */
-  bool is_data;                    /* while queued: a data connection inside TLS; else a control link */
+  const struct kind *kind;         /* once the ClientHello is there */
   bool is_visitor;                 /* counted in visitors_n */
   size_t got;
   union {
@@ -111,40 +122,67 @@ static void door_find_local(struct door *d) {
   if (d->local.u.any.sa_family == AF_UNSPEC && net_local(d->fd, &local) == 0) d->local = addr_normalised(&local);
 }
 
-/* Its turn has come. */
+/* Kinds */
+
+static bool is_for_us(const struct door *d) {
+  return d->hello.has_sni && strcmp(d->hello.sni, d->worker->relay->options->domain) == 0;
+}
+
+static bool link_is_welcome(const struct door *d, struct tunnel **t) {
+  (void)t;
+  return is_for_us(d) && !relay_draining(d->worker->relay);
+}
+
+static void becomes_link(struct door *d) {
+  loop_io_del(&d->io);
+  control_accept(d->worker, d->fd, &d->peer, &d->newcomer, &d->hello);
+}
+
+static bool data_is_welcome(const struct door *d, struct tunnel **t) {
+  (void)t;
+  return is_for_us(d);
+}
+
+static void becomes_data(struct door *d) {
+  loop_io_del(&d->io);
+  wrapped_accept(d->worker, d->fd, &d->newcomer, &d->hello);
+}
+
+/* At a Unix socket there are no visitors: they would have no address, and know no reset. */
+static bool visitor_is_welcome(const struct door *d, struct tunnel **t) {
+  if (!d->hello.has_sni || is_for_us(d) || addr_is_unix(&d->peer)) return false;
+  *t = visitor_tunnel(d->worker->relay, d->hello.sni, &d->peer);
+  return *t != NULL;
+}
+
+static void becomes_visitor(struct door *d) {
+  door_find_local(d);
+  visitor_accept(d->worker, d->fd, &d->io, &d->peer, &d->local, &d->newcomer, &d->hello, d->tunnel);
+}
+
+static const struct kind kinds[] = {{WIRE_ALPN, link_is_welcome, becomes_link},
+                                    {WIRE_DATA_ALPN, data_is_welcome, becomes_data},
+                                    {NULL, visitor_is_welcome, becomes_visitor}};
+
+static const struct kind *door_kind(const struct door *d) {
+  const struct kind *k = kinds;
+  while (k->alpn != NULL && !client_hello_offers_alpn(&d->hello, k->alpn)) k++;
+  return k;
+}
+
 static void door_served(struct newcomer *n) {
   struct door *d = CONTAINER_OF(n, struct door, newcomer);
   CHECK_MAGIC(d, DOOR_MAGIC);
   door_leave(d);
-  if (d->tunnel != NULL) {
-    door_find_local(d);
-    visitor_accept(d->worker, d->fd, &d->io, &d->peer, &d->local, &d->newcomer, &d->hello, d->tunnel);
-    return;
-  }
-  loop_io_del(&d->io);
-  if (d->is_data) {
-    wrapped_accept(d->worker, d->fd, &d->newcomer, &d->hello);
-  } else {
-    control_accept(d->worker, d->fd, &d->peer, &d->newcomer, &d->hello);
-  }
+  d->kind->becomes(d);
 }
 
 /* The one place where a ClientHello finds its tunnel. Whatever is not to be found gets the same answer, before any
-   public-key work: unknown, closed, malformed, or not for this visitor's address. At a Unix socket there are no
-   visitors: they would have no address, and know no reset. */
+   public-key work: unknown, closed, malformed, or not for this visitor's address. */
 static void door_route(struct door *d) {
-  struct relay *r = d->worker->relay;
-  const struct client_hello *hello = &d->hello;
-  bool link = client_hello_offers_alpn(hello, WIRE_ALPN), found = false;
   struct tunnel *t = NULL;
-  d->is_data = !link && client_hello_offers_alpn(hello, WIRE_DATA_ALPN);
-  if (hello->has_sni && strcmp(hello->sni, r->options->domain) == 0) {
-    found = d->is_data || (link && !relay_draining(r));
-  } else if (hello->has_sni && !link && !d->is_data && !addr_is_unix(&d->peer)) {
-    t = visitor_tunnel(r, hello->sni, &d->peer);
-    found = t != NULL;
-  }
-  if (!found) {
+  d->kind = door_kind(d);
+  if (!d->kind->is_welcome(d, &t)) {
     METRIC_ADD(&d->worker->metrics, handshakes_unknown_name_total, 1);
     door_alert(d, ALERT_UNRECOGNIZED_NAME);
   } else if (t != NULL && !visitor_enter_tunnel(d->worker, t)) {
