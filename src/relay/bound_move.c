@@ -39,7 +39,7 @@ void bound_export(const struct bound *b, struct writer *w) {
   write_u64(w, t->serial);
   write_vec8(w, t->alpn, t->alpn_n);
   cidrs_write(w, t->admission, t->allow_n);
-  cidrs_write(w, t->admission + t->allow_n, t->deny_n);
+  cidrs_write(w, t->deny_n > 0 ? t->admission + t->allow_n : NULL, t->deny_n);
   write_u16(w, is_awaited(b) ? 0 : t->tcp_port);
   write_u64(w, age_of(t->opened_ms, now_ms));
   export_counts(t, w);

@@ -77,7 +77,7 @@ static const char *const fatal[] = {
 
 /* For LeakSanitizer, which stops and looks through all threads at the end. */
 static const char *const of_sanitizers[] = {"clone", "ptrace", "prctl", "mmap", "mprotect", "sched_getscheduler",
-                                            "kill", "pipe", "setitimer", "process_vm_readv", "prlimit64"};
+                                            "kill", "pipe", "setitimer", "process_vm_readv", "prlimit64", "getdents"};
 
 static bool is_of_sanitizers(const char *name) {
   for (size_t i = 0; SANITIZED && i < ARRAY_LEN(of_sanitizers); i++)

@@ -2,6 +2,7 @@
 import ctypes
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -99,6 +100,16 @@ class Lines:
         return "\n".join(self.lines)
 
 
+def symbolized(text):
+    """A sanitizer's report with names and lines, which a relay could not look up itself: it may start no program."""
+    places = sorted(set(re.findall(r"\(adit[^()]*\+(0x[0-9a-f]+)\)", text)))
+    if not places:
+        return text
+    found = subprocess.run(["addr2line", "-fpe", ADIT, *places], stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    names = dict(zip(places, found))
+    return re.sub(r"\(adit[^()]*\+(0x[0-9a-f]+)\)", lambda m: f"{names.get(m[1], '')} {m[0]}", text)
+
+
 class Program:
     def __init__(self, argv, env=None, stdin=subprocess.DEVNULL, cwd=None, pass_fds=(), new_session=False):
         self.argv = [str(a) for a in argv]
@@ -136,7 +147,8 @@ class Program:
         return self.wait(seconds)
 
     def report(self):
-        return f"--- {' '.join(self.argv)}\n--- stdout\n{self.out.text()}\n--- stderr\n{self.err.text()}\n"
+        return (f"--- {' '.join(self.argv)}\n--- stdout\n{self.out.text()}\n--- stderr\n"
+                f"{symbolized(self.err.text())}\n")
 
 
 class Heir:
@@ -190,8 +202,12 @@ class Events:
             return [e for e in map(json.loads, self.lines.lines) if e["event"] == kind]
 
 
-def wait_readable(fds, seconds):
-    return select.select(fds, [], [], seconds)[0]
+def wait_readable(files, seconds):
+    """Those of the files and descriptors, of whatever number, that can be read, or have ended."""
+    poll, by_number = select.poll(), {f if isinstance(f, int) else f.fileno(): f for f in files}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in poll.poll(seconds * 1000)]
 
 
 def resident_bytes(pid):

@@ -1,4 +1,5 @@
 """The relay and the agent as a test sees them."""
+import itertools
 import os
 import re
 import socket
@@ -7,7 +8,7 @@ import tempfile
 import urllib.request
 
 from . import embedded
-from .process import ADIT, DEADLINE_S, Events, Heir, Program, wait_readable
+from .process import ADIT, DEADLINE_S, TSAN, Events, Heir, Program, wait_readable
 
 
 class Box:
@@ -16,13 +17,15 @@ class Box:
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="adit-e2e-")   # short: sockets live in it
         self.path = self.folder.name
-        self.programs, self.closers, self.count = [], [], 0
+        self.programs, self.closers, self.numbers = [], [], itertools.count(1)
         self.home = self.file("home")
         os.mkdir(self.home)
         keep = {k: v for k, v in os.environ.items()
                 if k.startswith(("ASAN_", "UBSAN_", "TSAN_", "LSAN_", "LD_LIBRARY"))}
         self.env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": self.home, "LANG": "C.UTF-8",
                     "ADIT_SYSCALLS": "strict", **keep}
+        if TSAN:                # and what starts no program symbolizes nothing: process.symbolized does
+            self.env["TSAN_OPTIONS"] = self.env.get("TSAN_OPTIONS", "") + ":symbolize=0"
 
     def file(self, name, content=None, mode=0o600):
         path = os.path.join(self.path, name)
@@ -32,8 +35,7 @@ class Box:
         return path
 
     def unique(self, stem):
-        self.count += 1
-        return f"{stem}{self.count}"
+        return f"{stem}{next(self.numbers)}"
 
     def start(self, argv, env=None, **options):
         program = Program(argv, env={**self.env, **(env or {})}, **options)
