@@ -244,11 +244,11 @@ enum {
   STATE_CLAIM_MS = 3000,                   /* how long a relay waits for one that drains to leave it the state folder,
                                               and its admin port */
   STATE_LOCK_RETRY_MS = 10,
+  NOTIFY_MS = 1000,                        /* so long systemd may take to hear a word */
   UPGRADE_READY_MS = 5000,                 /* from the start of a new program until it must be ready, or is ended */
   UPGRADE_STEP_MS = 5000,                  /* so long one side waits for the other in the midst of something */
   UPGRADE_LOOK_MS = 50,                    /* between looks whether the relay drains meanwhile */
   UPGRADE_ASK_MS = 30000,                  /* so long `adit relay upgrade` waits for an answer */
-  UPGRADE_VISITORS_MS = 500,               /* so long new connections wait for those that are in handshake */
   UPGRADE_LAST_MS = 20000,                 /* so long who is not through yet is waited for, when all others are */
   UPGRADE_EVERY_MS = 5,                    /* and looked for */
   STRAYS_MAX = 256,                        /* data connections at a worker that wait to follow their links */
@@ -281,6 +281,7 @@ enum {
   ADMIN_TIMEOUT_S = 5,
   ADMIN_ACCEPTS_PER_S = 64,                /* with the timeout this bounds the admin port's descriptors */
   ADMIN_PAUSE_MS = 1000,
+  ADMIN_LEAVE_MS = 100,                    /* for answers that are on their way when another process takes its place */
 
   /* command line */
   CONFIG_FILE_MAX_BYTES = 65536,

@@ -38,6 +38,7 @@ struct admin {
   pthread_t thread;
   int stop_fd;
   bool loopback, private;
+  bool leaves;                     /* written before stop_fd is */
   uint16_t port;
   struct event_base *base;
   struct evhttp *http;
@@ -53,7 +54,15 @@ static void on_stop(evutil_socket_t fd, short what, void *user) {
   (void)what;
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
-  (void)event_base_loopbreak(a->base);
+  if (!a->leaves) {
+    (void)event_base_loopbreak(a->base);
+    return;
+  }
+  const struct timeval grace = {.tv_usec = ADMIN_LEAVE_MS * 1000};
+  (void)event_del(a->stop);
+  (void)event_del(a->tick);
+  (void)evconnlistener_disable(a->listener);
+  (void)event_base_loopexit(a->base, &grace);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *user) {
@@ -419,6 +428,11 @@ uint16_t admin_port(const struct admin *a) {
 int admin_descriptor(const struct admin *a) {
   CHECK_MAGIC(a, ADMIN_MAGIC);
   return evconnlistener_get_fd(a->listener);
+}
+
+void admin_leave(struct admin *a) {
+  if (a != NULL) a->leaves = true;
+  admin_stop(a);
 }
 
 void admin_stop(struct admin *a) {

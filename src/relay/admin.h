@@ -34,5 +34,6 @@ uint16_t admin_port(const struct admin *a);       /* the one that it listens on,
                                                     Unix socket */
 int admin_descriptor(const struct admin *a);     /* that it listens at */
 void admin_stop(struct admin *a);                /* waits for its thread; NULL is fine */
+void admin_leave(struct admin *a);               /* likewise, and who has come in has ADMIN_LEAVE_MS for an answer */
 
 #endif

@@ -9,10 +9,12 @@
                            <-     COMMIT                          from here on the old one gives out nothing any more
                            <-     LINK, WARM, RAW, VISITOR        each for itself; all of a kind before the next
      TAKEN, for each       ->
+                           <-     TOTALS                          what was counted
                            <-     SERVE
+     TAKEN                 ->                                     the doors are open
                            <-     STREAM, and whatever of all these gets ready only now
      TAKEN, for each       ->
-                           <-     TOTALS                          what was counted
+                           <-     TOTALS                          what was counted since
                            <-     END                             the old one has nothing left */
 #ifndef RELAY_HANDOVER_H
 #define RELAY_HANDOVER_H

@@ -186,11 +186,11 @@ struct delivery {
 };
 
 /* From any thread: so small a frame leaves whole. */
-static void say_taken(struct heir *h, const struct carrier_frame *f, int rc) {
+static void say_taken(struct heir *h, enum carrier_kind kind, int rc) {
   uint8_t bytes[8];
   struct writer w = writer_of(bytes, sizeof bytes);
-  handover_taken_encode(&w, &(struct handover_taken){.kind = (uint16_t)f->header.kind, .lost = rc != 0});
-  if (rc != 0) log_event(LOG_ERROR, "not_taken_over", "kind", LOG_U64(f->header.kind), "error", err_name(rc), NULL);
+  handover_taken_encode(&w, &(struct handover_taken){.kind = (uint16_t)kind, .lost = rc != 0});
+  if (rc != 0) log_event(LOG_ERROR, "not_taken_over", "kind", LOG_U64(kind), "error", err_name(rc), NULL);
   (void)!say(h, CARRIER_TAKEN, bytes, w.len);
 }
 
@@ -200,7 +200,7 @@ static void deliver(struct loop *l, struct loop_msg *m) {
   int rc = l != NULL ? parcel_unpack(d->worker, f->header.kind, f->body, f->header.bytes, f->fds, f->header.fds_n)
                      : ERR_CLOSED;
   for (size_t i = 0; rc == 0 && i < f->header.fds_n; i++) f->fds[i] = -1;
-  if (l != NULL) say_taken(d->heir, f, rc);
+  if (l != NULL) say_taken(d->heir, f->header.kind, rc);
   (void)__atomic_sub_fetch(&d->heir->deliveries, 1, __ATOMIC_RELEASE);
   carrier_frame_free(f);
   free(d);
@@ -211,7 +211,7 @@ static void send_to_worker(struct heir *h, struct carrier_frame *f) {
   struct worker *w = parcel_worker(h->relay, f->header.kind, f->body, f->header.bytes);
   struct delivery *d = w != NULL ? malloc(sizeof *d) : NULL;
   if (d == NULL) {
-    say_taken(h, f, w != NULL ? ERR_NOMEM : ERR_SYNTAX);
+    say_taken(h, f->header.kind, w != NULL ? ERR_NOMEM : ERR_SYNTAX);
     carrier_frame_free(f);
     return;
   }
@@ -265,6 +265,7 @@ static void on_carrier(struct loop_io *io, uint32_t events) {
 }
 
 void heir_follow(struct heir *h, struct loop *l) {
+  say_taken(h, CARRIER_SERVE, 0);
   if (loop_io_add(l, &h->io, h->carrier.fd, EPOLLIN, on_carrier) != 0) heir_ended(h, ERR_NOMEM);
 }
 

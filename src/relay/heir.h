@@ -30,7 +30,7 @@ int heir_ready(struct heir *h, struct err *e) MUST_USE;
 /* Takes in what comes before the doors open: negative when the predecessor has died amid it. Nothing is fatal from
    here on. */
 int heir_take_control(struct heir *h) MUST_USE;
-/* Takes in the rest, by this loop. */
+/* Says that the doors are open, and takes in the rest, by this loop. */
 void heir_follow(struct heir *h, struct loop *l);
 bool heir_has_taken_over(const struct heir *h);
 void heir_refuse(struct heir *h, const struct err *e);   /* before the commit: why nothing came of it */

@@ -22,6 +22,16 @@ void metrics_add(struct metrics *sum, const struct metrics *one) {
   for (int i = NOTICE_NONE + 1; i < NOTICES; i++) add_one(&sum->visitors_refused[i], &one->visitors_refused[i]);
 }
 
+static void take_one(uint64_t *from, uint64_t n) { (void)__atomic_fetch_sub(from, n, __ATOMIC_RELAXED); }
+
+void metrics_take(struct metrics *from, const struct metrics *counted) {
+#define X(name, type, help) if (strcmp(#type, "counter") == 0) take_one(&from->name, counted->name);
+  METRIC_ROWS(X)
+#undef X
+  for (size_t i = 0; i < CLOSE_REASONS; i++) take_one(&from->streams_closed[i], counted->streams_closed[i]);
+  for (int i = NOTICE_NONE + 1; i < NOTICES; i++) take_one(&from->visitors_refused[i], counted->visitors_refused[i]);
+}
+
 /* "streams_closed clean" and the like: none of the other names has a space. */
 enum { METRIC_NAME_CAP = 64, METRICS_MAX = 256 };
 static const char closed[] = "streams_closed ", refused[] = "visitors_refused ";

@@ -72,6 +72,8 @@ struct metrics {
 #define METRIC_ADD(m, name, n) ((void)__atomic_fetch_add(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))
 #define METRIC_SUB(m, name, n) ((void)__atomic_fetch_sub(&(m)->name, (uint64_t)(n), __ATOMIC_RELAXED))
 void metrics_add(struct metrics *sum, const struct metrics *one);   /* both may be in use: relaxed atomics */
+/* The counters alone. What is taken from one of several structs may be more than it has: their sum is right. */
+void metrics_take(struct metrics *from, const struct metrics *counted);
 /* The counters, without what there is just now, for another process, each by its name: so that one that knows fewer of
    them, or more, takes those that it knows. METRICS_WRITE_BYTES are always enough. Read they are added. */
 enum { METRICS_WRITE_BYTES = 8192 };

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/shortage.h"
 
 void notify_systemd(const char *text) {
@@ -21,6 +23,8 @@ void notify_systemd(const char *text) {
     (void)shortage_note(errno);
     return;
   }
+  const struct timeval limit = {.tv_sec = NOTIFY_MS / 1000};
+  (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   ssize_t sent = sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&to,
                         (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path)));
   (void)sent;                                      /* nobody to tell that nobody listens */

@@ -4,7 +4,8 @@
 
 #include "base/base.h"
 
-/* Sends text (sd_notify(3)'s variables) to $NOTIFY_SOCKET when there is one. */
+/* Sends text (sd_notify(3)'s variables) to $NOTIFY_SOCKET when there is one; whoever does not hear it within
+   NOTIFY_MS is not waited for. */
 void notify_systemd(const char *text);
 
 #endif

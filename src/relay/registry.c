@@ -518,3 +518,10 @@ int registry_add_usage(struct registry *g, const struct usage *counted) {
   pthread_mutex_unlock(&g->lock);
   return rc;
 }
+
+int registry_take_usage(struct registry *g, const struct usage *counted) {
+  pthread_mutex_lock(&g->lock);
+  usages_take(g->usages, counted);
+  pthread_mutex_unlock(&g->lock);
+  return 0;
+}

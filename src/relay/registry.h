@@ -146,5 +146,6 @@ size_t registry_walk_next(struct registry *g, struct registry_walk *w, struct tu
 size_t registry_walk_usages(struct registry *g, struct roster_walk *w, struct usage out[REGISTRY_STEPS_MAX]);
 void registry_walk_end(struct registry *g, struct registry_walk *w);
 int registry_add_usage(struct registry *g, const struct usage *counted) MUST_USE;   /* as usages_add */
+int registry_take_usage(struct registry *g, const struct usage *counted) MUST_USE;  /* as usages_take: 0 */
 
 #endif

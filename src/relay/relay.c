@@ -412,7 +412,7 @@ static void begin_drain(struct life *life, int number) {
 static void on_committed(void *user) {
   struct life *life = user;
   struct relay *r = life->relay;
-  admin_stop(life->admin);
+  admin_leave(life->admin);
   life->admin = NULL;
   agent_doors_leave(r);
   life->leaving = life->upgraded = true;
@@ -594,9 +594,9 @@ static int take_over(struct life *life, struct err *e) {
   if (rc == 0) rc = heir_ready(r->heir, e);
   if (rc == 0) rc = keeper_read_leases(r->keeper, e);
   if (rc == 0) rc = keeper_run(r->keeper, e);
-  if (rc == 0) rc = inherit_admin(life, fd, e);
-  else net_close(fd);
   if (rc == 0) (void)!heir_take_control(r->heir);
+  if (rc == 0) rc = inherit_admin(life, fd, e);            /* which tells what the predecessor has counted */
+  else net_close(fd);
   return rc;
 }
 

@@ -53,20 +53,6 @@ static int export_metrics(const struct relay *r, struct buf *state) {
   return append(state, &w);
 }
 
-int totals_export(struct relay *r, struct buf *state) {
-  static const uint8_t end;
-  struct registry_walk walk;
-  size_t before = state->len;
-  int rc = export_metrics(r, state);
-  registry_walk_begin(r->registry, &walk);
-  if (rc == 0) rc = export_usages(r->registry, &walk.tokens, state);
-  if (rc == 0) rc = export_usages(r->registry, &walk.narrowed, state);
-  registry_walk_end(r->registry, &walk);
-  if (rc == 0) rc = buf_append(state, &end, 1);
-  if (rc != 0) buf_cut(state, before);
-  return rc;
-}
-
 static void read_usage(struct reader *r, struct usage *u) {
   *u = (struct usage){.streams_now = 0};
   read_copy(r, u->id, sizeof u->id);
@@ -77,27 +63,59 @@ static void read_usage(struct reader *r, struct usage *u) {
   u->to_visitors.bytes = read_u64(r);
 }
 
-/* Into g; NULL: only looks whether it is well-formed. */
-static int import_usages(struct registry *g, struct reader *r) {
+/* NULL: only looks whether it is well-formed. */
+static int each_usage(struct registry *g, struct reader *r, int (*act)(struct registry *, const struct usage *)) {
   int rc = 0;
   while (rc == 0 && read_flag(r)) {
     struct usage u;
     read_usage(r, &u);
     if (r->bad) break;
-    if (g != NULL) rc = registry_add_usage(g, &u);
+    if (act != NULL) rc = act(g, &u);
   }
   return rc == 0 && !reader_done(r) ? ERR_SYNTAX : rc;
 }
 
-int totals_import(struct relay *relay, const uint8_t *state, size_t n) {
-  struct reader r = reader_of(state, n);
-  struct metrics m = {0};
+/* Of any bytes: the counters, and where those of tokens begin. */
+static int read_totals(struct reader r, struct metrics *m, struct reader *usages) {
   bool known = read_u32(&r) == EXPORT_MAGIC;
   known = read_u8(&r) == EXPORT_VERSION && known;
   if (!known) return ERR_SYNTAX;
-  metrics_read_add(&m, &r);
-  struct reader usages = r;
-  if (r.bad || import_usages(NULL, &r) != 0) return ERR_SYNTAX;
+  *m = (struct metrics){0};
+  metrics_read_add(m, &r);
+  *usages = r;
+  return r.bad ? ERR_SYNTAX : each_usage(NULL, &r, NULL);
+}
+
+/* When all of it is written, so that a failure takes nothing. */
+static void take_away(struct relay *relay, struct reader state) {
+  struct metrics m;
+  struct reader usages;
+  int rc = read_totals(state, &m, &usages);
+  ASSERT(rc == 0);
+  metrics_take(&relay->workers[0].metrics, &m);
+  (void)!each_usage(relay->registry, &usages, registry_take_usage);
+}
+
+int totals_export(struct relay *r, struct buf *state) {
+  static const uint8_t end;
+  struct registry_walk walk;
+  size_t before = state->len;
+  int rc = export_metrics(r, state);
+  registry_walk_begin(r->registry, &walk);
+  if (rc == 0) rc = export_usages(r->registry, &walk.tokens, state);
+  if (rc == 0) rc = export_usages(r->registry, &walk.narrowed, state);
+  registry_walk_end(r->registry, &walk);
+  if (rc == 0) rc = buf_append(state, &end, 1);
+  if (rc == 0) take_away(r, reader_of(buf_data(state) + before, state->len - before));
+  else buf_cut(state, before);
+  return rc;
+}
+
+int totals_import(struct relay *relay, const uint8_t *state, size_t n) {
+  struct metrics m;
+  struct reader usages;
+  int rc = read_totals(reader_of(state, n), &m, &usages);
+  if (rc != 0) return rc;
   metrics_add(&relay->workers[0].metrics, &m);
-  return import_usages(relay->registry, &usages);
+  return each_usage(relay->registry, &usages, registry_add_usage);
 }

@@ -1,5 +1,6 @@
 /* What a relay has counted since its start, for the process that goes on with it: the counters of /metrics, and what
-   has passed for each token. It goes last, when nothing is counted here any more. */
+   has passed for each token. What is given is not counted here any more, so that it can be given as often as there is
+   more. */
 #ifndef RELAY_TOTALS_H
 #define RELAY_TOTALS_H
 

@@ -53,7 +53,8 @@ struct upgrade {
   unsigned state;                  /* atomic */
   pthread_t thread;
   bool has_thread;
-  struct loop_msg turned, ended;   /* the thread's words: it has committed, or failed; it has nothing left to do */
+  struct loop_msg turned, served, ended;         /* the thread's words: it has committed, or failed; the new relay
+                                                    serves; there is nothing left to do */
   bool has_turned;                 /* the owner's: it has committed */
   struct list parcels;             /* what was packed and is not there yet */
   uint64_t moved, lost;
@@ -233,7 +234,7 @@ static int await_taken(struct upgrade *u) {
   rc = f.header.kind == CARRIER_TAKEN ? handover_taken_decode(reader_of(f.body, f.header.bytes), &t) : ERR_SYNTAX;
   carrier_frame_free(&f);
   if (rc != 0) return rc;
-  u->moved++;
+  u->moved += t.kind != CARRIER_SERVE;
   u->lost += t.lost;
   return 0;
 }
@@ -268,29 +269,12 @@ static void tell_systemd(const struct upgrade *u) {
   notify_systemd(text);
 }
 
-static void look_for_visitors(struct worker *w, void *arg) {
-  bool *any = arg;
-  *any = *any || !list_empty(&w->doors) || __atomic_load_n(&w->visitors_n, __ATOMIC_RELAXED) > 0;
-}
-
-/* Who is about to get his data connection gets it here, where the links are; the others follow by themselves. Nobody
-   new comes in meanwhile, so this is mostly over in the time that an agent is away. */
-static void await_visitors(struct upgrade *u) {
-  const struct timespec pause = {.tv_nsec = 1000000};
-  const uint64_t until_ms = clock_ms() + UPGRADE_VISITORS_MS;
-  for (bool any = true; any && clock_ms() < until_ms; (void)nanosleep(&pause, NULL)) {
-    any = false;
-    for (unsigned i = 0; i < u->relay->workers_n; i++) worker_do(&u->relay->workers[i], look_for_visitors, &any);
-  }
-}
-
 /* COMMIT is said when everything is packed and nothing is written any more. If the other dies behind it, the relay has
    died. */
 static int commit(struct upgrade *u) {
   uint8_t bytes[8];
   struct writer w = writer_of(bytes, sizeof bytes);
   with_all(u, pause_doors);
-  await_visitors(u);
   keeper_rest(u->relay->keeper);
   set_hands_over(u, true);
   with_all(u, pack_control);
@@ -349,7 +333,7 @@ static int send_the_last(struct upgrade *u) {
   return rc;
 }
 
-/* Nothing is counted here any more. Without them the new relay counts from now on. */
+/* Without them the new relay counts from now on. */
 static int send_totals(struct upgrade *u) {
   struct buf state;
   buf_init(&state, TOTALS_EXPORT_MAX_BYTES);
@@ -360,9 +344,13 @@ static int send_totals(struct upgrade *u) {
   return rc == ERR_CLOSED ? rc : 0;
 }
 
+/* Counters come before anybody can ask for them, and what is counted here from then on when nothing is any more. */
 static int hand_over(struct upgrade *u) {
   int rc = send_parcels(u);
+  if (rc == 0) rc = send_totals(u);
   if (rc == 0) rc = say(u, CARRIER_SERVE, NULL, NULL, 0);
+  if (rc == 0) rc = await_taken(u);
+  if (rc == 0) loop_post(u->loop, &u->served);
   for (bool any = true; rc == 0 && any;) rc = send_streams(u, &any);
   if (rc == 0) rc = send_the_last(u);
   if (rc == 0) rc = send_totals(u);
@@ -371,6 +359,7 @@ static int hand_over(struct upgrade *u) {
 }
 
 static void turned_here(struct loop *l, struct loop_msg *m);
+static void served_here(struct loop *l, struct loop_msg *m);
 static void ended_here(struct loop *l, struct loop_msg *m);
 
 static void *upgrade_main(void *arg) {
@@ -382,6 +371,7 @@ static void *upgrade_main(void *arg) {
   u->turned.fn = turned_here;
   loop_post(u->loop, &u->turned);
   if (!committed) return NULL;
+  u->served.fn = served_here;
   u->end_rc = hand_over(u);
   set_hands_over(u, false);
   u->ended.fn = ended_here;
@@ -425,9 +415,12 @@ static void turned_here(struct loop *l, struct loop_msg *m) {
   }
   u->has_turned = true;
   log_event(LOG_INFO, "upgraded", "to_process", LOG_U64(u->hello.pid), "version", u->hello.build, NULL);
-  answer(u, NULL);
   close_door(u);
   u->handlers.committed(u->handlers.user);
+}
+
+static void served_here(struct loop *l, struct loop_msg *m) {
+  if (l != NULL) answer(CONTAINER_OF(m, struct upgrade, served), NULL);
 }
 
 static void ended_here(struct loop *l, struct loop_msg *m) {
@@ -437,6 +430,7 @@ static void ended_here(struct loop *l, struct loop_msg *m) {
   if (l == NULL) return;
   log_event(u->end_rc == 0 ? LOG_INFO : LOG_ERROR, u->end_rc == 0 ? "handed_over" : "new_relay_lost", "moved",
             LOG_U64(u->moved), "lost", LOG_U64(u->lost), NULL);
+  answer(u, u->end_rc == 0 ? NULL : "the new program has taken over and ended (start the relay again)");
   u->handlers.handed_over(u->handlers.user, u->end_rc == 0);
 }
 

@@ -179,5 +179,15 @@ int usages_add(struct usages *u, const struct usage *counted) {
   return 0;
 }
 
+static void take_from(uint64_t *total, uint64_t n) { (void)__atomic_sub_fetch(total, n, __ATOMIC_RELAXED); }
+
+void usages_take(struct usages *u, const struct usage *counted) {
+  struct usage *r = map_get(u->by_id, counted->id);
+  if (r == NULL) return;
+  take_from(&r->streams_total, counted->streams_total);
+  take_from(&r->from_visitors.bytes, counted->from_visitors.bytes);
+  take_from(&r->to_visitors.bytes, counted->to_visitors.bytes);
+}
+
 struct roster *usages_tokens(struct usages *u) { return &u->tokens; }
 struct roster *usages_narrowed(struct usages *u) { return &u->narrowed; }

@@ -40,6 +40,7 @@ void usages_leave(struct usages *u, struct usage *r);    /* he is gone, with all
 /* What another process has counted, as usage_now gives it, is added to the record of that token. One that is not here
    gets a record, which rests; what was narrowed from a token that is not known here is left out. ERR_NOMEM. */
 int usages_add(struct usages *u, const struct usage *counted) MUST_USE;
+void usages_take(struct usages *u, const struct usage *counted);         /* the contrary, if its record is here */
 struct roster *usages_tokens(struct usages *u);          /* the operator's; of usage.place, as the next */
 struct roster *usages_narrowed(struct usages *u);
 

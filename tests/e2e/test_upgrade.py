@@ -71,7 +71,6 @@ def ask_for_nobody(relay):
     assert hello.alert_in(answer) == hello.fatal(hello.UNRECOGNIZED_NAME)
 
 
-
 def test_a_relay_is_upgraded_again_and_again_and_turns_nobody_away(relay, box):
     with Comers(lambda: ask_for_nobody(relay)) as strangers, Comers(lambda: relay.get("/healthz")):
         for _ in range(5):
@@ -198,6 +197,40 @@ def test_a_data_connection_amid_its_handshake_follows_its_link(relay, agent, app
         talk(v)
     wait_until(lambda: relay.metric("data_connections_wrapped_total") == len(cable.data), "some were lost")
     assert relay.metric("data_connections_refused_total") == 0 and unnoticed(running)
+
+
+def test_counters_go_on_and_never_back(relay, agent, app, visitor):
+    """Also for whoever asks in the midst of it."""
+    running, last = agent(app(echo)), [0, 0]
+
+    def ask():
+        now = [relay.metric(name) for name in ("streams_total", "links_total")]
+        assert all(n >= before for n, before in zip(now, last)), (now, last)
+        last[:] = now
+    with Comers(ask) as asking, Comers(lambda: talk(visitor(running))) as visitors:
+        for _ in range(3):
+            visitors.wait(2)
+            before = relay.upgrade()
+            asking.wait(3)
+            wait_until(lambda: not before.running, "the old process does not end")
+    assert relay.metric("streams_total") >= visitors.served and relay.metric("links_total") == 1
+
+
+def test_silent_strangers_hold_up_nobody(relay):
+    """Who has said nothing, or half of it, keeps newcomers from nothing."""
+    silent = [socket.create_connection(relay.address, DEADLINE_S) for _ in range(3)]
+    said = hello.records(hello.client_hello("nobody.r1.test"))
+    silent[0].sendall(b"PRO")
+    silent[1].sendall(said[:40])
+    wait_until(lambda: relay.metric("connections_accepted_total") >= 3, "they do not come in")
+    before = relay.upgrade()
+    ask_for_nobody(relay)
+    assert before.running, "they are heard out where they are"
+    silent[1].sendall(said[40:])
+    assert hello.alert_in(read_until_end(silent[1])) == hello.fatal(hello.UNRECOGNIZED_NAME)
+    for s in silent:
+        s.close()
+    wait_until(lambda: not before.running, "the old process does not end")
 
 
 @pytest.mark.both_pumps

@@ -77,6 +77,26 @@ static void who_is_not_here_yet_finds_what_has_passed_for_him(void **state) {
   registry_owner_unref(there.relay.registry, is);
 }
 
+static void what_is_given_is_not_counted_here_any_more(void **state) {
+  (void)state;
+  struct owner *o = comes(&here), *is = comes(&there);
+  METRIC_ADD(&here.worker.metrics, streams_total, 5);
+  METRIC_ADD(&here.worker.metrics, handshakes_now, 3);
+  carry();
+  assert_int_equal(report_sum(&here.relay).streams_total, 0);
+  assert_int_equal(report_sum(&here.relay).handshakes_now, 3);
+  assert_int_equal(o->usage->streams_total, 0);
+  METRIC_ADD(&here.worker.metrics, streams_total, 1);
+  o->usage->to_visitors.bytes += 11;
+  carry();
+  assert_int_equal(report_sum(&there.relay).streams_total, 6);
+  assert_int_equal(is->usage->streams_total, 6);
+  assert_int_equal(is->usage->to_visitors.bytes, 211);
+  here.worker.metrics.handshakes_now = 0;
+  registry_owner_unref(here.relay.registry, o);
+  registry_owner_unref(there.relay.registry, is);
+}
+
 /* From a release that counts other things. */
 static void counters_that_it_does_not_know_are_passed_over(void **state) {
   (void)state;
@@ -113,8 +133,10 @@ static void no_part_of_its_bytes_counts_anything(void **state) {
     assert_true(rc == 0 || rc == ERR_SYNTAX);
     p[i] ^= 0x41;
   }
+  METRIC_ADD(&here.worker.metrics, streams_total, 3);
   bytes.max = bytes.len + 4;
   assert_int_equal(totals_export(&here.relay, &bytes), ERR_LIMIT);
+  assert_int_equal(report_sum(&here.relay).streams_total, 3);
   buf_free(&bytes);
 }
 
@@ -123,6 +145,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {T(counters_are_added_and_what_there_is_now_is_not),
                                      T(what_has_passed_for_a_token_is_added_to_that_of_one_who_is_here),
                                      T(who_is_not_here_yet_finds_what_has_passed_for_him),
+                                     T(what_is_given_is_not_counted_here_any_more),
                                      T(counters_that_it_does_not_know_are_passed_over),
                                      T(no_part_of_its_bytes_counts_anything)};
   return cmocka_run_group_tests(tests, NULL, NULL);
