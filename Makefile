@@ -38,7 +38,7 @@ bench-functions: all        # calls of functions in containers, beside what the 
 	tools/wheel >/dev/null
 	.cache/python/venv/bin/python bench/functions.py
 
-upgrade-soak: all           # twenty upgrades of a relay with 8,000 connections and 200 agents; SOAK="--connections N ...": less
+upgrade-soak: all           # twenty upgrades of a relay with 6,000 connections and 200 agents; SOAK="--connections N ...": less
 	ADIT=$(BUILD)/adit $(PYTHON) tests/soak/upgrade.py $(SOAK)
 
 fuzz:                       # each fuzzer for FUZZ_SECONDS (60)
