@@ -17,6 +17,13 @@ static inline void list_push_head(struct list *head, struct list *n) {
 static inline void list_remove(struct list *n) {
   n->prev->next = n->next; n->next->prev = n->prev; list_init(n);
 }
+/* n, which is in no list, comes where old was, if anywhere. */
+static inline void list_replace(struct list *n, struct list *old) {
+  list_init(n);
+  if (list_empty(old)) return;
+  list_push_head(old, n);
+  list_remove(old);
+}
 /* To the end of `to`; `from` is empty then. */
 static inline void list_move_all(struct list *to, struct list *from) {
   if (list_empty(from)) return;

@@ -17,14 +17,7 @@
 #include "base/shortage.h"
 #include "loop/timers.h"
 
-enum {
-  EVENTS_PER_TURN_MAX = 256,
-  LATE_EVENTS_PER_WAIT = 8,
-  BULK_EVENTS_MAX = 256,
-  TABLE_FIRST = 64,
-  NS_PER_US = 1000,
-  NS_PER_MS = 1000000
-};
+enum { EVENTS_PER_TURN_MAX = 256, LATE_EVENTS_PER_WAIT = 8, TABLE_FIRST = 64, NS_PER_US = 1000, NS_PER_MS = 1000000 };
 
 /* Kept in io->events, between the bits that epoll uses: this descriptor could not be put back into the set. */
 static const uint32_t IO_FAILED = 1U << 26;
@@ -34,8 +27,7 @@ static const uint64_t WAKE_EVENT = 0, LATE_EVENT = 1;
 
 /* Of bulk descriptors: first come, first served. */
 struct bulk {
-  struct epoll_event queue[BULK_EVENTS_MAX];     /* a ring */
-  unsigned first, n;
+  struct list queue;                             /* of those that have an event */
   size_t spent, first_spent;                     /* in this turn, and by the first one since it came first */
   bool goes_on;                                  /* whoever was called last could */
   uint64_t shared_until_ms;                      /* until then others may be about to have an event */
@@ -86,6 +78,7 @@ struct loop *loop_new(struct err *e) {
   }
   l->last = &l->first;
   l->late_last = &l->late_first;
+  list_init(&l->bulk.queue);
   l->now_ms = clock_ms();
   l->event_fd = l->late_fd = l->epoll_fd = -1;
   if (set_open(l) != 0) {
@@ -244,6 +237,7 @@ static int io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, l
   ASSERT(l->table[fd] == NULL); /* otherwise somebody closed a descriptor that the loop still had */
   if (++l->generation == 0) l->generation = 1;
   *io = (struct loop_io){.loop = l, .fn = fn, .fd = fd, .events = events, .generation = l->generation, .late = late};
+  list_init(&io->queued);
   if (events != 0 && epoll_change(l, EPOLL_CTL_ADD, io) != 0) {
     io->loop = NULL;
     (void)shortage_note(errno);
@@ -294,11 +288,24 @@ void loop_io_set(struct loop_io *io, uint32_t events) {
   wake(l);
 }
 
+static struct loop_io *bulk_first(const struct loop *l) {
+  const struct list *queue = &l->bulk.queue;
+  return list_empty(queue) ? NULL : CONTAINER_OF(queue->next, struct loop_io, queued);
+}
+
+static void bulk_leave(struct loop_io *io) {
+  struct loop *l = io->loop;
+  if (io == bulk_first(l)) l->bulk.first_spent = 0;
+  list_remove(&io->queued);
+  io->told = 0;
+}
+
 void loop_io_del(struct loop_io *io) {
   struct loop *l = io->loop;
   if (l == NULL) return;
   ASSERT(l->table[io->fd] == io);
   if (io->events != 0 && (io->events & IO_FAILED) == 0) (void)epoll_change(l, EPOLL_CTL_DEL, io);
+  bulk_leave(io);
   l->table[io->fd] = NULL;
   io->loop = NULL;
 }
@@ -319,6 +326,7 @@ static int io_take(struct loop *l, struct loop_io *io, int fd, uint32_t events, 
   }
   ASSERT(from->loop == l && from->fd == fd && io->loop == NULL);
   *io = *from;
+  list_replace(&io->queued, &from->queued);
   io->fn = fn;
   from->loop = NULL;
   l->table[fd] = io;
@@ -340,9 +348,8 @@ int loop_io_take_late(struct loop *l, struct loop_io *io, int fd, uint32_t event
 
 /* An interest that was dropped since the event was fetched is honoured: nobody is called for what he no longer
    wants. */
-static void deliver(struct loop *l, const struct epoll_event *ev) {
-  struct loop_io *io = event_io(l, ev);
-  uint32_t events = io == NULL || io->events == 0 ? 0 : ev->events & (io->events | EPOLLERR | EPOLLHUP);
+static void io_tell(struct loop_io *io, uint32_t told) {
+  uint32_t events = io->events == 0 ? 0 : told & (io->events | EPOLLERR | EPOLLHUP);
   if (events != 0) io->fn(io, events);
 }
 
@@ -359,9 +366,9 @@ static void deliver_failures(struct loop *l) {
 
 /* Bulk */
 
-void loop_io_set_bulk(struct loop_io *io, bool bulk) {
+void loop_io_set_bulk(struct loop_io *io, uint64_t for_ms) {
   ASSERT(!io->late);
-  io->bulk = bulk;
+  io->bulk_until_ms = io->loop->now_ms + for_ms;
 }
 
 size_t loop_share(const struct loop *l) {
@@ -373,46 +380,39 @@ void loop_spend(struct loop *l, size_t n, bool could_go_on) {
   l->bulk.goes_on |= could_go_on;
 }
 
-/* One for which there is no room is told of again. */
-static void bulk_push(struct loop *l, struct loop_io *io, const struct epoll_event *ev) {
+/* The first one, which then stays so or leaves. Whether another may follow. */
+static bool bulk_run_first(struct loop *l) {
   struct bulk *b = &l->bulk;
-  if (io->queued || b->n == BULK_EVENTS_MAX) return;
-  b->queue[(b->first + b->n++) % BULK_EVENTS_MAX] = *ev;
-  io->queued = true;
-}
-
-/* The first one, which then stays so or leaves. */
-static void bulk_run_first(struct loop *l) {
-  struct bulk *b = &l->bulk;
-  struct epoll_event ev = b->queue[b->first];
+  struct loop_io *io = bulk_first(l);
+  uint32_t generation = io->generation;
   size_t before = b->spent;
   b->goes_on = false;
-  deliver(l, &ev);
+  io_tell(io, io->told);
   b->first_spent += b->spent - before;
-  struct loop_io *io = event_io(l, &ev);
-  if (io != NULL && b->goes_on && b->first_spent < LOOP_SHARE_BYTES) return;
-  b->first = (b->first + 1) % BULK_EVENTS_MAX;
-  b->n--;
-  b->first_spent = 0;
-  if (io != NULL) io->queued = false;
+  io = bulk_first(l);              /* or who has taken it over; removed, it has left already */
+  if (io == NULL || io->generation != generation) b->first_spent = 0;
+  else if (b->goes_on && b->first_spent < LOOP_SHARE_BYTES) return false;
+  else bulk_leave(io);
+  return b->spent < loop_share(l);
 }
 
 static void bulk_run(struct loop *l) {
-  struct bulk *b = &l->bulk;
-  b->spent = 0;
-  for (unsigned left = b->n; left > 0 && b->spent < loop_share(l); left--) bulk_run_first(l);
+  l->bulk.spent = 0;
+  while (!list_empty(&l->bulk.queue) && bulk_run_first(l)) {}
 }
 
-/* Bulk waits until all others were served. */
+/* Bulk waits until all others were served; with all that it was told of, since some is told once. Whoever waits
+   already is bulk however long that takes. */
 static void deliver_or_queue(struct loop *l, const struct epoll_event *ev) {
   struct loop_io *io = event_io(l, ev);
   if (io == NULL) return;
-  if (io->bulk) {
-    bulk_push(l, io, ev);
-  } else {
+  if (list_empty(&io->queued) && l->now_ms >= io->bulk_until_ms) {
     l->bulk.shared_until_ms = l->now_ms + LOOP_SHARED_MS;
-    deliver(l, ev);
+    io_tell(io, ev->events);
+    return;
   }
+  if (list_empty(&io->queued)) list_push_tail(&l->bulk.queue, &io->queued);
+  io->told |= ev->events;
 }
 
 /* timers */
@@ -447,7 +447,7 @@ static void run_timers(struct loop *l) {
 /* The wait is computed from the clock as it is, not from the turn's: the turn itself may have taken long. */
 static int wait_ms(const struct loop *l, int max_wait_ms) {
   const struct loop_timer *t = timers_first(&l->timers);
-  if (l->io_failed || l->bulk.n > 0 || l->late_first != NULL || atomic_load(&l->stopped)) return 0;
+  if (l->io_failed || !list_empty(&l->bulk.queue) || l->late_first != NULL || atomic_load(&l->stopped)) return 0;
   if (t == NULL) return max_wait_ms;
   uint64_t now = clock_ms(), ms = t->at_ms <= now ? 0 : t->at_ms - now;
   if (max_wait_ms >= 0 && ms > (uint64_t)max_wait_ms) return max_wait_ms;
@@ -463,7 +463,10 @@ static void deliver_late(struct loop *l) {
   int n;
   do {
     n = epoll_wait(l->late_fd, events, LATE_EVENTS_PER_WAIT, 0);
-    for (int i = 0; i < n; i++) deliver(l, &events[i]);
+    for (int i = 0; i < n; i++) {
+      struct loop_io *io = event_io(l, &events[i]);
+      if (io != NULL) io_tell(io, events[i].events);
+    }
   } while (n == LATE_EVENTS_PER_WAIT && loop_late_may_go_on(l));
 }
 

@@ -22,6 +22,7 @@
 #include <sys/epoll.h>
 
 #include "base/err.h"
+#include "base/list.h"
 
 struct loop;
 
@@ -47,8 +48,10 @@ struct loop_io {                                 /* embedded in its owner; all f
   int fd;
   uint32_t events;
   uint32_t generation;
-  bool late, bulk;
-  bool queued;                                   /* among the bulk events */
+  bool late;
+  uint32_t told;                                 /* of what, while it is queued */
+  struct list queued;                            /* among the bulk ones */
+  uint64_t bulk_until_ms;
 };
 int loop_io_add(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
 int loop_io_add_late(struct loop *l, struct loop_io *io, int fd, uint32_t events, loop_io_fn *fn) MUST_USE;
@@ -62,7 +65,7 @@ int loop_io_take_late(struct loop *l, struct loop_io *io, int fd, uint32_t event
 /* Changes what is waited for; events == 0 takes the descriptor out of the epoll set (HUP and ERR cannot be masked).
    Cheap when nothing changes. A failure to put it back (ENOMEM) is reported as an EPOLLERR event in the next turn. */
 void loop_io_set(struct loop_io *io, uint32_t events);
-void loop_io_set_bulk(struct loop_io *io, bool bulk);  /* costs nothing; not for late ones */
+void loop_io_set_bulk(struct loop_io *io, uint64_t for_ms);    /* from now on; costs nothing; not for late ones */
 /* For a handler that moves bytes: how many at most. */
 size_t loop_share(const struct loop *l);
 /* It has moved n, and could go on: one that is bulk then does before any other that is, until it has had

@@ -316,11 +316,13 @@ static void flow_move(struct flow *f) {
 }
 
 void flow_step(struct flow *f) {
-  struct loop *l = f->pump->pool->loop;
   flow_move(f);
-  loop_spend(l, f->spent, f->wants_read && !f->dry && flow_has_had_its_share(f));
-  if (f->spent >= STREAM_BULK_BYTES) f->pump->bulk_until_ms = loop_now_ms(l) + STREAM_BULK_MS;
+  loop_spend(f->pump->pool->loop, f->spent, f->wants_read && !f->dry && flow_has_had_its_share(f));
   if (f->pump->phase == PUMP_OVER) return;
+  if (f->spent >= STREAM_BULK_BYTES) {
+    loop_io_set_bulk(&f->source->io, STREAM_BULK_MS);
+    loop_io_set_bulk(&f->sink->io, STREAM_BULK_MS);
+  }
   if (!f->throttled) flow_give_back(f);
   flow_release(f);
   flow_hold(f);

@@ -112,7 +112,6 @@ struct pump {
   uint64_t accept_by_ms;                         /* 0 once the prefix was read */
   struct loop_timer timer;
   uint64_t timer_at_ms;
-  uint64_t bulk_until_ms;
   size_t prefix_want, prefix_have;               /* prefix_want: 0 once it was read */
   uint8_t prefix[PREFIX_MAX_BYTES];
   enum close_reason (*on_prefix)(struct pump *p, void *user, const uint8_t *bytes);

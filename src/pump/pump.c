@@ -202,18 +202,10 @@ static void pump_set_interest(struct pump *p) {
   side_set_interest(&p->peer, &p->to_wire, &p->to_peer);
 }
 
-static void pump_set_bulk(struct pump *p) {
-  bool bulk = loop_now_ms(p->pool->loop) < p->bulk_until_ms;
-  loop_io_set_bulk(&p->wire.io, bulk);
-  loop_io_set_bulk(&p->peer.io, bulk);
-}
-
 static void pump_after(struct pump *p) {
   if (!pump_is_over(p)) pump_settle(p);
   if (!pump_is_over(p)) pump_timer_arm(p);
-  if (pump_is_over(p)) return;
-  pump_set_interest(p);
-  pump_set_bulk(p);
+  if (!pump_is_over(p)) pump_set_interest(p);
 }
 
 /* An event wakes the direction that it is for; the other waits for its own. So one that idles costs no system call. */

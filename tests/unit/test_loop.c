@@ -670,6 +670,8 @@ static void count_prompt(struct loop_io *io, uint32_t events) {
   assert_int_equal(read(io->fd, &byte, 1), 1);
 }
 
+enum { A_WHILE_MS = 1000 * 1000, A_MOMENT_MS = 2 };
+
 struct bulk_fixture {
   struct loop *l;
   int fds[4][2];                   /* the last one is not bulk */
@@ -684,7 +686,7 @@ static void bulk_begin(struct bulk_fixture *f) {
     make_pipe(f->fds[i]);
     assert_int_equal(loop_io_add(f->l, &f->io[i], f->fds[i][0], EPOLLIN, i < 3 ? move_a_share : count_prompt), 0);
     if (i < 3) put_byte(f->fds[i][1]);
-    loop_io_set_bulk(&f->io[i], i < 3);
+    loop_io_set_bulk(&f->io[i], i < 3 ? A_WHILE_MS : 0);
   }
 }
 
@@ -746,7 +748,7 @@ static void a_bulk_one_that_was_removed_while_it_waited_is_not_called(void **sta
   loop_turn(f.l, -1);              /* two are left in the queue */
   for (int i = 0; i < 3; i++) loop_io_del(&f.io[i]);
   assert_int_equal(loop_io_add(f.l, &f.io[0], f.fds[0][0], EPOLLIN, move_a_share), 0);
-  loop_io_set_bulk(&f.io[0], true);
+  loop_io_set_bulk(&f.io[0], A_WHILE_MS);
   for (int i = 0; i < 5; i++) loop_turn(f.l, 0);
   assert_true(called_n > 1);
   for (size_t i = 1; i < called_n; i++) assert_ptr_equal(called[i], &f.io[0]);
@@ -767,6 +769,93 @@ static void a_bulk_one_that_wanted_nothing_for_a_while_is_called_again(void **st
   assert_int_equal(called_n, 4);
   for (size_t i = 2; i < called_n; i++) assert_ptr_not_equal(called[i], called[i - 1]);
   bulk_end(&f);
+}
+
+static void whoever_has_moved_nothing_for_a_while_goes_before_bulk_again(void **state) {
+  struct bulk_fixture f;
+  (void)state;
+  bulk_begin(&f);
+  loop_turn(f.l, -1);
+  loop_io_set_bulk(&f.io[3], A_MOMENT_MS);
+  uint64_t then_ms = loop_now_ms(f.l) + A_MOMENT_MS;
+  while (loop_now_ms(f.l) < then_ms) loop_turn(f.l, -1);
+  assert_int_equal(loop_share(f.l), LOOP_SHARE_BYTES);
+  put_byte(f.fds[3][1]);
+  loop_turn(f.l, -1);
+  assert_int_equal(prompt_calls, 1);
+  assert_int_equal(loop_share(f.l), LOOP_SHARE_CONTENDED_BYTES);
+  bulk_end(&f);
+}
+
+static uint32_t told_last;
+
+static void note_told(struct loop_io *io, uint32_t events) {
+  (void)io;
+  told_last = events;
+}
+
+static void what_a_bulk_one_is_told_once_while_it_waits_it_hears(void **state) {
+  struct bulk_fixture f;
+  (void)state;
+  bulk_begin(&f);
+  bulk_goes_on = true;
+  told_last = 0;
+  f.io[2].fn = note_told;
+  loop_turn(f.l, -1);              /* all stand in the queue, and the first one stays so */
+  loop_io_set(&f.io[2], EPOLLET);
+  close(f.fds[2][1]);
+  f.fds[2][1] = dup(f.fds[2][0]);
+  loop_turn(f.l, -1);
+  assert_int_equal(told_last, 0);
+  bulk_goes_on = false;
+  for (int i = 0; i < 3; i++) loop_turn(f.l, -1);
+  assert_int_equal(told_last, EPOLLHUP);
+  bulk_end(&f);
+}
+
+static void a_bulk_one_that_changes_hands_while_it_waits_keeps_its_place(void **state) {
+  struct bulk_fixture f;
+  struct loop_io heir = {0};
+  (void)state;
+  bulk_begin(&f);
+  bulk_goes_on = false;
+  loop_turn(f.l, -1);
+  size_t next = called[0] == &f.io[0] ? 1 : 0;
+  assert_int_equal(loop_io_take(f.l, &heir, f.fds[next][0], EPOLLIN, move_a_share, &f.io[next]), 0);
+  for (int i = 0; i < 3; i++) loop_turn(f.l, -1);
+  assert_int_equal(called_n, 4);
+  assert_true(called[1] == &heir || called[2] == &heir);
+  assert_ptr_equal(called[3], called[0]);
+  loop_io_del(&heir);
+  bulk_end(&f);
+}
+
+static void count_share(struct loop_io *io, uint32_t events) {
+  (void)events;
+  CONTAINER_OF(io, struct end, io)->calls++;
+  loop_spend(io->loop, loop_share(io->loop), false);
+}
+
+static void each_of_a_crowd_of_bulk_has_its_turns(void **state) {
+  (void)state;
+  enum { CROWD = 512, ROUNDS = 3 };        /* twice what one wait brings */
+  struct loop *l = new_loop();
+  static int pipes[CROWD][2];
+  static struct end crowd[CROWD];
+  memset(crowd, 0, sizeof crowd);
+  for (int i = 0; i < CROWD; i++) {
+    make_pipe(pipes[i]);
+    assert_int_equal(loop_io_add(l, &crowd[i].io, pipes[i][0], EPOLLIN, count_share), 0);
+    loop_io_set_bulk(&crowd[i].io, A_WHILE_MS);
+    put_byte(pipes[i][1]);
+  }
+  for (int turn = 0; turn < ROUNDS * CROWD; turn++) loop_turn(l, -1);
+  for (int i = 0; i < CROWD; i++) {
+    assert_in_range(crowd[i].calls, ROUNDS - 1, ROUNDS + 1);
+    loop_io_del(&crowd[i].io);
+    close_pipe(pipes[i]);
+  }
+  loop_free(l);
 }
 
 int main(void) {
@@ -801,6 +890,10 @@ int main(void) {
       cmocka_unit_test(the_share_is_large_until_somebody_else_has_an_event),
       cmocka_unit_test(a_bulk_one_that_could_go_on_does_until_it_has_had_a_large_share),
       cmocka_unit_test(a_bulk_one_that_was_removed_while_it_waited_is_not_called),
-      cmocka_unit_test(a_bulk_one_that_wanted_nothing_for_a_while_is_called_again)};
+      cmocka_unit_test(a_bulk_one_that_wanted_nothing_for_a_while_is_called_again),
+      cmocka_unit_test(whoever_has_moved_nothing_for_a_while_goes_before_bulk_again),
+      cmocka_unit_test(what_a_bulk_one_is_told_once_while_it_waits_it_hears),
+      cmocka_unit_test(a_bulk_one_that_changes_hands_while_it_waits_keeps_its_place),
+      cmocka_unit_test(each_of_a_crowd_of_bulk_has_its_turns)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
