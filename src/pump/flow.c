@@ -41,6 +41,7 @@ size_t flow_most(const struct flow *f, size_t room) {
 static bool flow_has_had_its_share(const struct flow *f) { return f->spent >= loop_share(f->pump->pool->loop); }
 
 void flow_took(struct flow *f, size_t n) {
+  pump_is_active(f->pump);         /* also if nothing is written: what was read may have made a cipher */
   f->spent += n;
   f->granted -= size_min(f->granted, n);
 }

@@ -346,8 +346,7 @@ int pool_sweep_later(struct pump_pool *pool) {
 }
 
 void pump_is_active(struct pump *p) {
-  if (!list_empty(&p->active)) return;
-  list_push_tail(&p->pool->active, &p->active);
+  if (list_empty(&p->active)) list_push_tail(&p->pool->active, &p->active);
   (void)!pool_sweep_later(p->pool);
 }
 

@@ -244,6 +244,17 @@ static void no_sweep_looks_at_a_stream_that_idles(void **state) {
   rig_free(r);
 }
 
+static void whoever_moves_sets_a_sweep_for_which_there_was_no_memory(void **state) {
+  (void)state;
+  struct rig *r = rig_new(PUMP_SPLICE);
+  rig_start(r, &(struct pump_params){0});
+  loop_timer_stop(&r->pool->sweep);
+  rig_send_text(r->agent, "down");
+  rig_expect_text(r, r->visitor, "down");
+  assert_true(loop_timer_is_set(&r->pool->sweep));
+  rig_free(r);
+}
+
 /* Allocations of a message each way. */
 static unsigned exchange(struct fixture *f) {
   failed = false;
@@ -271,6 +282,25 @@ static void a_sealed_stream_that_idles_gives_its_ciphers_back_and_goes_on(void *
     assert_true(exchange(&f) > (rig_moves ? 0 : while_busy + 4));
     assert_int_equal(exchange(&f), while_busy);
   }
+  rig_free(f.rig);
+  sealed_free(f.far.sealed);
+}
+
+/* It makes a cipher, which is given back like any. */
+static void a_record_without_data_is_an_activity_too(void **state) {
+  (void)state;
+  struct fixture f = {.rig = rig_new(PUMP_COPY), .far.sealed = make_sealed(true, 0)};
+  struct record_keys keys;
+  uint8_t record[RECORD_OVERHEAD_BYTES];
+  start_sealed(&f, 0);
+  f.rig->pump->to_peer.progress_ms = f.rig->pump->to_wire.progress_ms = 0;
+  sweep_now(f.rig);
+  assert_true(rig_moves || list_empty(&f.rig->pool->active));
+  assert_int_equal(record_keys_init(&keys, tls_suite_find(0x1301), secret_up, 0, true), 0);
+  assert_int_equal(record_seal(&keys, RECORD_APPLICATION_DATA, record, 0), 0);
+  record_keys_free(&keys);
+  assert_int_equal(send(f.rig->agent, record, sizeof record, MSG_NOSIGNAL), sizeof record);
+  RIG_UNTIL(f.rig, !list_empty(&f.rig->pool->active));
   rig_free(f.rig);
   sealed_free(f.far.sealed);
 }
@@ -312,7 +342,9 @@ int main(void) {
     cmocka_unit_test(a_sealed_pump_survives_each_allocation_failing),
     cmocka_unit_test(the_sweep_resets_what_is_unacknowledged_and_nothing_else),
     cmocka_unit_test(no_sweep_looks_at_a_stream_that_idles),
+    cmocka_unit_test(whoever_moves_sets_a_sweep_for_which_there_was_no_memory),
     cmocka_unit_test(a_sealed_stream_that_idles_gives_its_ciphers_back_and_goes_on),
+    cmocka_unit_test(a_record_without_data_is_an_activity_too),
     cmocka_unit_test(a_direction_that_idles_costs_no_system_call),
   };
   int failed_tests = cmocka_run_group_tests(tests, NULL, NULL);
