@@ -20,6 +20,7 @@ from ...exception import ConfigError, ImageError, RemoteError
 from . import GONE, About, Build, Container, Ended, Gpu, Resources, Running, Stored, Usage, registries
 from .find import find_host, how_to_use
 from .groups import Hierarchies
+from .patience import UnansweredError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -224,7 +225,8 @@ class Docker:
             )
         except (aiohttp.ClientError, OSError) as error:
             why = getattr(error, "strerror", None) or error
-            raise RemoteError(f"engine {self.name}: {why} ({how_to_use(self.name)}; adit doctor tells more)") from None
+            text = f"engine {self.name}: {why} ({how_to_use(self.name)}; adit doctor tells more)"
+            raise UnansweredError(text) from None
         if response.status < _BAD:
             return response
         text = await response.text()

@@ -16,7 +16,6 @@ import secrets
 import shutil
 import socket
 import ssl
-import tempfile
 import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
@@ -246,7 +245,7 @@ class Gate:
         self._key = bytes.fromhex(key)
         self._guests: dict[str, Guest] = {}
         self._strangers: dict[asyncio.StreamWriter, None] = {}
-        self._folder = tempfile.mkdtemp(prefix="adit-gate-")
+        self._folder = places.temporary_folder("adit-gate-")
         self._server: asyncio.Server | None = None
         self._forward: Forward | None = None
         self._tunnel: Tunnel | None = None

@@ -26,6 +26,7 @@ from . import GONE, SAMPLED, Container, Ended, Resources, Running, Usage
 from .docker import SCRATCH, Docker
 from .gate import Gate, Guest
 from .log import Log
+from .patience import patiently
 
 try:
     import httpx2
@@ -453,8 +454,7 @@ class Kubernetes(Docker):
 
     async def _know(self, pod: KubernetesPod, since: float, folder: str) -> bool:
         """Whether it still runs, and has come."""
-        with told():
-            found = [one async for one in self._api.list(Pod, labels=self._own, fields={"metadata.name": pod.id})]
+        found = await patiently(lambda: self._list_own({"metadata.name": pod.id}))
         if not found or found[0].metadata is None or found[0].spec is None:
             return False
         meta, limits = found[0].metadata, found[0].spec.containers[0].resources
@@ -475,13 +475,17 @@ class Kubernetes(Docker):
     async def leftovers(self, label: str) -> list[tuple[Running, dict[str, str]]]:
         """See Engine. Only those of this state folder's foremen: of others nobody here knows whether they live."""
         found = await super().leftovers(label)
-        with told():
-            async for pod in self._api.list(Pod, labels=self._own):
-                marks = (pod.metadata.annotations if pod.metadata is not None else None) or {}
-                if label in marks and pod.metadata is not None:
-                    name = str(pod.metadata.name)
-                    found.append((self._pods.get(name) or KubernetesPod(self, name), dict(marks)))
+        for pod in await patiently(self._list_own):
+            marks = (pod.metadata.annotations if pod.metadata is not None else None) or {}
+            if label in marks and pod.metadata is not None:
+                name = str(pod.metadata.name)
+                found.append((self._pods.get(name) or KubernetesPod(self, name), dict(marks)))
         return found
+
+    async def _list_own(self, fields: dict[str, Any] | None = None) -> list[Pod]:
+        """Of this state folder's foremen."""
+        with told():
+            return [pod async for pod in self._api.list(Pod, labels=self._own, fields=fields)]
 
     # --- what it is ---
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ...exception import ConfigError
 from .. import engines, session
 from ..command_line import Parser, heeded
+from ..engine.patience import patiently
 from . import spending
 from .foreman import Foreman
 from .places import state_path
@@ -22,6 +23,8 @@ from .store import default_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ..engine import Engine
 
 STORE_HELP = "a file, or postgresql://USER@HOST/DATABASE (ADIT_STORE, or a file in your state folder)"
 
@@ -70,11 +73,25 @@ def _check_free(path: str) -> None:
         raise ConfigError(f"foreman: another program listens at {path} (name another --socket)")
 
 
+async def _reach(stop: asyncio.Event) -> Engine | None:
+    """The engine, as soon as it answers; None when the foreman is to end first."""
+    reaching, stopping = asyncio.ensure_future(patiently(engines.connect)), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({reaching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not reaching.done():
+        reaching.cancel()
+        await asyncio.wait({reaching})
+    return None if reaching.cancelled() else reaching.result()
+
+
 async def _live(path: str, state: str, store: str) -> None:
     stop = asyncio.Event()
     for number in heeded(signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    kept = Foreman(await engines.connect(), (path, state), store, spending.wanted())
+    engine = await _reach(stop)
+    if engine is None:
+        return
+    kept = Foreman(engine, (path, state), store, spending.wanted())
     try:
         await kept.open()
         print(f"adit: the foreman listens at {path}", file=sys.stderr, flush=True)
