@@ -8,7 +8,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import signal
 import ssl
 import subprocess
@@ -16,11 +15,13 @@ import tempfile
 import textwrap
 import urllib.parse
 
+import remains
 from conftest import CACHE, ROOT, free_port
 from kit.process import die_with_parent, wait_until
+from remains import GROUP, groups
 
-GROUP = "adit-kube"
 BRIDGE, ADDRESS, PODS = "adit-kube", "10.231.77.1", "10.231.77.0/24"
+BRIDGE_MAC = "0a:58:0a:e7:4d:01"
 SERVICES, API_SERVICE = "10.231.78.0/24", "10.231.78.1"
 START_S = 180
 PLURALS = {"NetworkPolicy": "networkpolicies"}
@@ -35,14 +36,8 @@ def run(*words, **options):
     return subprocess.run(words, check=True, capture_output=True, text=True, **options).stdout
 
 
-def _groups():
-    """The node's control group, in each hierarchy of the kernel's."""
-    with open("/proc/self/mounts") as file:
-        return [f"{line.split()[1]}/{GROUP}" for line in file if line.split()[2] in ("cgroup", "cgroup2")]
-
-
 def _make_groups():
-    for group in _groups():
+    for group in groups():
         os.makedirs(group, exist_ok=True)
         for name in ("cpuset.cpus", "cpuset.mems"):  # of the old kind, which nothing may be in before these are said
             if "/cpuset/" in group:
@@ -59,7 +54,10 @@ def _make_groups():
 class Cluster:
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="kube-")
-        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        # Else it would have that of one of its ports, and another when that Pod has gone: all others would ask for the
+        # node where it is no more.
+        run("ip", "link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge")
+        self._remains = remains.begin(self.folder, BRIDGE)
         run("ip", "address", "add", f"{ADDRESS}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
         self.api, self.registry_port = free_port(ADDRESS), free_port("127.0.0.1")
@@ -456,28 +454,10 @@ class Cluster:
             program.send_signal(signal.SIGTERM)
             if program is self.programs[-1]:  # the kubelet, before what it needs
                 program.wait(START_S)
-        self._end_containers()
         for program in self.programs:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 program.wait(10)
             program.kill()
             program.wait(START_S)
-        with open("/proc/self/mounts") as file:
-            places = [line.split()[1] for line in file]
-        for place in reversed([p for p in places if p.startswith(self.folder + "/")]):
-            subprocess.run(["umount", "-l", place])
-        subprocess.run(["ip", "link", "delete", BRIDGE])
-        shutil.rmtree(self.folder, ignore_errors=True)
-        for group in _groups():
-            for folder, _, _ in os.walk(group, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(folder)
-
-    def _end_containers(self):
-        """Those of this node's: what is in its control group."""
-        for root in _groups():
-            for folder, _, files in os.walk(root):
-                if "cgroup.procs" in files:
-                    with contextlib.suppress(OSError), open(os.path.join(folder, "cgroup.procs")) as file:
-                        for pid in file.read().split():
-                            os.kill(int(pid), signal.SIGKILL)
+        self._remains.stdin.close()
+        self._remains.wait(START_S)

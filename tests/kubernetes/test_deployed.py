@@ -29,12 +29,18 @@ COPY bin /usr/local/bin
 """
 COMMAND = "#!/usr/bin/python3\nimport sys\nfrom adit._program import main\nsys.exit(main())\n"
 APP = """
+import os, time
 from adit import App
 app = App("sums")
 @app.function()
 def add(a: int, b: int):
     print("adding", flush=True)
     return a + b
+@app.function()
+def slow(n: int):
+    print("begun", flush=True)
+    time.sleep(20)
+    return n, os.environ["ADIT_CONTAINER"]
 """
 SERVES = """
 import http.server
@@ -186,6 +192,26 @@ def test_a_foreman_in_its_own_pod_calls_functions_with_the_rights_of_its_account
     assert sorted(said.splitlines()) == ["5", "adding"]
     can = cluster.kubectl("auth", "can-i", "--list", "-n", NAMESPACE, f"--as=system:serviceaccount:{FOREMAN}:foreman")
     assert not re.search(r"^(pods/exec|configmaps|nodes)\b", can, re.MULTILINE)
+
+
+def test_a_call_goes_on_while_the_foremans_pod_is_replaced(foreman, cluster):
+    cluster.write("foreman/tmp/sums.py", APP)
+    foreman.do("adit", "deploy", f"{foreman.folder}/tmp/sums.py")
+    lookup = "from adit import Function, FunctionCall; "
+    call = foreman.do("python3", "-c", f"{lookup}print(Function.lookup('sums', 'slow').spawn(7).object_id)")
+    wait_until(lambda: "begun" in foreman.do("adit", "app", "logs", "sums"), "it does not begin", BUILD_S)
+    before = cluster.get(f"/api/v1/namespaces/{FOREMAN}/pods/foreman-0")["metadata"]["uid"]
+    cluster.kubectl("delete", "pod", "-n", FOREMAN, "foreman-0", "--timeout=90s")
+
+    def is_another():
+        status, pod = cluster.ask("GET", f"/api/v1/namespaces/{FOREMAN}/pods/foreman-0")
+        return status == 200 and pod["metadata"]["uid"] != before
+
+    wait_until(is_another, "there is no other foreman", 60)
+    foreman.wait()
+    assert foreman.do("python3", "-c", f"{lookup}print(FunctionCall.from_id({call!r}).get()[0])") == "7"
+    assert foreman.do("adit", "app", "logs", "sums").count("begun") == 1
+    foreman.do("adit", "app", "stop", "sums")
 
 
 # --- the relay ---

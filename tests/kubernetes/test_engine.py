@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from adit.exception import ConfigError, RemoteError
-from adit.functions.engine import GONE, Container, Place, Resources, claims, kubernetes
+from adit.functions.engine import GONE, Container, Place, Resources, claims, kubernetes, patience
 from adit.functions.engine.kubernetes import Kubernetes
 from lightkube.core.exceptions import ConfigError as LoginError
 from lightkube.resources.core_v1 import Pod
@@ -308,6 +308,32 @@ def test_a_gate_that_does_not_open_leaves_no_client(at_engine, monkeypatch):
         assert [client.is_closed for client in made] == [True, True] and engine._client is None
 
     at_engine(work)
+
+
+def test_whoever_comes_back_asks_a_cluster_again_that_does_not_answer(at_engine, monkeypatch, capfd):
+    async def work(engine, api):
+        every, errors = api.list, [OSError("reset"), OSError("refused")]
+
+        def answer(*what, **how):
+            if errors:
+                raise errors.pop()
+            return every(*what, **how)
+
+        monkeypatch.setattr(patience, "AGAIN_S", 0.0)
+        monkeypatch.setattr(kubernetes.Docker, "leftovers", nothing)
+        api.list = answer
+        api.pods = {"p": pod("p", "Running", engine._own, annotations={"adit.owner": "o"})}
+        assert [(one.id, marks) for one, marks in await engine.leftovers("adit.owner")] == [("p", {"adit.owner": "o"})]
+        api.error = OSError("unreachable")
+        monkeypatch.setattr(patience, "ANSWER_S", 0.0)
+        with pytest.raises(RemoteError, match="unreachable"):
+            await engine.leftovers("adit.owner")
+
+    async def nothing(*_):
+        return []
+
+    at_engine(work)
+    assert capfd.readouterr().err.count("asked again for 30 s") == 1
 
 
 def test_what_a_login_program_says_is_told(at_engine):

@@ -3,7 +3,9 @@ what is different."""
 
 import signal
 
-from conftest import NAMESPACE
+import pytest
+from cluster import ADDRESS
+from conftest import NAMESPACE, free_port
 from kit.process import wait_until
 from test_restart import (  # some for each engine
     shop,
@@ -48,6 +50,31 @@ def test_a_pod_that_is_gone_meanwhile_is_told_and_its_call_tried_again_if_it_may
     assert "ExecutionError: hold: its container is gone since the foreman was restarted" in failed.err.text()
     shop.do("go.put('x')")
     assert shop.result(kept).startswith("(2, ")
+
+
+@pytest.fixture
+def early(adit, cluster, account, box):
+    """A foreman that is there before its cluster, and at which port it looks for that."""
+    port = free_port(ADDRESS)
+    with open(account) as file:
+        text = file.read().replace(f":{cluster.api}", f":{port}")
+    foreman = adit(
+        "foreman", "--socket", box.file("caller.sock"), env={"KUBECONFIG": cluster.write("early.config", text)}
+    )
+    foreman.err.wait(lambda line: "asked again for 30 s" in line, 60)
+    return foreman, port
+
+
+def test_one_that_is_there_before_its_cluster_waits_for_it(early, cluster, box):
+    foreman, port = early
+    box.start(["socat", f"TCP-LISTEN:{port},bind={ADDRESS},reuseaddr,fork", f"TCP:{ADDRESS}:{cluster.api}"])
+    foreman.err.wait(lambda line: "listens at" in line, 60)
+    assert foreman.stop() == 0
+
+
+def test_one_that_waits_for_its_cluster_ends_when_it_is_told_to(early):
+    foreman, _ = early
+    assert foreman.stop() == 0
 
 
 def test_pods_of_a_foreman_that_does_not_come_back_end(shop):
