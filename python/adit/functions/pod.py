@@ -34,6 +34,7 @@ GO = b"!"  # to one that waits for a visitor
 WAITING = 4  # of these, so that a visitor need not wait for one
 DIAL_S = 10.0
 AGAIN_S = 0.3
+REACH_S = 10.0
 HELD_S = 15.0  # without a word of the foreman's, after which it counts as gone, unless that is to come back
 TELL_S = 3.0
 END_S = 2.0  # for a runner whose input has ended
@@ -105,11 +106,22 @@ class Pod:
 
     async def _carry(self, purpose: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            carrier = await self._dial(purpose)
+            carrier = await self._reach(purpose)
         except (OSError, asyncio.TimeoutError):
             writer.transport.abort()
             return
         await carried.join((reader, writer), carrier)
+
+    async def _reach(self, purpose: str) -> Pair:
+        """Tried again for a moment: whoever asks the foreman for the first time would take it for gone."""
+        last = time.monotonic() + REACH_S
+        while True:
+            try:
+                return await self._dial(purpose)
+            except (OSError, asyncio.TimeoutError):
+                if time.monotonic() >= last:
+                    raise
+            await asyncio.sleep(AGAIN_S)
 
     # --- the foreman's hold ---
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from . import Resources
 
 STRANGERS = 64  # who have not yet said who they are; when there are more, whoever has been silent for longest goes
-HELLO_S, HELLO_MAX = 3.0, 256
+HELLO_S, HELLO_MAX = 10.0, 256
 HAND_OVER_S = SHAKE_S = 10.0
 AGAIN_S = 0.3
 KEY_BYTES = 32
