@@ -488,6 +488,7 @@ static void no_part_and_no_damage_of_its_bytes_harms(void **state) {
   assert_int_equal(take(&f->relay, wire, n - 1, n, 1), ENGINE_IDLE);
   buf_init(&bytes, ENGINE_EXPORT_MAX_BYTES);
   assert_int_equal(engine_export(&f->relay.engine, &bytes), 0);
+  engine_free(&f->relay.engine);
   uint8_t *p = buf_data(&bytes);
   for (size_t i = 0; i < 9 * bytes.len; i++) {
     size_t at = i / 9;
