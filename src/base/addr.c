@@ -152,6 +152,16 @@ int addr_decode(const uint8_t *p, size_t n, struct addr *out) {
   return 0;
 }
 
+void addr_write(struct writer *w, const struct addr *a) {
+  uint8_t bytes[19];
+  write_vec8(w, bytes, addr_encode(a, bytes));
+}
+
+int addr_read(struct reader *r, struct addr *out) {
+  struct reader v = read_vec8(r);
+  return v.bad ? ERR_SYNTAX : addr_decode(v.at, v.left, out);
+}
+
 struct source_key addr_source(const struct addr *a) {
   struct source_key key = {{0}};
   struct addr n = addr_normalised(a);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/cursor.h"
 #include "base/err.h"
 
 struct addr {                      /* a value; family AF_UNSPEC when unset */
@@ -49,6 +50,9 @@ bool addr_equal(const struct addr *a, const struct addr *b);   /* mapped address
 /* family(1) ip(4|16) port(2); returns bytes written (7 or 19), for the wire. */
 size_t addr_encode(const struct addr *a, uint8_t out[19]);
 int addr_decode(const uint8_t *p, size_t n, struct addr *out) MUST_USE;
+/* The same, as a vec8. */
+void addr_write(struct writer *w, const struct addr *a);
+int addr_read(struct reader *r, struct addr *out) MUST_USE;    /* ERR_SYNTAX */
 
 /* The key under which a source is counted: IPv4 /32 or IPv6 /64, mapped addresses normalised; at a Unix socket, the
    user. */

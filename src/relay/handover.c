@@ -58,11 +58,10 @@ int handover_taken_decode(struct reader r, struct handover_taken *t) {
   return reader_done(&r) ? 0 : ERR_SYNTAX;
 }
 
-/* family(1), and then its path or what addr_encode makes of it */
+/* family(1), and then its path or address, each a vec8 */
 enum { LISTENER_NOWHERE, LISTENER_INTERNET, LISTENER_PATH };
 
 void handover_listener_encode(struct writer *w, const struct handover_listener *l) {
-  uint8_t bytes[19];
   write_u8(w, (uint8_t)l->role);
   if (l->at.u.any.sa_family == AF_UNSPEC) {
     write_u8(w, LISTENER_NOWHERE);
@@ -71,7 +70,7 @@ void handover_listener_encode(struct writer *w, const struct handover_listener *
     write_vec8(w, l->at.u.un.sun_path, UNIX_PATH_MAX_BYTES);
   } else {
     write_u8(w, LISTENER_INTERNET);
-    write_vec8(w, bytes, addr_encode(&l->at, bytes));
+    addr_write(w, &l->at);
   }
 }
 
@@ -79,9 +78,9 @@ static int decode_at(struct reader *r, struct addr *at) {
   uint8_t family = read_u8(r);
   memset(at, 0, sizeof *at);
   if (family == LISTENER_NOWHERE) return 0;
+  if (family == LISTENER_INTERNET) return addr_read(r, at);
   struct reader v = read_vec8(r);
   if (r->bad) return ERR_SYNTAX;
-  if (family == LISTENER_INTERNET) return addr_decode(v.at, v.left, at);
   if (family != LISTENER_PATH || v.left != UNIX_PATH_MAX_BYTES) return ERR_SYNTAX;
   at->u.un.sun_family = AF_UNIX;
   memcpy(at->u.un.sun_path, v.at, v.left);

@@ -319,9 +319,8 @@ void link_accept(struct worker *w, int fd, const struct addr *peer, struct newco
 /* To another process and back */
 
 void link_write(const struct link *l, struct writer *w) {
-  uint8_t peer[19];
   owner_export(l->owner, loop_now_ms(l->worker->loop), w);
-  write_vec8(w, peer, addr_encode(&l->peer, peer));
+  addr_write(w, &l->peer);
   write_text8(w, l->software);
   window_write(&l->bind_ids, w);
   write_u64(w, loop_now_ms(l->worker->loop) - l->renewed_ms);
@@ -332,8 +331,7 @@ static int read_facts(struct link *l, struct reader *r) {
   uint64_t now_ms = loop_now_ms(l->worker->loop);
   int rc = owner_import(l->worker->relay->registry, now_ms, r, &l->owner);
   if (rc != 0) return rc;
-  struct reader peer = read_vec8(r);
-  if (peer.left > 0 && addr_decode(peer.at, peer.left, &l->peer) != 0) return ERR_SYNTAX;
+  if (addr_read(r, &l->peer) != 0) return ERR_SYNTAX;
   read_text8(r, l->software, sizeof l->software);
   window_read(&l->bind_ids, r);
   l->renewed_ms = now_ms - size_min(read_u64(r), now_ms);

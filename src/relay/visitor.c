@@ -416,21 +416,15 @@ void visitor_close_all(struct worker *w) {
 
 enum {
   EXPORT_MAGIC = 0x61647631,       /* "adv1" */
-  EXPORT_VERSION = 1,
-  ADDR_BYTES = 19
+  EXPORT_VERSION = 1
 };
-
-static void write_addr(struct writer *w, const struct addr *a) {
-  uint8_t bytes[ADDR_BYTES];
-  write_vec8(w, bytes, addr_encode(a, bytes));
-}
 
 static void export_visitor(const struct visitor *v, const struct open_message *tls, struct writer *w) {
   uint64_t now_ms = loop_now_ms(v->worker->loop);
   write_u32(w, EXPORT_MAGIC);
   write_u8(w, EXPORT_VERSION);
-  write_addr(w, &v->peer);
-  write_addr(w, &v->local);
+  addr_write(w, &v->peer);
+  addr_write(w, &v->local);
   write_bytes(w, v->tunnel->label, LABEL_CHARS);
   write_bytes(w, v->tunnel->owner->id, TOKEN_ID_BYTES);
   write_u16(w, raw_port_of(v->tunnel));
@@ -495,15 +489,10 @@ struct moved_visitor {
   bool has_tls;
 };
 
-static int read_addr(struct reader *r, struct addr *a) {
-  struct reader v = read_vec8(r);
-  return v.bad ? ERR_SYNTAX : addr_decode(v.at, v.left, a);
-}
-
 static int import_facts(struct moved_visitor *m, struct open_message *tls, struct reader *r) {
   bool known = read_u32(r) == EXPORT_MAGIC;
   known = read_u8(r) == EXPORT_VERSION && known;
-  if (!known || read_addr(r, &m->peer) != 0 || read_addr(r, &m->local) != 0) return ERR_SYNTAX;
+  if (!known || addr_read(r, &m->peer) != 0 || addr_read(r, &m->local) != 0) return ERR_SYNTAX;
   read_copy(r, m->label, LABEL_CHARS);
   read_copy(r, m->owner, sizeof m->owner);
   m->raw_port = read_u16(r);

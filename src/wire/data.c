@@ -96,16 +96,6 @@ static bool open_is_consistent(const struct open_message *m) {
 
 static uint8_t open_version(uint8_t kind) { return kind == STREAM_TLS12 ? OPEN_TLS12_VERSION : DATA_VERSION; }
 
-static void write_addr(struct writer *w, const struct addr *a) {
-  uint8_t bytes[19];
-  write_vec8(w, bytes, addr_encode(a, bytes));
-}
-
-static int read_addr(struct reader *r, struct addr *a) {
-  struct reader v = read_vec8(r);
-  return v.bad ? ERR_SYNTAX : addr_decode(v.at, v.left, a);
-}
-
 static int seal_once(const uint8_t key[32], const uint8_t header[OPEN_HEADER_BYTES], uint8_t *body, size_t n,
                      bool seal) {
   static const uint8_t nonce[12];
@@ -123,8 +113,8 @@ int open_encode(const struct open_message *m, const struct number_keys *k, uint8
   struct writer w = writer_of(out + OPEN_HEADER_BYTES, OPEN_BODY_MAX_BYTES);
   write_u32(&w, m->tunnel_id);
   write_u8(&w, m->kind);
-  write_addr(&w, &m->visitor);
-  write_addr(&w, &m->local);
+  addr_write(&w, &m->visitor);
+  addr_write(&w, &m->local);
   write_u16(&w, m->suite);
   write_vec8(&w, m->client_secret, m->secret_n);
   write_vec8(&w, m->server_secret, m->secret_n);
@@ -162,7 +152,7 @@ int open_length(const uint8_t header[OPEN_HEADER_BYTES], size_t *total) {
 static int open_parse(struct reader r, struct open_message *m) {
   m->tunnel_id = read_u32(&r);
   m->kind = read_u8(&r);
-  if (read_addr(&r, &m->visitor) != 0 || read_addr(&r, &m->local) != 0) return ERR_SYNTAX;
+  if (addr_read(&r, &m->visitor) != 0 || addr_read(&r, &m->local) != 0) return ERR_SYNTAX;
   m->suite = read_u16(&r);
   struct reader client = read_vec8(&r), server = read_vec8(&r);
   if (client.left > TLS_SECRET_MAX_BYTES || client.left != server.left) return ERR_SYNTAX;
