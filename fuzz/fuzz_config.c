@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/base.h"
-#include "cli/config_file.h"
+#include "base/settings.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -22,7 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   if (text == NULL) return 0;
   memcpy(text, data, n);
   text[n] = 0;
-  (void)!config_parse(text, n, check, NULL, &e);
+  (void)!settings_parse(text, n, check, NULL, &e);
   free(text);
   return 0;
 }

@@ -16,9 +16,10 @@ static void check(const char *value) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   struct user_file f;
   struct err e = {0};
-  char *copy = malloc(n == 0 ? 1 : n);  /* the exact size, so that a read beyond it is seen */
+  char *copy = malloc(n + 1);      /* the exact size, so that a read beyond it is seen */
   if (copy == NULL) return 0;
   memcpy(copy, data, n);
+  copy[n] = 0;
   int r = user_file_parse(copy, n, &f, &e);
   free(copy);
   ASSERT(r == 0 || e.text[0] != '\0');

@@ -207,7 +207,6 @@ enum {
   TICKET_KEEP_MIN_MS = 60000,              /* between two writes of a renewed ticket */
   APP_WARNING_MS = 10000,                  /* at most one warning per tunnel about its app in so long */
   EMBEDDED_START_MS = 10000,
-  USER_FILE_MAX_BYTES = 65536,
   TICKET_FILE_MAX_BYTES = 8192,
   TICKET_FILES_OLD_MAX = 9,                /* tickets that a relay no longer takes are kept beside the file: FILE.old,
                                               FILE.old.2, ... */
@@ -284,7 +283,7 @@ enum {
   ADMIN_LEAVE_MS = 100,                    /* for answers that are on their way when another process takes its place */
 
   /* command line */
-  CONFIG_FILE_MAX_BYTES = 65536,
+  CONFIG_FILE_MAX_BYTES = 65536,           /* of a command's options, and of the user */
   STATUS_MAX_BYTES = 16 << 20,             /* the answer of /status: some 60,000 tunnels */
   STATUS_DEADLINE_MS = 5000,
   LOGIN_DEADLINE_MS = 15000,

@@ -8,6 +8,7 @@
 
 #include "base/limits.h"
 #include "base/secret.h"
+#include "base/settings.h"
 #include "base/text.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
@@ -252,7 +253,7 @@ int options_read_file(const struct command *c, void *target, const char *path, s
   if (code != 0) return code;
   struct file_use use = {.command = c, .target = target, .parsed = parsed};
   parsed->file_text = text;
-  code = config_parse(text, n, use_setting, &use, e);
+  code = settings_parse(text, n, use_setting, &use, e);
   return code == 0 ? 0 : err_prefix(e, "%s", path);
 }
 
