@@ -40,8 +40,9 @@ const struct command command_relay_upgrade = {
   .name = "relay upgrade",
   .words = "",
   .brief = "hand a running relay over to its new program",
-  .purpose = "start a running relay's program anew, as it is on the disk now, and have that take over: visitors and\n"
-             "agents stay connected. The relay's arguments stay, and its configuration file is read again.",
+  .purpose = "have a running relay's program, as it is on the disk now, take over from it.\n"
+             "Visitors and agents stay connected. The relay's arguments stay, and its configuration file is\n"
+             "read again.",
   .examples = "adit relay upgrade\n"
               "adit relay upgrade --state ./state --exec ./build/adit",
   .options = upgrade_rows,
