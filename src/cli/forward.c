@@ -110,7 +110,7 @@ static const struct option_row forward_rows[] = {
            "stderr, which is the command's as well."},
 };
 
-struct app {
+struct forwarded {
   struct dial_address address;
   char text[DIAL_ADDRESS_TEXT_CHARS];   /* of it */
   const char *name;                /* NULL: none */
@@ -121,7 +121,7 @@ struct app {
 
 struct forward {
   struct forward_arguments a;
-  struct app apps[OPTIONS_WORDS_MAX];
+  struct forwarded apps[OPTIONS_WORDS_MAX];
   size_t apps_n, open_n, ended_n;
   struct adit_config *config;
   struct adit_client *client;
@@ -231,7 +231,7 @@ static bool names_h2(const char *alpn) {
 /* Their addresses, each of them once. */
 static int take_words(struct forward *f, const struct options_parsed *parsed, struct err *e) {
   for (size_t i = 0; i < parsed->words_n; i++) {
-    struct app *app = &f->apps[f->apps_n];
+    struct forwarded *app = &f->apps[f->apps_n];
     if (parsed->words[i][0] == 0)
       return err_set(e, ERR_USAGE, "PORT: empty (say which port to forward: adit forward 8000)");
     if (dial_address_parse_app(parsed->words[i], &app->address, e) != 0) return e->code;
@@ -288,7 +288,7 @@ static int client_failed(const struct forward *f, struct err *e) {
 }
 
 /* Of several apps each has a file of its own, named after the last part of its address. */
-static int name_keep_file(const struct forward *f, struct app *app, struct err *e) {
+static int name_keep_file(const struct forward *f, struct forwarded *app, struct err *e) {
   const char *text = app->text, *slash = strrchr(text, '/'), *colon = strrchr(text, ':');
   const char *part = dial_address_is_unix(&app->address) && slash != NULL ? slash + 1 : colon + 1;
   if (asprintf(&app->keep, "%s.%s", f->a.keep, part) >= 0) return 0;
@@ -310,7 +310,7 @@ static int open_tunnels(struct forward *f, struct err *e) {
   options.app_wait_ms = f->a.app_wait_ms > 0 ? (int64_t)f->a.app_wait_ms : -1;
   options.retry_ms = f->a.wait_ms <= INT64_MAX ? (int64_t)f->a.wait_ms : -1;
   for (size_t i = 0; i < f->apps_n; i++) {
-    struct app *app = &f->apps[i];
+    struct forwarded *app = &f->apps[i];
     options.keep_file = f->a.keep;
     if (f->a.keep != NULL && f->apps_n > 1) {
       if (name_keep_file(f, app, e) != 0) return e->code;
@@ -388,18 +388,18 @@ static void on_signal(struct forward *f, const struct signalfd_siginfo *s) {
 
 /* --- events of the library --- */
 
-static struct app *app_of(struct forward *f, const struct adit_tunnel *tunnel) {
+static struct forwarded *app_of(struct forward *f, const struct adit_tunnel *tunnel) {
   for (size_t i = 0; tunnel != NULL && i < f->apps_n; i++)
     if (f->apps[i].tunnel == tunnel) return &f->apps[i];
   return NULL;
 }
 
-static struct tell_app told(const struct app *app) {
+static struct tell_app told(const struct forwarded *app) {
   return (struct tell_app){.text = app->text, .name = app->name, .port = app->address.tcp.port};
 }
 
 /* A tunnel opens, or has got another address since. */
-static void on_open(struct forward *f, struct app *app) {
+static void on_open(struct forward *f, struct forwarded *app) {
   const struct adit_tunnel *t = app->tunnel;
   struct tell_open open = {.app = told(app),
                            .url = adit_tunnel_url(t),
@@ -423,7 +423,7 @@ static void on_open(struct forward *f, struct app *app) {
 }
 
 /* What the relay says of one tunnel need not name it: "what" of "what: why (what to do)" is then the app. */
-static void tell_end(struct forward *f, const struct app *app, const char *kind, const struct adit_event *event) {
+static void tell_end(struct forward *f, const struct forwarded *app, const char *kind, const struct adit_event *event) {
   char text[sizeof event->text + TELL_APP_CHARS + 2], name[TELL_APP_CHARS];
   const struct tell_app what = told(app);
   size_t why = strcspn(event->text, "(");
@@ -435,9 +435,9 @@ static void tell_end(struct forward *f, const struct app *app, const char *kind,
 
 /* A tunnel's end, or that of all. People want all the ports that they asked for: one that never opened fails the whole.
    While a command runs it decides when to end. */
-static void on_end(struct forward *f, struct app *app, const struct adit_event *event, const char *kind) {
+static void on_end(struct forward *f, struct forwarded *app, const struct adit_event *event, const char *kind) {
   for (size_t i = 0; i < f->apps_n; i++) {
-    struct app *one = &f->apps[i];
+    struct forwarded *one = &f->apps[i];
     if (one->ended || (app != NULL && one != app)) continue;
     one->ended = true;
     f->ended_n++;
@@ -462,7 +462,7 @@ static void on_warning(struct forward *f, const struct tell_app *what, const str
 }
 
 static void on_event(struct forward *f, const struct adit_event *event) {
-  struct app *app = app_of(f, event->tunnel);
+  struct forwarded *app = app_of(f, event->tunnel);
   const struct tell_app what = app != NULL ? told(app) : (struct tell_app){0};
   switch (event->kind) {
     case ADIT_EVENT_OPEN:

@@ -32,14 +32,14 @@
 enum { CAPABILITIES_MAX = 64, PASSWD_CAP = 16384 };
 static const char yes[] = "yes";
 
-struct identity { uid_t uid; gid_t gid; char name[64]; };
+struct unix_user { uid_t uid; gid_t gid; char name[64]; };
 
 /* ERR_NOT_NOW: there is none of that name. */
-static int identity_find(const char *name, struct identity *out) {
+static int unix_user_find(const char *name, struct unix_user *out) {
   char text[PASSWD_CAP];
   struct passwd entry, *found = NULL;
   if (getpwnam_r(name, &entry, text, sizeof text, &found) != 0 || found == NULL) return ERR_NOT_NOW;
-  *out = (struct identity){.uid = entry.pw_uid, .gid = entry.pw_gid};
+  *out = (struct unix_user){.uid = entry.pw_uid, .gid = entry.pw_gid};
   (void)snprintf(out->name, sizeof out->name, "%s", name);
   return 0;
 }
@@ -52,25 +52,25 @@ static void identity_name(uid_t uid, char *out, size_t cap) {
   else (void)snprintf(out, cap, "%u", (unsigned)uid);
 }
 
-static void identity_of_folder(const struct stat *folder, struct identity *out) {
-  *out = (struct identity){.uid = folder->st_uid, .gid = folder->st_gid};
+static void unix_user_of_folder(const struct stat *folder, struct unix_user *out) {
+  *out = (struct unix_user){.uid = folder->st_uid, .gid = folder->st_gid};
   identity_name(out->uid, out->name, sizeof out->name);
 }
 
 /* Who a relay that was started by root is to be; root himself, where there is nobody else. */
-static int choose(const char *user, const char *state_dir, struct identity *out, struct err *e) {
+static int choose(const char *user, const char *state_dir, struct unix_user *out, struct err *e) {
   struct stat folder;
-  *out = (struct identity){.name = "root"};
-  if (user != NULL && identity_find(user, out) != 0)
+  *out = (struct unix_user){.name = "root"};
+  if (user != NULL && unix_user_find(user, out) != 0)
     return err_set(e, ERR_USAGE, "user %.60s: there is no such user (make it: useradd --system %.60s)", user, user);
   if (user != NULL) return 0;
-  if (stat(state_dir, &folder) == 0 && folder.st_uid != 0) identity_of_folder(&folder, out);
-  else (void)!identity_find(RIGHTS_USER_DEFAULT, out);
+  if (stat(state_dir, &folder) == 0 && folder.st_uid != 0) unix_user_of_folder(&folder, out);
+  else (void)!unix_user_find(RIGHTS_USER_DEFAULT, out);
   return 0;
 }
 
 /* The folder that root makes, or has made as root's own at an earlier start. */
-static int give_state(const struct identity *to, const char *dir, struct err *e) {
+static int give_state(const struct unix_user *to, const char *dir, struct err *e) {
   struct stat folder;
   char owner[64];
   if (mkdir(dir, 0700) == 0 && chown(dir, to->uid, to->gid) != 0)
@@ -115,7 +115,7 @@ static unsigned bounding_set_count(void) {
 
 /* User */
 
-static int become(const struct identity *to, struct err *e) {
+static int become(const struct unix_user *to, struct err *e) {
   if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0 && initgroups(to->name, to->gid) == 0 &&
       setresgid(to->gid, to->gid, to->gid) == 0 && setresuid(to->uid, to->uid, to->uid) == 0) {
     (void)prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
@@ -126,7 +126,7 @@ static int become(const struct identity *to, struct err *e) {
 }
 
 static int take_user_of_root(const char *user, const char *state_dir, struct rights *r, struct err *e) {
-  struct identity to;
+  struct unix_user to;
   int rc = choose(user, state_dir, &to, e);
   if (rc == 0 && to.uid != 0) rc = give_state(&to, state_dir, e);
   if (rc != 0) return rc;
