@@ -181,9 +181,9 @@ static int receive_now(struct carrier *c) {
     ssize_t got = receive_some(c, c->header + c->header_n, sizeof c->header - c->header_n);
     if (got < 0) return (int)got;
     c->header_n += (size_t)got;
-    int rc = c->header_n == sizeof c->header ? begin_body(c) : 0;
-    if (rc != 0) return rc;
   }
+  int rc = c->frame.body == NULL ? begin_body(c) : 0;      /* again, where there was no memory before */
+  if (rc != 0) return rc;
   while (c->body_n < c->frame.header.bytes) {
     ssize_t got = receive_some(c, c->frame.body + c->body_n, c->frame.header.bytes - c->body_n);
     if (got < 0) return (int)got;

@@ -58,7 +58,8 @@ int carrier_pair(int fds[2]) MUST_USE;
 enum { CARRIER_WHOLE_BYTES = 2048 };
 int carrier_send(int fd, enum carrier_kind kind, const void *body, size_t n, const int *fds, size_t fds_n) MUST_USE;
 /* The next frame, which is the caller's then. ERR_TIMEOUT: it is not there by then (a time of clock_ms; 0: now), and
-   what has come of it is kept; ERR_CLOSED, ERR_SYNTAX, ERR_NOMEM: there will be none. */
+   what has come of it is kept; ERR_NOMEM: likewise, it can be asked for again; ERR_CLOSED, ERR_SYNTAX: there will be
+   none. */
 int carrier_receive(struct carrier *c, uint64_t until_ms, struct carrier_frame *out) MUST_USE;
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -234,12 +235,22 @@ static int take(struct heir *h, struct carrier_frame *f, bool *serve) {
   return kind == CARRIER_END ? ERR_CLOSED : 0;
 }
 
+/* For memory it waits as for a word. */
+static int next_frame(struct heir *h, struct carrier_frame *f) {
+  const struct timespec pause = {.tv_nsec = UPGRADE_EVERY_MS * 1000000L};
+  const uint64_t until_ms = clock_ms() + UPGRADE_STEP_MS;
+  int rc;
+  while ((rc = carrier_receive(&h->carrier, until_ms, f)) == ERR_NOMEM && clock_ms() < until_ms)
+    (void)nanosleep(&pause, NULL);
+  return rc;
+}
+
 int heir_take_control(struct heir *h) {
   bool serve = false;
   int rc = 0;
   while (rc == 0 && !serve) {
     struct carrier_frame f;
-    rc = carrier_receive(&h->carrier, clock_ms() + UPGRADE_STEP_MS, &f);
+    rc = next_frame(h, &f);
     if (rc == 0) rc = take(h, &f, &serve);
   }
   return rc;
