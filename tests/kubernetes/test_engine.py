@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import re
+import tempfile
 import time
 from types import SimpleNamespace
 
 import pytest
 from adit.exception import ConfigError, RemoteError
+from adit.functions import pod as pod_process
 from adit.functions.engine import GONE, Container, Place, Resources, claims, kubernetes, patience
+from adit.functions.engine.gate import Gate
 from adit.functions.engine.kubernetes import Kubernetes
 from lightkube.core.exceptions import ConfigError as LoginError
 from lightkube.resources.core_v1 import Pod
@@ -308,6 +311,28 @@ def test_a_gate_that_does_not_open_leaves_no_client(at_engine, monkeypatch):
         assert [client.is_closed for client in made] == [True, True] and engine._client is None
 
     at_engine(work)
+
+
+def test_a_gate_without_a_folder_for_its_socket_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="no folder for temporary files: No such file.*TMPDIR=FOLDER"):
+        Gate(None, [])
+
+
+def test_a_pod_tries_again_to_reach_its_foreman_and_for_a_moment_only(monkeypatch):
+    async def dial(purpose):
+        errors.append(OSError("refused"))
+        if len(errors) < 3:
+            raise errors[-1]
+        return purpose
+
+    errors, pod_of_dials = [], SimpleNamespace(_dial=dial)
+    monkeypatch.setattr(pod_process, "AGAIN_S", 0.0)
+    assert asyncio.run(pod_process.Pod._reach(pod_of_dials, "foreman")) == "foreman"
+    errors.clear()
+    monkeypatch.setattr(pod_process, "REACH_S", 0.0)
+    with pytest.raises(OSError, match="refused"):
+        asyncio.run(pod_process.Pod._reach(pod_of_dials, "foreman"))
 
 
 def test_whoever_comes_back_asks_a_cluster_again_that_does_not_answer(at_engine, monkeypatch, capfd):
