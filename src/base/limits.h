@@ -161,7 +161,7 @@ enum {
 
   /* memory */
   HEAP_TRIM_MIN_BYTES = 4 << 20,           /* freed since the last time, it is worth giving back to the system */
-  HEAP_TRIM_EVERY_MS = 5000,               /* how often a relay looks for it */
+  HEAP_TRIM_EVERY_MS = 5000,               /* how often a program looks for it */
 
   /* loop */
   LOOP_MESSAGES_PER_TURN_MAX = 64,         /* timers and descriptors have their turn in between */

@@ -18,6 +18,7 @@
 #include "base/dial_address.h"
 #include "base/descriptors.h"
 #include "base/environment.h"
+#include "base/heap.h"
 #include "base/home.h"
 #include "base/limits.h"
 #include "base/secret.h"
@@ -131,6 +132,7 @@ struct forward {
   pid_t child;                     /* 0: not running */
   sigset_t mask_before;
   int signal_fd;
+  struct heap_watch heap;
   bool failed;                     /* some tunnel never opened, or all have ended */
   bool done;
   int status;
@@ -517,10 +519,10 @@ static int read_events(struct forward *f, struct err *e) {
   return 0;
 }
 
-/* How long to wait for something to happen: until the live line is due, or the start is late; -1: for ever. */
+/* How long to wait for something to happen: until the live line is due, the start is late, or the heap is looked at. */
 static int wait_ms(const struct forward *f) {
   if (f->tell.mode == TELL_TERMINAL) return 1000;
-  if (f->open_n > 0 || f->a.wait_ms > 0) return -1;
+  if (f->open_n > 0 || f->a.wait_ms > 0) return HEAP_TRIM_EVERY_MS;
   uint64_t waited_ms = (clock_us() - f->tell.start_us) / 1000;
   return waited_ms >= FORWARD_START_MS ? 0 : (int)(FORWARD_START_MS - waited_ms);
 }
@@ -545,6 +547,7 @@ static int serve(struct forward *f, struct err *e) {
     if (!f->done) check_start(f);
     if (f->done) break;
     if (f->tell.mode == TELL_TERMINAL) draw(f);
+    (void)heap_trim(&f->heap);     /* what a crowd of visitors took; the library leaves a host's heap alone */
     if (poll(fds, ARRAY_LEN(fds), wait_ms(f)) < 0 && errno != EINTR) return err_set_errno(e, "poll");
   }
   return 0;
