@@ -401,14 +401,18 @@ static void bulk_run(struct loop *l) {
   while (!list_empty(&l->bulk.queue) && bulk_run_first(l)) {}
 }
 
+static bool io_is_bulk(const struct loop_io *io) { return io->loop->now_ms < io->bulk_until_ms; }
+
 /* Bulk waits until all others were served; with all that it was told of, since some is told once. Whoever waits
    already is bulk however long that takes. */
 static void deliver_or_queue(struct loop *l, const struct epoll_event *ev) {
   struct loop_io *io = event_io(l, ev);
   if (io == NULL) return;
-  if (list_empty(&io->queued) && l->now_ms >= io->bulk_until_ms) {
-    l->bulk.shared_until_ms = l->now_ms + LOOP_SHARED_MS;
+  if (list_empty(&io->queued) && !io_is_bulk(io)) {
     io_tell(io, ev->events);
+    io = event_io(l, ev);
+    /* Bulk that comes back after a pause is nobody with a short message. */
+    if (io == NULL || !io_is_bulk(io)) l->bulk.shared_until_ms = l->now_ms + LOOP_SHARED_MS;
     return;
   }
   if (list_empty(&io->queued)) list_push_tail(&l->bulk.queue, &io->queued);

@@ -787,6 +787,23 @@ static void whoever_has_moved_nothing_for_a_while_goes_before_bulk_again(void **
   bulk_end(&f);
 }
 
+static void become_bulk(struct loop_io *io, uint32_t events) {
+  count_prompt(io, events);
+  loop_io_set_bulk(io, A_WHILE_MS);
+}
+
+static void bulk_that_comes_back_does_not_make_the_share_small(void **state) {
+  struct bulk_fixture f;
+  (void)state;
+  bulk_begin(&f);
+  f.io[3].fn = become_bulk;
+  put_byte(f.fds[3][1]);
+  loop_turn(f.l, -1);
+  assert_int_equal(prompt_calls, 1);
+  assert_int_equal(loop_share(f.l), LOOP_SHARE_BYTES);
+  bulk_end(&f);
+}
+
 static uint32_t told_last;
 
 static void note_told(struct loop_io *io, uint32_t events) {
@@ -892,6 +909,7 @@ int main(void) {
       cmocka_unit_test(a_bulk_one_that_was_removed_while_it_waited_is_not_called),
       cmocka_unit_test(a_bulk_one_that_wanted_nothing_for_a_while_is_called_again),
       cmocka_unit_test(whoever_has_moved_nothing_for_a_while_goes_before_bulk_again),
+      cmocka_unit_test(bulk_that_comes_back_does_not_make_the_share_small),
       cmocka_unit_test(what_a_bulk_one_is_told_once_while_it_waits_it_hears),
       cmocka_unit_test(a_bulk_one_that_changes_hands_while_it_waits_keeps_its_place),
       cmocka_unit_test(each_of_a_crowd_of_bulk_has_its_turns)};
