@@ -173,6 +173,7 @@ void words_put(enum words_place place, const char *text, size_t n) {
 void words_wait(void) { waits = true; }
 
 void words_go_on(void) {
+  if (!waits) return;              /* others may look at it by now */
   waits = false;
   for (size_t i = 0; i < ARRAY_LEN(places); i++) {
     struct place *p = &places[i];
@@ -186,7 +187,10 @@ void words_go_on(void) {
 }
 
 void words_begin_again(void) {
-  for (size_t i = 0; i < ARRAY_LEN(places); i++) places[i].filling_n = 0;
+  for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+    places[i].filling_n = 0;
+    places[i].started = false;
+  }
   waits = false;
 }
 

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -105,7 +104,7 @@ static enum validity validity_of(const struct tls_server *s, int64_t now_s) {
 static int load_steadily(struct certs *c, int64_t now_s, struct identity *out, struct err *e) {
   for (int tries = 1;; tries++) {
     if (c->cert_file != NULL) c->read = marks_of(c);
-    int rc = c->keys != NULL ? key_process_load(c->keys, now_s, out, e)
+    int rc = c->keys != NULL ? key_process_load(c->keys, out, e)
                              : identity_load(&c->files, c->authority, now_s, out, e);
     struct pair_mark after = c->read;
     if (c->cert_file != NULL) after = marks_of(c);
@@ -346,12 +345,6 @@ static void exact_keep(struct certs *c, const uint8_t key[SHA256_BYTES], struct 
   list_push_head(&c->recent, &x->node);
 }
 
-/* One label under the domain: what our wildcard covers, too. */
-static bool is_under(const char *host, const char *domain) {
-  const char *dot = strchr(host, '.');
-  return dot != NULL && dot != host && host_name_is_valid(host) && strcasecmp(dot + 1, domain) == 0;
-}
-
 bool certs_makes_exact(const struct certs *c) {
   CHECK_MAGIC(c, CERTS_MAGIC);
   return c->cert_file == NULL;
@@ -376,8 +369,6 @@ int certs_exact(struct certs *c, const char *host, int64_t now_s, struct tls_ser
                    "certificate for %s: the relay's certificate is from files, so it cannot make others (h2 then needs "
                    "the operator's --h2-shared-name)",
                    host);
-  if (!is_under(host, c->domain))
-    return err_set(e, ERR_USAGE, "certificate for %s: not a name directly under %s", host, c->domain);
   if (sha256(host, strlen(host), key) != 0)
     return err_set(e, ERR_CRYPTO, "certificate for %s: the crypto library failed", host);
   *out = certs_exact_made(c, host, now_s);
@@ -386,8 +377,8 @@ int certs_exact(struct certs *c, const char *host, int64_t now_s, struct tls_ser
   pthread_mutex_lock(&c->lock);
   struct authority *authority = authority_ref(c->authority);
   pthread_mutex_unlock(&c->lock);
-  int rc = c->keys != NULL ? key_process_issue(c->keys, host, now_s, &made, e)
-                           : identity_issue(authority, host, now_s, &made, e);
+  int rc = c->keys != NULL ? key_process_issue(c->keys, host, &made, e)
+                           : identity_issue(authority, c->domain, host, now_s, &made, e);
   authority_unref(authority);
   if (rc != 0) return rc;
   pthread_mutex_lock(&c->lock);

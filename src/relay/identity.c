@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/addr.h"
@@ -124,7 +125,15 @@ void identity_drop(struct identity *i) {
   memset(i, 0, sizeof *i);
 }
 
-int identity_issue(const struct authority *a, const char *host, int64_t now_s, struct tls_server **out,
-                   struct err *e) {
+/* One label under the domain: what our wildcard covers, too. */
+static bool is_under(const char *host, const char *domain) {
+  const char *dot = strchr(host, '.');
+  return dot != NULL && dot != host && host_name_is_valid(host) && strcasecmp(dot + 1, domain) == 0;
+}
+
+int identity_issue(const struct authority *a, const char *domain, const char *host, int64_t now_s,
+                   struct tls_server **out, struct err *e) {
+  if (!is_under(host, domain))
+    return err_set(e, ERR_USAGE, "certificate for %s: not a name directly under %s", host, domain);
   return issue(a, &host, 1, NULL, now_s, out, e);
 }

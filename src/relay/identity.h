@@ -20,8 +20,8 @@ struct identity {
 int identity_load(const struct identity_source *s, struct authority *present, int64_t now_s, struct identity *out,
                   struct err *e) MUST_USE;
 void identity_drop(struct identity *i);
-/* One for this name alone. */
-int identity_issue(const struct authority *a, const char *host, int64_t now_s, struct tls_server **out,
-                   struct err *e) MUST_USE;
+/* One for this name alone, which must be directly under the domain. */
+int identity_issue(const struct authority *a, const char *domain, const char *host, int64_t now_s,
+                   struct tls_server **out, struct err *e) MUST_USE;
 
 #endif

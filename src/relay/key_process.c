@@ -110,11 +110,13 @@ static void close_all_but(int *kept, size_t n) {
   close_numbers(from, ~0U);
 }
 
-/* Stopped by nothing but the relay's end: a signal to all of a terminal or a service means the relay, which drains. */
+/* Stopped by nothing but the relay's end: a signal to all of a terminal or a service means the relay, which drains.
+   What its own faults bring is left to whoever tells of them. */
 static void ignore_signals(void) {
+  static const int faults[] = {SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
   sigset_t all;
   (void)sigfillset(&all);
-  (void)sigdelset(&all, SIGSYS);
+  for (size_t i = 0; i < ARRAY_LEN(faults); i++) (void)sigdelset(&all, faults[i]);
   (void)sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
@@ -281,13 +283,12 @@ static int fetch(struct key_process *p, const struct key_request *r, struct iden
   return rc;
 }
 
-int key_process_load(struct key_process *p, int64_t now_s, struct identity *out, struct err *e) {
-  return fetch(p, &(struct key_request){.kind = KEY_LOAD, .now_s = now_s}, out, e);
+int key_process_load(struct key_process *p, struct identity *out, struct err *e) {
+  return fetch(p, &(struct key_request){.kind = KEY_LOAD}, out, e);
 }
 
-int key_process_issue(struct key_process *p, const char *host, int64_t now_s, struct tls_server **out,
-                      struct err *e) {
-  struct key_request r = {.kind = KEY_ISSUE, .now_s = now_s};
+int key_process_issue(struct key_process *p, const char *host, struct tls_server **out, struct err *e) {
+  struct key_request r = {.kind = KEY_ISSUE};
   struct identity new;
   (void)snprintf(r.host, sizeof r.host, "%s", host);
   int rc = fetch(p, &r, &new, e);
@@ -295,11 +296,11 @@ int key_process_issue(struct key_process *p, const char *host, int64_t now_s, st
   return rc;
 }
 
-int key_process_tickets(struct key_process *p, int64_t now_s, struct err *e) {
+int key_process_tickets(struct key_process *p, struct err *e) {
   struct key_answer a;
   struct buf in;
   buf_init(&in, KEY_ANSWER_MAX_BYTES);
-  int rc = tell(&a, call(p, &(struct key_request){.kind = KEY_TICKETS, .now_s = now_s}, &in, &a), e);
+  int rc = tell(&a, call(p, &(struct key_request){.kind = KEY_TICKETS}, &in, &a), e);
   buf_free(&in);
   return rc;
 }

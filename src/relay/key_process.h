@@ -24,11 +24,10 @@ const char *key_process_rights(const struct key_process *p);
 /* In a worker's thread, once: whose channel it is. Others share one. */
 void key_process_use(unsigned worker);
 
-/* As identity_load and identity_issue, with keys that stay there. */
-int key_process_load(struct key_process *p, int64_t now_s, struct identity *out, struct err *e) MUST_USE;
-int key_process_issue(struct key_process *p, const char *host, int64_t now_s, struct tls_server **out,
-                      struct err *e) MUST_USE;
-int key_process_tickets(struct key_process *p, int64_t now_s, struct err *e) MUST_USE;
+/* As identity_load and identity_issue, with keys that stay there, and by the process's own clock. */
+int key_process_load(struct key_process *p, struct identity *out, struct err *e) MUST_USE;
+int key_process_issue(struct key_process *p, const char *host, struct tls_server **out, struct err *e) MUST_USE;
+int key_process_tickets(struct key_process *p, struct err *e) MUST_USE;
 int key_process_ticket_make(struct key_process *p, const struct ticket *t, uint8_t out[TICKET_MAX_BYTES],
                             size_t *n) MUST_USE;
 int key_process_ticket_read(struct key_process *p, const uint8_t *ticket, size_t n, struct ticket *out) MUST_USE;

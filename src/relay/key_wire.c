@@ -28,7 +28,6 @@ int key_request_write(const struct key_request *r, uint8_t out[KEY_FRAME_HEADER_
   struct writer w = writer_of(out, KEY_FRAME_HEADER_BYTES + KEY_REQUEST_MAX_BYTES);
   size_t frame = write_open_vec(&w, KEY_FRAME_HEADER_BYTES);
   write_u8(&w, (uint8_t)r->kind);
-  if (r->kind == KEY_LOAD || r->kind == KEY_ISSUE || r->kind == KEY_TICKETS) write_u64(&w, (uint64_t)r->now_s);
   if (r->kind == KEY_ISSUE) write_text8(&w, r->host);
   if (r->kind == KEY_SIGN || r->kind == KEY_DROP) write_u64(&w, r->handle);
   if (r->kind == KEY_SIGN) {
@@ -63,7 +62,6 @@ int key_request_read(const uint8_t *p, size_t n, struct key_request *r) {
   uint8_t kind = read_u8(&in);
   if (kind < KEY_LOAD || kind > KEY_TICKET_READ) return ERR_SYNTAX;
   r->kind = (enum key_request_kind)kind;
-  if (kind == KEY_LOAD || kind == KEY_ISSUE || kind == KEY_TICKETS) r->now_s = (int64_t)read_u64(&in);
   if (kind == KEY_ISSUE) read_text8(&in, r->host, sizeof r->host);
   if (kind == KEY_SIGN) read_signing(&in, r);
   if (kind == KEY_DROP) r->handle = read_u64(&in);

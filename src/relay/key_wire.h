@@ -21,7 +21,6 @@ enum key_request_kind {
 
 struct key_request {
   enum key_request_kind kind;
-  int64_t now_s;                   /* LOAD, ISSUE, TICKETS */
   char host[HOST_NAME_MAX_CHARS + 1];          /* ISSUE */
   uint64_t handle;                 /* SIGN, DROP */
   struct sign_scheme scheme;       /* SIGN */
@@ -39,7 +38,12 @@ struct key_answer {
 };
 
 /* Each is a frame: three bytes of length, then the rest. */
-enum { KEY_FRAME_HEADER_BYTES = 3, KEY_REQUEST_MAX_BYTES = 1024, KEY_ANSWER_MAX_BYTES = CERT_FILE_MAX_BYTES + 4096 };
+enum {
+  KEY_FRAME_HEADER_BYTES = 3,
+  KEY_REQUEST_MAX_BYTES = 1024,
+  KEY_CHAIN_MAX_BYTES = CERT_FILE_MAX_BYTES + CERT_FILE_MAX_BYTES / 16,    /* lines of another length than the file's */
+  KEY_ANSWER_MAX_BYTES = 1024 + KEY_CHAIN_MAX_BYTES
+};
 
 int key_request_write(const struct key_request *r, uint8_t out[KEY_FRAME_HEADER_BYTES + KEY_REQUEST_MAX_BYTES],
                       size_t *n) MUST_USE;

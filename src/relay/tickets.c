@@ -9,7 +9,7 @@
 int tickets_refresh(struct relay *r, int64_t now_s, struct err *e) {
   struct ticket_key keys[2];
   size_t n;
-  if (r->keys != NULL) return key_process_tickets(r->keys, now_s, e);
+  if (r->keys != NULL) return key_process_tickets(r->keys, e);
   int rc = state_ticket_keys(r->state, now_s, keys, &n, e);
   if (rc != 0) return rc;
   pthread_mutex_lock(&r->ticket_lock);

@@ -2,6 +2,7 @@
    certificate, no token, no ciphertext of somebody's can be passed off as one. */
 #include "tls/handshake_sign.h"
 
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
@@ -19,11 +20,32 @@ static bool is_certificate_verify(const uint8_t *text, size_t n) {
   return memcmp(text + SPACES, context, sizeof context) == 0;
 }
 
-/* RFC 8422 5.4: both randoms, then named_curve, a group, a point with its length. */
+/* Half of such a point follows from the other half, and so cannot be chosen. */
+static bool is_point(int curve, const uint8_t *p, size_t n) {
+  EC_GROUP *group = EC_GROUP_new_by_curve_name(curve);
+  EC_POINT *point = group == NULL ? NULL : EC_POINT_new(group);
+  bool good = point != NULL && p[0] == POINT_CONVERSION_UNCOMPRESSED &&
+              EC_POINT_oct2point(group, point, p, n, NULL) == 1;
+  EC_POINT_free(point);
+  EC_GROUP_free(group);
+  ERR_clear_error();
+  return good;
+}
+
+/* RFC 8422 5.4: both randoms, then named_curve, a group, a point with its length. Of the groups that a relay speaks.
+   Whoever chooses all that can be chosen has 100 bytes with X25519 and P-256 and 116 with P-384: too few for what a
+   certificate with a name and a key of his own says, should this key be one that signs certificates. */
 static bool is_key_exchange(const uint8_t *text, size_t n) {
-  enum { RANDOMS_BYTES = 64, NAMED_CURVE = 3 };
-  return n > RANDOMS_BYTES + 4 && text[RANDOMS_BYTES] == NAMED_CURVE &&
-         n == RANDOMS_BYTES + 4u + text[RANDOMS_BYTES + 3];
+  enum { RANDOMS_BYTES = 64, HEADER_BYTES = 4, X25519_BYTES = 32 };
+  static const struct { uint8_t header[HEADER_BYTES]; int curve; } groups[] = {
+    {{3, 0, 29, X25519_BYTES}, NID_undef}, {{3, 0, 23, 65}, NID_X9_62_prime256v1}, {{3, 0, 24, 97}, NID_secp384r1}};
+  if (n < RANDOMS_BYTES + HEADER_BYTES) return false;
+  const uint8_t *header = text + RANDOMS_BYTES, *point = header + HEADER_BYTES;
+  if (n != RANDOMS_BYTES + HEADER_BYTES + (size_t)header[HEADER_BYTES - 1]) return false;
+  for (size_t i = 0; i < ARRAY_LEN(groups); i++)
+    if (memcmp(header, groups[i].header, HEADER_BYTES) == 0)
+      return groups[i].curve == NID_undef || is_point(groups[i].curve, point, header[HEADER_BYTES - 1]);
+  return false;
 }
 
 bool sign_text_is_handshake(const uint8_t *text, size_t n) {

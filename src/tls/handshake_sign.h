@@ -12,8 +12,8 @@ struct sign_scheme { enum sign_hash hash; enum sign_padding padding; };
 
 enum { SIGN_TEXT_MAX_BYTES = 512, SIGNATURE_MAX_BYTES = 2048 };   /* an RSA key of 16384 bits */
 
-/* Whether a server signs such a text: TLS 1.3's CertificateVerify, or TLS 1.2's ServerKeyExchange with a named
-   curve. */
+/* Whether a relay signs such a text: TLS 1.3's CertificateVerify, or TLS 1.2's ServerKeyExchange with one of its
+   groups. */
 bool sign_text_is_handshake(const uint8_t *text, size_t n);
 /* ERR_USAGE: the text is none of a handshake, or the scheme none of such a key. *n: room, then the length. */
 int sign_handshake(EVP_PKEY *key, const struct sign_scheme *scheme, const uint8_t *text, size_t text_n,
