@@ -54,7 +54,7 @@ static void world_open(void) {
   int rc = registry_new(&w.relay, &w.relay.registry);
   if (rc == 0) rc = worker_open(&w.worker, &w.relay, &e);
   if (rc == 0) rc = state_open(w.dir, &w.relay.state, &e);
-  if (rc == 0) rc = certs_open(w.relay.state, w.options.domain, NULL, NULL, 0, &w.relay.certs, &e);
+  if (rc == 0) rc = certs_open(w.relay.state, NULL, w.options.domain, NULL, NULL, 0, &w.relay.certs, &e);
   if (rc == 0) rc = keeper_new(&w.relay, &w.relay.keeper, &e);
   if (rc == 0) rc = keeper_run(w.relay.keeper, &e);
   ASSERT(rc == 0);
