@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from adit.exception import ConfigError, RemoteError
 from adit.functions import pod as pod_process
-from adit.functions.engine import GONE, Container, Place, Resources, claims, kubernetes, patience
+from adit.functions.engine import GONE, Container, Place, Resources, claims, kubernetes, patience, tasks
 from adit.functions.engine.gate import Gate
 from adit.functions.engine.kubernetes import Kubernetes
 from lightkube.core.exceptions import ConfigError as LoginError
@@ -201,9 +201,7 @@ def test_a_cluster_that_is_away_ends_nothing_that_tells_that_it_lives_and_is_fol
         assert not well._ended.done()
         api.error = None
         assert (await well.ended()).status == GONE  # it is in no list
-        while not following.done():  # noqa: ASYNC110: wait_for() of older Pythons may swallow one
-            following.cancel()
-            await asyncio.sleep(0)
+        await tasks.end(following)
 
     at_engine(work)
     assert capfd.readouterr().err.count("what becomes of Pods is not known") == 1
@@ -311,6 +309,23 @@ def test_a_gate_that_does_not_open_leaves_no_client(at_engine, monkeypatch):
         assert [client.is_closed for client in made] == [True, True] and engine._client is None
 
     at_engine(work)
+
+
+def test_what_swallows_a_cancellation_ends_all_the_same(monkeypatch):
+    async def swallow():
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            await asyncio.sleep(60)
+
+    async def live():
+        swallowing = asyncio.create_task(swallow())
+        await asyncio.sleep(0)
+        await asyncio.wait_for(tasks.end(swallowing, None), 20)
+        assert swallowing.cancelled()
+
+    monkeypatch.setattr(tasks, "AGAIN_S", 0.0)
+    asyncio.run(live())
 
 
 def test_a_gate_without_a_folder_for_its_socket_says_so(monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ...exception import ConfigError, ImageError, RemoteError
-from . import GONE, About, Build, Container, Ended, Gpu, Resources, Running, Stored, Usage, registries
+from . import GONE, About, Build, Container, Ended, Gpu, Resources, Running, Stored, Usage, registries, tasks
 from .find import find_host, how_to_use
 from .groups import Hierarchies
 from .patience import UnansweredError
@@ -606,9 +606,7 @@ class Docker:
 
     async def close(self) -> None:
         """See Engine."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        await tasks.end(self._watcher)
         await self._http.close()
 
 

@@ -22,7 +22,7 @@ from .. import engines
 from ..foreman import owner, places, worker
 from ..pod import HELD_S
 from ..session import PATIENCE_S
-from . import GONE, SAMPLED, Container, Ended, Resources, Running, Usage
+from . import GONE, SAMPLED, Container, Ended, Resources, Running, Usage, tasks
 from .docker import SCRATCH, Docker
 from .gate import Gate, Guest
 from .log import Log
@@ -569,10 +569,7 @@ class Kubernetes(Docker):
 
     async def close(self) -> None:
         """See Engine."""
-        for task in (self._following, self._counting):
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        await tasks.end(self._following, self._counting)
         if self._kubelets is not None:
             await self._kubelets.close()
         if self._open_gate is not None:
