@@ -57,7 +57,9 @@ class Cluster:
         # Else it would have that of one of its ports, and another when that Pod has gone: all others would ask for the
         # node where it is no more.
         run("ip", "link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge")
-        self._remains = remains.begin(self.folder, BRIDGE)
+        self._remains = remains.begin(self.folder, BRIDGE, PATH)
+        # An engine of images may have the machine forward nothing, nor bridges, but what is its own.
+        run("iptables", "-I", *remains.forwards(BRIDGE), env={**os.environ, "PATH": PATH})
         run("ip", "address", "add", f"{ADDRESS}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
         self.api, self.registry_port = free_port(ADDRESS), free_port("127.0.0.1")
@@ -303,7 +305,7 @@ class Cluster:
               anonymous: {{enabled: false}}
               webhook: {{enabled: true}}
               x509: {{clientCAFile: {self.at("ca.pem")}}}
-            authorization: {{mode: Webhook}}
+            authorization: {{mode: Webhook, webhook: {{cacheUnauthorizedTTL: 1ms}}}}
             containerRuntimeEndpoint: unix://{self.at("containerd.sock")}
             cgroupDriver: cgroupfs
             cgroupRoot: /{GROUP}

@@ -21,10 +21,16 @@ def groups():
         return [f"{line.split()[1]}/{GROUP}" for line in file if line.split()[2] in ("cgroup", "cgroup2")]
 
 
-def begin(folder, bridge):
+def forwards(bridge):
+    """A rule of iptables: Pods reach each other."""
+    return ["FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"]
+
+
+def begin(folder, bridge, path):
     """The program, for a cluster that has these."""
     words = [sys.executable, os.path.abspath(__file__), folder, bridge]
-    return subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
+    env = {**os.environ, "PATH": path}
+    return subprocess.Popen(words, env=env, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _processes():
@@ -71,6 +77,7 @@ def _remove_network(bridge):
             subprocess.run(["ip", "netns", "delete", port["link_netns"]])
         subprocess.run(["ip", "link", "delete", port["ifname"]], stderr=subprocess.DEVNULL)  # may have gone with it
     subprocess.run(["ip", "link", "delete", bridge])
+    subprocess.run(["iptables", "-D", *forwards(bridge)])
 
 
 def _remove_groups():
