@@ -66,7 +66,9 @@ static const char *const of_the_net[] = {
   "accept", "accept4", "bind", "connect", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2",
   "getpeername", "getsockname", "getsockopt", "listen", "pipe2", "pselect6", "recvfrom", "recvmmsg", "recvmsg",
   "select", "sendmmsg", "sendmsg", "sendto", "setsockopt", "shutdown", "splice", "tee", "timerfd_create",
-  "timerfd_settime"};
+  "timerfd_settime",
+  /* what libevent tries instead when it is out of descriptors */
+  "epoll_create", "eventfd", "pipe"};
 
 static const char *const fatal[] = {
   "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev", "process_madvise",
@@ -77,7 +79,7 @@ static const char *const fatal[] = {
 
 /* For LeakSanitizer, which stops and looks through all threads at the end. */
 static const char *const of_sanitizers[] = {"clone", "ptrace", "prctl", "mmap", "mprotect", "sched_getscheduler",
-                                            "kill", "pipe", "setitimer", "process_vm_readv", "prlimit64", "getdents"};
+                                            "kill", "setitimer", "process_vm_readv", "prlimit64", "getdents"};
 
 static bool is_of_sanitizers(const char *name) {
   for (size_t i = 0; SANITIZED && i < ARRAY_LEN(of_sanitizers); i++)

@@ -119,7 +119,7 @@ for call in made:
     ask("call_cancel", {"call": call})
 result = status, said, len(made)
 """)
-    assert status == 400 and "inputs that one container has made: there are" in said and kept == 3
+    assert status == 400 and "inputs that one container has made: there are" in said and 3 <= kept < 100
     assert len(calls.echo.remote(bytes(8 << 20))) == 8 << 20
 
 
