@@ -38,7 +38,7 @@ struct admin {
   pthread_t thread;
   int stop_fd;
   bool loopback, private;
-  bool leaves;                     /* written before stop_fd is */
+  bool leaves;                     /* atomic: written before stop_fd is */
   uint16_t port;
   struct event_base *base;
   struct evhttp *http;
@@ -54,7 +54,7 @@ static void on_stop(evutil_socket_t fd, short what, void *user) {
   (void)what;
   struct admin *a = user;
   CHECK_MAGIC(a, ADMIN_MAGIC);
-  if (!a->leaves) {
+  if (!__atomic_load_n(&a->leaves, __ATOMIC_ACQUIRE)) {
     (void)event_base_loopbreak(a->base);
     return;
   }
@@ -431,7 +431,7 @@ int admin_descriptor(const struct admin *a) {
 }
 
 void admin_leave(struct admin *a) {
-  if (a != NULL) a->leaves = true;
+  if (a != NULL) __atomic_store_n(&a->leaves, true, __ATOMIC_RELEASE);
   admin_stop(a);
 }
 
