@@ -73,6 +73,9 @@ int carrier_pair(int fds[2]) {
   return 0;
 }
 
+/* CMSG_SPACE rounds up, so for an odd number the kernel would bring one more than there is room for. */
+_Static_assert(CARRIER_FDS_MAX % 2 == 0, "a control message has room for an even number of descriptors");
+
 /* Sending */
 
 union control {

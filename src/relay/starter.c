@@ -23,6 +23,8 @@
 
 enum starter_order { STARTER_START = 1, STARTER_KILL, STARTER_LET_GO };
 enum { START_FDS_MAX = 2 };
+/* CMSG_SPACE rounds up, so for an odd number the kernel would bring one more than there is room for. */
+_Static_assert(START_FDS_MAX % 2 == 0, "a control message has room for an even number of descriptors");
 
 struct starter_answer {
   int code;                        /* 0 or ERR_... */
