@@ -4,7 +4,6 @@ what else the machine does. Each visitor comes, says two bytes, reads one and le
 import argparse
 import contextlib
 import json
-import os
 import shutil
 import signal
 import socket
@@ -13,9 +12,12 @@ import sys
 import threading
 import time
 
-from run import ADIT, LOAD, Box, Failed, Relay, print_table, start_app
+from box import ADIT, LOAD, Box, Failed
+from table import print_table
+from tunnel import Relay, host_of, start_agent, start_app
 
 ATTACH_S = 10
+FORWARD = (ADIT, "forward", "--json")
 
 
 class Counter:
@@ -53,8 +55,8 @@ def visit_raw(port, count):
 
 
 def visit_tls(box, relay, host, streams, count):
-    box.run(LOAD, "connect", "--host", "127.0.0.1", "--port", relay.dial.rsplit(":", 1)[1], "--sni", host, "--ca",
-            os.path.join(relay.state, "authority.pem"), "--streams", str(streams), "--count", str(count))
+    box.run(LOAD, "connect", "--host", "127.0.0.1", "--port", str(relay.port), "--sni", host, "--ca", relay.ca,
+            "--streams", str(streams), "--count", str(count))
 
 
 def count(box, name, relay, agent, visit, visits):
@@ -67,21 +69,15 @@ def count(box, name, relay, agent, visit, visits):
             (("relay", r), ("agent", a))}
 
 
-def start_agent(box, relay, name, *options):
-    agent = box.start(name, [ADIT, "forward", "--json", *options], env={"ADIT_TOKEN": relay.token},
-                      stdout=subprocess.PIPE)
-    return agent, box.first_line(agent, name)
-
-
 def measure(box, visits, pump):
-    app = str(start_app(box, "app"))
+    app = str(start_app(box, "app")[0])
     relay = Relay(box, "relay", "--pump", pump, "--link", "plain")
-    tls, line = start_agent(box, relay, "agent-tls", app)
-    host = line["url"].split("://", 1)[1].split(":")[0].strip("/")
+    tls, line = start_agent(box, "agent-tls", relay, *FORWARD, app)
+    host = host_of(line["url"])
     found = {"TLS": count(box, "tls", relay, tls, lambda n: visit_tls(box, relay, host, 1, n), visits),
              "TLS, 8 at a time": count(box, "tls8", relay, tls, lambda n: visit_tls(box, relay, host, 8, n), visits)}
     for title, options in (("raw, sealed", ["--unencrypted"]), ("raw, plain", ["--unencrypted", "--link", "plain"])):
-        agent, line = start_agent(box, relay, f"agent-{title}", *options, app)
+        agent, line = start_agent(box, f"agent-{title}", relay, *FORWARD, *options, app)
         port = line["tcp_socket"][1]
         found[title] = count(box, title, relay, agent, lambda n, port=port: visit_raw(port, n), visits)
     return found

@@ -1,6 +1,5 @@
 """Many who do little: visitors that are silent or slow, agents, and tunnels of one agent. Memory is the proportional
 set of each process, without what the kernel has for sockets."""
-import os
 import resource
 import subprocess
 import time
