@@ -53,6 +53,7 @@ struct relay {
   uint64_t started_ms;             /* CLOCK_MONOTONIC */
   bool draining;                   /* relaxed atomic */
   bool hands_over;                 /* atomic: its links go to another process, and what comes for them follows */
+  uint16_t handover_format;        /* of what it packs for that; set before any worker is asked to */
   struct warnings warnings;        /* thread-safe */
   struct rights rights;            /* as words */
 

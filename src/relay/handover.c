@@ -10,8 +10,8 @@ static const uint32_t magic = 0x61647570;        /* "adup" */
 
 void handover_hello_encode(struct writer *w, const struct handover_hello *h) {
   write_u32(w, magic);
-  write_u16(w, h->format_min);
-  write_u16(w, h->format_max);
+  write_u16(w, h->formats.from);
+  write_u16(w, h->formats.to);
   write_u32(w, h->pid);
   write_text8(w, h->build);
 }
@@ -19,11 +19,17 @@ void handover_hello_encode(struct writer *w, const struct handover_hello *h) {
 /* What a later version says besides is skipped: of all words this one must be understood by all. */
 int handover_hello_decode(struct reader r, struct handover_hello *h) {
   bool known = read_u32(&r) == magic;
-  h->format_min = read_u16(&r);
-  h->format_max = read_u16(&r);
+  h->formats.from = read_u16(&r);
+  h->formats.to = read_u16(&r);
   h->pid = read_u32(&r);
   read_text8(&r, h->build, sizeof h->build);
-  return known && !r.bad && h->format_min <= h->format_max ? 0 : ERR_SYNTAX;
+  return known && !r.bad && h->formats.from <= h->formats.to ? 0 : ERR_SYNTAX;
+}
+
+uint16_t handover_format(const struct handover_hello *h) {
+  struct formats ours = formats_known(), theirs = h->formats;
+  uint16_t newest = ours.to < theirs.to ? ours.to : theirs.to;
+  return newest >= ours.from && newest >= theirs.from ? newest : 0;
 }
 
 void handover_welcome_encode(struct writer *w, const struct handover_welcome *h) {
@@ -36,7 +42,8 @@ int handover_welcome_decode(struct reader r, struct handover_welcome *h) {
   h->format = read_u16(&r);
   h->instance = read_u64(&r);
   h->started_ms = read_u64(&r);
-  bool known = h->format >= HANDOVER_FORMAT_MIN && h->format <= HANDOVER_FORMAT_MAX;
+  struct formats ours = formats_known();
+  bool known = h->format >= ours.from && h->format <= ours.to;
   return known && reader_done(&r) ? 0 : ERR_SYNTAX;
 }
 

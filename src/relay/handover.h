@@ -21,18 +21,19 @@
 
 #include "base/addr.h"
 #include "base/cursor.h"
+#include "relay/formats.h"
 
-/* What this program can take over, or hand over; a relay hands over in the highest format that both know. */
-enum { HANDOVER_FORMAT_MIN = 1, HANDOVER_FORMAT_MAX = 1 };
 enum { HANDOVER_BUILD_MAX_CHARS = 64 };
 
 struct handover_hello {
-  uint16_t format_min, format_max;
+  struct formats formats;
   uint32_t pid;
   char build[HANDOVER_BUILD_MAX_CHARS + 1];      /* for the log */
 };
 void handover_hello_encode(struct writer *w, const struct handover_hello *h);
 int handover_hello_decode(struct reader r, struct handover_hello *h) MUST_USE;
+/* In what a relay hands over to who said that: the newest format that both know; 0: there is none. */
+uint16_t handover_format(const struct handover_hello *h);
 
 struct handover_welcome {
   uint16_t format;

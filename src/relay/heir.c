@@ -110,10 +110,7 @@ static int on_given(struct heir *h, struct relay *r, struct carrier_frame *f, bo
 int heir_meet(struct heir *h, struct relay *r, struct err *e) {
   uint8_t bytes[128];
   struct writer w = writer_of(bytes, sizeof bytes);
-  struct handover_hello hello = {.format_min = HANDOVER_FORMAT_MIN,
-                                 .format_max = HANDOVER_FORMAT_MAX,
-                                 .pid = (uint32_t)getpid(),
-                                 .build = ADIT_VERSION};
+  struct handover_hello hello = {.formats = formats_known(), .pid = (uint32_t)getpid(), .build = ADIT_VERSION};
   uint64_t until_ms = clock_ms() + UPGRADE_READY_MS;
   h->relay = r;
   handover_hello_encode(&w, &hello);

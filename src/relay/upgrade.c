@@ -104,7 +104,8 @@ static int hear_hello(struct upgrade *u, uint64_t until_ms) {
   if (rc != 0) return rc;
   rc = handover_hello_decode(reader_of(f.body, f.header.bytes), &u->hello);
   carrier_frame_free(&f);
-  if (rc == 0 && u->hello.format_min <= HANDOVER_FORMAT_MAX && u->hello.format_max >= HANDOVER_FORMAT_MIN) return 0;
+  u->relay->handover_format = rc == 0 ? handover_format(&u->hello) : 0;
+  if (u->relay->handover_format != 0) return 0;
   return err_set(&u->e, ERR_UNSUPPORTED,
                  "the new program (%s) takes over from relays of other versions only (restart the relay instead)",
                  rc == 0 ? u->hello.build : "unknown");
@@ -135,10 +136,8 @@ static int give(struct upgrade *u) {
   struct giving g = {.upgrade = u};
   const struct addr nowhere = {.uid = 0};
   int claim = state_claim_descriptor(r->state);
-  struct handover_welcome welcome = {.format = HANDOVER_FORMAT_MAX < u->hello.format_max ? HANDOVER_FORMAT_MAX
-                                                                                         : u->hello.format_max,
-                                     .instance = r->instance,
-                                     .started_ms = r->started_ms};
+  struct handover_welcome welcome = {
+      .format = r->handover_format, .instance = r->instance, .started_ms = r->started_ms};
   handover_welcome_encode(&w, &welcome);
   g.rc = say(u, CARRIER_WELCOME, &w, &claim, 1);
   for (unsigned i = 0; g.rc == 0 && i < r->workers_n; i++) worker_do(&r->workers[i], give_listeners, &g);
@@ -414,7 +413,8 @@ static void turned_here(struct loop *l, struct loop_msg *m) {
     return;
   }
   u->has_turned = true;
-  log_event(LOG_INFO, "upgraded", "to_process", LOG_U64(u->hello.pid), "version", u->hello.build, NULL);
+  log_event(LOG_INFO, "upgraded", "to_process", LOG_U64(u->hello.pid), "version", u->hello.build,
+            "format", LOG_U64(u->relay->handover_format), NULL);
   close_door(u);
   u->handlers.committed(u->handlers.user);
 }

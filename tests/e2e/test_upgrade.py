@@ -13,7 +13,7 @@ import pytest
 from kit import hello
 from kit.app import echo, read_exactly, read_until_end, reset
 from kit.impostor import PARTS, impostor
-from kit.process import ADIT, DEADLINE_S, scaled, wait_until
+from kit.process import ADIT, BUILD, DEADLINE_S, scaled, wait_until
 from kit.tls import BROKEN, how_it_ends
 
 EVERY_S = 0.02
@@ -280,6 +280,48 @@ def test_a_program_that_does_not_get_ready_changes_nothing(relay, agent, app, vi
         visitors.wait(1)
     talk(v)
     assert relay.process.running and not running.events.seen("restored")
+
+
+NEXT, BEHIND_NEXT = (os.path.join(BUILD, "tests", "e2e", name) for name in ("next-relay", "relay-behind-next"))
+FORMAT_OF = {(ADIT, NEXT): 1, (NEXT, NEXT): 2, (NEXT, ADIT): 1, (NEXT, BEHIND_NEXT): 2, (BEHIND_NEXT, NEXT): 2}
+
+
+def upgrade_to(relay, program):
+    return relay.box.adit("relay", "upgrade", "--state", relay.state, "--exec", program)
+
+
+def test_releases_follow_on_each_other_forwards_and_back(relay, agent, app, visitor):
+    """In the newest format that both know. What the next release would say besides, and this one could not read, is
+    said to the next alone, which does without it from this one."""
+    running = agent(app(echo))
+    v, now = visitor(running), ADIT
+    for program in (NEXT, NEXT, BEHIND_NEXT, NEXT, ADIT):
+        wait_until(lambda: relay.metric("data_connections_warm_now") > 0, "there is none in store")
+        before = relay.upgrade(program=program)
+        wait_until(lambda: not before.running, "the old process does not end")
+        before.err.wait(lambda line: f" upgraded to_process={relay.process.pid} " in line
+                        and line.endswith(f" format={FORMAT_OF[now, program]}"))
+        talk(v)
+        talk(visitor(running))
+        now = program
+    for what in ("link", "warm"):
+        read = [line.split()[2] for line in before.err.lines if line.endswith(f"_more what={what}")]
+        assert list(dict.fromkeys(read)) == ["without_more", "with_more"], read
+    assert relay.metric("links_total") == 1 and unnoticed(running)
+
+
+@pytest.mark.parametrize("one, other", [(ADIT, BEHIND_NEXT), (BEHIND_NEXT, ADIT)], ids=["forwards", "back"])
+def test_releases_that_are_further_apart_refuse_each_other_and_the_old_one_goes_on(start_relay, agent, app, visitor,
+                                                                                    one, other):
+    relay = start_relay(program=one)
+    running = agent(app(echo), relay=relay)
+    v = visitor(running)
+    done = upgrade_to(relay, other)
+    assert done.returncode == 1, done
+    assert "takes over from relays of other versions only (restart the relay instead)" in done.stderr
+    talk(v)
+    talk(visitor(running))
+    assert relay.process.running and unnoticed(running)
 
 
 def test_a_program_that_finds_its_configuration_wrong_says_why(box, start_relay):

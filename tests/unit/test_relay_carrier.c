@@ -167,11 +167,11 @@ static void each_word_is_read_as_it_was_written(void **state) {
   (void)state;
   uint8_t bytes[256];
   struct writer w = writer_of(bytes, sizeof bytes);
-  struct handover_hello hello = {.format_min = 1, .format_max = 9, .pid = 77, .build = "1.2.3"}, heard;
+  struct handover_hello hello = {.formats = {1, 9}, .pid = 77, .build = "1.2.3"}, heard;
   handover_hello_encode(&w, &hello);
   write_u32(&w, 1);                /* what a later version says besides */
   assert_int_equal(handover_hello_decode(reader_of(bytes, w.len), &heard), 0);
-  assert_true(heard.format_max == 9 && heard.pid == 77);
+  assert_true(heard.formats.to == 9 && heard.pid == 77);
   assert_string_equal(heard.build, "1.2.3");
   for (size_t n = 0; n < w.len - 4; n++)
     assert_int_equal(handover_hello_decode(reader_of(bytes, n), &heard), ERR_SYNTAX);
@@ -195,7 +195,7 @@ static void a_format_that_is_not_known_is_refused(void **state) {
   uint8_t bytes[64];
   struct writer w = writer_of(bytes, sizeof bytes);
   struct handover_welcome read;
-  handover_welcome_encode(&w, &(struct handover_welcome){.format = HANDOVER_FORMAT_MAX + 1});
+  handover_welcome_encode(&w, &(struct handover_welcome){.format = (uint16_t)(formats_known().to + 1)});
   assert_int_equal(handover_welcome_decode(reader_of(bytes, w.len), &read), ERR_SYNTAX);
 }
 

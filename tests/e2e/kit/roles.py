@@ -115,10 +115,10 @@ class Relay:
             os.close(exited)
         return notes
 
-    def upgrade(self, ask=None):
-        """In place; its predecessor's process. ask(): instead of `adit relay upgrade`."""
+    def upgrade(self, ask=None, program=None):
+        """In place; its predecessor's process. ask(): instead of `adit relay upgrade`. program: to that one."""
         if ask is None:
-            done = self.box.adit("relay", "upgrade", "--state", self.state)
+            done = self.box.adit("relay", "upgrade", "--state", self.state, *(["--exec", program] if program else []))
             assert done.returncode == 0, done.stderr
         else:
             ask()
