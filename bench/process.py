@@ -1,18 +1,23 @@
 """What the kernel tells of a process and all that it has started."""
+import contextlib
 import os
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def children(pid):
-    found = []
-    try:
+def of_threads(pid, file):
+    """The words of that file of each thread, without what has ended meanwhile."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as f:
-                found += [int(child) for child in f.read().split()]
-    except FileNotFoundError:          # it, or a thread of it, has ended
-        pass
+            with (contextlib.suppress(FileNotFoundError, ProcessLookupError),
+                  open(f"/proc/{pid}/task/{task}/{file}", encoding="ascii") as f):
+                found[task] = f.read().split()
     return found
+
+
+def children(pid):
+    return [int(child) for words in of_threads(pid, "children").values() for child in words]
 
 
 def tree(pid):
@@ -40,14 +45,7 @@ class Times:
 
     @staticmethod
     def threads_of(pid):
-        times = {}
-        try:
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
-                    times[task] = int(f.read().split()[0])
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-        return times
+        return {task: int(words[0]) for task, words in of_threads(pid, "schedstat").items()}
 
     def since(self, before):
         """Seconds. A process that was not there before counts whole; one that is gone, with whoever waited for it."""

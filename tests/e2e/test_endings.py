@@ -9,7 +9,7 @@ import pytest
 
 from kit import data
 from kit.app import echo, ends_by_reset, read_exactly, read_until_end, reset
-from kit.process import DEADLINE_S, scaled, sockets, wait_until
+from kit.process import DEADLINE_S, links_of, scaled, wait_until
 from kit.tls import BROKEN, how_a_visit_ends, how_it_ends
 
 pytestmark = pytest.mark.both_pumps
@@ -112,13 +112,13 @@ def test_an_early_answer_reaches_a_visitor_whose_relay_is_late(relay, agent, app
     wait_until(lambda: relay.metric("bytes_from_visitors_total") > 0, "the upload does not begin")
     relay.process.freeze()
     v.sendall(b"more of it")
-    held = sockets(running.process.pid)
+    held = links_of(running.process.pid, "socket")
     running.process.kill(signal.SIGCONT)
     connection = a.accept()
     assert read_exactly(connection, 6) == b"upload"
     connection.sendall(b"503 busy")
     reset(connection)
-    wait_until(lambda: held - sockets(running.process.pid), "the agent keeps the data connection")
+    wait_until(lambda: held - links_of(running.process.pid, "socket"), "the agent keeps the data connection")
     relay.process.kill(signal.SIGCONT)
     assert read_exactly(v, 8) == b"503 busy"
     assert how_it_ends(v) in BROKEN

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kit import tls
 from kit.app import echo, read_exactly
 from kit.certificate import OwnCertificate
-from kit.process import TSAN, children
+from kit.process import TSAN, children, name_of, threads
 
 heavy = pytest.mark.heavy              # a sanitizer's shadow memory is terabytes to scan
 KINDS = {"RSA": {"rsa_key": True}, "P-256": {}, "P-384": {"curve": ec.SECP384R1}}
@@ -40,7 +40,7 @@ def forms_of(key):
 
 
 def key_process(relay):
-    found = [pid for pid in children(relay.process.pid) if open(f"/proc/{pid}/comm").read() == "adit-keys\n"]
+    found = [pid for pid in children(relay.process.pid) if name_of(pid) == "adit-keys"]
     assert len(found) == 1
     return int(found[0])
 
@@ -161,11 +161,9 @@ def test_the_key_process_has_nothing_but_its_pipes_its_files_and_standard_error(
     with open(f"/proc/{keys}/net/unix") as f:
         inodes = {line.split()[6] for line in f.readlines()[1:]}
     assert all(k[8:-1] in inodes for k in kinds if k.startswith("socket:"))
-    for task in os.listdir(f"/proc/{keys}/task"):
-        with open(f"/proc/{keys}/task/{task}/status") as f:
-            status = f.read()
-        assert re.search(r"CapPrm:\t0+\n", status) and "NoNewPrivs:\t1" in status
-        assert "Seccomp:\t2" in status or "without libseccomp" in relay.process.err.text()
+    for status in threads(keys):
+        assert int(status["CapPrm"], 16) == 0 and status["NoNewPrivs"] == "1"
+        assert status["Seccomp"] == "2" or "without libseccomp" in relay.process.err.text()
 
 
 def test_the_status_tells_of_the_key_process(relay):

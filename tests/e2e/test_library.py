@@ -11,7 +11,7 @@ import pytest
 
 from kit import embedded
 from kit.app import echo, ends_by_reset, read_exactly, read_until_end
-from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED, TSAN, wait_until
+from kit.process import ADIT, BUILD, DEADLINE_S, SANITIZED, TSAN, links_of, threads, wait_until
 from kit.tls import Truncated, TlsVisitor, context, how_it_ends
 
 EAUTH, ECONFLICT = -5, -7            # of adit.h
@@ -111,14 +111,8 @@ class Host:
 
     def threads(self):
         """Name and blocked signals of each thread but the first."""
-        found = []
-        for thread in os.listdir(f"/proc/{self.program.pid}/task"):
-            if int(thread) == self.program.pid:
-                continue
-            with open(f"/proc/{self.program.pid}/task/{thread}/status") as f:
-                fields = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
-            found.append((fields["Name"], int(fields["SigBlk"], 16)))
-        return found
+        return [(thread["Name"], int(thread["SigBlk"], 16)) for thread in threads(self.program.pid)
+                if thread["Pid"] != thread["Tgid"]]
 
 
 @pytest.fixture
@@ -216,11 +210,6 @@ def test_a_fork_with_a_live_stream_disturbs_nothing(relay, library_host, app):
     assert host.end() == 0
 
 
-def sockets_of(pid):
-    held = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    return [name for name in held if name.startswith("socket:")]
-
-
 def test_a_child_that_never_calls_the_library_hides_no_end(relay, library_host, app):
     """It closed its copies as it was made, so what ends in the parent ends for the visitor and for the app."""
     a = app()
@@ -230,7 +219,7 @@ def test_a_child_that_never_calls_the_library_hides_no_end(relay, library_host, 
     v.sendall(b"x")
     assert read_exactly(connection, 1) == b"x"
     pid = int(host.tell("silent", "silent ").split()[1])
-    assert sockets_of(pid) == []
+    assert not links_of(pid, "socket")
     host.program.kill()                 # a reset, if no copy is left
     host.program.popen.wait(DEADLINE_S)
     assert how_it_ends(v) == "reset"
@@ -249,7 +238,7 @@ def test_a_child_holds_no_socket_that_has_ended_and_only_lingers(relay, library_
     assert read_until_end(connection) == b""
     connection.close()
     assert v.recv(1) == b""
-    assert sockets_of(int(host.tell("silent", "silent ").split()[1])) == []
+    assert not links_of(int(host.tell("silent", "silent ").split()[1]), "socket")
     host.tell("gone", "gone")
     v.close()
     assert host.end() == 0

@@ -10,7 +10,7 @@ import pytest
 
 from kit import hello
 from kit.app import echo, read_exactly
-from kit.process import DEADLINE_S, wait_until
+from kit.process import DEADLINE_S, links_of, wait_until
 
 # What moves by itself: warm data connections come and go, bytes and buffers have tests of their own.
 UNWATCHED = re.compile(
@@ -153,24 +153,16 @@ def test_a_data_connection_of_nobody_is_refused(relay):
             hello.answer_to(relay.address, preface)
 
 
-def open_pipes(pid):
-    links = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            links.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
-    return sum(link.startswith("pipe:") for link in links)
-
-
 def test_pipes_and_buffers_that_are_kept_for_the_next_stream_count_too(start_relay, agent, app, visitor):
     relay = start_relay(pump="splice", options=["--workers", "1"])
     running = agent(app(echo), "--unencrypted", relay=relay)
-    pipes = open_pipes(relay.process.pid)
+    pipes = len(links_of(relay.process.pid, "pipe"))
     for v in (visitor(running), visitor.raw(running)):     # spliced, and copied through the record layer
         v.sendall(b"x" * 100_000)
         assert read_exactly(v, 100_000) == b"x" * 100_000
         v.close()
     wait_until(lambda: relay.metric("streams_now") == 0, "streams stay")
-    assert relay.metric("pipes_now") == open_pipes(relay.process.pid) - pipes > 0
+    assert relay.metric("pipes_now") == len(links_of(relay.process.pid, "pipe")) - pipes > 0
     assert relay.metric("buffers_now") > 0
 
 

@@ -11,21 +11,12 @@ import pytest
 
 from kit.app import echo, read_exactly
 from kit.certificate import OwnCertificate
-from kit.process import ADIT, LIBC, SANITIZED
+from kit.process import ADIT, LIBC, SANITIZED, threads
 from kit.roles import Relay
 
 USER = "daemon"                        # any that there is everywhere, and that is not root
 
 wants_root = pytest.mark.skipif(os.geteuid() != 0, reason="being another user wants root")
-
-
-def status_of(pid):
-    with open(f"/proc/{pid}/status") as f:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
-
-
-def statuses(pid):
-    return [status_of(f"{pid}/task/{task}") for task in os.listdir(f"/proc/{pid}/task")]
 
 
 def rights_line(relay):
@@ -75,7 +66,7 @@ def relay_as(box, host):
 def test_a_relay_that_root_starts_binds_a_low_port_and_serves_as_its_user(relay_as, agent, app, visitor):
     relay = relay_as(USER, listen="127.0.0.1:443")
     user = pwd.getpwnam(USER)
-    for status in statuses(relay.process.pid):
+    for status in threads(relay.process.pid):
         assert set(status["Uid"].split()) == {str(user.pw_uid)} and set(status["Gid"].split()) == {str(user.pw_gid)}
     assert os.stat(relay.state).st_uid == user.pw_uid and os.stat(relay.state).st_mode & 0o777 == 0o700
     assert serves(relay, agent, app, visitor)
@@ -83,7 +74,7 @@ def test_a_relay_that_root_starts_binds_a_low_port_and_serves_as_its_user(relay_
 
 def test_every_thread_of_a_relay_is_without_capabilities_and_filtered(relay, agent, app, visitor):
     assert serves(relay, agent, app, visitor)
-    all_of_them = statuses(relay.process.pid)
+    all_of_them = threads(relay.process.pid)
     assert len(all_of_them) > 3        # the first one, the workers', the keeper's, the log's
     for status in all_of_them:
         assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Amb")} == {"0000000000000000"}

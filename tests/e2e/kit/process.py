@@ -1,4 +1,5 @@
 """Programs that a test starts. Their output is read as it comes, so that a test waits for lines and never for time."""
+import contextlib
 import ctypes
 import json
 import os
@@ -215,16 +216,29 @@ def resident_bytes(pid):
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmRSS:"))
 
 
+def each_in(folder, look):
+    """What look(path) says of each entry of a folder of /proc, without those that have gone since it was listed."""
+    found = []
+    for name in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(look(f"{folder}/{name}"))
+    return found
+
+
+def threads(pid):
+    """The fields of /proc/PID/status of each of its threads."""
+    def fields(thread):
+        with open(f"{thread}/status") as f:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+    return each_in(f"/proc/{pid}/task", fields)
+
+
 def children(pid):
     """Those of its first thread and those of all others."""
-    found = []
-    for task in os.listdir(f"/proc/{pid}/task"):
-        try:
-            with open(f"/proc/{pid}/task/{task}/children") as f:
-                found += f.read().split()
-        except FileNotFoundError:    # a thread that has ended since
-            pass
-    return found
+    def of_thread(thread):
+        with open(f"{thread}/children") as f:
+            return f.read().split()
+    return [child for found in each_in(f"/proc/{pid}/task", of_thread) for child in found]
 
 
 def name_of(pid):
@@ -239,15 +253,9 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def sockets(pid):
-    """What its descriptors are links to."""
-    links = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            links.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
-        except FileNotFoundError:
-            pass
-    return {link for link in links if link.startswith("socket:")}
+def links_of(pid, kind):
+    """What its descriptors of that kind ("socket", "pipe") are links to."""
+    return {link for link in each_in(f"/proc/{pid}/fd", os.readlink) if link.startswith(f"{kind}:")}
 
 
 def wait_until(condition, what, seconds=DEADLINE_S):
