@@ -264,8 +264,9 @@ def ask_for_ports(hostile, first, n):
 @pytest.mark.heavy      # not under sanitizers, which want to be loaded first
 def test_a_token_that_asks_for_many_ports_does_not_make_others_wait(start_relay, box):
     """Each write to the state serves all owners that wait."""
-    disk = SlowDisk(box, start_relay)
-    greedy, other = (HostileAgent(box, disk.relay.create_token(name, "--max-tunnels", "1000"))
+    disk = SlowDisk(box)
+    relay = start_relay(prefix=disk.prefix)
+    greedy, other = (HostileAgent(box, relay.create_token(name, "--max-tunnels", "1000"))
                      for name in ("greedy", "other"))
     greedy.log_in()
     other.log_in()
@@ -278,15 +279,16 @@ def test_a_token_that_asks_for_many_ports_does_not_make_others_wait(start_relay,
 
 @pytest.mark.heavy
 def test_ports_that_were_asked_for_do_not_keep_the_relay_from_ending(start_relay, box):
-    disk = SlowDisk(box, start_relay, "--drain", "0s")
-    greedy = HostileAgent(box, disk.relay.create_token("greedy", "--max-tunnels", "1000"))
+    disk = SlowDisk(box)
+    relay = start_relay(prefix=disk.prefix, options=["--drain", "0s"])
+    greedy = HostileAgent(box, relay.create_token("greedy", "--max-tunnels", "1000"))
     greedy.log_in()
     disk.hold()
     ask_for_ports(greedy, 1, 500)
-    disk.relay.process.kill(signal.SIGTERM)
+    relay.process.kill(signal.SIGTERM)
     greedy.sees("link ended")                    # else any number of them might be written before it is told to end
     disk.let_through(20)
-    assert disk.relay.process.wait() == 0
+    assert relay.process.wait() == 0
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -9,8 +9,9 @@ import pytest
 from kit import hello
 from kit.app import echo, read_exactly, reset
 from kit.ports import free_raw_ports
-from kit.process import BUILD, DEADLINE_S, SANITIZED
+from kit.process import DEADLINE_S, SANITIZED
 from kit.roles import Tunnel
+from kit.slow_disk import SlowDisk
 from kit.tls import BROKEN, how_it_ends
 
 RELAY_BACK_S = 3 * (5 if SANITIZED else 1)
@@ -131,21 +132,20 @@ def test_a_ticket_file_is_private(relay, agent, app, box):
 @pytest.mark.heavy      # not under sanitizers, which want to be loaded first and have threads of their own
 def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
     """A reconnect renews the kept ticket; while its file is being written all goes on, and closing waits for it."""
-    cable, gate, keep = wire(relay), box.file("gate"), box.file("keep")
-    slow = {"LD_PRELOAD": os.path.join(BUILD, "tests", "e2e", "libslow-disk.so"), "SLOW_DISK": gate}
-    running = agent(app(echo), "--keep", keep, dial=cable.dial, env=slow)
+    cable, disk, keep = wire(relay), SlowDisk(box), box.file("keep")
+    running = agent(app(echo), "--keep", keep, dial=cable.dial, prefix=disk.prefix)
     v = visitor(running)
     talk(v)
-    os.mkfifo(gate)
+    disk.hold()
     cable.cut_links()
-    with open(gate, "wb"):              # returns once the agent waits in fsync
+    with disk.next_write():
         running.events.wait("restored")
         talk(v, b"while the disk is busy")
         talk(visitor(running), b"a new visitor, too")
         running.process.kill(signal.SIGTERM)
         assert how_it_ends(v) in BROKEN  # the time for its streams is up: it waits for the disk alone
         assert running.process.running
-        os.unlink(gate)                 # what is written from here on is quick
+        disk.free()
     assert running.process.wait() == 0
     assert os.listdir(box.path).count("keep") == 1 and not [name for name in os.listdir(box.path)
                                                             if name.startswith("keep.")]
@@ -153,11 +153,10 @@ def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
 
 @pytest.mark.heavy      # as above
 def test_a_disk_that_hangs_keeps_no_agent_from_ending(relay, agent, app, box):
-    gate, keep = box.file("gate"), box.file("keep")
-    os.mkfifo(gate)
-    slow = {"LD_PRELOAD": os.path.join(BUILD, "tests", "e2e", "libslow-disk.so"), "SLOW_DISK": gate}
-    running = agent(app(echo), "--keep", keep, env=slow, wait=False)
-    with open(gate, "wb"):              # as above; and in fsync it stays
+    disk, keep = SlowDisk(box), box.file("keep")
+    disk.hold()
+    running = agent(app(echo), "--keep", keep, prefix=disk.prefix, wait=False)
+    with disk.next_write():             # which never ends
         running.process.kill(signal.SIGTERM)
         assert running.process.wait() == 0
     assert not os.path.exists(keep)
