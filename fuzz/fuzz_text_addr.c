@@ -1,10 +1,11 @@
-/* The parsers of short texts: addresses, blocks, HOST:PORT, apps, base64url, durations. The first byte chooses one;
-   whatever it accepts must come back the same when it is written and parsed again. */
+/* The parsers of short texts: addresses, blocks, HOST:PORT, apps, base64url, durations, ALPN. The first byte chooses
+   one; whatever it accepts must come back the same when it is written and parsed again. */
 #include <string.h>
 
 #include "base/addr.h"
 #include "base/dial_address.h"
 #include "base/text.h"
+#include "wire/frame.h"
 
 enum { TEXT_MAX = 1024 };
 
@@ -82,13 +83,20 @@ static void try_base64url(const char *text) {
   ASSERT(base64url_encode(bytes, n, out) == strlen(text) && strcmp(text, out) == 0);
 }
 
+static void try_alpn(const char *text) {
+  uint8_t list[ALPN_LIST_MAX_BYTES];
+  size_t n;
+  struct err e;
+  if (alpn_parse(text, list, sizeof list, &n, &e) == 0) ASSERT(n == strlen(text) + 1 && alpn_check(list, n) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
   char text[TEXT_MAX], out[64];
   uint64_t ms;
   if (n == 0 || n > sizeof text) return 0;
   memcpy(text, data + 1, n - 1);
   text[n - 1] = 0;
-  switch ((uint8_t)(data[0] - '0') % 8) {
+  switch ((uint8_t)(data[0] - '0') % 9) {
     case 0: try_addr(text); break;
     case 1: try_cidr(text); break;
     case 2: try_host_port(text, 0); break;
@@ -96,6 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     case 4: try_base64url(text); break;
     case 6: try_app(text); break;
     case 7: try_relay(text); break;
+    case 8: try_alpn(text); break;
     default:
       if (text_to_duration_ms(text, &ms) == 0) ASSERT(ms <= INT64_MAX);
       text_escape(text, n - 1, out, sizeof out);

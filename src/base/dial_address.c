@@ -44,6 +44,8 @@ int dial_address_parse_app(const char *text, struct dial_address *out, struct er
 int dial_address_parse_relay(const char *text, struct dial_address *out, struct err *e) {
   *out = (struct dial_address){.path = ""};
   if (dial_address_text_is_unix(text)) return dial_address_parse_unix("relay", text, out->path, e);
+  if (strcmp(text, "unix") == 0)   /* of a host of that name nobody could write HOST:PORT */
+    return err_set(e, ERR_USAGE, "relay unix: the path of the socket is missing (such as unix:/run/relay.sock)");
   return host_port_parse(text, RELAY_PORT_DEFAULT, &out->tcp, e);
 }
 

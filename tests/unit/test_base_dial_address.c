@@ -88,6 +88,8 @@ static void a_relay_has_a_port_of_its_own_or_a_unix_socket(void **state) {
   assert_true(dial_address_parse_relay("8443 ", &a, NULL) < 0);
   assert_int_equal(dial_address_parse_relay("unix:", &a, &e), ERR_USAGE);
   assert_string_equal(e.text, "relay unix:: the name of the socket is missing (such as unix:/run/relay.sock)");
+  assert_int_equal(dial_address_parse_relay("unix", &a, &e), ERR_USAGE);     /* else unix:443, a socket named 443 */
+  assert_string_equal(e.text, "relay unix: the path of the socket is missing (such as unix:/run/relay.sock)");
 }
 
 static void a_relative_path_is_taken_from_this_folder(void **state) {
