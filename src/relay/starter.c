@@ -208,6 +208,7 @@ int starter_begin(struct starter *s, int not_its, struct err *e) {
   close(fds[1]);
   if (pid > 0) s->fd = fds[0];
   else close(fds[0]);
+  s->pid = pid;
   return pid > 0 ? 0 : err_set_errno(e, "upgrade: cannot start a process");
 }
 
@@ -252,8 +253,11 @@ void starter_kill(struct starter *s, char how[STARTER_HOW_CAP]) {
 
 void starter_let_go(struct starter *s) {
   struct starter_answer a;
+  if (s->fd < 0) return;
   (void)ask(s, STARTER_LET_GO, NULL, 0, &a);     /* the answer is its end */
   starter_end(s);
+  /* What a process has open is closed before its children are given away. */
+  while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR) continue;
 }
 
 void starter_end(struct starter *s) {

@@ -5,12 +5,17 @@
 #ifndef RELAY_STARTER_H
 #define RELAY_STARTER_H
 
+#include <sys/types.h>
+
 #include "base/err.h"
 
 /* In the new program's environment: the number of its end of the carrier. */
 #define STARTER_VARIABLE "ADIT_UPGRADE_FD"
 
-struct starter { int fd; };        /* -1: there is none */
+struct starter {
+  int fd;                          /* -1: there is none */
+  pid_t pid;                       /* a child of the process that began it */
+};
 
 /* not_its: a descriptor of ours that it is not to have; -1: there is none. */
 int starter_begin(struct starter *s, int not_its, struct err *e) MUST_USE;
@@ -22,7 +27,7 @@ int starter_start(struct starter *s, int carrier, int asked, struct err *e) MUST
 /* Ends what was started; `how` tells how it had ended if it had. */
 enum { STARTER_HOW_CAP = 64 };
 void starter_kill(struct starter *s, char how[STARTER_HOW_CAP]);
-/* Ends; what was started goes on, with whoever takes orphans for its parent. */
+/* Ends; what was started goes on, and by the return has whoever takes orphans for its parent. */
 void starter_let_go(struct starter *s);
 void starter_end(struct starter *s);             /* the same, but ends what was started */
 
