@@ -4,6 +4,8 @@ import json
 import os
 import pwd
 import re
+import signal
+import socket
 import subprocess
 import tempfile
 
@@ -11,7 +13,7 @@ import pytest
 
 from kit.app import echo, read_exactly
 from kit.certificate import OwnCertificate
-from kit.process import ADIT, LIBC, SANITIZED, threads
+from kit.process import ADIT, BUILD, DEADLINE_S, LIBC, SANITIZED, threads
 from kit.roles import Relay
 
 USER = "daemon"                        # any that there is everywhere, and that is not root
@@ -146,56 +148,65 @@ def test_programs_of_its_user_cannot_look_into_it(relay_as):
     assert done.returncode != 0 and "Permission denied" in done.stderr
 
 
-class Debugger:
-    """Makes a stopped relay do what an attacker would who has taken it over."""
+class TakenOver:
+    """A relay in which an attacker does what a test tells him."""
 
-    def __init__(self, pid):
-        self.pid = pid
+    def __init__(self, box, start_relay, **options):
+        path = box.file(box.unique("taken-over"))
+        library = os.path.join(BUILD, "tests", "e2e", "libtaken-over.so")
+        self.relay = start_relay(prefix=["env", f"LD_PRELOAD={library}", f"TAKEN_OVER={path}"], **options)
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(DEADLINE_S)
+            door.bind(path)
+            door.listen(100)
+            self.attacker = door.accept()[0]
+        os.unlink(path)
+        self.attacker.settimeout(DEADLINE_S)
+        box.closers.append(self.attacker.close)
 
-    def call(self, *expressions):
-        argv = ["prlimit", "--core=0", "gdb", "--nx", "--batch", "--pid", str(self.pid), "-ex", "set unwindonsignal on"]
-        for e in expressions:
-            argv += ["-ex", f"print {e}"]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout
+    def open(self, path, flags=os.O_RDONLY):
+        self.attacker.sendall(f"open {flags} {path}\n".encode())
+        return int(self.attacker.makefile().readline()) >= 0
+
+    def execute(self, path):
+        self.attacker.sendall(f"execute {path}\n".encode())
 
 
 @pytest.fixture
-def taken_over(relay):
-    if os.geteuid() != 0 or subprocess.run(["which", "gdb"], capture_output=True).returncode != 0:
-        pytest.skip("taking a process over wants root and gdb")
-    return Debugger(relay.process.pid)
+def taken_over(box, start_relay):
+    """taken_over(options=...) is a relay that was taken over."""
+    return lambda **options: TakenOver(box, start_relay, **options)
 
 
-@pytest.mark.skipif(SANITIZED, reason="a sanitizer's program is let to do more")
-def test_a_relay_that_was_taken_over_reaches_no_files_but_its_own(relay, taken_over, host):
+not_sanitized = pytest.mark.skipif(SANITIZED, reason="a sanitizer's program is let to do more")
+landlocked = pytest.mark.skipif(landlock_version() <= 0, reason="this kernel has no Landlock")
+
+
+@not_sanitized
+@landlocked
+def test_a_relay_that_was_taken_over_reaches_no_files_but_its_own(taken_over, host):
     secret = os.path.join(host, "secret")
     with open(secret, "w") as f:
         f.write("of somebody else")
-    if landlock_version() <= 0:
-        pytest.skip("this kernel has no Landlock")
-    told = taken_over.call(f'(int)open("{secret}", 0)', f'(int)open("{relay.state}/state.db", 0)',
-                           f'(int)open("{secret}.new", 0101, 0600)')
-    first, second, third = re.findall(r"^\$\d+ = (-?\d+)$", told, re.M)
-    assert int(first) == -1 and int(second) >= 0 and int(third) == -1
+    there = taken_over()
+    assert not there.open(secret) and not there.open(f"{secret}.new", os.O_CREAT | os.O_WRONLY)
+    assert there.open(f"{there.relay.state}/state.db")
 
 
-@pytest.mark.skipif(SANITIZED, reason="a sanitizer's program is let to do more")
-def test_a_relay_that_was_taken_over_and_starts_a_program_ends(relay, taken_over):
-    if "without libseccomp" in rights_line(relay)["seccomp"]:
+@not_sanitized
+def test_a_relay_that_was_taken_over_and_starts_a_program_ends(taken_over):
+    there = taken_over()
+    if "without libseccomp" in rights_line(there.relay)["seccomp"]:
         pytest.skip("this build has no libseccomp")
-    taken_over.call('(int)execl("/bin/true", "true", (char *)0)')
-    assert relay.process.wait() == -31         # SIGSYS
+    there.execute("/bin/true")
+    assert there.relay.process.wait() == -signal.SIGSYS
 
 
-@pytest.mark.skipif(SANITIZED, reason="a sanitizer's program is let to do more")
-def test_a_relay_that_was_taken_over_cannot_read_its_keys_files(box, start_relay, agent, app, visitor):
-    if os.geteuid() != 0 or subprocess.run(["which", "gdb"], capture_output=True).returncode != 0:
-        pytest.skip("taking a process over wants root and gdb")
-    if landlock_version() <= 0:
-        pytest.skip("this kernel has no Landlock")
+@not_sanitized
+@landlocked
+def test_a_relay_that_was_taken_over_cannot_read_its_keys_files(box, taken_over):
     own = OwnCertificate(box)
-    relay = start_relay(options=["--cert", own.cert, "--key", own.key])
-    files = [own.key, f"{relay.state}/operator.key", f"{relay.state}/ticket.key"]
+    there = taken_over(options=["--cert", own.cert, "--key", own.key])
+    files = [own.key, f"{there.relay.state}/operator.key", f"{there.relay.state}/ticket.key"]
     assert all(map(os.path.exists, files))
-    told = Debugger(relay.process.pid).call(*[f'(int)open("{file}", 0)' for file in files])
-    assert re.findall(r"^\$\d+ = (-?\d+)$", told, re.M) == ["-1"] * 3
+    assert there.open(f"{there.relay.state}/state.db") and not any(map(there.open, files))
