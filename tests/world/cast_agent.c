@@ -1,0 +1,69 @@
+/* The agent, by the library's public functions, and the app behind it. */
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "cast.h"
+#include "talk.h"
+
+enum { BACKLOG = 128 };
+
+static void tell_address(struct adit_tunnel *t) {
+  (void)snprintf(cast.tunnel_host, sizeof cast.tunnel_host, "%s", adit_tunnel_host(t));
+  cast.raw_port = adit_tunnel_tcp_port(t);
+  world_trace("tunnel open", cast.raw_port, 0);
+  waiters_wake(&cast.opened);
+}
+
+int cast_agent(void *arg) {
+  char app[8];
+  struct adit_options o = ADIT_OPTIONS_INIT;
+  struct adit_event event;
+  (void)arg;
+  struct adit_config *config = adit_config_new();
+  if (config == NULL || adit_config_add_token(config, cast.token) != 0)
+    world_fail("agent: %s", config == NULL ? "no memory" : adit_config_error(config));
+  struct adit_client *client = adit_client_new(config);
+  if (client == NULL) world_fail("agent: %s", adit_config_error(config));
+  adit_config_free(config);
+  (void)snprintf(app, sizeof app, "%d", CAST_APP_PORT);
+  o.unencrypted = 1;
+  o.plain = cast.plain;
+  o.keep_file = "/kept";
+  struct adit_tunnel *tunnel = adit_forward(client, app, &o);
+  if (tunnel == NULL) world_fail("agent: %s", adit_error(client));
+  while (adit_next_event(client, &event, -1) > 0) {
+    world_trace("agent's event", event.kind, (uint64_t)(int64_t)event.error);
+    if (event.kind == ADIT_EVENT_OPEN) tell_address(tunnel);
+    if (event.kind == ADIT_EVENT_CLOSED || event.kind == ADIT_EVENT_SUPERSEDED) return EXIT_FAILURE;
+  }
+  return EXIT_SUCCESS;
+}
+
+/* A killed app resets its connections, so that nobody takes its end for a clean one. */
+static void *app_talk(void *arg) {
+  struct wire w = {.fd = (int)(intptr_t)arg};
+  const struct linger reset = {.l_onoff = 1};
+  (void)setsockopt(w.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  if (talk_as_app(&w) == TALK_WHOLE) (void)setsockopt(w.fd, SOL_SOCKET, SO_LINGER, &(struct linger){0}, sizeof reset);
+  (void)close(w.fd);
+  return NULL;
+}
+
+int cast_app(void *arg) {
+  const struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(CAST_APP_PORT),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  (void)arg;
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0 || bind(fd, (const struct sockaddr *)(const void *)&at, sizeof at) != 0 || listen(fd, BACKLOG) != 0)
+    world_fail("the app cannot listen");
+  for (;;) {
+    int peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (peer >= 0) task_detach(task_start(process_current(), app_talk, (void *)(intptr_t)peer));
+  }
+}

@@ -1,0 +1,27 @@
+/* What visitors and apps say to each other: so and so many bytes each way, every one of which both ends know
+   beforehand. Whatever arrives must be the beginning of that, and an end is a clean one only after all of it. */
+#ifndef WORLD_TALK_H
+#define WORLD_TALK_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct wire {                      /* a connected socket, or TLS over it */
+  int fd;                          /* non-blocking */
+  SSL *ssl;                        /* NULL: plain */
+};
+
+enum talk_end {
+  TALK_WHOLE,                      /* both directions came to a clean end */
+  TALK_BROKEN                      /* reset, or ended uncleanly */
+};
+
+/* The visitor's side: draws what is said from the seed. */
+enum talk_end talk_as_visitor(struct wire *w, uint64_t bytes_max);
+enum talk_end talk_as_app(struct wire *w);
+
+/* A TLS client over a socket that is connected; NULL: the handshake failed. */
+SSL *talk_tls(SSL_CTX *ctx, int fd, char *name);
+
+#endif
