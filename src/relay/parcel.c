@@ -1,9 +1,6 @@
 /* See the header. */
 #include "relay/parcel.h"
 
-#include <stdlib.h>
-
-#include "loop/net.h"
 #include "relay/control.h"
 #include "relay/raw.h"
 #include "relay/stray.h"
@@ -11,60 +8,35 @@
 #include "relay/visitor.h"
 #include "relay/warm.h"
 
-void parcel_free(struct parcel *p) {
-  if (p == NULL) return;
-  for (size_t i = 0; i < p->fds_n; i++) net_close(p->fds[i]);
-  buf_free(&p->state);
-  free(p);
-}
-
-void parcels_free(struct list *parcels) {
-  LIST_FOREACH(parcels, it) {
-    struct parcel *p = CONTAINER_OF(it, struct parcel, node);
-    list_remove(&p->node);
-    parcel_free(p);
-  }
-}
-
 _Static_assert((int)CONTROL_EXPORT_MAX_BYTES <= (int)PARCEL_MAX_BYTES - PARCEL_NUMBER_BYTES &&
                    (int)STREAM_EXPORT_MAX_BYTES <= (int)PARCEL_MAX_BYTES - PARCEL_NUMBER_BYTES,
                "whatever is exported fits");
 
-static struct parcel *parcel_new(const struct worker *w, enum carrier_kind kind) {
+static struct parcel *parcel_of(const struct worker *w, enum carrier_kind kind) {
   uint8_t number[PARCEL_NUMBER_BYTES];
   struct writer writer = writer_of(number, sizeof number);
-  struct parcel *p = calloc(1, sizeof *p);
+  struct parcel *p = parcel_new(kind);
   if (p == NULL) return NULL;
-  p->kind = kind;
-  buf_init(&p->state, PARCEL_MAX_BYTES);
   write_u32(&writer, (uint32_t)(w - w->relay->workers));
   if (buf_append(&p->state, number, sizeof number) == 0) return p;
-  free(p);
+  parcel_free(p);
   return NULL;
-}
-
-/* 0: it is in the list; else what its export said, and there is no parcel. */
-static int parcel_end(struct parcel *p, int rc, size_t fds_n, struct list *to) {
-  p->fds_n = rc == 0 ? fds_n : 0;
-  if (rc == 0) list_push_tail(to, &p->node);
-  else parcel_free(p);
-  return rc;
 }
 
 /* Packing */
 
 static int pack_warm(struct link *l, struct list *to) {
-  struct parcel *p = parcel_new(l->worker, CARRIER_WARM);
+  struct parcel *p = parcel_of(l->worker, CARRIER_WARM);
   return p == NULL ? ERR_NOMEM : parcel_end(p, warm_export(l, &p->state, &p->fds[0]), 1, to);
 }
 
 static int pack_link(struct link *l, struct list *to) {
-  struct parcel *p = parcel_new(l->worker, CARRIER_LINK);
+  struct parcel *p = parcel_of(l->worker, CARRIER_LINK);
   return p == NULL ? ERR_NOMEM : parcel_end(p, control_export(l, &p->state, &p->fds[0]), 1, to);
 }
 
 static int pack_raw(struct worker *w, struct list *to) {
-  struct parcel *p = parcel_new(w, CARRIER_RAW);
+  struct parcel *p = parcel_of(w, CARRIER_RAW);
   if (p == NULL) return ERR_NOMEM;
   size_t n = 0;
   int rc = raw_export(w, &p->state, p->fds, &n);
@@ -72,17 +44,17 @@ static int pack_raw(struct worker *w, struct list *to) {
 }
 
 static int pack_visitor(struct worker *w, struct list *to) {
-  struct parcel *p = parcel_new(w, CARRIER_VISITOR);
+  struct parcel *p = parcel_of(w, CARRIER_VISITOR);
   return p == NULL ? ERR_NOMEM : parcel_end(p, visitor_export(w, &p->state, &p->fds[0]), 1, to);
 }
 
 static int pack_stray(struct worker *w, struct list *to) {
-  struct parcel *p = parcel_new(w, CARRIER_STRAY);
+  struct parcel *p = parcel_of(w, CARRIER_STRAY);
   return p == NULL ? ERR_NOMEM : parcel_end(p, stray_export(w, &p->state, &p->fds[0]), 1, to);
 }
 
 static int pack_stream(struct worker *w, struct stream *s, struct list *to) {
-  struct parcel *p = parcel_new(w, CARRIER_STREAM);
+  struct parcel *p = parcel_of(w, CARRIER_STREAM);
   return p == NULL ? ERR_NOMEM : parcel_end(p, stream_export(s, &p->state, &p->fds[0], &p->fds[1]), 2, to);
 }
 

@@ -1,23 +1,13 @@
-/* What moves in an upgrade, each thing for itself: bytes, and the descriptors that go with them. A parcel is made and
-   unpacked in the thread of the worker whose it is. */
+/* What moves in an upgrade, each thing for itself. A parcel's kind is enum carrier_kind; it is made and unpacked in the
+   thread of the worker whose it is. */
 #ifndef RELAY_PARCEL_H
 #define RELAY_PARCEL_H
 
-#include "base/buf.h"
-#include "base/list.h"
+#include "base/parcel.h"
 #include "relay/carrier.h"
 #include "relay/worker.h"
 
-enum { PARCEL_FDS_MAX = 2, PARCEL_NUMBER_BYTES = 4 };
-struct parcel {
-  struct list node;
-  enum carrier_kind kind;
-  struct buf state;                /* the number of its worker, and what was exported; with keys: wiped when freed */
-  int fds[PARCEL_FDS_MAX];         /* ours until it is sent and freed */
-  size_t fds_n;
-};
-void parcel_free(struct parcel *p);              /* closes its descriptors */
-void parcels_free(struct list *parcels);
+enum { PARCEL_NUMBER_BYTES = 4 };  /* of the worker, before what was exported */
 
 /* Each puts what it made behind the others. All of the control plane that can move now: links with their tunnels, their
    warm connections, raw ports; and visitors who wait. What is left is not up yet. */

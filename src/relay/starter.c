@@ -11,12 +11,12 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "base/own_program.h"
 #include "base/signals.h"
 #include "relay/carrier.h"
 #include "relay/upgrade_door.h"
@@ -56,29 +56,6 @@ static int read_arguments(struct birth *b) {
     b->argv[argc++] = at;
   }
   return 0;
-}
-
-static bool is_this_program(const char *path) {
-  struct stat named, own;
-  return stat(path, &named) == 0 && stat("/proc/self/exe", &own) == 0 && named.st_dev == own.st_dev &&
-         named.st_ino == own.st_ino;
-}
-
-/* By the name that it was started by, which may be a link to the version of today; found along PATH if need be. */
-static void find_program(struct birth *b) {
-  const char *name = b->argv[0], *path = getenv("PATH");
-  if (strchr(name, '/') != NULL) {
-    (void)snprintf(b->program, sizeof b->program, "%s", name);
-    if (is_this_program(b->program)) return;
-  }
-  while (strchr(name, '/') == NULL && path != NULL && path[0] != '\0') {
-    size_t n = strcspn(path, ":");
-    (void)snprintf(b->program, sizeof b->program, "%.*s/%s", (int)n, path, name);
-    if (is_this_program(b->program)) return;
-    path += n + (path[n] == ':');
-  }
-  ssize_t n = readlink("/proc/self/exe", b->program, sizeof b->program - 1);
-  b->program[n > 0 ? n : 0] = '\0';
 }
 
 /* In the new process, in which all is as it was given to the starter, but for the carrier. */
@@ -187,7 +164,7 @@ static void be_starter(int relay) {
   (void)sigprocmask(SIG_SETMASK, &all, &b.mask);
   signals_change(SIGCHLD, SIG_DFL);    /* ignored, the kernel would keep how a program ended from us */
   if (read_arguments(&b) == 0) {
-    find_program(&b);
+    own_program_find(b.argv[0], b.program, sizeof b.program);
     serve_relay(&b);
   }
   _exit(EXIT_SUCCESS);
