@@ -254,12 +254,15 @@ static void call_try(struct app_call *call) {
     call_failed(call, &(struct err){ERR_NOMEM, "out of memory"});
 }
 
-void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, uint32_t leaves_by, app_call_fn *fn) {
+void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, uint32_t leaves_by, uint64_t began_ms,
+              app_call_fn *fn) {
   *call = (struct app_call){
-    .tunnel = t, .visitor_fd = visitor_fd, .leaves_by = leaves_by, .fn = fn, .began_ms = loop_now_ms(loop_of(t))};
+    .tunnel = t, .visitor_fd = visitor_fd, .leaves_by = leaves_by, .fn = fn, .began_ms = began_ms};
   list_push_tail(&t->app.calls, &call->node);
   call_try(call);
 }
+
+bool app_call_is_amid(const struct app_call *call) { return call->state == APP_CALL_DIAL; }
 
 void app_call_end(struct app_call *call) {
   struct adit_tunnel *t = call->tunnel;

@@ -48,9 +48,11 @@ void app_init(struct adit_tunnel *t);      /* from the host's thread */
 void app_look_up(struct adit_tunnel *t);   /* ahead of the first visitor, if it must be */
 void app_close(struct adit_tunnel *t);     /* all calls have ended */
 
-/* fn may be called at once. An app that has never been there is waited for, as long as the tunnel's request says.
-   leaves_by: EPOLLRDHUP where the visitor's end of TCP can be no half-close, or 0. */
-void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, uint32_t leaves_by, app_call_fn *fn);
+/* fn may be called at once. An app that has never been there is waited for, as long as the tunnel's request says, from
+   began_ms on. leaves_by: EPOLLRDHUP where the visitor's end of TCP can be no half-close, or 0. */
+void app_call(struct adit_tunnel *t, struct app_call *call, int visitor_fd, uint32_t leaves_by, uint64_t began_ms,
+              app_call_fn *fn);
+bool app_call_is_amid(const struct app_call *call);        /* the app may know of it already */
 void app_call_end(struct app_call *call);  /* fn will not be called; fine when it has ended */
 
 #endif

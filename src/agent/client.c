@@ -79,18 +79,19 @@ static void client_shortage(void *user, int error) {
 
 /* ---- choosing a relay ---- */
 
-static void client_connect(struct adit_client *c);
-
 static void client_retry_due(struct loop_timer *t) {
   client_connect(CONTAINER_OF(t, struct adit_client, retry));
+}
+
+int client_retry_in(struct adit_client *c, uint64_t ms) {
+  return loop_timer_set(c->loop, &c->retry, ms, client_retry_due);
 }
 
 static void client_retry_later(struct adit_client *c) {
   for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
   uint32_t random;
   loop_random(c->loop, &random, sizeof random);
-  (void)loop_timer_set(c->loop, &c->retry, backoff_next_ms(&c->backoff, loop_now_ms(c->loop), random),
-                       client_retry_due);
+  (void)!client_retry_in(c, backoff_next_ms(&c->backoff, loop_now_ms(c->loop), random));
 }
 
 /* Without the pause that follows a failure: somebody asks anew. */
@@ -211,17 +212,17 @@ static void client_link_lost(struct link *l, bool was_up, enum refusal reason, c
 
 /* ---- the race ---- */
 
-static const struct link_handlers client_link = {.role = &control_role,
-                                                 .binds = control_binds,
-                                                 .up = client_linked,
-                                                 .down = control_down,
-                                                 .lost = client_link_lost};
+const struct link_handlers client_link_handlers = {.role = &control_role,
+                                                   .binds = control_binds,
+                                                   .up = client_linked,
+                                                   .down = control_down,
+                                                   .lost = client_link_lost};
 
 static void client_race_won(struct adit_client *c, struct relay_choice *choice, const struct reached *reached,
                             struct tls_conn *tls) {
   struct err e = {0};
   c->race = NULL;
-  c->link = link_start(c, choice, reached, tls, &client_link, &e);
+  c->link = link_start(c, choice, reached, tls, &client_link_handlers, &e);
   if (c->link != NULL) return;
   choice->tried = true;
   LIST_FOREACH(&c->tunnels, it) tunnel_detach_link(CONTAINER_OF(it, struct adit_tunnel, node));
@@ -242,8 +243,7 @@ static void client_race_lost(struct adit_client *c, const struct err *e) {
 
 static const struct race_handlers client_race = {.won = client_race_won, .lost = client_race_lost};
 
-/* Fine when already connected or connecting. */
-static void client_connect(struct adit_client *c) {
+void client_connect(struct adit_client *c) {
   if (c->closing || c->failed != NULL || c->choices_n == 0 || c->link != NULL || c->race != NULL ||
       loop_timer_is_set(&c->retry))
     return;
@@ -257,6 +257,7 @@ static void client_tunnel_comes(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
   c->waiting = c->waiting && client_retries(c);  /* else it is told anew */
   tunnel_attach(t);
+  if (c->setup.moves_in) return;   /* move_in says the rest */
   client_choose_home(c, t);
   if (c->failed != NULL) tunnel_fail(t, c->trouble.code, c->failed, c->trouble.text);
   if (t->state == TUNNEL_ENDED) return;
@@ -377,7 +378,9 @@ static void client_tell_started(struct adit_client *c, int r, const struct err *
 
 static void client_run(struct adit_client *c) {
   struct err e = {0};
-  if (c->choices_n > 0) {
+  if (c->setup.moves_in) {
+    /* move_in begins */
+  } else if (c->choices_n > 0) {
     client_choices_ready(c);
   } else {
     c->embedded = embedded_start(c, c->setup.embedded, &e);
@@ -554,11 +557,12 @@ static void client_watch_descriptors(struct adit_client *c) {
 static int client_prepare(struct adit_client *c, struct err *e) {
   int r = descriptors_watch_forks(&c->descriptors) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory");
   bool embedded = c->setup.tokens_n == 0 && c->setup.embedded != NULL;
+  bool starts_relays = embedded || (c->setup.moves_in && c->setup.embedded != NULL);
   if (r == 0) r = client_check_ca(c->setup.ca_file, e);
   if (r == 0) r = client_check_token(&c->setup, e);
   fork_gate_enter();
   if (r == 0 && !embedded) r = setup_choices(&c->setup, &c->choices, &c->choices_n, e);
-  if (r == 0 && embedded && (c->environment = embedded_environment()) == NULL)
+  if (r == 0 && starts_relays && (c->environment = embedded_environment()) == NULL)
     r = err_set(e, ERR_NOMEM, "out of memory");
   if (r == 0) r = events_init(&c->events, e);
   if (r == 0) r = bell_init(&c->bell, e);

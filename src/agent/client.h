@@ -28,6 +28,24 @@ struct link;
 struct embedded;
 struct tunnel_handlers;
 
+/* Between two programs (agent/move.h). */
+enum move_state {
+  MOVE_NONE,
+  MOVE_ASKED,                      /* of the loop's thread: out, or in */
+  MOVE_PARKED,                     /* all is out, or was only looked at: the loop's thread does nothing */
+  MOVE_BACK,                       /* it takes all in again */
+  MOVE_FAILED                      /* see err */
+};
+struct client_move {
+  enum move_state state;           /* under client->lock, as is err */
+  struct err err;
+  struct loop_msg msg;
+  struct loop_timer look;
+  uint64_t until_ms;
+  struct list *parcels;            /* the host's, which waits, or of a parked client leaves it alone */
+  bool dry;
+};
+
 struct trouble {                   /* why there is no tunnel yet, in the words of adit.h */
   int code;                        /* enum adit_errno; 0: none */
   char text[ERR_TEXT_MAX];
@@ -77,6 +95,7 @@ struct adit_client {
   const char *failed;              /* for good, and why, in one word: it was refused, or its embedded relay has ended */
   bool cut_off;                    /* the host has closed the bell: nobody can call us any more, so we look ourselves */
   bool closing, finished;
+  struct client_move move;
   struct loop_msg close_msg;
   uint64_t close_drain_ms;
 };
@@ -90,6 +109,11 @@ void client_close(struct adit_client *c, uint32_t drain_ms);
 void client_post(struct adit_client *c, struct loop_msg *m);
 
 struct tls_client *client_tls_for_proxy(struct adit_client *c, struct err *e) MUST_USE;
+
+/* Its phases, for agent/move.c. */
+extern const struct link_handlers client_link_handlers;
+void client_connect(struct adit_client *c);      /* fine when connected, connecting, or waiting to */
+int client_retry_in(struct adit_client *c, uint64_t ms) MUST_USE;
 
 /* What the parts report. */
 /* relay_socket: where it takes other agents of this machine, as they name it; empty: nowhere. */

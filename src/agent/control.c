@@ -127,3 +127,82 @@ void control_binds(struct link *l) {
 }
 
 void control_down(struct link *l) { warm_stop(l); }
+
+/* To another program and back: the link's facts, those of its data connections, its engine, what lies around its
+   wire. */
+
+enum {
+  EXPORT_MAGIC = 0x61646b31,       /* "adk1" */
+  EXPORT_VERSION = 1,
+  EXPORT_FIXED_BYTES = 16 + LINK_FACTS_BYTES + WARM_FACTS_BYTES
+};
+
+static void export_facts(struct link *l, struct writer *w) {
+  write_u32(w, EXPORT_MAGIC);
+  write_u8(w, EXPORT_VERSION);
+  link_facts_write(l, w);
+  warm_facts_write(l, w);
+}
+
+static void export_outer(struct link *l, struct buf *state) {
+  size_t n = wrap_export_bytes(l->at.wire.outer);
+  uint8_t *at = buf_reserve(state, n);
+  ASSERT(at != NULL);              /* the room is there: control_pack has seen to it */
+  struct writer w = writer_of(at, n);
+  wrap_export(l->at.wire.outer, &w);
+  l->at.wire.outer = NULL;
+  ASSERT(!w.bad);
+  buf_added(state, w.len);
+}
+
+int control_pack(struct link *l, struct buf *state, int *fd) {
+  size_t before = state->len;
+  size_t n = EXPORT_FIXED_BYTES + ENGINE_EXPORT_MAX_BYTES + wrap_export_bytes(l->at.wire.outer);
+  if (l->engine.state != LINK_UP) return ERR_NOT_NOW;
+  if (n > state->max - before) return ERR_LIMIT;
+  uint8_t *at = buf_reserve(state, n);
+  if (at == NULL) return ERR_NOMEM;
+  struct writer w = writer_of(at, n);
+  export_facts(l, &w);
+  ASSERT(!w.bad);
+  buf_added(state, w.len);
+  int rc = engine_export(&l->engine, state);
+  if (rc != 0) {
+    buf_cut(state, before);
+    return rc;
+  }
+  export_outer(l, state);
+  *fd = l->at.wire.fd;
+  warm_stop(l);
+  link_vanish(l);
+  return 0;
+}
+
+static int import_all(struct link *l, struct reader *r, int fd) {
+  warm_facts_read(l, r);
+  int rc = engine_import(&l->engine, l->handlers->role, r);
+  if (rc == 0) rc = wrap_import(r, &l->at.wire.outer);
+  if (rc == 0 && (!reader_done(r) || l->engine.keys == NULL)) rc = ERR_SYNTAX;
+  if (rc != 0) return rc;
+  l->at.wire.fd = fd;
+  rc = link_go_on(l);
+  return rc == 0 ? warm_go_on(l) : rc;
+}
+
+int control_unpack(struct adit_client *c, const struct link_handlers *handlers, const uint8_t *state, size_t n, int fd,
+                   struct link **out) {
+  struct reader r = reader_of(state, n);
+  struct link *l;
+  bool known = read_u32(&r) == EXPORT_MAGIC;
+  known = read_u8(&r) == EXPORT_VERSION && known;
+  int rc = known ? link_facts_read(c, handlers, &r, &l) : ERR_SYNTAX;
+  if (rc != 0) return rc;
+  rc = import_all(l, &r, fd);
+  if (rc == 0) {
+    *out = l;
+  } else {
+    warm_stop(l);
+    link_vanish(l);
+  }
+  return rc;
+}

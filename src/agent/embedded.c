@@ -258,6 +258,35 @@ static void embedded_again(struct loop_timer *t) {
   client_embedded_failed(m->client, ADIT_ESYSTEM, &e);
 }
 
+bool embedded_is_ready(const struct embedded *m) { return m->ready && m->fd >= 0; }
+
+int embedded_fd(const struct embedded *m) { return m->fd; }
+
+enum { EXPORT_VERSION = 1 };
+
+void embedded_export(const struct embedded *m, struct writer *w) {
+  write_u8(w, EXPORT_VERSION);
+  write_u32(w, m->pid > 0 ? (uint32_t)m->pid : 0);
+  write_u32(w, m->restarts);
+  write_u64(w, loop_now_ms(m->client->loop) - m->ready_ms);
+}
+
+int embedded_import(struct adit_client *c, const char *program, struct reader *r, int fd, struct embedded **out) {
+  bool known = read_u8(r) == EXPORT_VERSION;
+  uint32_t pid = read_u32(r), restarts = read_u32(r);
+  uint64_t age_ms = read_u64(r), now_ms = loop_now_ms(c->loop);
+  if (!known || !reader_done(r) || pid > INT32_MAX || restarts > EMBEDDED_RESTARTS_MAX || program == NULL)
+    return ERR_SYNTAX;
+  struct embedded *m = calloc(1, sizeof *m);
+  if (m == NULL) return ERR_NOMEM;
+  *m = (struct embedded){.client = c, .program = program, .pid = pid > 0 ? (pid_t)pid : -1, .fd = fd, .ready = true,
+                         .restarts = restarts, .ready_ms = age_ms < now_ms ? now_ms - age_ms : 0};
+  int rc = loop_io_add(c->loop, &m->io, fd, EPOLLIN, embedded_readable);
+  if (rc == 0) *out = m;
+  else free(m);
+  return rc;
+}
+
 struct embedded *embedded_start(struct adit_client *c, const char *program, struct err *e) {
   struct embedded *m = calloc(1, sizeof *m);
   if (m == NULL) {

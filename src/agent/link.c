@@ -259,3 +259,59 @@ fail:
   link_end(l);
   return NULL;
 }
+
+/* ---- moving to another program: times go as what has passed ---- */
+
+void link_facts_write(const struct link *l, struct writer *w) {
+  uint64_t now_ms = loop_now_ms(l->client->loop);
+  write_u16(w, (uint16_t)(l->choice - l->client->choices));
+  addr_write(w, &l->at.to);
+  write_u64(w, now_ms - l->since_ms);
+  write_u64(w, now_ms - l->pinged_ms);
+  write_u32(w, (uint32_t)l->heartbeat_ms);
+  write_u8(w, l->binds_waiting);
+}
+
+static void link_read_times(struct link *l, struct reader *r) {
+  uint64_t now_ms = loop_now_ms(l->client->loop), since_ms = read_u64(r), pinged_ms = read_u64(r);
+  l->since_ms = since_ms < now_ms ? now_ms - since_ms : 0;
+  l->pinged_ms = pinged_ms < now_ms ? now_ms - pinged_ms : 0;
+  l->heartbeat_ms = read_u32(r);
+  if (l->heartbeat_ms < 100 || l->heartbeat_ms > HEARTBEAT_MS) r->bad = true;
+}
+
+int link_facts_read(struct adit_client *c, const struct link_handlers *handlers, struct reader *r,
+                    struct link **out) {
+  size_t choice = read_u16(r);
+  struct link *l = choice < c->choices_n ? calloc(1, sizeof *l) : NULL;
+  if (l == NULL) return choice < c->choices_n ? ERR_NOMEM : ERR_SYNTAX;
+  *l = (struct link){.magic = LINK_MAGIC,
+                     .handlers = handlers,
+                     .client = c,
+                     .choice = &c->choices[choice],
+                     .at.wire = WIRE_NONE};
+  list_init(&l->warm);
+  int rc = addr_read(r, &l->at.to);
+  link_read_times(l, r);
+  l->binds_waiting = read_flag(r);
+  if (rc == 0 && r->bad) rc = ERR_SYNTAX;
+  if (rc == 0) *out = l;
+  else free(l);
+  return rc;
+}
+
+/* The first turn brings what is there, and sends what waits. */
+int link_go_on(struct link *l) {
+  int rc = loop_io_add(l->client->loop, &l->io, l->at.wire.fd, EPOLLIN | EPOLLOUT, link_ready);
+  return rc == 0 ? loop_timer_set(l->client->loop, &l->tick, 1, link_tick) : rc;
+}
+
+void link_vanish(struct link *l) {
+  l->magic = 0;
+  engine_stop(&l->engine);
+  loop_timer_stop(&l->tick);
+  loop_io_del(&l->io);
+  wrap_free(l->at.wire.outer);
+  l->at.wire = WIRE_NONE;
+  loop_defer(l->client->loop, &l->defer, link_release);
+}

@@ -69,4 +69,14 @@ void link_unbind(struct link *l, uint32_t id);
 /* Seals and sends what is pending. The link may be dead afterwards. */
 void link_flush(struct link *l);
 
+/* To another program and back: this part of it (agent/control.h is the whole). */
+enum { LINK_FACTS_BYTES = 256 };
+void link_facts_write(const struct link *l, struct writer *w);
+/* ERR_SYNTAX, ERR_NOMEM; else *out has no engine and no wire yet. */
+int link_facts_read(struct adit_client *c, const struct link_handlers *handlers, struct reader *r,
+                    struct link **out) MUST_USE;
+int link_go_on(struct link *l) MUST_USE;        /* it is whole: it waits for its relay */
+/* Its engine was exported, or could not be imported: it is gone without a word. Its wire is the caller's, or -1. */
+void link_vanish(struct link *l);
+
 #endif

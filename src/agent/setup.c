@@ -64,6 +64,7 @@ int setup_copy(struct setup *to, const struct setup *from) {
   if (from->no_proxy != NULL && (to->no_proxy = strdup(from->no_proxy)) == NULL) goto nomem;
   to->proxy_from = from->proxy_from;
   to->data = from->data;
+  to->moves_in = from->moves_in;
   return 0;
 nomem:
   setup_free(to);
@@ -104,21 +105,27 @@ out:
   return r;
 }
 
-int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
-                 struct err *e) {
-  if (s->tokens_n == 0)
-    return err_set(e, ERR_AUTH, "token: there is none to be narrowed (set ADIT_TOKEN, or store one with adit login)");
-  if (s->tokens_n > 1)
-    return err_set(e, ERR_USAGE, "token: several were given, and one at a time is narrowed (give one)");
-  const struct setup_token *own = s->tokens[0];
+/* As it was decoded; whoever has it wipes it. NULL: out of memory. */
+static struct token *token_of(const struct setup_token *own) {
   struct token *t = calloc(1, sizeof *t);
-  if (t == NULL) return err_set(e, ERR_NOMEM, "token: out of memory");
+  if (t == NULL) return NULL;
   memcpy(t->seed, own->seed, sizeof t->seed);
   memcpy(t->chain, own->chain, t->chain_n = own->chain_n);
   memcpy(t->relays, own->relays, sizeof t->relays);
   t->relays_n = own->relays_n;
   t->info = own->info;
   t->narrowed = own->narrowed;
+  return t;
+}
+
+int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
+                 struct err *e) {
+  if (s->tokens_n == 0)
+    return err_set(e, ERR_AUTH, "token: there is none to be narrowed (set ADIT_TOKEN, or store one with adit login)");
+  if (s->tokens_n > 1)
+    return err_set(e, ERR_USAGE, "token: several were given, and one at a time is narrowed (give one)");
+  struct token *t = token_of(s->tokens[0]);
+  if (t == NULL) return err_set(e, ERR_NOMEM, "token: out of memory");
   int r = token_narrow(t, wish, now_s, e);
   if (r == 0 && token_encode(t, out, TOKEN_TEXT_MAX_CHARS + 1) != 0)
     r = err_set(e, ERR_LIMIT, "token: it would be longer than %d characters (give fewer blocks)", TOKEN_TEXT_MAX_CHARS);
@@ -236,4 +243,117 @@ int setup_choices(struct setup *s, struct relay_choice **out, size_t *n, struct 
   *out = list;
   *n = count;
   return 0;
+}
+
+/* ---- to another program and back ---- */
+
+enum {
+  EXPORT_VERSION = 1,
+  EXPORT_TEXT_MAX_BYTES = 8192,    /* a path, a URL, a list of hosts */
+  EXPORT_MAX_BYTES = 64 + AGENT_TOKENS_MAX * (2 + TOKEN_TEXT_MAX_CHARS) +
+                     AGENT_RELAYS_MAX * (1 + DIAL_ADDRESS_TEXT_CHARS) + 4 * (3 + EXPORT_TEXT_MAX_BYTES)
+};
+
+/* Of the environment, by the names that lib/config.c looks for. */
+static const char *const proxy_variables[] = {"https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"};
+
+static int export_tokens(const struct setup *s, struct writer *w) {
+  char text[TOKEN_TEXT_MAX_CHARS + 1];
+  int rc = 0;
+  write_u8(w, (uint8_t)s->tokens_n);
+  for (size_t i = 0; rc == 0 && i < s->tokens_n; i++) {
+    struct token *t = token_of(s->tokens[i]);
+    if (t == NULL) return ERR_NOMEM;
+    rc = token_encode(t, text, sizeof text);
+    if (rc == 0) write_vec16(w, text, strlen(text));
+    wipe(text, sizeof text);
+    wipe(t, sizeof *t);
+    free(t);
+  }
+  return rc;
+}
+
+static void export_dials(const struct setup *s, struct writer *w) {
+  char text[DIAL_ADDRESS_TEXT_CHARS];
+  write_u8(w, (uint8_t)s->dials_n);
+  for (size_t i = 0; i < s->dials_n; i++) {
+    dial_address_format(&s->dials[i], text, sizeof text);
+    write_vec16(w, text, strlen(text));
+  }
+}
+
+static void export_text(const char *text, struct writer *w) {
+  write_u8(w, text != NULL);
+  if (text != NULL && strlen(text) > EXPORT_TEXT_MAX_BYTES) w->bad = true;
+  else if (text != NULL) write_vec16(w, text, strlen(text));
+}
+
+int setup_export(const struct setup *s, struct buf *state) {
+  uint8_t *at = EXPORT_MAX_BYTES <= state->max - state->len ? buf_reserve(state, EXPORT_MAX_BYTES) : NULL;
+  if (at == NULL) return EXPORT_MAX_BYTES <= state->max - state->len ? ERR_NOMEM : ERR_LIMIT;
+  struct writer w = writer_of(at, EXPORT_MAX_BYTES);
+  write_u8(&w, EXPORT_VERSION);
+  int rc = export_tokens(s, &w);
+  export_dials(s, &w);
+  export_text(s->ca_file, &w);
+  export_text(s->proxy, &w);
+  export_text(s->proxy_from, &w);
+  export_text(s->no_proxy, &w);
+  write_u8(&w, (uint8_t)s->data);
+  write_u8(&w, s->eager);
+  if (rc == 0 && w.bad) rc = ERR_LIMIT;
+  if (rc == 0) buf_added(state, w.len);
+  else wipe(at, EXPORT_MAX_BYTES);
+  return rc;
+}
+
+/* With a NUL behind it; NULL: out of memory, or bad. */
+static char *read_text(struct reader *r) {
+  struct reader v = read_vec16(r);
+  if (v.left > EXPORT_TEXT_MAX_BYTES || memchr(v.left > 0 ? (const char *)v.at : "", 0, v.left) != NULL) r->bad = true;
+  return r->bad ? NULL : strndup(v.left > 0 ? (const char *)v.at : "", v.left);
+}
+
+static int import_text(char **to, struct reader *r) {
+  if (!read_flag(r)) return r->bad ? ERR_SYNTAX : 0;
+  *to = read_text(r);
+  return *to != NULL ? 0 : r->bad ? ERR_SYNTAX : ERR_NOMEM;
+}
+
+static int import_words(struct setup *s, struct reader *r, int add(struct setup *, const char *, struct err *)) {
+  size_t n = read_u8(r);
+  int rc = 0;
+  for (size_t i = 0; rc == 0 && i < n; i++) {
+    char *text = read_text(r);
+    if (text == NULL) return r->bad ? ERR_SYNTAX : ERR_NOMEM;
+    rc = add(s, text, NULL);
+    wipe(text, strlen(text));
+    free(text);
+  }
+  return rc == 0 || rc == ERR_NOMEM ? rc : ERR_SYNTAX;
+}
+
+/* The same name, from here. */
+static int import_variable(const char **to, struct reader *r) {
+  char *name = NULL;
+  int rc = import_text(&name, r);
+  for (size_t i = 0; name != NULL && i < ARRAY_LEN(proxy_variables); i++)
+    if (strcmp(name, proxy_variables[i]) == 0) *to = proxy_variables[i];
+  if (rc == 0 && name != NULL && *to == NULL) rc = ERR_SYNTAX;
+  free(name);
+  return rc;
+}
+
+int setup_import(struct setup *s, struct reader *r) {
+  int rc = read_u8(r) == EXPORT_VERSION ? import_words(s, r, setup_add_token) : ERR_SYNTAX;
+  if (rc == 0) rc = import_words(s, r, setup_add_relay);
+  if (rc == 0) rc = import_text(&s->ca_file, r);
+  if (rc == 0) rc = import_text(&s->proxy, r);
+  if (rc == 0) rc = import_variable(&s->proxy_from, r);
+  if (rc == 0) rc = import_text(&s->no_proxy, r);
+  unsigned data = read_u8(r);
+  s->eager = read_flag(r);
+  if (rc == 0 && (!reader_done(r) || data > SETUP_DATA_TLS)) rc = ERR_SYNTAX;
+  s->data = rc == 0 ? (enum setup_data)data : SETUP_DATA_AUTO;
+  return rc;
 }

@@ -3,6 +3,7 @@
 #define AGENT_SETUP_H
 
 #include "agent/http_proxy.h"
+#include "base/buf.h"
 #include "base/dial_address.h"
 #include "wire/token.h"
 
@@ -32,6 +33,7 @@ struct setup {
   struct http_proxy *http_proxy;   /* what the URL says; made with the choices, when one of them is to be dialled
                                       through it */
   enum setup_data data;
+  bool moves_in;                   /* another program has begun what it is for: nothing is done before move_in */
   bool eager;                      /* connects before there is a tunnel, even where a ticket might decide which relay */
 };
 
@@ -59,6 +61,10 @@ int setup_add_relay(struct setup *s, const char *address, struct err *e) MUST_US
 /* Dials through this proxy: a URL, or "none". Loopback relays are dialled straight unless `from` is NULL. no_proxy may
    be NULL. */
 int setup_set_proxy(struct setup *s, const char *url, const char *from, const char *no_proxy, struct err *e) MUST_USE;
+/* Tokens and passwords included, to another program: ERR_LIMIT, ERR_NOMEM. And back, into an empty setup: ERR_SYNTAX,
+   ERR_NOMEM. What program an embedded relay is started from does not go along. */
+int setup_export(const struct setup *s, struct buf *state) MUST_USE;
+int setup_import(struct setup *s, struct reader *r) MUST_USE;
 /* The relays to choose from: those of all tokens, or those given besides with the name and pin of the token's relay of
    the same host, else of the first token's first relay. Malloced; tokens and proxy stay the setup's. */
 int setup_choices(struct setup *s, struct relay_choice **out, size_t *n, struct err *e) MUST_USE;

@@ -35,11 +35,15 @@ static void tunnel_tried_enough(struct loop_timer *timer) {
                                               "overloaded, or something between in the way?)");
 }
 
+int tunnel_open_within(struct adit_tunnel *t, uint64_t ms) {
+  return loop_timer_set(t->client->loop, &t->opening, ms, tunnel_tried_enough);
+}
+
 void tunnel_attach(struct adit_tunnel *t) {
   struct adit_client *c = t->client;
   list_push_tail(&c->tunnels, &t->node);
   if (t->request.retry_ms > 0)
-    (void)loop_timer_set(c->loop, &t->opening, (uint64_t)t->request.retry_ms, tunnel_tried_enough);
+    (void)!tunnel_open_within(t, (uint64_t)t->request.retry_ms);
 }
 
 bool tunnel_is_closing(const struct adit_tunnel *t) { return t->exit != TUNNEL_STAYS; }
@@ -92,7 +96,7 @@ static bool address_same(const struct tunnel_address *a, const struct frame_boun
          strcmp(a->tcp_host, f->tcp_host) == 0;
 }
 
-static struct tunnel_address *address_new(const struct frame_bound *f) {
+struct tunnel_address *tunnel_address_new(const struct frame_bound *f) {
   struct tunnel_address *a = calloc(1, sizeof *a);
   if (a == NULL) return NULL;
   memcpy(a->host, f->host, sizeof a->host);
@@ -170,7 +174,7 @@ void tunnel_bound(struct adit_tunnel *t, const struct frame_bound *f) {
                   "the relay gives it another address again and again (tell its operator)");
       return;
     }
-    if ((a = address_new(f)) == NULL) {
+    if ((a = tunnel_address_new(f)) == NULL) {
       tunnel_fail(t, ADIT_ENOMEM, "out_of_memory", "out of memory");
       return;
     }
@@ -202,9 +206,13 @@ static void tunnel_retry_due(struct loop_timer *timer) {
   link_flush(t->client->link);
 }
 
+int tunnel_retry_in(struct adit_tunnel *t, uint64_t ms) {
+  return loop_timer_set(t->client->loop, &t->retry, ms, tunnel_retry_due);
+}
+
 static void tunnel_rebind_later(struct adit_tunnel *t) {
   t->state = TUNNEL_UNBOUND;
-  (void)loop_timer_set(t->client->loop, &t->retry, TUNNEL_RETRY_MS, tunnel_retry_due);
+  (void)!tunnel_retry_in(t, TUNNEL_RETRY_MS);
 }
 
 void tunnel_unbound(struct adit_tunnel *t, enum refusal reason, const char *came) {

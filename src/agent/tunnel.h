@@ -129,4 +129,15 @@ void tunnel_noticed(struct adit_tunnel *t, uint16_t reason, uint32_t count);
 struct adit_tunnel *tunnel_find(struct adit_client *c, uint32_t id);
 void tunnel_stream_ended(struct streams *s);               /* of struct streams */
 
+/* To another program and back, without its streams (tunnel_move.c): what its host has been told, and what its relay
+   knows of it. */
+enum { TUNNEL_EXPORT_MAX_BYTES = 8192 };
+void tunnel_export(const struct adit_tunnel *t, struct writer *w);
+/* Into one that was attached. ERR_SYNTAX, ERR_NOMEM. */
+int tunnel_import(struct adit_tunnel *t, struct reader *r) MUST_USE;
+struct tunnel_address *tunnel_address_new(const struct frame_bound *f) MUST_USE;       /* NULL: out of memory */
+/* Its timers, for so long; 0: at once. */
+int tunnel_retry_in(struct adit_tunnel *t, uint64_t ms) MUST_USE;
+int tunnel_open_within(struct adit_tunnel *t, uint64_t ms) MUST_USE;
+
 #endif

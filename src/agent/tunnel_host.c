@@ -70,7 +70,7 @@ int tunnel_publish(struct adit_tunnel *t, struct err *e) {
   pthread_mutex_unlock(&c->lock);
   if (r != 0) return r;
   /* Without the lock: the loop's thread takes it, and streams must not wait for a slow disk. */
-  r = keep_read(&t->keep, e);
+  r = c->setup.moves_in ? 0 : keep_read(&t->keep, e);    /* else the ticket comes with the rest */
   if (r == 0) {
     t->attach_msg.fn = tunnel_attach_run;
     client_post(c, &t->attach_msg);

@@ -16,7 +16,13 @@
 #include "loop/net.h"
 #include "wire/data.h"
 
-enum { WARM_MAGIC = 0x7761726d };
+enum {
+  WARM_MAGIC = 0x7761726d,
+  EXPORT_MAGIC = 0x61647731,       /* "adw1" */
+  EXPORT_VERSION = 1,
+  EXPORT_FIXED_BYTES = 64 + 2 * sizeof(struct number_keys) + PREFACE_BYTES + OPEN_MAX_BYTES   /* all but wraps */
+};
+static const uint64_t AHEAD_MAX_MS = 3600 * 1000;        /* nothing is waited for so long */
 
 struct warm_secrets {
   struct number_keys keys;
@@ -373,4 +379,148 @@ void warm_lost(struct link *l, uint32_t visitors) {
 
 void warm_watch(struct link *l) {
   (void)loop_timer_set(l->client->loop, &l->data_check, DATA_CHECK_MS, warm_check_due);
+}
+
+/* To another program and back. Times go as what has passed or is left. */
+
+bool warm_are_coming(const struct link *l) {
+  LIST_FOREACH((struct list *)(uintptr_t)&l->warm, it)
+    if (!CONTAINER_OF(it, struct warm, node)->stands) return true;
+  return false;
+}
+
+static struct warm *warm_standing(struct link *l) {
+  LIST_FOREACH(&l->warm, it) {
+    struct warm *w = CONTAINER_OF(it, struct warm, node);
+    if (w->stands) return w;
+  }
+  return NULL;
+}
+
+/* Once what lies around it is bytes, it has none. */
+static void export_warm(struct warm *w, struct writer *to) {
+  const struct warm_secrets *s = w->secrets;
+  write_u32(to, EXPORT_MAGIC);
+  write_u8(to, EXPORT_VERSION);
+  write_bytes(to, s->keys.open, sizeof s->keys.open);
+  write_bytes(to, s->keys.accept, sizeof s->keys.accept);
+  write_vec8(to, w->preface + w->preface_sent, sizeof w->preface - w->preface_sent);
+  write_vec16(to, s->in, w->have);
+  write_u64(to, loop_now_ms(w->link->client->loop) - w->since_ms);
+  wrap_export(w->at.wire.outer, to);
+  w->at.wire.outer = NULL;
+}
+
+int warm_pack(struct link *l, struct buf *state, int *fd) {
+  struct warm *w = warm_standing(l);
+  if (w == NULL) return ERR_CLOSED;
+  size_t n = EXPORT_FIXED_BYTES + wrap_export_bytes(w->at.wire.outer);
+  if (n > state->max - state->len) return ERR_LIMIT;
+  uint8_t *at = buf_reserve(state, n);
+  if (at == NULL) return ERR_NOMEM;
+  struct writer to = writer_of(at, n);
+  export_warm(w, &to);
+  ASSERT(!to.bad);
+  buf_added(state, to.len);
+  loop_io_del(&w->io);
+  *fd = wire_take(&w->at.wire).fd;
+  warm_free(w);
+  return 0;
+}
+
+static int import_warm(struct warm *w, struct reader *r) {
+  struct warm_secrets *s = w->secrets;
+  uint64_t now_ms = loop_now_ms(w->link->client->loop);
+  bool known = read_u32(r) == EXPORT_MAGIC;
+  known = read_u8(r) == EXPORT_VERSION && known;
+  if (!known) return ERR_SYNTAX;
+  read_copy(r, s->keys.open, sizeof s->keys.open);
+  read_copy(r, s->keys.accept, sizeof s->keys.accept);
+  struct reader preface = read_vec8(r), in = read_vec16(r);
+  uint64_t age_ms = read_u64(r);
+  if (r->bad || preface.left > sizeof w->preface || in.left > sizeof s->in) return ERR_SYNTAX;
+  w->preface_sent = sizeof w->preface - preface.left;
+  read_copy(&preface, w->preface + w->preface_sent, preface.left);
+  w->have = in.left;
+  read_copy(&in, s->in, in.left);
+  w->since_ms = age_ms < now_ms ? now_ms - age_ms : 0;
+  int rc = wrap_import(r, &w->at.wire.outer);
+  return rc == 0 && !reader_done(r) ? ERR_SYNTAX : rc;
+}
+
+int warm_unpack(struct link *l, const uint8_t *state, size_t n, int fd) {
+  struct reader r = reader_of(state, n);
+  struct warm *w = l->warm_n < WARM_MAX ? calloc(1, sizeof *w) : NULL;
+  if (w == NULL) return l->warm_n < WARM_MAX ? ERR_NOMEM : ERR_LIMIT;
+  *w = (struct warm){.magic = WARM_MAGIC, .link = l, .at.wire = WIRE_NONE, .at.to = l->at.to, .stands = true};
+  list_push_tail(&l->warm, &w->node);
+  l->warm_n++;
+  w->secrets = secret_alloc(sizeof *w->secrets);
+  int rc = w->secrets == NULL ? ERR_NOMEM : import_warm(w, &r);
+  /* the first turn brings what is there, and sends what is left */
+  if (rc == 0) rc = loop_io_add(l->client->loop, &w->io, fd, EPOLLIN | EPOLLOUT, warm_ready);
+  if (rc == 0) w->at.wire.fd = fd;
+  else warm_free(w);
+  return rc;
+}
+
+static void write_left(const struct link *l, const struct loop_timer *t, struct writer *w) {
+  uint64_t now_ms = loop_now_ms(l->client->loop);
+  write_u8(w, loop_timer_is_set(t));
+  write_u64(w, loop_timer_is_set(t) && t->at_ms > now_ms ? t->at_ms - now_ms : 0);
+}
+
+void warm_facts_write(struct link *l, struct writer *w) {
+  size_t coming = 0;
+  LIST_FOREACH(&l->warm, it) coming += !CONTAINER_OF(it, struct warm, node)->stands;
+  write_u16(w, (uint16_t)size_min(l->redials + coming, WARM_MAX));
+  write_u64(w, l->redial_ceiling_ms);
+  write_u64(w, l->data_stood);
+  write_u64(w, l->data_lost);
+  write_u8(w, l->takes_wrapped);
+  write_u8(w, l->data_wrapped);
+  write_u8(w, l->data_arrived);
+  write_u8(w, l->data_warned);
+  write_u8(w, (uint8_t)size_min(l->data_ended_early, UINT8_MAX));
+  write_left(l, &l->data_check, w);
+  write_left(l, &l->data_proof, w);
+  write_u32(w, (uint32_t)l->data_err.code);
+  write_vec16(w, l->data_err.text, strlen(l->data_err.text));
+}
+
+/* The timer's fields say what is to be set, until warm_go_on. */
+static void read_left(struct loop_timer *t, loop_timer_fn *fn, struct reader *r) {
+  bool is_set = read_flag(r);
+  t->at_ms = read_u64(r);
+  if (t->at_ms > AHEAD_MAX_MS) r->bad = true;
+  t->fn = is_set ? fn : NULL;
+}
+
+void warm_facts_read(struct link *l, struct reader *r) {
+  l->redials = read_u16(r);
+  l->redial_ceiling_ms = read_u64(r);
+  l->data_stood = read_u64(r);
+  l->data_lost = read_u64(r);
+  l->takes_wrapped = read_flag(r);
+  l->data_wrapped = read_flag(r);
+  l->data_arrived = read_flag(r);
+  l->data_warned = read_flag(r);
+  l->data_ended_early = read_u8(r);
+  read_left(&l->data_check, warm_check_due, r);
+  read_left(&l->data_proof, warm_proof_due, r);
+  l->data_err.code = (int)read_u32(r);
+  struct reader text = read_vec16(r);
+  if (text.left >= sizeof l->data_err.text || l->redials > WARM_MAX || l->redial_ceiling_ms > DATA_REDIAL_MAX_MS)
+    r->bad = true;
+  else read_copy(&text, l->data_err.text, text.left);
+}
+
+int warm_go_on(struct link *l) {
+  struct loop *loop = l->client->loop;
+  int rc = 0;
+  if (l->data_check.fn != NULL) rc = loop_timer_set(loop, &l->data_check, l->data_check.at_ms, warm_check_due);
+  if (rc == 0 && l->data_proof.fn != NULL)
+    rc = loop_timer_set(loop, &l->data_proof, l->data_proof.at_ms, warm_proof_due);
+  if (rc == 0 && l->redials > 0) rc = loop_timer_set(loop, &l->redial, 0, warm_redial_due);
+  return rc;
 }

@@ -207,6 +207,12 @@ enum {
   TICKET_KEEP_MIN_MS = 60000,              /* between two writes of a renewed ticket */
   APP_WARNING_MS = 10000,                  /* at most one warning per tunnel about its app in so long */
   EMBEDDED_START_MS = 10000,
+  MOVE_READY_MS = 2000,                    /* so long an agent that moves to a new program waits for who is in the
+                                              midst of something */
+  MOVE_LOOK_MS = 5,                        /* and looks for them */
+  MOVE_PARCELS_MAX = 1 << 20,
+  MOVE_START_MS = 5000,                    /* from the start of a new program until it must have said that it is one */
+  MOVE_CHECK_MS = 5000,                    /* so long it may take to look at what it would be given */
   TICKET_FILE_MAX_BYTES = 8192,
   TICKET_FILES_OLD_MAX = 9,                /* tickets that a relay no longer takes are kept beside the file: FILE.old,
                                               FILE.old.2, ... */

@@ -35,3 +35,17 @@ void signals_change(int number, void (*handler)(int)) {
 void signals_give_back(void) {
   for (size_t i = changed_n; i > 0; i--) (void)sigaction(changed[i - 1].number, &changed[i - 1].given, NULL);
 }
+
+uint64_t signals_were_ignored(void) {
+  uint64_t ignored = 0;
+  for (size_t i = 0; i < changed_n; i++)
+    if (changed[i].given.sa_handler == SIG_IGN) ignored |= (uint64_t)1 << (changed[i].number - 1);
+  return ignored;
+}
+
+void signals_go_on(uint64_t ignored) {
+  for (size_t i = 0; i < changed_n; i++) {
+    bool was_ignored = (ignored >> (changed[i].number - 1) & 1) != 0;
+    changed[i].given = (struct sigaction){.sa_handler = was_ignored ? SIG_IGN : SIG_DFL};
+  }
+}

@@ -17,5 +17,9 @@ int signals_take(const int *numbers, size_t n, sigset_t *before, struct err *e) 
    and exec, all that were changed are given back as they were. */
 void signals_change(int number, void (*handler)(int));
 void signals_give_back(void);
+/* For a program that goes on in this process, and finds them changed: those that were changed here and had been
+   ignored, a bit for each number; there, after it has changed the same. */
+uint64_t signals_were_ignored(void);
+void signals_go_on(uint64_t ignored);
 
 #endif

@@ -18,6 +18,7 @@
 #include "base/dial_address.h"
 #include "base/descriptors.h"
 #include "base/environment.h"
+#include "base/cursor.h"
 #include "base/heap.h"
 #include "base/home.h"
 #include "base/limits.h"
@@ -26,6 +27,7 @@
 #include "base/words.h"
 #include "cli/command.h"
 #include "cli/config_file.h"
+#include "cli/renewal.h"
 #include "cli/runner.h"
 #include "cli/tell.h"
 #include "cli/token_file.h"
@@ -36,7 +38,7 @@ enum { WAIT_MAX_S = 365 * 24 * 3600 };
 
 struct forward_arguments {
   bool unencrypted, h2, proxy_protocol, json;
-  const char *alpn, *ca, *keep, *link, *data;
+  const char *alpn, *ca, *keep, *link, *data, *take_over;
   char *proxy;                     /* a copy: it may hold a password */
   struct option_list allow, deny, names, relays, token_files;
   uint64_t app_wait_ms, wait_ms;   /* wait_ms: 0: not at all; UINT64_MAX: without end */
@@ -109,6 +111,8 @@ static const struct option_row forward_rows[] = {
   {.name = "json", .kind = OPTION_FLAG, AT(json),
    .help = "Print events as JSON objects, one a line, and nothing else, to stdout; with a command behind --, to "
            "stderr, which is the command's as well."},
+  {.name = "take-over", .value = "FDS", .kind = OPTION_TEXT, AT(take_over), .hidden = true,
+   .help = "Only asks whether this program could go on as another one (cli/renewal.h)."},
 };
 
 struct forwarded {
@@ -133,6 +137,9 @@ struct forward {
   sigset_t mask_before;
   int signal_fd;
   struct heap_watch heap;
+  struct renewal renewal;
+  struct heritage heritage;        /* of the program that this one goes on for */
+  bool renews;                     /* it is asked for */
   bool failed;                     /* some tunnel never opened, or all have ended */
   bool done;
   int status;
@@ -277,9 +284,9 @@ static void set_up_tell(struct forward *f, uint64_t start_us) {
 /* Blocked before the library starts its thread, so that they come to us only. SIGWINCH also has the live line drawn
    anew for the new width. */
 static int take_signals(struct forward *f, struct err *e) {
-  static const int numbers[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGWINCH, /* and for a command: */ SIGQUIT,
-                                SIGUSR1, SIGUSR2};
-  size_t n = ARRAY_LEN(numbers) - (f->command != NULL ? 0 : 3);
+  static const int numbers[] = {SIGCHLD, SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGUSR2,
+                                /* and for a command: */ SIGQUIT, SIGUSR1};
+  size_t n = ARRAY_LEN(numbers) - (f->command != NULL ? 0 : 2);
   signals_change(SIGCHLD, SIG_DFL);        /* ignored, the kernel would keep the command's status from us */
   f->signal_fd = signals_take(numbers, n, &f->mask_before, e);
   return f->signal_fd < 0 ? f->signal_fd : 0;
@@ -381,6 +388,8 @@ static void on_signal(struct forward *f, const struct signalfd_siginfo *s) {
   int number = (int)s->ssi_signo;
   if (number == SIGCHLD) {
     on_children(f);
+  } else if (number == SIGUSR2) {
+    f->renews = true;
   } else if (f->child > 0) {
     forward_signal(f, s);
   } else if (number == SIGINT || number == SIGTERM || number == SIGHUP) {
@@ -486,6 +495,114 @@ static void on_event(struct forward *f, const struct adit_event *event) {
   }
 }
 
+static int read_events(struct forward *f, struct err *e) {
+  struct adit_event event;
+  while (!f->done) {
+    int n = adit_next_event(f->client, &event, 0);
+    if (n == 0) return 0;
+    if (n < 0) return client_failed(f, e);
+    on_event(f, &event);
+  }
+  return 0;
+}
+
+/* --- going on as the next program --- */
+
+static uint64_t mask_bits(const sigset_t *mask) {
+  uint64_t bits = 0;
+  for (int number = 1; number <= 64; number++)
+    if (sigismember(mask, number) == 1) bits |= (uint64_t)1 << (number - 1);
+  return bits;
+}
+
+static void mask_of_bits(uint64_t bits, sigset_t *mask) {
+  (void)sigemptyset(mask);
+  for (int number = 1; number <= 64; number++)
+    if ((bits >> (number - 1) & 1) != 0) (void)sigaddset(mask, number);
+}
+
+static void write_host(void *user, struct writer *w) {
+  const struct forward *f = user;
+  write_text8(w, ADIT_VERSION);
+  write_u64(w, mask_bits(&f->mask_before));
+  write_u64(w, signals_were_ignored());
+  write_u64(w, f->tell.start_us);
+  write_u32(w, (uint32_t)f->child);
+  write_u8(w, f->embedded);
+  write_u8(w, f->failed);
+  write_u8(w, f->tell.embedded_told);
+  write_u8(w, (uint8_t)f->tell.live.link);
+  write_u16(w, (uint16_t)f->apps_n);
+  for (size_t i = 0; i < f->apps_n; i++) {
+    write_u8(w, f->apps[i].open);
+    write_u8(w, f->apps[i].ended);
+  }
+}
+
+/* What was said in the midst of it belongs to this program. */
+static bool drain_events(void *user) {
+  struct forward *f = user;
+  struct err e = {0};
+  if (read_events(f, &e) != 0) stop(f, command_fail(&e));
+  tell_live_clear(&f->tell);
+  return !f->done;
+}
+
+static void renew(struct forward *f) {
+  struct err e;
+  f->renews = false;
+  const struct renewal_host host = {
+    .drains = drain_events, .writes = write_host, .user = f, .mask = &f->mask_before};
+  if (renewal_go(&f->renewal, f->client, &host, &e) == 0) return;
+  (void)err_prefix(&e, "upgrade");
+  f->tell.last_problem[0] = '\0';  /* each time anew */
+  tell_event(&f->tell, "warning", &(struct tell_app){0}, "upgrade_failed", e.text, true);
+}
+
+/* The other side of write_host. */
+static int read_host(struct forward *f, char *version, size_t cap, struct err *e) {
+  struct reader *r = &f->heritage.host;
+  read_text8(r, version, cap);
+  mask_of_bits(read_u64(r), &f->mask_before);
+  signals_go_on(read_u64(r));
+  f->tell.start_us = read_u64(r);
+  f->child = (pid_t)read_u32(r);
+  f->embedded = read_flag(r);
+  f->failed = read_flag(r);
+  f->tell.embedded_told = read_flag(r);
+  f->tell.live.link = (enum live_link)read_u8(r);
+  if (read_u16(r) != f->apps_n) r->bad = true;
+  for (size_t i = 0; i < f->apps_n; i++) {
+    f->apps[i].open = read_flag(r);
+    f->apps[i].ended = read_flag(r);
+    f->open_n += f->apps[i].open;
+    f->ended_n += f->apps[i].ended;
+  }
+  if (reader_done(r) && f->child >= 0 && f->tell.live.link <= LIVE_RECONNECTING) return 0;
+  return err_set(e, ERR_SYNTAX, "what the program before this one has left cannot be read");
+}
+
+/* As the program before this one was. An embedded relay that is started from now on is of this program. */
+static int inherit_config(struct forward *f, struct err *e) {
+  char path[4096];
+  f->config = adit_config_new();
+  if (f->config == NULL) return err_set(e, ERR_NOMEM, "out of memory");
+  int code = heritage_config(&f->heritage, f->config, e);
+  if (code != 0 || !f->embedded) return code;
+  if (own_path(path, sizeof path, e) != 0) return e->code;
+  return (code = adit_config_set_embedded(f->config, path)) == 0 ? 0 : config_failed(f, code, e);
+}
+
+/* The agent itself, once its tunnels are there. */
+static int inherit_agent(struct forward *f, const char *version, struct err *e) {
+  char text[512];
+  int code = heritage_agent(&f->heritage, f->client, e);
+  if (code != 0 || f->heritage.asker >= 0) return code;
+  (void)snprintf(text, sizeof text, "upgraded: adit " ADIT_VERSION " goes on for %s", version);
+  tell_event(&f->tell, "upgraded", &(struct tell_app){0}, "upgraded", text, true);
+  return 0;
+}
+
 /* --- the loop --- */
 
 static void draw(struct forward *f) {
@@ -506,17 +623,6 @@ static void draw(struct forward *f) {
 static void read_signals(struct forward *f) {
   struct signalfd_siginfo s;
   while (!f->done && read(f->signal_fd, &s, sizeof s) == (ssize_t)sizeof s) on_signal(f, &s);
-}
-
-static int read_events(struct forward *f, struct err *e) {
-  struct adit_event event;
-  while (!f->done) {
-    int n = adit_next_event(f->client, &event, 0);
-    if (n == 0) return 0;
-    if (n < 0) return client_failed(f, e);
-    on_event(f, &event);
-  }
-  return 0;
 }
 
 /* How long to wait for something to happen: until the live line is due, the start is late, or the heap is looked at. */
@@ -544,6 +650,7 @@ static int serve(struct forward *f, struct err *e) {
     int code = read_events(f, e);
     if (code != 0) return code;
     read_signals(f);
+    if (!f->done && f->renews) renew(f);
     if (!f->done) check_start(f);
     if (f->done) break;
     if (f->tell.mode == TELL_TERMINAL) draw(f);
@@ -569,27 +676,40 @@ static void finish(struct forward *f) {
   if (f->signal_fd >= 0) close(f->signal_fd);
 }
 
+/* From its arguments, or as the program before this one was: 0 once it forwards. */
+static int begin(struct forward *f, const struct options_parsed *parsed, uint64_t start_us, struct err *e) {
+  char version[64] = "";
+  int code = take_arguments(f, parsed, e);
+  if (code == 0) code = heritage_open(&f->heritage, f->a.take_over, e);
+  if (code == 0) set_up_tell(f, start_us);
+  bool inherits = code == 0 && f->heritage.agent != NULL;
+  if (code == 0) code = inherits ? read_host(f, version, sizeof version, e) : make_config(f, e);
+  if (code == 0 && inherits) code = inherit_config(f, e);
+  descriptors_keep_in_view();
+  sigset_t mask = f->mask_before;
+  if (code == 0) code = take_signals(f, e);
+  if (inherits) f->mask_before = mask;
+  if (code == 0) {
+    f->client = adit_client_new(f->config);
+    if (f->client == NULL) code = config_failed(f, adit_errno_last(), e);
+  }
+  if (code == 0) code = open_tunnels(f, e);
+  if (code == 0 && inherits) code = inherit_agent(f, version, e);
+  return code;
+}
+
 static int forward_main(const struct command *self, int argc, char **argv, uint64_t start_us) {
   static struct forward f;         /* large for a stack */
   memset(&f, 0, sizeof f);
-  f.signal_fd = -1;
+  f.signal_fd = f.heritage.asker = -1;
   f.a.app_wait_ms = APP_WAIT_DEFAULT_MS;
+  renewal_begin(&f.renewal, argc, argv);
   struct options_parsed parsed;
   struct err e = {0};
   int status;
   if (!command_begin(self, &f.a, argc, argv, &parsed, &status)) return status;
-  int code = take_arguments(&f, &parsed, &e);
-  if (code == 0) {
-    set_up_tell(&f, start_us);
-    code = make_config(&f, &e);
-  }
-  descriptors_keep_in_view();
-  if (code == 0) code = take_signals(&f, &e);
-  if (code == 0) {
-    f.client = adit_client_new(f.config);
-    if (f.client == NULL) code = config_failed(&f, adit_errno_last(), &e);
-  }
-  if (code == 0) code = open_tunnels(&f, &e);
+  int code = begin(&f, &parsed, start_us, &e);
+  heritage_answer(&f.heritage, code, &e);
   if (code == 0) code = serve(&f, &e);
   finish(&f);
   return code == 0 ? f.status : command_fail(&e);

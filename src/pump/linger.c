@@ -28,13 +28,17 @@ static void linger_free(struct loop_deferred *d) {
   free(CONTAINER_OF(d, struct linger_socket, deferred));
 }
 
-static void linger_done(struct linger_socket *s) {
+static void linger_leave(struct linger_socket *s) {
   loop_io_del(&s->io);
   loop_timer_stop(&s->timer);
-  pool_close(s->pool, s->fd);
   list_remove(&s->link);
   s->pool->lingers_n--;
   loop_defer(s->pool->loop, &s->deferred, linger_free);
+}
+
+static void linger_done(struct linger_socket *s) {
+  linger_leave(s);
+  pool_close(s->pool, s->fd);
 }
 
 /* Nobody's limit counts these, so they have one of their own. */
@@ -104,6 +108,19 @@ void linger_reset(struct pump_pool *pool, int fd) {
   }
   s->until_ms = loop_now_ms(pool->loop) + RESET_DELIVERY_MS;
   if (loop_timer_set(pool->loop, &s->timer, RESET_CHECK_MS, reset_check) != 0) linger_done(s);
+}
+
+int pump_linger_take(struct pump_pool *pool, bool *resets) {
+  if (list_empty(&pool->lingers)) return -1;
+  struct linger_socket *s = CONTAINER_OF(pool->lingers.next, struct linger_socket, link);
+  *resets = s->until_ms != 0;
+  linger_leave(s);
+  return s->fd;
+}
+
+void pump_linger_give(struct pump_pool *pool, int fd, bool resets) {
+  if (resets) linger_reset(pool, fd);
+  else linger_discard(pool, fd, NULL);
 }
 
 void lingers_close(struct pump_pool *pool) {

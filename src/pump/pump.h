@@ -111,5 +111,9 @@ int pump_import(struct pump_pool *pool, const struct pump_params *params, const 
 /* Ends one socket the clean way outside a pump: shuts down writing, discards input until EOF or LINGER_DISCARD_MS,
    closes. Takes fd. */
 void pump_linger_close(struct pump_pool *pool, int fd);
+/* One that outlives its pump moves to another program: the oldest, which is the caller's then, or -1; *resets: it is to
+   be reset, once what was written to it has been delivered. And back: takes fd. */
+int pump_linger_take(struct pump_pool *pool, bool *resets);
+void pump_linger_give(struct pump_pool *pool, int fd, bool resets);
 
 #endif

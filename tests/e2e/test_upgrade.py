@@ -15,54 +15,7 @@ from kit.app import echo, read_exactly, read_until_end, reset
 from kit.impostor import PARTS, impostor
 from kit.process import ADIT, BUILD, DEADLINE_S, scaled, wait_until
 from kit.tls import BROKEN, how_it_ends
-
-EVERY_S = 0.02
-
-
-def talk(stream, words=b"hello"):
-    stream.sendall(words)
-    assert read_exactly(stream, len(words)) == words
-
-
-def talk_between(one, other):
-    for sender, receiver in ((one, other), (other, one)):
-        sender.sendall(b"hello")
-        assert read_exactly(receiver, 5) == b"hello"
-
-
-class Comers:
-    """Somebody comes fifty times a second, while this is entered, and is to be served each time."""
-
-    def __init__(self, come):
-        self.come, self.ended, self.served, self.failures = come, threading.Event(), 0, []
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-        return self
-
-    def run(self):
-        while not self.ended.wait(EVERY_S):
-            threads = threading.Thread(target=self.one)
-            threads.start()
-            threads.join()
-
-    def one(self):
-        try:
-            self.come()
-            self.served += 1
-        except Exception as e:          # whatever it is, this one was not served
-            self.failures.append(e)
-
-    def wait(self, n):
-        """Until so many more were served."""
-        until = self.served + n
-        wait_until(lambda: self.served >= until or self.failures, "nobody is served")
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
-        assert not self.failures, self.failures[:5]
+from kit.traffic import Comers, Exchange, talk, talk_between
 
 
 def ask_for_nobody(relay):
@@ -88,32 +41,6 @@ def test_a_signal_upgrades_as_the_command_does(relay):
     relay.upgrade(ask=lambda: before.kill(signal.SIGUSR2))
     assert before.popen.wait(DEADLINE_S) == 0
     ask_for_nobody(relay)
-
-
-class Exchange:
-    """Random bytes to an echo and back, without a pause, while this is entered."""
-
-    def __init__(self, stream):
-        self.stream, self.ended, self.turns, self.failure = stream, threading.Event(), 0, None
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-        return self
-
-    def run(self):
-        try:
-            while not self.ended.is_set():
-                talk(self.stream, os.urandom(1 << 15))
-                self.turns += 1
-        except Exception as e:
-            self.failure = e
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
-        assert self.failure is None, self.failure
-        assert self.turns > 0
 
 
 def unnoticed(agent):
