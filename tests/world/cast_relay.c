@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/words.h"
 #include "cast.h"
 #include "relay/issue.h"
 #include "relay/relay.h"
@@ -29,6 +30,7 @@ int cast_relay(void *arg) {
                             .keys_here = true, .listens_n = 1};
   struct err e = {0};
   (void)arg;
+  words_begin();                   /* as the program does first of all */
   if (addr_parse("0.0.0.0:443", &o.listens[0], &e) != 0) world_fail("relay: %s", e.text);
   int rc = relay_run(&o, &e);
   if (rc != 0) world_trace("relay failed", (uint64_t)(int64_t)rc, 0);

@@ -8,12 +8,13 @@
 #include "kernel.h"
 
 enum { AT_ONCE_MAX = 12, ARRIVAL_MAX_MS = 20, DAY_MAX_MS = 1500, NIGHT_MAX_MS = 500, TALK_LARGE_BYTES = 200000,
-       TALK_SMALL_BYTES = 3000 };
+       TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8 };
 
 struct cast cast;
 
 static struct director_options options;
 static struct host *relay_host, *agent_host, *visitors_host;
+static bool storm;                 /* processes are killed */
 static unsigned here;              /* visitors that have not left yet */
 static struct waiters left;
 
@@ -30,7 +31,7 @@ static void pause_ms(uint64_t ms) {
   while (task_sleep(until_ns)) continue;
 }
 
-/* Somebody who is killed and started again, day by day. */
+/* Somebody who is killed and started again, day by day, while the storm lasts. */
 struct mortal {
   struct host **host;
   const char *name;
@@ -42,11 +43,10 @@ static void *live_and_die(void *arg) {
   const struct mortal *m = arg;
   for (;;) {
     struct process *p = process_start(*m->host, m->name, m->main, NULL);
-    if (options.calm) {
-      (void)process_wait(p);
-      world_fail("%s has ended by itself", m->name);
-    }
-    pause_ms(1 + world_below(DAY_MAX_MS));
+    uint64_t dies_ns = world_now_ns() + (1 + world_below(DAY_MAX_MS)) * WORLD_NS_PER_MS;
+    while (!p->exited && (!storm || world_now_ns() < dies_ns))
+      (void)task_park(&p->ended, storm ? dies_ns : WORLD_NEVER);
+    if (p->exited) world_fail("%s has ended by itself, with status %d", m->name, p->status);
     process_kill(p);
     pause_ms(world_below(NIGHT_MAX_MS));
   }
@@ -59,22 +59,49 @@ static void *see_off(void *arg) {
   return NULL;
 }
 
+static void let_in(bool raw) {
+  here++;
+  struct process *p = process_start(visitors_host, "visitor", raw ? cast_raw_visitor : cast_tls_visitor, NULL);
+  task_detach(task_start(process_current(), see_off, p));
+}
+
 static void let_visitors_in(void) {
   for (unsigned i = 0; i < options.visitors; i++) {
     while (here >= AT_ONCE_MAX) (void)task_park(&left, WORLD_NEVER);
-    bool raw = world_chance(2);
-    here++;
-    struct process *p = process_start(visitors_host, "visitor", raw ? cast_raw_visitor : cast_tls_visitor, NULL);
-    task_detach(task_start(process_current(), see_off, p));
+    let_in(world_chance(2));
     pause_ms(world_below(ARRIVAL_MAX_MS));
   }
   while (here > 0) (void)task_park(&left, WORLD_NEVER);
+}
+
+static void wait_until_reachable(bool raw) {
+  uint64_t until_ns = world_now_ns() + RECOVERY_MAX_MS * WORLD_NS_PER_MS;
+  for (uint64_t before = cast.whole; cast.whole == before;) {
+    if (world_now_ns() > until_ns) world_fail("after the storm no %s visitor was served", raw ? "raw" : "TLS");
+    let_in(raw);
+    while (here > 0) (void)task_park(&left, WORLD_NEVER);
+    pause_ms(LOOK_MS);
+  }
+}
+
+/* All that should be served are. */
+static void be_quiet(void) {
+  storm = false;
+  wait_until_reachable(true);
+  wait_until_reachable(false);
+  uint64_t before = cast.whole;
+  for (unsigned i = 0; i < QUIET_VISITORS; i++) let_in(i % 2 == 0);
+  while (here > 0) (void)task_park(&left, WORLD_NEVER);
+  if (cast.whole != before + QUIET_VISITORS)
+    world_fail("of %d visitors %llu were served, though nothing goes wrong any more", QUIET_VISITORS,
+               (unsigned long long)(cast.whole - before));
 }
 
 static int direct(void *arg) {
   (void)arg;
   (void)process_wait(process_start(relay_host, "operator", cast_issue, NULL));
   (void)process_start(agent_host, "app", cast_app, NULL);
+  storm = !options.calm;
   for (size_t i = 0; i < ARRAY_LEN(mortals); i++)
     task_detach(task_start(process_current(), live_and_die, &mortals[i]));
   while (cast.raw_port == 0) (void)task_park(&cast.opened, WORLD_NEVER);
@@ -82,6 +109,7 @@ static int direct(void *arg) {
   if (options.calm && cast.whole < options.visitors)
     world_fail("of %u visitors %llu were served, though nothing has gone wrong", options.visitors,
                (unsigned long long)cast.whole);
+  be_quiet();
   world_stop();
   pause_ms(1);
   return EXIT_SUCCESS;

@@ -56,7 +56,7 @@ static void play(const struct arguments *a, uint64_t seed, struct report *r) {
 /* In a child, whose memory and variables go with it. */
 static bool play_apart(const struct arguments *a, uint64_t seed, struct report *r) {
   int fds[2], status = 0;
-  if (pipe(fds) != 0) return false;
+  if (fflush(stdout) != 0 || pipe(fds) != 0) return false;
   pid_t child = fork();
   if (child == 0) {
     play(a, seed, r);

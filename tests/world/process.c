@@ -108,12 +108,17 @@ static uint64_t bit(int number) { return UINT64_C(1) << (number - 1); }
 
 static bool is_harmless(int number) { return number == SIGCHLD || number == SIGWINCH || number == SIGURG; }
 
+/* SIGPIPE is a thread's own, and nobody here waits for it. */
+static uint64_t blocked_by(const struct process *p, int number) {
+  return number == SIGPIPE && p == process_current() ? *task_blocked(task_current()) : tasks_blocked(p);
+}
+
 void process_signal(struct process *p, int number) {
   if (p->exited || number == 0) return;
   world_trace("signal", (uint64_t)p->id, (uint64_t)number);
   if (number == SIGKILL) {
     process_kill(p);
-  } else if ((p->blocked & bit(number)) != 0) {
+  } else if ((blocked_by(p, number) & bit(number)) != 0) {
     p->pending |= bit(number);
     files_signalled(p->files);
   } else if ((p->ignored & bit(number)) == 0 && !is_harmless(number)) {

@@ -15,6 +15,7 @@ bool task_is_ready(const struct task *t);
 size_t task_place(const struct task *t);   /* among those that may run, as the scheduler noted it */
 void task_set_place(struct task *t, size_t place);
 void tasks_end(struct process *p);         /* all of a process; the current one is gone at its next switch */
+uint64_t tasks_blocked(const struct process *p);     /* signals that all of them block */
 void task_vanish(void) __attribute__((noreturn));    /* the current one, of a process that has ended */
 void tasks_begin(void);
 

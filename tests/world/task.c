@@ -21,7 +21,7 @@ struct task {
   void *thread_locals, *specific[KEYS_MAX];
   struct world_event alarm;
   struct waiters ended;
-  uint64_t id;
+  uint64_t id, blocked;
   size_t place;                    /* among the ready, from 1; 0: not there */
   int saved_errno;
   bool timed_out, detached, done;
@@ -39,6 +39,7 @@ void tasks_begin(void) { current = vanished = NULL; ids = 0; }
 struct task *task_current(void) { return current; }
 struct process *process_current(void) { return current == NULL ? NULL : current->process; }
 uint64_t task_id(const struct task *t) { return t->id; }
+uint64_t *task_blocked(struct task *t) { return &t->blocked; }
 bool task_is_ready(const struct task *t) { return t->place != 0; }
 size_t task_place(const struct task *t) { return t->place; }
 void task_set_place(struct task *t, size_t place) { t->place = place; }
@@ -80,6 +81,7 @@ struct task *task_start(struct process *p, void *(*main)(void *arg), void *arg) 
   t->main = main;
   t->arg = arg;
   t->id = ++ids;
+  t->blocked = current == NULL || current->process != p ? 0 : current->blocked;
   t->stack = stack_new();
   list_init(&t->waits);
   waiters_init(&t->ended);
@@ -128,6 +130,15 @@ void *task_join(struct task *t) {
 void task_detach(struct task *t) {
   t->detached = true;
   if (t->done) task_free(t);
+}
+
+uint64_t tasks_blocked(const struct process *p) {
+  uint64_t all = UINT64_MAX;
+  LIST_FOREACH(&p->tasks, it) {
+    const struct task *t = CONTAINER_OF(it, struct task, of_process);
+    if (!t->done) all &= t->blocked;
+  }
+  return all;
 }
 
 void tasks_end(struct process *p) {

@@ -88,7 +88,7 @@ struct process {
   struct files *files;
   char name[PROCESS_NAME_CAP];
   int id;                          /* getpid */
-  uint64_t pending, blocked, ignored;      /* signals, by bit number - 1 */
+  uint64_t pending, ignored;       /* signals, by bit number - 1 */
   bool exited;                     /* or killed: gone from its host; the struct stays, for who asks */
   int status;                      /* as waitpid has it */
   struct waiters ended;
@@ -113,6 +113,7 @@ void task_exit(void *result) __attribute__((noreturn));
 void *task_join(struct task *t);   /* and frees it */
 void task_detach(struct task *t);
 void **task_specific(unsigned key);        /* where pthread_getspecific finds it; NULL: outside of tasks */
+uint64_t *task_blocked(struct task *t);    /* signals, as above; a new task has those of who starts it */
 uint64_t task_id(const struct task *t);    /* never the same twice in a run */
 
 struct waiting {                   /* on the stack of the task that waits; one for each thing that is waited for */

@@ -139,7 +139,7 @@ WRAP(int, raise, (int number)) {
   return 0;
 }
 
-/* Signals: blocked by a whole process, since who takes them here takes them by a descriptor. */
+/* Signals. Whoever takes one takes it by a descriptor. */
 
 static uint64_t bits_of(const sigset_t *set) {
   uint64_t bits = 0;
@@ -156,11 +156,11 @@ static void set_of(uint64_t bits, sigset_t *out) {
 
 WRAP(int, pthread_sigmask, (int how, const sigset_t *restrict set, sigset_t *restrict before)) {
   if (task_current() == NULL) return __real_pthread_sigmask(how, set, before);
-  struct process *p = process_current();
-  if (before != NULL) set_of(p->blocked, before);
+  uint64_t *blocked = task_blocked(task_current());
+  if (before != NULL) set_of(*blocked, before);
   if (set == NULL) return 0;
   uint64_t bits = bits_of(set);
-  p->blocked = how == SIG_SETMASK ? bits : how == SIG_BLOCK ? p->blocked | bits : p->blocked & ~bits;
+  *blocked = how == SIG_SETMASK ? bits : how == SIG_BLOCK ? *blocked | bits : *blocked & ~bits;
   return 0;
 }
 
