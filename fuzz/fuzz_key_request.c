@@ -1,5 +1,5 @@
 /* What the key process is asked, by a relay that may have been taken over; and its answers. The first byte chooses: 0 a
-   request, else an answer. What was read is written again as it was. */
+   request, 1 several as they come in a stream, else an answer. What was read is written again as it was. */
 #include <stdint.h>
 #include <string.h>
 
@@ -17,6 +17,21 @@ static void request(const uint8_t *p, size_t n) {
   if (r.kind == KEY_SIGN) (void)sign_text_is_handshake(r.text, r.text_n);
 }
 
+static void stream(const uint8_t *p, size_t n) {
+  struct buf b;
+  size_t frame, whole = 0;
+  buf_init(&b, SIZE_MAX / 2);
+  if (n > 0) ASSERT(buf_append(&b, p, n) == 0);
+  while (key_frame_whole(&b, KEY_REQUEST_MAX_BYTES, &frame) == 0 && frame > 0) {
+    ASSERT(frame > KEY_FRAME_HEADER_BYTES && frame <= b.len && frame <= KEY_FRAME_HEADER_BYTES + KEY_REQUEST_MAX_BYTES);
+    request(buf_data(&b) + KEY_FRAME_HEADER_BYTES, frame - KEY_FRAME_HEADER_BYTES);
+    buf_consume(&b, frame);
+    whole += frame;
+  }
+  ASSERT(whole + b.len == n);
+  buf_free(&b);
+}
+
 static void answer(const uint8_t *p, size_t n) {
   struct key_answer a;
   struct buf out;
@@ -32,6 +47,7 @@ static void answer(const uint8_t *p, size_t n) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (size == 0) return 0;
   if (data[0] == 0) request(data + 1, size - 1);
+  else if (data[0] == 1) stream(data + 1, size - 1);
   else answer(data + 1, size - 1);
   return 0;
 }

@@ -80,6 +80,7 @@ static bool greeting_step(struct greeting *g, const uint8_t *p, size_t n) {
       greeting_end(g, &e);
       return false;
     case TLS_GOING_ON:
+    case TLS_WAITS:                /* no client does */
       break;
   }
   if (greeting_flush(g) == 0) return true;

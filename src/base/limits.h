@@ -97,6 +97,13 @@ enum {
                                                     sum */
   HANDSHAKE_MEMORY_PER_WORKER_MIN_BYTES = 4 * HANDSHAKE_BYTES,
   NEWCOMERS_QUEUED_PER_WORKER_MAX = 1024,  /* for their handshake: a second's or two of signatures */
+  FIBRE_STACK_BYTES = 1 << 15,             /* as OpenSSL gives its own; a handshake takes 7 KB of one */
+  FIBRES_KEPT_MAX = 32,                    /* stacks of ended fibres, for the next ones of a worker */
+  SIGNATURES_AT_ONCE_MAX = 16,             /* so many a worker asks of the key process at once; then newcomers queue */
+  SIGNATURE_WAIT_MS = 5000,                /* so long a handshake waits for its signature, and is refused */
+  SIGNATURES_GATHERED_US = 1000,           /* those that are made within so long come back in one message */
+  KEY_CALL_MAX_MS = 10000,                 /* so long a worker waits for any other answer of the key process, and then
+                                              the relay ends */
   PROXY_HEADER_MAX_BYTES = 536,
   REDIRECT_LINE_MAX_BYTES = 8192,          /* of a request for --redirect-http, whose target comes back in the answer */
   REDIRECT_HEAD_MAX_BYTES = 32768,         /* all its lines */

@@ -190,7 +190,8 @@ static void door_route(struct door *d) {
   } else {
     d->tunnel = t;
     d->state = DOOR_QUEUED;
-    if (newcomer_queue(&d->newcomer, t != NULL ? t->owner->root : NULL, door_served) != 0) door_unwanted(&d->newcomer);
+    if (newcomer_queue(&d->newcomer, t != NULL ? t->owner->root : NULL, true, door_served) != 0)
+      door_unwanted(&d->newcomer);
   }
 }
 

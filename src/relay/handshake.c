@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "loop/net.h"
+#include "relay/signer.h"
 
 enum { HANDSHAKE_CHUNK_BYTES = 4096 };
 
@@ -74,9 +75,11 @@ static int handshake_flush(struct handshake *h) {
   }
 }
 
-/* After each feed. False when the handshake is over, one way or the other. */
+/* After each feed. False when nothing more may be fed now: the handshake is over, one way or the other, or waits. */
 static bool handshake_advance(struct handshake *h, enum tls_status status) {
   size_t answer;
+  h->waits = status == TLS_WAITS;
+  if (h->waits) return false;
   (void)tls_conn_output(h->conn, &answer);
   if (status == TLS_FAILED) {
     handshake_fail(h);
@@ -101,10 +104,27 @@ static bool handshake_advance(struct handshake *h, enum tls_status status) {
   return true;
 }
 
+/* Its peer stirs though our flight is still to come: what it says can wait, and if it has gone so is the handshake.
+   Most never do, so nothing in the loop was changed for them. */
+static void handshake_stirred(struct handshake *h, uint32_t events) {
+  if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) handshake_fail(h);
+  else loop_io_set(&h->io, EPOLLRDHUP);
+}
+
+static void handshake_signed(struct tls_waiter *w) {
+  struct handshake *h = CONTAINER_OF(w, struct handshake, waiter);
+  struct err e;
+  (void)handshake_advance(h, tls_conn_feed(h->conn, NULL, 0, &e));
+}
+
 static void handshake_ready(struct loop_io *io, uint32_t events) {
   struct handshake *h = CONTAINER_OF(io, struct handshake, io);
   uint8_t chunk[HANDSHAKE_CHUNK_BYTES];
   struct err e;
+  if (h->waits) {
+    handshake_stirred(h, events);
+    return;
+  }
   if (events & EPOLLOUT) {
     if (!handshake_advance(h, tls_conn_feed(h->conn, NULL, 0, &e))) return;
   }
@@ -125,15 +145,19 @@ void handshake_start(struct handshake *h, struct worker *w, int fd, struct loop_
                      const struct client_hello *hello, struct tls_server *server,
                      const struct tls_server_policy *policy, uint64_t *now,
                      void (*done)(struct handshake *h, bool ok)) {
+  struct tls_server_policy ours = *policy;
   struct err e;
   memset(h, 0, sizeof *h);
+  h->waiter.ready = handshake_signed;
+  ours.fibres = signer_fibres(w->signer);
+  ours.waiter = &h->waiter;
   h->worker = w;
   h->fd = fd;
   h->now = now;
   h->done = done;
   (void)__atomic_fetch_add(now, 1, __ATOMIC_RELAXED);
   int r = loop_io_take_late(w->loop, &h->io, fd, EPOLLIN, handshake_ready, from);
-  h->conn = server != NULL ? tls_conn_server(server, policy, &e) : NULL;
+  h->conn = server != NULL ? tls_conn_server(server, &ours, &e) : NULL;
   if (h->conn == NULL || r != 0 ||
       loop_timer_set(w->loop, &h->deadline, HANDSHAKE_DEADLINE_MS, handshake_deadline) != 0) {
     handshake_fail(h);

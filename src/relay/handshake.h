@@ -1,5 +1,5 @@
 /* The I/O of a server-side TLS handshake on a worker's loop, for visitors and for control links: exact reads, output,
-   deadline. What it means is its owner's. */
+   the wait for the key process's signature, deadline. What it means is its owner's. */
 #ifndef RELAY_HANDSHAKE_H
 #define RELAY_HANDSHAKE_H
 
@@ -11,6 +11,8 @@ struct handshake {                 /* embedded in its owner; the fields are for 
   struct loop_timer deadline;
   int fd;
   struct tls_conn *conn;
+  struct tls_waiter waiter;
+  bool waits;                      /* for its signature */
   uint64_t *now;                   /* a gauge of the worker's; NULL: no longer counted */
   enum tls_refusal refusal;        /* why it failed */
   bool late;

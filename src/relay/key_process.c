@@ -4,8 +4,10 @@
 #include "relay/key_process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,20 +17,26 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/descriptors.h"
+#include "base/fibre.h"
 #include "base/words.h"
 #include "relay/confine.h"
+#include "relay/signer.h"
 #include "relay/vault.h"
 #include "tls/remote_key.h"
 
-enum { OF_KEEPER, OF_ALL, OF_WORKERS, CHANNELS_MAX = OF_WORKERS + RELAY_WORKERS_MAX, WORDS_CAP = 256 };
+/* Behind those of workers, in the same order, come those of their signers. */
+enum { OF_KEEPER, OF_ALL, OF_WORKERS, CHANNELS_MAX = OF_WORKERS + 2 * RELAY_WORKERS_MAX, WORDS_CAP = 256 };
+enum { DESK_READ_BYTES = 16384, DESK_HELD_BYTES = 8192 };
 
 struct channel { pthread_mutex_t lock; int fd; };
 
 struct key_process {
   struct channel channels[CHANNELS_MAX];
-  unsigned channels_n;
+  unsigned workers_n, channels_n;
   int life;                        /* read by nobody but for its end */
+  atomic_bool hangs;
   bool has_authority;
   struct remote_key where;
   char rights[WORDS_CAP];
@@ -40,6 +48,7 @@ static int read_whole(int fd, uint8_t *to, size_t n) {
   for (size_t done = 0; done < n;) {
     ssize_t got = read(fd, to + done, n - done);
     if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EAGAIN) return ERR_TIMEOUT;
     if (got <= 0) return ERR_CLOSED;
     done += (size_t)got;
   }
@@ -50,9 +59,22 @@ static int write_whole(int fd, const uint8_t *from, size_t n) {
   for (size_t done = 0; done < n;) {
     ssize_t wrote = write(fd, from + done, n - done);
     if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0 && errno == EAGAIN) return ERR_TIMEOUT;
     if (wrote <= 0) return ERR_CLOSED;
     done += (size_t)wrote;
   }
+  return 0;
+}
+
+/* As much as is there. */
+static int read_some(int fd, struct buf *b) {
+  uint8_t *to = buf_reserve(b, DESK_READ_BYTES);
+  ssize_t got;
+  if (to == NULL) return ERR_NOMEM;
+  do got = read(fd, to, DESK_READ_BYTES);
+  while (got < 0 && errno == EINTR);
+  if (got <= 0) return ERR_CLOSED;
+  buf_added(b, (size_t)got);
   return 0;
 }
 
@@ -74,17 +96,38 @@ static int read_frame(int fd, size_t max, struct buf *b) {
 
 struct desk { struct vault *vault; int fd; };
 
+static int send_answers(const struct desk *d, struct buf *answers) {
+  int rc = answers->len == 0 ? 0 : write_whole(d->fd, buf_data(answers), answers->len);
+  buf_cut(answers, 0);
+  return rc;
+}
+
+/* What came together is answered together, unless that would keep an answer back for long. */
+static int answer_all(const struct desk *d, struct buf *requests, struct buf *answers) {
+  uint64_t since_us = clock_us();
+  size_t n;
+  int rc;
+  while ((rc = key_frame_whole(requests, KEY_REQUEST_MAX_BYTES, &n)) == 0 && n > 0) {
+    rc = vault_answer(d->vault, buf_data(requests) + KEY_FRAME_HEADER_BYTES, n - KEY_FRAME_HEADER_BYTES, answers);
+    if (rc != 0) return rc;
+    buf_consume(requests, n);
+    uint64_t now_us = clock_us();
+    if (now_us - since_us < SIGNATURES_GATHERED_US && answers->len < DESK_HELD_BYTES) continue;
+    rc = send_answers(d, answers);
+    if (rc != 0) return rc;
+    since_us = now_us;
+  }
+  return rc == 0 ? send_answers(d, answers) : rc;
+}
+
 /* A request that is none ends the process, and so the relay. */
 static void *desk_main(void *arg) {
   struct desk *d = arg;
-  struct buf request, answer;
-  buf_init(&request, KEY_REQUEST_MAX_BYTES);
-  buf_init(&answer, KEY_FRAME_HEADER_BYTES + KEY_ANSWER_MAX_BYTES);
-  while (read_frame(d->fd, KEY_REQUEST_MAX_BYTES, &request) == 0) {
-    if (vault_answer(d->vault, buf_data(&request), request.len, &answer) != 0) break;
-    if (answer.len > 0 && write_whole(d->fd, buf_data(&answer), answer.len) != 0) break;
-    buf_cut(&answer, 0);
-  }
+  struct buf requests, answers;
+  buf_init(&requests, DESK_READ_BYTES + KEY_FRAME_HEADER_BYTES + KEY_REQUEST_MAX_BYTES);
+  buf_init(&answers, DESK_HELD_BYTES + KEY_FRAME_HEADER_BYTES + KEY_ANSWER_MAX_BYTES);
+  while (read_some(d->fd, &requests) == 0)
+    if (answer_all(d, &requests, &answers) != 0) break;
   _exit(EXIT_SUCCESS);
 }
 
@@ -147,12 +190,32 @@ static void be_key_process(const struct key_process_options *o, const int *fds, 
 /* The relay's side */
 
 static _Thread_local unsigned mine = OF_ALL;
+static _Thread_local struct signer *my_signer;
 
-void key_process_use(unsigned worker) { mine = OF_WORKERS + worker; }
+void key_process_use(unsigned worker, struct signer *signer) {
+  mine = OF_WORKERS + worker;
+  my_signer = signer;
+}
 
 static int remote_sign(void *user, uint64_t handle, const struct sign_scheme *scheme, const uint8_t *text,
                        size_t text_n, uint8_t *signature, size_t *n);
 static void remote_drop(void *user, uint64_t handle);
+
+static unsigned signing_channel(const struct key_process *p, unsigned worker) {
+  return OF_WORKERS + p->workers_n + worker;
+}
+
+/* A signer never waits, and the keeper, who has files read, as long as that takes. */
+static int settle_channel(const struct key_process *p, unsigned i) {
+  const struct timeval limit = {.tv_sec = KEY_CALL_MAX_MS / 1000, .tv_usec = KEY_CALL_MAX_MS % 1000 * 1000};
+  int fd = p->channels[i].fd;
+  if (i == OF_KEEPER) return 0;
+  if (i >= signing_channel(p, 0)) return fcntl(fd, F_SETFL, O_NONBLOCK);
+  return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 &&
+                 setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) == 0
+             ? 0
+             : -1;
+}
 
 /* Ends of the process's in theirs, ours in the channels. */
 static int open_channels(struct key_process *p, int *theirs, int *life) {
@@ -162,6 +225,7 @@ static int open_channels(struct key_process *p, int *theirs, int *life) {
     if (i < p->channels_n) {
       p->channels[i].fd = pair[0];
       theirs[i] = pair[1];
+      if (settle_channel(p, i) != 0) return ERR_IO;
     } else {
       p->life = pair[0];
       *life = pair[1];
@@ -173,7 +237,8 @@ static int open_channels(struct key_process *p, int *theirs, int *life) {
 static struct key_process *process_new(const struct key_process_options *o) {
   struct key_process *p = calloc(1, sizeof *p);
   if (p == NULL) return NULL;
-  p->channels_n = OF_WORKERS + (o->workers_n < RELAY_WORKERS_MAX ? o->workers_n : RELAY_WORKERS_MAX);
+  p->workers_n = o->workers_n < RELAY_WORKERS_MAX ? o->workers_n : RELAY_WORKERS_MAX;
+  p->channels_n = OF_WORKERS + 2 * p->workers_n;
   p->life = -1;
   p->has_authority = o->cert_file == NULL;
   p->where = (struct remote_key){.user = p, .sign = remote_sign, .drop = remote_drop};
@@ -216,11 +281,22 @@ int key_process_start(const struct key_process_options *o, struct key_process **
 }
 
 int key_process_fd(const struct key_process *p) { return p->life; }
+bool key_process_hangs(const struct key_process *p) { return atomic_load(&p->hangs); }
+int key_process_signing_fd(const struct key_process *p, unsigned worker) {
+  return p->channels[signing_channel(p, worker)].fd;
+}
 const char *key_process_rights(const struct key_process *p) { return p->rights; }
 
 static struct channel *channel_for(struct key_process *p, enum key_request_kind kind) {
   unsigned i = kind == KEY_LOAD || kind == KEY_TICKETS ? OF_KEEPER : mine;
-  return &p->channels[i < p->channels_n ? i : OF_ALL];
+  return &p->channels[i < signing_channel(p, 0) ? i : OF_ALL];
+}
+
+/* Its answer, if it still comes, would be taken for that of the next call. Whoever waits for its end learns of it, and
+   so does the process. */
+static void give_up(struct key_process *p) {
+  atomic_store(&p->hangs, true);
+  (void)shutdown(p->life, SHUT_RDWR);
 }
 
 /* Without an answer for `in` NULL. What the answer points to is in `in`. */
@@ -233,6 +309,7 @@ static int call(struct key_process *p, const struct key_request *r, struct buf *
   pthread_mutex_lock(&c->lock);
   rc = write_whole(c->fd, frame, n);
   if (rc == 0 && in != NULL) rc = read_frame(c->fd, KEY_ANSWER_MAX_BYTES, in);
+  if (rc == ERR_TIMEOUT) give_up(p);
   pthread_mutex_unlock(&c->lock);
   return rc == 0 && in != NULL ? key_answer_read(buf_data(in), in->len, a) : rc;
 }
@@ -243,6 +320,7 @@ static int remote_sign(void *user, uint64_t handle, const struct sign_scheme *sc
       .kind = KEY_SIGN, .handle = handle, .scheme = *scheme, .text = text, .text_n = text_n};
   struct key_answer a;
   struct buf in;
+  if (fibre_current() != NULL && my_signer != NULL) return signer_sign(my_signer, &r, signature, n);
   buf_init(&in, KEY_ANSWER_MAX_BYTES);
   int rc = call(user, &r, &in, &a);
   if (rc == 0) rc = a.code;

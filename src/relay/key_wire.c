@@ -5,6 +5,16 @@
 
 #include "base/cursor.h"
 
+int key_frame_whole(const struct buf *b, size_t body_max, size_t *n) {
+  const uint8_t *p = buf_data(b);
+  *n = 0;
+  if (b->len < KEY_FRAME_HEADER_BYTES) return 0;
+  size_t body = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
+  if (body == 0 || body > body_max) return ERR_SYNTAX;
+  if (b->len - KEY_FRAME_HEADER_BYTES >= body) *n = KEY_FRAME_HEADER_BYTES + body;
+  return 0;
+}
+
 static void write_ticket(struct writer *w, const struct ticket *t) {
   write_text8(w, t->relay);
   write_bytes(w, t->owner, sizeof t->owner);

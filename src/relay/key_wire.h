@@ -42,8 +42,13 @@ enum {
   KEY_FRAME_HEADER_BYTES = 3,
   KEY_REQUEST_MAX_BYTES = 1024,
   KEY_CHAIN_MAX_BYTES = CERT_FILE_MAX_BYTES + CERT_FILE_MAX_BYTES / 16,    /* lines of another length than the file's */
-  KEY_ANSWER_MAX_BYTES = 1024 + KEY_CHAIN_MAX_BYTES
+  KEY_ANSWER_MAX_BYTES = 1024 + KEY_CHAIN_MAX_BYTES,
+  KEY_SIGNED_MAX_BYTES = 1024 + SIGNATURE_MAX_BYTES      /* the answer of SIGN */
 };
+
+/* *n: the length of the frame that b begins with, its header included; 0: not all of it is there. ERR_SYNTAX: it is
+   empty, or longer than body_max. */
+int key_frame_whole(const struct buf *b, size_t body_max, size_t *n) MUST_USE;
 
 int key_request_write(const struct key_request *r, uint8_t out[KEY_FRAME_HEADER_BYTES + KEY_REQUEST_MAX_BYTES],
                       size_t *n) MUST_USE;

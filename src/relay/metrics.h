@@ -26,6 +26,7 @@
   X(handshakes_no_ems_total, counter, \
     "Visitors refused with handshake_failure: TLS 1.2 without the extended master secret") \
   X(handshakes_failed_total, counter, "Visitor handshakes that failed otherwise") \
+  X(signatures_late_total, counter, "Handshakes refused because the key process did not sign in time") \
   X(handshakes_timeout_total, counter, "Visitor handshakes that met their deadline") \
   X(handshakes_over_cap_total, counter, "Connections dropped because their source had too many unfinished ones") \
   X(newcomers_dropped_load_total, counter, "Connections dropped because more came than can be served") \

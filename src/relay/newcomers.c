@@ -1,5 +1,6 @@
-/* Crowds (of a source), lanes (of an owner), files (of a source within a lane: where they stand in line), and an
-   array of all for drawing lots. All counts are of this worker; only the cap of a source is the whole relay's. */
+/* Crowds (of a source), lanes (of an owner, one for what costs a signature and one for the rest), files (of a source
+   within a lane: where they stand in line), and an array of all for drawing lots. All counts are of this worker; only
+   the cap of a source is the whole relay's. */
 #include "relay/newcomers.h"
 
 #include <errno.h>
@@ -18,8 +19,9 @@ struct crowd {
   struct list stages[NEWCOMER_STAGES];           /* each with the longest there first */
 };
 
+struct lane_key { const void *owner; uintptr_t signs; };   /* without padding */
 struct lane {
-  const void *owner;
+  struct lane_key key;
   size_t count;                    /* files and those who were served as well */
   struct list node;                /* among the lanes with files */
   struct list files;
@@ -42,14 +44,15 @@ struct newcomers {
   struct sources *sources;
   struct metrics *metrics;
   struct map *crowds;              /* source_key -> struct crowd */
-  struct map *lanes_by_owner;      /* owner's address -> struct lane */
+  struct map *lanes_by_key;        /* lane_key -> struct lane */
   struct map *files;               /* file_key -> struct file */
-  struct list lanes;               /* whose turn it is first */
+  struct list lanes[2];            /* those without signatures, and those with; each with whose turn it is first */
+  unsigned turn;                   /* which of both is next */
   struct array arrays[NEWCOMER_KINDS];           /* to draw lots from */
   size_t strangers_max, spare_per_source;
   size_t bytes[NEWCOMER_QUEUERS], bytes_max;     /* of strangers and of those who are paid for */
   struct loop_deferred serving;
-  bool serving_set;
+  bool serving_set, resting;
 };
 
 struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct metrics *metrics, size_t bytes_max,
@@ -62,11 +65,12 @@ struct newcomers *newcomers_new(struct loop *l, struct sources *sources, struct 
   all->bytes_max = bytes_max;
   all->strangers_max = strangers_max;
   all->spare_per_source = size_max(HANDSHAKES_PER_SOURCE_SPARE / workers, HANDSHAKES_PER_SOURCE_SPARE_MIN);
-  list_init(&all->lanes);
+  list_init(&all->lanes[0]);
+  list_init(&all->lanes[1]);
   all->crowds = map_new(sizeof(struct source_key));
-  all->lanes_by_owner = map_new(sizeof(void *));
+  all->lanes_by_key = map_new(sizeof(struct lane_key));
   all->files = map_new(sizeof(struct file_key));
-  if (all->crowds != NULL && all->lanes_by_owner != NULL && all->files != NULL) return all;
+  if (all->crowds != NULL && all->lanes_by_key != NULL && all->files != NULL) return all;
   newcomers_free(all);
   return NULL;
 }
@@ -78,7 +82,7 @@ void newcomers_free(struct newcomers *all) {
     free(all->arrays[i].at);
   }
   map_free(all->crowds);
-  map_free(all->lanes_by_owner);
+  map_free(all->lanes_by_key);
   map_free(all->files);
   free(all);
 }
@@ -103,22 +107,23 @@ static void crowd_release(struct newcomers *all, struct crowd *c) {
   free(c);
 }
 
-static struct lane *lane_of(struct newcomers *all, const void *owner) {
-  struct lane *lane = map_get(all->lanes_by_owner, &owner);
+static struct lane *lane_of(struct newcomers *all, const void *owner, bool signs) {
+  const struct lane_key key = {.owner = owner, .signs = signs};
+  struct lane *lane = map_get(all->lanes_by_key, &key);
   if (lane != NULL) return lane;
   lane = calloc(1, sizeof *lane);
   if (lane == NULL) return NULL;
-  lane->owner = owner;
+  lane->key = key;
   list_init(&lane->node);
   list_init(&lane->files);
-  if (map_put(all->lanes_by_owner, &owner, lane) == 0) return lane;
+  if (map_put(all->lanes_by_key, &key, lane) == 0) return lane;
   free(lane);
   return NULL;
 }
 
 static void lane_release(struct newcomers *all, struct lane *lane) {
   if (lane->count > 0) return;
-  (void)map_remove(all->lanes_by_owner, &lane->owner);
+  (void)map_remove(all->lanes_by_key, &lane->key);
   free(lane);
 }
 
@@ -135,7 +140,7 @@ static struct file *file_of(struct newcomers *all, struct lane *lane, struct cro
     free(f);
     return NULL;
   }
-  if (list_empty(&lane->files)) list_push_tail(&all->lanes, &lane->node);
+  if (list_empty(&lane->files)) list_push_tail(&all->lanes[lane->key.signs], &lane->node);
   list_push_tail(&lane->files, &f->node);
   return f;
 }
@@ -154,7 +159,7 @@ static bool counts_at_source(enum newcomer_stage stage) { return stage != NEWCOM
 
 /* Those who ask for a link have no owner yet to tell them apart by. */
 static size_t weight_of(const struct newcomer *n) {
-  return n->crowd->count * (n->lane != NULL && n->lane->owner != NULL ? n->lane->count : 1);
+  return n->crowd->count * (n->lane != NULL && n->lane->key.owner != NULL ? n->lane->count : 1);
 }
 
 /* Of LOTS that are drawn the heaviest, and never `not_this`; NULL when there is nobody else. */
@@ -358,8 +363,18 @@ void newcomer_proven(struct newcomer *n) {
 
 static void serve_next(struct loop_deferred *d);
 
+/* NULL: nobody, or nobody who may be. */
+static struct lane *lane_next(struct newcomers *all) {
+  for (unsigned tried = 0; tried < ARRAY_LEN(all->lanes); tried++) {
+    unsigned i = all->turn++ % ARRAY_LEN(all->lanes);
+    if (list_empty(&all->lanes[i]) || (i == 1 && all->resting)) continue;
+    return CONTAINER_OF(all->lanes[i].next, struct lane, node);
+  }
+  return NULL;
+}
+
 static void plan_to_serve(struct newcomers *all) {
-  if (all->serving_set || all->arrays[NEWCOMER_QUEUERS].count == 0) return;
+  if (all->serving_set || (list_empty(&all->lanes[0]) && (all->resting || list_empty(&all->lanes[1])))) return;
   all->serving_set = true;
   loop_call_late(all->loop, &all->serving, serve_next);
 }
@@ -367,18 +382,23 @@ static void plan_to_serve(struct newcomers *all) {
 static void serve_next(struct loop_deferred *d) {
   struct newcomers *all = CONTAINER_OF(d, struct newcomers, serving);
   all->serving_set = false;
-  if (all->arrays[NEWCOMER_QUEUERS].count == 0) return;
-  struct lane *lane = CONTAINER_OF(all->lanes.next, struct lane, node);
+  struct lane *lane = lane_next(all);
+  if (lane == NULL) return;
   struct file *f = CONTAINER_OF(lane->files.next, struct file, node);
   struct newcomer *n = CONTAINER_OF(f->waiting.next, struct newcomer, in_file);
   list_remove(&f->node);
   list_push_tail(&lane->files, &f->node);
   list_remove(&lane->node);
-  list_push_tail(&all->lanes, &lane->node);
+  list_push_tail(&all->lanes[lane->key.signs], &lane->node);
   leave_file(n);
   set_stage(n, NEWCOMER_SERVED);
   plan_to_serve(all);
   n->serve(n);
+}
+
+void newcomers_rest(struct newcomers *all, bool rest) {
+  all->resting = rest;
+  if (!rest) plan_to_serve(all);
 }
 
 /* From here on it is not a stranger any more. */
@@ -393,11 +413,11 @@ static int pay_for(struct newcomer *n) {
   return 0;
 }
 
-int newcomer_queue(struct newcomer *n, const void *owner, void (*serve)(struct newcomer *n)) {
+int newcomer_queue(struct newcomer *n, const void *owner, bool signs, void (*serve)(struct newcomer *n)) {
   struct newcomers *all = n->all;
   CHECK_MAGIC(n, NEWCOMER_MAGIC);
   ASSERT(n->lane == NULL && n->stage == NEWCOMER_SILENT);
-  struct lane *lane = lane_of(all, owner);
+  struct lane *lane = lane_of(all, owner, signs);
   if (lane == NULL) return ERR_NOMEM;
   n->lane = lane;
   lane->count++;

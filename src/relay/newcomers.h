@@ -61,8 +61,11 @@ void newcomer_pass(struct newcomer *from, struct newcomer *to, void (*drop)(stru
 int newcomer_set_source(struct newcomer *n, const struct source_key *source) MUST_USE;
 void newcomer_set_bytes(struct newcomer *n, size_t bytes);   /* the memory that stands behind it now */
 /* serve(n) is called in its turn, when n is NEWCOMER_SERVED. `owner` is who pays for it from now on; NULL for those
-   who ask for a control link. ERR_LIMIT: it is the one to go, since more come than can be served; ERR_NOMEM. */
-int newcomer_queue(struct newcomer *n, const void *owner, void (*serve)(struct newcomer *n)) MUST_USE;
+   who ask for a control link. `signs`: to serve it costs a signature. ERR_LIMIT: it is the one to go, since more come
+   than can be served; ERR_NOMEM. */
+int newcomer_queue(struct newcomer *n, const void *owner, bool signs, void (*serve)(struct newcomer *n)) MUST_USE;
 void newcomer_proven(struct newcomer *n);
+/* Nobody is served whom that costs a signature, until it is taken back. */
+void newcomers_rest(struct newcomers *all, bool rest);
 
 #endif

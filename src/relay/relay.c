@@ -628,9 +628,10 @@ static int serve(struct relay *r, struct life *life, struct err *e) {
     on_trim(&life->trim);
     loop_run(life->loop);
     if (life->lost_keys)
-      rc = err_set(e, ERR_CLOSED,
-                   "relay: its key process has ended, and so it ends (start it again; a kernel that is out of memory "
-                   "says so in its log)");
+      rc = err_set(e, ERR_CLOSED, "relay: its key process %s, and so it ends (start it again; %s)",
+                   key_process_hangs(r->keys) ? "does not answer" : "has ended",
+                   key_process_hangs(r->keys) ? "the process adit-keys may have been stopped"
+                                              : "a kernel that is out of memory says so in its log");
   }
   upgrade_free(life->upgrade);
   holders_close(life->holders);

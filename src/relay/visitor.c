@@ -393,7 +393,7 @@ void visitor_accept_raw(struct worker *w, int fd, const struct addr *peer, const
   v->state = VISITOR_QUEUED;
   if (net_accepted_setup(fd, peer) != 0 ||
       newcomer_enter(w->newcomers, &v->newcomer, NEWCOMER_PAID, &source, sizeof *v, visitor_unwanted) != 0 ||
-      newcomer_queue(&v->newcomer, t->owner->root, visitor_served_raw) != 0) {
+      newcomer_queue(&v->newcomer, t->owner->root, false, visitor_served_raw) != 0) {
     visitor_refuse(v);
     return;
   }

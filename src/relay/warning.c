@@ -44,6 +44,13 @@ void warning_proxy_missing(struct warnings *w, const struct addr *peer) {
       "its address out of --accept-proxy");
 }
 
+void warning_unsigned(struct warnings *w) {
+  uint64_t left_out;
+  if (!due(&w->not_signed, &left_out)) return;
+  log_event(LOG_ERROR, "signature_late", "left_out", LOG_U64(left_out), "effect", "newcomers are refused", "what_to_do",
+            "see whether the process adit-keys runs, and whether the machine has processor time for it", NULL);
+}
+
 static void warn_of_state(struct seldom *s, const char *event, const char *error) {
   uint64_t left_out;
   if (due(s, &left_out)) log_event(LOG_ERROR, event, "error", error, "left_out", LOG_U64(left_out), NULL);

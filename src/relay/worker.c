@@ -14,6 +14,7 @@
 #include "relay/heir.h"
 #include "relay/link.h"
 #include "relay/raw.h"
+#include "relay/signer.h"
 #include "relay/stray.h"
 #include "relay/stream.h"
 #include "relay/visitor.h"
@@ -244,7 +245,7 @@ void worker_do(struct worker *w, void (*act)(struct worker *w, void *arg), void 
 
 static void *worker_main(void *arg) {
   struct worker *w = arg;
-  key_process_use((unsigned)(w - w->relay->workers));
+  key_process_use((unsigned)(w - w->relay->workers), w->signer);
   shortage_listen(warning_shortage, &w->relay->warnings);
   loop_run(w->loop);
   return NULL;
@@ -253,6 +254,7 @@ static void *worker_main(void *arg) {
 static void worker_release(struct worker *w) {
   worker_close_listeners(w);
   free(w->listeners);
+  signer_free(w->signer);
   newcomers_free(w->newcomers);
   if (w->pool != NULL) pump_pool_free(w->pool);
   if (w->loop != NULL) loop_free(w->loop);
@@ -261,6 +263,7 @@ static void worker_release(struct worker *w) {
 }
 
 static int worker_make(struct worker *w, struct err *e) {
+  unsigned number = (unsigned)(w - w->relay->workers);
   w->loop = loop_new(e);
   if (w->loop == NULL) return ERR_NOMEM;
   w->pool = pump_pool_new(w->loop, w->relay->options->pump, e);
@@ -268,6 +271,8 @@ static int worker_make(struct worker *w, struct err *e) {
   pump_pool_limit(w->pool, w->relay->division.pipes, w->relay->division.lingers);
   w->newcomers = newcomers_new(w->loop, w->relay->sources, &w->metrics, w->relay->newcomers_bytes_max,
                                w->relay->division.strangers, w->relay->workers_n);
+  if (w->relay->keys != NULL && (w->signer = signer_new(w, key_process_signing_fd(w->relay->keys, number))) == NULL)
+    return err_set(e, ERR_NOMEM, "relay: out of memory");
   w->links_by_id = map_new(LINK_ID_BYTES);
   w->raw_ports = map_new(sizeof(uint16_t));
   if (w->newcomers == NULL || w->links_by_id == NULL || w->raw_ports == NULL)

@@ -46,6 +46,7 @@ struct worker {
   size_t listeners_n, listeners_cap;
   struct loop_msg order_msg;
   unsigned orders;                 /* atomic: a bit for each that is to be run */
+  struct signer *signer;           /* NULL: the keys are here */
   struct newcomers *newcomers;     /* whoever is not a stream, a link or a warm data connection yet */
   struct list doors;               /* struct door: connections whose kind is not known yet */
   bool accepting;                  /* atomic: until its listeners are closed */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/addr.h"
+#include "base/fibre.h"
 #include "base/secret.h"
 #include "tls/pem.h"
 #include "tls/record.h"
@@ -27,6 +28,12 @@ struct tls_conn {
   BIO *in, *out;                   /* owned by ssl */
   struct tls_server *server;       /* NULL on a client */
   struct tls_hooks hooks;
+  struct fibres *fibres;           /* NULL: signatures are waited for in the call */
+  struct tls_waiter *waiter;
+  struct fibre *paused;            /* on which OpenSSL waits for a signature */
+  bool has_waited;                 /* there is but one */
+  int shaken;                      /* what SSL_do_handshake has returned */
+  struct { uint64_t written; bool all_sent, protects; } before;  /* SSL_do_handshake was called */
   enum conn_state state;
   bool wants_exporter;
   bool protects;                   /* OpenSSL has written a protected TLS 1.3 record */
@@ -89,6 +96,8 @@ struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_p
   if (t == NULL) return NULL;
   t->server = tls_server_ref(s);
   t->wants_exporter = policy->wants_exporter;
+  t->fibres = policy->fibres;
+  t->waiter = policy->waiter;
   if (policy->host != NULL) strcpy(t->hooks.host, policy->host);
   if (policy->alpn_n > 0) memcpy(t->hooks.alpn, policy->alpn, policy->alpn_n);
   t->hooks.alpn_n = policy->alpn_n;
@@ -146,6 +155,7 @@ struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const s
 
 void tls_conn_free(struct tls_conn *t) {
   if (t == NULL) return;
+  if (t->paused != NULL) fibre_cancel(t->paused);
   SSL_free(t->ssl);
   tls_hooks_free(&t->hooks);
   tls_server_unref(t->server);
@@ -300,22 +310,45 @@ static void keep_explicit_nonce(struct tls_conn *t, uint64_t n) {
   }
 }
 
-static enum tls_status drive_handshake(struct tls_conn *t, struct err *e) {
+static void shake_hands(void *arg) {
+  struct tls_conn *t = arg;
+  t->shaken = SSL_do_handshake(t->ssl);
+}
+
+static void wake_waiter(void *arg) {
+  struct tls_conn *t = arg;
+  t->waiter->ready(t->waiter);
+}
+
+/* False: it waits. Without memory for a stack it waits in the call. */
+static bool call_openssl(struct tls_conn *t) {
   ERR_clear_error();
-  uint64_t before = BIO_number_written(t->out);
-  bool all_sent = BIO_ctrl_pending(t->out) == 0, protects = t->protects;
   if (t->server != NULL) tls_kdf_watch(&t->hooks);
-  int rc = SSL_do_handshake(t->ssl);
+  if (t->paused != NULL) t->paused = fibre_resume(t->paused);
+  else if (t->fibres == NULL || t->has_waited ||
+           fibre_start(t->fibres, shake_hands, wake_waiter, t, &t->paused) != 0)
+    shake_hands(t);
   tls_kdf_watch(NULL);
-  uint64_t wrote = BIO_number_written(t->out) - before;
+  if (t->paused != NULL) t->has_waited = true;
+  return t->paused == NULL;
+}
+
+static enum tls_status drive_handshake(struct tls_conn *t, struct err *e) {
+  if (t->paused == NULL) {
+    t->before.written = BIO_number_written(t->out);
+    t->before.all_sent = BIO_ctrl_pending(t->out) == 0;
+    t->before.protects = t->protects;
+  }
+  if (!call_openssl(t)) return TLS_WAITS;
+  uint64_t wrote = BIO_number_written(t->out) - t->before.written;
   keep_explicit_nonce(t, wrote);
-  if (rc == 1) {
+  if (t->shaken == 1) {
     t->late_bytes = wrote;
     t->state = CONN_DONE;
     return check_client_alpn(t, e);
   }
-  if (SSL_get_error(t->ssl, rc) == SSL_ERROR_WANT_READ) return TLS_GOING_ON;
-  take_back(t, all_sent, protects);
+  if (SSL_get_error(t->ssl, t->shaken) == SSL_ERROR_WANT_READ) return TLS_GOING_ON;
+  take_back(t, t->before.all_sent, t->before.protects);
   return fail_handshake(t, e);
 }
 
@@ -353,7 +386,7 @@ static bool says_too_much(struct tls_conn *t, size_t n) {
 }
 
 enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, struct err *e) {
-  ASSERT(t->state != CONN_TAKEN);
+  ASSERT(t->state != CONN_TAKEN && (t->paused == NULL || n == 0));
   if (t->state == CONN_FAILED) {
     err_set(e, ERR_NOT_NOW, "TLS handshake: it has failed before");
     return TLS_FAILED;
@@ -491,7 +524,7 @@ static void provoke_alert(struct tls_conn *t) {
 }
 
 void tls_conn_alert(struct tls_conn *t, uint8_t alert) {
-  ASSERT(t->state != CONN_TAKEN);
+  ASSERT(t->state != CONN_TAKEN && t->paused == NULL);
   if (t->state == CONN_FAILED) return; /* OpenSSL has told the peer already */
   if (t->state == CONN_DONE) {
     if (seal_alert(t, alert) != 0) provoke_alert(t);

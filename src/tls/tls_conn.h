@@ -10,6 +10,10 @@
 #include "tls/tls_server.h"
 
 struct tls_conn;
+struct fibres;                     /* base/fibre.h */
+
+/* Whoever feeds a connection that may wait (TLS_WAITS). */
+struct tls_waiter { void (*ready)(struct tls_waiter *w); };        /* embedded in its owner, which outlives the wait */
 
 struct tls_server_policy {
   const char *host;                /* the name that the first ClientHello fixed; another after HelloRetryRequest is
@@ -19,6 +23,9 @@ struct tls_server_policy {
   bool tls13_only;
   bool wants_exporter;             /* control link: compute takeover.exporter */
   bool whole_chain;                /* control link: send the trust anchor, too, of which the agent has only the pin */
+  struct fibres *fibres;           /* on one of which OpenSSL waits for the signature of a key that is elsewhere; NULL:
+                                      that is waited for in tls_conn_feed */
+  struct tls_waiter *waiter;       /* with fibres */
 };
 struct tls_conn *tls_conn_server(struct tls_server *s, const struct tls_server_policy *policy, struct err *e) MUST_USE;
 
@@ -30,10 +37,15 @@ void tls_client_free(struct tls_client *c);
    ALPN is spoken of. The exporter is always computed. */
 struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const struct pin *pin, const char *alpn,
                                  struct err *e) MUST_USE;
-void tls_conn_free(struct tls_conn *t);          /* wipes all secrets; NULL is fine */
+void tls_conn_free(struct tls_conn *t);          /* wipes all secrets; also amid a wait; NULL is fine */
 
-enum tls_status { TLS_GOING_ON, TLS_DONE, TLS_FAILED };
-/* Drives the handshake; call first with n == 0 on a client. After TLS_FAILED an alert may be in the output. */
+enum tls_status {
+  TLS_GOING_ON,
+  TLS_DONE,
+  TLS_FAILED,                      /* an alert may be in the output */
+  TLS_WAITS                        /* for a signature: nothing may be fed until waiter->ready, and then n == 0 first */
+};
+/* Drives the handshake; call first with n == 0 on a client. */
 enum tls_status tls_conn_feed(struct tls_conn *t, const uint8_t *p, size_t n, struct err *e);
 enum tls_refusal {                 /* why a server's handshake failed, as far as an operator should know */
   TLS_REFUSED_OTHERWISE,

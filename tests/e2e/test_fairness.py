@@ -12,7 +12,7 @@ from kit.flood import flood
 from kit.process import DEADLINE_S, resident_bytes, wait_until
 
 CAP = 512                                        # unfinished connections of one source
-SHORT = ["prlimit", "--nofile=300:300"]
+SHORT = ["prlimit", "--nofile=310:310"]
 
 
 def talk(v, words=b"hello"):

@@ -1,20 +1,26 @@
 """The relay's keys live in a process of their own: the relay, and whoever takes it over, has none of them."""
 import base64
+import concurrent.futures
+import contextlib
 import json
 import os
 import re
 import select
 import signal
+import socket
 import ssl
+import time
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from kit import tls
-from kit.app import echo, read_exactly
+from kit import hello, tls
+from kit.app import echo, read_exactly, reset
 from kit.certificate import OwnCertificate
-from kit.process import TSAN, children, name_of, threads
+from kit.frames import BIND, BOUND, WELCOME, bind
+from kit.hostile import HostileAgent
+from kit.process import DEADLINE_S, TSAN, children, name_of, threads, wait_until
 
 heavy = pytest.mark.heavy              # a sanitizer's shadow memory is terabytes to scan
 KINDS = {"RSA": {"rsa_key": True}, "P-256": {}, "P-384": {"curve": ec.SECP384R1}}
@@ -133,6 +139,27 @@ def test_the_relay_ends_when_its_key_process_does_and_says_why(relay):
     assert "its key process has ended, and so it ends" in relay.process.err.text()
 
 
+def test_the_relay_ends_when_its_key_process_answers_nothing_and_says_why(box, relay):
+    """A tunnel wants a ticket, for which its worker waits."""
+    hostile = HostileAgent(box, relay.create_token("agent"))
+    hostile.log_in()
+    hostile.got(WELCOME)
+    hostile.do("frame", BIND, bind(1))
+    hostile.got(BOUND)
+    keys = key_process(relay)
+    os.kill(keys, signal.SIGSTOP)
+    fd = os.pidfd_open(keys)
+    try:
+        hostile.tell("frame", BIND, bind(2))
+        assert relay.process.popen.wait(DEADLINE_S) == 1
+    finally:
+        os.kill(keys, signal.SIGCONT)
+    assert select.select([fd], [], [], DEADLINE_S)[0]
+    os.close(fd)
+    assert relay.process.wait() == 1
+    assert "its key process does not answer, and so it ends" in relay.process.err.text()
+
+
 def test_the_key_process_ends_with_the_relay_however_that_ends(relay):
     fd = os.pidfd_open(key_process(relay))
     relay.process.kill(signal.SIGKILL)
@@ -169,3 +196,100 @@ def test_the_key_process_has_nothing_but_its_pipes_its_files_and_standard_error(
 def test_the_status_tells_of_the_key_process(relay):
     told = json.loads(relay.get("/status"))["rights"]["key_process"]
     assert told.startswith("yes")
+
+
+@contextlib.contextmanager
+def signing_nothing(relay):
+    """Its key process stands still."""
+    pid = key_process(relay)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def say_hello(relay, tunnel):
+    """The beginning of a handshake."""
+    begun = relay.metric("handshakes_started_total")
+    sock = socket.create_connection(relay.address, DEADLINE_S)
+    sock.sendall(hello.records(hello.client_hello(tunnel.host)))
+    wait_until(lambda: relay.metric("handshakes_started_total") == begun + 1, "the handshake does not begin")
+    return sock
+
+
+def talk(v):
+    v.sendall(b"hello")
+    assert read_exactly(v, 5) == b"hello"
+
+
+@pytest.mark.relay_options("--workers", "1")
+def test_streams_and_raw_visitors_go_on_while_a_signature_takes_long(relay, agent, app, visitor):
+    tunnel = agent(app(echo), "--unencrypted", relay=relay)
+    v = visitor(tunnel)
+    talk(v)
+    with signing_nothing(relay), concurrent.futures.ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(visitor, tunnel) for _ in range(40)]      # more than are asked for at a time
+        wait_until(lambda: relay.metric("handshakes_now") >= 16, "the handshakes do not begin")
+        longest_s = 0
+        for _ in range(200):
+            begin = time.monotonic()
+            talk(v)
+            longest_s = max(longest_s, time.monotonic() - begin)
+        assert longest_s < 1
+        talk(visitor.raw(tunnel))
+        assert not any(w.done() for w in waiting)
+        os.kill(key_process(relay), signal.SIGCONT)
+        for w in waiting:
+            talk(w.result())
+    assert relay.metric("signatures_late_total") == relay.metric("handshakes_failed_total") == 0
+
+
+@pytest.mark.relay_options("--workers", "1")
+def test_who_is_not_signed_for_in_time_is_refused_and_counted(relay, agent, app, visitor):
+    tunnel = agent(app(echo), relay=relay)
+    v = visitor(tunnel)
+    with signing_nothing(relay):
+        first = say_hello(relay, tunnel)
+        assert hello.alert_in(first.recv(4096)) == hello.fatal(hello.INTERNAL_ERROR)
+        begin = time.monotonic()
+        second = say_hello(relay, tunnel)
+        assert hello.alert_in(second.recv(4096)) == hello.fatal(hello.INTERNAL_ERROR)
+        assert time.monotonic() - begin < 2, "others wait as long, though it is known that it signs nothing"
+        talk(v)
+        assert relay.metric("signatures_late_total") == relay.metric("handshakes_failed_total") == 2
+        assert relay.process.err.text().count(" signature_late ") == 1
+
+    def serves_again():
+        with contextlib.suppress(ssl.SSLError):
+            talk(visitor(tunnel))
+            return True
+    wait_until(serves_again, "the answer that was late is not taken")
+
+
+@pytest.mark.parametrize("leave", [socket.socket.close, reset], ids=["closes", "resets"])
+def test_a_visitor_who_leaves_amid_a_signature_is_forgotten(relay, agent, app, visitor, leave):
+    tunnel = agent(app(echo), relay=relay)
+    with signing_nothing(relay):
+        leaving = say_hello(relay, tunnel)
+        assert relay.metric("handshakes_now") == 1
+        leave(leaving)
+        wait_until(lambda: relay.metric("handshakes_now") == 0, "it is waited for")
+    talk(visitor(tunnel))
+
+
+def test_who_waits_for_a_signature_through_an_upgrade_gets_through(relay, agent, app, visitor):
+    tunnel = agent(app(echo), relay=relay)
+    begun = relay.metric("handshakes_started_total")
+    with signing_nothing(relay), concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(visitor, tunnel)
+        wait_until(lambda: relay.metric("handshakes_started_total") == begun + 1, "the handshake does not begin")
+        keys = key_process(relay)
+        before = relay.upgrade()
+        talk(visitor(tunnel))
+        assert not waiting.done()
+        os.kill(keys, signal.SIGCONT)
+        v = waiting.result()
+        talk(v)
+    wait_until(lambda: not before.running, "the old process does not end")
+    talk(v)

@@ -115,6 +115,35 @@ static void a_failure_comes_through_with_its_text(void **unused) {
   buf_free(&b);
 }
 
+static size_t whole(struct buf *b, const uint8_t *p, size_t n) {
+  size_t length = 99;
+  buf_cut(b, 0);
+  assert_int_equal(buf_append(b, p, n), 0);
+  assert_int_equal(key_frame_whole(b, 4, &length), 0);
+  return length;
+}
+
+static void a_frame_is_whole_when_all_of_it_is_there_and_of_no_other_length(void **unused) {
+  (void)unused;
+  static const uint8_t two[] = {0, 0, 4, 'a', 'b', 'c', 'd', 0, 0, 1, 'e'}, empty[] = {0, 0, 0, 1};
+  static const uint8_t longer[] = {0, 0, 5};
+  struct buf b;
+  size_t length;
+  buf_init(&b, 64);
+  for (size_t n = 1; n < 7; n++) assert_int_equal(whole(&b, two, n), 0);
+  for (size_t n = 7; n <= sizeof two; n++) assert_int_equal(whole(&b, two, n), 7);
+  buf_consume(&b, 7);
+  assert_int_equal(key_frame_whole(&b, 4, &length), 0);
+  assert_int_equal(length, 4);
+  buf_cut(&b, 0);
+  assert_int_equal(buf_append(&b, empty, sizeof empty), 0);
+  assert_int_equal(key_frame_whole(&b, 4, &length), ERR_SYNTAX);
+  buf_cut(&b, 0);
+  assert_int_equal(buf_append(&b, longer, sizeof longer), 0);
+  assert_int_equal(key_frame_whole(&b, 4, &length), ERR_SYNTAX);
+  buf_free(&b);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_request_to_sign_comes_through),
@@ -123,6 +152,7 @@ int main(void) {
       cmocka_unit_test(schemes_that_there_are_not_and_texts_that_are_too_long_are_refused),
       cmocka_unit_test(an_answer_comes_through),
       cmocka_unit_test(a_failure_comes_through_with_its_text),
+      cmocka_unit_test(a_frame_is_whole_when_all_of_it_is_there_and_of_no_other_length),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,7 +72,7 @@ static int come(struct guest *g, unsigned source) {
 
 static int queue(struct guest *g, int owner) {
   g->owner = owner;
-  return newcomer_queue(&g->newcomer, owner != 0 ? &owners[owner] : NULL, served);
+  return newcomer_queue(&g->newcomer, owner != 0 ? &owners[owner] : NULL, true, served);
 }
 
 static void come_and_queue(struct guest *g, unsigned source, int owner) {
