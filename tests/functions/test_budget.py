@@ -31,8 +31,10 @@ def other():
 
 
 @pytest.fixture
-def priced(box):
-    """A second of a core costs 1."""
+def priced(box, adit, program):
+    """A second of a core costs 1. The image is there, as what is made counts, too."""
+    built = adit("run", "-q", program("dear.py", APP) + "::other")
+    assert built.wait(BUILD_S) == 0, built.report()
     folder = box.file("configuration")
     os.makedirs(os.path.join(folder, "adit"))
     with open(os.path.join(folder, "adit", "prices.toml"), "w") as file:
@@ -64,7 +66,7 @@ def test_without_prices_a_budget_is_refused(adit, box, program):
 
 class Limited(Service):
     def start(self):
-        super().start("--budget", "2/month")
+        super().start("--budget", "9/month")     # of which each start may cost 1 and more, on a busy machine
 
 
 @pytest.fixture
@@ -79,8 +81,8 @@ def service(adit, box, engine, priced):
 def test_visitors_and_callers_are_told_when_the_foremans_budget_is_spent(service, program, visit):
     url = service.deploy(program("dear.py", APP))["page"]
     assert json.loads(visit(url, trust=service.relay.authority).body) == "page"
-    spent = service.python("from adit import Function\nprint(Function.from_name('dear', 'spend').remote(4.0))")
-    assert spent.wait(60) == 0, spent.report()
+    spent = service.python("from adit import Function\nprint(Function.from_name('dear', 'spend').remote(9.0))")
+    assert spent.wait(120) == 0, spent.report()
     wait_until(lambda: service.apps()["dear"]["containers"] == 0, "its containers stay", 60)
     wait_until(lambda: visit(url, trust=service.relay.authority).status == 503, "visitors get in", 60)
     refused = visit(url, trust=service.relay.authority)
@@ -88,7 +90,7 @@ def test_visitors_and_callers_are_told_when_the_foremans_budget_is_spent(service
     called = service.python("from adit import Function\nFunction.from_name('dear', 'other').remote()")
     assert called.wait(60) == 1
     said = called.err.text()
-    assert "other: budget: $" in said and "of $2.00 a month are spent (try again from " in said
+    assert "other: budget: $" in said and "of $9.00 a month are spent (try again from " in said
     service.end(signal.SIGKILL)
     service.start()
     assert visit(url, trust=service.relay.authority).status == 503, "a new foreman has not forgotten"
