@@ -200,6 +200,17 @@ def test_without_a_folder_for_temporary_files_it_says_so(monkeypatch):
         Foreman(None)
 
 
+def test_where_sockets_do_not_fit_it_says_so_and_begins_nothing(monkeypatch, tmp_path):
+    folder = tmp_path / ("x" * (80 - len(os.fspath(tmp_path))))
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", os.fspath(folder))
+    with pytest.raises(ConfigError, match=r"for sockets, 80 bytes at most \(name a shorter one: TMPDIR=FOLDER"):
+        Foreman(None)
+    with pytest.raises(ConfigError, match=r"too long for sockets, 80 bytes at most \(name another --socket"):
+        Foreman(None, (f"{folder}/caller.sock", os.fspath(folder)))
+    assert not os.listdir(folder)
+
+
 def spec_of(name="shop", **functions):
     return AppSpec(name, {f: FunctionSpec(f, "m", f, **more) for f, more in (functions or {"f": {}}).items()})
 

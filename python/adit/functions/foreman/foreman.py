@@ -65,6 +65,7 @@ class Foreman:
         else:
             self.path, self.state = service
             self.folder = self.path.removesuffix(".sock") + ".d"
+            places.check_length(self.folder, "name another --socket")
             self.labels = owner.service_labels(self._identity, self.path)
         self.relay, self.store = Relay(), Store(store)
         written = (self.store, self.name) if service is not None else ()

@@ -11,10 +11,22 @@ import tempfile
 
 from ...exception import ConfigError
 
+_SOCKET_MAX = 107  # bytes of a path at which one may listen
+_LONGEST = "/0123456789ab/visitors.sock"  # of a container, in the folder of its foreman
+FOLDER_MAX = _SOCKET_MAX - len(_LONGEST)
+_RANDOM = "x" * 8  # what mkdtemp adds
+
+
+def check_length(folder: str, remedy: str) -> None:
+    """ConfigError where sockets would not fit."""
+    if len(os.fsencode(folder)) > FOLDER_MAX:
+        raise ConfigError(f"foreman: {folder}: the path is too long for sockets, {FOLDER_MAX} bytes at most ({remedy})")
+
 
 def temporary_folder(prefix: str) -> str:
     """A new one, for this user alone."""
     try:
+        check_length(os.path.join(tempfile.gettempdir(), prefix + _RANDOM), "name a shorter one: TMPDIR=FOLDER")
         return tempfile.mkdtemp(prefix=prefix)  # 0700
     except OSError as error:
         text = f"foreman: there is no folder for temporary files: {error.strerror or error} (name one: TMPDIR=FOLDER)"
