@@ -3,7 +3,7 @@ import asyncio
 import os
 
 from adit.functions.engine.docker import Docker
-from conftest import BASE
+from conftest import BASE, BUILD_S
 
 PROGRAM = """
 import os
@@ -190,3 +190,12 @@ def test_the_container_that_an_image_is_derived_in_is_its_makers_and_not_that_of
     owners = []
     asyncio.run(derive())
     assert [labels["adit.owner"] for labels in owners] == ["of now"]
+
+
+def test_of_a_python_that_the_base_has_not_it_says_which_it_has(adit, program):
+    file = program("python.py", "from adit import App, Image\napp = App(image=Image.debian_slim('3.99'))\n"
+                                "@app.function()\ndef f(): pass\n")
+    run = adit("run", file)
+    assert run.wait(BUILD_S) == 1
+    assert "adit: image: python_version: there is no 3.99 in adit-base:test, but 3." in run.err.text(), run.report()
+    assert "Building the image: step: Python 3.99" in run.err.lines

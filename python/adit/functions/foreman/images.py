@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -179,13 +180,26 @@ class Images:
 
         basics = [*_BASICS, f"cloudpickle=={cloudpickle.__version__}"]
         if spec.python is not None:
-            check = f"import sys; sys.exit({spec.python!r} != '%d.%d' % sys.version_info[:2] and sys.version)"
-            image = await self._layer(image, {"kind": "run", "command": f"python3 -c {shlex.quote(check)}"})
+            image = await self._with_python(image, spec.python)
         image = await self._layer(image, {"kind": "pip", "arguments": basics})
         name, own = await asyncio.to_thread(wheel.own_wheel)
         for step in spec.steps:
             image = await self._layer(image, step, own, code)
         return await self._layer(image, {"kind": "wheel", "name": name}, own)
+
+    async def _with_python(self, image: str, wanted: str) -> str:
+        check = f"import sys; sys.exit({wanted!r} != '%d.%d' % sys.version_info[:2] and sys.version)"
+        try:
+            step = {"kind": "run", "command": f"python3 -c {shlex.quote(check)}", "shown": f"Python {wanted}"}
+            return await self._layer(image, step)
+        except ImageError as error:
+            found = re.match(r"3\.\d+", str(error).rpartition("\n")[2])  # its last words
+            if found is None:
+                raise
+            raise ImageError(
+                f"image: python_version: there is no {wanted} in {default_base(wanted)}, but {found[0]} (ask for that, "
+                "or have ADIT_BASE_IMAGE name a base with the other)"
+            ) from None
 
     async def _layer(self, parent: str, step: dict[str, Any], wheel: bytes = b"", code: bytes = b"") -> str:
         kind = step["kind"]
