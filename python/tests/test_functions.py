@@ -52,6 +52,11 @@ def test_each_command_teaches_with_an_example_and_says_in_a_line_what_is_wrong()
         assert done.stderr.endswith(" --help)\n") and done.stderr.count("\n") == 1
 
 
+def test_what_a_command_lacks_is_told_and_nothing_else():
+    said = "adit: the following arguments are required: FILE[::FUNCTION] (see adit run --help)\n"
+    assert command("run").stderr == said
+
+
 def test_names_that_are_not_built_yet_say_so_when_used():
     import adit
 
@@ -61,6 +66,8 @@ def test_names_that_are_not_built_yet_say_so_when_used():
         adit.CloudBucketMount("x")
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = adit.Nonsense
+    with pytest.raises(AttributeError, match=r"no attribute 'Quee' .did you mean Queue"):
+        _ = adit.Quee
 
 
 @pytest.mark.parametrize(

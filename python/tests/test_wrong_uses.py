@@ -1,6 +1,8 @@
 """Each wrong use is told in one clear sentence, when the program is read and not when something runs."""
 
 import os
+import pathlib
+import typing
 
 import pytest
 
@@ -37,7 +39,24 @@ def project(tmp_path):
         (lambda i: i.dockerfile_commands("RUN x"), "use run_commands"),
         (lambda i: i.from_dockerfile("/nonexistent/Dockerfile"), "no such file"),
         (lambda i: i.from_dockerfile(__file__, context_dir="/nonexistent"), "no such folder"),
-        (lambda i: i.from_dockerfile(__file__, add_python="3.12"), "adit has no add_python="),
+        (lambda i: i.from_dockerfile(__file__, add_python="3.12"), "adit has no add_python= .the image has to bring"),
+        (lambda i: i.from_registry("x", add_python="3.12"), "Image.from_registry: adit has no add_python="),
+        (lambda i: i.from_registry(""), "'' is no image's name"),
+        (lambda i: i.from_registry("a b"), "'a b' is no image's name"),
+        (lambda i: i.debian_slim("3"), "'3' is no version from 3.10 on"),
+        (lambda i: i.debian_slim("3.9"), "'3.9' is no version from 3.10 on"),
+        (lambda i: i.debian_slim("3.12.1"), "'3.12.1' is no version"),
+        (lambda i: i.debian_slim(3.12), "3.12 is no string"),
+        (lambda i: i.debian_slim(python_versio="3.12"), "adit has no python_versio= .did you mean python_version"),
+        (lambda i: i.pip_install("x", gpu="any"), "Image.pip_install: adit has no gpu= .it has none while it is built"),
+        (lambda i: i.pip_install("x", secrets=[]), "adit has no secrets= .your own settings of pip"),
+        (lambda i: i.apt_install("x", forc_build=True), "did you mean force_build"),
+        (lambda i: i.apt_install(3), "names of packages .such as apt_install.'git'"),
+        (lambda i: i.run_commands(3), "lines of shell .such as run_commands"),
+        (lambda i: i.workdir("srv"), "'srv' is no full path"),
+        (lambda i: i.workdir(3), "3 is no full path"),
+        (lambda i: i.env("A=1"), "env: 'A=1' is no dict"),
+        (lambda i: i.env({"A=": "1"}), "env: 'A=' cannot be a variable"),
         (lambda i: i.from_dockerfile(__file__, build_args={"A": 1}), "names and values are strings"),
         (lambda i: i.copy_local_file("/nonexistent"), "copy_local_file: /nonexistent: there is no such file"),
         (lambda i: i.add_local_dir("/nonexistent", "/x"), "add_local_dir: /nonexistent: there is no such folder"),
@@ -76,6 +95,25 @@ def test_of_projects(project, file, extras, said):
         ({"gpu": ["H100", ""]}, "'' is no GPU"),
         ({"gpu": True}, "True is no GPU"),
         ({"gpuu": "any"}, "did you mean gpu"),
+        ({"gpu": []}, "plain: gpu: the list is empty"),
+        ({"cpu": float("nan")}, "cpu: nan is neither"),
+        ({"cpu": (1, float("inf"))}, "cpu: .* is neither"),
+        ({"keep_warm": 51}, "keep_warm=51 is more than the 50 containers of an app"),
+        ({"keep_warm": 1, "min_containers": 2}, "keep_warm and min_containers are one option"),
+        ({"max_inputs": 3, "single_use_containers": True}, "single_use_containers is max_inputs=1"),
+        ({"name": 3}, "its name is a string"),
+        ({"name": ""}, "'' is no name"),
+        ({"name": "x" * 65}, "is no name .up to 64"),
+        ({"name": "a\nb"}, "is no name .up to 64"),
+        ({"env": ["A"]}, r"plain: env: \['A'\] is no dict"),
+        ({"env": {"A=B": "x"}}, "plain: env: 'A=B' cannot be a variable"),
+        ({"env": {"A": "x\0"}}, "plain: env: 'A' cannot be a variable"),
+        ({"secrets": 3}, "plain: secrets: 3 is no adit.Secret"),
+        ({"mounts": 3}, "plain: mounts: 3 is no adit.Mount"),
+        ({"buffer_containers": 1}, "a spare container waits anyway"),
+        ({"experimental_options": {}}, "not on your own machines: remove it"),
+        ({"ephemeral_disk": 9}, "what a function writes is in memory: use volumes"),
+        ({"interactive": True}, "use adit shell"),
         ({"is_generator": "yes"}, "is_generator: 'yes' is neither True nor False"),
         ({"network": []}, r"network: \[\] is neither True, False nor a list of hosts"),
         ({"network": "example.com"}, "network: 'example.com' is neither True, False nor a list"),
@@ -133,6 +171,33 @@ def test_of_options(options, said):
         (lambda a: a.App(mounts=[3]), "App: mounts: 3 is no adit.Mount"),
         (lambda a: a.App(secrets=[3]), "App: secrets: 3 is no adit.Secret"),
         (lambda a: a.App(3), "its name is a string"),
+        (lambda a: a.App(""), "'' is no name"),
+        (lambda a: a.App(nam="x"), "App: adit has no nam= .did you mean name"),
+        (lambda a: a.App(trusted="no"), "trusted: 'no' is neither True nor False"),
+        (lambda a: a.App(mounts=3), "App: mounts: 3 is no adit.Mount"),
+        (lambda a: a.App().include("x"), "'x' is no adit.App"),
+        (lambda a: a.App().local_entrypoint()(3), "3 is no function"),
+        (lambda a: a.functions.deploying.deploy(None, a.App(), "a\nb", None), "is no name"),
+        (lambda a: a.Retries(max_retrys=1), "Retries: adit has no max_retrys= .did you mean max_retries"),
+        (lambda a: a.Retries(max_retries=None), "max_retries: it is missing"),
+        (lambda a: a.Retries(max_retries=1, initial_delay="a"), "are numbers"),
+        (lambda a: a.Retries(max_retries=1, backoff_coefficient=float("nan")), "are numbers"),
+        (lambda a: a.Period(day=1), "Period: adit has no day= .did you mean days"),
+        (lambda a: a.Cron("* * * * *", timezon="UTC"), "Cron: adit has no timezon= .did you mean timezone"),
+        (lambda a: a.Queue.ephemeral(maxsize=-1), "maxsize: -1 is no whole number from 0"),
+        (lambda a: a.Queue.from_name("x", maxsize="1"), "maxsize: '1' is no whole number from 0"),
+        (lambda a: a.Queue.from_name("x", environment_name="main"), "adit has no environment_name= .remove it"),
+        (lambda a: a.Dict.ephemeral("x"), "Dict: 'x' is no dict"),
+        (lambda a: a.Secret.from_dict("x"), "Secret.from_dict: 'x' is no dict"),
+        (lambda a: a.Secret.from_dict({"A": 1}), "names and values are strings"),
+        (lambda a: a.Secret.from_dict({"A=": "1"}), "'A=' cannot be a variable"),
+        (lambda a: a.Secret.from_dotenv("/nonexistent"), "Secret.from_dotenv: /nonexistent: No such file or directory"),
+        (lambda a: a.Volume.from_name("x", version=2), "adit has no version= .remove it"),
+        (lambda a: a.FunctionCall.from_id(3), "3 is no id"),
+        (lambda a: a.gather([]), r"gather: \[\] is no FunctionCall"),
+        (lambda a: a.Sandbox.create("ls"), "adit has no Sandbox yet .have a function start it with subprocess.run"),
+        (lambda a: a.concurrent(max_inputs=3), "adit has no concurrent yet .use @app.function.allow_concurrent_inputs"),
+        (lambda a: a.interact(), "adit has no interact yet .use adit shell"),
     ],
 )
 def test_of_names(how, said):
@@ -220,6 +285,104 @@ def test_of_classes_and_functions(how, said):
     with pytest.raises((InvalidError, AttributeError), match=said):
         result = how(adit)
         list(result)
+
+
+def gives(app):
+    """One that asks for something."""
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda a: a.web_endpoint(metod="GET"), "web_endpoint: adit has no metod= .did you mean method"),
+        (lambda a: a.web_endpoint(custom_domains=[]), "adit has no custom_domains= .a relay's --domain"),
+        (lambda a: a.web_endpoint(requires_proxy_auth=True), "have the function check who asks"),
+        (lambda a: a.web_endpoint(method=3), "method: 3 is none of GET"),
+        (lambda a: a.web_endpoint(docs=3), "docs: 3 is neither True nor False"),
+        (lambda a: a.web_endpoint(cors="*"), r"cors: '\*' is neither True nor False"),
+        (lambda a: a.web_endpoint(label=3), "web_endpoint: label: 3 is no name"),
+        (lambda a: a.asgi_app(label=""), "asgi_app: label: '' is no name"),
+        (lambda a: a.web_server(8000, startup_timeout=0), "startup_timeout: 0 is no number of seconds above 0"),
+        (lambda a: a.web_server(8000, startup_timeout="1"), "startup_timeout: '1' is no number"),
+        (lambda a: a.App().function()(a.asgi_app()(gives)), "gives: it gets no arguments: missing .*returns an applic"),
+        (lambda a: a.App().function()(a.web_server(80)(gives)), "gives: it gets no arguments: .*starts a server"),
+        (lambda a: a.App().function()(a.wsgi_app()(gen)), "gen: it cannot be a generator: it returns an application"),
+        (lambda a: a.App().cls()(of(g=a.asgi_app()(needs))), "Class.g: it gets no arguments: missing .*'x'"),
+        (lambda a: a.web_endpoint()(plain).remote(), "plain.remote: it is of no app yet .put @app.function.. above"),
+    ],
+)
+def test_of_the_web(how, said):
+    import adit
+
+    with pytest.raises(InvalidError, match=said):
+        how(adit)
+
+
+def test_right_uses_are_none_of_them():
+    from adit import App, Image, asgi_app, web_endpoint
+
+    app = App("of a shop/1", image=Image.debian_slim("3.13").env({"A": ""}).workdir("/srv"))
+    app.function(keep_warm=20)(web_endpoint(method="get", label="shop")(plain))
+    app.cls()(of(g=asgi_app()(one)))
+    assert app._spec().functions["plain"].concurrency_limit == 20
+
+
+@pytest.mark.parametrize(
+    ("hints", "words", "found"),
+    [
+        ("n: int", ["--n", "3"], {"n": 3}),
+        ("n: int | None = None", ["--n", "3"], {"n": 3}),
+        ("n: 'int | None' = None", ["--n=3"], {"n": 3}),
+        ("n: typing.Optional[float] = None", ["--n", "3"], {"n": 3.0}),
+        ("n: typing.Literal[1, 2] = 1", ["--n", "2"], {"n": 2}),
+        ("path: pathlib.Path", ["--path", "/x"], {"path": pathlib.Path("/x")}),
+        ("n: 'int' = 1, other: 'Unknown' = None", ["--n", "3"], {"n": 3}),
+        ("a_b=1.5, c='x', d=None", ["--a-b", "2", "--d", "y"], {"a_b": 2.0, "c": "x", "d": "y"}),
+        ("on: bool = True", ["--on", "no"], {"on": False}),
+        ("some: list = []", [], {}),
+    ],
+)
+def test_words_of_the_command_line_become_what_parameters_are_said_to_be(hints, words, found):
+    from adit.functions import cli
+
+    names = {"typing": typing, "pathlib": pathlib}
+    exec(f"def f({hints}): pass", names)  # the annotations are the subject
+    assert cli.parse_arguments("f", names["f"], "x.py::f", words) == found
+
+
+@pytest.mark.parametrize(
+    ("hints", "words", "said"),
+    [
+        ("count: int", ["--cuont", "3"], "adit: f: --cuont: no such option (did you mean --count?) (see adit run"),
+        ("count: int", [], "adit: the following arguments are required: --count (see adit run x.py::f --help)"),
+        (
+            "count: int",
+            ["--count", "x"],
+            "adit: argument --count: invalid int value: 'x' (see adit run x.py::f",
+        ),
+        ("", ["--count", "x"], "adit: f: --count: no such option (it takes none) (see adit run x.py::f --help)"),
+        ("", ["3"], "adit: unrecognized arguments: 3 (see adit run x.py::f --help)"),
+    ],
+)
+def test_words_that_a_function_does_not_take_are_told_in_a_line(hints, words, said, capsys):
+    from adit.functions import cli
+
+    names = {}
+    exec(f"def f({hints}): pass", names)
+    with pytest.raises(SystemExit) as end:
+        cli.parse_arguments("f", names["f"], "x.py::f", words)
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and told.startswith(said) and told.count("\n") == 1
+
+
+def test_what_no_word_can_be_is_said():
+    from adit.functions import cli
+
+    def f(some: list[int]):
+        pass
+
+    with pytest.raises(InvalidError, match=r"f: some: no word can be a list\[int\] .call it from an @app.local_ent"):
+        cli.parse_arguments("f", f, "x.py::f", [])
 
 
 def test_words_for_gpus_are_strings():

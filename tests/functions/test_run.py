@@ -64,6 +64,51 @@ def test_an_exception_shows_the_lines_of_the_user_and_no_others(adit, program):
     assert "adit/functions" not in text
 
 
+def test_of_an_exception_that_came_through_several_each_shows_its_line(adit, program):
+    file = program("through.py", """
+from adit import App
+app = App()
+class OfTwo(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+@app.function()
+def inner():
+    raise OfTwo("one", "two")    # which cannot be made anew of what str() says
+@app.function()
+def outer():
+    return inner.remote()
+@app.function()
+def needs(a):
+    pass
+@app.local_entrypoint()
+def main(lacks: bool = False):
+    (needs if lacks else outer).remote()
+""")
+    run = adit("run", "-q", file)
+    assert run.wait(BUILD_S) == 1
+    text = run.err.text()
+    for line in ("line 9, in inner\n", "through.OfTwo: one\n", "line 12, in outer\n", "line 18, in main\n"):
+        assert text.count(line) == 1, text
+    assert text.rstrip().endswith("ExecutionError: inner: OfTwo: one") and "adit/functions" not in text
+    run = adit("run", "-q", file, "--lacks", "yes")
+    assert run.wait(BUILD_S) == 1
+    text = run.err.text()
+    assert "line 18, in main" in text and text.rstrip().endswith("required positional argument: 'a'")
+    assert "adit/functions" not in text
+
+
+def test_what_an_image_lacks_is_said_with_where_it_would_come_from(adit, program):
+    here = program("only_here.py", "")
+    package = os.path.join(os.path.dirname(here), "site-packages")
+    os.makedirs(package)
+    os.rename(here, os.path.join(package, "only_here.py"))
+    file = program("lacks.py", "import only_here\nfrom adit import App\napp = App()\n@app.function()\ndef f(): pass\n")
+    run = adit("run", "-q", file, env={"PYTHONPATH": package})
+    assert run.wait(BUILD_S) == 1
+    assert "adit: f: its image has no only_here (install what has it: image.pip_install(...))" in run.err.text()
+    assert "adit/functions" not in run.err.text() and "importlib" not in run.err.text()
+
+
 def test_interrupted_it_ends_with_130_and_leaves_nothing_behind(adit, program, nothing_stays):
     file = program("long.py", "import time\nfrom adit import App\napp = App()\n@app.function()\ndef f():\n"
                               "    print('up')\n    time.sleep(600)\n")

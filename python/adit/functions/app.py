@@ -20,7 +20,7 @@ from .function import AsyncFunction, Function, is_generator
 from .image import Image
 from .known import Telling
 from .mount import Mount, check_mounts
-from .options import check_options, not_built, to_spec
+from .options import check_name, check_options, not_built, to_spec
 from .schedule import check_schedule
 from .secret import Secret, check_secrets
 from .spec import AppSpec, ImageSpec
@@ -65,8 +65,10 @@ class App(Telling):
         trusted: bool = True,
     ) -> None:
         """``trusted=False``: whatever its containers send is read as plain data, and no pickle of theirs is loaded."""
-        if name is not None and not isinstance(name, str):
-            raise InvalidError(f"App: its name is a string, not a {type(name).__name__}")
+        if name is not None:
+            check_name("App", name)
+        if not isinstance(trusted, bool):
+            raise InvalidError(f"App: trusted: {trusted!r} is neither True nor False")
         self.name, self.image = name, image
         self.registered_functions: dict[str, Function[Any, Any]] = {}
         self.registered_classes: dict[str, Cls] = {}
@@ -131,7 +133,7 @@ class App(Telling):
         def decorate(raw: type[T]) -> type[T]:
             if not isinstance(raw, type):
                 raise InvalidError(f"@app.cls(): {raw!r} is no class (use @app.function())")
-            name = checked.get("name") or raw.__name__
+            name = _name_of(checked, raw)
             _check_place(name, raw)
             spec = to_spec(checked, name, bundle.module_of(raw), raw.__qualname__, False, None)
             # What a class does when it is entered may take as long as a call.
@@ -153,6 +155,8 @@ class App(Telling):
             raise InvalidError("@app.local_entrypoint: it needs parentheses (@app.local_entrypoint())")
 
         def decorate(raw: Callable[P, R]) -> Callable[P, R]:
+            if not callable(raw) and not isinstance(raw, Function):
+                raise InvalidError(f"@app.local_entrypoint(): {raw!r} is no function")
             self.registered_entrypoints[name or raw.__name__] = raw
             return raw
 
@@ -160,6 +164,8 @@ class App(Telling):
 
     def include(self, other: App) -> App:
         """Has the functions of another app, too."""
+        if not isinstance(other, App):
+            raise InvalidError(f"app.include: {other!r} is no adit.App")
         for function in other.registered_functions.values():
             self._add(function)
         for made in other.registered_classes.values():
@@ -275,6 +281,11 @@ def _pickled(name: str, raw: Any) -> str:
     return data
 
 
+def _name_of(options: dict[str, Any], code: Any) -> str:
+    given = options.get("name")
+    return str(code.__name__) if given is None else check_name("name", given)
+
+
 def _check_place(name: str, code: Any) -> None:
     """That a container finds it by its name."""
     outer = code.__qualname__.rpartition(".")[0]
@@ -308,7 +319,7 @@ class _Decorator:
         if not inspect.isfunction(code):
             hint = " (use @app.cls())" if inspect.isclass(code) else ""
             raise InvalidError(f"@app.function(): {body!r} is no function{hint}")
-        name = self._options.get("name") or code.__name__
+        name = _name_of(self._options, code)
         generator = self._options.get("is_generator")
         generator = is_generator(code) if generator is None else generator
         if isinstance(raw, WebFunction):

@@ -5,22 +5,26 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import pathlib
 import signal
 import sys
 import threading
-import traceback
+import types
+import typing
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..exception import Error, InvalidError
 from . import bundle, session
 from .app import App
 from .cls import Cls
-from .command_line import Parser, heeded
+from .command_line import Brief, Parser, heeded
 from .function import Function
+from .known import hint as near
 from .output import Output
+from .traces import RemoteTraceback, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
 INTERRUPTED = 130
@@ -77,19 +81,60 @@ def _bool(text: str) -> bool:
     return text.lower() in ("true", "1", "yes")
 
 
-def parse_arguments(name: str, raw: Callable[..., Any], words: list[str]) -> dict[str, Any]:
+_KINDS: dict[Any, Callable[[str], Any]] = {
+    **{int: int, float: float, str: str, bool: _bool, pathlib.Path: pathlib.Path, Any: str, object: str},
+    **{"int": int, "float": float, "str": str, "bool": _bool},  # where what hints name cannot be had
+}
+
+
+def _kind_of(parameter: inspect.Parameter, hints: dict[str, Any]) -> Callable[[str], Any] | None:
+    """How a word becomes a parameter's value; None when no word can."""
+    default = parameter.default
+    if parameter.name not in hints:
+        return str if default is None or default is parameter.empty else _KINDS.get(type(default))
+    hint = hints[parameter.name]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        some = [one for one in typing.get_args(hint) if one is not type(None)]
+        hint = some[0] if len(some) == 1 else hint
+    if typing.get_origin(hint) is typing.Literal:
+        kinds = {type(value) for value in typing.get_args(hint)}
+        hint = kinds.pop() if len(kinds) == 1 else hint
+    return _KINDS.get(hint)
+
+
+def parse_arguments(name: str, raw: Callable[..., Any], target: str, words: list[str]) -> dict[str, Any]:
     """A function's parameters as options of the command line."""
-    parser = argparse.ArgumentParser(prog=f"adit run ...::{name}", description=inspect.getdoc(raw), allow_abbrev=False)
-    kinds: dict[Any, Any] = {"int": int, "float": float, "str": str, "bool": _bool, int: int, float: float, bool: _bool}
+    doc = inspect.getdoc(raw)
+    parser = Brief(prog=f"adit run {target}", description=doc, allow_abbrev=False)
+    try:
+        hints = typing.get_type_hints(raw)
+    except Exception:  # what it names is not here
+        hints = dict(inspect.get_annotations(raw))
+    options: list[str] = []
     for parameter in inspect.signature(raw).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        required = parameter.default is parameter.empty
-        kind = kinds.get(parameter.annotation) or (kinds.get(type(parameter.default), str) if not required else str)
+        required, kind = parameter.default is parameter.empty, _kind_of(parameter, hints)
         option = "--" + parameter.name.replace("_", "-")
+        if kind is None:
+            if required:
+                raise InvalidError(
+                    f"{name}: {parameter.name}: no word can be a {_shown(hints.get(parameter.name))} (call it from an "
+                    "@app.local_entrypoint() that takes words, or give it a default)"
+                )
+            continue
+        options.append(option)
         default = None if required else parameter.default
         parser.add_argument(option, dest=parameter.name, type=kind, required=required, default=default)
+    for option in (word.partition("=")[0] for word in words if word.startswith("--")):
+        if option not in (*options, "--help"):
+            there = near(option, options) if options else "it takes none"
+            parser.error(f"{name}: {option}: no such option ({there})")
     return vars(parser.parse_args(words))
+
+
+def _shown(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
 def run(words: list[str]) -> int:
@@ -108,7 +153,8 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "target", metavar="FILE[::FUNCTION]", help="the file, and which of its functions if it has several"
     )
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="the function's own arguments, as --name value")
+    own = parser.add_argument("options", nargs=argparse.REMAINDER, help="the function's own arguments, as --name value")
+    own.required = False  # of which argparse would tell
     given = parser.parse_args(words)
     if given.detach and given.budget is not None:
         parser.error("--budget: the foreman that a run is left to has its own (adit foreman --budget)")
@@ -116,7 +162,7 @@ def run(words: list[str]) -> int:
     app = find_app(bundle.load(path), path)
     chosen, function = find_function(app, name or None, path)
     raw = function.raw if isinstance(function, Function) else function
-    arguments = parse_arguments(chosen, raw, given.options)
+    arguments = parse_arguments(chosen, raw, given.target, given.options)
     if given.detach:
         return _detach(app, function, arguments, given.quiet)
     with Output(quiet=given.quiet) as output, app._running(output):
@@ -143,21 +189,11 @@ def _detach(app: App, function: Any, arguments: dict[str, Any], quiet: bool) -> 
 
 
 def _show(error: BaseException) -> None:
-    """The user's own lines, then what is wrong."""
-    if isinstance(error, Error):
+    """The user's own lines, then what is wrong; of what we say ourselves, that alone."""
+    if isinstance(error, Error) and not isinstance(error.__cause__, RemoteTraceback):
         print(f"adit: {error}", file=sys.stderr)
         return
-    if error.__cause__ is not None and type(error.__cause__).__name__ == "RemoteTraceback":
-        print(str(error.__cause__).strip(), file=sys.stderr)
-        return
-    if isinstance(error, SyntaxError):
-        print("".join(traceback.format_exception_only(type(error), error)), end="", file=sys.stderr)
-        return
-    trace = error.__traceback__
-    here = bundle.entry()
-    while trace is not None and trace.tb_frame.f_code.co_filename != here:
-        trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace or error.__traceback__)
+    print("".join(lines_of(error, bundle.entry())).rstrip(), file=sys.stderr)
 
 
 # Where each command is: a module here, and its function of that name.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec
 from ..exception import InvalidError
 from . import bundle, wire
 from .function import AsyncFunction, Function, is_generator
-from .known import Telling, missing
+from .known import Telling, by_name, missing
 from .living import GIVEN, HOOK, Given, make
 from .options import check_tries
 from .web import WebFunction, check_answers
@@ -82,6 +82,7 @@ class _MethodDecorator:
         return Method(raw, is_generator(raw) if self._generator is None else self._generator)
 
 
+@by_name
 def method(_: object = None, /, *, is_generator: bool | None = None) -> _MethodDecorator:
     """Above a function of a class with ``@app.cls()``: it can be called in a container."""
     if _ is not None:
@@ -120,8 +121,8 @@ class Cls(Telling):
     that were made with other arguments have containers of their own."""
 
     _instead: ClassVar[dict[str, str]] = {
-        "from_name": "call functions of the app that runs",
-        "lookup": "call functions of the app that runs",
+        "from_name": "have a function of the app that calls the method, and use Function.from_name",
+        "lookup": "have a function of the app that calls the method, and use Function.from_name",
         "with_options": "give them to @app.cls()",
     }
 
@@ -144,7 +145,7 @@ class Cls(Telling):
             inspect.signature(self.raw).bind()
         except TypeError as error:
             raise InvalidError(f"{spec.name}: its visitors give the class no arguments: {error}") from None
-        check_answers(spec.name, found)
+        check_answers(spec.name, found, is_method=True)
         here = Object(self, ((), {}))
 
         @functools.wraps(found.raw)

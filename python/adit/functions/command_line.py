@@ -35,14 +35,16 @@ def spares_wanted() -> int:
     return int(given)
 
 
-class _Brief(argparse.ArgumentParser):
+class Brief(argparse.ArgumentParser):
+    """Says in a line what is wrong."""
+
     def error(self, message: str) -> NoReturn:
         """One line, as of the other commands."""
         print(f"adit: {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(USAGE)
 
 
-class Parser(_Brief):
+class Parser(Brief):
     """Of ``adit NAME``."""
 
     def __init__(self, name: str, purpose: str, *examples: str) -> None:
@@ -105,5 +107,5 @@ class Parser(_Brief):
         """The command has a second word, one of these, each ``"name: what it does"``; ``action`` in what is given."""
         pairs = [name.split(": ", 1) for name in names]
         every = " | ".join(name for name, _ in pairs)
-        adding = self.add_subparsers(dest="action", required=True, metavar=every, parser_class=_Brief)
+        adding = self.add_subparsers(dest="action", required=True, metavar=every, parser_class=Brief)
         return [adding.add_parser(name, help=text, description=text) for name, text in pairs]

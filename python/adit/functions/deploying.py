@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..exception import ClosedError, InvalidError
 from . import bundle, session
 from .function import Function
+from .options import check_name
 from .spec import FunctionSpec, WebSpec
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Deployed:
 
 def deploy(channel: Channel, app: App, name: str | None, output: Output) -> Deployed:
     """A new version of the app of that name."""
-    name = name or app.name
+    name = app.name if name is None else check_name("deploy", name)
     if not name:
         raise InvalidError("deploy: the app has no name (App('name'), or adit deploy FILE --name NAME)")
     if not app.registered_functions and not app.registered_classes:

@@ -24,6 +24,8 @@ def _key(key: Any) -> bytes:
 
 
 def _pack(given: Mapping[Any, Any]) -> bytes:
+    if not isinstance(given, Mapping):
+        raise InvalidError(f"Dict: {given!r} is no dict (such as {{'key': 1}})")
     items: list[bytes] = []
     for key, value in given.items():
         items += [_key(key), wire.encode(value, "Dict: a value")]

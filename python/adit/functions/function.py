@@ -14,6 +14,7 @@ from .. import exception
 from ..exception import ExecutionError, InvalidError
 from . import bundle, plain, session, wire
 from .known import Telling
+from .traces import RemoteTraceback
 from .twin import Twin, TwinIterator, TwinOfInputs, twin
 
 if TYPE_CHECKING:
@@ -43,13 +44,6 @@ def _raise_outcome(meta: wire.Meta, payload: bytes, name: str) -> Any:
         raise error
     kind = getattr(exception, str(meta.get("error")), ExecutionError)
     raise kind(str(meta.get("text")))
-
-
-class RemoteTraceback(Exception):
-    """Where in its container a function failed."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +86,8 @@ class FunctionCall(Telling, Generic[R]):
     @staticmethod
     def from_id(object_id: str) -> FunctionCall[Any]:
         """The call of that id."""
+        if not isinstance(object_id, str):
+            raise InvalidError(f"FunctionCall.from_id: {object_id!r} is no id (such as call.object_id)")
         return FunctionCall(object_id)
 
     @twin
@@ -127,6 +123,9 @@ plain.handle(
 
 def _gather(*calls: FunctionCall[R]) -> list[R]:
     """The results of several calls, in their order; raises the first error."""
+    for call in calls:
+        if not isinstance(call, FunctionCall):
+            raise InvalidError(f"gather: {call!r} is no FunctionCall (such as gather(f.spawn(1), f.spawn(2)))")
     return [call.get() for call in calls]
 
 

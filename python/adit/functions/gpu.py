@@ -18,6 +18,8 @@ def check_gpu(name: str, given: typing.Any) -> list[tuple[str, int]]:
     if given is None or given is False:
         return []
     wanted = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not wanted:
+        raise InvalidError(f"{name}: gpu: the list is empty (leave gpu= out for none)")
     return [_read(name, one) for one in wanted]
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import inspect
 import os
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ..exception import InvalidError
 from . import bundle, wire
 from .ignore import Ignore
 from .known import Telling
-from .secret import check_secrets
+from .secret import check_secrets, check_variables
 from .session import is_local
 from .spec import ImageSpec
 
@@ -25,19 +26,35 @@ if TYPE_CHECKING:
 
     from .secret import Secret
 
+PYTHON_MIN = 10  # of 3.X
 _PIP = "use pip_install"
 _CONDA = "use pip_install, or from_registry with an image that has conda"
 _COMMANDS = "use run_commands"
 
 
+_WORDS = {  # what is in a list of them, such as
+    "pip_install": "names of packages (such as pip_install('numpy', 'pandas'))",
+    "apt_install": "names of packages (such as apt_install('git', 'curl'))",
+    "run_commands": "lines of shell (such as run_commands('make install'))",
+}
+
+
 def _words(what: str, given: tuple[str | Iterable[str], ...]) -> list[str]:
-    """Names, some of them perhaps in lists."""
+    """Some of them perhaps in lists."""
     words: list[str] = []
     for one in given:
         words += list(one) if isinstance(one, (list, tuple, set)) else [one]  # type: ignore[list-item]
     if not all(isinstance(word, str) and word.strip() for word in words):
-        raise InvalidError(f"{what}: {given!r} are not names of packages (such as {what}('numpy', 'pandas'))")
+        raise InvalidError(f"{what}: {given!r} are not {_WORDS[what]}")
     return words
+
+
+def _check_python(given: object) -> None:
+    if not isinstance(given, str):
+        raise InvalidError(f'python_version: {given!r} is no string (such as "3.12")')
+    found = re.fullmatch(r"3\.([0-9]{2})", given)
+    if found is None or int(found[1]) < PYTHON_MIN:
+        raise InvalidError(f'python_version: {given!r} is no version from 3.{PYTHON_MIN} on (such as "3.12")')
 
 
 def _read(what: str, path: str) -> str:
@@ -100,13 +117,15 @@ class Image(Telling):
     def debian_slim(python_version: str | None = None) -> Image:
         """Debian with a Python: the setting ``ADIT_BASE_IMAGE``, or else the official image
         ``python:3.X-slim-bookworm``, of the version that runs here unless ``python_version="3.12"`` says which."""
-        if python_version is not None and not isinstance(python_version, str):
-            raise InvalidError(f'python_version: {python_version!r} is no string (such as "3.12")')
+        if python_version is not None:
+            _check_python(python_version)
         return Image(ImageSpec(python=python_version))
 
     @staticmethod
     def from_registry(tag: str, *, force_build: bool = False) -> Image:
         """An image that exists, with a Python from 3.10 and pip in it."""
+        if not isinstance(tag, str) or not tag or any(c.isspace() for c in tag):
+            raise InvalidError(f"from_registry: {tag!r} is no image's name (such as 'python:3.12-slim')")
         return Image(ImageSpec(base=tag))._forced(force_build)
 
     @staticmethod
@@ -116,23 +135,17 @@ class Image(Telling):
         context_dir: str | None = None,
         build_args: dict[str, str] | None = None,
         force_build: bool = False,
-        **others: Any,
     ) -> Image:
         """What a Dockerfile makes, with a Python from 3.10 and pip in it. ``COPY`` finds the files of ``context_dir``,
         by default the Dockerfile's folder, but those that its ``.dockerignore`` leaves out. Build arguments stay in
         the image's history: no place for secrets."""
-        for name in others:
-            hint = "install Python in the Dockerfile" if name == "add_python" else "use context_dir, build_args"
-            raise InvalidError(f"from_dockerfile: adit has no {name}= ({hint})")
         file = os.path.abspath(os.path.expanduser(path))
         folder = os.path.abspath(os.path.expanduser(context_dir)) if context_dir is not None else os.path.dirname(file)
         if is_local() and not os.path.isfile(file):
             raise InvalidError(f"from_dockerfile: {path}: there is no such file")
         if is_local() and not os.path.isdir(folder):
             raise InvalidError(f"from_dockerfile: {context_dir}: there is no such folder")
-        given = build_args or {}
-        if not all(isinstance(k, str) and isinstance(v, str) for k, v in given.items()):
-            raise InvalidError("from_dockerfile: build_args: names and values are strings")
+        given = check_variables("from_dockerfile: build_args", build_args)
         made = {"file": file, "folder": folder, "args": dict(given)}
         if force_build:
             made["nonce"] = os.urandom(8).hex()
@@ -241,12 +254,12 @@ class Image(Telling):
 
     def env(self, variables: dict[str, str]) -> Image:
         """Sets environment variables. They can be read by whoever has the image: no place for secrets."""
-        if not all(isinstance(k, str) and isinstance(v, str) for k, v in variables.items()):
-            raise InvalidError("env: names and values are strings (such as env({'LEVEL': '3'}))")
-        return self._with("env", variables=dict(variables))
+        return self._with("env", variables=check_variables("env", variables))
 
     def workdir(self, path: str) -> Image:
         """The folder in which functions begin."""
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise InvalidError(f"workdir: {path!r} is no full path (such as '/srv')")
         return self._with("workdir", path=path)
 
     def copy_local_file(self, local_path: str, remote_path: str = "./") -> Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._names import LATER
 from ..exception import InvalidError
 
 
@@ -17,7 +18,7 @@ class NotBuilt:
         return f"<adit.{self.__name__}, which is not built yet>"
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        raise InvalidError(f"adit has no {self.__name__} yet (see docs/functions.md)")
+        raise InvalidError(f"adit has no {self.__name__} yet ({LATER[self.__name__]})")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..exception import InvalidError
@@ -119,7 +120,7 @@ def _pattern(path: str, folder: str) -> str:
 def check_mounts(name: str, given: Any) -> list[dict[str, Any]]:
     """The steps of several, for what is called ``name``."""
     steps: list[dict[str, Any]] = []
-    for mount in [given] if isinstance(given, Mount) else list(given or ()):
+    for mount in [given] if isinstance(given, Mount) or not isinstance(given or (), Iterable) else list(given or ()):
         if not isinstance(mount, Mount):
             raise InvalidError(f"{name}: mounts: {mount!r} is no adit.Mount (such as [Mount.from_local_dir('data')])")
         steps += [{"kind": "copy", **step} for step in mount.steps]

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Any, NoReturn
 
 from ..exception import InvalidError
 from .gpu import check_gpu
 from .hosts import check_hosts
 from .image import Image
+from .known import Telling
 from .mount import check_mounts
-from .secret import check_secrets
-from .spec import FunctionSpec
+from .secret import check_secrets, check_variables
+from .spec import CONTAINERS_MAX, WEB_CONTAINERS, FunctionSpec
 from .volume import check_volumes
 
 TIMEOUT_MAX_S = 86_400
 CPU_MIN = 0.01
+NAME_MAX = 64
 CONCURRENT_MAX = 256  # each is a thread, of which a container may have some 500
 _ALIASES = {
     "min_containers": "keep_warm",
     "max_containers": "concurrency_limit",
     "scaledown_window": "container_idle_timeout",
 }
-_NOT_HERE = ("cloud", "region", "proxy", "enable_memory_snapshot")
+_REMOVE = "not on your own machines: remove it"
+_NOT_HERE = {
+    **dict.fromkeys(("cloud", "region", "proxy", "enable_memory_snapshot", "checkpointing_enabled", "i6pn"), _REMOVE),
+    **dict.fromkeys(("allow_cross_region_volumes", "allow_background_volume_commits", "nonpreemptible"), _REMOVE),
+    **dict.fromkeys(("experimental_options", "enable_gpu_snapshot", "cluster_size", "routing_region"), _REMOVE),
+    "restrict_modal_access": "a container may call functions of its own app only: remove it",
+    "buffer_containers": "a spare container waits anyway (see --spare): remove it, or use keep_warm",
+    "ephemeral_disk": "what a function writes is in memory: use volumes",
+    "interactive": "use adit shell",
+}
 _FLAGS = ("serialized", "block_network", "is_generator", "single_use_containers")
 _OPTIONS = [
     "image",
@@ -52,19 +64,32 @@ _OPTIONS = [
 ]
 
 
+def check_name(what: str, given: Any) -> str:
+    """Of an app or a function."""
+    if not isinstance(given, str):
+        raise InvalidError(f"{what}: its name is a string, not a {type(given).__name__}")
+    if not given.strip() or len(given) > NAME_MAX or not given.isprintable():
+        raise InvalidError(f"{what}: {given[:NAME_MAX]!r} is no name (up to {NAME_MAX} characters that can be printed)")
+    return given
+
+
 def not_built(what: str) -> NoReturn:
     """Of what is to come."""
     raise InvalidError(f"adit has no {what} yet (see docs/functions.md)")
 
 
-class Retries:
+class Retries(Telling):
     """How often, and after how long, a call that failed is tried again: after ``initial_delay`` seconds, then so many
     times longer each time, at most ``max_delay``."""
 
     def __init__(
         self, *, max_retries: int, backoff_coefficient: float = 2.0, initial_delay: float = 1.0, max_delay: float = 60.0
     ) -> None:
-        _count("max_retries", max_retries, 0)
+        if _count("max_retries", max_retries, 0) is None:
+            raise InvalidError("Retries: max_retries: it is missing (such as Retries(max_retries=3))")
+        numbers = (backoff_coefficient, initial_delay, max_delay)
+        if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+            raise InvalidError("Retries: backoff_coefficient, initial_delay and max_delay are numbers")
         if backoff_coefficient < 1 or not 0 <= initial_delay <= max_delay:
             raise InvalidError("Retries: backoff_coefficient is at least 1, initial_delay at most max_delay")
         self.max_retries, self.backoff_coefficient = max_retries, backoff_coefficient
@@ -76,21 +101,24 @@ def check_options(given: dict[str, Any], what: str = "function") -> dict[str, An
     for name, value in given.items():
         known = _ALIASES.get(name, name)
         if known in _NOT_HERE:
-            raise InvalidError(f"{name}: not on your own machines: remove it")
+            raise InvalidError(f"{name}: {_NOT_HERE[known]}")
         if known not in _OPTIONS:
             near = difflib.get_close_matches(name, [*_OPTIONS, *_ALIASES], 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_OPTIONS)}"
             raise InvalidError(f"@app.{what}(): {name}: no such option ({hint})")
+        if known in options:
+            other = next(before for before in given if _ALIASES.get(before, before) == known)
+            raise InvalidError(f"@app.{what}(): {other} and {name} are one option (leave one of them out)")
         options[known] = _flag(name, value) if known in _FLAGS else value
-    if options.pop("single_use_containers", False):
-        options["max_inputs"] = 1
+    if options.pop("single_use_containers", False) and options.setdefault("max_inputs", 1) != 1:
+        raise InvalidError(f"@app.{what}(): single_use_containers is max_inputs=1 (leave one of them out)")
     return options
 
 
 def _pair(name: str, given: Any, least: float) -> tuple[Any, Any]:
     pair = given if isinstance(given, tuple) else (given, None)
     ok = len(pair) == len(("request", "limit")) and all(
-        isinstance(n, (int, float)) and not isinstance(n, bool) for n in pair if n is not None
+        isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in pair if n is not None
     )
     if not ok or pair[0] is None or pair[0] < least or (pair[1] is not None and pair[1] < pair[0]):
         raise InvalidError(
@@ -122,11 +150,12 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         _count("keep_warm", o.get("keep_warm"), 0) or 0,
         _count("concurrency_limit", o.get("concurrency_limit"), 1),
     )
+    if keep_warm > CONTAINERS_MAX:
+        raise InvalidError(f"{name}: keep_warm={keep_warm} is more than the {CONTAINERS_MAX} containers of an app")
+    if limit is None and web is not None and keep_warm > WEB_CONTAINERS:
+        limit = keep_warm
     if limit is not None and keep_warm > limit:
         raise InvalidError(f"{name}: keep_warm={keep_warm} is more than concurrency_limit={limit}")
-    env = o.get("env") or {}
-    if not all(isinstance(k, str) and isinstance(v, str) for k, v in env.items()):
-        raise InvalidError(f"{name}: env: names and values are strings")
     if o.get("network") and o.get("block_network"):
         raise InvalidError(f"{name}: network= and block_network=True exclude each other")
     network = o.get("network")
@@ -147,7 +176,7 @@ def to_spec(o: dict[str, Any], name: str, module: str, qualname: str, generator:
         max_inputs=_count("max_inputs", o.get("max_inputs"), 1),
         concurrent=_count("allow_concurrent_inputs", o.get("allow_concurrent_inputs"), 1, CONCURRENT_MAX) or 1,
         retries=check_tries(name, _to_policy(o.get("retries")), generator),
-        env=dict(env),
+        env=check_variables(f"{name}: env", o.get("env")),
         secrets=check_secrets(name, o.get("secrets") or ()),
         volumes=check_volumes(name, o.get("volumes"), o.get("network_file_systems")),
         network=network is True,

@@ -23,6 +23,11 @@ def _check_timeout(block: bool, timeout: float | None) -> float | None:
     return timeout if block else _NO_TIME
 
 
+def _check_size(given: object) -> None:
+    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+        raise InvalidError(f"Queue: maxsize: {given!r} is no whole number from 0 on")
+
+
 class Queue(Held):
     """A queue of values, first in, first out, at the foreman; partitions of one are queues by themselves.
 
@@ -40,12 +45,14 @@ class Queue(Held):
     @staticmethod
     def ephemeral(*, maxsize: int = 0) -> Ephemeral[Queue]:
         """One for the ``with`` block. ``maxsize`` is the most items of a partition (0: 5,000)."""
+        _check_size(maxsize)
         return Ephemeral(Queue, maxsize=maxsize)
 
     @staticmethod
     def from_name(name: str, *, create_if_missing: bool = False, maxsize: int = 0) -> Queue:
         """The one of that name, for all apps of a foreman, for as long as that runs; one of ``adit foreman`` stays when
         that starts again. NotFoundError when it is first used and there is none."""
+        _check_size(maxsize)
         return Queue._named(name, create_if_missing, maxsize=maxsize)
 
     @twin

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import Client, _default, _options
 from ..exception import Error, NotFoundError
-from . import bundle, first_process, session, way_out, wire
+from . import bundle, first_process, session, traces, way_out, wire
 from .coroutines import Alone, Together
 from .living import Living
 from .passed import Passed
@@ -93,17 +93,20 @@ def _find_work(channel: Channel, way: Way) -> wire.Meta:
     found = channel.poll("work", {})
     assert found is not None
     bundle.unpack(found[1], CODE)
-    own = {name.partition(".")[0] for folder in (CODE, COPIED) for name in _names_in(folder)}
+    own = _own_names()
     for name in set(sys.modules) - before:
         if name.partition(".")[0] in own:
             del sys.modules[name]
     return found[0]
 
 
-def _names_in(folder: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return os.listdir(folder)
-    return []
+def _own_names() -> set[str]:
+    """Of the program's modules and packages."""
+    names: list[str] = []
+    for folder in (CODE, COPIED):
+        with contextlib.suppress(OSError):
+            names += os.listdir(folder)
+    return {name.partition(".")[0] for name in names}
 
 
 class Way:
@@ -249,10 +252,14 @@ class Runner:
 
     def _refuse_all(self, error: Exception) -> None:
         """A module that cannot be imported is told to whoever called."""
-        traceback.print_exception(type(error), error, _own_frames(error))
+        outcome, result = _raised(error)
+        if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] not in _own_names():
+            outcome["traceback"] += (
+                f"adit: {self.spec.name}: its image has no {error.name} (install what has it: image.pip_install(...))\n"
+            )
+        print(outcome["traceback"], end="", file=sys.stderr)
         if self.spec.web is not None:
             sys.exit(1)
-        outcome, result = _raised(error)
         self.channel.ask("refused", {"text": f"it cannot be imported: {outcome['type']}: {outcome['message']}"})
         while True:
             found = self.channel.poll("next", {})
@@ -300,20 +307,9 @@ async def _next(values: Any, end: object) -> Any:
         return end
 
 
-def _own_frames(error: BaseException) -> Any:
-    """The traceback without our lines, which come first."""
-    trace, folder = error.__traceback__, os.path.dirname(__file__)
-    while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if not name.startswith((folder, "<frozen")) and name != importlib.__file__:
-            return trace
-        trace = trace.tb_next
-    return error.__traceback__
-
-
 def _raised(error: BaseException) -> tuple[wire.Meta, bytes]:
-    lines = traceback.format_exception(type(error), error, _own_frames(error))
-    lines = [wire.clip(line, wire.OUTCOME_MAX["message"]) for line in lines]  # the frames, too, have their place
+    # The frames, too, have their place.
+    lines = [wire.clip(line, wire.OUTCOME_MAX["message"]) for line in traces.lines_of(error)]
     try:
         message = str(error)
     except Exception as other:

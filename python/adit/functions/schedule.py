@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from ..exception import ConfigError, InvalidError
+from .known import Telling
 from .session import is_local
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ YEARS_MOST = 100  # of a period
 MONTHS = 12
 
 
-class Schedule:
+class Schedule(Telling):
     """One of the two below."""
 
     _meta: Meta

@@ -4,14 +4,12 @@ the foreman, and are neither in its image nor in what the engine tells of its co
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from ..exception import InvalidError
 from .known import Telling
 from .session import is_local
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Secret(Telling):
@@ -36,10 +34,8 @@ class Secret(Telling):
     @staticmethod
     def from_dict(env_dict: dict[str, str | None]) -> Secret:
         """These; those that are None are left out."""
-        values = {k: v for k, v in env_dict.items() if v is not None}
-        if not all(isinstance(k, str) and k and "=" not in k and isinstance(v, str) for k, v in values.items()):
-            raise InvalidError("Secret.from_dict: names and values are strings (such as {'KEY': 'value'})")
-        return Secret._of(values)
+        given = {k: v for k, v in env_dict.items() if v is not None} if isinstance(env_dict, Mapping) else env_dict
+        return Secret._of(check_variables("Secret.from_dict", given))
 
     @staticmethod
     def from_local_environ(env_keys: Iterable[str]) -> Secret:
@@ -67,7 +63,7 @@ class Secret(Telling):
                     if equals and not text.startswith("#"):
                         values[name.strip()] = _unquoted(value.strip())
         except OSError as error:
-            raise InvalidError(f"Secret.from_dotenv: {error}") from None
+            raise InvalidError(f"Secret.from_dotenv: {found}: {error.strerror or error}") from None
         return Secret._of(values)
 
     @staticmethod
@@ -91,10 +87,23 @@ def _unquoted(value: str) -> str:
     return value.partition(" #")[0].rstrip()
 
 
+def check_variables(what: str, given: Any) -> dict[str, str]:
+    """Variables of an environment."""
+    if not isinstance(given or {}, Mapping):
+        raise InvalidError(f"{what}: {given!r} is no dict (such as {{'LEVEL': '3'}})")
+    values: dict[str, str] = dict(given or {})
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in values.items()):
+        raise InvalidError(f"{what}: names and values are strings (such as {{'LEVEL': '3'}})")
+    for name, value in values.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise InvalidError(f"{what}: {name!r} cannot be a variable (a name has no =, and neither has a NUL)")
+    return values
+
+
 def check_secrets(name: str, given: Any) -> dict[str, str]:
     """The variables of several, for what is called ``name``."""
     values: dict[str, str] = {}
-    for secret in [given] if isinstance(given, Secret) else list(given):
+    for secret in [given] if isinstance(given, Secret) or not isinstance(given, Iterable) else list(given):
         if not isinstance(secret, Secret):
             raise InvalidError(f"{name}: secrets: {secret!r} is no adit.Secret (such as [Secret.from_dict(...)])")
         values.update(secret.values)

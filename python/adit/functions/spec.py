@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from .wire import Meta
 
 SPARES_MAX = 10  # of each kind
+CONTAINERS_MAX = 50  # of an app
+WEB_CONTAINERS = 10  # of a web endpoint that names no limit: whoever has its URL can have it start them
 FOREMAN_GONE = 170  # the status of a runner whose foreman is gone
 _T = TypeVar("_T")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from ..exception import InvalidError
 from .function import Function, is_generator
+from .known import NoSuchNameError, by_name
 from .spec import WebSpec
 
 P = ParamSpec("P")
@@ -28,6 +31,13 @@ class WebFunction(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.raw(*args, **kwargs)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(Function, name) and not name.startswith("_"):
+                raise NoSuchNameError(f"{self.__name__}.{name}: it is of no app yet (put @app.function() above it)")
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
     @overload
     def __get__(self, obj: None, owner: type) -> WebFunction[P, R]: ...
     @overload
@@ -36,11 +46,28 @@ class WebFunction(Generic[P, R]):
         return self if obj is None else types.MethodType(self.raw, obj)
 
 
-def check_answers(name: str, function: WebFunction[..., Any], generator: bool | None = None) -> None:
+def check_answers(
+    name: str, function: WebFunction[..., Any], generator: bool | None = None, *, is_method: bool = False
+) -> None:
     """That it returns an answer, and is no ``generator``, which whoever made it may have said."""
     generator = is_generator(function.raw) if generator is None else generator
-    if generator and function.web.kind == "endpoint":
-        raise InvalidError(f"{name}: a web endpoint cannot be a generator (return a StreamingResponse)")
+    if function.web.kind == "endpoint":
+        if generator:
+            raise InvalidError(f"{name}: a web endpoint cannot be a generator (return a StreamingResponse)")
+        return
+    gives = {"server": "starts a server, and returns"}.get(function.web.kind, "returns an application")
+    if generator:
+        raise InvalidError(f"{name}: it cannot be a generator: it {gives}")
+    try:
+        inspect.signature(function.raw).bind(*([None] if is_method else []))
+    except TypeError as error:
+        raise InvalidError(f"{name}: it gets no arguments: {error} (it {gives})") from None
+
+
+def _check_label(what: str, given: Any) -> str | None:
+    if given is not None and (not isinstance(given, str) or not given):
+        raise InvalidError(f"{what}: label: {given!r} is no name (such as label='shop')")
+    return given
 
 
 def _decorator(what: str, web: WebSpec) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
@@ -62,6 +89,7 @@ def _check_called(what: str, given: object) -> None:
         raise InvalidError(f"{what}: its options are given by name (such as @{what}(method='POST'))")
 
 
+@by_name
 def web_endpoint(
     _: object = None,
     /,
@@ -75,25 +103,33 @@ def web_endpoint(
     """A handler of FastAPI at ``/``. ``docs=True`` adds FastAPI's pages, ``cors=True`` lets pages of other sites read
     the answers (without credentials). ``label`` names the ticket that keeps the URL."""
     _check_called("web_endpoint", _)
-    if method.upper() not in METHODS:
-        raise InvalidError(f"method: {method!r} is none of {', '.join(METHODS)}")
+    if not isinstance(method, str) or method.upper() not in METHODS:
+        raise InvalidError(f"web_endpoint: method: {method!r} is none of {', '.join(METHODS)}")
+    for name, flag in (("docs", docs), ("cors", cors)):
+        if not isinstance(flag, bool):
+            raise InvalidError(f"web_endpoint: {name}: {flag!r} is neither True nor False")
     if not wait_for_response:
         raise InvalidError("wait_for_response=False: adit does not have it (spawn another function, and answer)")
-    return _decorator("web_endpoint", WebSpec("endpoint", method.upper(), label, docs, cors))
+    return _decorator(
+        "web_endpoint", WebSpec("endpoint", method.upper(), _check_label("web_endpoint", label), docs, cors)
+    )
 
 
+@by_name
 def asgi_app(_: object = None, /, *, label: str | None = None) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
     """The function returns an ASGI application (FastAPI, Starlette), which is served."""
     _check_called("asgi_app", _)
-    return _decorator("asgi_app", WebSpec("asgi", label=label))
+    return _decorator("asgi_app", WebSpec("asgi", label=_check_label("asgi_app", label)))
 
 
+@by_name
 def wsgi_app(_: object = None, /, *, label: str | None = None) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
     """The function returns a WSGI application (Flask, Django), which is served."""
     _check_called("wsgi_app", _)
-    return _decorator("wsgi_app", WebSpec("wsgi", label=label))
+    return _decorator("wsgi_app", WebSpec("wsgi", label=_check_label("wsgi_app", label)))
 
 
+@by_name
 def web_server(
     port: int, *, startup_timeout: float = 5.0, label: str | None = None
 ) -> Callable[[Callable[P, R]], WebFunction[P, R]]:
@@ -101,6 +137,10 @@ def web_server(
     answers."""
     if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:  # noqa: PLR2004
         raise InvalidError(f"web_server: {port!r} is no port (such as @web_server(8000))")
+    is_number = isinstance(startup_timeout, (int, float)) and math.isfinite(startup_timeout)
+    if isinstance(startup_timeout, bool) or not is_number or startup_timeout <= 0:
+        raise InvalidError(f"web_server: startup_timeout: {startup_timeout!r} is no number of seconds above 0")
+    label = _check_label("web_server", label)
     return _decorator("web_server", WebSpec("server", label=label, port=port, startup_timeout=startup_timeout))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ...exception import RemoteError
+from ..spec import CONTAINERS_MAX
 from .refusal import RETRY_S
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .spending import Spending
     from .worker import Worker
 
-CONTAINERS_MAX = 50  # of an app
 STARTS_MAX, WITHIN_S = 100, 60.0  # of an app, for visitors and for calls that its containers make
 MEMORY_LEFT_MIB = 1024  # for the machine itself
 DISK_LEFT_MIB, FOLDER_LEFT_MIB = (

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .admission import CONTAINERS_MAX
+from ..spec import CONTAINERS_MAX, WEB_CONTAINERS
 from .worker import Taken, Worker
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .calls import Call
     from .spares import Reserve
 
-WEB_CONTAINERS = 10  # of a web endpoint that names no limit: whoever has its URL can have it start them
 STARTING_MAX = 4  # of a function at once
 AGAIN_S, AGAIN_MOST_S = 5.0, 300.0  # until what does not start is started again, though nobody waits for it
 
