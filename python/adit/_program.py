@@ -5,6 +5,8 @@ import signal
 import sys
 from typing import NoReturn
 
+from . import _first_process
+
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", "adit")
 
 
@@ -16,6 +18,8 @@ def main() -> NoReturn:
     words = sys.argv[1:]
     if words[:1] == ["help"] and words[1:] and words[1] in _FUNCTIONS:
         words = [words[1], "--help"]
+    if words[:1] == ["foreman"]:
+        _first_process.leave()  # first of all: until then, a process 1 does not hear that it is to end
     if words and words[0] in _FUNCTIONS:
         try:
             from .functions import cli  # noqa: PLC0415

@@ -1,10 +1,13 @@
 """Functions as part of the package: an extra that costs nothing until it is used. tests/functions runs
 them in containers."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
+from kit.process import children
 
 from adit.exception import InvalidError
 
@@ -50,6 +53,30 @@ def test_each_command_teaches_with_an_example_and_says_in_a_line_what_is_wrong()
         done = command(name, "--nonsense")
         assert done.returncode == 2 and done.stderr.startswith("adit: "), done
         assert done.stderr.endswith(" --help)\n") and done.stderr.count("\n") == 1
+
+
+SLOW = """
+import sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "adit.functions":
+            print("importing", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+sys.argv = ["adit", "foreman"]
+from adit import _program
+_program.main()
+"""
+
+
+def test_a_foreman_that_is_process_1_ends_when_told_also_while_it_starts(box):
+    """A kernel passes a first process no signal that it does not handle."""
+    program = [sys.executable, "-c", SLOW]
+    space = box.start(["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", *program])
+    space.out.wait(lambda line: line == "importing")
+    [first] = children(space.pid)
+    os.kill(int(first), signal.SIGTERM)
+    assert space.wait(20) == 128 + signal.SIGTERM
 
 
 def test_what_a_command_lacks_is_told_and_nothing_else():

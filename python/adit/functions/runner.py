@@ -17,9 +17,9 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from .. import Client, _default, _options
+from .. import Client, _default, _first_process, _options
 from ..exception import Error, NotFoundError
-from . import bundle, first_process, session, traces, way_out, wire
+from . import bundle, session, traces, way_out, wire
 from .coroutines import Alone, Together
 from .living import Living
 from .passed import Passed
@@ -326,7 +326,7 @@ def _raised(error: BaseException) -> tuple[wire.Meta, bytes]:
 def main() -> None:
     """The container's program. Its argument is for how many seconds it goes on without a foreman."""
     patience = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
-    first_process.leave()
+    _first_process.leave()
     if patience:
         _outlive_foreman(patience)
     else:
