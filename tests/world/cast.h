@@ -15,7 +15,7 @@ struct cast {
   char tunnel_host[CAST_HOST_CAP];
   uint16_t raw_port;
   /* How it is to go, by seed. */
-  bool copies, plain;
+  bool copies, plain, upgrades;
   unsigned workers;
   uint64_t talk_max_bytes;
   /* How it went. */

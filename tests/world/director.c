@@ -6,14 +6,16 @@
 #include "base/base.h"
 #include "cast.h"
 #include "kernel.h"
+#include "stand_in_starter.h"
 
 enum { AT_ONCE_MAX = 12, ARRIVAL_MAX_MS = 20, DAY_MAX_MS = 1500, NIGHT_MAX_MS = 500, TALK_LARGE_BYTES = 200000,
-       TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8 };
+       TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8, UPGRADE_MAX_MS = 800 };
 
 struct cast cast;
 
 static struct director_options options;
 static struct host *relay_host, *agent_host, *visitors_host;
+static bool over;
 static bool storm;                 /* processes are killed */
 static unsigned here;              /* visitors that have not left yet */
 static struct waiters left;
@@ -22,6 +24,7 @@ void cast_begin(void) {
   waiters_init(&cast.opened);
   cast.copies = world_chance(3);
   cast.plain = world_chance(2);
+  cast.upgrades = world_chance(2);
   cast.workers = 1 + (unsigned)world_below(3);
   cast.talk_max_bytes = world_chance(2) ? TALK_LARGE_BYTES : TALK_SMALL_BYTES;
 }
@@ -36,20 +39,43 @@ struct mortal {
   struct host **host;
   const char *name;
   int (*main)(void *arg);
+  struct process *now;             /* NULL: at night */
 };
-static struct mortal mortals[] = {{&relay_host, "relay", cast_relay}, {&agent_host, "agent", cast_agent}};
+enum { RELAY, AGENT, MORTALS };
+static struct mortal mortals[MORTALS] = {[RELAY] = {&relay_host, "relay", cast_relay, NULL},
+                                         [AGENT] = {&agent_host, "agent", cast_agent, NULL}};
 
+/* Until it ends, or its day does. */
+static void live(const struct mortal *m) {
+  struct process *p = m->now;
+  uint64_t dies_ns = world_now_ns() + (1 + world_below(DAY_MAX_MS)) * WORLD_NS_PER_MS;
+  while (!p->exited && (!storm || world_now_ns() < dies_ns))
+    (void)task_park(&p->ended, storm ? dies_ns : WORLD_NEVER);
+}
+
+/* A relay may be followed by another that it has handed everything to. */
 static void *live_and_die(void *arg) {
-  const struct mortal *m = arg;
+  struct mortal *m = arg;
   for (;;) {
-    struct process *p = process_start(*m->host, m->name, m->main, NULL);
-    uint64_t dies_ns = world_now_ns() + (1 + world_below(DAY_MAX_MS)) * WORLD_NS_PER_MS;
-    while (!p->exited && (!storm || world_now_ns() < dies_ns))
-      (void)task_park(&p->ended, storm ? dies_ns : WORLD_NEVER);
-    if (p->exited) world_fail("%s has ended by itself, with status %d", m->name, p->status);
-    process_kill(p);
-    pause_ms(world_below(NIGHT_MAX_MS));
+    if (m->now == NULL) m->now = process_start(*m->host, m->name, m->main, NULL);
+    live(m);
+    bool by_itself = m->now->exited;
+    process_kill(m->now);
+    struct process *heir = starter_heir(m->now);
+    if (by_itself && (heir == NULL || m->now->status != 0))
+      world_fail("%s has ended by itself, with status %d", m->name, m->now->status);
+    m->now = heir;
+    if (heir == NULL) pause_ms(world_below(NIGHT_MAX_MS));
   }
+}
+
+/* The relay's program is replaced, again and again, which nobody may notice. */
+static void *upgrade(void *arg) {
+  while (!over) {
+    pause_ms(1 + world_below(UPGRADE_MAX_MS));
+    if (mortals[RELAY].now != NULL) process_signal(mortals[RELAY].now, SIGUSR2);
+  }
+  return arg;
 }
 
 static void *see_off(void *arg) {
@@ -105,11 +131,13 @@ static int direct(void *arg) {
   for (size_t i = 0; i < ARRAY_LEN(mortals); i++)
     task_detach(task_start(process_current(), live_and_die, &mortals[i]));
   while (cast.raw_port == 0) (void)task_park(&cast.opened, WORLD_NEVER);
+  if (cast.upgrades) task_detach(task_start(process_current(), upgrade, NULL));
   let_visitors_in();
   if (options.calm && cast.whole < options.visitors)
     world_fail("of %u visitors %llu were served, though nothing has gone wrong", options.visitors,
                (unsigned long long)cast.whole);
   be_quiet();
+  over = true;
   world_stop();
   pause_ms(1);
   return EXIT_SUCCESS;

@@ -92,6 +92,8 @@ struct process {
   bool exited;                     /* or killed: gone from its host; the struct stays, for who asks */
   int status;                      /* as waitpid has it */
   struct waiters ended;
+  const char *variable;            /* of its environment, besides HOME; NULL: none */
+  char value[16];
   struct globals *globals;         /* its copy of the variables of the program */
 };
 /* Its first thread calls main, and the process ends when that returns, with what it returned. */

@@ -42,6 +42,8 @@ WRAP(int, getpwuid_r, (uid_t user, struct passwd *restrict entry, char *restrict
 
 static char *environment(const char *name) {
   static char home[] = "/home";
+  struct process *p = process_current();
+  if (p->variable != NULL && strcmp(name, p->variable) == 0) return p->value;
   return strcmp(name, "HOME") == 0 ? home : NULL;
 }
 
@@ -49,7 +51,12 @@ WRAP(char *, getenv, (const char *name)) { return task_current() == NULL ? __rea
 WRAP(char *, secure_getenv, (const char *name)) {
   return task_current() == NULL ? __real_secure_getenv(name) : environment(name);
 }
-WRAP(int, unsetenv, (const char *name)) { return task_current() == NULL ? __real_unsetenv(name) : 0; }
+WRAP(int, unsetenv, (const char *name)) {
+  if (task_current() == NULL) return __real_unsetenv(name);
+  struct process *p = process_current();
+  if (p->variable != NULL && strcmp(name, p->variable) == 0) p->variable = NULL;
+  return 0;
+}
 
 WRAP(char *, getcwd, (char *out, size_t cap)) {
   if (task_current() == NULL) return __real_getcwd(out, cap);
