@@ -180,6 +180,8 @@ def test_what_passes_is_told_by_token_with_what_was_narrowed_from_it(relay, box,
             v.sendall(b"x" * 1000 * (n + 1))
             assert len(read_exactly(v, 1000 * (n + 1))) == 1000 * (n + 1)
             kept.append(v)
+    wait_until(lambda: told("laptop")["bytes_to_visitors"] > 6000 and
+               told("laptop/job", "narrowed")["bytes_to_visitors"] > 4000, "what has arrived is not counted")
     laptop = told("laptop")
     assert (laptop["streams_now"], laptop["streams_total"]) == (4, 4)
     assert 6000 < laptop["bytes_to_visitors"] < 12_000 and 6000 < laptop["bytes_from_visitors"] < 12_000
