@@ -79,11 +79,11 @@ def test_all_who_wait_for_an_app_at_a_name_reach_it_once_it_is_there(relay, agen
 @pytest.mark.both_pumps
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_a_unix_socket_carries_bodies_both_ways(relay, agent, app, visitor, box, version):
-    a = app(http.serve_bodies, host=f"unix:{box.file('app.sock')}")
+    a, total = app(http.serve_bodies, host=f"unix:{box.file('app.sock')}"), scaled(64 << 20, 1 << 20)
     curl = visitor.curl(agent(a))
     curl.prefix += ["--tls-max", version]
-    assert curl.download(f"/{http.LARGE}") == (http.LARGE, data.digest(http.LARGE))
-    assert curl.upload(http.LARGE, "-H", "Expect:") == f"{http.LARGE} {data.digest(http.LARGE)}".encode()
+    assert curl.download(f"/{total}") == (total, data.digest(total))
+    assert curl.upload(total, "-H", "Expect:") == f"{total} {data.digest(total)}".encode()
 
 
 @pytest.mark.parametrize("link", ["sealed", "plain"])
