@@ -17,6 +17,8 @@ union message {
   struct frame_goodbye goodbye;
   struct frame_ticket ticket;
   struct frame_notice notice;
+  struct frame_revoke revoke;
+  struct frame_revoked revoked;
   uint32_t id;
   uint16_t count;
   uint64_t cookie;
@@ -37,6 +39,8 @@ static int decode(uint8_t type, struct reader body, union message *m) {
     case FRAME_TICKET: return frame_ticket_decode(body, &m->ticket);
     case FRAME_NOTICE: return frame_notice_decode(body, &m->notice);
     case FRAME_ARRIVED: return frame_arrived_decode(body, &m->cookie);
+    case FRAME_REVOKE: return frame_revoke_decode(body, &m->revoke);
+    case FRAME_REVOKED: return frame_revoked_decode(body, &m->revoked);
     default: return ERR_UNSUPPORTED;
   }
 }
@@ -56,6 +60,8 @@ static void encode(uint8_t type, const union message *m, struct writer *w) {
     case FRAME_TICKET: frame_ticket_encode(w, &m->ticket); break;
     case FRAME_NOTICE: frame_notice_encode(w, &m->notice); break;
     case FRAME_ARRIVED: frame_arrived_encode(w, m->cookie); break;
+    case FRAME_REVOKE: frame_revoke_encode(w, &m->revoke); break;
+    case FRAME_REVOKED: frame_revoked_encode(w, &m->revoked); break;
     default: break;
   }
 }

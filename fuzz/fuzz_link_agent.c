@@ -23,6 +23,7 @@ static int decode(const struct frame *f) {
     struct frame_unbound unbound;
     struct frame_ticket ticket;
     struct frame_notice notice;
+    struct frame_revoked revoked;
     uint64_t number;
     uint16_t count;
   } m;
@@ -31,6 +32,7 @@ static int decode(const struct frame *f) {
     case FRAME_UNBOUND: return frame_unbound_decode(f->body, &m.unbound);
     case FRAME_TICKET: return frame_ticket_decode(f->body, &m.ticket);
     case FRAME_NOTICE: return frame_notice_decode(f->body, &m.notice);
+    case FRAME_REVOKED: return frame_revoked_decode(f->body, &m.revoked);
     case FRAME_WANT: return frame_want_decode(f->body, &m.count);
     default: return frame_arrived_decode(f->body, &m.number);
   }
@@ -51,7 +53,8 @@ static const struct engine_role role = {.hello_max_bytes = FRAME_BODY_MAX_BYTES,
                                                   [FRAME_TICKET] = {WHILE_UP, on_other},
                                                   [FRAME_NOTICE] = {WHILE_UP, on_other},
                                                   [FRAME_WANT] = {WHILE_UP, on_other},
-                                                  [FRAME_ARRIVED] = {WHILE_UP, on_other}}};
+                                                  [FRAME_ARRIVED] = {WHILE_UP, on_other},
+                                                  [FRAME_REVOKED] = {WHILE_UP, on_other}}};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   world_run(&role, data, size);

@@ -22,6 +22,12 @@ static int on_unbind(struct engine *e, const struct frame *f) {
   return world_handled(e, frame_unbind_decode(f->body, &id));
 }
 
+static int on_revoke(struct engine *e, const struct frame *f) {
+  struct frame_revoke revoke;
+  ASSERT(e->state == LINK_UP);
+  return world_handled(e, frame_revoke_decode(f->body, &revoke));
+}
+
 static int on_goodbye(struct engine *e, const struct frame *f) {
   (void)f;
   ASSERT(e->state == LINK_UP);
@@ -36,6 +42,7 @@ static const struct engine_role role = {.is_relay = true,
                                         .rules = {[FRAME_HELLO] = {WHILE_HELLO, on_hello},
                                                   [FRAME_BIND] = {WHILE_UP, on_bind},
                                                   [FRAME_UNBIND] = {WHILE_UP, on_unbind},
+                                                  [FRAME_REVOKE] = {WHILE_UP, on_revoke},
                                                   [FRAME_GOODBYE] = {WHILE_UP, on_goodbye}}};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

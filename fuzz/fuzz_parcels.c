@@ -76,6 +76,7 @@ static int given(void) {
 
 static bool steps_under_way(void) {
   LIST_FOREACH(&w.worker.links, it) {
+    if (CONTAINER_OF(it, struct link, node)->revokes_n > 0) return true;
     LIST_FOREACH(&CONTAINER_OF(it, struct link, node)->bound, b) {
       if (CONTAINER_OF(b, struct bound, node)->steps > 0) return true;
     }

@@ -130,6 +130,17 @@ ADIT_EXPORT int adit_config_narrow(struct adit_config *config, const struct adit
 ADIT_EXPORT int adit_client_narrow(struct adit_client *client, const struct adit_narrow_options *options,
                                    int timeout_ms, char *token, size_t cap);
 
+/* Revokes a token that was narrowed from the only one of the client, or from one of those, at the client's relay, which
+   is connected to if there is no link yet: 0 once the relay has it on disk; from then on it refuses the token, and what
+   is open with it ends. `narrowed` is the token itself or, in 32 hexadecimal digits, its id; of an id that the relay
+   does not see in use it cannot know whether it is from the client's token: if it is not, nothing is revoked. A relay
+   keeps 4096 of them for a token of its operator's (fewer, if the client's token is narrowed itself), each until the
+   revoked token would have expired. Of several relays the others are not told: there it is good until then.
+   ADIT_EINVAL: it is not from the client's token, or there are several; ADIT_EREFUSED: the relay says so, keeps no
+   more, or is of a version that cannot; ADIT_ETIMEDOUT: no answer within timeout_ms (< 0: no limit), for which the
+   client goes on trying: to ask again is to wait for it; ADIT_EAUTH: the client's own token is no good. */
+ADIT_EXPORT int adit_client_revoke(struct adit_client *client, const char *narrowed, int timeout_ms);
+
 /* Options of a tunnel; zero-initialise with ADIT_OPTIONS_INIT. */
 struct adit_options {
   size_t size;             /* sizeof(struct adit_options) */

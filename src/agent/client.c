@@ -17,6 +17,7 @@
 #include "agent/fork_gate.h"
 #include "agent/own_table.h"
 #include "agent/race.h"
+#include "agent/revoke.h"
 #include "agent/stream.h"
 #include "agent/tunnel.h"
 #include "base/deadline.h"
@@ -64,6 +65,7 @@ static void client_fail(struct adit_client *c, int code, const char *reason, con
   c->failed = reason;
   if (list_empty(&c->tunnels)) events_tell(&c->events, ADIT_EVENT_CLOSED, NULL, code, reason, "%s", text);
   LIST_FOREACH(&c->tunnels, it) tunnel_fail(CONTAINER_OF(it, struct adit_tunnel, node), code, reason, text);
+  revokes_fail(c, code, text);
 }
 
 /* What needed the descriptor fails, or comes later; only here is it said why. */
@@ -156,6 +158,7 @@ static void client_linked(struct link *l, const char *relay) {
   c->waiting = false;
   client_set_trouble(c, 0, "");
   for (size_t i = 0; i < c->choices_n; i++) c->choices[i].tried = false;
+  revokes_send(l);
   control_binds(l);                /* of those whose retry has come due meanwhile */
 }
 
@@ -277,6 +280,16 @@ static void client_tunnel_open(struct adit_client *c) {
   }
   c->interrupted = false;
   events_tell(&c->events, ADIT_EVENT_RESTORED, NULL, 0, "restored", "the link to the relay is back");
+}
+
+/* ---- revocations ---- */
+
+static void client_revoke_comes(struct adit_client *c) {
+  if (c->failed != NULL) revokes_fail(c, c->trouble.code, c->trouble.text);
+  client_connect_now(c);
+  if (!link_is_up(c->link)) return;
+  revokes_send(c->link);
+  link_flush(c->link);
 }
 
 /* ---- the embedded relay ---- */
@@ -459,6 +472,7 @@ static void client_free(struct adit_client *c) {
     list_remove(&t->handle);
     tunnel_free(t);
   }
+  revokes_free(c);
   fork_gate_enter();
   tls_client_free(c->tls);
   tls_client_free(c->proxy_tls);
@@ -524,6 +538,8 @@ static void client_init(struct adit_client *c, struct setup *setup) {
   setup_init(setup);
   list_init(&c->handles);
   list_init(&c->tunnels);
+  list_init(&c->revokes);
+  c->on_revoke = client_revoke_comes;
   c->on_tunnel = &client_tunnels;
   descriptors_init(&c->descriptors);
   pthread_mutex_init(&c->lock, NULL);

@@ -78,6 +78,8 @@ struct adit_client {
 
   struct list tunnels;             /* of adit_tunnel.node */
   const struct tunnel_handlers *on_tunnel;
+  struct list revokes;             /* struct revoke (agent/revoke.h): changed by the loop's thread, under the lock */
+  void (*on_revoke)(struct adit_client *c);      /* one has come */
   uint32_t last_bind_id;
   size_t app_waiting_n;            /* visitors of all tunnels that wait for their apps */
   struct relay_choice *choices;

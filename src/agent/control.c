@@ -2,6 +2,7 @@
    is what may end it, or the engine's state is looked at. */
 #include "agent/control.h"
 
+#include "agent/revoke.h"
 #include "agent/tunnel.h"
 #include "agent/warm.h"
 
@@ -26,6 +27,7 @@ static int on_welcome(struct engine *e, const struct frame *frame) {
   }
   engine_open(e);
   l->takes_wrapped = (f.flags & WELCOME_WRAPPED) != 0;
+  l->takes_revokes = (f.flags & WELCOME_REVOKES) != 0;
   l->data_wrapped = wraps_data(l);
   if (l->data_wrapped && !l->takes_wrapped && dial_address_is_unix(&l->choice->dial)) {
     link_lose_text(l, ERR_SYNTAX, "this relay takes no data connections inside TLS, as those through a Unix socket are "
@@ -104,6 +106,13 @@ static int on_arrived(struct engine *e, const struct frame *frame) {
   return 0;
 }
 
+static int on_revoked(struct engine *e, const struct frame *frame) {
+  struct frame_revoked f;
+  if (frame_revoked_decode(frame->body, &f) != 0) return ERR_SYNTAX;
+  revokes_answered(CONTAINER_OF(e, struct link, engine), &f);
+  return 0;
+}
+
 static uint64_t control_now_ms(struct engine *e) {
   return loop_now_ms(CONTAINER_OF(e, struct link, engine)->client->loop);
 }
@@ -117,7 +126,8 @@ const struct engine_role control_role = {.hello_max_bytes = FRAME_BODY_MAX_BYTES
                                                    [FRAME_TICKET] = {WHILE_UP, on_ticket},
                                                    [FRAME_NOTICE] = {WHILE_UP, on_notice},
                                                    [FRAME_WANT] = {WHILE_UP, on_want},
-                                                   [FRAME_ARRIVED] = {WHILE_UP, on_arrived}}};
+                                                   [FRAME_ARRIVED] = {WHILE_UP, on_arrived},
+                                                   [FRAME_REVOKED] = {WHILE_UP, on_revoked}}};
 
 void control_binds(struct link *l) {
   LIST_FOREACH(&l->client->tunnels, it) {
@@ -126,7 +136,10 @@ void control_binds(struct link *l) {
   }
 }
 
-void control_down(struct link *l) { warm_stop(l); }
+void control_down(struct link *l) {
+  revokes_unsend(l->client);
+  warm_stop(l);
+}
 
 /* To another program and back: the link's facts, those of its data connections, its engine, what lies around its
    wire. */

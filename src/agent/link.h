@@ -43,6 +43,8 @@ struct link {
   uint64_t redial_ceiling_ms;      /* of the delay before that; 0: the last dial succeeded */
   uint64_t data_stood;             /* data connections that stood long enough to be believed, or got their OPEN */
   bool takes_wrapped;              /* the relay takes data connections inside TLS, and says when the first arrived */
+  bool takes_revokes;              /* the relay answers REVOKE */
+  uint32_t last_revoke;            /* the number of the last that was sent */
   bool data_wrapped;               /* they go inside TLS */
   bool data_arrived;
   uint64_t data_lost;              /* visitors that the relay lost on the way to us */

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/secret.h"
+#include "base/text.h"
 
 void setup_init(struct setup *s) {
   memset(s, 0, sizeof *s);
@@ -118,12 +119,18 @@ static struct token *token_of(const struct setup_token *own) {
   return t;
 }
 
-int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
-                 struct err *e) {
+static int check_single(const struct setup *s, struct err *e) {
   if (s->tokens_n == 0)
     return err_set(e, ERR_AUTH, "token: there is none to be narrowed (set ADIT_TOKEN, or store one with adit login)");
   if (s->tokens_n > 1)
     return err_set(e, ERR_USAGE, "token: several were given, and one at a time is narrowed (give one)");
+  return 0;
+}
+
+int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
+                 struct err *e) {
+  int single = check_single(s, e);
+  if (single != 0) return single;
   struct token *t = token_of(s->tokens[0]);
   if (t == NULL) return err_set(e, ERR_NOMEM, "token: out of memory");
   int r = token_narrow(t, wish, now_s, e);
@@ -132,6 +139,34 @@ int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t no
   wipe(t, sizeof *t);
   free(t);
   return r;
+}
+
+static int find_in_token(const struct setup_token *own, const char *narrowed, uint8_t id[TOKEN_ID_BYTES],
+                         int64_t *expires_s, struct err *e) {
+  struct token *t = malloc(sizeof *t);
+  if (t == NULL) return err_set(e, ERR_NOMEM, "token: out of memory");
+  int r = token_decode(narrowed, strnlen(narrowed, TOKEN_TEXT_MAX_CHARS + 64), t, e);
+  if (r != 0) (void)err_prefix(e, "narrowed token");
+  else if (t->chain_n <= own->chain_n || memcmp(t->chain, own->chain, own->chain_n) != 0)
+    (void)err_set(e, r = ERR_USAGE, "narrowed token: it is not from this client's (revoke it with the one that it is "
+                                    "from)");
+  if (r == 0) memcpy(id, t->info.id, TOKEN_ID_BYTES);
+  if (r == 0) *expires_s = t->info.expires_s;
+  wipe(t, sizeof *t);
+  free(t);
+  if (r != 0 && r != ERR_NOMEM) e->code = r = ERR_USAGE;
+  return r;
+}
+
+int setup_find_narrowed(const struct setup *s, const char *narrowed, uint8_t id[TOKEN_ID_BYTES], int64_t *expires_s,
+                        struct err *e) {
+  int r = check_single(s, e);
+  *expires_s = 0;
+  if (r != 0 || hex_decode(narrowed, id, TOKEN_ID_BYTES) == 0) return r;
+  if (strncmp(narrowed, TOKEN_PREFIX, strlen(TOKEN_PREFIX)) == 0)
+    return find_in_token(s->tokens[0], narrowed, id, expires_s, e);
+  return err_set(e, ERR_USAGE, "narrowed token: this is neither a token nor the id of one (give what adit token narrow "
+                               "printed)");
 }
 
 int setup_add_relay(struct setup *s, const char *address, struct err *e) {

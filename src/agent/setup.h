@@ -56,6 +56,10 @@ int setup_add_token(struct setup *s, const char *text, struct err *e) MUST_USE;
 /* Another token, narrower than the only one that there is (wire/token.h). */
 int setup_narrow(const struct setup *s, const struct narrowing *wish, int64_t now_s, char out[TOKEN_TEXT_MAX_CHARS + 1],
                  struct err *e) MUST_USE;
+/* The id and the end (0: not known) of a token that was narrowed from the only one that there is, by itself or by its
+   id, which is believed. ERR_USAGE: it is neither, or from another. */
+int setup_find_narrowed(const struct setup *s, const char *narrowed, uint8_t id[TOKEN_ID_BYTES], int64_t *expires_s,
+                        struct err *e) MUST_USE;
 /* "HOST[:PORT]" or "unix:PATH". */
 int setup_add_relay(struct setup *s, const char *address, struct err *e) MUST_USE;
 /* Dials through this proxy: a URL, or "none". Loopback relays are dialled straight unless `from` is NULL. no_proxy may

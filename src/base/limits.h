@@ -231,6 +231,13 @@ enum {
   TOKEN_ALLOW_MAX = 16,                    /* blocks that a narrowed token's visitors may come from */
   CHAIN_MAX = 3,                           /* certificates: the operator's, and two that narrow it; a relay checks a
                                               signature for each */
+  NARROWED_REVOKED_PER_TOKEN_MAX = 4096,   /* revocations that a relay keeps, until they expire, of tokens narrowed from
+                                              one of the operator's; some 200 bytes each; ... */
+  NARROWED_REVOKED_BY_NARROWED_MAX = 2048, /* of these, made with tokens that are narrowed themselves, ... */
+  NARROWED_REVOKED_PER_NARROWED_MAX = 512, /* and with one of them */
+  NARROWED_REVOKED_SWEEP_MS = 600 * 1000,  /* between looks for those that have expired. A clock that was ahead is to be
+                                              right again within that: what has expired at two looks is forgotten */
+  REVOKES_PER_LINK_MAX = 64,               /* that wait for the disk; beyond it they are refused */
   TUNNELS_PER_TOKEN_DEFAULT = 100,
   TOKEN_STREAMS_MAX = 1000000,             /* what a token's limits may be set to: none lies beyond what a relay can
                                               do */
@@ -251,8 +258,8 @@ enum {
                                               to others ... */
   STATE_LEAVE_MS = 120,                    /* for so long: who waits for it (`adit token revoke`) looks every 100 ms at
                                               least */
-  PORTS_PER_COMMIT_MAX = 64,               /* so many raw ports are given, and as many taken back, in one write to the
-                                              state */
+  REQUESTS_PER_COMMIT_MAX = 64,            /* so many raw ports are given, as many taken back, and so many narrowed
+                                              tokens revoked, in one write to the state */
   STATE_CLAIM_MS = 3000,                   /* how long a relay waits for one that drains to leave it the state folder,
                                               and its admin port */
   STATE_LOCK_RETRY_MS = 10,

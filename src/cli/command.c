@@ -9,6 +9,7 @@
 const struct command *const commands[] = {
   &command_forward, &command_login,        &command_logout,     &command_status,       &command_relay_upgrade,
   &command_relay,   &command_token_create, &command_token_list, &command_token_revoke, &command_token_narrow,
+  &command_token_revoke_narrowed,
 };
 const size_t commands_n = ARRAY_LEN(commands);
 

@@ -23,7 +23,8 @@ enum { ADMIN_PORT_DEFAULT = 9090 };
 #define STATE_DIR_DEFAULT "/var/lib/adit"
 
 extern const struct command command_forward, command_relay, command_token_create, command_token_narrow,
-  command_token_list, command_token_revoke, command_login, command_logout, command_status, command_relay_upgrade;
+  command_token_list, command_token_revoke, command_token_revoke_narrowed, command_login,
+  command_logout, command_status, command_relay_upgrade;
 extern const struct command *const commands[];
 extern const size_t commands_n;
 

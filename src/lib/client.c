@@ -1,7 +1,10 @@
 /* adit_client_*, events and errors: the public face of src/agent/client.c. The hard thing is fork: the child has no
    thread of ours and must not touch a loop whose epoll set it shares with its parent, so it only closes its copies, by
    close() alone. */
+#include <errno.h>
+
 #include "agent/fork_gate.h"
+#include "base/deadline.h"
 #include "lib/config.h"
 #include "lib/error.h"
 #include "lib/handle.h"
@@ -15,6 +18,20 @@ int handle_check_client(const struct adit_client *c) {
   if (c->process == fork_gate_process()) return 0;
   descriptors_close_copies((struct descriptors *)(uintptr_t)&c->descriptors);
   return error_set(ADIT_EFORKED, "this client belongs to the process that made it (make a new one after fork)");
+}
+
+int handle_wait_for_token(struct adit_client *c, int timeout_ms) {
+  if (c->setup.embedded == NULL) return 0;
+  struct timespec deadline = deadline_after_ms(timeout_ms < 0 ? 0 : (unsigned)timeout_ms);
+  int waited = 0, r = 0;
+  pthread_mutex_lock(&c->lock);
+  while (atomic_load(&c->ca_path) == NULL && c->trouble.code == 0 && waited != ETIMEDOUT)
+    waited = handle_wait_for_change(c, timeout_ms, &deadline);
+  if (atomic_load(&c->ca_path) == NULL)
+    r = c->trouble.code != 0 ? error_set(c->trouble.code, "%s", c->trouble.text)
+                             : error_set(ADIT_ETIMEDOUT, "the embedded relay has not started within %d ms", timeout_ms);
+  pthread_mutex_unlock(&c->lock);
+  return r;
 }
 
 struct adit_client *adit_client_new(struct adit_config *config) {

@@ -11,5 +11,8 @@ int handle_check_client(const struct adit_client *c) MUST_USE;
 int handle_check_tunnel(const struct adit_tunnel *t) MUST_USE;
 /* Under the client's lock: 0, or ETIMEDOUT at the deadline, of which there is none when timeout_ms < 0. */
 int handle_wait_for_change(struct adit_client *c, int timeout_ms, const struct timespec *deadline) MUST_USE;
+/* An embedded relay brings the token when it is there: from then on the setup does not change any more. 0, or an
+   ADIT_E*. */
+int handle_wait_for_token(struct adit_client *c, int timeout_ms) MUST_USE;
 
 #endif

@@ -1,12 +1,10 @@
 /* adit_config_narrow, adit_client_narrow: tokens for others, from the one that a program has. Nothing is asked of a
    relay. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "agent/fork_gate.h"
-#include "base/deadline.h"
 #include "lib/config.h"
 #include "lib/error.h"
 #include "lib/handle.h"
@@ -68,28 +66,13 @@ int adit_config_narrow(struct adit_config *config, const struct adit_narrow_opti
   return narrow(&config->setup, options, token, cap, &config->err) == 0 ? 0 : failed(&config->err);
 }
 
-/* An embedded relay brings the token when it is there: from then on the setup does not change any more. */
-static int wait_for_token(struct adit_client *c, int timeout_ms) {
-  if (c->setup.embedded == NULL) return 0;
-  struct timespec deadline = deadline_after_ms(timeout_ms < 0 ? 0 : (unsigned)timeout_ms);
-  int waited = 0, r = 0;
-  pthread_mutex_lock(&c->lock);
-  while (atomic_load(&c->ca_path) == NULL && c->trouble.code == 0 && waited != ETIMEDOUT)
-    waited = handle_wait_for_change(c, timeout_ms, &deadline);
-  if (atomic_load(&c->ca_path) == NULL)
-    r = c->trouble.code != 0 ? error_set(c->trouble.code, "%s", c->trouble.text)
-                             : error_set(ADIT_ETIMEDOUT, "the embedded relay has not started within %d ms", timeout_ms);
-  pthread_mutex_unlock(&c->lock);
-  return r;
-}
-
 int adit_client_narrow(struct adit_client *client, const struct adit_narrow_options *options, int timeout_ms,
                        char *token, size_t cap) {
   struct err e = {0};
   int r = handle_check_client(client);
   if (r != 0) return r;
   if (token == NULL) return error_set(ADIT_EINVAL, "an argument is NULL");
-  r = wait_for_token(client, timeout_ms);
+  r = handle_wait_for_token(client, timeout_ms);
   if (r != 0) return r;
   return narrow(&client->setup, options, token, cap, &e) == 0 ? 0 : failed(&e);
 }

@@ -78,6 +78,10 @@ void engine_free(struct engine *e);              /* stopped, and no handler of i
 
 /* ---- moving to another process ---- */
 
+/* A whole frame that was heard, and is still to be worked on where the link goes, is heard once more there, before all
+   others. ERR_LIMIT, ERR_NOMEM: there is no room. */
+int engine_hear_again(struct engine *e, const struct writer *frame) MUST_USE;
+
 /* A link that is up, amid whatever came and is to go. Its bytes and keys go behind what is in *state, whose owner wipes
    them; it is stopped then, without a word to the other end, which notices nothing. On failure nothing has changed:
    ERR_NOT_NOW, it is not up, or a handler runs; ERR_CLOSED, it has failed; ERR_LIMIT, ERR_NOMEM.

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "relay/bind.h"
 #include "relay/bound_move.h"
+#include "relay/revoke.h"
 #include "relay/warm.h"
 
 /* Who is it, and may he? The cheap questions first; the owner's record is made only after the proof. */
@@ -36,7 +37,7 @@ static int on_hello(struct engine *e, const struct frame *frame_in) {
                                   .instance = r->instance,
                                   .heartbeat_ms = HEARTBEAT_MS,
                                   .warm = WARM_QUIET,
-                                  .flags = WELCOME_WRAPPED};
+                                  .flags = WELCOME_WRAPPED | WELCOME_REVOKES};
   uint8_t frame[FRAME_HEADER_BYTES + 512];
   struct writer w = writer_of(frame, sizeof frame);
   enum refusal why = frame_hello_decode(frame_in->body, &f) == 0 ? hello_check(l, &f) : REFUSE_MALFORMED;
@@ -86,6 +87,13 @@ static int on_unbind(struct engine *e, const struct frame *frame) {
   return 0;
 }
 
+static int on_revoke(struct engine *e, const struct frame *frame) {
+  struct frame_revoke f;
+  if (frame_revoke_decode(frame->body, &f) != 0) return ERR_SYNTAX;
+  revoke_request(CONTAINER_OF(e, struct link, engine), &f);
+  return 0;
+}
+
 static int on_goodbye(struct engine *e, const struct frame *frame) {
   (void)frame;
   link_down(CONTAINER_OF(e, struct link, engine));
@@ -102,6 +110,7 @@ static const struct engine_role control_role = {.is_relay = true,
                                                 .rules = {[FRAME_HELLO] = {WHILE_HELLO, on_hello},
                                                           [FRAME_BIND] = {WHILE_UP, on_bind},
                                                           [FRAME_UNBIND] = {WHILE_UP, on_unbind},
+                                                          [FRAME_REVOKE] = {WHILE_UP, on_revoke},
                                                           [FRAME_GOODBYE] = {WHILE_UP, on_goodbye}}};
 
 static void control_every_second(struct link *l, uint64_t now_ms) {
@@ -110,8 +119,9 @@ static void control_every_second(struct link *l, uint64_t now_ms) {
   if (l->engine.state == LINK_UP) warm_tick(l);
 }
 
-/* Its tunnels and warm connections go with it; established streams stay. */
+/* Its tunnels and warm connections go with it, and what it wanted revoked and was not yet; established streams stay. */
 static void control_down(struct link *l) {
+  revoke_withdraw_all(l);
   bind_close_all(l);
   warm_close(l);
 }
@@ -159,12 +169,14 @@ int control_export(struct link *l, struct buf *state, int *fd) {
   export_facts(l, &w);
   ASSERT(!w.bad);
   buf_added(state, w.len);
+  revokes_hear_again(l);
   int rc = engine_export(&l->engine, state);
   if (rc != 0) {
     buf_cut(state, before);
     return rc;
   }
   *fd = l->fd;
+  revoke_withdraw_all(l);
   bind_let_go(l);
   warm_close(l);
   link_let_go(l);

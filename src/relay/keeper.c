@@ -36,7 +36,8 @@ struct keeper {
   struct loop *loop;
   pthread_t thread;
   bool runs;
-  struct loop_timer revocations, certificates, ticket_keys;
+  struct loop_timer revocations, certificates, ticket_keys, sweep;
+  int64_t swept_s;                 /* when expired revocations were last looked for; 0: never */
   struct ports *ports;
   struct holder *holders;          /* by port - tcp_port_from */
   uint64_t state_version;
@@ -53,6 +54,7 @@ struct keeper {
   pthread_mutex_t lock;            /* guards what follows, each for a look-up */
   bool round_posted;
   struct lines *lines;             /* struct port_request that wait */
+  struct lines *revokers;          /* struct revoke_request that wait */
   struct list releases;            /* struct release that wait */
 };
 
@@ -93,32 +95,37 @@ static int look_for_state(struct keeper *k) {
 /* Rounds: what is asked for meanwhile waits, and is then done as one transaction, because what costs is the commit. */
 
 struct round {
-  struct list releases, takes;
+  struct list releases, takes, revokes;
   bool writes;                     /* a transaction is open */
   bool lost;                       /* the state is not where it was */
   int rc;                          /* of its writes so far */
   struct err e;
 };
 
-/* The transaction begins with the first write. free_at_s 0: held; NOT_LEASED: nobody's. */
+/* Before a write, which begins the transaction if it is the first; false: nothing more is written. */
+static bool round_writes(struct keeper *k, struct round *r) {
+  if (r->rc == 0 && !r->writes) {
+    r->rc = state_begin(k->relay->state, &r->e);
+    r->writes = r->rc == 0;
+  }
+  return r->rc == 0;
+}
+
+/* free_at_s 0: held; NOT_LEASED: nobody's. */
 static void lease_write(struct keeper *k, struct round *r, uint16_t port, int64_t free_at_s) {
   struct state *s = k->relay->state;
   const struct holder *h = holder_of(k, port);
   struct port_lease lease = {.port = port, .free_at_s = free_at_s};
   memcpy(lease.owner, h->owner, sizeof lease.owner);
   memcpy(lease.label, h->label, sizeof lease.label);
-  if (r->rc == 0 && !r->writes) {
-    r->rc = state_begin(s, &r->e);
-    r->writes = r->rc == 0;
-  }
-  if (r->rc != 0) return;
+  if (!round_writes(k, r)) return;
   r->rc = free_at_s == NOT_LEASED ? state_lease_drop(s, port, &r->e) : state_lease_put(s, &lease, &r->e);
 }
 
 static void round_commit(struct keeper *k, struct round *r) {
   if (r->writes) r->rc = state_finish(k->relay->state, r->rc, &r->e);
   if (r->rc != 0) warning_state(&k->relay->warnings, r->e.text);
-  r->lost = list_empty(&r->takes) ? false : look_for_state(k) != 0;
+  r->lost = list_empty(&r->takes) && list_empty(&r->revokes) ? false : look_for_state(k) != 0;
 }
 
 /* Taking */
@@ -200,11 +207,49 @@ static void give_back(struct keeper *k, struct round *r, const struct release *q
   lease_write(k, r, q->port, q->fate == PORT_KEPT ? loop_wall_s(k->loop) + PORT_QUARANTINE_S : NOT_LEASED);
 }
 
+/* Revoking narrowed tokens. They are refused before the commit, and let in again if that fails; but ended only after
+   it, which cannot be undone. */
+
+static void revoke(struct keeper *k, struct round *r, struct revoke_request *q) {
+  q->result = registry_revoke_narrowed(k->relay->registry, &q->what, &q->before);
+  if (q->result == 0 && round_writes(k, r)) r->rc = state_narrowed_put(k->relay->state, &q->what, &r->e);
+}
+
+static void revoke_answer(struct loop *l, struct loop_msg *m) {
+  struct revoke_request *q = CONTAINER_OF(m, struct revoke_request, msg);
+  if (l != NULL) q->done(q);
+}
+
+static void revoke_answer_later(struct revoke_request *q) {
+  q->msg.fn = revoke_answer;
+  loop_post(q->from->loop, &q->msg);
+}
+
+static void end_owners(struct keeper *k) {
+  if (!registry_mark_ended(k->relay->registry, loop_wall_s(k->loop))) return;
+  for (unsigned i = 0; i < k->relay->workers_n; i++) worker_order(&k->relay->workers[i], ORDER_END_OWNERS);
+}
+
+/* The last first: of two of one certificate the second was put in place of the first. */
+static void revokes_end(struct keeper *k, struct round *r) {
+  bool any = false;
+  for (struct list *it = r->revokes.prev; it != &r->revokes; it = it->prev) {
+    struct revoke_request *q = CONTAINER_OF(it, struct revoke_request, node);
+    if (q->result != 0) continue;
+    if (r->rc == 0 && !r->lost) any = registry_revoke_done(k->relay->registry, &q->what) || any;
+    else registry_revoke_undo(k->relay->registry, &q->what, &q->before);
+    if (r->rc != 0 || r->lost) q->result = ERR_IO;
+  }
+  if (any) end_owners(k);
+  LIST_FOREACH(&r->revokes, it) revoke_answer_later(CONTAINER_OF(it, struct revoke_request, node));
+}
+
 /* Whether more is waiting than this round takes. */
 static bool round_gather(struct keeper *k, struct round *r, size_t max) {
   struct in_line *who;
   list_init(&r->releases);
   list_init(&r->takes);
+  list_init(&r->revokes);
   pthread_mutex_lock(&k->lock);
   for (size_t i = 0; i < max && !list_empty(&k->releases); i++) {
     struct list *first = k->releases.next;
@@ -213,7 +258,9 @@ static bool round_gather(struct keeper *k, struct round *r, size_t max) {
   }
   for (size_t i = 0; i < max && (who = lines_next(k->lines)) != NULL; i++)
     list_push_tail(&r->takes, &CONTAINER_OF(who, struct port_request, waits)->node);
-  k->round_posted = !list_empty(&k->releases) || lines_wait(k->lines);
+  for (size_t i = 0; i < max && (who = lines_next(k->revokers)) != NULL; i++)
+    list_push_tail(&r->revokes, &CONTAINER_OF(who, struct revoke_request, waits)->node);
+  k->round_posted = !list_empty(&k->releases) || lines_wait(k->lines) || lines_wait(k->revokers);
   bool more = k->round_posted;
   pthread_mutex_unlock(&k->lock);
   return more;
@@ -228,6 +275,11 @@ static void round_refuse(struct round *r) {
     q->result = ERR_CLOSED;
     take_answer_later(q);
   }
+  LIST_FOREACH(&r->revokes, it) {
+    struct revoke_request *q = CONTAINER_OF(it, struct revoke_request, node);
+    q->result = ERR_CLOSED;
+    revoke_answer_later(q);
+  }
 }
 
 static void round_run(struct keeper *k, struct round *r) {
@@ -241,8 +293,10 @@ static void round_run(struct keeper *k, struct round *r) {
     free(q);
   }
   LIST_FOREACH(&r->takes, it) take(k, r, CONTAINER_OF(it, struct port_request, node));
+  LIST_FOREACH(&r->revokes, it) revoke(k, r, CONTAINER_OF(it, struct revoke_request, node));
   round_commit(k, r);
   LIST_FOREACH(&r->takes, it) take_end(k, r, CONTAINER_OF(it, struct port_request, node));
+  revokes_end(k, r);
 }
 
 static void round_here(struct loop *l, struct loop_msg *m) {
@@ -250,7 +304,7 @@ static void round_here(struct loop *l, struct loop_msg *m) {
   struct round r = {.rc = 0};
   /* What waits at the end is not waited for; keeper_settle has the rest. */
   if (l == NULL || k->rests || __atomic_load_n(&k->stopping, __ATOMIC_RELAXED)) return;
-  if (round_gather(k, &r, PORTS_PER_COMMIT_MAX)) loop_post(l, &k->round);
+  if (round_gather(k, &r, REQUESTS_PER_COMMIT_MAX)) loop_post(l, &k->round);
   round_run(k, &r);
   if (r.writes) leave_the_state_to_others(k);
 }
@@ -274,6 +328,21 @@ void keeper_take_port(struct keeper *k, struct worker *from, struct port_request
 bool keeper_withdraw_port(struct keeper *k, struct port_request *q) {
   pthread_mutex_lock(&k->lock);
   bool waited = lines_leave(k->lines, &q->waits);
+  pthread_mutex_unlock(&k->lock);
+  return waited;
+}
+
+void keeper_revoke(struct keeper *k, struct worker *from, struct revoke_request *q) {
+  q->from = from;
+  pthread_mutex_lock(&k->lock);
+  lines_join(k->revokers, q->what.root, &q->waits);
+  round_wanted(k);
+  pthread_mutex_unlock(&k->lock);
+}
+
+bool keeper_withdraw_revoke(struct keeper *k, struct revoke_request *q) {
+  pthread_mutex_lock(&k->lock);
+  bool waited = lines_leave(k->revokers, &q->waits);
   pthread_mutex_unlock(&k->lock);
   return waited;
 }
@@ -351,11 +420,17 @@ static int revoke_one(void *user, const uint8_t id[TOKEN_ID_BYTES]) {
   return registry_revoke(k->relay->registry, id);
 }
 
+static int revoke_narrowed(void *user, const struct revocation *r) {
+  struct keeper *k = user;
+  return registry_revocation_load(k->relay->registry, r);
+}
+
 static int read_revocations(struct keeper *k) {
   struct err e = {.text = "out of memory"};      /* of registry_revoke, which has no text */
   uint64_t version;
   if (state_version(k->relay->state, &version) == 0 && version == k->state_version) return 0;
   int rc = state_revoked(k->relay->state, revoke_one, k, &e);
+  if (rc == 0) rc = state_narrowed_each(k->relay->state, revoke_narrowed, k, &e);
   if (rc != 0) warning_state_unread(&k->relay->warnings, e.text);
   else k->state_version = version;
   return rc;
@@ -365,9 +440,21 @@ static void on_revocations(struct loop_timer *t) {
   struct keeper *k = CONTAINER_OF(t, struct keeper, revocations);
   if (!keeper_has_left(k)) (void)look_for_state(k);
   (void)read_revocations(k);
-  if (registry_mark_ended(k->relay->registry, loop_wall_s(k->loop)))
-    for (unsigned i = 0; i < k->relay->workers_n; i++) worker_order(&k->relay->workers[i], ORDER_END_OWNERS);
+  end_owners(k);
   (void)loop_timer_set(k->loop, t, KEEPER_POLL_MS, on_revocations);
+}
+
+/* What had expired the last time, too. In memory also in a relay that has left: there nobody else does it. */
+static void on_sweep(struct loop_timer *t) {
+  struct keeper *k = CONTAINER_OF(t, struct keeper, sweep);
+  int64_t now_s = loop_wall_s(k->loop), until_s = k->swept_s < now_s ? k->swept_s : now_s;
+  struct err e;
+  if (until_s > 0) registry_revocations_expire(k->relay->registry, until_s);
+  bool writes = until_s > 0 && !keeper_has_left(k) && !k->rests;
+  if (writes && state_narrowed_expire(k->relay->state, until_s, &e) != 0)
+    warning_state(&k->relay->warnings, e.text);
+  k->swept_s = now_s;
+  (void)loop_timer_set(k->loop, t, NARROWED_REVOKED_SWEEP_MS, on_sweep);
 }
 
 /* Certificates and ticket keys */
@@ -442,6 +529,7 @@ void keeper_free(struct keeper *k) {
   if (k->loop != NULL) loop_free(k->loop);
   LIST_FOREACH(&k->releases, it) free(CONTAINER_OF(it, struct release, node));
   lines_free(k->lines);
+  lines_free(k->revokers);
   pthread_mutex_destroy(&k->lock);
   (void)sem_destroy(&k->rested);
   ports_free(k->ports);
@@ -449,12 +537,18 @@ void keeper_free(struct keeper *k) {
   free(k);
 }
 
-int keeper_read_leases(struct keeper *k, struct err *e) {
+static int read_leases(struct keeper *k, struct err *e) {
   const struct relay_options *o = k->relay->options;
   ports_free(k->ports);
   k->ports = ports_new(o->tcp_port_from, o->tcp_port_to, fill_random, k->loop);
   if (k->ports == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
   return state_lease_each(k->relay->state, restore_lease, k, e);
+}
+
+int keeper_read_again(struct keeper *k, struct err *e) {
+  if (read_revocations(k) != 0)
+    return err_set(e, ERR_IO, "relay: cannot read the revoked tokens from the state database");
+  return read_leases(k, e);
 }
 
 static int keeper_make(struct keeper *k, struct err *e) {
@@ -463,18 +557,19 @@ static int keeper_make(struct keeper *k, struct err *e) {
   if (k->loop == NULL) return ERR_NOMEM;
   k->holders = calloc((size_t)(o->tcp_port_to - o->tcp_port_from) + 1, sizeof *k->holders);
   k->lines = lines_new();
-  if (k->holders == NULL || k->lines == NULL) return err_set(e, ERR_NOMEM, "relay: out of memory");
-  int rc = keeper_read_leases(k, e);
+  k->revokers = lines_new();
+  if (k->holders == NULL || k->lines == NULL || k->revokers == NULL)
+    return err_set(e, ERR_NOMEM, "relay: out of memory");
+  k->state_version = UINT64_MAX;
+  int rc = keeper_read_again(k, e);
   if (rc != 0) return rc;
   certs_warn(k->relay->certs, loop_wall_s(k->loop));
-  k->state_version = UINT64_MAX;
-  if (read_revocations(k) != 0)
-    return err_set(e, ERR_IO, "relay: cannot read the revoked tokens from the state database");
   rc = tickets_refresh(k->relay, loop_wall_s(k->loop), e);
   if (rc != 0) return rc;
   if (loop_timer_set(k->loop, &k->revocations, KEEPER_POLL_MS, on_revocations) != 0 ||
       loop_timer_set(k->loop, &k->certificates, CERTIFICATES_POLL_MS, on_certificates) != 0 ||
-      loop_timer_set(k->loop, &k->ticket_keys, TICKET_KEYS_POLL_MS, on_ticket_keys) != 0)
+      loop_timer_set(k->loop, &k->ticket_keys, TICKET_KEYS_POLL_MS, on_ticket_keys) != 0 ||
+      loop_timer_set(k->loop, &k->sweep, NARROWED_REVOKED_SWEEP_MS, on_sweep) != 0)
     return err_set(e, ERR_NOMEM, "relay: out of memory");
   return 0;
 }

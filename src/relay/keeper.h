@@ -5,11 +5,12 @@
 
 #include "relay/context.h"
 #include "relay/lines.h"
+#include "relay/revocations.h"
 
 /* Reads what it must know; the relay's state and certs are the keeper's from then on. */
 int keeper_new(struct relay *r, struct keeper **out, struct err *e) MUST_USE;
-/* Before it runs: what is leased may have changed since, by the hand of a predecessor. */
-int keeper_read_leases(struct keeper *k, struct err *e) MUST_USE;
+/* Before it runs: what is leased and revoked may have changed since, by the hand of a predecessor. */
+int keeper_read_again(struct keeper *k, struct err *e) MUST_USE;
 int keeper_run(struct keeper *k, struct err *e) MUST_USE;        /* its thread */
 /* From any thread: the state is left to a successor. From then on nothing of it is written, ports are neither given nor
    taken back, and certificates stay as they are; revocations are read until the end. */
@@ -43,6 +44,21 @@ struct port_request {              /* embedded in its sender, which keeps it unt
 void keeper_take_port(struct keeper *k, struct worker *from, struct port_request *q);
 /* By the sender: whether it still waited. If so it is forgotten, and `done` is never called. */
 bool keeper_withdraw_port(struct keeper *k, struct port_request *q);
+
+struct revoke_request {            /* embedded likewise */
+  struct in_line waits;
+  struct list node;                /* in its round */
+  struct loop_msg msg;             /* the answer */
+  struct worker *from;
+  struct revocation what;
+  struct revocation before;        /* the keeper's */
+  int result;                      /* ERR_LIMIT: its root has too many; ERR_NOMEM; ERR_IO, ERR_CLOSED as above */
+  void (*done)(struct revoke_request *q);        /* in the sender's thread; by then it is on disk, and whoever it is
+                                                    about is being ended */
+};
+/* As with ports. */
+void keeper_revoke(struct keeper *k, struct worker *from, struct revoke_request *q);
+bool keeper_withdraw_revoke(struct keeper *k, struct revoke_request *q);
 
 /* What becomes of a port that is given back. */
 enum port_fate {

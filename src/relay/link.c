@@ -288,6 +288,7 @@ static struct link *link_new(struct worker *w, int fd, const struct link_handler
   l->fd = fd;
   list_init(&l->node);
   list_init(&l->bound);
+  list_init(&l->revokes);
   return l;
 }
 

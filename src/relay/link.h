@@ -49,6 +49,8 @@ struct link {
   struct list bound;               /* struct bound (relay/bind.h) */
   struct window bind_ids;          /* those that no BIND may have any more */
   size_t bound_n;                  /* with those that are closed and still have a step under way */
+  struct list revokes;             /* struct revoke (relay/revoke.h) */
+  size_t revokes_n;
   struct warm_pool warm;
   struct newcomer newcomer;        /* until it has proven who it is */
   uint64_t hello_by_ms;            /* whatever comes meanwhile */

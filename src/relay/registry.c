@@ -13,6 +13,7 @@ struct registry {
   pthread_mutex_t lock;
   struct map *owners;              /* id -> struct owner, without a reference of its own */
   struct map *revoked;             /* id -> itself */
+  struct revocations *narrowed;    /* those of them that the holders of their parents have revoked */
   struct map *programs;            /* id -> itself */
   uint8_t programs_prefix[PROGRAM_PREFIX_BYTES];
   bool has_programs;               /* or had */
@@ -32,12 +33,13 @@ int registry_new(struct relay *r, struct registry **out) {
   roster_init(&g->all_tunnels);
   g->owners = map_new(TOKEN_ID_BYTES);
   g->revoked = map_new(TOKEN_ID_BYTES);
+  g->narrowed = revocations_new();
   g->programs = map_new(TOKEN_ID_BYTES);
   g->tunnels = map_new(LABEL_CHARS);
   g->links = map_new(LINK_ID_BYTES);
   g->usages = usages_new();
-  if (g->owners == NULL || g->revoked == NULL || g->programs == NULL || g->tunnels == NULL || g->links == NULL ||
-      g->usages == NULL) {
+  if (g->owners == NULL || g->revoked == NULL || g->narrowed == NULL || g->programs == NULL || g->tunnels == NULL ||
+      g->links == NULL || g->usages == NULL) {
     registry_free(g);
     return ERR_NOMEM;
   }
@@ -60,6 +62,7 @@ void registry_free(struct registry *g) {
   let_tunnels_go(g);
   map_free(g->owners);
   map_free(g->revoked);
+  revocations_free(g->narrowed);
   map_free(g->programs);
   map_free(g->tunnels);
   map_free(g->links);
@@ -152,6 +155,14 @@ static bool has_lost_its_right(const struct registry *g, const uint8_t id[TOKEN_
          map_get(g->programs, id) == NULL;
 }
 
+/* By the holder of one before it. */
+static bool is_revoked_in(const struct registry *g, const struct certificate *chain, size_t at) {
+  for (size_t i = 0; i < at; i++) {
+    if (revocations_find(g->narrowed, chain[i].id, chain[at].id) != NULL) return true;
+  }
+  return false;
+}
+
 static int owner_walk(struct registry *g, const struct certificate *chain, size_t n, struct owner **out) {
   struct owner *o = NULL;
   int rc = 0;
@@ -165,7 +176,7 @@ int registry_owner(struct registry *g, const struct certificate *chain, size_t n
   int rc = 0;
   pthread_mutex_lock(&g->lock);
   for (size_t i = 0; i < n && rc == 0; i++) {
-    if (has_lost_its_right(g, chain[i].id)) rc = ERR_AUTH;
+    if (has_lost_its_right(g, chain[i].id) || is_revoked_in(g, chain, i)) rc = ERR_AUTH;
     else if (chain[i].expires_s != 0 && chain[i].expires_s <= now_s) rc = ERR_TIMEOUT;
   }
   if (rc == 0) rc = owner_walk(g, chain, n, out);
@@ -187,6 +198,78 @@ int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
   return rc;
 }
 
+/* Narrowed ones */
+
+static bool is_narrowed_from(const struct owner *o, const struct owner *from) {
+  while (o != NULL && o != from) o = o->parent;
+  return o != NULL;
+}
+
+static size_t depth_of(const struct owner *o) { return o == NULL ? 0 : 1 + depth_of(o->parent); }
+
+int registry_revocation(struct registry *g, const struct owner *by, const uint8_t id[TOKEN_ID_BYTES], int64_t expires_s,
+                        struct revocation *out) {
+  pthread_mutex_lock(&g->lock);
+  const struct owner *child = map_get(g->owners, id);
+  bool is_his = depth_of(by) < CHAIN_MAX && child != by && (child == NULL || is_narrowed_from(child, by));
+  if (child != NULL) expires_s = child->expires_s;
+  pthread_mutex_unlock(&g->lock);
+  if (!is_his) return ERR_CONFLICT;
+  if (by->expires_s != 0 && (expires_s == 0 || expires_s > by->expires_s)) expires_s = by->expires_s;
+  *out = (struct revocation){.expires_s = expires_s};
+  memcpy(out->root, by->root->id, sizeof out->root);
+  memcpy(out->revoker, by->id, sizeof out->revoker);
+  memcpy(out->id, id, sizeof out->id);
+  return 0;
+}
+
+int registry_revoke_narrowed(struct registry *g, const struct revocation *r, struct revocation *before) {
+  *before = (struct revocation){.expires_s = 0};
+  pthread_mutex_lock(&g->lock);
+  const struct revocation *there = revocations_find(g->narrowed, r->revoker, r->id);
+  if (there != NULL) *before = *there;
+  int rc = revocations_have_room(g->narrowed, r) ? revocations_put(g->narrowed, r) : ERR_LIMIT;
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+void registry_revoke_undo(struct registry *g, const struct revocation *r, const struct revocation *before) {
+  bool was_there = memcmp(before->id, r->id, sizeof r->id) == 0;
+  pthread_mutex_lock(&g->lock);
+  int rc = 0;
+  if (!was_there) revocations_remove(g->narrowed, r);
+  else rc = revocations_put(g->narrowed, before);
+  ASSERT(rc == 0);                 /* what is there takes no more memory */
+  pthread_mutex_unlock(&g->lock);
+}
+
+int registry_revocation_load(struct registry *g, const struct revocation *r) {
+  pthread_mutex_lock(&g->lock);
+  int rc = revocations_put(g->narrowed, r);
+  pthread_mutex_unlock(&g->lock);
+  return rc;
+}
+
+bool registry_revoke_done(struct registry *g, const struct revocation *r) {
+  pthread_mutex_lock(&g->lock);
+  revocations_remove_below(g->narrowed, r);
+  const struct owner *o = map_get(g->owners, r->id);
+  bool is_here = o != NULL && !owner_has_ended(o);
+  pthread_mutex_unlock(&g->lock);
+  return is_here;
+}
+
+void registry_revocations_expire(struct registry *g, int64_t until_s) {
+  pthread_mutex_lock(&g->lock);
+  size_t left = revocations_count(g->narrowed);
+  pthread_mutex_unlock(&g->lock);
+  for (; left > 0; left -= size_min(left, REGISTRY_STEPS_MAX)) {
+    pthread_mutex_lock(&g->lock);
+    revocations_expire(g->narrowed, until_s, REGISTRY_STEPS_MAX);
+    pthread_mutex_unlock(&g->lock);
+  }
+}
+
 int registry_admit(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
   pthread_mutex_lock(&g->lock);
   memcpy(g->programs_prefix, id, PROGRAM_PREFIX_BYTES);
@@ -205,6 +288,9 @@ void registry_dismiss(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) {
 static bool is_revoked(const struct registry *g, const struct owner *o) {
   for (; o != NULL; o = o->parent) {
     if (has_lost_its_right(g, o->id)) return true;
+    for (const struct owner *by = o->parent; by != NULL; by = by->parent) {
+      if (revocations_find(g->narrowed, by->id, o->id) != NULL) return true;
+    }
   }
   return false;
 }

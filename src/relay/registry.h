@@ -7,6 +7,7 @@
 #include "base/roster.h"
 #include "pump/rate.h"
 #include "relay/context.h"
+#include "relay/revocations.h"
 #include "relay/shares.h"
 #include "relay/usage.h"
 #include "wire/frame.h"
@@ -89,6 +90,19 @@ struct owner *owner_ref(struct owner *o);
 void registry_owner_unref(struct registry *g, struct owner *o);
 /* Marks as revoked for good. */
 int registry_revoke(struct registry *g, const uint8_t id[TOKEN_ID_BYTES]) MUST_USE;
+/* What revokes, by the right of `by`, a certificate that was narrowed from his and is good until then (0: as long as
+   his). ERR_CONFLICT: he has narrowed none, or that one is here and not from his. */
+int registry_revocation(struct registry *g, const struct owner *by, const uint8_t id[TOKEN_ID_BYTES], int64_t expires_s,
+                        struct revocation *out) MUST_USE;
+/* Refuses it from now on; *before is what there was, with an id of zeros if nothing. ERR_LIMIT, ERR_NOMEM: nothing has
+   changed. */
+int registry_revoke_narrowed(struct registry *g, const struct revocation *r, struct revocation *before) MUST_USE;
+void registry_revoke_undo(struct registry *g, const struct revocation *r, const struct revocation *before);
+/* One that is on the disk already. ERR_NOMEM. */
+int registry_revocation_load(struct registry *g, const struct revocation *r) MUST_USE;
+/* It is on the disk: whether anybody is here who is to be marked. */
+bool registry_revoke_done(struct registry *g, const struct revocation *r);
+void registry_revocations_expire(struct registry *g, int64_t until_s);     /* those of what was no good any more then */
 /* A program of an embedded relay, by the id of its token. Those of one relay begin with the same bytes, and of such
    tokens only those are good whose programs are here: so nothing is kept of one that has ended. */
 enum { PROGRAM_PREFIX_BYTES = 8 };

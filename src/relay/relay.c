@@ -592,7 +592,7 @@ static int take_over(struct life *life, struct err *e) {
   int rc = fd < 0 ? start_admin(life, e) : 0;
   begin_upgrades(life);
   if (rc == 0) rc = heir_ready(r->heir, e);
-  if (rc == 0) rc = keeper_read_leases(r->keeper, e);
+  if (rc == 0) rc = keeper_read_again(r->keeper, e);
   if (rc == 0) rc = keeper_run(r->keeper, e);
   if (rc == 0) (void)!heir_take_control(r->heir);
   if (rc == 0) rc = inherit_admin(life, fd, e);            /* which tells what the predecessor has counted */

@@ -35,7 +35,11 @@ static const char *const schema_steps[] = {
     "ALTER TABLE token ADD COLUMN max_streams INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE token ADD COLUMN max_visitors_per_s INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE token ADD COLUMN max_bytes_per_s INTEGER NOT NULL DEFAULT 0;"
-    "PRAGMA user_version = 2;"};
+    "PRAGMA user_version = 2;",
+    /* Revocations by the holders of tokens. */
+    "CREATE TABLE narrowed_revocation(revoker BLOB NOT NULL, id BLOB NOT NULL, root BLOB NOT NULL,"
+    " expires_s INTEGER NOT NULL, PRIMARY KEY(revoker, id)) STRICT, WITHOUT ROWID;"
+    "PRAGMA user_version = 3;"};
 enum { SCHEMA_VERSION = ARRAY_LEN(schema_steps) };
 
 static const char *const statement_text[STATE_STATEMENTS] = {
@@ -61,6 +65,10 @@ static const char *const statement_text[STATE_STATEMENTS] = {
     [STATE_REVOKE_NAME] = "INSERT OR IGNORE INTO revocation SELECT id, ?2 FROM token WHERE name = ?1",
     [STATE_REVOKE_ID] = "INSERT OR IGNORE INTO revocation VALUES(?1, ?2)",
     [STATE_REVOKED] = "SELECT id FROM revocation",
+    [STATE_NARROWED_PUT] = "INSERT OR REPLACE INTO narrowed_revocation VALUES(?1, ?2, ?3, ?4)",
+    [STATE_NARROWED_DROP_BELOW] = "DELETE FROM narrowed_revocation WHERE revoker = ?1 AND root = ?2",
+    [STATE_NARROWED_EXPIRE] = "DELETE FROM narrowed_revocation WHERE expires_s <> 0 AND expires_s <= ?1",
+    [STATE_NARROWED_EACH] = "SELECT revoker, id, root, expires_s FROM narrowed_revocation",
     [STATE_LEASE_PUT] = "INSERT OR REPLACE INTO port_lease VALUES(?1, ?2, ?3, ?4)",
     [STATE_LEASE_DROP] = "DELETE FROM port_lease WHERE port = ?1",
     /* In the order of time, which is the order that the quarantine takes cheaply. */
@@ -475,6 +483,47 @@ int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKE
   while (rc == 0 && query_row(&q)) {
     uint8_t id[TOKEN_ID_BYTES];
     rc = column_bytes(q.statement, 0, id, sizeof id) ? each(user, id) : row_error(s, e);
+  }
+  int ended = query_end(&q, e);
+  return rc != 0 ? rc : ended;
+}
+
+/* Narrowed tokens. */
+
+static int narrowed_drop_below(struct state *s, const struct revocation *r, struct err *e) {
+  struct query q = query_begin(s, STATE_NARROWED_DROP_BELOW);
+  query_bind_bytes(&q, 1, r->id, TOKEN_ID_BYTES);
+  query_bind_bytes(&q, 2, r->root, TOKEN_ID_BYTES);
+  return query_run(&q, e);
+}
+
+int state_narrowed_put(struct state *s, const struct revocation *r, struct err *e) {
+  struct query q = query_begin(s, STATE_NARROWED_PUT);
+  query_bind_bytes(&q, 1, r->revoker, TOKEN_ID_BYTES);
+  query_bind_bytes(&q, 2, r->id, TOKEN_ID_BYTES);
+  query_bind_bytes(&q, 3, r->root, TOKEN_ID_BYTES);
+  query_bind_int(&q, 4, r->expires_s);
+  int rc = query_run(&q, e);
+  bool by_root = memcmp(r->root, r->revoker, TOKEN_ID_BYTES) == 0;
+  return rc == 0 && by_root ? narrowed_drop_below(s, r, e) : rc;
+}
+
+int state_narrowed_expire(struct state *s, int64_t until_s, struct err *e) {
+  struct query q = query_begin(s, STATE_NARROWED_EXPIRE);
+  query_bind_int(&q, 1, until_s);
+  return query_run(&q, e);
+}
+
+int state_narrowed_each(struct state *s, int (*each)(void *user, const struct revocation *r), void *user,
+                        struct err *e) {
+  struct query q = query_begin(s, STATE_NARROWED_EACH);
+  int rc = 0;
+  while (rc == 0 && query_row(&q)) {
+    struct revocation r = {.expires_s = sqlite3_column_int64(q.statement, 3)};
+    bool good = column_bytes(q.statement, 0, r.revoker, sizeof r.revoker) &&
+                column_bytes(q.statement, 1, r.id, sizeof r.id) &&
+                column_bytes(q.statement, 2, r.root, sizeof r.root) && r.expires_s >= 0;
+    rc = good ? each(user, &r) : row_error(s, e);
   }
   int ended = query_end(&q, e);
   return rc != 0 ? rc : ended;

@@ -5,6 +5,7 @@
 #ifndef RELAY_STATE_H
 #define RELAY_STATE_H
 
+#include "relay/revocations.h"
 #include "tls/authority.h"
 #include "wire/ticket.h"
 #include "wire/token.h"
@@ -64,6 +65,12 @@ int state_token_revoke(struct state *s, const char *name_or_id_hex, int64_t now_
 /* Revoked ids; calls each for every one. */
 int state_revoked(struct state *s, int (*each)(void *user, const uint8_t id[TOKEN_ID_BYTES]), void *user,
                   struct err *e) MUST_USE;
+/* What holders of tokens have revoked of those that were narrowed from theirs. Putting one, in place of an earlier one,
+   lets go of those that were made with what it revokes, of the same root. */
+int state_narrowed_put(struct state *s, const struct revocation *r, struct err *e) MUST_USE;
+int state_narrowed_expire(struct state *s, int64_t until_s, struct err *e) MUST_USE; /* as revocations_expire */
+int state_narrowed_each(struct state *s, int (*each)(void *user, const struct revocation *r), void *user,
+                        struct err *e) MUST_USE;
 /* *version changes when tokens or revocations may have changed, and not with the leases that are written here: cheap to
    poll. */
 int state_version(struct state *s, uint64_t *version) MUST_USE;

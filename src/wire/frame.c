@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/secret.h"
-#include "wire/certificate.h"
 #include "wire/cidr.h"
 #include "wire/ticket.h"
 
@@ -310,4 +309,36 @@ int frame_ticket_decode(struct reader body, struct frame_ticket *f) {
   *f = (struct frame_ticket){.id = read_u32(&body)};
   read_ticket(&body, &f->ticket, &f->ticket_n);
   return result(&body, f->ticket_n > 0);
+}
+
+/* REVOKE, REVOKED */
+
+void frame_revoke_encode(struct writer *w, const struct frame_revoke *f) {
+  size_t mark = frame_open(w, FRAME_REVOKE);
+  write_u32(w, f->number);
+  write_bytes(w, f->id, sizeof f->id);
+  write_u64(w, (uint64_t)f->expires_s);
+  frame_close(w, mark);
+}
+
+int frame_revoke_decode(struct reader body, struct frame_revoke *f) {
+  *f = (struct frame_revoke){.number = read_u32(&body)};
+  read_copy(&body, f->id, sizeof f->id);
+  f->expires_s = (int64_t)read_u64(&body);
+  return result(&body, f->expires_s >= 0);
+}
+
+void frame_revoked_encode(struct writer *w, const struct frame_revoked *f) {
+  size_t mark = frame_open(w, FRAME_REVOKED);
+  write_u32(w, f->number);
+  write_u16(w, f->reason);
+  write_printable(w, f->text, sizeof f->text);
+  frame_close(w, mark);
+}
+
+int frame_revoked_decode(struct reader body, struct frame_revoked *f) {
+  *f = (struct frame_revoked){.number = read_u32(&body)};
+  f->reason = read_u16(&body);
+  read_text8(&body, f->text, sizeof f->text);
+  return result(&body, is_printable(f->text));
 }

@@ -8,6 +8,7 @@
 #include "base/cursor.h"
 #include "base/limits.h"
 #include "crypto/crypto.h"
+#include "wire/certificate.h"
 
 enum { WIRE_VERSION = 1, FRAME_HEADER_BYTES = 4 };
 #define WIRE_ALPN "adit/1"
@@ -26,6 +27,8 @@ enum frame_type {
   FRAME_TICKET = 11,               /* relay: a renewed ticket */
   FRAME_NOTICE = 12,               /* relay: visitors were refused, why and how many */
   FRAME_ARRIVED = 13,              /* relay: the first data connection of this link has proven itself */
+  FRAME_REVOKE = 14,               /* agent: end a certificate that was narrowed from mine */
+  FRAME_REVOKED = 15,              /* relay: whether it has */
   FRAME_TYPES
 };
 
@@ -53,7 +56,9 @@ enum refusal {
   REFUSE_SHORTAGE = 19,            /* of descriptors or memory, at the relay */
   REFUSE_TOKEN_RAW = 20,
   REFUSE_TOKEN_ALLOW = 21,
-  REFUSE_LAST = REFUSE_TOKEN_ALLOW /* a later version may send what is above: "unknown", and never final */
+  REFUSE_NOT_NARROWED = 22,        /* of REVOKE: the certificate is not from the link's */
+  REFUSE_REVOCATIONS = 23,         /* of REVOKE: the relay keeps no more of them for this token */
+  REFUSE_LAST = REFUSE_REVOCATIONS /* a later version may send what is above: "unknown", and never final */
 };
 const char *refusal_name(enum refusal r);          /* "token_revoked", for JSON and metrics */
 const char *refusal_text(enum refusal r);          /* "the token was revoked (ask the operator for a new one)" */
@@ -83,7 +88,8 @@ enum tunnel_flags {
 };
 
 enum welcome_flags {
-  WELCOME_WRAPPED = 1              /* data connections are taken inside TLS, too, and ARRIVED is sent */
+  WELCOME_WRAPPED = 1,             /* data connections are taken inside TLS, too, and ARRIVED is sent */
+  WELCOME_REVOKES = 2              /* REVOKE is answered */
 };
 
 struct frame { uint8_t type; struct reader body; size_t total; /* with header */ };
@@ -129,6 +135,12 @@ struct frame_goodbye { uint16_t reason; char text[256]; };
 /* count: since the last of this tunnel and reason */
 struct frame_notice { uint32_t id; uint16_t reason; uint32_t count; };
 struct frame_ticket { uint32_t id; const uint8_t *ticket; size_t ticket_n; };
+struct frame_revoke {
+  uint32_t number;                                   /* the agent's choice, copied in the answer */
+  uint8_t id[TOKEN_ID_BYTES];
+  int64_t expires_s;                                 /* when the certificate ends by itself; 0: with the link's own */
+};
+struct frame_revoked { uint32_t number; uint16_t reason; char text[256]; };  /* REFUSE_NONE: it is revoked */
 
 /* Each appends a whole frame to w; what does not fit sets w->bad. Each decoder returns 0 or ERR_SYNTAX. */
 void frame_hello_encode(struct writer *w, const struct frame_hello *f);
@@ -155,6 +167,10 @@ void frame_notice_encode(struct writer *w, const struct frame_notice *f);
 int frame_notice_decode(struct reader body, struct frame_notice *f) MUST_USE;
 void frame_ticket_encode(struct writer *w, const struct frame_ticket *f);
 int frame_ticket_decode(struct reader body, struct frame_ticket *f) MUST_USE;
+void frame_revoke_encode(struct writer *w, const struct frame_revoke *f);
+int frame_revoke_decode(struct reader body, struct frame_revoke *f) MUST_USE;
+void frame_revoked_encode(struct writer *w, const struct frame_revoked *f);
+int frame_revoked_decode(struct reader body, struct frame_revoked *f) MUST_USE;
 
 /* HELLO's signature covers a context string, version, exporter, share, SHA-256 of the chain. Verify: 0, or ERR_AUTH, or
    what our own failure is. */

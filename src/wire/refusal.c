@@ -51,6 +51,11 @@ static const struct refusal_row rows[] = {
   [REFUSE_TOKEN_ALLOW] = {"token_allow",
       "the token lets in no visitor from these address blocks (allow blocks within the token's, or ask whoever gave it "
       "for another)", true},
+  [REFUSE_NOT_NARROWED] = {"not_narrowed",
+      "it was not narrowed from this token (revoke it with the token that it is from, or ask the operator to)", true},
+  [REFUSE_REVOCATIONS] = {"revocations",
+      "the relay keeps no more revocations of tokens narrowed from this one until some of those have expired (ask the "
+      "operator to revoke it by its id; and narrow for shorter times)", false},
 };
 _Static_assert(ARRAY_LEN(rows) == REFUSE_LAST + 1, "every refusal has its row");
 

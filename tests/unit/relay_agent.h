@@ -172,7 +172,7 @@ static inline void state_begins(struct fixture *f, struct one_relay *r) {
   if (state_open(f->dir, &r->relay.state, &e) != 0 ||
       certs_open(r->relay.state, NULL, r->options.domain, NULL, NULL, time(NULL), &r->relay.certs, &e) != 0 ||
       (r->options.tcp_port_from != 0 &&
-       (keeper_new(&r->relay, &r->relay.keeper, &e) != 0 || keeper_read_leases(r->relay.keeper, &e) != 0 ||
+       (keeper_new(&r->relay, &r->relay.keeper, &e) != 0 || keeper_read_again(r->relay.keeper, &e) != 0 ||
         keeper_run(r->relay.keeper, &e) != 0)))
     fail_msg("%s", e.text);
 }

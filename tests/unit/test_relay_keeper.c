@@ -1,4 +1,5 @@
-/* Who has a raw port when its takers and givers run in different threads and their messages arrive in any order. */
+/* Who has a raw port, and whose token is revoked, when those who ask run in different threads and their messages
+   arrive in any order. */
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -195,7 +196,7 @@ static void let_go(void) {
 }
 
 static void what_waits_shares_a_commit_and_owners_are_served_in_turn(void **state) {
-  enum { GREEDY = 2 * PORTS_PER_COMMIT_MAX + 9 };
+  enum { GREEDY = 2 * REQUESTS_PER_COMMIT_MAX + 9 };
   struct fixture *f = *state;
   static struct request greedy[GREEDY];
   struct request first, other;
@@ -276,7 +277,7 @@ static void a_lease_in_a_folder_that_has_gone_is_not_promised(void **state) {
 }
 
 static void at_the_end_what_was_given_back_is_one_commit(void **state) {
-  enum { MANY = 2 * PORTS_PER_COMMIT_MAX };
+  enum { MANY = 2 * REQUESTS_PER_COMMIT_MAX };
   struct fixture *f = *state;
   struct request many[MANY];
   for (unsigned i = 0; i < MANY; i++) ask(f, &many[i], 1, label_a, i + 1, 0);
@@ -292,6 +293,94 @@ static void at_the_end_what_was_given_back_is_one_commit(void **state) {
   begin(f);
 }
 
+struct revoking {
+  struct revoke_request q;
+  bool done;
+};
+
+static void on_revoked(struct revoke_request *q) { CONTAINER_OF(q, struct revoking, q)->done = true; }
+
+static void ask_to_revoke(struct fixture *f, struct revoking *r, uint8_t id) {
+  *r = (struct revoking){.q = {.what = {.root = {1}, .revoker = {1}, .id = {id}}, .done = on_revoked}};
+  keeper_revoke(f->relay.keeper, &f->worker, &r->q);
+}
+
+static int revoke(struct fixture *f, uint8_t id) {
+  struct revoking r;
+  ask_to_revoke(f, &r, id);
+  while (!r.done) (void)loop_turn(f->worker.loop, -1);
+  return r.q.result;
+}
+
+/* Whether a chain with a certificate of this id, narrowed from the revoker's, is taken. */
+static bool is_taken(struct fixture *f, uint8_t id) {
+  const struct certificate chain[] = {{.id = {1}, .name = "root", .max_tunnels = 1}, {.id = {id}, .max_tunnels = 1}};
+  struct owner *o = NULL;
+  int rc = registry_owner(f->relay.registry, chain, 2, time(NULL), &o);
+  assert_true(rc == 0 || rc == ERR_AUTH);
+  registry_owner_unref(f->relay.registry, o);
+  return rc == 0;
+}
+
+static void a_revocation_is_on_the_disk_when_it_is_answered(void **state) {
+  struct fixture *f = *state;
+  assert_true(is_taken(f, 2));
+  assert_int_equal(revoke(f, 2), 0);
+  assert_false(is_taken(f, 2));
+  end(f);
+  registry_free(f->relay.registry);
+  assert_int_equal(registry_new(&f->relay, &f->relay.registry), 0);
+  begin(f);
+  assert_false(is_taken(f, 2));
+  assert_true(is_taken(f, 3));
+}
+
+static void a_revocation_that_cannot_be_written_is_none(void **state) {
+  struct fixture *f = *state;
+  assert_int_equal(revoke(f, 2), 0);
+  commits.fails = true;
+  assert_int_equal(revoke(f, 2), ERR_IO);
+  assert_int_equal(revoke(f, 3), ERR_IO);
+  commits.fails = false;
+  assert_false(is_taken(f, 2));    /* by the one before */
+  assert_true(is_taken(f, 3));
+  assert_int_equal(revoke(f, 3), 0);
+  assert_false(is_taken(f, 3));
+}
+
+static void revocations_share_a_commit_and_one_that_waits_can_be_withdrawn(void **state) {
+  enum { MANY = REQUESTS_PER_COMMIT_MAX };
+  struct fixture *f = *state;
+  struct request first;
+  static struct revoking many[MANY];
+  ask_and_hold(f, &first);
+  for (uint8_t i = 0; i < MANY; i++) ask_to_revoke(f, &many[i], (uint8_t)(2 + i));
+  assert_true(keeper_withdraw_revoke(f->relay.keeper, &many[0].q));
+  let_go();
+  for (unsigned i = 1; i < MANY; i++)
+    while (!many[i].done) (void)loop_turn(f->worker.loop, -1);
+  assert_int_equal(commits.n, 1);
+  assert_false(keeper_withdraw_revoke(f->relay.keeper, &many[1].q));
+  assert_false(many[0].done);
+  assert_true(is_taken(f, 2));
+  assert_false(is_taken(f, 3));
+}
+
+static void a_keeper_that_rests_or_has_left_revokes_nothing(void **state) {
+  struct fixture *f = *state;
+  struct revoking r;
+  keeper_rest(f->relay.keeper);
+  ask_to_revoke(f, &r, 2);
+  (void)loop_turn(f->worker.loop, 20);
+  assert_false(r.done);
+  keeper_go_on(f->relay.keeper);
+  while (!r.done) (void)loop_turn(f->worker.loop, -1);
+  assert_int_equal(r.q.result, 0);
+  keeper_leave(f->relay.keeper);
+  assert_int_equal(revoke(f, 3), ERR_CLOSED);
+  assert_true(is_taken(f, 3));
+}
+
 #define W(f) cmocka_unit_test_setup_teardown(f, set_up_wide, tear_down)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
@@ -302,7 +391,10 @@ int main(void) {
     W(what_waits_shares_a_commit_and_owners_are_served_in_turn), W(what_is_withdrawn_costs_nothing),
     W(what_is_given_back_by_many_shares_a_commit), T(a_lease_that_cannot_be_written_is_not_promised),
     T(a_lease_in_a_folder_that_has_gone_is_not_promised),
-    W(at_the_end_what_was_given_back_is_one_commit)};
+    W(at_the_end_what_was_given_back_is_one_commit), T(a_revocation_is_on_the_disk_when_it_is_answered),
+    T(a_revocation_that_cannot_be_written_is_none),
+    T(revocations_share_a_commit_and_one_that_waits_can_be_withdrawn),
+    T(a_keeper_that_rests_or_has_left_revokes_nothing)};
   sem_init(&commits.reached, 0, 0);
   sem_init(&commits.go, 0, 0);
   sqlite3_auto_extension((void (*)(void))on_open);

@@ -335,6 +335,25 @@ static void a_bind_under_way_is_answered(void **state) {
 static int far_visitor;
 
 /* One who came in by the port when the link had gone: the tunnel is known here by its name only. */
+/* While its keeper writes nothing, as amid a handover. */
+static void a_revocation_under_way_is_answered(void **state) {
+  struct fixture *f = *state;
+  uint8_t bytes[64];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  struct frame_revoke revoke = {.number = 7, .id = {9}};
+  keeper_rest(f->here.relay.keeper);
+  frame_revoke_encode(&w, &revoke);
+  agent_say(f, &w);
+  for (int i = 0; i < 100 && f->link->revokes_n == 0; i++) loop_turn(f->here.worker.loop, 1);
+  assert_int_equal(f->link->revokes_n, 1);
+  assert_int_equal(agent_hears(f, FRAME_REVOKED), 0);
+  move(f);
+  comes(f, FRAME_REVOKED);
+  const struct certificate chain[] = {{.id = {1}, .name = "alice", .max_tunnels = 3}, {.id = {9}, .max_tunnels = 3}};
+  struct owner *o;
+  assert_int_equal(registry_owner(there.relay.registry, chain, 2, 1, &o), ERR_AUTH);
+}
+
 static void waits_here(struct fixture *f, struct tunnel *t) {
   struct addr peer;
   struct err e;
@@ -614,6 +633,7 @@ int main(void) {
                                      TR(a_raw_port_moves_and_nobody_is_refused),
                                      TR(a_port_whose_link_ends_before_it_is_adopted_is_closed),
                                      TR(a_bind_under_way_is_answered),
+                                     TR(a_revocation_under_way_is_answered),
                                      TR(a_visitor_who_waits_has_his_stream_where_the_link_is),
                                      TR(a_visitor_whose_tunnel_is_not_there_stays_whose_he_was),
                                      T(what_was_taken_out_of_tls_is_the_same_again_and_nothing_else_is),

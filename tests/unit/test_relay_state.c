@@ -959,6 +959,61 @@ static void a_token_of_another_operator_is_revoked_by_its_id(void **in) {
   state_close(s);
 }
 
+struct narrowed { size_t n; struct revocation at[8]; };
+
+static int see_narrowed(void *user, const struct revocation *r) {
+  struct narrowed *seen = user;
+  assert_true(seen->n < ARRAY_LEN(seen->at));
+  seen->at[seen->n++] = *r;
+  return 0;
+}
+
+static struct narrowed narrowed_in(struct state *s) {
+  struct narrowed seen = {.n = 0};
+  struct err e;
+  assert_int_equal(state_narrowed_each(s, see_narrowed, &seen, &e), 0);
+  return seen;
+}
+
+static void revocations_of_narrowed_tokens_are_kept_until_they_expire(void **in) {
+  struct fixture *f = *in;
+  struct err e;
+  struct state *s = opened(f);
+  struct revocation brief = {.root = {1}, .revoker = {1}, .id = {2}, .expires_s = NOW}, lasting = brief;
+  lasting.id[0] = 3;
+  lasting.expires_s = NOW + 1;
+  assert_int_equal(state_narrowed_put(s, &brief, &e), 0);
+  assert_int_equal(state_narrowed_put(s, &lasting, &e), 0);
+  lasting.expires_s = 0;
+  assert_int_equal(state_narrowed_put(s, &lasting, &e), 0);
+  state_close(s);
+  s = opened(f);
+  assert_int_equal(narrowed_in(s).n, 2);
+  assert_int_equal(state_narrowed_expire(s, NOW - 1, &e), 0);
+  assert_int_equal(narrowed_in(s).n, 2);
+  assert_int_equal(state_narrowed_expire(s, INT64_MAX, &e), 0);
+  struct narrowed left = narrowed_in(s);
+  assert_int_equal(left.n, 1);
+  assert_memory_equal(&left.at[0], &lasting, sizeof lasting);
+  assert_int_equal(revoked_in(s).n, 0);
+  state_close(s);
+}
+
+static void with_a_token_that_its_root_revokes_go_those_that_it_has_revoked(void **in) {
+  struct fixture *f = *in;
+  struct err e;
+  struct state *s = opened(f);
+  struct revocation by_narrowed = {.root = {1}, .revoker = {2}, .id = {3}};
+  struct revocation by_stranger = {.root = {9}, .revoker = {9}, .id = {2}};
+  struct revocation by_root = {.root = {1}, .revoker = {1}, .id = {2}};
+  assert_int_equal(state_narrowed_put(s, &by_narrowed, &e), 0);
+  assert_int_equal(state_narrowed_put(s, &by_stranger, &e), 0);
+  assert_int_equal(narrowed_in(s).n, 2);
+  assert_int_equal(state_narrowed_put(s, &by_root, &e), 0);
+  assert_int_equal(narrowed_in(s).n, 2);
+  state_close(s);
+}
+
 static void revoking_an_unknown_name_is_refused(void **in) {
   struct fixture *f = *in;
   struct err e = {0};
@@ -1088,6 +1143,7 @@ static void a_database_of_the_first_version_is_brought_up_and_keeps_what_it_has(
     assert_int_equal(seen.tokens[0].revoked_s, NOW + 1);
     assert_memory_equal(&seen.tokens[0].limits, &(struct token_limits){0}, sizeof(struct token_limits));
     assert_int_equal(state_get(s, "domain", value, sizeof value, &e), 0);
+    assert_int_equal(narrowed_in(s).n, 0);
     struct certificate c = certificate_named(again == 0 ? "new" : "newer", (uint8_t)(20 + again));
     c.issued_s = NOW + 1;
     c.limits.max_streams = 9;
@@ -1205,6 +1261,8 @@ int main(void) {
     WITH_DIR(revoking_works_by_name_and_by_id_and_again),
     WITH_DIR(a_revocation_needs_no_log_of_changes_beside_the_database),
     WITH_DIR(a_token_of_another_operator_is_revoked_by_its_id),
+    WITH_DIR(revocations_of_narrowed_tokens_are_kept_until_they_expire),
+    WITH_DIR(with_a_token_that_its_root_revokes_go_those_that_it_has_revoked),
     WITH_DIR(revoking_an_unknown_name_is_refused),
     WITH_DIR(the_version_changes_with_tokens_from_here_and_from_elsewhere_and_not_with_leases),
     WITH_DIR(a_database_that_was_lost_is_not_made_anew_unless_told),

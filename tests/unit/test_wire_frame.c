@@ -75,6 +75,8 @@ DECODE(want, uint16_t)
 DECODE(ping, uint64_t)
 DECODE(goodbye, struct frame_goodbye)
 DECODE(ticket, struct frame_ticket)
+DECODE(revoke, struct frame_revoke)
+DECODE(revoked, struct frame_revoked)
 
 static struct writer fresh(void) { return writer_of(bytes, sizeof bytes); }
 
@@ -179,6 +181,32 @@ static void arrived_round_trips_and_refuses_every_cut(void **state) {
   assert_int_equal(frame_arrived_decode(f.body, &number), 0);
   assert_true(number == 0x0102030405060708);
   refuses_every_cut(&f, arrived_cut);
+}
+
+static void revoke_and_its_answer_round_trip_and_refuse_every_cut(void **state) {
+  (void)state;
+  struct frame_revoke a = {.number = 0x80000001, .id = {1, 2, 3, [15] = 16}, .expires_s = INT64_MAX}, b;
+  struct frame_revoked c = {.number = 0x80000002, .reason = 999, .text = "why not (do that)"}, d;
+  struct writer w = fresh();
+  frame_revoke_encode(&w, &a);
+  struct frame f = only_frame(&w, FRAME_REVOKE);
+  assert_int_equal(frame_revoke_decode(f.body, &b), 0);
+  assert_int_equal(b.number, a.number);
+  assert_memory_equal(b.id, a.id, sizeof a.id);
+  assert_true(b.expires_s == a.expires_s);
+  refuses_every_cut(&f, revoke_cut);
+  w = fresh();
+  a.expires_s = -1;
+  frame_revoke_encode(&w, &a);
+  assert_int_equal(frame_revoke_decode(only_frame(&w, FRAME_REVOKE).body, &b), ERR_SYNTAX);
+  w = fresh();
+  frame_revoked_encode(&w, &c);
+  f = only_frame(&w, FRAME_REVOKED);
+  assert_int_equal(frame_revoked_decode(f.body, &d), 0);
+  assert_int_equal(d.number, c.number);
+  assert_int_equal(d.reason, c.reason);
+  assert_string_equal(d.text, c.text);
+  refuses_every_cut(&f, revoked_cut);
 }
 
 static void welcome_refuses_a_relay_without_a_name_or_a_pulse(void **state) {
@@ -489,6 +517,7 @@ int main(void) {
     cmocka_unit_test(hello_signature_covers_each_of_its_parts),
     cmocka_unit_test(welcome_round_trips_and_refuses_every_cut),
     cmocka_unit_test(arrived_round_trips_and_refuses_every_cut),
+    cmocka_unit_test(revoke_and_its_answer_round_trip_and_refuse_every_cut),
     cmocka_unit_test(welcome_refuses_a_relay_without_a_name_or_a_pulse),
     cmocka_unit_test(bind_round_trips_and_refuses_every_cut),
     cmocka_unit_test(blocks_that_are_denied_may_be_missing_but_not_be_cut),

@@ -1,5 +1,6 @@
 """The frames of a control link (docs/protocol.md 4)."""
 HELLO, WELCOME, BIND, BOUND, UNBIND, UNBOUND, WANT, PING, PONG, GOODBYE, TICKET = range(1, 12)
+REVOKE, REVOKED = 14, 15
 # reasons (4.1)
 (
     MALFORMED,
@@ -13,7 +14,9 @@ HELLO, WELCOME, BIND, BOUND, UNBIND, UNBOUND, WANT, PING, PONG, GOODBYE, TICKET 
     SHORTAGE,
     TOKEN_RAW,
     TOKEN_ALLOW,
-) = 2, 5, 6, 7, 11, 14, 16, 17, 19, 20, 21
+    NOT_NARROWED,
+    REVOCATIONS,
+) = 2, 5, 6, 7, 11, 14, 16, 17, 19, 20, 21, 22, 23
 TCP, H2 = 1, 4              # flags of BIND
 
 
@@ -45,6 +48,11 @@ def bind(tunnel, flags=0, alpn=("http/1.1",), ticket=b"", allow=()):
         + ticket
         + u(0, 4)
     )
+
+
+def revoke(number, identity, expires=0):
+    """The body of a REVOKE, of an id in hexadecimal."""
+    return u(number, 4) + bytes.fromhex(identity) + u(expires, 8)
 
 
 class Bound:
