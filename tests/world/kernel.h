@@ -44,6 +44,7 @@ void file_finish(struct file *f);  /* the last thing that `end` does before it f
 /* It may be ready for something else now; `events` are those that have come, 0: any (epoll's edges go by them). */
 void file_changed(struct file *f, uint32_t events);
 uint64_t file_next_inode(void);
+unsigned files_alive(void);        /* of all processes, and in messages */
 
 /* A descriptor for it in that table, from at_least on, which takes over the caller's reference, also on failure:
    -EMFILE. */
@@ -78,6 +79,7 @@ struct weather {
   uint64_t no_memory_one_in;       /* of those: ENOMEM or ENOBUFS */
 };
 extern struct weather weather;
+void network_calm(void);           /* as at a run's beginning: up to 20 ms on the way, and nothing goes wrong */
 
 /* Nothing passes from one to the other and back, until it does again. */
 void network_cut(struct host *a, struct host *b, bool cut);
@@ -88,10 +90,11 @@ void network_host_up(struct host *h);
 bool network_host_is_up(const struct host *h);
 
 /* Of all connections that stand, one by seed, between different hosts: something on the way has reset it, both ends, or
-   lets nothing pass any more in either direction, until network_heal. False: there is none. */
+   lets nothing pass any more in either direction, until network_unstall. False: there is none. */
 bool network_reset_one(void);
 bool network_stall_one(void);
-void network_heal(void);           /* all stalled ones, and all cuts */
+void network_unstall(void);        /* all that were */
+void network_heal(void);           /* the same, and all cuts */
 unsigned network_connections(void);          /* how many there are, those that nobody has a descriptor of included */
 
 #endif

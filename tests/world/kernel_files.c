@@ -26,17 +26,21 @@ struct files {
 /* Files */
 
 static uint64_t inodes;
+static unsigned alive;
 
 uint64_t file_next_inode(void) { return ++inodes; }
+unsigned files_alive(void) { return alive; }
 
 void kernel_begin(void) {
   inodes = 0;
+  alive = 0;
   network_begin();
 }
 
 void file_begin(struct file *f, const struct file_kind *kind, int flags) {
   f->kind = kind;
   f->refs = 1;
+  alive++;
   f->flags = flags;
   f->inode = file_next_inode();
   waiters_init(&f->waiters);
@@ -51,6 +55,7 @@ struct file *file_ref(struct file *f) {
 void file_unref(struct file *f) {
   if (--f->refs > 0) return;
   epoll_forget(f);
+  alive--;
   f->kind->end(f);
 }
 

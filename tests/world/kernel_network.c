@@ -14,8 +14,10 @@ static struct host *hosts[NETWORK_HOSTS_MAX];
 static unsigned hosts_n;
 static uint64_t cuts[NETWORK_HOSTS_MAX];   /* by number, a bit for each other's */
 
+void network_calm(void) { weather = fine; }
+
 void network_begin(void) {
-  weather = fine;
+  network_calm();
   hosts_n = 0;
   memset(cuts, 0, sizeof cuts);
   connections_begin();
@@ -155,10 +157,14 @@ bool network_stall_one(void) {
   return true;
 }
 
-void network_heal(void) {
-  world_trace("healed", 0, 0);
-  for (unsigned i = 0; i < hosts_n; i++) cuts[i] = 0;
+void network_unstall(void) {
+  world_trace("unstalled", 0, 0);
   LIST_FOREACH(&connections, it) CONTAINER_OF(it, struct connection, of_all)->stalled = false;
+}
+
+void network_heal(void) {
+  memset(cuts, 0, sizeof cuts);
+  network_unstall();
 }
 
 unsigned network_connections(void) { return connections_n; }

@@ -165,7 +165,6 @@ int pipe_size(struct file *f) { return (int)(pipe_of(f)->pages_max * PAGE_BYTES)
 int pipe_set_size(struct file *f, unsigned bytes) {
   struct pipe *p = pipe_of(f);
   unsigned pages = 1;
-  if (bytes == 0) return -EINVAL;
   if (bytes > PIPE_MAX_BYTES) return -EPERM;
   while (pages * PAGE_BYTES < bytes) pages *= 2;
   if (pages < p->pages) return -EBUSY;

@@ -77,10 +77,18 @@ static void tcp_end_if_done(struct tcp *t) {
   else if (t->orphan && lane_out(t)->fin_acked) tcp_free(t);     /* as after tcp_fin_timeout, where nobody can see it */
 }
 
+static bool has_room(const struct tcp *t) {
+  const struct lane *out = lane_out(t);
+  return lane_room(out) >= (out->ring.to - out->acked) / 2 && lane_room(out) > 0;
+}
+
 void tcp_acknowledged(struct tcp *t) {
   t->heard_ns = world_now_ns();
   t->probes = 0;
-  tcp_told(t, EPOLLOUT | EPOLLWRNORM);
+  if (t->wants_room && has_room(t)) {
+    t->wants_room = false;
+    tcp_told(t, EPOLLOUT | EPOLLWRNORM);
+  }
   tcp_end_if_done(t);
 }
 
@@ -99,13 +107,13 @@ void tcp_arrived(struct tcp *t, bool fin) {
   t->heard_ns = world_now_ns();
   t->probes = 0;
   if (t->listener != NULL && !t->queued) young_queue(t);
-  tcp_told(t, fin ? EPOLLIN | EPOLLRDNORM | EPOLLRDHUP : EPOLLIN | EPOLLRDNORM);
+  tcp_told(t, fin ? 0 : EPOLLIN | EPOLLRDNORM);
   if (fin) tcp_end_if_done(t);
 }
 
 bool tcp_refuses(struct tcp *t, bool data) {
   if (t->state == TCP_OVER) return true;
-  if (!t->orphan || !data) return false;
+  if (!data || !t->shut_read || !t->shut_write) return false;    /* nobody will ever read it */
   tcp_over(t, ECONNRESET);
   return true;
 }
@@ -130,10 +138,10 @@ static bool addresses_meet(const struct tcp *a, const struct tcp *b) {
   return a->ip == INADDR_ANY || b->ip == INADDR_ANY || a->ip == b->ip;
 }
 
-static bool may_share(const struct tcp *a, const struct tcp *b) {
-  const int *x = a->socket.number, *y = b->socket.number;
+static bool may_share(const struct tcp *t, const struct tcp *with) {
+  const int *x = t->socket.number, *y = with->socket.number;
   if (x[NUMBER_REUSEPORT] && y[NUMBER_REUSEPORT]) return true;
-  return x[NUMBER_REUSEADDR] && y[NUMBER_REUSEADDR] && a->state != TCP_LISTENS && b->state != TCP_LISTENS;
+  return x[NUMBER_REUSEADDR] && y[NUMBER_REUSEADDR] && with->state != TCP_LISTENS;
 }
 
 /* Those that have connected stay out of it. */
@@ -172,16 +180,12 @@ static int tcp_bind(struct socket *s, const struct sockaddr *a, socklen_t n) {
 static int tcp_listen(struct socket *s, int backlog) {
   struct tcp *t = tcp_of(s);
   if (t->state != TCP_FRESH && t->state != TCP_LISTENS) return -EINVAL;
-  enum tcp_state before = t->state;
   if (t->port == 0) {
     t->port = network_free_port(t->host);
     tcp_take_port(t);
   }
+  if (port_conflicts(t)) return -EADDRINUSE;
   t->state = TCP_LISTENS;
-  if (port_conflicts(t)) {
-    t->state = before;
-    return -EADDRINUSE;
-  }
   t->backlog = (unsigned)backlog > BACKLOG_MAX ? BACKLOG_MAX : (unsigned)backlog;
   tcp_told(t, 0);
   return 0;
@@ -195,8 +199,10 @@ static void tcp_name_itself(struct tcp *t, uint32_t to) {
 }
 
 static int connect_again(struct tcp *t) {
+  bool told = t->told;
   if (t->state == TCP_CONNECTS) return -EALREADY;
-  if (t->state == TCP_STANDS) return -EISCONN;
+  t->told = true;
+  if (t->state == TCP_STANDS) return told ? -EISCONN : 0;
   return t->state == TCP_OVER && t->socket.error != 0 ? socket_take_error(&t->socket) : -ECONNABORTED;
 }
 
@@ -227,7 +233,7 @@ void tcp_connected(struct tcp *t) {
   t->state = TCP_STANDS;
   t->heard_ns = world_now_ns();
   world_trace("stands", t->c->id, 0);
-  tcp_told(t, EPOLLOUT | EPOLLWRNORM);
+  tcp_told(t, 0);
   if (t->shut_write) lane_out(t)->fin = true;
 }
 
@@ -253,6 +259,7 @@ static struct tcp *child_new(struct tcp *l, struct connection *c) {
   t->peer_ip = c->end[0]->ip;
   t->peer_port = c->end[0]->port;
   t->state = TCP_STANDS;
+  t->told = true;
   t->c = c;
   t->side = 1;
   t->listener = l;
@@ -326,19 +333,15 @@ static ssize_t tcp_send(struct socket *s, struct message *m) {
   if (t->state == TCP_CONNECTS) return -EAGAIN;
   struct lane *out = lane_out(t);
   size_t n = iov_bytes(m->iov, m->iov_n), some = size_min(n, lane_room(out));
+  if (some < n) t->wants_room = true;
   if (n > 0 && some == 0) return -EAGAIN;
   ring_write(&out->ring, m->iov, m->iov_n, 0, some);
   lane_push(out);
   return (ssize_t)some;
 }
 
-static bool has_room(const struct tcp *t) {
-  const struct lane *out = lane_out(t);
-  return lane_room(out) >= (out->ring.to - out->acked) / 2 && lane_room(out) > 0;
-}
-
 static uint32_t tcp_poll(struct file *f) {
-  const struct tcp *t = tcp_of_file(f);
+  struct tcp *t = tcp_of_file(f);
   if (t->state == TCP_LISTENS) return t->waiting_n > 0 ? EPOLLIN | EPOLLRDNORM : 0;
   bool read_over = t->shut_read || end_has_come(t);
   uint32_t events = 0;
@@ -347,6 +350,7 @@ static uint32_t tcp_poll(struct file *f) {
   if (t->state != TCP_CONNECTS) {
     if (t->c != NULL && lane_unread(lane_in(t)) > 0) events |= EPOLLIN | EPOLLRDNORM;
     if (t->shut_write || t->c == NULL || has_room(t)) events |= EPOLLOUT | EPOLLWRNORM;
+    else t->wants_room = true;
   }
   if (t->socket.error != 0) events |= EPOLLERR;
   return events;
@@ -366,8 +370,12 @@ static int tcp_ioctl(struct file *f, unsigned long request, void *arg) {
 static int tcp_shut(struct socket *s, int how) {
   struct tcp *t = tcp_of(s);
   if (t->state == TCP_LISTENS && how != SHUT_WR) return -EOPNOTSUPP;
-  if (t->state != TCP_STANDS && t->state != TCP_CONNECTS) return -ENOTCONN;
   if (how != SHUT_WR) t->shut_read = true;
+  if (t->state == TCP_FRESH || t->state == TCP_OVER) {
+    if (how != SHUT_RD) t->shut_write = true;
+    tcp_told(t, 0);
+    return -ENOTCONN;
+  }
   if (how != SHUT_RD && !t->shut_write) {
     t->shut_write = true;
     if (t->state == TCP_STANDS) {

@@ -21,6 +21,8 @@ struct tcp {
   enum tcp_state state;
   struct list of_port;
   bool shut_read, shut_write;      /* by shutdown, or both by an error */
+  bool told;                       /* that it stands, by connect */
+  bool wants_room;                 /* was told that there is none, by poll or by a send */
   bool orphan;                     /* no descriptor leads here any more */
 
   struct connection *c;

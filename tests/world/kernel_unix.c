@@ -33,7 +33,7 @@ struct local {
   enum local_state state;
   struct local *peer;              /* NULL: it has closed */
   struct list parcels;             /* to be received */
-  size_t held;
+  size_t held, taken;              /* bytes of whole parcels; of them, those that were received already */
   unsigned parcels_n;
   bool shut_read, shut_write;
   struct ucred owner, peer_owner;
@@ -50,9 +50,7 @@ struct local {
 static struct local *local_of(struct socket *s) { return CONTAINER_OF(s, struct local, socket); }
 static struct local *local_of_file(struct file *f) { return CONTAINER_OF(f, struct local, socket.file); }
 
-static void local_told(struct local *l, uint32_t events) {
-  if (l != NULL) file_changed(&l->socket.file, events);
-}
+static void local_told(struct local *l, uint32_t events) { file_changed(&l->socket.file, events); }
 
 static size_t local_send_max(const struct local *l) { return (size_t)l->socket.number[NUMBER_SNDBUF]; }
 
@@ -80,8 +78,18 @@ static void parcel_free(struct local *l, struct parcel *p) {
   for (unsigned i = 0; i < p->files_n; i++) file_unref(p->files[i]);
   list_remove(&p->of_queue);
   l->held -= p->n;
+  l->taken -= p->taken;
   l->parcels_n--;
   world_free(p);
+}
+
+static bool has_room(const struct local *l) {
+  return (l->peer != NULL ? l->peer->held : 0) <= local_send_max(l) / 4;
+}
+
+/* A parcel of the peer's has gone. */
+static void tell_room(struct local *l) {
+  if (l->peer != NULL && has_room(l->peer)) local_told(l->peer, EPOLLOUT | EPOLLWRNORM);
 }
 
 static void parcel_post(struct local *to, struct parcel *p) {
@@ -127,6 +135,7 @@ static ssize_t local_send(struct socket *s, struct message *m) {
   struct local *l = local_of(s);
   if (s->type == SOCK_DGRAM) return send_datagram(l, m);
   if (m->to != NULL) return l->state == LOCAL_STANDS ? -EISCONN : -EOPNOTSUPP;
+  if (s->type == SOCK_SEQPACKET && s->error != 0) return socket_take_error(s);
   if (l->shut_write) return -EPIPE;
   if (l->state != LOCAL_STANDS) return -ENOTCONN;
   if (l->peer == NULL || l->peer->shut_read) return -EPIPE;
@@ -168,12 +177,13 @@ static ssize_t receive_stream(struct local *l, struct message *m, size_t n) {
     iov_put(m->iov, m->iov_n, done, p->bytes + p->taken, some);
     done += some;
     p->taken += some;
+    l->taken += some;
     parcel_give_files(p, m);
     if (p->taken < p->n) break;
     parcel_free(l, p);
+    tell_room(l);
     if (m->files_n > 0) break;
   }
-  local_told(l->peer, EPOLLOUT | EPOLLWRNORM);
   return (ssize_t)done;
 }
 
@@ -185,7 +195,7 @@ static ssize_t receive_packet(struct local *l, struct message *m, size_t n, int 
   if ((flags & MSG_PEEK) == 0) {
     parcel_give_files(p, m);
     parcel_free(l, p);
-    local_told(l->peer, EPOLLOUT | EPOLLWRNORM);
+    tell_room(l);
   }
   return (ssize_t)((flags & MSG_TRUNC) != 0 ? whole : some);
 }
@@ -195,6 +205,7 @@ static ssize_t local_receive(struct socket *s, struct message *m) {
   size_t n = iov_bytes(m->iov, m->iov_n);
   int flags = m->flags;
   m->flags = 0;
+  if (s->type != SOCK_STREAM && s->error != 0) return socket_take_error(s);    /* comes before what was sent before */
   if (first_parcel(l) == NULL) return receive_nothing(l);
   if (s->type != SOCK_STREAM) return receive_packet(l, m, n, flags);
   return (flags & MSG_PEEK) != 0 ? peek_stream(l, m, n) : receive_stream(l, m, n);
@@ -213,10 +224,13 @@ static int name_of(const struct sockaddr *a, socklen_t n, struct sockaddr_un *ou
   return out->sun_family == AF_UNIX ? 0 : -EINVAL;
 }
 
-static struct local *find_abstract(const struct host *h, const struct sockaddr_un *name, socklen_t n) {
-  LIST_FOREACH(&h->net->names, it) {
+/* Of the same type: each has names of its own. */
+static struct local *find_abstract(const struct local *for_whom, const struct sockaddr_un *name, socklen_t n) {
+  LIST_FOREACH(&for_whom->host->net->names, it) {
     struct local *l = CONTAINER_OF(it, struct local, of_names);
-    if (l->inode == 0 && l->name_len == n && memcmp(&l->name, name, n) == 0) return l;
+    if (l->inode == 0 && l->socket.type == for_whom->socket.type && l->name_len == n &&
+        memcmp(&l->name, name, n) == 0)
+      return l;
   }
   return NULL;
 }
@@ -235,7 +249,7 @@ static int find_named(struct local *l, const struct sockaddr *a, socklen_t n, st
   int error = name_of(a, n, &name);
   if (error != 0) return error;
   if (is_abstract(&name, n)) {
-    *out = find_abstract(l->host, &name, n);
+    *out = find_abstract(l, &name, n);
   } else {
     char path[sizeof name.sun_path + 1] = "";
     memcpy(path, name.sun_path, sizeof name.sun_path);
@@ -253,7 +267,7 @@ static int local_bind(struct socket *s, const struct sockaddr *a, socklen_t n) {
   if (error != 0) return error;
   if (l->name_len != 0) return -EINVAL;
   if (is_abstract(&name, n)) {
-    if (find_abstract(l->host, &name, n) != NULL) return -EADDRINUSE;
+    if (find_abstract(l, &name, n) != NULL) return -EADDRINUSE;
   } else {
     char path[sizeof name.sun_path + 1] = "";
     memcpy(path, name.sun_path, sizeof name.sun_path);
@@ -302,13 +316,13 @@ static int local_connect(struct socket *s, const struct sockaddr *a, socklen_t n
   struct local *l = local_of(s), *to = NULL;
   int error = find_named(l, a, n, &to);
   if (error != 0) return error;
-  if (l->state == LOCAL_STANDS) return -EISCONN;
   if (to->socket.type != s->type) return -EPROTOTYPE;
   if (to->state != LOCAL_LISTENS || to->shut_read) return -ECONNREFUSED;
   if (to->waiting_n > to->backlog) {
     s->room = &to->socket.file.waiters;
     return -EAGAIN;
   }
+  if (l->state == LOCAL_STANDS) return -EISCONN;
   struct local *child = child_new(to);
   join(l, child);
   list_push_tail(&to->waiting, &child->of_listener);
@@ -379,8 +393,7 @@ static uint32_t local_poll(struct file *f) {
   if (l->shut_read) events |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM;
   if (!list_empty(&l->parcels) || l->waiting_n > 0) events |= EPOLLIN | EPOLLRDNORM;
   if (l->state == LOCAL_FRESH && l->socket.type != SOCK_DGRAM) events |= EPOLLHUP;
-  size_t used = l->peer != NULL ? l->peer->held : 0;
-  if (l->state != LOCAL_LISTENS && used <= local_send_max(l) / 4) events |= EPOLLOUT | EPOLLWRNORM;
+  if (l->state != LOCAL_LISTENS && has_room(l)) events |= EPOLLOUT | EPOLLWRNORM;
   return events;
 }
 
@@ -388,8 +401,9 @@ static int local_ioctl(struct file *f, unsigned long request, void *arg) {
   const struct local *l = local_of_file(f);
   if (request != SIOCINQ && request != SIOCOUTQ) return -ENOTTY;
   if (l->state == LOCAL_LISTENS && request == SIOCINQ) return -EINVAL;
-  size_t n = request == SIOCOUTQ ? l->peer != NULL ? l->peer->held : 0 : l->held;
-  *(int *)arg = (int)n;
+  const struct parcel *p = first_parcel(l);
+  size_t unread = l->socket.type != SOCK_DGRAM ? l->held - l->taken : p != NULL ? p->n : 0;
+  *(int *)arg = (int)(request == SIOCINQ ? unread : l->peer != NULL ? l->peer->held : 0);
   return 0;
 }
 
@@ -403,7 +417,7 @@ static int local_name(struct socket *s, bool of_peer, struct sockaddr_storage *o
   const struct local *l = local_of(s);
   const struct sockaddr_un none = {.sun_family = AF_UNIX}, *name = of_peer ? &l->peer_name : &l->name;
   socklen_t n = of_peer ? l->peer_name_len : l->name_len;
-  if (of_peer && (l->state != LOCAL_STANDS || l->peer == NULL)) return -ENOTCONN;
+  if (of_peer && l->state != LOCAL_STANDS) return -ENOTCONN;
   memcpy(out, n != 0 ? name : &none, sizeof none);
   return n != 0 ? (int)n : (int)sizeof none.sun_family;
 }

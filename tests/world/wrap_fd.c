@@ -40,6 +40,11 @@ WRAP(ssize_t, read, (int fd, void *p, size_t n)) {
   return call_result("read", &c, read_into(&c, &(struct iovec){.iov_base = p, .iov_len = n}, 1));
 }
 
+/* What the compiler makes of a read whose end it knows not, into memory whose end it knows. */
+WRAP(ssize_t, __read_chk, (int fd, void *p, size_t n, size_t room)) {
+  return task_current() == NULL ? __real___read_chk(fd, p, n, room) : __wrap_read(fd, p, n);
+}
+
 WRAP(ssize_t, readv, (int fd, const struct iovec *iov, int n)) {
   if (task_current() == NULL) return __real_readv(fd, iov, n);
   struct call c = call_begin(fd);

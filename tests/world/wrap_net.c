@@ -28,10 +28,12 @@ static int install(struct socket *s, int flags) {
   return files_install(process_current()->files, &s->file, 0);
 }
 
+static bool is_local_type(int kind) { return kind == SOCK_STREAM || kind == SOCK_SEQPACKET || kind == SOCK_DGRAM; }
+
 static int make_socket(int domain, int type) {
   int kind = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC), error = files_may_open();
   if (error != 0) return error;
-  if (domain == AF_UNIX) return install(local_new(process_current(), kind), type);
+  if (domain == AF_UNIX) return is_local_type(kind) ? install(local_new(process_current(), kind), type) : -EINVAL;
   if (domain == AF_INET && kind == SOCK_STREAM) return install(tcp_new(process_current()->host), type);
   return -EAFNOSUPPORT;
 }
@@ -46,7 +48,7 @@ static int make_pair(int domain, int type, int fds[2]) {
   struct socket *ends[2];
   int error = files_may_open();
   if (error != 0) return error;
-  if (domain != AF_UNIX) return -EOPNOTSUPP;
+  ASSERT(domain == AF_UNIX);
   local_pair(process_current(), type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC), ends);
   fds[0] = install(ends[0], type);
   fds[1] = install(ends[1], type);
@@ -78,12 +80,13 @@ WRAP(int, listen, (int fd, int backlog)) {
   return (int)call_result("listen", &c, error != 0 ? error : s->kind->listen(s, backlog));
 }
 
-static int await_connected(struct call *c) {
+static int await_connected(struct call *c, const struct sockaddr *a, socklen_t n) {
   while ((c->file->kind->poll(c->file) & (EPOLLOUT | EPOLLERR | EPOLLHUP)) == 0) {
     int error = call_wait(c);
     if (error != 0) return error == -EAGAIN ? -EINPROGRESS : error;
   }
-  return socket_take_error(socket_of(c->file));
+  struct socket *s = socket_of(c->file);
+  return s->kind->connect(s, a, n);          /* tells how it went */
 }
 
 static int connect_to(struct call *c, const struct sockaddr *a, socklen_t n) {
@@ -91,7 +94,7 @@ static int connect_to(struct call *c, const struct sockaddr *a, socklen_t n) {
   for (;;) {
     struct socket *s = socket_of(c->file);
     int r = s->kind->connect(s, a, n);
-    if (r == -EINPROGRESS && c->waits) return await_connected(c);
+    if (r == -EINPROGRESS && c->waits) return await_connected(c, a, n);
     if (r != -EAGAIN || !c->waits) return r;
     r = call_wait_at(c, s->room);
     if (r != 0) return r;
@@ -223,6 +226,10 @@ WRAP(ssize_t, recv, (int fd, void *p, size_t n, int flags)) {
   r = receive(&c, &m);
   drop_files(&m, 0);
   return call_result("recv", &c, r);
+}
+
+WRAP(ssize_t, __recv_chk, (int fd, void *p, size_t n, size_t room, int flags)) {
+  return task_current() == NULL ? __real___recv_chk(fd, p, n, room, flags) : __wrap_recv(fd, p, n, flags);
 }
 
 /* As many as there is room for; the others are closed (scm_detach_fds in the kernel). */
