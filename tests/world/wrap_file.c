@@ -237,6 +237,20 @@ WRAP(int, __dprintf_chk, (int fd, int flag, const char *format, ...)) {
   return n < 0 ? n : (int)write(fd, text, size_min((size_t)n, sizeof text - 1));
 }
 
+WRAP(ssize_t, pread64, (int fd, void *out, size_t n, off64_t at)) {
+  if (task_current() == NULL) return __real_pread64(fd, out, n, at);
+  task_step();
+  const struct disk_file *f = disk_file_of(fd);
+  return traced("pread", f == NULL ? -EBADF : (int)node_read(f->node, out, n, (uint64_t)at));
+}
+
+WRAP(ssize_t, pwrite64, (int fd, const void *from, size_t n, off64_t at)) {
+  if (task_current() == NULL) return __real_pwrite64(fd, from, n, at);
+  task_step();
+  const struct disk_file *f = disk_file_of(fd);
+  return traced("pwrite", f == NULL ? -EBADF : (int)node_write(f->node, from, n, (uint64_t)at));
+}
+
 WRAP(int, isatty, (int fd)) { return task_current() == NULL ? __real_isatty(fd) : 0; }
 
 /* Reading folders: the names as they were at opendir */
