@@ -25,7 +25,8 @@
 
 /* ---- telling the host ---- */
 
-/* code 0: the trouble is over. Of a client that has failed for good, why is the last word. */
+/* code 0: the trouble is over. A client that has failed for good keeps the reason for that, whatever is reported later.
+   */
 static void client_set_trouble(struct adit_client *c, int code, const char *text) {
   if (c->failed != NULL) return;
   pthread_mutex_lock(&c->lock);
@@ -417,7 +418,8 @@ static void client_tear_down(struct adit_client *c) {
   c->bell.hear_fd = c->events.far_fd = -1;
   if (!c->descriptors.apart) return;
   close(c->events.fd);
-  /* A table that is empty is gone at once: whoever joins the thread finds it gone, too. */
+  /* The kernel frees a table only after the thread has ended, which may be after pthread_join. Closed here, these are
+     closed by then. */
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) close(fd);
 }
 
@@ -546,7 +548,8 @@ static void client_init(struct adit_client *c, struct setup *setup) {
   deadline_cond_init(&c->changed);
 }
 
-/* OpenSSL's own words for it would be "system lib"; and it would wait for whoever writes into a pipe, in the gate. */
+/* Before OpenSSL opens it: OpenSSL would say no more than "system lib" of a file that is missing; and given a FIFO it
+   would wait for a writer while it holds the gate, so that the host could not fork. */
 static int client_check_ca(const char *path, struct err *e) {
   char reason[128];
   struct stat st;
@@ -558,7 +561,7 @@ static int client_check_ca(const char *path, struct err *e) {
              ? 0 : err_set(e, ERR_USAGE, "authorities %.200s: it is not a regular file (give a PEM file)", path);
 }
 
-/* Addresses are dialled with a token of ours; an embedded relay brings one, and is elsewhere. */
+/* Without a token an embedded relay is started, which issues one. That one is good for no relay that was given. */
 static int client_check_token(const struct setup *s, struct err *e) {
   if (s->tokens_n > 0 || s->dials_n == 0) return 0;
   return err_set(e, ERR_USAGE, "token: a relay is given but no token (set ADIT_TOKEN, or store one with adit login)");

@@ -1,5 +1,5 @@
-/* The hard thing: each of these may end the link, which then still lies in memory; so what comes last in a handler
-   is what may end it, or the engine's state is looked at. */
+/* The hard thing: what a handler calls may end the link. Its memory stays until the end of the turn, but it must not be
+   used as if it were up: so a handler makes such a call last, or looks at the engine's state after it. */
 #include "agent/control.h"
 
 #include "agent/revoke.h"

@@ -189,8 +189,8 @@ static bool embedded_is_complete(const struct embedded *m) {
   return lines >= 3;
 }
 
-/* Once all lines are there: hands them over. The descriptor stays: its end is what the child lives by, and we see the
-   child's. */
+/* Once all lines are there: hands them over. The descriptor stays open: the child lives until ours is closed, and we
+   learn by it that the child has ended. */
 static void embedded_parse(struct embedded *m) {
   if (!embedded_is_complete(m)) return;
   char *at = m->text, *token = embedded_line(&at, "TOKEN "), *ca = embedded_line(&at, "CA "),
@@ -310,8 +310,8 @@ static bool embedded_ends_soon(struct embedded *m) {
   return false;
 }
 
-/* One that is in the kernel, waiting for a disk, cannot be killed either: whoever closes us does not wait for it,
-   too. */
+/* In a thread of its own, since even SIGKILL has to wait for a child that hangs in the kernel, on a disk say; whoever
+   closes the client does not. */
 static void *embedded_wait_thread(void *pid) {
   while (waitpid((pid_t)(intptr_t)pid, NULL, 0) < 0 && errno == EINTR) {}
   return NULL;

@@ -63,9 +63,9 @@ static void keep_written(void *user, const struct err *e, const char *old) {
   k->handlers->ended(k, again);
 }
 
-/* What is set aside is what lies in the file now. Should this ticket be refused while it is written, it is what the
-   file has by then, and the next write is to set that aside: so the mark is taken off here and not when the write
-   has ended. */
+/* set_aside is of what lies in the file now, so it is taken off as the write begins. Were it taken off at the end, the
+   mark of a ticket that is refused while it is being written would be lost, though that ticket is in the file by then,
+   and is for the next write to set aside. */
 void keep_write(struct keep *k, struct loop *l, const char *relay, const char *host,
                 const struct keep_handlers *handlers) {
   if (k->file == NULL || k->ticket_n == 0) return;

@@ -1,4 +1,5 @@
-/* See the header. Whoever takes it in looks at its MAC: here nobody has the key any more. */
+/* See the header. The preface's MAC is not checked here: the link's key has left with the link, and the process that
+   takes the connection in has it. */
 #include "relay/stray.h"
 
 #include <stdlib.h>

@@ -59,8 +59,8 @@ static int handoff_prepare(struct handoff *h, const struct stream_params *p) {
   return rc;
 }
 
-/* Its agent has it, or it ends: until then a drain leaves the link alone, with which the agent would drop the data
-   connection that OPEN is on. */
+/* ACCEPT has come, or the stream ends. Until then it counts in visitors_n, so that a relay that drains keeps the link:
+   an agent that loses its link drops data connections that it has not read an OPEN on. */
 static void stream_forget_keys(struct stream *s) {
   if (s->keys == NULL) return;
   secret_free(s->keys, sizeof *s->keys);
@@ -80,7 +80,8 @@ static enum close_reason stream_accepted(struct pump *pump, void *user, const ui
   return status == ACCEPT_OK ? CLOSE_CLEAN : CLOSE_NOT_ACCEPTED; /* a tunnel may end while OPEN is on its way */
 }
 
-/* Its agent should know: something on the way to us may be what breaks its data connections. */
+/* No ACCEPT came. The agent is told, since it cannot see this: a middlebox between it and us, for example, may break
+   its data connections. */
 static void stream_count_lost(const struct stream *s, enum close_reason why) {
   bool lost = why == CLOSE_WIRE_RESET || why == CLOSE_NOT_ACCEPTED || why == CLOSE_ACCEPT_TIMEOUT;
   if (lost && s->keys != NULL) visitor_count_lost(s->worker, &s->origin);

@@ -107,8 +107,9 @@ static struct scmp_arg_cmp has_of(unsigned argument, unsigned long bits, unsigne
   return (struct scmp_arg_cmp){.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = bits, .datum_b = those};
 }
 
-/* Threads, no processes: glibc starts threads by clone3, whose flags no filter sees, and by clone where that is not. No
-   memory that is or becomes code, but files of the resolver's modules. */
+/* clone: threads, and no processes. (glibc starts threads by clone3, whose flags a filter cannot see; refused that, it
+   falls back on clone.) Memory: none that becomes executable, and none that is but where it
+   cannot be written: the resolver's modules are loaded late. */
 static int add_those_with_arguments(scmp_filter_ctx c) {
   enum { SET_VMA = 0x53564d41 };   /* PR_SET_VMA: glibc names its areas */
   int rc = add_if(c, SCMP_ACT_ALLOW, "clone", has_of(0, CLONE_THREAD, CLONE_THREAD));

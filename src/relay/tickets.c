@@ -1,4 +1,5 @@
-/* Without a key process they are in the relay's memory, behind a lock that is held for a copy. */
+/* The ticket keys are in the key process. Where there is none they are in the relay's memory, under a lock that is held
+   no longer than it takes to copy one. */
 #include "relay/tickets.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
-/* See the header. The operator's tokens come before those that were narrowed from them: records lean on records. */
+/* See the header. The operator's tokens are written before those that were narrowed from them: whoever reads them needs
+   the parent's record to make the child's. */
 #include "relay/totals.h"
 
 #include <string.h>

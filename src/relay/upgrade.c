@@ -205,7 +205,8 @@ static void set_hands_over(struct upgrade *u, bool hands_over) {
   __atomic_store_n(&u->relay->hands_over, hands_over, __ATOMIC_RELAXED);
 }
 
-/* They are as good here as there: in the same order, each kind when all of the one before it are there. */
+/* The order in which parcels are unpacked, by the new relay or, when it has refused them, here again: a warm connection
+   needs its link, a visitor his tunnel. All of one kind are in before the next begins. */
 static const enum carrier_kind order[] = {CARRIER_LINK,    CARRIER_WARM,  CARRIER_RAW,
                                           CARRIER_VISITOR, CARRIER_STRAY, CARRIER_STREAM};
 
@@ -238,8 +239,8 @@ static int await_taken(struct upgrade *u) {
   return 0;
 }
 
-/* Those of one kind, and waits until they are there. Of streams that are waited for none is packed meanwhile, so that
-   each stands still for the time of one batch. */
+/* All parcels of one kind; waits until the new relay has taken them. The next batch of streams is packed only then, so
+   a stream stands still for the time of one batch, and not for that of all. */
 static int send_kind(struct upgrade *u, enum carrier_kind kind) {
   size_t sent = 0;
   int rc = 0;
@@ -261,7 +262,8 @@ static int send_parcels(struct upgrade *u) {
   return rc;
 }
 
-/* systemd believes who is the main process from the one that is. By now the new one has no parent but systemd. */
+/* systemd takes MAINPID from the main process only, so it is the old one who names the new. By now the new one is a
+   child of systemd, as a main process should be. */
 static void tell_systemd(const struct upgrade *u) {
   char text[64];
   (void)snprintf(text, sizeof text, "MAINPID=%u", (unsigned)u->hello.pid);
@@ -343,7 +345,8 @@ static int send_totals(struct upgrade *u) {
   return rc == ERR_CLOSED ? rc : 0;
 }
 
-/* Counters come before anybody can ask for them, and what is counted here from then on when nothing is any more. */
+/* Counters go twice: before the new relay serves, so that no reader of /metrics sees them at 0; and at the end, what
+   was counted here in between. */
 static int hand_over(struct upgrade *u) {
   int rc = send_parcels(u);
   if (rc == 0) rc = send_totals(u);

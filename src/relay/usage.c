@@ -1,5 +1,6 @@
-/* Usage by token. Those whose owners are gone rest in the order in which they went; the first of them makes room. A
-   record outlives those of all that were narrowed from its token, whose owners went before. */
+/* Usage by token. A record whose owner is gone rests, in a list by the time when the owner went; where there are too
+   many the one that has rested longest is forgotten. The record of a token is never forgotten before those of the
+   tokens that were narrowed from it. */
 #include "relay/usage.h"
 
 #include <stdlib.h>
@@ -99,8 +100,9 @@ static struct usage *first_of_parent(const struct usage *parent) {
   return CONTAINER_OF(parent->narrowed.list.next, struct usage, resting_of_parent);
 }
 
-/* A root goes after all that were narrowed from it: nobody is here with one of these, or its owner would be here, too.
-   Few at a time, as visitors wait for the lock; who leaves next goes on. */
+/* First all that were narrowed from the root that has rested longest, then itself. All of these rest: an owner of one
+   would keep that of the root here. Only some at a time, since visitors wait for the lock; the next owner who goes
+   makes more room. */
 static void make_room(struct usages *u) {
   for (int i = 0; i < REGISTRY_STEPS_MAX / 2 && u->resting_tokens.n > USAGES_KEPT_MAX; i++) {
     struct usage *root = CONTAINER_OF(u->resting_tokens.list.next, struct usage, resting);

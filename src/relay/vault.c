@@ -51,7 +51,8 @@ void vault_free(struct vault *v) {
   free(v);
 }
 
-/* Not the relay's, which could have keys rotated away and an authority renewed for another century. */
+/* The key process's own clock. A relay that was taken over could send any time, and so have ticket keys rotated away or
+   an authority made that is good for a century. */
 static int64_t now_s(void) { return (int64_t)time(NULL); }
 
 /* With `files`. */

@@ -142,8 +142,8 @@ static void visitor_impatient(struct loop_timer *t) {
   visitor_refuse(v);
 }
 
-/* What it says waits in the kernel for the stream, and is not asked for again: edge-triggered for nothing, epoll tells
-   only that the visitor has reset. Half-closed after its request it stays. */
+/* What it says is left in the kernel for the stream. Level-triggered, epoll would tell of it again and again; with
+   EPOLLET alone it tells only of resets and errors, once. A visitor who has half-closed after his request stays. */
 static void visitor_stirred(struct loop_io *io, uint32_t events) {
   struct visitor *v = CONTAINER_OF(io, struct visitor, io);
   CHECK_MAGIC(v, VISITOR_MAGIC);

@@ -26,8 +26,8 @@ static void warm_free(struct loop_deferred *d) { free(CONTAINER_OF(d, struct war
 
 static void warm_taken(struct loop_io *io, uint32_t events) { (void)io, (void)events; }
 
-/* Takes it out of the pool; it is the caller's, and if he is of this worker his io takes over for him what waits for
-   it. */
+/* Takes it out of the pool, and it is the caller's. io, of a caller in this worker, takes its place in epoll; NULL: it
+   is taken out of that, since it goes to another worker. */
 static struct data_connection warm_take(struct warm *c, struct loop_io *io) {
   struct link *l = c->link;
   share_give(&l->worker->relay->shares, &l->owner->account, 1);
@@ -131,8 +131,9 @@ static void warm_serve(struct link *l) {
 
 /* Demand */
 
-/* What was merely asked for is a round trip away: it is a supply for whoever comes later, and none for those who wait
-   already. As many as wait at once come within a round trip, and the next burst is to find so many. */
+/* Whether the pool should grow. What was asked for takes a round trip to come, so it helps visitors who come later, not
+   those who wait now. Example: with a target of 4, none idle, 4 on their way and 5 visitors waiting, 5 have come within
+   one round trip, and the target doubles so that the next 5 need not wait. */
 static bool warm_is_short(const struct warm_pool *p) {
   return p->idle_n + p->asked <= 1 || (p->idle_n == 0 && p->waiting_n >= p->target);
 }
@@ -378,7 +379,7 @@ void warm_pool_read(struct link *l, struct reader *r) {
   if (p->target < WARM_QUIET || p->target > WARM_MAX || p->asked > WARM_MAX) r->bad = true;
 }
 
-/* The last one first, since whoever comes in stands before those that are there. */
+/* The last one first: an import puts each in front of those that are there, so the order stays. */
 int warm_export(struct link *l, struct buf *state, int *fd) {
   if (list_empty(&l->warm.idle)) return ERR_CLOSED;
   struct warm *c = CONTAINER_OF(l->warm.idle.prev, struct warm, node);

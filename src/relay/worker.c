@@ -37,7 +37,8 @@ static void listener_pause(struct listener *l) {
     loop_io_set(&l->io, EPOLLIN);
 }
 
-/* One connection a turn, so that none is asked for that is not there; and more as they crowd. */
+/* How many to accept in this turn: 1 as a rule, which spares the accept that finds nothing; and twice as many as in the
+   turn before, up to ACCEPTS_PER_TURN_MAX, while turns follow each other within CROWD_MS. */
 static void listener_count_turn(struct listener *l) {
   uint64_t now_ms = loop_now_ms(l->worker->loop);
   bool crowd = now_ms - l->turn_ms <= CROWD_MS && l->accepts > 0;

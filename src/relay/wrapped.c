@@ -1,5 +1,5 @@
-/* Nothing but the handshake is spent on a stranger: of what comes after it no more is read than a preface takes, and
-   its MAC is what the next step, the pool, begins with. */
+/* A stranger gets a handshake and nothing more: behind it no more than a preface is read, and the pool (relay/warm.h)
+   checks its MAC before anything else. */
 #include "relay/wrapped.h"
 
 #include <stdlib.h>
