@@ -78,8 +78,8 @@ static void read_long_text(struct reader *r, char *to, size_t cap) {
   struct reader v = read_vec16(r);
   if (v.left >= cap) r->bad = true;
   if (r->bad) return;
-  read_copy(&v, to, v.left);
   to[v.left] = '\0';
+  read_copy(&v, to, v.left);
 }
 
 static int read_name(_Atomic(char *) *to, struct reader *r) {
@@ -294,7 +294,7 @@ static int pack_lingers(struct adit_client *c, struct list *to) {
   }
 }
 
-static int pack_all(struct adit_client *c, struct list *to) {
+int move_pack(struct adit_client *c, struct list *to) {
   drop_what_is_amid(c);
   int rc = pack_facts(c, to);
   if (rc == 0) rc = pack_link(c, to);
@@ -435,7 +435,7 @@ static void out_now(struct adit_client *c) {
     tell(c, MOVE_FAILED, &e);
     return;
   }
-  rc = pack_all(c, c->move.parcels);
+  rc = move_pack(c, c->move.parcels);
   if (rc == 0) park(c);
   take_back(c);
   (void)err_set(&e, rc, "the agent could not be packed: %s", err_name(rc));

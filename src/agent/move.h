@@ -32,7 +32,9 @@ void move_back(struct adit_client *c, struct list *parcels);     /* frees them *
 /* Into a client whose setup says that it moves in, and that has got all its tunnels, in their order. dry: only whether
    it could be done, to a process that does nothing else and ends then. Frees the parcels. ERR_SYNTAX, ERR_NOMEM. */
 int move_in(struct adit_client *c, struct list *parcels, bool dry, struct err *e) MUST_USE;
-/* The loop's thread, for tests and fuzzers: what move_in has it do. */
+/* What the loop's thread does for these, without waiting, for tests and fuzzers. On failure of move_pack some of it is
+   in the parcels already. */
+int move_pack(struct adit_client *c, struct list *parcels) MUST_USE;
 int move_unpack(struct adit_client *c, struct list *parcels, bool dry, struct err *e) MUST_USE;
 
 const struct parcel *move_find(const struct list *parcels, enum move_kind kind);     /* the first; NULL: none */

@@ -43,9 +43,12 @@ enum {
 #ifdef ADIT_SMALL_LIMITS
   HEARTBEAT_MS = 1000,
   LINK_SILENCE_MAX_MS = 5000,
+  MOVE_CHECK_MS = 2000,
 #else
   HEARTBEAT_MS = 10000,
   LINK_SILENCE_MAX_MS = 25000,             /* no frame for so long: the link is lost */
+  MOVE_CHECK_MS = 5000,                    /* so long an agent stands still, and says nothing, while its next program
+                                              looks at what it would be given */
 #endif
   LINK_HELLO_DEADLINE_MS = 10000,
   RECONNECT_EARLY_MIN_MS = 50,
@@ -219,7 +222,6 @@ enum {
   MOVE_LOOK_MS = 5,                        /* and looks for them */
   MOVE_PARCELS_MAX = 1 << 20,
   MOVE_START_MS = 5000,                    /* from the start of a new program until it must have said that it is one */
-  MOVE_CHECK_MS = 5000,                    /* so long it may take to look at what it would be given */
   TICKET_FILE_MAX_BYTES = 8192,
   TICKET_FILES_OLD_MAX = 9,                /* tickets that a relay no longer takes are kept beside the file: FILE.old,
                                               FILE.old.2, ... */

@@ -262,6 +262,41 @@ static void all_relays_of_all_tokens_are_chosen_from(void **state) {
   setup_free(&s);
 }
 
+static void a_setup_goes_to_another_program_and_is_the_same_again(void **state) {
+  (void)state;
+  struct setup s, again;
+  struct buf state_of[2];
+  setup_init(&s);
+  setup_init(&again);
+  add_token(&s, "192.0.2.1:443", "r1.example.com", PIN_SPKI_SHA256);
+  add_token(&s, "r2.example.com:443", "", PIN_PUBLIC_AUTHORITIES);
+  assert_int_equal(setup_add_relay(&s, "unix:/run/adit/relay.sock", NULL), 0);
+  assert_int_equal(setup_add_relay(&s, "[2001:db8::1]:8443", NULL), 0);
+  assert_int_equal(setup_set_proxy(&s, "http://u:p@192.0.2.9:3128", "HTTPS_PROXY", "example.com", NULL), 0);
+  s.ca_file = strdup("/etc/ca.pem");
+  s.data = SETUP_DATA_TLS;
+  for (int i = 0; i < 2; i++) {
+    buf_init(&state_of[i], 1 << 20);
+    assert_int_equal(setup_export(i == 0 ? &s : &again, &state_of[i]), 0);
+    struct reader r = reader_of(buf_data(&state_of[0]), state_of[0].len);
+    if (i == 0) assert_int_equal(setup_import(&again, &r), 0);
+  }
+  assert_int_equal(state_of[0].len, state_of[1].len);
+  assert_memory_equal(buf_data(&state_of[0]), buf_data(&state_of[1]), state_of[0].len);
+  assert_memory_equal(s.tokens[1]->seed, again.tokens[1]->seed, ED25519_KEY_BYTES);
+  for (size_t n = 0; n < state_of[0].len; n++) {
+    struct setup none;
+    struct reader cut = reader_of(buf_data(&state_of[0]), n);
+    setup_init(&none);
+    assert_int_equal(setup_import(&none, &cut), ERR_SYNTAX);
+    setup_free(&none);
+  }
+  buf_free(&state_of[0]);
+  buf_free(&state_of[1]);
+  setup_free(&s);
+  setup_free(&again);
+}
+
 static void a_relay_given_besides_takes_name_and_pin_of_the_token(void **state) {
   (void)state;
   struct setup s;
@@ -383,6 +418,7 @@ int main(void) {
     cmocka_unit_test(localhost_and_numbers_need_no_lookup),
     cmocka_unit_test(a_malformed_token_is_refused_with_a_text),
     cmocka_unit_test(all_relays_of_all_tokens_are_chosen_from),
+    cmocka_unit_test(a_setup_goes_to_another_program_and_is_the_same_again),
     cmocka_unit_test(a_relay_given_besides_takes_name_and_pin_of_the_token),
     cmocka_unit_test(behind_a_unix_socket_is_the_first_relay_and_neither_proxy_nor_plain_data),
     cmocka_unit_test(under_public_authorities_the_dialled_name_is_insisted_on),
