@@ -211,6 +211,21 @@ def test_where_sockets_do_not_fit_it_says_so_and_begins_nothing(monkeypatch, tmp
     assert not os.listdir(folder)
 
 
+def test_what_does_not_come_up_is_named_once():
+    class Pool:
+        spec = FunctionSpec("page", "m", "page")
+
+        def __init__(self, why):
+            self.why = why
+
+        async def up(self):
+            return None, self.why
+
+    for why in ("it cannot be imported", "page: it cannot be imported"):
+        with pytest.raises(ExecutionError, match=r"^page: it cannot be imported$"):
+            asyncio.run(apps._check(Pool(why)))
+
+
 def spec_of(name="shop", **functions):
     return AppSpec(name, {f: FunctionSpec(f, "m", f, **more) for f, more in (functions or {"f": {}}).items()})
 

@@ -439,4 +439,5 @@ def _looks(pool: Pool) -> tuple[Any, ...]:
 async def _check(pool: Pool) -> None:
     worker, why = await pool.up()
     if worker is None:
-        raise ExecutionError(f"{pool.spec.name}: {why}")
+        name = f"{pool.spec.name}: "  # which what its container says begins with
+        raise ExecutionError(name + str(why).removeprefix(name))
