@@ -1,6 +1,7 @@
 /* Visitors: each connects once, talks and leaves. */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -10,6 +11,14 @@
 #include "cast.h"
 #include "talk.h"
 
+/* Whoever is told nothing any more gives up after a while. */
+static void keep_alive(int fd) {
+  static const int options[][3] = {{SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, 5},
+                                   {IPPROTO_TCP, TCP_KEEPINTVL, 1}, {IPPROTO_TCP, TCP_KEEPCNT, 5}};
+  for (size_t i = 0; i < ARRAY_LEN(options); i++)
+    (void)setsockopt(fd, options[i][0], options[i][1], &options[i][2], sizeof options[i][2]);
+}
+
 static int connect_to(uint16_t port) {
   const struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port),
                                  .sin_addr.s_addr = htonl(host_find(CAST_DOMAIN)->ip)};
@@ -17,6 +26,7 @@ static int connect_to(uint16_t port) {
   socklen_t n = sizeof error;
   int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -1;
+  keep_alive(fd);
   if (connect(fd, (const struct sockaddr *)(const void *)&to, sizeof to) == 0) return fd;
   struct pollfd p = {.fd = fd, .events = POLLOUT};
   bool ended = errno == EINPROGRESS && poll(&p, 1, -1) == 1 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0;

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "cast.h"
+#include "chaos.h"
 #include "kernel.h"
 #include "stand_in_starter.h"
 
@@ -132,7 +133,9 @@ static int direct(void *arg) {
     task_detach(task_start(process_current(), live_and_die, &mortals[i]));
   while (cast.raw_port == 0) (void)task_park(&cast.opened, WORLD_NEVER);
   if (cast.upgrades) task_detach(task_start(process_current(), upgrade, NULL));
+  if (storm) chaos_begin((struct host *const[]){relay_host, agent_host, visitors_host}, 3);
   let_visitors_in();
+  if (storm) chaos_end();
   if (options.calm && cast.whole < options.visitors)
     world_fail("of %u visitors %llu were served, though nothing has gone wrong", options.visitors,
                (unsigned long long)cast.whole);

@@ -462,16 +462,22 @@ void tcp_vanish(struct tcp *t) {
 
 /* Silence */
 
+/* The other end would answer a probe with a reset: it knows nothing of this one any more. */
+static bool peer_is_gone(const struct tcp *t) {
+  const struct tcp *peer = t->c->end[1 - t->side];
+  const struct lane *in = lane_in(t);
+  return peer != NULL ? tcp_is_over(peer) : t->c->vanished[1 - t->side] || (!in->fin_arrived && !lane_is_busy(in));
+}
+
 static void probe(struct world_event *e) {
   struct tcp *t = CONTAINER_OF(e, struct tcp, event);
   const int *number = t->socket.number;
   const struct lane *out = lane_out(t);
-  const struct tcp *peer = t->c->end[1 - t->side];
   uint64_t now = world_now_ns(), idle_end_ns = t->heard_ns + (uint64_t)number[NUMBER_KEEPIDLE] * WORLD_NS_PER_S;
   uint64_t interval_ns = (uint64_t)number[NUMBER_KEEPINTVL] * WORLD_NS_PER_S;
   if (connection_passes(t->c)) {
     t->probes = 0;
-    if (peer == NULL ? t->c->vanished[1 - t->side] : tcp_is_over(peer)) tcp_was_reset(t);
+    if (peer_is_gone(t)) tcp_was_reset(t);
   } else if (lane_is_busy(out)) {
     world_at(e, now + interval_ns, probe);   /* it notices by itself */
   } else if (lane_waits_for_window(out)) {

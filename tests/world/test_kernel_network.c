@@ -354,6 +354,22 @@ static void a_host_that_is_back_resets_who_probes(void **state) {
   play.keepalive = false;
 }
 
+static void a_reset_that_was_lost_is_noticed_by_who_probes(void **state) {
+  (void)state;
+  play.client = play.server = NULL;
+  play.keepalive = true;
+  play.linger = (struct linger){.l_onoff = 1};
+  begin(1);
+  at_ms(0, 1000, cut);
+  at_ms(1, 1500, kill_server);
+  at_ms(2, 3000, heal);
+  play_all();
+  assert_int_equal(error.client, ECONNRESET);
+  assert_in_range(error.client_ms, 3000, 12000);
+  play.keepalive = false;
+  play.linger = (struct linger){0};
+}
+
 static void something_on_the_way_resets_both(void **state) {
   (void)state;
   play.client = play.server = NULL;
@@ -555,6 +571,7 @@ int main(void) {
       cmocka_unit_test(a_killed_process_resets_what_it_has_not_read),
       cmocka_unit_test(a_host_dies_in_silence),
       cmocka_unit_test(a_host_that_is_back_resets_who_probes),
+      cmocka_unit_test(a_reset_that_was_lost_is_noticed_by_who_probes),
       cmocka_unit_test(something_on_the_way_resets_both),
       cmocka_unit_test(nobody_answers),
       cmocka_unit_test(those_who_share_a_port_share_its_visitors),

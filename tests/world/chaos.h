@@ -1,0 +1,16 @@
+/* What the network does to those who use it: weather that changes, connections that are reset or stall on the way, hosts
+   that do not reach each other for a while. All by seed. */
+#ifndef WORLD_CHAOS_H
+#define WORLD_CHAOS_H
+
+#include <stddef.h>
+
+#include "world.h"
+
+enum { CHAOS_HOSTS_MAX = 4 };
+
+/* From now on, among these hosts, until chaos_end: then the weather is fine, and all that had stalled goes on. */
+void chaos_begin(struct host *const *hosts, size_t n);
+void chaos_end(void);
+
+#endif
