@@ -16,6 +16,7 @@
 #include "sqlite_vfs.h"
 #include "tls/tls_kdf.h"
 #include "tls/tls_server.h"
+#include "watch.h"
 
 enum { VISITORS_DEFAULT = 100 };
 
@@ -46,6 +47,7 @@ static void play(const struct arguments *a, uint64_t seed, struct report *r) {
   if (seed % 2 == 0) tls_kdf_install();          /* a relay does where it may; there is another way to the same */
   randomness_install();
   world_begin(&o);
+  watch_begin();
   cast_begin();
   director_begin(&a->director);
   if (!world_run()) world_fail("everybody waits for ever");

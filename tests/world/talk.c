@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/base.h"
+#include "watch.h"
 #include "world.h"
 
 enum { CHUNK_MAX_BYTES = 8192, PAUSE_ONE_IN = 50, PAUSE_MAX_MS = 200 };
@@ -140,6 +141,7 @@ enum talk_end talk_as_visitor(struct wire *w, uint64_t bytes_max) {
 enum talk_end talk_as_app(struct wire *w) {
   struct opening o;
   if (!move_all(w, &o, sizeof o, true)) return TALK_BROKEN;
+  watch_opened(o.key);
   struct half up = {.key = o.key, .total = o.up}, down = {.key = ~o.key, .total = o.down};
   return talk(w, &up, &down);
 }

@@ -1,0 +1,13 @@
+/* Rules that are looked at while the world runs, wherever what they are about passes by. A rule that is broken ends the
+   run (world_fail). That no key is used twice with one number, aead_new and aead_seal are watched for; what talk.c can
+   see for itself it does. */
+#ifndef WORLD_WATCH_H
+#define WORLD_WATCH_H
+
+#include <stdint.h>
+
+void watch_begin(void);            /* of a run: nothing has been seen */
+/* An app has been connected to a visitor, who is known by a number of his own: a stream is opened at most once. */
+void watch_opened(uint64_t visitor);
+
+#endif
