@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/descriptors.h"
 #include "base/fibre.h"
+#include "base/secret.h"
 #include "base/words.h"
 #include "relay/confine.h"
 #include "relay/signer.h"
@@ -78,15 +79,28 @@ static int read_some(int fd, struct buf *b) {
   return 0;
 }
 
-/* One frame's body, of max bytes at the most, in place of what was in b. */
+static int skip_whole(int fd, size_t n) {
+  uint8_t scrap[1024];
+  int rc = 0;
+  while (rc == 0 && n > 0) {
+    size_t some = size_min(n, sizeof scrap);
+    rc = read_whole(fd, scrap, some);
+    n -= some;
+  }
+  wipe(scrap, sizeof scrap);
+  return rc;
+}
+
+/* One frame's body, of max bytes at the most, in place of what was in b. ERR_NOMEM: the next one can be read. */
 static int read_frame(int fd, size_t max, struct buf *b) {
   uint8_t header[KEY_FRAME_HEADER_BYTES];
   int rc = read_whole(fd, header, sizeof header);
   if (rc != 0) return rc;
   size_t n = (size_t)header[0] << 16 | (size_t)header[1] << 8 | header[2];
   buf_cut(b, 0);
-  uint8_t *to = n == 0 || n > max ? NULL : buf_reserve(b, n);
-  if (to == NULL) return ERR_LIMIT;
+  if (n == 0 || n > max) return ERR_LIMIT;
+  uint8_t *to = buf_reserve(b, n);
+  if (to == NULL) return (rc = skip_whole(fd, n)) == 0 ? ERR_NOMEM : rc;
   rc = read_whole(fd, to, n);
   if (rc == 0) buf_added(b, n);
   return rc;
@@ -120,13 +134,15 @@ static int answer_all(const struct desk *d, struct buf *requests, struct buf *an
   return rc == 0 ? send_answers(d, answers) : rc;
 }
 
-/* A request that is none ends the process, and so the relay. */
+/* A request that is none ends the process, and so the relay. A lack of memory is nobody's fault, and answered: so what
+   the desk itself needs for that it has from the start. */
 static void *desk_main(void *arg) {
   struct desk *d = arg;
   struct buf requests, answers;
   buf_init(&requests, DESK_READ_BYTES + KEY_FRAME_HEADER_BYTES + KEY_REQUEST_MAX_BYTES);
   buf_init(&answers, DESK_HELD_BYTES + KEY_FRAME_HEADER_BYTES + KEY_ANSWER_MAX_BYTES);
-  while (read_some(d->fd, &requests) == 0)
+  bool ready = buf_reserve(&requests, requests.max) != NULL && buf_reserve(&answers, answers.max) != NULL;
+  while (ready && read_some(d->fd, &requests) == 0)
     if (answer_all(d, &requests, &answers) != 0) break;
   _exit(EXIT_SUCCESS);
 }
@@ -339,6 +355,7 @@ static void remote_drop(void *user, uint64_t handle) {
 }
 
 static int tell(const struct key_answer *a, int rc, struct err *e) {
+  if (rc == ERR_NOMEM) return err_set(e, rc, "certificate: out of memory");
   if (rc != 0) return err_set(e, rc, "certificate: the key process does not answer (restart the relay)");
   return a->code == 0 ? 0 : err_set(e, a->code, "%s", a->error);
 }

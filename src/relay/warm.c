@@ -272,14 +272,17 @@ static void arrival_here(struct worker *w, struct data_connection data, const st
     return;
   }
   data.keys = l->engine.state == LINK_UP ? secret_alloc(sizeof *data.keys) : NULL;
-  if (data.keys == NULL || arrival_keys(l, p, data.keys) != 0 || l->warm.idle_n >= WARM_MAX ||
-      warm_add(l, &data, false) != 0) {
+  if (data.keys == NULL || arrival_keys(l, p, data.keys) != 0) {
+    arrival_refuse(w, data);
+    return;
+  }
+  if (l->warm.asked > 0) l->warm.asked--;        /* it is here, even if there is no room for it */
+  if (l->warm.idle_n >= WARM_MAX || warm_add(l, &data, false) != 0) {
     arrival_refuse(w, data);
     return;
   }
   METRIC_ADD(&w->metrics, data_connections_total, 1);
   if (data.wire.outer != NULL) METRIC_ADD(&w->metrics, data_connections_wrapped_total, 1);
-  if (l->warm.asked > 0) l->warm.asked--;
   (void)link_ref(l);
   arrival_tell(l, p->number);
   warm_serve(l);

@@ -66,10 +66,11 @@ int sign_handshake(EVP_PKEY *key, const struct sign_scheme *scheme, const uint8_
   if (scheme->hash >= SIGN_HASHES || scheme->padding >= SIGN_PADDINGS || !sign_text_is_handshake(text, text_n))
     return ERR_USAGE;
   EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+  const size_t room = *n;
   int rc = ctx == NULL ? ERR_NOMEM : ERR_USAGE;
   if (ctx != NULL && EVP_DigestSignInit_ex(ctx, &of_key, names[scheme->hash], NULL, NULL, key, NULL) == 1 &&
       pad(of_key, scheme->padding) && EVP_DigestSign(ctx, signature, n, text, text_n) == 1)
-    rc = 0;
+    rc = *n <= room ? 0 : ERR_NOMEM;     /* without memory, OpenSSL 3.0 makes an ECDSA signature of -1 bytes */
   EVP_MD_CTX_free(ctx);
   ERR_clear_error();
   return rc;
