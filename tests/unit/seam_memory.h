@@ -64,17 +64,20 @@ static bool seam_memory_install(void) {
   return CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free) == 1;
 }
 
-/* Runs the scenario with its first allocation failing, then its second, until it needs no more. */
-static void fail_each_allocation(void (*scenario)(void)) {
+/* Runs the scenario with its first allocation failing, then with the one that is step behind it, until it needs no
+   more. */
+static inline void fail_every(unsigned step, void (*scenario)(void)) {
   unsigned runs = 0;
   do {
     failed = false;
-    until_failure = runs++;
+    until_failure = step * runs++;
     scenario();
     assert_false(armed);
     assert_true(runs < 5000);
   } while (failed);
   assert_true(runs > 1);
 }
+
+static inline void fail_each_allocation(void (*scenario)(void)) { fail_every(1, scenario); }
 
 #endif

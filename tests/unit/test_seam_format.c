@@ -3,6 +3,7 @@
    fails, the bytes have changed: they are a new format then, beside this one (docs/upgrade.md). */
 #include <time.h>
 
+#include "recorded.h"
 #include "relay_agent.h"
 
 #include "relay/bind.h"
@@ -31,19 +32,8 @@ static struct link *link_there;
 static struct buf recorded, written;
 
 static void read_recorded(const char *name) {
-  char path[300];
-  ssize_t n;
-  snprintf(path, sizeof path, FORMATS "/format_1/%s", name);
-  FILE *file = fopen(path, "rb");
-  if (file == NULL) fail_msg("%s: not there", path);
-  buf_cut(&recorded, 0);
+  recorded_read(name, &recorded);
   buf_cut(&written, 0);
-  uint8_t *room = buf_reserve(&recorded, PARCEL_MAX_BYTES);
-  assert_non_null(room);
-  n = (ssize_t)fread(room, 1, PARCEL_MAX_BYTES, file);
-  assert_true(n > 0);
-  buf_added(&recorded, (size_t)n);
-  fclose(file);
 }
 
 static void is_written_again(const char *name) {
@@ -72,13 +62,15 @@ static int tear_down(void **state) {
 
 /* Links, and what needs one */
 
-static void link_comes(void) {
+static void link_comes_from(const char *name) {
   int fd;
   socket_pair(&fd, &f->fd);
-  read_recorded("link");
+  read_recorded(name);
   assert_int_equal(control_import(worker, buf_data(&recorded), recorded.len, fd), 0);
   link_there = CONTAINER_OF(worker->links.next, struct link, node);
 }
+
+static void link_comes(void) { link_comes_from("link"); }
 
 static void link_goes(void) {
   int fd;
@@ -129,6 +121,14 @@ static void a_link_and_its_tunnels(void **state) {
   tunnel_is(CONTAINER_OF(at, struct bound, node)->tunnel, 7, TUNNEL_TCP, PORT_SEALED);
   link_goes();
   is_written_again("link");
+}
+
+static void a_link_of_one_tunnel(void **state) {
+  (void)state;
+  link_comes_from("link_of_one");
+  assert_int_equal(link_there->bound_n, 1);
+  link_goes();
+  is_written_again("link_of_one");
 }
 
 static void a_warm_connection(void **state) {
@@ -309,6 +309,7 @@ static void totals(void **state) {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void) {
   const struct CMUnitTest tests[] = {T(a_link_and_its_tunnels),
+                                     T(a_link_of_one_tunnel),
                                      T(a_warm_connection),
                                      T(raw_ports),
                                      T(visitors),
