@@ -38,6 +38,7 @@ static int decode(uint8_t type, struct reader body, union message *m) {
     case FRAME_GOODBYE: return frame_goodbye_decode(body, &m->goodbye);
     case FRAME_TICKET: return frame_ticket_decode(body, &m->ticket);
     case FRAME_NOTICE: return frame_notice_decode(body, &m->notice);
+    case FRAME_SHORT: return frame_short_decode(body, &m->count);
     case FRAME_ARRIVED: return frame_arrived_decode(body, &m->cookie);
     case FRAME_REVOKE: return frame_revoke_decode(body, &m->revoke);
     case FRAME_REVOKED: return frame_revoked_decode(body, &m->revoked);
@@ -59,6 +60,7 @@ static void encode(uint8_t type, const union message *m, struct writer *w) {
     case FRAME_GOODBYE: frame_goodbye_encode(w, &m->goodbye); break;
     case FRAME_TICKET: frame_ticket_encode(w, &m->ticket); break;
     case FRAME_NOTICE: frame_notice_encode(w, &m->notice); break;
+    case FRAME_SHORT: frame_short_encode(w, m->count); break;
     case FRAME_ARRIVED: frame_arrived_encode(w, m->cookie); break;
     case FRAME_REVOKE: frame_revoke_encode(w, &m->revoke); break;
     case FRAME_REVOKED: frame_revoked_encode(w, &m->revoked); break;

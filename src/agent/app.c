@@ -222,20 +222,31 @@ static void call_lookup_is_late(struct loop_timer *timer) {
               &(struct err){ERR_IO, "its name cannot be looked up (check the name, and that DNS works here)"});
 }
 
-static void call_dial(struct app_call *call) {
-  struct adit_tunnel *t = call->tunnel;
-  struct adit_client *c = t->client;
-  const struct app *a = &t->app;
-  bool was_reset;
-  call->state = APP_CALL_DIAL;
-  int fd = dial_at_once(&c->descriptors, a->addrs, a->addrs_n, &was_reset);
-  if (fd >= 0) {
-    call_connected(call, fd, was_reset);
-    return;
-  }
+/* The app at once, or -1 with a dial, or without one: out of memory. */
+static int call_dial_now(struct app_call *call, bool *was_reset) {
+  struct adit_client *c = call->tunnel->client;
+  const struct app *a = &call->tunnel->app;
+  int fd = dial_at_once(&c->descriptors, a->addrs, a->addrs_n, was_reset);
+  if (fd >= 0) return fd;
   call->dial = dial_start(c->loop, &c->descriptors, a->addrs, a->addrs_n, APP_CONNECT_DEADLINE_MS, call_dialled, call);
   if (call->dial != NULL) dial_hear_resets(call->dial);
-  else call_failed(call, &(struct err){ERR_NOMEM, "out of memory"});
+  return -1;
+}
+
+/* With a descriptor that was held for this, should there be no other. */
+static void call_dial(struct app_call *call) {
+  struct adit_client *c = call->tunnel->client;
+  unsigned shortages = c->shortages;
+  bool was_reset;
+  call->state = APP_CALL_DIAL;
+  int fd = call_dial_now(call, &was_reset);
+  if (fd < 0 && c->shortages != shortages && spares_give(&c->spares, &c->descriptors)) {
+    dial_stop(call->dial);
+    call->dial = NULL;
+    fd = call_dial_now(call, &was_reset);
+  }
+  if (fd >= 0) call_connected(call, fd, was_reset);
+  else if (call->dial == NULL) call_failed(call, &(struct err){ERR_NOMEM, "out of memory"});
 }
 
 /* Once more, or for the first time. */

@@ -75,6 +75,7 @@ static void client_shortage(void *user, int error) {
   uint64_t left_out;
   char reason[128];
   CHECK_MAGIC(c, CLIENT_MAGIC);
+  c->shortages++;
   if (!seldom_due(&c->shortage, loop_now_ms(c->loop), WARNING_EVERY_MS, &left_out)) return;
   events_tell(&c->events, ADIT_EVENT_WARNING, NULL, ADIT_ESYSTEM, "shortage", "connections fail: %s (%s)",
               strerror_r(error, reason, sizeof reason), shortage_remedy(error));

@@ -14,6 +14,7 @@
 #include "agent/descriptors.h"
 #include "agent/events.h"
 #include "agent/setup.h"
+#include "agent/spares.h"
 #include "base/list.h"
 #include "base/seldom.h"
 #include "loop/loop.h"
@@ -93,6 +94,8 @@ struct adit_client {
   char warned[ERR_TEXT_MAX];       /* the last connection failure that was told: each is told once in a row */
   bool waiting;                    /* it was told that tunnels will open as soon as a relay can be reached */
   struct seldom shortage;          /* that descriptors have run out */
+  unsigned shortages;              /* so often it was found so */
+  struct spares spares;            /* one for each data connection, for its app */
   bool interrupted;                /* RECONNECTING was told and RESTORED is due */
   const char *failed;              /* for good, and why, in one word: it was refused, or its embedded relay has ended */
   bool cut_off;                    /* the host has closed the bell: nobody can call us any more, so we look ourselves */

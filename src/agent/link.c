@@ -105,6 +105,14 @@ void link_unbind(struct link *l, uint32_t id) {
   engine_send(&l->engine, &w);
 }
 
+void link_short(struct link *l, size_t n) {
+  uint8_t bytes[FRAME_HEADER_BYTES + 8];
+  struct writer w = writer_of(bytes, sizeof bytes);
+  frame_short_encode(&w, (uint16_t)size_min(n, UINT16_MAX));
+  engine_send(&l->engine, &w);
+  loop_io_set(&l->io, EPOLLIN | EPOLLOUT);
+}
+
 void link_stop(struct link *l, bool goodbye) {
   if (l == NULL || l->engine.state == LINK_DOWN) return;
   CHECK_MAGIC(l, LINK_MAGIC);

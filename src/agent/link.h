@@ -68,6 +68,7 @@ bool link_takes_binds(const struct link *l);     /* what is asked for goes behin
 bool link_may_bind(struct link *l) MUST_USE;
 void link_bind(struct link *l, const struct frame_bind *f);      /* after link_may_bind */
 void link_unbind(struct link *l, uint32_t id);
+void link_short(struct link *l, size_t n);       /* leaves in the next turn, so that the link lives on in this one */
 /* Seals and sends what is pending. The link may be dead afterwards. */
 void link_flush(struct link *l);
 

@@ -64,6 +64,7 @@ static void warm_free(struct warm *w) {
   secret_free(w->secrets, sizeof *w->secrets);
   list_remove(&w->node);
   w->link->warm_n--;
+  spares_trim(&w->link->client->spares, &w->link->client->descriptors, w->link->warm_n + WARM_QUIET);
   loop_defer(w->link->client->loop, &w->defer, warm_release);
 }
 
@@ -71,11 +72,21 @@ static void warm_stop_all(struct link *l) {
   LIST_FOREACH(&l->warm, it) warm_free(CONTAINER_OF(it, struct warm, node));
 }
 
+/* There are no descriptors, or no memory, for so many of those that were asked for: the relay counts on them no longer,
+   and asks again when it needs them. */
+static void warm_short(struct link *l, size_t n) {
+  struct adit_client *c = l->client;
+  err_set(&l->data_err, ERR_LIMIT, "out of descriptors or memory");
+  spares_trim(&c->spares, &c->descriptors, l->warm_n);
+  if (l->engine.state == LINK_UP) link_short(l, n);
+}
+
 void warm_stop(struct link *l) {
   loop_timer_stop(&l->data_check);
   loop_timer_stop(&l->data_proof);
   loop_timer_stop(&l->redial);
   warm_stop_all(l);
+  spares_trim(&l->client->spares, &l->client->descriptors, 0);
 }
 
 static void warm_redial_due(struct loop_timer *t) {
@@ -184,9 +195,11 @@ static void warm_ready(struct loop_io *io, uint32_t events) {
 
 static void warm_failed(struct warm *w, const struct err *e) {
   struct link *l = w->link;
+  bool is_short = e->code == ERR_LIMIT || e->code == ERR_NOMEM;
   l->data_err = *e;
   warm_free(w);
-  warm_redial_later(l);
+  if (is_short) warm_short(l, 1);
+  else warm_redial_later(l);
 }
 
 static void warm_proof_due(struct loop_timer *t) {
@@ -273,18 +286,29 @@ static bool warm_reach(struct warm *w) {
   return true;
 }
 
+/* With a descriptor besides, for its app. False: there is none, or no memory. */
+static bool warm_begin(struct link *l) {
+  struct adit_client *c = l->client;
+  struct warm *w = spares_keep(&c->spares, &c->descriptors, l->warm_n + 1) == 0 ? calloc(1, sizeof *w) : NULL;
+  if (w == NULL) return false;
+  *w = (struct warm){.magic = WARM_MAGIC, .link = l, .at.wire = WIRE_NONE};
+  list_push_tail(&l->warm, &w->node);
+  l->warm_n++;
+  if (warm_reach(w)) return true;
+  warm_free(w);
+  return false;
+}
+
+/* When one finds no descriptor, of which it tells for itself, so would the others. */
 void warm_dial(struct link *l, size_t n) {
+  unsigned shortages = l->client->shortages;
   for (; n > 0 && l->warm_n < WARM_MAX && l->engine.state == LINK_UP; n--) {
-    struct warm *w = calloc(1, sizeof *w);
-    if (w == NULL) return;
-    *w = (struct warm){.magic = WARM_MAGIC, .link = l, .at.wire = WIRE_NONE};
-    list_push_tail(&l->warm, &w->node);
-    l->warm_n++;
-    if (!warm_reach(w)) {
-      warm_free(w);
-      return;
-    }
+    if (!warm_begin(l)) break;
+    if (l->client->shortages == shortages) continue;
+    n--;
+    break;
   }
+  if (n > 0 && l->warm_n < WARM_MAX && l->engine.state == LINK_UP) warm_short(l, n);
 }
 
 /* Whether some data connection stands; a relay has had time to refuse those that it does not like. */

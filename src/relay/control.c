@@ -94,6 +94,13 @@ static int on_revoke(struct engine *e, const struct frame *frame) {
   return 0;
 }
 
+static int on_short(struct engine *e, const struct frame *frame) {
+  uint16_t count;
+  if (frame_short_decode(frame->body, &count) != 0) return ERR_SYNTAX;
+  warm_short(CONTAINER_OF(e, struct link, engine), count);
+  return 0;
+}
+
 static int on_goodbye(struct engine *e, const struct frame *frame) {
   (void)frame;
   link_down(CONTAINER_OF(e, struct link, engine));
@@ -111,6 +118,7 @@ static const struct engine_role control_role = {.is_relay = true,
                                                           [FRAME_BIND] = {WHILE_UP, on_bind},
                                                           [FRAME_UNBIND] = {WHILE_UP, on_unbind},
                                                           [FRAME_REVOKE] = {WHILE_UP, on_revoke},
+                                                          [FRAME_SHORT] = {WHILE_UP, on_short},
                                                           [FRAME_GOODBYE] = {WHILE_UP, on_goodbye}}};
 
 static void control_every_second(struct link *l, uint64_t now_ms) {

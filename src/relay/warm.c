@@ -158,6 +158,14 @@ static void warm_want(struct link *l) {
   link_send(l, &w);
 }
 
+/* They are no supply, and to aim for more than there can be is no use. The next visitor asks for them again, or for one
+   who waits the next tick does: by then there may be descriptors. */
+void warm_short(struct link *l, size_t n) {
+  struct warm_pool *p = &l->warm;
+  p->asked -= (unsigned)size_min(p->asked, n);
+  p->target = (unsigned)size_max(WARM_QUIET, size_min(p->target, p->idle_n + p->asked));
+}
+
 static void ask_here(struct worker *w, struct ask *a) {
   struct link *l = link_find(w, a->tunnel->link_id);
   if (l == NULL || l->engine.state != LINK_UP) {

@@ -24,6 +24,9 @@ void warm_hint(struct worker *from, struct tunnel *t);
 /* A data connection has come in at any worker. Takes the wire. */
 void warm_arrived(struct worker *w, struct wire wire, const struct preface *p);
 
+/* The agent cannot dial so many of those that it was asked for. */
+void warm_short(struct link *l, size_t n);
+
 void warm_init(struct link *l);
 void warm_tick(struct link *l);    /* once a second */
 

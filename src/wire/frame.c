@@ -241,18 +241,23 @@ int frame_notice_decode(struct reader body, struct frame_notice *f) {
   return result(&body, true);
 }
 
-/* WANT */
+/* WANT, SHORT */
 
-void frame_want_encode(struct writer *w, uint16_t count) {
-  size_t mark = frame_open(w, FRAME_WANT);
+static void count_encode(struct writer *w, enum frame_type type, uint16_t count) {
+  size_t mark = frame_open(w, type);
   write_u16(w, count);
   frame_close(w, mark);
 }
 
-int frame_want_decode(struct reader body, uint16_t *count) {
+static int count_decode(struct reader body, uint16_t *count) {
   *count = read_u16(&body);
   return result(&body, true);
 }
+
+void frame_want_encode(struct writer *w, uint16_t count) { count_encode(w, FRAME_WANT, count); }
+int frame_want_decode(struct reader body, uint16_t *count) { return count_decode(body, count); }
+void frame_short_encode(struct writer *w, uint16_t count) { count_encode(w, FRAME_SHORT, count); }
+int frame_short_decode(struct reader body, uint16_t *count) { return count_decode(body, count); }
 
 /* ARRIVED */
 

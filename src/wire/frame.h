@@ -29,6 +29,7 @@ enum frame_type {
   FRAME_ARRIVED = 13,              /* relay: the first data connection of this link has proven itself */
   FRAME_REVOKE = 14,               /* agent: end a certificate that was narrowed from mine */
   FRAME_REVOKED = 15,              /* relay: whether it has */
+  FRAME_SHORT = 16,                /* agent: so many data connections cannot be dialled, for want of descriptors */
   FRAME_TYPES
 };
 
@@ -157,6 +158,8 @@ void frame_unbound_encode(struct writer *w, const struct frame_unbound *f);
 int frame_unbound_decode(struct reader body, struct frame_unbound *f) MUST_USE;
 void frame_want_encode(struct writer *w, uint16_t count);
 int frame_want_decode(struct reader body, uint16_t *count) MUST_USE;
+void frame_short_encode(struct writer *w, uint16_t count);
+int frame_short_decode(struct reader body, uint16_t *count) MUST_USE;
 void frame_arrived_encode(struct writer *w, uint64_t number);
 int frame_arrived_decode(struct reader body, uint64_t *number) MUST_USE;
 void frame_ping_encode(struct writer *w, enum frame_type ping_or_pong, uint64_t cookie);

@@ -258,6 +258,24 @@ static void a_tunnel_without_its_link_is_answered_at_once(void **state) {
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+/* Its agent has no descriptors for them: what was asked for is asked for anew when somebody needs it, and of a crowd
+   that could not be served no more is aimed for than there are. */
+static void what_cannot_be_dialled_is_no_supply(void **state) {
+  struct fixture *f = *state;
+  struct ask crowd[8], next;
+  struct warm_pool *p = &f->link.warm;
+  for (size_t i = 0; i < ARRAY_LEN(crowd); i++) assert_false(asks(f, &crowd[i]));
+  assert_true(p->asked >= ARRAY_LEN(crowd) && p->target > WARM_QUIET);
+  warm_short(&f->link, p->asked);
+  assert_int_equal(p->asked, 0);
+  assert_int_equal(p->target, WARM_QUIET);
+  assert_false(asks(f, &next));
+  assert_true(p->asked > ARRAY_LEN(crowd));      /* for them, too, who still wait */
+  warm_short(&f->link, UINT16_MAX);
+  assert_int_equal(p->asked, 0);
+  warm_close(&f->link);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     T(the_most_recently_proven_is_used_first), T(one_that_has_ended_or_spoken_is_given_to_nobody),
@@ -265,6 +283,7 @@ int main(void) {
     T(each_burst_that_empties_the_pool_doubles_it_up_to_a_limit),
     T(a_burst_finds_as_many_as_waited_in_the_last_one), T(a_pool_that_is_not_emptied_does_not_grow),
     T(after_a_burst_it_decays_and_the_longest_unproven_go), T(no_more_than_the_limit_are_kept),
-    T(a_handshake_that_begins_has_one_fetched), T(a_tunnel_without_its_link_is_answered_at_once)};
+    T(a_handshake_that_begins_has_one_fetched), T(a_tunnel_without_its_link_is_answered_at_once),
+    T(what_cannot_be_dialled_is_no_supply)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -72,6 +72,7 @@ DECODE(unbind, uint32_t)
 DECODE(unbound, struct frame_unbound)
 DECODE(notice, struct frame_notice)
 DECODE(want, uint16_t)
+DECODE(short, uint16_t)
 DECODE(ping, uint64_t)
 DECODE(goodbye, struct frame_goodbye)
 DECODE(ticket, struct frame_ticket)
@@ -393,6 +394,12 @@ static void small_frames_round_trip_and_refuse_every_cut(void **state) {
   assert_int_equal(frame_want_decode(f.body, &count), 0);
   assert_int_equal(count, 258);
   refuses_every_cut(&f, want_cut);
+  w = fresh();
+  frame_short_encode(&w, 259);
+  f = only_frame(&w, FRAME_SHORT);
+  assert_int_equal(frame_short_decode(f.body, &count), 0);
+  assert_int_equal(count, 259);
+  refuses_every_cut(&f, short_cut);
   w = fresh();
   frame_ping_encode(&w, FRAME_PONG, 0x0123456789abcdefu);
   f = only_frame(&w, FRAME_PONG);
