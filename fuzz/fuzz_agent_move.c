@@ -46,6 +46,7 @@ static void world_open(struct world *w, const struct list *parcels) {
   pthread_cond_init(&c->changed, NULL);
   list_init(&c->handles);
   list_init(&c->tunnels);
+  list_init(&c->revokes);
   descriptors_init(&c->descriptors);
   c->loop = loop_new(&e);
   ASSERT(c->loop != NULL && events_init(&c->events, &e) == 0);

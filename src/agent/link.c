@@ -278,6 +278,8 @@ void link_facts_write(const struct link *l, struct writer *w) {
   write_u64(w, now_ms - l->pinged_ms);
   write_u32(w, (uint32_t)l->heartbeat_ms);
   write_u8(w, l->binds_waiting);
+  write_u8(w, l->takes_revokes);
+  write_u32(w, l->last_revoke);
 }
 
 static void link_read_times(struct link *l, struct reader *r) {
@@ -302,6 +304,8 @@ int link_facts_read(struct adit_client *c, const struct link_handlers *handlers,
   int rc = addr_read(r, &l->at.to);
   link_read_times(l, r);
   l->binds_waiting = read_flag(r);
+  l->takes_revokes = read_flag(r);
+  l->last_revoke = read_u32(r);
   if (rc == 0 && r->bad) rc = ERR_SYNTAX;
   if (rc == 0) *out = l;
   else free(l);

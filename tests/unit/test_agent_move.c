@@ -63,6 +63,7 @@ static void client_open(struct adit_client *c) {
   pthread_cond_init(&c->changed, NULL);
   list_init(&c->handles);
   list_init(&c->tunnels);
+  list_init(&c->revokes);
   descriptors_init(&c->descriptors);
   c->choices = calloc(c->choices_n, sizeof *c->choices);
   c->pool = pump_pool_new(loop, PUMP_SPLICE, &e);
@@ -137,7 +138,7 @@ static void link_up(struct adit_client *c) {
   assert_non_null(l);
   *l = (struct link){.magic = LINK_MAGIC, .handlers = &client_link_handlers, .client = c, .choice = &c->choices[1],
                      .at.wire = {.fd = connection()}, .heartbeat_ms = HEARTBEAT_MS, .takes_wrapped = true,
-                     .data_arrived = true, .since_ms = 1, .redials = 2};
+                     .takes_revokes = true, .last_revoke = 5, .data_arrived = true, .since_ms = 1, .redials = 2};
   list_init(&l->warm);
   assert_int_equal(addr_parse("127.0.0.1:1", &l->at.to, NULL), 0);
   addr_set_port(&l->at.to, app_port);
