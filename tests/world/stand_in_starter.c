@@ -1,5 +1,5 @@
-/* What takes the place of src/relay/starter.c in the world, where nobody can fork: the starter is a process all the same,
-   which outlives its relay and ends what was started unless it was let go. */
+/* What takes the place of src/relay/starter.c in the world, where nobody can fork: the starter is a process all the
+   same, which outlives its relay and ends what was started unless it was let go. */
 #include "stand_in_starter.h"
 
 #include <fcntl.h>
