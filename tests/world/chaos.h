@@ -1,5 +1,5 @@
-/* What the network does to those who use it: weather that changes, connections that are reset or stall on the way, hosts
-   that do not reach each other for a while. All by seed. */
+/* What the network does to those who use it: weather that changes, connections that are reset or stall on the way,
+   hosts that do not reach each other for a while. All by seed. */
 #ifndef WORLD_CHAOS_H
 #define WORLD_CHAOS_H
 
