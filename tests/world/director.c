@@ -6,17 +6,20 @@
 #include "base/base.h"
 #include "cast.h"
 #include "chaos.h"
+#include "disk.h"
 #include "kernel.h"
 #include "stand_in_starter.h"
 
 enum { AT_ONCE_MAX = 12, ARRIVAL_MAX_MS = 20, DAY_MAX_MS = 1500, NIGHT_MAX_MS = 500, TALK_LARGE_BYTES = 200000,
-       TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8, UPGRADE_MAX_MS = 800 };
+       TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8, UPGRADE_MAX_MS = 800,
+       HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 4 };
 
 struct cast cast;
 
 static struct director_options options;
 static struct host *relay_host, *agent_host, *visitors_host;
 static bool over;
+static bool heir_killed;           /* at least one */
 static bool storm;                 /* processes are killed */
 static unsigned here;              /* visitors that have not left yet */
 static struct waiters left;
@@ -30,10 +33,12 @@ void cast_begin(void) {
   cast.talk_max_bytes = world_chance(2) ? TALK_LARGE_BYTES : TALK_SMALL_BYTES;
 }
 
-static void pause_ms(uint64_t ms) {
-  uint64_t until_ns = world_now_ns() + ms * WORLD_NS_PER_MS;
+static void pause_us(uint64_t us) {
+  uint64_t until_ns = world_now_ns() + us * WORLD_NS_PER_US;
   while (task_sleep(until_ns)) continue;
 }
+
+static void pause_ms(uint64_t ms) { pause_us(ms * 1000); }
 
 /* Somebody who is killed and started again, day by day, while the storm lasts. */
 struct mortal {
@@ -54,16 +59,32 @@ static void live(const struct mortal *m) {
     (void)task_park(&p->ended, storm ? dies_ns : WORLD_NEVER);
 }
 
-/* A relay may be followed by another that it has handed everything to. */
+/* All of a host at once, and what was not synced on its disk. Its peers hear nothing of it. */
+static void cut_power(struct host *h) {
+  world_trace("power cut", h->ip, 0);
+  network_host_down(h);
+  LIST_FOREACH(&h->processes, it) process_kill(CONTAINER_OF(it, struct process, of_host));
+  disk_cut_power(h->disk);
+  pause_ms(world_below(NIGHT_MAX_MS));
+  network_host_up(h);
+}
+
+static void die(const struct mortal *m) {
+  if (m == &mortals[RELAY] && world_chance(POWER_CUT_ONE_IN)) cut_power(*m->host);
+  else process_kill(m->now);
+}
+
+/* A relay may be followed by another that it has handed everything to. One whose heir was killed after it had given up
+   its place drains and ends. */
 static void *live_and_die(void *arg) {
   struct mortal *m = arg;
   for (;;) {
     if (m->now == NULL) m->now = process_start(*m->host, m->name, m->main, NULL);
     live(m);
     bool by_itself = m->now->exited;
-    process_kill(m->now);
+    if (!by_itself) die(m);
     struct process *heir = starter_heir(m->now);
-    if (by_itself && (heir == NULL || m->now->status != 0))
+    if (by_itself && ((heir == NULL && !heir_killed) || m->now->status != 0))
       world_fail("%s has ended by itself, with status %d", m->name, m->now->status);
     m->now = heir;
     if (heir == NULL) pause_ms(world_below(NIGHT_MAX_MS));
@@ -74,7 +95,15 @@ static void *live_and_die(void *arg) {
 static void *upgrade(void *arg) {
   while (!over) {
     pause_ms(1 + world_below(UPGRADE_MAX_MS));
-    if (mortals[RELAY].now != NULL) process_signal(mortals[RELAY].now, SIGUSR2);
+    const struct process *relay = mortals[RELAY].now;
+    if (relay == NULL) continue;
+    process_signal(mortals[RELAY].now, SIGUSR2);
+    if (!storm || !world_chance(HEIR_KILLED_ONE_IN)) continue;
+    pause_us(world_below(HEIR_LIFE_MAX_US));
+    struct process *heir = starter_child(relay);
+    if (heir == NULL) continue;
+    heir_killed = true;
+    process_kill(heir);
   }
   return arg;
 }

@@ -90,6 +90,11 @@ void starter_end(struct starter *s) {
   s->fd = -1;
 }
 
+struct process *starter_child(const struct process *relay) {
+  const struct birth *b = birth_of(relay);
+  return b == NULL || b->relay->exited ? NULL : b->child;
+}
+
 struct process *starter_heir(const struct process *relay) {
   const struct birth *b = birth_of(relay);
   if (b == NULL) return NULL;

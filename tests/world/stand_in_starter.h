@@ -6,5 +6,7 @@
 
 /* Who goes on in place of a relay that has ended, once its starter has decided; NULL: nobody. */
 struct process *starter_heir(const struct process *relay);
+/* Whom the starter of a relay that lives has started; NULL: nobody. */
+struct process *starter_child(const struct process *relay);
 
 #endif

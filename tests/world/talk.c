@@ -11,7 +11,7 @@
 #include "watch.h"
 #include "world.h"
 
-enum { CHUNK_MAX_BYTES = 8192, PAUSE_ONE_IN = 50, PAUSE_MAX_MS = 200 };
+enum { CHUNK_MAX_BYTES = 8192, PAUSE_ONE_IN = 50, PAUSE_MAX_MS = 200, PATIENCE_MS = 60000 };
 enum { WIRE_AGAIN = -1, WIRE_BROKEN = -2 };
 
 struct opening { uint64_t key, up, down; };      /* what the visitor says first */
@@ -102,9 +102,10 @@ static void pause_sometimes(void) {
   while (task_sleep(until_ns)) continue;
 }
 
-static void wait_for(const struct wire *w, bool in, bool out) {
+/* False: nothing has happened for so long that people would have given up. */
+static bool wait_for(const struct wire *w, bool in, bool out) {
   struct pollfd p = {.fd = w->fd, .events = (short)((in ? POLLIN : 0) | (out ? POLLOUT : 0))};
-  (void)poll(&p, 1, -1);
+  return poll(&p, 1, PATIENCE_MS) != 0;
 }
 
 static enum talk_end talk(struct wire *w, struct half *in, struct half *out) {
@@ -115,7 +116,9 @@ static enum talk_end talk(struct wire *w, struct half *in, struct half *out) {
     (void)half_take(in, bytes, got);
     ssize_t given = out->ended ? WIRE_AGAIN : half_give(out, w);
     if (got == WIRE_BROKEN || given == WIRE_BROKEN) return TALK_BROKEN;
-    if (got == WIRE_AGAIN && given == WIRE_AGAIN && (!in->ended || !out->ended)) wait_for(w, !in->ended, !out->ended);
+    if (got == WIRE_AGAIN && given == WIRE_AGAIN && (!in->ended || !out->ended) &&
+        !wait_for(w, !in->ended, !out->ended))
+      return TALK_BROKEN;
   }
   world_trace("talk whole", in->key, in->total);
   return TALK_WHOLE;
@@ -125,9 +128,8 @@ static enum talk_end talk(struct wire *w, struct half *in, struct half *out) {
 static bool move_all(struct wire *w, void *bytes, size_t n, bool in) {
   for (size_t at = 0; at < n;) {
     ssize_t part = in ? wire_recv(w, (char *)bytes + at, n - at) : wire_send(w, (char *)bytes + at, n - at);
-    if (part == WIRE_AGAIN) wait_for(w, in, !in);
-    else if (part <= 0) return false;
-    else at += (size_t)part;
+    if (part == WIRE_AGAIN ? !wait_for(w, in, !in) : part <= 0) return false;
+    if (part > 0) at += (size_t)part;
   }
   return true;
 }
@@ -190,11 +192,11 @@ SSL *talk_tls(SSL_CTX *ctx, int fd, char *name) {
   int n;
   while ((n = SSL_connect(ssl)) != 1) {
     int why = SSL_get_error(ssl, n);
-    if (why != SSL_ERROR_WANT_READ && why != SSL_ERROR_WANT_WRITE) {
+    bool reads = why == SSL_ERROR_WANT_READ, writes = why == SSL_ERROR_WANT_WRITE;
+    if ((!reads && !writes) || !wait_for(&w, reads, writes)) {
       SSL_free(ssl);
       return NULL;
     }
-    wait_for(&w, why == SSL_ERROR_WANT_READ, why == SSL_ERROR_WANT_WRITE);
   }
   return ssl;
 }
