@@ -15,7 +15,7 @@ from ._events import State, tell_events
 from ._failure import translated
 from ._narrow import to_wish
 from ._options import to_callback, to_ms, to_word, to_words
-from .exception import ClosedError, ConfigError, InvalidError
+from .exception import ClosedError, ConfigError, InvalidError, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -194,6 +194,28 @@ class Client:
         )
         with translated():
             return self._core.narrow(**wish)
+
+    def revoke(self, narrowed: str, timeout: float = 10.0) -> None:
+        """Ends a token that was made by :meth:`narrow`, or one that was narrowed from such a one, before its time.
+
+        ``narrowed`` is the token, or its id. When this returns the client's relay has it on its disk: it refuses the
+        token from then on and ends what is open with it. Of several relays the others are not told: there it is good
+        until it expires. A relay keeps 4096 of them for a token of its operator's, each until the revoked token would
+        have expired.
+
+        Raises :class:`InvalidError` for what is not from the client's token, and :class:`RemoteError` when the relay
+        refuses, or has not answered within ``timeout`` seconds.
+        """
+        if not isinstance(narrowed, str):
+            raise InvalidError(f"narrowed: {narrowed!r} is no string (give the token, or its id)")
+        timeout_ms = to_ms("timeout", timeout)
+        with translated():
+            try:
+                self._core.revoke(narrowed, timeout_ms)
+            except _adit.Failure as failure:
+                if failure.args[0] != _adit.ETIMEDOUT:
+                    raise
+                raise RemoteError(f"relay: it has not revoked the token within {timeout} s (try again)") from None
 
     @property
     def tunnels(self) -> list[Tunnel]:

@@ -14,6 +14,7 @@ from kit.tls import TlsVisitor, context
 
 import adit
 from adit.exception import AuthError, ClosedError, ConfigError, InvalidError, RemoteError
+from adit.functions.foreman import ways
 
 
 def what_it_says(box, token):
@@ -28,6 +29,34 @@ def test_a_narrowed_token_opens_tunnels(client, app, visitor):
         v = visitor(tunnel)
         v.sendall(b"hello")
         assert read_exactly(v, 5) == b"hello"
+
+
+@pytest.mark.parametrize("way", ["token", "id"])
+def test_a_revoked_token_ends_and_is_refused(client, box, app, way):
+    token = client.narrow(name="job", expires=600)
+    other = adit.Client(token)
+    tunnel = other.forward(app(echo).port).start()
+    client.revoke(token if way == "token" else ways.identities(token)[1])
+    assert tunnel.wait(30) == "token_revoked"
+    other.close()
+    with adit.Client(token) as again, pytest.raises(AuthError, match="revoked"):
+        again.forward(app(echo).port).start()
+    client.revoke(token)
+
+
+def test_what_is_not_its_own_is_not_revoked(client, app):
+    other = adit.Client(client.narrow())
+    with other, pytest.raises(InvalidError, match="not from this client's"):
+        other.revoke(client.narrow())
+    for wrong in ("nonsense", 5):
+        with pytest.raises(InvalidError, match="narrowed"):
+            client.revoke(wrong)
+
+
+def test_a_relay_that_cannot_be_reached_revokes_nothing(client):
+    token = client.narrow()
+    with adit.Client(client.narrow(), relays="127.0.0.1:1") as lost, pytest.raises(RemoteError, match=r"within 0\.2 s"):
+        lost.revoke(ways.identities(token)[1], timeout=0.2)
 
 
 @wants_them_refused

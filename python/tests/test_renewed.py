@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from adit import _default
-from adit.exception import InvalidError
+from adit.exception import InvalidError, RemoteError
 from adit.functions import runner
 from adit.functions.foreman import relays
 
@@ -123,5 +123,40 @@ def test_a_container_has_one_token_until_that_is_too_short(monkeypatch):
         assert await relay.token_for(worker, 100, 40) == ("token 2", 100)
         assert await relay.token_for(Worker(), 300, 40) == ("token 3", 300)  # as long as the foreman's own
         assert made == [("fn-1", 100), ("fn-1", 100), ("fn-1", None)]
+
+    asyncio.run(use())
+
+
+def test_what_a_container_was_given_is_revoked_when_it_has_ended(monkeypatch):
+    now, revoked = [1000.0], []
+    monkeypatch.setattr(relays.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(relays, "identities", lambda token: ("root", token))
+
+    class Worker:
+        id = "1"
+
+    class Narrowing:
+        made = 0
+
+        def narrow(self, *, max_tunnels, name, expires=None):
+            self.made += 1
+            return f"token {self.made}"
+
+        def revoke(self, token, timeout):
+            revoked.append(token)
+            raise RemoteError("relay: it keeps no more revocations")
+
+    async def use():
+        relay = relays.Relay()
+        relay._client, relay._ways = Narrowing(), [SimpleNamespace(narrow=lambda token: token)]
+        worker, other = Worker(), Worker()
+        await relay.revoke(worker)  # which has none
+        for seconds in (50, 100, 300):
+            await relay.token_for(worker, seconds, seconds - 1)
+            now[0] += 10
+        await relay.token_for(other, 100, 40)
+        now[0] += 25
+        await relay.revoke(worker)
+        assert revoked == ["token 2", "token 3"]  # the first has expired
 
     asyncio.run(use())

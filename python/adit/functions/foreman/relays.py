@@ -5,6 +5,7 @@ foreman's. What passes is inside TLS and knows its end by that, so whoever carri
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import time
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 TUNNELS = 5
 CHUNK = 1 << 18
+REVOKE_S = 5.0  # for an answer; a token that is not revoked expires
 
 
 class Relay:
@@ -35,7 +37,8 @@ class Relay:
         self._narrowing = asyncio.Lock()
         self._tokens: WeakKeyDictionary[Worker, tuple[str, float, Way]] = WeakKeyDictionary()  # and when they end
         self._counts: Counts | None = None
-        self._ids: WeakKeyDictionary[Worker, list[str]] = WeakKeyDictionary()  # of all that it was given
+        # All that it was given: id, token, and when that ends.
+        self._given: WeakKeyDictionary[Worker, list[tuple[str, str, float]]] = WeakKeyDictionary()
 
     async def client(self) -> Client:
         """The foreman's own link, made when it is first needed."""
@@ -70,7 +73,7 @@ class Relay:
             if ends - now <= least or before != way:
                 token, ends = way.narrow(await self._narrow(f"fn-{worker.id}", seconds)), now + seconds
                 self._tokens[worker] = token, ends, way
-                self._ids.setdefault(worker, []).append(identities(token)[1])
+                self._given.setdefault(worker, []).append((identities(token)[1], token, ends))
             return token, ends - now
 
     async def counted(self, worker: Worker, last: bool = False) -> dict[str, Passed] | None:
@@ -78,8 +81,16 @@ class Relay:
         tokens of one that was taken over are not known."""
         if worker.is_taken:
             return None
-        ids = self._ids.get(worker)
+        ids = [identity for identity, _, _ in self._given.get(worker, ())]
         return {} if not ids or self._counts is None else await self._counts.of(ids, last=last)
+
+    async def revoke(self, worker: Worker) -> None:
+        """What it was given is good no more, as it has ended. The relay that the foreman's own link is to is told."""
+        for _, token, ends in self._given.get(worker, ()):
+            if self._client is None or ends <= time.monotonic():
+                continue
+            with contextlib.suppress(Error, RuntimeError):  # of the latter: at the interpreter's end no thread begins
+                await asyncio.to_thread(self._client.revoke, token, REVOKE_S)
 
     async def _choose(self) -> Way:
         """Of several relays the first that is there, for containers that ask from now on."""
