@@ -25,7 +25,7 @@ from kit.wire import Wire
 import adit
 
 pytest_plugins = ["kit.fixtures"]
-pytest_runtest_protocol = ends_after(120)
+pytest_runtest_protocol = ends_after(300)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,8 @@ def pytest_configure(config):
     config.addinivalue_line(
         "markers", "both_pumps: run with splice, with copy, with data connections inside TLS, and through a Unix socket"
     )
-    config.addinivalue_line("markers", "heavy: measures time or memory, which sanitizers distort")
+    config.addinivalue_line("markers", "heavy: measures time or memory, which sanitizers and company distort")
+    config.addinivalue_line("markers", "unsanitized: wants programs without sanitizers, or sees no more with them")
     config.addinivalue_line("markers", "relay_options(*options): flags for the relay fixture")
 
 

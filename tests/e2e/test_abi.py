@@ -36,7 +36,7 @@ def test_a_program_of_then_runs_with_the_library_of_today(relay, box, app):
     assert re.search(r"^visitors 1 to app [1-9]", program.out.text(), re.MULTILINE), program.out.text()
 
 
-@pytest.mark.heavy
+@pytest.mark.unsanitized
 class TestTheHeader:
     """As tools/abi judges it, which ./check asks about include/adit.h."""
 

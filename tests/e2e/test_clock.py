@@ -15,7 +15,7 @@ from kit.process import BUILD
 from kit.tls import BROKEN, how_it_ends
 
 HOUR_S = 3600
-pytestmark = pytest.mark.heavy      # not under sanitizers, which want to be loaded first
+pytestmark = pytest.mark.unsanitized        # sanitizers want to be loaded first
 
 
 def talk(stream, words=b"hello"):

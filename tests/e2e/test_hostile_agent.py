@@ -261,7 +261,7 @@ def ask_for_ports(hostile, first, n):
     hostile.is_heard()
 
 
-@pytest.mark.heavy      # not under sanitizers, which want to be loaded first
+@pytest.mark.unsanitized      # sanitizers want to be loaded first
 def test_a_token_that_asks_for_many_ports_does_not_make_others_wait(start_relay, box):
     """Each write to the state serves all owners that wait."""
     disk = SlowDisk(box)
@@ -277,7 +277,7 @@ def test_a_token_that_asks_for_many_ports_does_not_make_others_wait(start_relay,
     assert Bound(other.got(BOUND)).id == u(1, 4)
 
 
-@pytest.mark.heavy
+@pytest.mark.unsanitized
 def test_ports_that_were_asked_for_do_not_keep_the_relay_from_ending(start_relay, box):
     disk = SlowDisk(box)
     relay = start_relay(prefix=disk.prefix, options=["--drain", "0s"])

@@ -45,7 +45,7 @@ executable('host-static', 'host.c', dependencies: dependency('adit', fallback: '
 """
 
 
-@pytest.mark.heavy
+@pytest.mark.unsanitized
 def test_a_project_has_it_as_its_subproject(box):
     folder = box.file("host")
     os.makedirs(f"{folder}/subprojects")

@@ -22,7 +22,7 @@ from kit.frames import BIND, BOUND, WELCOME, bind
 from kit.hostile import HostileAgent
 from kit.process import DEADLINE_S, TSAN, children, name_of, threads, wait_until
 
-heavy = pytest.mark.heavy              # a sanitizer's shadow memory is terabytes to scan
+unsanitized = pytest.mark.unsanitized           # a sanitizer's shadow memory is terabytes to scan
 KINDS = {"RSA": {"rsa_key": True}, "P-256": {}, "P-384": {"curve": ec.SECP384R1}}
 
 
@@ -64,7 +64,7 @@ def assert_only_the_key_process_has(scan, relay, key):
     assert not scan(relay.process.pid, forms)
 
 
-@heavy
+@unsanitized
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_relay_has_no_private_key_before_and_after_a_reload(box, start_relay, agent, app, visitor, scan, kind):
     own = OwnCertificate(box)
@@ -81,7 +81,7 @@ def test_the_relay_has_no_private_key_before_and_after_a_reload(box, start_relay
     assert not scan(relay.process.pid, forms_of(old))
 
 
-@heavy
+@unsanitized
 def test_the_relay_has_no_key_of_its_authority_of_its_operator_and_of_tickets(relay, agent, app, visitor, scan):
     answers(visitor, agent(app(echo)), relay.authority)
 
@@ -96,7 +96,7 @@ def test_the_relay_has_no_key_of_its_authority_of_its_operator_and_of_tickets(re
         assert name == "operator.key" or scan(key_process(relay), [raw])
 
 
-@heavy
+@unsanitized
 def test_a_certificate_for_an_exact_name_has_its_key_there_too(start_relay, agent, app, visitor):
     relay = start_relay()
     tunnel = agent(app(echo), "--h2", relay=relay)

@@ -187,7 +187,7 @@ def test_the_hosts_signals_environment_and_folder_stay_its_own(library_host, app
     assert host.program.err.text() == ""
 
 
-@pytest.mark.heavy      # not under sanitizers, which want to be loaded first and have threads of their own
+@pytest.mark.unsanitized      # sanitizers want to be loaded first and have threads of their own
 def test_a_client_is_one_thread_that_takes_no_signal(library_host, app):
     host = library_host([app(echo), app(echo)], [app(echo)])
     threads = host.threads()

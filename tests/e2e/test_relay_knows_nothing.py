@@ -21,7 +21,7 @@ from kit.process import DEADLINE_S, scaled
 VISITORS = scaled(1000, 20)
 MARKER = os.urandom(24)
 
-pytestmark = pytest.mark.heavy         # a sanitizer's shadow memory is terabytes to scan
+pytestmark = pytest.mark.unsanitized         # a sanitizer's shadow memory is terabytes to scan
 
 
 def plant(pid, canary):

@@ -137,7 +137,7 @@ def waits_for_the_claim(old):
     return False
 
 
-@pytest.mark.heavy      # not under sanitizers, which want to be loaded before the slow disk
+@pytest.mark.unsanitized      # sanitizers want to be loaded before the slow disk
 def test_a_draining_relay_opens_no_raw_port_that_its_successor_may_want(start_relay, visitor, box):
     """It was asked for before; a visitor who says hello keeps the link up meanwhile."""
     disk = SlowDisk(box)

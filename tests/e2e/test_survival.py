@@ -129,7 +129,7 @@ def test_a_ticket_file_is_private(relay, agent, app, box):
     assert os.stat(keep).st_mode & 0o777 == 0o600
 
 
-@pytest.mark.heavy      # not under sanitizers, which want to be loaded first and have threads of their own
+@pytest.mark.unsanitized      # sanitizers want to be loaded first and have threads of their own
 def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
     """A reconnect renews the kept ticket; while its file is being written all goes on, and closing waits for it."""
     cable, disk, keep = wire(relay), SlowDisk(box), box.file("keep")
@@ -151,7 +151,7 @@ def test_a_slow_disk_stops_no_stream(relay, agent, app, visitor, wire, box):
                                                             if name.startswith("keep.")]
 
 
-@pytest.mark.heavy      # as above
+@pytest.mark.unsanitized      # as above
 def test_a_disk_that_hangs_keeps_no_agent_from_ending(relay, agent, app, box):
     disk, keep = SlowDisk(box), box.file("keep")
     disk.hold()

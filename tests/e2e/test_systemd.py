@@ -23,7 +23,7 @@ redirect-http = 0.0.0.0:80
 admin = 127.0.0.1:9090
 """
 COULD_NOT_CONNECT = 7                   # of curl
-pytestmark = pytest.mark.heavy          # a sanitizer wants rights that the units take away
+pytestmark = pytest.mark.unsanitized          # a sanitizer wants rights that the units take away
 
 
 @pytest.fixture
