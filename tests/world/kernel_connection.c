@@ -272,7 +272,7 @@ void lane_reset(struct lane *l) {
   connection_hold(l->c);
   l->closed = true;
   world_cancel(&l->ack);
-  ring_cut(&l->ring, l->sent);     /* what was not sent never is */
+  if (l->ring.to > l->sent) ring_cut(&l->ring, l->sent);         /* what was not sent never is */
   lane_launch(l, (struct flight){.end = l->sent, .reset = true});
   connection_release(l->c);
 }
