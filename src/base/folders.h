@@ -1,4 +1,4 @@
-/* Making a folder and what is missing above it, for its owner alone (mkdir -p, 0700). */
+/* Making a folder and what is missing above it, for its owner alone (mkdir -p, 0700), to outlast a power cut. */
 #ifndef BASE_FOLDERS_H
 #define BASE_FOLDERS_H
 

@@ -1,9 +1,6 @@
 /* The relay and its operator. */
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/words.h"
 #include "cast.h"
@@ -12,20 +9,12 @@
 
 enum { RAW_FROM = 20000, RAW_TO = 20063, DRAIN_MS = 2000 };
 
-/* As an installation leaves it, which is durable. */
-static void make_state_folder(void) {
-  int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (root < 0 || mkdir(CAST_STATE, 0700) != 0 || fsync(root) != 0 || close(root) != 0)
-    world_fail("the state folder cannot be made");
-}
-
 int cast_issue(void *arg) {
   struct state *s = NULL;
   struct token_relay own;
   struct err e = {0};
   const struct issue_request request = {.name = "agent", .relays = &own, .relays_n = 1};
   (void)arg;
-  make_state_folder();
   int rc = state_open(CAST_STATE, &s, &e);
   if (rc == 0) rc = issue_relay_foresee(s, CAST_DOMAIN, &own, &e);
   if (rc == 0) rc = issue_token(s, &request, (int64_t)time(NULL), cast.token, &e);
