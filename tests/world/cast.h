@@ -18,6 +18,7 @@ struct cast {
   bool copies, plain, upgrades;
   unsigned workers;
   uint64_t talk_max_bytes;
+  uint64_t breaks_off_one_in;      /* directions of talks; 0: none */
   /* How it went. */
   uint64_t whole, broken, unreached;
 };

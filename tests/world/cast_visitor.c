@@ -48,7 +48,7 @@ int cast_raw_visitor(void *arg) {
     cast.unreached++;
     return EXIT_FAILURE;
   }
-  note(talk_as_visitor(&w, cast.talk_max_bytes));
+  note(talk_as_visitor(&w, cast.talk_max_bytes, cast.breaks_off_one_in));
   (void)close(w.fd);
   return EXIT_SUCCESS;
 }
@@ -71,7 +71,7 @@ int cast_tls_visitor(void *arg) {
     cast.unreached++;
     return EXIT_FAILURE;
   }
-  note(talk_as_visitor(&w, cast.talk_max_bytes));
+  note(talk_as_visitor(&w, cast.talk_max_bytes, cast.breaks_off_one_in));
   SSL_free(w.ssl);
   (void)close(w.fd);
   return EXIT_SUCCESS;

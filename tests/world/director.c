@@ -12,7 +12,7 @@
 
 enum { AT_ONCE_MAX = 12, ARRIVAL_MAX_MS = 20, DAY_MAX_MS = 1500, NIGHT_MAX_MS = 500, TALK_LARGE_BYTES = 200000,
        TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8, UPGRADE_MAX_MS = 800,
-       HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 4 };
+       HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 4, BREAKS_OFF_ONE_IN = 4 };
 
 struct cast cast;
 
@@ -162,9 +162,11 @@ static int direct(void *arg) {
     task_detach(task_start(process_current(), live_and_die, &mortals[i]));
   while (cast.raw_port == 0) (void)task_park(&cast.opened, WORLD_NEVER);
   if (cast.upgrades) task_detach(task_start(process_current(), upgrade, NULL));
+  if (storm) cast.breaks_off_one_in = BREAKS_OFF_ONE_IN;
   if (storm) chaos_begin((struct host *const[]){relay_host, agent_host, visitors_host}, 3);
   let_visitors_in();
   if (storm) chaos_end();
+  cast.breaks_off_one_in = 0;
   if (options.calm && cast.whole < options.visitors)
     world_fail("of %u visitors %llu were served, though nothing has gone wrong", options.visitors,
                (unsigned long long)cast.whole);

@@ -89,6 +89,10 @@ void network_host_down(struct host *h);
 void network_host_up(struct host *h);
 bool network_host_is_up(const struct host *h);
 
+/* A TCP connection of the current process will break off: as it is closed, an end and a reset go out that arrive at
+   once. Who reads then finds an end, as of a clean one, and an error behind it. */
+void network_break_off(int fd);
+
 /* Of all connections that stand, one by seed, between different hosts: something on the way has reset it, both ends, or
    lets nothing pass any more in either direction, until network_unstall. False: there is none. */
 bool network_reset_one(void);

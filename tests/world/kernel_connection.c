@@ -154,6 +154,7 @@ static void lane_deliver(struct lane *l, const struct flight *f) {
   world_trace(f->reset ? "reset arrives" : f->fin ? "end arrives" : "data arrives", l->c->id,
               f->end - l->arrived + (l->from == 0 ? 0 : UINT64_C(1) << 63));
   if (f->reset) {
+    l->fin_arrived = l->fin_arrived || f->fin;
     lane_stop(l);
     if (to != NULL) tcp_was_reset(to);
     return;
@@ -272,8 +273,9 @@ void lane_reset(struct lane *l) {
   connection_hold(l->c);
   l->closed = true;
   world_cancel(&l->ack);
+  bool fin = l->breaks_off && !l->fin && l->ring.to == l->sent;
   if (l->ring.to > l->sent) ring_cut(&l->ring, l->sent);         /* what was not sent never is */
-  lane_launch(l, (struct flight){.end = l->sent, .reset = true});
+  lane_launch(l, (struct flight){.end = l->sent, .fin = fin, .reset = true});
   connection_release(l->c);
 }
 

@@ -22,6 +22,7 @@ struct lane {
   uint64_t sent, arrived, acked;
   size_t send_max, receive_max;    /* bytes that lie on either side */
   bool fin, fin_sent, fin_arrived, fin_acked;
+  bool breaks_off;                 /* a reset goes out together with a FIN */
   bool closed;                     /* nothing more is sent */
   struct flight flights[FLIGHTS_MAX];
   unsigned first, flights_n;

@@ -556,3 +556,12 @@ struct socket *tcp_new(struct host *h) {
   list_init(&t->young);
   return &t->socket;
 }
+
+void network_break_off(int fd) {
+  const struct linger reset = {.l_onoff = 1};
+  struct file *f = file_of(fd);
+  ASSERT(f != NULL && f->kind == &tcp_file_kind);
+  struct tcp *t = tcp_of_file(f);
+  t->socket.linger = reset;
+  if (t->c != NULL) lane_out(t)->breaks_off = true;
+}

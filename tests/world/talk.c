@@ -8,17 +8,20 @@
 #include <sys/socket.h>
 
 #include "base/base.h"
+#include "kernel.h"
 #include "watch.h"
 #include "world.h"
 
 enum { CHUNK_MAX_BYTES = 8192, PAUSE_ONE_IN = 50, PAUSE_MAX_MS = 200, PATIENCE_MS = 60000 };
 enum { WIRE_AGAIN = -1, WIRE_BROKEN = -2 };
 
-struct opening { uint64_t key, up, down; };      /* what the visitor says first */
+/* What the visitor says first. Of either direction so much is sent; if that is less than all, it breaks off there. */
+struct opening { uint64_t key, up, down, up_sent, down_sent; };
 
 /* One direction, at one of its ends. */
 struct half {
   uint64_t key, total, done;
+  uint64_t sent_max;               /* of the end that sends: here it breaks off, if this is not all */
   size_t offered;                  /* what the last send could not take: TLS wants to be asked for the same again */
   bool ended;
 };
@@ -84,7 +87,12 @@ static bool half_take(struct half *in, const uint8_t *got, ssize_t n) {
 static ssize_t half_give(struct half *out, struct wire *w) {
   uint8_t bytes[CHUNK_MAX_BYTES];
   size_t n = out->offered;
-  if (n == 0) n = size_min(1 + (size_t)world_below(sizeof bytes), (size_t)(out->total - out->done));
+  if (n == 0) n = size_min(1 + (size_t)world_below(sizeof bytes), (size_t)(out->sent_max - out->done));
+  if (n == 0 && out->done < out->total) {
+    world_trace("breaks off", out->key, out->done);
+    network_break_off(w->fd);
+    return WIRE_BROKEN;
+  }
   if (n == 0) {
     out->ended = wire_end(w);
     return out->ended ? 0 : WIRE_AGAIN;
@@ -134,9 +142,15 @@ static bool move_all(struct wire *w, void *bytes, size_t n, bool in) {
   return true;
 }
 
-enum talk_end talk_as_visitor(struct wire *w, uint64_t bytes_max) {
+static uint64_t sent_of(uint64_t total, uint64_t breaks_off_one_in) {
+  return breaks_off_one_in > 0 && total > 0 && world_chance(breaks_off_one_in) ? world_below(total) : total;
+}
+
+enum talk_end talk_as_visitor(struct wire *w, uint64_t bytes_max, uint64_t breaks_off_one_in) {
   struct opening o = {.key = world_random(), .up = world_below(bytes_max), .down = world_below(bytes_max)};
-  struct half up = {.key = o.key, .total = o.up}, down = {.key = ~o.key, .total = o.down};
+  o.up_sent = sent_of(o.up, breaks_off_one_in);
+  o.down_sent = sent_of(o.down, breaks_off_one_in);
+  struct half up = {.key = o.key, .total = o.up, .sent_max = o.up_sent}, down = {.key = ~o.key, .total = o.down};
   return move_all(w, &o, sizeof o, false) ? talk(w, &down, &up) : TALK_BROKEN;
 }
 
@@ -144,7 +158,7 @@ enum talk_end talk_as_app(struct wire *w) {
   struct opening o;
   if (!move_all(w, &o, sizeof o, true)) return TALK_BROKEN;
   watch_opened(o.key);
-  struct half up = {.key = o.key, .total = o.up}, down = {.key = ~o.key, .total = o.down};
+  struct half up = {.key = o.key, .total = o.up}, down = {.key = ~o.key, .total = o.down, .sent_max = o.down_sent};
   return talk(w, &up, &down);
 }
 

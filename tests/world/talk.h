@@ -17,8 +17,9 @@ enum talk_end {
   TALK_BROKEN                      /* reset, or ended uncleanly */
 };
 
-/* The visitor's side: draws what is said from the seed. */
-enum talk_end talk_as_visitor(struct wire *w, uint64_t bytes_max);
+/* The visitor's side: draws what is said from the seed. One direction in so many breaks off (0: none): its sender says
+   a part and leaves with an end that looks clean and a reset behind it (kernel.h, network_break_off). */
+enum talk_end talk_as_visitor(struct wire *w, uint64_t bytes_max, uint64_t breaks_off_one_in);
 enum talk_end talk_as_app(struct wire *w);
 
 /* A TLS client over a socket that is connected; NULL: the handshake failed. */

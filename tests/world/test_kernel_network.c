@@ -558,6 +558,30 @@ static void descriptors_run_out(void **state) {
   assert_int_equal(made, 17);
 }
 
+static struct { int end, behind; } seen_broken;
+
+static void break_off(int fd) {
+  (void)send(fd, "x", 1, MSG_NOSIGNAL);
+  network_break_off(fd);
+  (void)close(fd);
+}
+
+static void read_late(int fd) {
+  wait_ms(500);
+  seen_broken.end = hold(fd);
+  seen_broken.behind = net_socket_error(fd);
+}
+
+static void who_breaks_off_ends_with_an_error_behind(void **state) {
+  (void)state;
+  begin(1);
+  play.server = break_off;
+  play.client = read_late;
+  play_all();
+  assert_int_equal(seen_broken.end, 0);
+  assert_int_equal(seen_broken.behind, EPIPE);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bytes_come_in_order_and_whole),
@@ -577,6 +601,7 @@ int main(void) {
       cmocka_unit_test(those_who_share_a_port_share_its_visitors),
       cmocka_unit_test(a_listener_outlives_its_process_in_a_message),
       cmocka_unit_test(a_process_that_is_killed_amid_a_call_leaves_nothing),
+      cmocka_unit_test(who_breaks_off_ends_with_an_error_behind),
       cmocka_unit_test(descriptors_run_out)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
