@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +39,10 @@ struct admin {
   pthread_t thread;
   int stop_fd;
   bool loopback, private;
-  bool leaves;                     /* atomic: written before stop_fd is */
+  enum { ADMIN_CLOSES_DOOR, ADMIN_LEAVES, ADMIN_STOPS } order;       /* atomic: written before stop_fd is */
+  bool door_is_closed;
+  struct status last;              /* when the door was closed */
+  sem_t door_closed;
   uint16_t port;
   struct event_base *base;
   struct evhttp *http;
@@ -49,20 +53,36 @@ struct admin {
 
 /* Stopping and pausing. */
 
-static void on_stop(evutil_socket_t fd, short what, void *user) {
-  (void)fd;
-  (void)what;
-  struct admin *a = user;
-  CHECK_MAGIC(a, ADMIN_MAGIC);
-  if (!__atomic_load_n(&a->leaves, __ATOMIC_ACQUIRE)) {
-    (void)event_base_loopbreak(a->base);
-    return;
-  }
-  const struct timeval grace = {.tv_usec = ADMIN_LEAVE_MS * 1000};
-  (void)event_del(a->stop);
+/* Whoever has come in is told the numbers of now: what is counted from here on he may have heard already, of the
+   successor. */
+static void close_door(struct admin *a) {
+  if (a->door_is_closed) return;
+  a->door_is_closed = true;
   (void)event_del(a->tick);
   (void)evconnlistener_disable(a->listener);
-  (void)event_base_loopexit(a->base, &grace);
+  a->source.numbers(a->source.user, &a->last);
+}
+
+static void on_stop(evutil_socket_t fd, short what, void *user) {
+  const struct timeval grace = {.tv_usec = ADMIN_LEAVE_MS * 1000};
+  uint64_t times;
+  struct admin *a = user;
+  (void)what;
+  CHECK_MAGIC(a, ADMIN_MAGIC);
+  (void)!read(fd, &times, sizeof times);
+  switch (__atomic_load_n(&a->order, __ATOMIC_ACQUIRE)) {
+    case ADMIN_CLOSES_DOOR:
+      close_door(a);
+      (void)sem_post(&a->door_closed);
+      break;
+    case ADMIN_LEAVES:
+      close_door(a);
+      (void)event_base_loopexit(a->base, &grace);
+      break;
+    case ADMIN_STOPS:
+      (void)event_base_loopbreak(a->base);
+      break;
+  }
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *user) {
@@ -136,9 +156,14 @@ static void reply_no_memory(struct evhttp_request *request) {
   reply(request, HTTP_SERVUNAVAIL, "Service Unavailable", plain, "out of memory\n");
 }
 
+static void numbers(struct admin *a, struct status *s) {
+  if (a->door_is_closed) *s = a->last;
+  else a->source.numbers(a->source.user, s);
+}
+
 static void reply_metrics(struct admin *a, struct evhttp_request *request) {
   struct status s;
-  a->source.numbers(a->source.user, &s);
+  numbers(a, &s);
   char *text = metrics_text(&s);
   if (text == NULL) reply_no_memory(request);
   else reply(request, HTTP_OK, "OK", "text/plain; version=0.0.4; charset=utf-8", text);
@@ -227,7 +252,7 @@ static void reply_status(struct admin *a, struct evhttp_request *request) {
     else evhttp_send_error(request, HTTP_INTERNAL, NULL);
     return;
   }
-  a->source.numbers(a->source.user, &s);
+  numbers(a, &s);
   char *text = status_json_begin(&s);
   struct listing *l = calloc(1, sizeof *l);
   if (l != NULL) {
@@ -368,6 +393,7 @@ static void admin_free(struct admin *a) {
   if (a->stop != NULL) event_free(a->stop);
   if (a->tick != NULL) event_free(a->tick);
   if (a->base != NULL) event_base_free(a->base);
+  (void)sem_destroy(&a->door_closed);
   net_close(a->stop_fd);
   a->magic = 0;
   free(a);
@@ -385,6 +411,7 @@ static int start_at(int fd, const struct admin *kind, const struct admin_source 
   a->magic = ADMIN_MAGIC;
   a->source = *source;
   a->stop_fd = -1;
+  (void)sem_init(&a->door_closed, 0, 0);
   event_set_log_callback(on_library_log);
   a->base = base_new();
   int rc = a->base == NULL ? ERR_NOMEM : net_listen_port(fd, &a->port);
@@ -430,17 +457,26 @@ int admin_descriptor(const struct admin *a) {
   return evconnlistener_get_fd(a->listener);
 }
 
-void admin_leave(struct admin *a) {
-  if (a != NULL) __atomic_store_n(&a->leaves, true, __ATOMIC_RELEASE);
-  admin_stop(a);
+static void give_order(struct admin *a, unsigned order) {
+  const uint64_t one = 1;
+  CHECK_MAGIC(a, ADMIN_MAGIC);
+  __atomic_store_n(&a->order, order, __ATOMIC_RELEASE);
+  /* Cannot fail: the counter is far from full. */
+  ASSERT(write(a->stop_fd, &one, sizeof one) == (ssize_t)sizeof one);
 }
 
-void admin_stop(struct admin *a) {
+static void end(struct admin *a, unsigned order) {
   if (a == NULL) return;
-  CHECK_MAGIC(a, ADMIN_MAGIC);
-  const uint64_t one = 1;
-  /* Cannot fail: the counter is 0 and nobody else writes. */
-  ASSERT(write(a->stop_fd, &one, sizeof one) == (ssize_t)sizeof one);
+  give_order(a, order);
   (void)pthread_join(a->thread, NULL);
   admin_free(a);
 }
+
+void admin_close_door(struct admin *a) {
+  if (a == NULL) return;
+  give_order(a, ADMIN_CLOSES_DOOR);
+  while (sem_wait(&a->door_closed) != 0) continue;
+}
+
+void admin_leave(struct admin *a) { end(a, ADMIN_LEAVES); }
+void admin_stop(struct admin *a) { end(a, ADMIN_STOPS); }

@@ -34,6 +34,9 @@ uint16_t admin_port(const struct admin *a);       /* the one that it listens on,
                                                     Unix socket */
 int admin_descriptor(const struct admin *a);     /* that it listens at */
 void admin_stop(struct admin *a);                /* waits for its thread; NULL is fine */
+/* Whoever comes from now on is a successor's, which has the same socket; who has come in is told the numbers of now.
+   From any thread, before one of those above is called; waits until it is so; NULL is fine. */
+void admin_close_door(struct admin *a);
 void admin_leave(struct admin *a);               /* likewise, and who has come in has ADMIN_LEAVE_MS for an answer */
 
 #endif

@@ -87,11 +87,10 @@ static int read_totals(struct reader r, struct metrics *m, struct reader *usages
   return r.bad ? ERR_SYNTAX : each_usage(NULL, &r, NULL);
 }
 
-/* When all of it is written, so that a failure takes nothing. */
-static void take_away(struct relay *relay, struct reader state) {
+void totals_forget(struct relay *relay, const uint8_t *state, size_t n) {
   struct metrics m;
   struct reader usages;
-  int rc = read_totals(state, &m, &usages);
+  int rc = read_totals(reader_of(state, n), &m, &usages);
   ASSERT(rc == 0);
   metrics_take(&relay->workers[0].metrics, &m);
   (void)!each_usage(relay->registry, &usages, registry_take_usage);
@@ -107,8 +106,7 @@ int totals_export(struct relay *r, struct buf *state) {
   if (rc == 0) rc = export_usages(r->registry, &walk.narrowed, state);
   registry_walk_end(r->registry, &walk);
   if (rc == 0) rc = buf_append(state, &end, 1);
-  if (rc == 0) take_away(r, reader_of(buf_data(state) + before, state->len - before));
-  else buf_cut(state, before);
+  if (rc != 0) buf_cut(state, before);
   return rc;
 }
 

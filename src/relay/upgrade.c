@@ -4,6 +4,7 @@
 #include "relay/upgrade.h"
 
 #include <errno.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,7 @@ struct upgrade {
   struct loop_msg turned, served, ended;         /* the thread's words: it has committed, or failed; the new relay
                                                     serves; there is nothing left to do */
   bool has_turned;                 /* the owner's: it has committed */
+  sem_t admin_left;
   struct list parcels;             /* what was packed and is not there yet */
   uint64_t moved, lost;
   struct carrier carrier;
@@ -335,28 +337,36 @@ static int send_the_last(struct upgrade *u) {
 }
 
 /* Without them the new relay counts from now on. */
-static int send_totals(struct upgrade *u) {
-  struct buf state;
-  buf_init(&state, TOTALS_EXPORT_MAX_BYTES);
-  int rc = totals_export(u->relay, &state);
-  if (rc == 0) rc = carrier_send(u->carrier.fd, CARRIER_TOTALS, buf_data(&state), state.len, NULL, 0);
+static int send_totals(struct upgrade *u, struct buf *state) {
+  int rc = totals_export(u->relay, state);
+  if (rc == 0) rc = carrier_send(u->carrier.fd, CARRIER_TOTALS, buf_data(state), state->len, NULL, 0);
   else log_event(LOG_ERROR, "totals_not_handed_over", "error", err_name(rc), NULL);
-  buf_free(&state);
   return rc == ERR_CLOSED ? rc : 0;
 }
 
-/* Counters go twice: before the new relay serves, so that no reader of /metrics sees them at 0; and at the end, what
+/* Since `told` was sent. By then the admin port has answered its last. */
+static int send_more_totals(struct upgrade *u, struct buf *told) {
+  while (sem_wait(&u->admin_left) != 0) continue;
+  if (told->len > 0) totals_forget(u->relay, buf_data(told), told->len);
+  buf_cut(told, 0);
+  return send_totals(u, told);
+}
+
+/* Counters go twice, so that no reader of /metrics sees one go back: before the new relay serves, and at the end, what
    was counted here in between. */
 static int hand_over(struct upgrade *u) {
+  struct buf told;
+  buf_init(&told, TOTALS_EXPORT_MAX_BYTES);
   int rc = send_parcels(u);
-  if (rc == 0) rc = send_totals(u);
+  if (rc == 0) rc = send_totals(u, &told);
   if (rc == 0) rc = say(u, CARRIER_SERVE, NULL, NULL, 0);
   if (rc == 0) rc = await_taken(u);
   if (rc == 0) loop_post(u->loop, &u->served);
   for (bool any = true; rc == 0 && any;) rc = send_streams(u, &any);
   if (rc == 0) rc = send_the_last(u);
-  if (rc == 0) rc = send_totals(u);
+  if (rc == 0) rc = send_more_totals(u, &told);
   if (rc == 0) rc = say(u, CARRIER_END, NULL, NULL, 0);
+  buf_free(&told);
   return rc;
 }
 
@@ -370,6 +380,7 @@ static void *upgrade_main(void *arg) {
   u->rc = prepare(u);
   if (u->rc == 0) u->rc = commit(u);
   bool committed = u->rc == 0;
+  if (committed) admin_close_door(u->admin);     /* before the owner frees it */
   u->turned.fn = turned_here;
   loop_post(u->loop, &u->turned);
   if (!committed) return NULL;
@@ -420,6 +431,7 @@ static void turned_here(struct loop *l, struct loop_msg *m) {
             "format", LOG_U64(u->relay->handover_format), NULL);
   close_door(u);
   u->handlers.committed(u->handlers.user);
+  (void)sem_post(&u->admin_left);
 }
 
 static void served_here(struct loop *l, struct loop_msg *m) {
@@ -529,6 +541,7 @@ int upgrade_new(struct relay *r, struct loop *l, struct starter starter, int doo
                         .carrier = {.fd = -1},
                         .handlers = *handlers};
   list_init(&u->parcels);
+  (void)sem_init(&u->admin_left, 0, 0);
   if (door_fd >= 0 && loop_io_add(l, &u->door, door_fd, EPOLLIN, door_ready) != 0) {
     free(u);
     return err_set(e, ERR_NOMEM, "upgrade: out of memory");
@@ -556,5 +569,6 @@ void upgrade_free(struct upgrade *u) {
   parcels_free(&u->parcels);
   carrier_close(&u->carrier);
   starter_end(&u->starter);
+  (void)sem_destroy(&u->admin_left);
   free(u);
 }

@@ -18,6 +18,7 @@
 struct world {
   bool draining, out_of_memory;
   size_t tunnels, tokens, narrowed;  /* how many there are */
+  size_t streams;                    /* atomic, as the next */
   size_t numbers, walks, walks_ended, batches;   /* how often it was asked; atomic */
   pthread_t asked_by;
   sigset_t blocked;
@@ -41,6 +42,7 @@ static void numbers(void *user, struct status *s) {
   s->domain = "r1.example.com";
   s->version = "test";
   s->rights = &no_rights;
+  s->sum.streams_total = counted(&w->streams);
   count(&w->numbers);
 }
 
@@ -113,25 +115,24 @@ static int dial(const struct admin *a) {
   return fd;
 }
 
+/* To the end of the connection. */
+static void read_all(int fd, char *answer, size_t cap) {
+  size_t n = 0;
+  for (ssize_t got; (got = recv(fd, answer + n, cap - 1 - n, 0)) > 0; n += (size_t)got) continue;
+  answer[n] = '\0';
+  close(fd);
+}
+
 static void reset(int fd) {
   const struct linger l = {.l_onoff = 1};
   assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &l, sizeof l), 0);
   close(fd);
 }
 
-/* Sends the request and reads to the end of the connection. */
 static void ask(const struct admin *a, const char *request, char *answer, size_t cap) {
   int fd = dial(a);
-  size_t n = 0;
   assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), (int)strlen(request));
-  for (;;) {
-    ssize_t got = recv(fd, answer + n, cap - 1 - n, 0);
-    if (got <= 0)
-      break;
-    n += (size_t)got;
-  }
-  answer[n] = '\0';
-  close(fd);
+  read_all(fd, answer, cap);
 }
 
 static void assert_answer(const struct admin *a, const char *request, const char *status, const char *part) {
@@ -389,6 +390,30 @@ static void more_connections_than_it_accepts_in_a_second_wait_and_are_answered(v
   admin_stop(a);
 }
 
+/* A successor has what was counted, and goes on from there: no counter that he has told goes back. */
+static void who_comes_when_the_door_is_closed_is_a_successors_and_who_was_in_is_told_what_was_then(void **unused) {
+  static const char half[] = "GET /metrics HTTP/1.1\r\n", rest[] = "Host: 127.0.0.1\r\n\r\n";
+  (void)unused;
+  struct world w = {.streams = 7};
+  struct admin *a = start(&w);
+  enum { CAP = 1 << 16 };
+  char *answer = malloc(CAP);
+  int in = dial(a);
+  assert_int_equal(send(in, half, sizeof half - 1, MSG_NOSIGNAL), sizeof half - 1);
+  assert_answer(a, GET("/metrics"), "HTTP/1.1 200 ", "adit_streams_total 7\n");          /* he was accepted before */
+  admin_close_door(a);
+  int late = dial(a), his = accept(admin_descriptor(a), NULL, NULL);
+  assert_true(his >= 0);
+  __atomic_store_n(&w.streams, 9, __ATOMIC_RELAXED);
+  assert_int_equal(send(in, rest, sizeof rest - 1, MSG_NOSIGNAL), sizeof rest - 1);
+  read_all(in, answer, CAP);
+  assert_non_null(strstr(answer, "adit_streams_total 7\n"));
+  admin_leave(a);
+  close(late);
+  close(his);
+  free(answer);
+}
+
 static void an_address_in_use_is_told(void **unused) {
   (void)unused;
   struct world w = {0};
@@ -418,6 +443,7 @@ int main(void) {
     cmocka_unit_test(its_thread_takes_no_signals),
     cmocka_unit_test(it_stops_at_once_with_connections_open),
     cmocka_unit_test(more_connections_than_it_accepts_in_a_second_wait_and_are_answered),
+    cmocka_unit_test(who_comes_when_the_door_is_closed_is_a_successors_and_who_was_in_is_told_what_was_then),
     cmocka_unit_test(an_address_in_use_is_told),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,7 @@ static void carry(void) {
   buf_init(&bytes, TOTALS_EXPORT_MAX_BYTES);
   assert_int_equal(totals_export(&here.relay, &bytes), 0);
   assert_int_equal(totals_import(&there.relay, buf_data(&bytes), bytes.len), 0);
+  totals_forget(&here.relay, buf_data(&bytes), bytes.len);
   buf_free(&bytes);
 }
 
@@ -124,6 +125,8 @@ static void no_part_of_its_bytes_counts_anything(void **state) {
   registry_owner_unref(here.relay.registry, comes(&here));
   buf_init(&bytes, TOTALS_EXPORT_MAX_BYTES);
   assert_int_equal(totals_export(&here.relay, &bytes), 0);
+  assert_int_equal(report_sum(&here.relay).streams_total, 5);    /* whoever is being told of it here is told all */
+  totals_forget(&here.relay, buf_data(&bytes), bytes.len);
   uint8_t *p = buf_data(&bytes);
   for (size_t n = 0; n < bytes.len; n++) assert_int_equal(totals_import(&there.relay, p, n), ERR_SYNTAX);
   assert_int_equal(there.worker.metrics.streams_total, 0);
