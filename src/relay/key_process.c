@@ -308,11 +308,20 @@ static struct channel *channel_for(struct key_process *p, enum key_request_kind 
   return &p->channels[i < signing_channel(p, 0) ? i : OF_ALL];
 }
 
-/* Its answer, if it still comes, would be taken for that of the next call. Whoever waits for its end learns of it, and
-   so does the process. */
-static void give_up(struct key_process *p) {
+/* Whoever waits for its end learns of it, and so does the process. */
+void key_process_give_up(struct key_process *p) {
+  if (p == NULL) return;
   atomic_store(&p->hangs, true);
   (void)shutdown(p->life, SHUT_RDWR);
+}
+
+/* An answer that was given up would be taken for that of the next call, if it still came: so there is none. */
+static int exchange(struct key_process *p, int fd, const uint8_t *frame, size_t n, struct buf *in) {
+  if (atomic_load(&p->hangs)) return ERR_CLOSED;
+  int rc = write_whole(fd, frame, n);
+  if (rc == 0 && in != NULL) rc = read_frame(fd, KEY_ANSWER_MAX_BYTES, in);
+  if (rc == ERR_TIMEOUT || rc == ERR_LIMIT) key_process_give_up(p);
+  return rc;
 }
 
 /* Without an answer for `in` NULL. What the answer points to is in `in`. */
@@ -323,9 +332,7 @@ static int call(struct key_process *p, const struct key_request *r, struct buf *
   int rc = key_request_write(r, frame, &n);
   if (rc != 0) return rc;
   pthread_mutex_lock(&c->lock);
-  rc = write_whole(c->fd, frame, n);
-  if (rc == 0 && in != NULL) rc = read_frame(c->fd, KEY_ANSWER_MAX_BYTES, in);
-  if (rc == ERR_TIMEOUT) give_up(p);
+  rc = exchange(p, c->fd, frame, n, in);
   pthread_mutex_unlock(&c->lock);
   return rc == 0 && in != NULL ? key_answer_read(buf_data(in), in->len, a) : rc;
 }

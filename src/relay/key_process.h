@@ -22,6 +22,8 @@ void key_process_end(struct key_process *p);     /* NULL is fine; nothing that i
 /* Readable when the process has ended, or does not answer: then it is no use any more. */
 int key_process_fd(const struct key_process *p);
 bool key_process_hangs(const struct key_process *p);
+/* It does not answer, or not as it should, and so it is no use: from any thread; NULL is fine. */
+void key_process_give_up(struct key_process *p);
 /* Words for the start line: what bounds it. */
 const char *key_process_rights(const struct key_process *p);
 int key_process_signing_fd(const struct key_process *p, unsigned worker);    /* for its signer; non-blocking */

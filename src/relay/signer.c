@@ -7,6 +7,7 @@
 
 #include "base/fibre.h"
 #include "loop/net.h"
+#include "relay/key_process.h"
 
 enum {
   READ_BYTES = 16384,
@@ -216,6 +217,7 @@ static void take_answers(struct signer *s) {
     loop_call_late(s->worker->loop, &s->rest_later, take_rest);
   }
   if (rc != 0) {
+    key_process_give_up(s->worker->relay->keys);
     is_gone(s);
     return;
   }

@@ -155,7 +155,10 @@ struct tls_conn *tls_conn_client(struct tls_client *c, const char *host, const s
 
 void tls_conn_free(struct tls_conn *t) {
   if (t == NULL) return;
-  if (t->paused != NULL) fibre_cancel(t->paused);
+  if (t->paused != NULL) {
+    fibre_cancel(t->paused);
+    ERR_clear_error();             /* it says there that it failed, which would be taken for another's reason */
+  }
   SSL_free(t->ssl);
   tls_hooks_free(&t->hooks);
   tls_server_unref(t->server);

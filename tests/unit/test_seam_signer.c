@@ -19,6 +19,14 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *t) {
   return 0;
 }
 
+static unsigned given_up;          /* how often the key process was */
+
+void __wrap_key_process_give_up(struct key_process *p);
+void __wrap_key_process_give_up(struct key_process *p) {
+  (void)p;
+  given_up++;
+}
+
 /* Somebody in a handshake. */
 static struct wanting {
   struct fibre *fibre;
@@ -32,6 +40,7 @@ static int ours;
 
 static int set_up(void **state) {
   (void)state;
+  given_up = 0;
   one_relay_open(&relay, PUMP_COPY);
   socket_pair(&ours, &far);
   relay.worker.signer = signer_new(&relay.worker, ours);
@@ -210,6 +219,7 @@ static void when_the_key_process_ends_all_who_wait_learn_of_it(void **state) {
   some_turns();
   for (unsigned i = 0; i < 3; i++) assert_int_equal(all[i].code, ERR_CLOSED);
   assert_int_equal(want(3)->code, ERR_CLOSED);
+  assert_int_equal(given_up, 0);   /* the relay sees that by itself */
 }
 
 static void an_answer_that_is_none_is_the_end(void **state) {
@@ -219,6 +229,7 @@ static void an_answer_that_is_none_is_the_end(void **state) {
   assert_int_equal(send(far, too_long, sizeof too_long, 0), sizeof too_long);
   some_turns();
   assert_int_equal(all[0].code, ERR_CLOSED);
+  assert_int_equal(given_up, 1);
 }
 
 static void an_answer_that_nobody_asked_for_is_the_end(void **state) {
@@ -226,6 +237,7 @@ static void an_answer_that_nobody_asked_for_is_the_end(void **state) {
   answer(1);
   some_turns();
   assert_int_equal(want(0)->code, ERR_CLOSED);
+  assert_int_equal(given_up, 1);
 }
 
 static struct newcomer newcomer;
