@@ -414,11 +414,11 @@ static void tell(struct adit_client *c, enum move_state state, const struct err 
 }
 
 /* Outside the gate: the host may fork meanwhile. */
-static void park(struct adit_client *c) {
-  tell(c, MOVE_PARKED, &(struct err){0});
+static void park(struct adit_client *c, enum move_state as, const struct err *e) {
+  tell(c, as, e);
   fork_gate_leave();
   pthread_mutex_lock(&c->lock);
-  while (c->move.state == MOVE_PARKED) pthread_cond_wait(&c->changed, &c->lock);
+  while (c->move.state == as) pthread_cond_wait(&c->changed, &c->lock);
   pthread_mutex_unlock(&c->lock);
   fork_gate_enter();
 }
@@ -436,7 +436,7 @@ static void out_now(struct adit_client *c) {
     return;
   }
   rc = move_pack(c, c->move.parcels);
-  if (rc == 0) park(c);
+  if (rc == 0) park(c, MOVE_PARKED, &e);
   take_back(c);
   (void)err_set(&e, rc, "the agent could not be packed: %s", err_name(rc));
   tell(c, rc == 0 ? MOVE_NONE : MOVE_FAILED, &e);
@@ -455,12 +455,17 @@ static void out_run(struct loop *l, struct loop_msg *m) {
   out_look(&c->move.look);
 }
 
+/* Dry, it stands still whatever came of it: the stand-ins look like a relay and visitors that have gone, and a link
+   that is made anew would take the tunnels from the agent that has them. */
 static void in_run(struct loop *l, struct loop_msg *m) {
   if (l == NULL) return;
   struct adit_client *c = CONTAINER_OF(m, struct adit_client, move.msg);
   struct err e = {0};
   int rc = move_unpack(c, c->move.parcels, c->move.dry, &e);
-  if (rc == 0 && c->move.dry) park(c);
+  if (c->move.dry) {
+    park(c, rc == 0 ? MOVE_PARKED : MOVE_FAILED, &e);
+    return;
+  }
   if (rc == 0) go_on(c);
   tell(c, rc == 0 ? MOVE_NONE : MOVE_FAILED, &e);
 }

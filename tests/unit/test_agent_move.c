@@ -2,13 +2,17 @@
 #include "cm.h"
 
 #include <arpa/inet.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/control.h"
+#include "agent/fork_gate.h"
 #include "agent/move.h"
 #include "agent/stream.h"
 #include "agent/tunnel.h"
@@ -312,12 +316,78 @@ static void other_tunnels_are_another_agent(void **state) {
   tunnel_free(third);
 }
 
+/* ---- with a thread ---- */
+
+static sem_t turned;
+
+static void *run_loop(void *of) {
+  fork_gate_enter();
+  loop_run(of);
+  fork_gate_leave_at_end();
+  return NULL;
+}
+
+static void called(struct loop_io *io, uint32_t events) {
+  (void)events;
+  (void)bell_heard(&CONTAINER_OF(io, struct adit_client, bell_io)->bell);
+}
+
+static void note_turn(struct loop *l, struct loop_msg *m) {
+  (void)m;
+  if (l != NULL) (void)sem_post(&turned);
+}
+
+static bool turns_within_ms(long ms) {
+  struct timespec until;
+  (void)clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_nsec += ms * 1000000;
+  until.tv_sec += until.tv_nsec / 1000000000;
+  until.tv_nsec %= 1000000000;
+  return sem_timedwait(&turned, &until) == 0;
+}
+
+static void let_it_go_on(struct adit_client *c) {
+  pthread_mutex_lock(&c->lock);
+  c->move.state = MOVE_NONE;
+  pthread_cond_broadcast(&c->changed);
+  pthread_mutex_unlock(&c->lock);
+}
+
+/* Else it would take its stand-ins for connections that have ended, and make new ones. */
+static void who_only_looks_does_nothing_when_that_fails_either(void **state) {
+  struct loop_msg message = {.fn = note_turn};
+  struct err e = {0};
+  pthread_t thread;
+  (void)state;
+  fill(&old);
+  assert_int_equal(move_pack(&old, &parcels), 0);
+  buf_cut(&CONTAINER_OF(parcels.prev, struct parcel, node)->state, 0);
+  through_a_file(true);
+  assert_int_equal(bell_init(&next.bell, &e), 0);
+  assert_int_equal(loop_io_add(loop, &next.bell_io, next.bell.hear_fd, EPOLLIN, called), 0);
+  assert_int_equal(sem_init(&turned, 0, 0), 0);
+  loop_set_wait_hooks(loop, fork_gate_leave, fork_gate_enter);
+  assert_int_equal(pthread_create(&thread, NULL, run_loop, loop), 0);
+  assert_int_equal(move_in(&next, &parcels, true, &e), ERR_SYNTAX);
+  loop_post(loop, &message);
+  bool early = turns_within_ms(100);
+  let_it_go_on(&next);
+  bool then = turns_within_ms(10000);
+  loop_stop(loop);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  assert_true(!early && then);
+  loop_io_del(&next.bell_io);
+  close(next.bell.ring_fd);
+  close(next.bell.hear_fd);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(all_goes_along_and_is_the_same_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(who_only_looks_gets_stand_ins, set_up, tear_down),
       cmocka_unit_test_setup_teardown(parcels_that_were_cut_are_refused, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_file_that_is_none_is_refused, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(other_tunnels_are_another_agent, set_up, tear_down)};
+      cmocka_unit_test_setup_teardown(other_tunnels_are_another_agent, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(who_only_looks_does_nothing_when_that_fails_either, set_up, tear_down)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
