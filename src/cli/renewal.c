@@ -42,14 +42,19 @@ struct asked {                     /* the program, as it is started to be asked 
   int fd;                          /* our end */
 };
 
+static bool was_wiped(const char *argument) {
+  bool is_option = strncmp(argument, "--", 2) == 0;
+  const char *equals = is_option ? strchr(argument, '=') : NULL;
+  return argument[0] == '\0' || (equals != NULL && equals[1] == '\0');
+}
+
 /* A value that was wiped from the arguments goes along with the state; in its place stands a word, since an empty one
    is refused. What belongs to the command behind "--" stays. NULL: out of memory. */
 static char *argument_again(const char *argument, bool is_ours) {
   static const char instead[] = "wiped";
-  size_t n = strlen(argument);
-  bool is_option = strncmp(argument, "--", 2) == 0, was_wiped = n == 0 || (is_option && argument[n - 1] == '=');
-  char *again = malloc(n + sizeof instead);
-  if (again != NULL) (void)snprintf(again, n + sizeof instead, "%s%s", argument, is_ours && was_wiped ? instead : "");
+  size_t n = strlen(argument) + sizeof instead;
+  char *again = malloc(n);
+  if (again != NULL) (void)snprintf(again, n, "%s%s", argument, is_ours && was_wiped(argument) ? instead : "");
   return again;
 }
 

@@ -245,6 +245,14 @@ def test_tokens_and_proxies_that_were_wiped_go_along(relay, agent, app, visitor,
     talk(visitor(tunnel))
 
 
+def test_what_was_not_wiped_stays_as_it_is(agent, app, box):
+    """A value that ends like an option without one."""
+    running = agent(app(echo), "--name=blue=", "--keep=" + box.file("ticket="))
+    upgrade(running)
+    assert running.process.stop() == 0
+    assert running.events.wait("closed")["name"] == "blue="
+
+
 def test_the_command_behind_goes_on_and_its_end_is_heard_of(relay, agent, app, box):
     """Also when it ends in the midst of the upgrade; and signals are as they were given."""
     script = "trap 'exit 7' TERM; echo started; while :; do sleep 0.01; done"
