@@ -1,6 +1,7 @@
 """The process's client, when another takes its place."""
 
 import asyncio
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -127,36 +128,72 @@ def test_a_container_has_one_token_until_that_is_too_short(monkeypatch):
     asyncio.run(use())
 
 
+class Worker:
+    id = "1"
+
+
+class Narrowing:
+    made = 0
+
+    def narrow(self, *, max_tunnels, name, expires=None):
+        self.made += 1
+        return f"token {self.made}"
+
+    def close(self):
+        pass
+
+
+def relay_by(client):
+    relay = relays.Relay()
+    relay._client, relay._ways = client, [SimpleNamespace(narrow=lambda token: token)]
+    return relay
+
+
 def test_what_a_container_was_given_is_revoked_when_it_has_ended(monkeypatch):
     now, revoked = [1000.0], []
     monkeypatch.setattr(relays.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(relays, "identities", lambda token: ("root", token))
 
-    class Worker:
-        id = "1"
-
-    class Narrowing:
-        made = 0
-
-        def narrow(self, *, max_tunnels, name, expires=None):
-            self.made += 1
-            return f"token {self.made}"
-
+    class Full(Narrowing):
         def revoke(self, token, timeout):
-            revoked.append(token)
+            revoked.append((token, timeout))
+            now[0] += 3
             raise RemoteError("relay: it keeps no more revocations")
 
     async def use():
-        relay = relays.Relay()
-        relay._client, relay._ways = Narrowing(), [SimpleNamespace(narrow=lambda token: token)]
-        worker, other = Worker(), Worker()
-        await relay.revoke(worker)  # which has none
-        for seconds in (50, 100, 300):
+        relay, worker, other = relay_by(Full()), Worker(), Worker()
+        relay.revoke(worker)  # which has none
+        for seconds in (50, 100, 300, 400, 500):
             await relay.token_for(worker, seconds, seconds - 1)
             now[0] += 10
         await relay.token_for(other, 100, 40)
-        now[0] += 25
-        await relay.revoke(worker)
-        assert revoked == ["token 2", "token 3"]  # the first has expired
+        now[0] += 5
+        relay.revoke(worker)
+        await relay.close()
+        # The first has expired; for the last there was no time.
+        assert revoked == [("token 2", 5.0), ("token 3", 2.0)]
+
+    asyncio.run(use())
+
+
+def test_containers_end_while_the_relay_that_is_to_revoke_their_tokens_is_away(monkeypatch):
+    answers = threading.Event()
+    monkeypatch.setattr(relays, "identities", lambda token: ("root", token))
+
+    class Away(Narrowing):
+        def revoke(self, token, timeout):
+            answers.wait(30)
+
+    async def use():
+        relay = relay_by(Away())
+        workers = [Worker() for _ in range(64)]
+        for worker in workers:
+            await relay.token_for(worker, 300, 100)
+            relay.revoke(worker)
+        await asyncio.wait_for(asyncio.to_thread(int), 10)  # others have their threads
+        closing = asyncio.create_task(relay.close())
+        assert await asyncio.wait({closing}, timeout=0.05) == (set(), {closing})
+        answers.set()
+        await closing
 
     asyncio.run(use())

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -18,12 +19,15 @@ from .counts import Counts, place
 from .ways import UNIX, Way, identities, ways
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .counts import Passed
     from .worker import Worker
 
 TUNNELS = 5
 CHUNK = 1 << 18
-REVOKE_S = 5.0  # for an answer; a token that is not revoked expires
+REVOKE_S = 5.0  # for all that a container was given; a token that is not revoked expires
+REVOKERS_MAX = 8  # threads, which others are not kept from using while the relay is away
 
 
 class Relay:
@@ -39,6 +43,8 @@ class Relay:
         self._counts: Counts | None = None
         # All that it was given: id, token, and when that ends.
         self._given: WeakKeyDictionary[Worker, list[tuple[str, str, float]]] = WeakKeyDictionary()
+        self._revokers = ThreadPoolExecutor(REVOKERS_MAX, "adit-revoke")
+        self._revoking: set[asyncio.Task[None]] = set()
 
     async def client(self) -> Client:
         """The foreman's own link, made when it is first needed."""
@@ -84,13 +90,20 @@ class Relay:
         ids = [identity for identity, _, _ in self._given.get(worker, ())]
         return {} if not ids or self._counts is None else await self._counts.of(ids, last=last)
 
-    async def revoke(self, worker: Worker) -> None:
-        """What it was given is good no more, as it has ended. The relay that the foreman's own link is to is told."""
-        for _, token, ends in self._given.get(worker, ()):
-            if self._client is None or ends <= time.monotonic():
-                continue
-            with contextlib.suppress(Error, RuntimeError):  # of the latter: at the interpreter's end no thread begins
-                await asyncio.to_thread(self._client.revoke, token, REVOKE_S)
+    def revoke(self, worker: Worker) -> None:
+        """What it was given is good no more, as it has ended. The relay that the foreman's own link is to is told; who
+        has ended does not wait for it, as it may be away, but the foreman's end does."""
+        now = time.monotonic()
+        tokens = [token for _, token, ends in self._given.get(worker, ()) if ends > now]
+        if self._client is None or not tokens:
+            return
+        task = asyncio.create_task(self._revoke(functools.partial(revoke, self._client, tokens, now + REVOKE_S)))
+        self._revoking.add(task)
+        task.add_done_callback(self._revoking.discard)
+
+    async def _revoke(self, work: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # at the interpreter's end no thread begins
+            await asyncio.get_running_loop().run_in_executor(self._revokers, work)
 
     async def _choose(self) -> Way:
         """Of several relays the first that is there, for containers that ask from now on."""
@@ -132,8 +145,20 @@ class Relay:
 
     async def close(self) -> None:
         """Ends it with its tunnels."""
+        if self._revoking:
+            await asyncio.wait(self._revoking)
+        self._revokers.shutdown(wait=False)
         if self._client is not None:
             self._client.close()  # not in a thread: at the interpreter's end there are no more
+
+
+def revoke(client: Client, tokens: list[str], until: float) -> None:
+    for token in tokens:
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        with contextlib.suppress(Error):
+            client.revoke(token, left)
 
 
 async def join(

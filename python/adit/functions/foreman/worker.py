@@ -402,7 +402,7 @@ class Worker:
                         foreman.ledger.used(call)
         finally:
             foreman.ledger.worker_gone(self.id)
-            await foreman.relay.revoke(self)
+            foreman.relay.revoke(self)
             if is_left:
                 foreman.later(self._remove_later())
             else:
