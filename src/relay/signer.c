@@ -107,18 +107,6 @@ static struct request *first_late(struct signer *s, uint64_t now_ms) {
   return NULL;
 }
 
-static void on_deadline(struct loop_timer *t) {
-  struct signer *s = CONTAINER_OF(t, struct signer, deadline);
-  struct request *r;
-  while ((r = first_late(s, loop_now_ms(s->worker->loop))) != NULL) {
-    s->stalls = true;
-    settle(s, r, ERR_TIMEOUT);
-  }
-  if (s->stalls) warning_unsigned(&s->worker->relay->warnings);
-  look_whether_full(s);
-  watch_first(s);
-}
-
 /* Out */
 
 static void send_requests(struct signer *s) {
@@ -225,9 +213,7 @@ static void take_answers(struct signer *s) {
   watch_first(s);
 }
 
-static void on_ready(struct loop_io *io, uint32_t events) {
-  struct signer *s = CONTAINER_OF(io, struct signer, io);
-  if (events & EPOLLOUT) send_requests(s);
+static void receive(struct signer *s) {
   uint8_t *to = buf_reserve(&s->in, READ_BYTES);
   if (to == NULL) return;          /* as much as may wait does, or for want of memory it is told of again */
   ssize_t got = net_recv(s->fd, to, READ_BYTES);
@@ -238,6 +224,27 @@ static void on_ready(struct loop_io *io, uint32_t events) {
   }
   buf_added(&s->in, (size_t)got);
   take_answers(s);
+}
+
+static void on_ready(struct loop_io *io, uint32_t events) {
+  struct signer *s = CONTAINER_OF(io, struct signer, io);
+  if (events & EPOLLOUT) send_requests(s);
+  receive(s);
+}
+
+/* What has come meanwhile is no late answer, also when it is this thread that is late. */
+static void on_deadline(struct loop_timer *t) {
+  struct signer *s = CONTAINER_OF(t, struct signer, deadline);
+  struct request *r;
+  receive(s);
+  if (s->gone || s->reads_later) return;         /* it is set again when all is read */
+  while ((r = first_late(s, loop_now_ms(s->worker->loop))) != NULL) {
+    s->stalls = true;
+    settle(s, r, ERR_TIMEOUT);
+  }
+  if (s->stalls) warning_unsigned(&s->worker->relay->warnings);
+  look_whether_full(s);
+  watch_first(s);
 }
 
 /* Life */

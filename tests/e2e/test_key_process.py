@@ -278,6 +278,23 @@ def test_a_visitor_who_leaves_amid_a_signature_is_forgotten(relay, agent, app, v
     talk(visitor(tunnel))
 
 
+def test_a_relay_that_ends_at_once_leaves_no_handshake_that_waits(relay, agent, app):
+    """Of visitors, and of agents' links and data connections."""
+    tunnel = agent(app(echo), relay=relay)
+    hellos = [hello.client_hello(tunnel.host), hello.client_hello("r1.test", ["adit/1"]),
+              hello.client_hello("r1.test", ["adit-data/1"])]
+    begun = ["handshakes_now", "link_handshakes_now", "data_handshakes_now"]
+    with signing_nothing(relay), contextlib.ExitStack() as open_here:
+        for message, now in zip(hellos, begun):
+            sock = open_here.enter_context(socket.create_connection(relay.address, DEADLINE_S))
+            sock.sendall(hello.records(message))
+            wait_until(lambda name=now: relay.metric(name) == 1, "the handshake does not begin")
+        relay.process.kill(signal.SIGTERM)
+        relay.process.err.wait(lambda line: " draining " in line)
+        relay.process.kill(signal.SIGTERM)
+        assert relay.process.popen.wait(DEADLINE_S) == 0
+
+
 def test_who_waits_for_a_signature_through_an_upgrade_gets_through(relay, agent, app, visitor):
     tunnel = agent(app(echo), relay=relay)
     begun = relay.metric("handshakes_started_total")

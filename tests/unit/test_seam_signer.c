@@ -211,6 +211,19 @@ static void who_is_not_signed_for_in_time_is_refused_and_counted_and_others_at_o
   assert_signed(&all[3], "signature");
 }
 
+/* A machine that stood still, or a worker that was held up. */
+static void an_answer_that_came_in_time_is_taken_however_late_it_is_read(void **state) {
+  (void)state;
+  want(0);
+  want(1);
+  answer(1);
+  clock_ms_now += 2 * SIGNATURE_WAIT_MS;
+  some_turns();
+  assert_signed(&all[0], "signature");
+  assert_int_equal(all[1].code, ERR_TIMEOUT);
+  assert_int_equal(unsigned_total(), 1);
+}
+
 static void when_the_key_process_ends_all_who_wait_learn_of_it(void **state) {
   (void)state;
   for (unsigned i = 0; i < 3; i++) want(i);
@@ -293,6 +306,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(the_answer_for_one_that_has_gone_is_nobody_elses, set_up, tear_down),
       cmocka_unit_test_setup_teardown(who_is_not_signed_for_in_time_is_refused_and_counted_and_others_at_once, set_up,
                                       tear_down),
+      cmocka_unit_test_setup_teardown(an_answer_that_came_in_time_is_taken_however_late_it_is_read, set_up, tear_down),
       cmocka_unit_test_setup_teardown(when_the_key_process_ends_all_who_wait_learn_of_it, set_up, tear_down),
       cmocka_unit_test_setup_teardown(an_answer_that_is_none_is_the_end, set_up, tear_down),
       cmocka_unit_test_setup_teardown(an_answer_that_nobody_asked_for_is_the_end, set_up, tear_down),
