@@ -10,37 +10,65 @@
 #include "base/base.h"
 #include "cast.h"
 #include "talk.h"
+#include "watch.h"
 
-enum { BACKLOG = 128 };
+enum { BACKLOG = 128, RIVAL_ADDRESSES_MAX = 28 };
 
 static void tell_address(struct adit_tunnel *t) {
   (void)snprintf(cast.tunnel_host, sizeof cast.tunnel_host, "%s", adit_tunnel_host(t));
   cast.raw_port = adit_tunnel_tcp_port(t);
   world_trace("tunnel open", cast.raw_port, 0);
+  watch_address(OWNER_AGENT, cast.tunnel_host, cast.raw_port);
+  watch_kept_address(cast.tunnel_host, cast.raw_port);
   waiters_wake(&cast.opened);
 }
 
-int cast_agent(void *arg) {
-  char app[8];
-  struct adit_options o = ADIT_OPTIONS_INIT;
-  struct adit_event event;
-  (void)arg;
+static struct adit_client *client_of(enum owner owner) {
   struct adit_config *config = adit_config_new();
-  if (config == NULL || adit_config_add_token(config, cast.token) != 0)
+  if (config == NULL || adit_config_add_token(config, cast.token[owner]) != 0)
     world_fail("agent: %s", config == NULL ? "no memory" : adit_config_error(config));
   struct adit_client *client = adit_client_new(config);
   if (client == NULL) world_fail("agent: %s", adit_config_error(config));
   adit_config_free(config);
-  (void)snprintf(app, sizeof app, "%d", CAST_APP_PORT);
+  return client;
+}
+
+static struct adit_tunnel *forward(struct adit_client *client, unsigned app_port, const char *keep_file) {
+  char app[8];
+  struct adit_options o = ADIT_OPTIONS_INIT;
+  (void)snprintf(app, sizeof app, "%u", app_port);
   o.unencrypted = 1;
   o.plain = cast.plain;
-  o.keep_file = "/kept";
+  o.keep_file = keep_file;
   struct adit_tunnel *tunnel = adit_forward(client, app, &o);
   if (tunnel == NULL) world_fail("agent: %s", adit_error(client));
+  return tunnel;
+}
+
+int cast_agent(void *arg) {
+  struct adit_event event;
+  (void)arg;
+  struct adit_client *client = client_of(OWNER_AGENT);
+  struct adit_tunnel *tunnel = forward(client, CAST_APP_PORT, "/kept");
   while (adit_next_event(client, &event, -1) > 0) {
     world_trace("agent's event", event.kind, (uint64_t)(int64_t)event.error);
     if (event.kind == ADIT_EVENT_OPEN) tell_address(tunnel);
     if (event.kind == ADIT_EVENT_CLOSED || event.kind == ADIT_EVENT_SUPERSEDED) return EXIT_FAILURE;
+  }
+  return EXIT_SUCCESS;
+}
+
+int cast_rival(void *arg) {
+  enum owner owner = (enum owner)(intptr_t)arg;
+  struct adit_event event;
+  unsigned app_port = CAST_APP_PORT;
+  struct adit_client *client = client_of(owner);
+  (void)forward(client, ++app_port, NULL);
+  while (adit_next_event(client, &event, -1) > 0) {
+    world_trace("rival's event", event.kind, (uint64_t)(int64_t)event.error);
+    if (event.kind != ADIT_EVENT_OPEN) continue;
+    watch_address(owner, adit_tunnel_host(event.tunnel), adit_tunnel_tcp_port(event.tunnel));
+    if (++cast.addresses[owner] < RIVAL_ADDRESSES_MAX) (void)forward(client, ++app_port, NULL);
   }
   return EXIT_SUCCESS;
 }

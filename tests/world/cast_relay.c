@@ -7,17 +7,21 @@
 #include "relay/issue.h"
 #include "relay/relay.h"
 
-enum { RAW_FROM = 20000, RAW_TO = 20063, DRAIN_MS = 2000 };
+enum { RAW_FROM = 20000, RAW_TO = 20071, DRAIN_MS = 2000 };
 
 int cast_issue(void *arg) {
   struct state *s = NULL;
   struct token_relay own;
   struct err e = {0};
-  const struct issue_request request = {.name = "agent", .relays = &own, .relays_n = 1};
+  static const char *const names[OWNERS] = {[OWNER_AGENT] = "agent", [OWNER_RIVAL] = "rival",
+                                            [OWNER_OTHER_RIVAL] = "other-rival"};
   (void)arg;
   int rc = state_open(CAST_STATE, &s, &e);
   if (rc == 0) rc = issue_relay_foresee(s, CAST_DOMAIN, &own, &e);
-  if (rc == 0) rc = issue_token(s, &request, (int64_t)time(NULL), cast.token, &e);
+  for (int i = 0; rc == 0 && i < OWNERS; i++) {
+    const struct issue_request request = {.name = names[i], .relays = &own, .relays_n = 1};
+    rc = issue_token(s, &request, (int64_t)time(NULL), cast.token[i], &e);
+  }
   if (rc != 0) world_fail("token: %s", e.text);
   state_close(s);
   return EXIT_SUCCESS;

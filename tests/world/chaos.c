@@ -5,7 +5,8 @@
 #include "base/base.h"
 #include "kernel.h"
 
-enum { PAUSE_MAX_MS = 300, CUT_MAX_MS = 3000, DELAY_MAX_MS = 80, LOOPBACK_DELAY_MAX_US = 200 };
+enum { PAUSE_MAX_MS = 300, CUT_MAX_MS = 3000, DELAY_MAX_MS = 80, LOOPBACK_DELAY_MAX_US = 200,
+       DISK_MAX_MS = 100 };
 
 static struct {
   struct host *hosts[CHAOS_HOSTS_MAX];
@@ -24,6 +25,7 @@ static void change_weather(void) {
   weather.tiny_chunk_one_in = maybe(10);
   weather.small_buffers_one_in = maybe(4);
   weather.lost_one_in = maybe(200);
+  weather.disk_max_ns = maybe(DISK_MAX_MS) * WORLD_NS_PER_MS;
   world_trace("weather", weather.delay_max_ns, weather.tiny_chunk_one_in);
 }
 

@@ -12,12 +12,12 @@
 
 enum { AT_ONCE_MAX = 12, ARRIVAL_MAX_MS = 20, DAY_MAX_MS = 1500, NIGHT_MAX_MS = 500, TALK_LARGE_BYTES = 200000,
        TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8, UPGRADE_MAX_MS = 800,
-       HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 4, BREAKS_OFF_ONE_IN = 4 };
+       HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 2, BREAKS_OFF_ONE_IN = 4 };
 
 struct cast cast;
 
 static struct director_options options;
-static struct host *relay_host, *agent_host, *visitors_host;
+static struct host *relay_host, *agent_host, *rivals_host, *visitors_host;
 static bool over;
 static bool heir_killed;           /* at least one */
 static bool storm;                 /* processes are killed */
@@ -45,11 +45,15 @@ struct mortal {
   struct host **host;
   const char *name;
   int (*main)(void *arg);
+  enum owner owner;                /* its argument */
   struct process *now;             /* NULL: at night */
 };
-enum { RELAY, AGENT, MORTALS };
-static struct mortal mortals[MORTALS] = {[RELAY] = {&relay_host, "relay", cast_relay, NULL},
-                                         [AGENT] = {&agent_host, "agent", cast_agent, NULL}};
+enum { RELAY, AGENT, RIVAL, OTHER_RIVAL, MORTALS };
+static struct mortal mortals[MORTALS] = {
+    [RELAY] = {.host = &relay_host, .name = "relay", .main = cast_relay},
+    [AGENT] = {.host = &agent_host, .name = "agent", .main = cast_agent},
+    [RIVAL] = {.host = &rivals_host, .name = "rival", .main = cast_rival, .owner = OWNER_RIVAL},
+    [OTHER_RIVAL] = {.host = &rivals_host, .name = "rival", .main = cast_rival, .owner = OWNER_OTHER_RIVAL}};
 
 /* Until it ends, or its day does. */
 static void live(const struct mortal *m) {
@@ -79,7 +83,7 @@ static void die(const struct mortal *m) {
 static void *live_and_die(void *arg) {
   struct mortal *m = arg;
   for (;;) {
-    if (m->now == NULL) m->now = process_start(*m->host, m->name, m->main, NULL);
+    if (m->now == NULL) m->now = process_start(*m->host, m->name, m->main, (void *)(intptr_t)m->owner);
     live(m);
     bool by_itself = m->now->exited;
     if (!by_itself) die(m);
@@ -182,6 +186,7 @@ void director_begin(const struct director_options *o) {
   waiters_init(&left);
   relay_host = host_new(CAST_DOMAIN, 0x0a000001);
   agent_host = host_new("agent", 0x0a000002);
+  rivals_host = host_new("rivals", 0x0a000004);
   visitors_host = host_new("visitors", 0x0a000003);
   (void)process_start(host_new("director", 0x0a0000ff), "director", direct, NULL);
 }

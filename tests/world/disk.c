@@ -115,6 +115,12 @@ void node_sync(struct node *n) {
   n->synced_n = n->n;
 }
 
+void disk_settle(void) {
+  if (weather.disk_max_ns == 0) return;
+  uint64_t until_ns = world_now_ns() + world_below(weather.disk_max_ns);
+  while (task_sleep(until_ns)) continue;
+}
+
 void node_stat(const struct node *n, struct stat *out) {
   *out = (struct stat){.st_dev = DEVICE, .st_ino = n->inode, .st_mode = n->mode, .st_nlink = n->links,
                        .st_uid = DISK_USER, .st_gid = DISK_USER, .st_size = (off_t)n->n, .st_blksize = BLOCK_BYTES,

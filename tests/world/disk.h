@@ -47,6 +47,7 @@ ssize_t node_read(const struct node *n, void *out, size_t bytes, uint64_t offset
 ssize_t node_write(struct node *n, const void *from, size_t bytes, uint64_t offset);
 void node_truncate(struct node *n, uint64_t bytes);
 void node_sync(struct node *n);
+void disk_settle(void);            /* waits for as long as a disk that is busy takes (weather) */
 void node_stat(const struct node *n, struct stat *out);
 
 int disk_link(struct node *n, const struct place *at);               /* a name for it, which may be another's */

@@ -75,6 +75,7 @@ struct weather {
   uint64_t tiny_chunk_one_in;      /* a packet of very few bytes */
   uint64_t small_buffers_one_in;   /* a connection with buffers of a few KiB */
   uint64_t lost_one_in;            /* a packet that is sent again after the retransmission time-out */
+  uint64_t disk_max_ns;            /* how long a disk may take to sync, and now and then to write; 0: no time */
   uint64_t no_descriptor_one_in;   /* of calls that make descriptors: EMFILE or ENFILE */
   uint64_t no_memory_one_in;       /* of those: ENOMEM or ENOBUFS */
 };

@@ -14,7 +14,7 @@
 #include "disk.h"
 #include "times.h"
 
-enum { REGIONS_MAX = 16, PATH_CAP = 512, SECTOR_BYTES = 512 };
+enum { REGIONS_MAX = 16, PATH_CAP = 512, SECTOR_BYTES = 512, WRITE_WAITS_ONE_IN = 4 };
 static const int64_t JULIAN_EPOCH_MS = INT64_C(210866760000000);       /* of 1970 */
 
 struct database_locks {            /* of a node */
@@ -180,6 +180,7 @@ static int on_read(sqlite3_file *f, void *out, int n, sqlite3_int64 offset) {
 
 static int on_write(sqlite3_file *f, const void *from, int n, sqlite3_int64 offset) {
   task_step();
+  if (world_chance(WRITE_WAITS_ONE_IN)) disk_settle();
   world_trace("database write", (uint64_t)n, (uint64_t)offset);
   (void)node_write(open_of(f)->node, from, (size_t)n, (uint64_t)offset);
   return SQLITE_OK;
@@ -196,6 +197,7 @@ static int on_sync(sqlite3_file *f, int flags) {
   struct place at;
   (void)flags;
   task_step();
+  disk_settle();
   world_trace("database sync", open_of(f)->node->n, 0);
   node_sync(open_of(f)->node);
   if (disk_find(AT_FDCWD, d->path, &at) == 0) node_sync(at.folder);

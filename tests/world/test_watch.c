@@ -38,6 +38,34 @@ static int open_twice(void *arg) {
   return EXIT_SUCCESS;
 }
 
+static int tell_addresses(void *arg) {
+  (void)arg;
+  watch_address(0, "a.relay.test", 20000);
+  watch_address(1, "b.relay.test", 20001);
+  watch_address(0, "a.relay.test", 20000);
+  watch_kept_address("a.relay.test", 20000);
+  watch_kept_address("a.relay.test", 20000);
+  return EXIT_SUCCESS;
+}
+
+static int tell_a_port_to_two(void *arg) {
+  (void)tell_addresses(arg);
+  watch_address(1, "c.relay.test", 20000);
+  return EXIT_SUCCESS;
+}
+
+static int tell_a_name_to_two(void *arg) {
+  (void)tell_addresses(arg);
+  watch_address(1, "a.relay.test", 20002);
+  return EXIT_SUCCESS;
+}
+
+static int keep_an_address_in_vain(void *arg) {
+  (void)tell_addresses(arg);
+  watch_kept_address("a.relay.test", 20003);
+  return EXIT_SUCCESS;
+}
+
 /* In a process of its own, which a broken rule ends. */
 static int status_of(int (*main)(void *arg)) {
   int status = -1;
@@ -57,6 +85,7 @@ static int status_of(int (*main)(void *arg)) {
 static void rules_can_be_kept(void **state) {
   (void)state;
   assert_int_equal(status_of(keep_the_rules), EXIT_SUCCESS);
+  assert_int_equal(status_of(tell_addresses), EXIT_SUCCESS);
 }
 
 static void a_key_that_is_used_twice_with_one_number_is_seen(void **state) {
@@ -69,9 +98,22 @@ static void a_stream_that_is_opened_twice_is_seen(void **state) {
   assert_int_equal(status_of(open_twice), EXIT_FAILURE);
 }
 
+static void an_address_of_two_owners_is_seen(void **state) {
+  (void)state;
+  assert_int_equal(status_of(tell_a_port_to_two), EXIT_FAILURE);
+  assert_int_equal(status_of(tell_a_name_to_two), EXIT_FAILURE);
+}
+
+static void a_kept_address_that_changes_is_seen(void **state) {
+  (void)state;
+  assert_int_equal(status_of(keep_an_address_in_vain), EXIT_FAILURE);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(rules_can_be_kept),
                                      cmocka_unit_test(a_key_that_is_used_twice_with_one_number_is_seen),
+                                     cmocka_unit_test(an_address_of_two_owners_is_seen),
+                                     cmocka_unit_test(a_kept_address_that_changes_is_seen),
                                      cmocka_unit_test(a_stream_that_is_opened_twice_is_seen)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 #include "watch.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
@@ -7,7 +8,7 @@
 #include "world.h"
 #include "wrap.h"
 
-enum { SEEN_FIRST = 1024, NONCE_BYTES = 12 };
+enum { SEEN_FIRST = 1024, NONCE_BYTES = 12, ADDRESS_HOST_CAP = 256 };
 
 /* Two hashes of what was seen, which are never both 0. */
 struct mark { uint64_t a, b; };
@@ -63,7 +64,14 @@ static bool see(struct mark m) {
   return true;
 }
 
+static struct addresses {
+  struct address { char host[ADDRESS_HOST_CAP]; uint16_t port; unsigned owner; } *at, kept;
+  size_t n;
+} addresses;
+
 void watch_begin(void) {
+  world_free(addresses.at);
+  memset(&addresses, 0, sizeof addresses);
   world_free(seen.at);
   world_free(keys.at);
   memset(&seen, 0, sizeof seen);
@@ -75,6 +83,31 @@ void watch_opened(uint64_t visitor) {
   uint64_t h = hash(visitor, what, sizeof what);
   if (!see((struct mark){.a = h, .b = mix(h ^ visitor)}))
     world_fail("stream %016llx was opened twice", (unsigned long long)visitor);
+}
+
+/* Addresses */
+
+static void address_set(struct address *a, unsigned owner, const char *host, uint16_t port) {
+  *a = (struct address){.port = port, .owner = owner};
+  (void)snprintf(a->host, sizeof a->host, "%s", host);
+}
+
+void watch_address(unsigned owner, const char *host, uint16_t port) {
+  for (size_t i = 0; i < addresses.n; i++) {
+    const struct address *a = &addresses.at[i];
+    if (a->owner == owner) continue;
+    if (a->port == port) world_fail("port %u was told to two owners", port);
+    if (strcmp(a->host, host) == 0) world_fail("%s was told to two owners", host);
+  }
+  addresses.at = world_realloc(addresses.at, (addresses.n + 1) * sizeof *addresses.at);
+  address_set(&addresses.at[addresses.n++], owner, host, port);
+}
+
+void watch_kept_address(const char *host, uint16_t port) {
+  const struct address *a = &addresses.kept;
+  if (a->host[0] != '\0' && (strcmp(a->host, host) != 0 || a->port != port))
+    world_fail("whoever keeps %s, port %u, was told %s, port %u", a->host, a->port, host, port);
+  address_set(&addresses.kept, 0, host, port);
 }
 
 /* Keys and numbers */

@@ -214,6 +214,7 @@ WRAP(int, fsync, (int fd)) {
   if (task_current() == NULL) return __real_fsync(fd);
   task_step();
   const struct disk_file *f = disk_file_of(fd);
+  disk_settle();
   if (f != NULL) node_sync(f->node);
   return traced("fsync", f == NULL ? -EBADF : 0);
 }
