@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,6 +41,7 @@ void renewal_begin(struct renewal *r, int argc, char **argv) {
 struct asked {                     /* the program, as it is started to be asked */
   pid_t pid;
   int fd;                          /* our end */
+  struct stat file;
 };
 
 static bool was_wiped(const char *argument) {
@@ -92,9 +94,16 @@ _Noreturn static void become_asked(const struct renewal *r, char **argv, int fd,
   _exit(NOT_STARTED_STATUS);
 }
 
+/* Zeros: there is none. */
+static struct stat look_at(const char *program) {
+  struct stat file;
+  return stat(program, &file) == 0 ? file : (struct stat){0};
+}
+
 static int start_asked(const struct renewal *r, int state, const sigset_t *mask, struct asked *a, struct err *e) {
   int ends[2];
   char option[64];
+  a->file = look_at(r->program);
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return err_set_errno(e, "socketpair");
   (void)snprintf(option, sizeof option, "--take-over=%d,%d", ends[1], state);
   char **argv = arguments(r, option);
@@ -175,6 +184,13 @@ static int write_state(struct moving *m, const struct renewal_host *host, int st
   return moving_write(m, bytes, w.len, state, e);
 }
 
+/* That it can take over is known of the program that was asked, and of no other. */
+static bool was_replaced(const struct renewal *r, const struct asked *a) {
+  struct stat now = look_at(r->program);
+  return now.st_dev != a->file.st_dev || now.st_ino != a->file.st_ino || now.st_ctim.tv_sec != a->file.st_ctim.tv_sec ||
+         now.st_ctim.tv_nsec != a->file.st_ctim.tv_nsec;
+}
+
 /* Returns on failure only. */
 static int become(const struct renewal *r, const struct moving *m, int state, struct err *e) {
   char number[16];
@@ -209,7 +225,8 @@ static int hand_over(const struct renewal *r, struct adit_client *client, const 
   if (wanted && rc == 0) {
     end_asked(a, true, how);
     a->pid = 0;
-    rc = become(r, m, state, e);
+    rc = was_replaced(r, a) ? err_set(e, ERR_CONFLICT, "it was replaced while it was asked (try again)")
+                            : become(r, m, state, e);
   }
   moving_back(client, m);
   return rc;

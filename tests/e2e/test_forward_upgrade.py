@@ -79,7 +79,7 @@ def replace(path, content):
 
 
 SAYS = """#!{python}
-import os, socket, struct, sys, time
+import os, shutil, socket, struct, sys, time
 take_over = [word for word in sys.argv if word.startswith("--take-over=")]
 asker = socket.socket(fileno=int(take_over[0].partition("=")[2].split(",")[0])) if take_over else None
 
@@ -97,6 +97,9 @@ NO_HEIRS = {
     "ends with all that it gets": ("hello()\nasker.recv(2)\nsys.exit(3)", "it ended with status 3"),
     "does not like what it gets": ("hello()\nasker.recv(2)\nasker.send(b'\\0I do not like it')\ntime.sleep(600)",
                                    "I do not like it"),
+    "is another one by then": ("hello()\nasker.recv(2)\nshutil.copy(sys.argv[0], sys.argv[0] + '.new')\n"
+                               "os.rename(sys.argv[0] + '.new', sys.argv[0])\nasker.send(b'\\1')",
+                               "it was replaced while it was asked"),
     "gets all and gives no answer": ("hello()\nasker.recv(2)\ntime.sleep(600)", "it gives no answer"),
 }
 
