@@ -3,16 +3,18 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "heap_failures.h"
 #include "kernel.h"
 
 enum { PAUSE_MAX_MS = 300, CUT_MAX_MS = 3000, DELAY_MAX_MS = 80, LOOPBACK_DELAY_MAX_US = 200,
-       DISK_MAX_MS = 100 };
+       DISK_MAX_MS = 100, SHORT_ONE_IN_MIN = 5, SHORT_ONE_IN_MAX = 50, SHORT_MAX_MS = 600 };
 
 static struct {
   struct host *hosts[CHAOS_HOSTS_MAX];
   size_t hosts_n;
-  struct world_event next, rejoin;
+  struct world_event next, rejoin, relief;
   struct host *cut[2];             /* NULL: all reach each other */
+  uint64_t short_until_ns;
 } chaos;
 
 /* One in `many` or never, in equal parts. */
@@ -44,8 +46,23 @@ static void cut_two(void) {
   world_at(&chaos.rejoin, world_now_ns() + (1 + world_below(CUT_MAX_MS)) * WORLD_NS_PER_MS, rejoin);
 }
 
+static void relieve(struct world_event *e) {
+  (void)e;
+  heap_failures(NULL, 0);
+}
+
+/* One host has too little memory for a while. */
+static void run_short(void) {
+  heap_failures(chaos.hosts[0], SHORT_ONE_IN_MIN + world_below(SHORT_ONE_IN_MAX));
+  chaos.short_until_ns = world_now_ns() + (1 + world_below(SHORT_MAX_MS)) * WORLD_NS_PER_MS;
+  world_at(&chaos.relief, chaos.short_until_ns, relieve);
+}
+
+bool chaos_short_since(uint64_t since_ns) { return chaos.short_until_ns > since_ns; }
+
 static void strike(struct world_event *e) {
-  switch (world_below(8)) {
+  switch (world_below(9)) {
+    case 8: run_short(); break;
     case 0: change_weather(); break;
     case 1: cut_two(); break;
     case 2: (void)network_stall_one(); break;
@@ -67,6 +84,8 @@ void chaos_begin(struct host *const *hosts, size_t n) {
 void chaos_end(void) {
   world_cancel(&chaos.next);
   world_cancel(&chaos.rejoin);
+  world_cancel(&chaos.relief);
+  heap_failures(NULL, 0);
   network_heal();
   network_calm();
 }

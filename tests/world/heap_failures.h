@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
-void heap_failures(uint64_t one_in);       /* one allocation in so many, by seed; 0: none */
+struct host;
+/* One allocation in so many of the processes of that host, by seed; 0: none, of nobody. */
+void heap_failures(const struct host *of_host, uint64_t one_in);
 
 #endif

@@ -36,6 +36,8 @@ struct socket {
   int number[NUMBERS];
 };
 
+enum whose_name { NAME_OWN, NAME_PEER, NAME_ACCEPTED /* the peer's, also of one that has gone again */ };
+
 struct socket_kind {
   int (*bind)(struct socket *s, const struct sockaddr *a, socklen_t n);
   int (*listen)(struct socket *s, int backlog);
@@ -45,7 +47,7 @@ struct socket_kind {
   int (*shut)(struct socket *s, int how);
   ssize_t (*send)(struct socket *s, struct message *m);
   ssize_t (*receive)(struct socket *s, struct message *m);
-  int (*name)(struct socket *s, bool of_peer, struct sockaddr_storage *out);   /* its length */
+  int (*name)(struct socket *s, enum whose_name whose, struct sockaddr_storage *out);      /* its length */
   int (*get)(struct socket *s, int level, int name, void *value, socklen_t *n);
 };
 

@@ -528,9 +528,10 @@ static int tcp_get(struct socket *s, int level, int name, void *value, socklen_t
   return socket_copy_out(&info, sizeof info, value, n);
 }
 
-static int tcp_name(struct socket *s, bool of_peer, struct sockaddr_storage *out) {
+static int tcp_name(struct socket *s, enum whose_name whose, struct sockaddr_storage *out) {
   const struct tcp *t = tcp_of(s);
-  if (of_peer && t->state != TCP_STANDS) return -ENOTCONN;
+  bool of_peer = whose != NAME_OWN;
+  if (whose == NAME_PEER && t->state != TCP_STANDS) return -ENOTCONN;
   struct sockaddr_in in = {.sin_family = AF_INET,
                            .sin_port = htons(of_peer ? t->peer_port : t->port),
                            .sin_addr.s_addr = htonl(of_peer ? t->peer_ip : t->ip)};

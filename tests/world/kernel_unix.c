@@ -413,7 +413,8 @@ static int local_get(struct socket *s, int level, int name, void *value, socklen
   return socket_copy_out(&l->peer_owner, sizeof l->peer_owner, value, n);
 }
 
-static int local_name(struct socket *s, bool of_peer, struct sockaddr_storage *out) {
+static int local_name(struct socket *s, enum whose_name whose, struct sockaddr_storage *out) {
+  bool of_peer = whose != NAME_OWN;
   const struct local *l = local_of(s);
   const struct sockaddr_un none = {.sun_family = AF_UNIX}, *name = of_peer ? &l->peer_name : &l->name;
   socklen_t n = of_peer ? l->peer_name_len : l->name_len;

@@ -224,8 +224,11 @@ static void ask_one_that_left_before_it_was_accepted(void) {
     close(fd);
     settle();
     say_poll("listener", listener);
-    int got = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
-    say("accepted: %d", got >= 0);
+    struct sockaddr_in from = {0};
+    socklen_t n = sizeof from;
+    int got = accept4(listener, (struct sockaddr *)&from, &n, SOCK_NONBLOCK);
+    say("accepted: %d, from %08x, with a port: %d", got >= 0, ntohl(from.sin_addr.s_addr), from.sin_port != 0);
+    say_peer(got);
     say_poll("it", got);
     say_rest(got);
     close(got);

@@ -7,6 +7,7 @@
 #include "../unit/cm.h"
 #include "crypto/crypto.h"
 #include "watch.h"
+#include "wire/data.h"
 #include "world.h"
 
 static const uint8_t keys[2][32] = {{1}, {2}}, nonces[2][12] = {{1}, {2}};
@@ -37,6 +38,24 @@ static int open_twice(void *arg) {
   watch_opened(1000);
   return EXIT_SUCCESS;
 }
+
+/* Each time with another key. */
+static int take_open(const char *visitor, uint8_t key) {
+  struct number_keys k = {.open = {key}};
+  struct open_message m = {.kind = STREAM_RAW_PLAIN}, got;
+  uint8_t bytes[OPEN_MAX_BYTES];
+  size_t n = 0;
+  struct err e;
+  if (addr_parse(visitor, &m.visitor, &e) != 0 || addr_parse("10.0.0.1:20000", &m.local, &e) != 0) return -1;
+  return open_encode(&m, &k, bytes, &n) != 0 ? -1 : open_decode(bytes, n, &k, &got);
+}
+
+static int take_opens(void *arg) {
+  (void)arg;
+  return take_open("10.0.0.3:40000", 3) | take_open("10.0.0.3:40001", 4);
+}
+
+static int take_an_open_twice(void *arg) { return take_opens(arg) | take_open("10.0.0.3:40000", 5); }
 
 static int tell_addresses(void *arg) {
   (void)arg;
@@ -85,6 +104,7 @@ static int status_of(int (*main)(void *arg)) {
 static void rules_can_be_kept(void **state) {
   (void)state;
   assert_int_equal(status_of(keep_the_rules), EXIT_SUCCESS);
+  assert_int_equal(status_of(take_opens), EXIT_SUCCESS);
   assert_int_equal(status_of(tell_addresses), EXIT_SUCCESS);
 }
 
@@ -96,6 +116,7 @@ static void a_key_that_is_used_twice_with_one_number_is_seen(void **state) {
 static void a_stream_that_is_opened_twice_is_seen(void **state) {
   (void)state;
   assert_int_equal(status_of(open_twice), EXIT_FAILURE);
+  assert_int_equal(status_of(take_an_open_twice), EXIT_FAILURE);
 }
 
 static void an_address_of_two_owners_is_seen(void **state) {

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "crypto/crypto.h"
+#include "wire/data.h"
 #include "world.h"
 #include "wrap.h"
 
@@ -83,6 +84,18 @@ void watch_opened(uint64_t visitor) {
   uint64_t h = hash(visitor, what, sizeof what);
   if (!see((struct mark){.a = h, .b = mix(h ^ visitor)}))
     world_fail("stream %016llx was opened twice", (unsigned long long)visitor);
+}
+
+/* An agent takes OPEN for a visitor once, who is known by his address: none is given to another in the same run. */
+WRAP(int, open_decode, (uint8_t *in, size_t n, const struct number_keys *k, struct open_message *m)) {
+  static const uint8_t what[] = "OPEN";
+  int rc = __real_open_decode(in, n, k, m);
+  if (rc != 0 || task_current() == NULL) return rc;
+  const struct sockaddr_in *who = &m->visitor.u.v4;
+  uint64_t h = hash((uint64_t)who->sin_addr.s_addr << 16 | who->sin_port, what, sizeof what);
+  if (!see((struct mark){.a = h, .b = mix(h + who->sin_port)}))
+    world_fail("OPEN was taken twice for the visitor of port %u", ntohs(who->sin_port));
+  return rc;
 }
 
 /* Addresses */

@@ -1,6 +1,6 @@
 /* Rules that are looked at while the world runs, wherever what they are about passes by. A rule that is broken ends the
-   run (world_fail). That no key is used twice with one number, aead_new and aead_seal are watched for; what talk.c can
-   see for itself it does. */
+   run (world_fail). aead_new and aead_seal are watched for a key that is used twice with one number, and open_decode
+   for an OPEN that an agent takes twice for one visitor; what talk.c can see for itself it does. */
 #ifndef WORLD_WATCH_H
 #define WORLD_WATCH_H
 

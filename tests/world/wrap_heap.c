@@ -8,12 +8,16 @@
 #include "world.h"
 #include "wrap.h"
 
+static const struct host *of;
 static uint64_t one_in;            /* 0: none fails */
 
-void heap_failures(uint64_t one_in_so_many) { one_in = one_in_so_many; }
+void heap_failures(const struct host *of_host, uint64_t one_in_so_many) {
+  of = of_host;
+  one_in = one_in_so_many;
+}
 
 static bool fails(void) {
-  if (one_in == 0 || task_current() == NULL || !world_chance(one_in)) return false;
+  if (one_in == 0 || task_current() == NULL || process_current()->host != of || !world_chance(one_in)) return false;
   world_trace("no memory", 0, 0);
   errno = ENOMEM;
   return true;

@@ -109,9 +109,9 @@ WRAP(int, connect, (int fd, const struct sockaddr *a, socklen_t n)) {
   return (int)call_result("connect", &c, error != 0 ? error : connect_to(&c, a, n));
 }
 
-static int give_name(struct socket *s, bool of_peer, struct sockaddr *a, socklen_t *n) {
+static int give_name(struct socket *s, enum whose_name whose, struct sockaddr *a, socklen_t *n) {
   struct sockaddr_storage name;
-  int len = s->kind->name(s, of_peer, &name);
+  int len = s->kind->name(s, whose, &name);
   if (len < 0) return len;
   memcpy(a, &name, size_min(*n, (size_t)len));
   *n = (socklen_t)len;
@@ -126,7 +126,7 @@ static int accept_one(struct call *c, struct sockaddr *a, socklen_t *n, int flag
   if (error == 0) error = s->kind->accept(s, &accepted);
   if (error != 0) return error;
   int fd = install(accepted, flags);
-  if (fd >= 0 && a != NULL && give_name(accepted, true, a, n) != 0) *n = sizeof a->sa_family;
+  if (fd >= 0 && a != NULL && give_name(accepted, NAME_ACCEPTED, a, n) != 0) *n = sizeof a->sa_family;
   return fd;
 }
 
@@ -178,7 +178,7 @@ WRAP(int, getsockname, (int fd, struct sockaddr *a, socklen_t *n)) {
   struct socket *s;
   if (task_current() == NULL) return __real_getsockname(fd, a, n);
   int error = socket_begin_call(fd, &c, &s);
-  return (int)call_result("getsockname", &c, error != 0 ? error : give_name(s, false, a, n));
+  return (int)call_result("getsockname", &c, error != 0 ? error : give_name(s, NAME_OWN, a, n));
 }
 
 WRAP(int, getpeername, (int fd, struct sockaddr *a, socklen_t *n)) {
@@ -186,7 +186,7 @@ WRAP(int, getpeername, (int fd, struct sockaddr *a, socklen_t *n)) {
   struct socket *s;
   if (task_current() == NULL) return __real_getpeername(fd, a, n);
   int error = socket_begin_call(fd, &c, &s);
-  return (int)call_result("getpeername", &c, error != 0 ? error : give_name(s, true, a, n));
+  return (int)call_result("getpeername", &c, error != 0 ? error : give_name(s, NAME_PEER, a, n));
 }
 
 /* Receiving */
