@@ -135,11 +135,14 @@ ADIT_EXPORT int adit_client_narrow(struct adit_client *client, const struct adit
    is open with it ends. `narrowed` is the token itself or, in 32 hexadecimal digits, its id; of an id that the relay
    does not see in use it cannot know whether it is from the client's token: if it is not, nothing is revoked. A relay
    keeps 4096 of them for a token of its operator's (fewer, if the client's token is narrowed itself), each until the
-   revoked token would have expired. Of several relays the others are not told: there it is good until then.
+   revoked token would have expired. Of an id that is in expires_s seconds at the latest (0: not known; then for as long
+   as the client's own token is good); a token says it itself. Of several relays the others are not told: there it is
+   good until it expires.
    ADIT_EINVAL: it is not from the client's token, or there are several; ADIT_EREFUSED: the relay says so, keeps no
    more, or is of a version that cannot; ADIT_ETIMEDOUT: no answer within timeout_ms (< 0: no limit), for which the
    client goes on trying: to ask again is to wait for it; ADIT_EAUTH: the client's own token is no good. */
-ADIT_EXPORT int adit_client_revoke(struct adit_client *client, const char *narrowed, int timeout_ms);
+ADIT_EXPORT int adit_client_revoke(struct adit_client *client, const char *narrowed, int64_t expires_s,
+                                   int timeout_ms);
 
 /* Options of a tunnel; zero-initialise with ADIT_OPTIONS_INIT. */
 struct adit_options {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import _adit, _program, _registry
 from ._events import State, tell_events
 from ._failure import translated
-from ._narrow import to_wish
+from ._narrow import to_seconds, to_wish
 from ._options import to_callback, to_ms, to_word, to_words
 from .exception import ClosedError, ConfigError, InvalidError, RemoteError
 
@@ -195,13 +195,14 @@ class Client:
         with translated():
             return self._core.narrow(**wish)
 
-    def revoke(self, narrowed: str, timeout: float = 10.0) -> None:
+    def revoke(self, narrowed: str, timeout: float = 10.0, *, expires: float | None = None) -> None:
         """Ends a token that was made by :meth:`narrow`, or one that was narrowed from such a one, before its time.
 
         ``narrowed`` is the token, or its id. When this returns the client's relay has it on its disk: it refuses the
         token from then on and ends what is open with it. Of several relays the others are not told: there it is good
         until it expires. A relay keeps 4096 of them for a token of its operator's, each until the revoked token would
-        have expired.
+        have expired: of an id ``expires`` says in how many seconds that is, at the latest (None: it is not known, so
+        for as long as the client's own token is good).
 
         Raises :class:`InvalidError` for what is not from the client's token, and :class:`RemoteError` when the relay
         refuses, or has not answered within ``timeout`` seconds.
@@ -209,9 +210,10 @@ class Client:
         if not isinstance(narrowed, str):
             raise InvalidError(f"narrowed: {narrowed!r} is no string (give the token, or its id)")
         timeout_ms = to_ms("timeout", timeout)
+        expires_s = to_seconds(expires) or 0
         with translated():
             try:
-                self._core.revoke(narrowed, timeout_ms)
+                self._core.revoke(narrowed, expires_s, timeout_ms)
             except _adit.Failure as failure:
                 if failure.args[0] != _adit.ETIMEDOUT:
                     raise

@@ -34,7 +34,7 @@ def to_wish(
         raise InvalidError(f"name: {name!r} is no string")
     return {
         "name": name,
-        "expires_s": _to_seconds(expires),
+        "expires_s": to_seconds(expires),
         "max_tunnels": _to_limit("max_tunnels", max_tunnels, U32_MAX),
         "max_streams": _to_limit("max_streams", max_streams, U32_MAX),
         "max_visitors_per_s": _to_limit("max_visitors_per_s", max_visitors_per_s, U32_MAX),
@@ -55,7 +55,7 @@ def _to_limit(name: str, given: object, most: int) -> int | None:
     return int(number)
 
 
-def _to_seconds(given: SupportsFloat | SupportsIndex | None) -> int | None:
+def to_seconds(given: SupportsFloat | SupportsIndex | None) -> int | None:
     """Whole ones, and not less than was asked for."""
     if given is None:
         return None

@@ -611,19 +611,19 @@ out:
   return word;
 }
 
-/* revoke(narrowed, timeout_ms): waits for the relay's answer, negative: as long as it takes. */
+/* revoke(narrowed, expires_s, timeout_ms): waits for the relay's answer, negative: as long as it takes. */
 static PyObject *client_revoke(PyObject *object, PyObject *args) {
   struct client *self = (struct client *)object;
   const char *narrowed;
-  long long left_ms;
+  long long expires_s, left_ms;
   int code = ADIT_ETIMEDOUT;
-  if (!PyArg_ParseTuple(args, "sL", &narrowed, &left_ms)) return NULL;
+  if (!PyArg_ParseTuple(args, "sLL", &narrowed, &expires_s, &left_ms)) return NULL;
   do {
     int slice_ms = left_ms < 0 || left_ms > WAIT_SLICE_MS ? WAIT_SLICE_MS : (int)left_ms;
     if (!client_enter(self)) return NULL;
     struct adit_client *handle = self->handle;
     Py_BEGIN_ALLOW_THREADS
-    code = adit_client_revoke(handle, narrowed, slice_ms);
+    code = adit_client_revoke(handle, narrowed, expires_s, slice_ms);
     Py_END_ALLOW_THREADS
     guard_leave(&self->guard);
     if (code == ADIT_ETIMEDOUT && PyErr_CheckSignals() != 0) return NULL;
@@ -807,7 +807,7 @@ static PyMethodDef client_methods[] = {
    "forward(tag, app, **options) -> Tunnel"},
   {"narrow", (PyCFunction)(void (*)(void))client_narrow, METH_VARARGS | METH_KEYWORDS,
    "narrow(**options) -> a token for less"},
-  {"revoke", client_revoke, METH_VARARGS, "revoke(narrowed, timeout_ms): ends a token that was narrowed"},
+  {"revoke", client_revoke, METH_VARARGS, "revoke(narrowed, expires_s, timeout_ms): ends a token that was narrowed"},
   {"next_event", client_next_event, METH_NOARGS,
    "Waits: (kind, error, reason, text, tunnel, tag), or None when the client closes."},
   {"relay", client_relay, METH_NOARGS, "The name of the relay that was chosen, or None before."},

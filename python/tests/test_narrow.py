@@ -1,8 +1,11 @@
 """Tokens for somebody who is to do less."""
 
+import contextlib
 import inspect
 import json
+import os
 import re
+import sqlite3
 import threading
 import time
 
@@ -36,7 +39,7 @@ def test_a_revoked_token_ends_and_is_refused(client, box, app, way):
     token = client.narrow(name="job", expires=600)
     other = adit.Client(token)
     tunnel = other.forward(app(echo).port).start()
-    client.revoke(token if way == "token" else ways.identities(token)[1])
+    client.revoke(token if way == "token" else ways.identities(token)[1], expires=600)
     assert tunnel.wait(30) == "token_revoked"
     other.close()
     with adit.Client(token) as again, pytest.raises(AuthError, match="revoked"):
@@ -51,6 +54,22 @@ def test_what_is_not_its_own_is_not_revoked(client, app):
     for wrong in ("nonsense", 5):
         with pytest.raises(InvalidError, match="narrowed"):
             client.revoke(wrong)
+    with pytest.raises(InvalidError, match="expires"):
+        client.revoke("0" * 32, expires=-1)
+
+
+def test_a_relay_keeps_a_revocation_until_its_token_has_expired(client, relay):
+    def kept(narrowed, **options):
+        client.revoke(narrowed, **options)
+        with contextlib.closing(sqlite3.connect(os.path.join(relay.state, "state.db"))) as state:
+            identity = bytes.fromhex(narrowed) if len(narrowed) == 32 else bytes.fromhex(ways.identities(narrowed)[1])
+            [[ends]] = state.execute("SELECT expires_s FROM narrowed_revocation WHERE id = ?", [identity])
+            return ends and round(ends - time.time(), -2)
+
+    assert kept(client.narrow(expires=600)) == 600
+    assert kept(client.narrow(expires=600), expires=9000) == 600
+    assert kept("1" * 32, expires=600) == 600
+    assert kept("2" * 32) == 0  # for as long as the client's own token
 
 
 def test_a_relay_that_cannot_be_reached_revokes_nothing(client):

@@ -42,7 +42,7 @@ static int configure(struct adit_config *config, const struct revoke_arguments *
 static int revoke(struct adit_config *config, const char *narrowed, struct err *e) {
   struct adit_client *client = adit_client_new(config);
   if (client == NULL) return err_set(e, ERR_NOT_NOW, "%s", adit_config_error(config));
-  int code = adit_client_revoke(client, narrowed, LOGIN_DEADLINE_MS);
+  int code = adit_client_revoke(client, narrowed, 0, LOGIN_DEADLINE_MS);
   if (code == 0) {
     const char *relay = adit_client_relay(client);
     (void)fprintf(words_err(), "adit: revoked at %s\n", relay != NULL ? relay : "the relay");

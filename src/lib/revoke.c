@@ -1,4 +1,6 @@
 /* adit_client_revoke: a token that was narrowed from the client's is to be good no more. */
+#include <time.h>
+
 #include "agent/fork_gate.h"
 #include "agent/revoke.h"
 #include "base/deadline.h"
@@ -23,17 +25,26 @@ static int revoke(struct adit_client *c, const uint8_t id[TOKEN_ID_BYTES], int64
   return outcome.code == 0 ? 0 : error_set(outcome.code, "%s", outcome.text);
 }
 
-int adit_client_revoke(struct adit_client *client, const char *narrowed, int timeout_ms) {
+/* As a token says it; 0 where that would be beyond all times. */
+static int64_t after(int64_t seconds) {
+  int64_t now_s = (int64_t)time(NULL);
+  return seconds <= INT64_MAX - now_s ? now_s + seconds : 0;
+}
+
+int adit_client_revoke(struct adit_client *client, const char *narrowed, int64_t expires_s, int timeout_ms) {
   uint8_t id[TOKEN_ID_BYTES];
-  int64_t expires_s;
+  int64_t ends_s;
   struct err e = {0};
   int r = handle_check_client(client);
   if (r != 0) return r;
   if (narrowed == NULL) return error_set(ADIT_EINVAL, "an argument is NULL");
+  if (expires_s < 0) return error_set(ADIT_EINVAL, "expires_s: it is less than 0 (0: it is not known)");
   r = handle_wait_for_token(client, timeout_ms);
   if (r != 0) return r;
   fork_gate_enter();
-  r = setup_find_narrowed(&client->setup, narrowed, id, &expires_s, &e);
+  r = setup_find_narrowed(&client->setup, narrowed, id, &ends_s, &e);
   fork_gate_leave_host();
-  return r == 0 ? revoke(client, id, expires_s, timeout_ms) : error_from(&e);
+  if (r != 0) return error_from(&e);
+  if (ends_s == 0 && expires_s > 0) ends_s = after(expires_s);
+  return revoke(client, id, ends_s, timeout_ms);
 }
