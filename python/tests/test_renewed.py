@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,8 @@ from adit import _default
 from adit.exception import InvalidError, RemoteError
 from adit.functions import runner
 from adit.functions.foreman import relays
+from adit.functions.foreman.store import Store
+from adit.functions.foreman.tokens import TABLES, Given, Tokens
 
 
 class Client:
@@ -129,7 +132,8 @@ def test_a_container_has_one_token_until_that_is_too_short(monkeypatch):
 
 
 class Worker:
-    id = "1"
+    def __init__(self, name="1"):
+        self.id = name
 
 
 class Narrowing:
@@ -146,32 +150,34 @@ class Narrowing:
 def relay_by(client):
     relay = relays.Relay()
     relay._client, relay._ways = client, [SimpleNamespace(narrow=lambda token: token)]
+    relay._root = "root"
     return relay
 
 
 def test_what_a_container_was_given_is_revoked_when_it_has_ended(monkeypatch):
     now, revoked = [1000.0], []
     monkeypatch.setattr(relays.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(relays.time, "time", lambda: now[0])
     monkeypatch.setattr(relays, "identities", lambda token: ("root", token))
 
     class Full(Narrowing):
-        def revoke(self, token, timeout):
-            revoked.append((token, timeout))
+        def revoke(self, token, timeout, *, expires):
+            revoked.append((token, timeout, expires))
             now[0] += 3
             raise RemoteError("relay: it keeps no more revocations")
 
     async def use():
-        relay, worker, other = relay_by(Full()), Worker(), Worker()
-        relay.revoke(worker)  # which has none
+        relay, worker, other = relay_by(Full()), Worker("1"), Worker("2")
+        relay.revoke("1")  # which has none
         for seconds in (50, 100, 300, 400, 500):
             await relay.token_for(worker, seconds, seconds - 1)
             now[0] += 10
         await relay.token_for(other, 100, 40)
         now[0] += 5
-        relay.revoke(worker)
+        relay.revoke("1")
         await relay.close()
         # The first has expired; for the last there was no time.
-        assert revoked == [("token 2", 5.0), ("token 3", 2.0)]
+        assert revoked == [("token 2", 5.0, 55), ("token 3", 2.0, 262)]
 
     asyncio.run(use())
 
@@ -181,15 +187,15 @@ def test_containers_end_while_the_relay_that_is_to_revoke_their_tokens_is_away(m
     monkeypatch.setattr(relays, "identities", lambda token: ("root", token))
 
     class Away(Narrowing):
-        def revoke(self, token, timeout):
+        def revoke(self, token, timeout, *, expires):
             answers.wait(30)
 
     async def use():
         relay = relay_by(Away())
-        workers = [Worker() for _ in range(64)]
+        workers = [Worker(str(n)) for n in range(64)]
         for worker in workers:
             await relay.token_for(worker, 300, 100)
-            relay.revoke(worker)
+            relay.revoke(worker.id)
         await asyncio.wait_for(asyncio.to_thread(int), 10)  # others have their threads
         closing = asyncio.create_task(relay.close())
         assert await asyncio.wait({closing}, timeout=0.05) == (set(), {closing})
@@ -197,3 +203,81 @@ def test_containers_end_while_the_relay_that_is_to_revoke_their_tokens_is_away(m
         await closing
 
     asyncio.run(use())
+
+
+class Revoking:
+    """A foreman's link, from one start of a relay to the next."""
+
+    def __init__(self):
+        self.revoked, self.is_there = [], True
+
+    def close(self):
+        pass
+
+    def revoke(self, identity, timeout, *, expires):
+        if not self.is_there:
+            raise RemoteError("relay: it has not revoked the token")
+        self.revoked.append(identity)
+
+
+def of_foreman(place, use, link=None, root="root", name="foreman"):
+    """What ``use`` does with what one foreman knows, which then dies. Whatever is left in the store."""
+
+    async def live():
+        store = Store(place)
+        tokens = Tokens(store, name)
+        relay = relays.Relay(tokens)
+        relay._client, relay._root = link, root
+        await tokens.load()
+        await use(tokens, relay)
+        await relay.close()
+        await tokens.is_written()
+        rows = await store.read(TABLES, "SELECT id FROM tokens ORDER BY id")
+        await store.close()
+        return [row["id"] for row in rows]
+
+    return asyncio.run(live())
+
+
+def test_the_next_foreman_revokes_what_the_one_before_gave(store_place):
+    async def give(tokens, relay):
+        for identity, root, seconds, worker in (
+            ("a", "root", 100, "1"),
+            ("b", "root", 100, "1"),
+            ("c", "root", 100, "2"),
+            ("d", "another", 100, "1"),  # of a token that the next foreman does not have
+        ):
+            await tokens.add(Given(identity, root, time.time() + seconds, worker))
+
+    async def end(tokens, relay):
+        assert tokens.workers == {"1", "2"}
+        relay.revoke("1")
+        assert tokens.workers == {"2"}
+
+    link = Revoking()
+    assert of_foreman(store_place, give) == ["a", "b", "c", "d"]
+    link.is_there = False
+    assert of_foreman(store_place, end, link) == ["a", "b", "c", "d"]  # they are for the one after it
+    link.is_there = True
+    assert of_foreman(store_place, end, link) == ["c", "d"]
+    assert link.revoked == ["a", "b"]
+
+
+def test_what_has_expired_is_kept_by_nobody(store_place, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(relays.time, "time", lambda: now[0])
+
+    def give(identity, seconds):
+        async def give(tokens, relay):
+            await tokens.add(Given(identity, "root", now[0] + seconds, identity))
+            assert tokens.workers == {identity}
+
+        return give
+
+    async def look(tokens, relay):
+        assert tokens.workers == set()
+
+    assert of_foreman(store_place, give("a", 10)) == ["a"]
+    now[0] += 11
+    of_foreman(store_place, look)
+    assert of_foreman(store_place, give("b", 10), name="another") == ["b"]

@@ -29,6 +29,7 @@ async def take_over(foreman: Foreman) -> list[Worker]:
         if labels.get(owner.LABEL) == foreman.labels[owner.LABEL]:
             there[labels[LABEL]] = running
     await foreman.answers.load()
+    await foreman.tokens.load()
     for held in await foreman.shelf.held(foreman.apps):
         _put_back(foreman, held)
     since = {app.id: app.news.last for app in foreman.apps.values()}

@@ -27,6 +27,7 @@ from .schedules import Schedules
 from .shelf import Answers, Shelf
 from .spending import Budget, Spending
 from .store import Store
+from .tokens import Tokens
 from .volumes import Volumes
 
 if TYPE_CHECKING:
@@ -67,9 +68,11 @@ class Foreman:
             self.folder = self.path.removesuffix(".sock") + ".d"
             places.check_length(self.folder, "name another --socket")
             self.labels = owner.service_labels(self._identity, self.path)
-        self.relay, self.store = Relay(), Store(store)
+        self.store = Store(store)
         written = (self.store, self.name) if service is not None else ()
         self.ledger, self.shelf, self.answers = Ledger(*written), Shelf(*written), Answers(*written)
+        self.tokens = Tokens(*written)
+        self.relay = Relay(self.tokens)
         self.calls, self.queues, self.dicts = Calls(self.ledger), Queues(self.shelf), Dicts(self.shelf)
         self.gpus, self.volumes = Gpus(engine), Volumes(engine, self.labels)
         self.schedules = Schedules(self.store)
@@ -125,6 +128,8 @@ class Foreman:
                 coming.close()
             raise
         if self.returns:
+            for gone in self.tokens.workers - {worker.id for worker in taken}:
+                self.relay.revoke(gone)
             owner.clear(self.folder, {worker.id for worker in taken})
             self._resuming = [asyncio.create_task(coming) for coming in resuming]
             self._forget_logs()
@@ -259,6 +264,7 @@ class Foreman:
         await self.meter.close()
         await self.engine.close()
         await self.ledger.close()
+        await self.tokens.close()
         await self.store.close()
         if self._is_folder_ours and not self.returns:
             shutil.rmtree(self.folder, ignore_errors=True)

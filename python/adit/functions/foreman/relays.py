@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,10 @@ from weakref import WeakKeyDictionary
 from ... import Client
 from ...exception import Error, InvalidError
 from .counts import Counts, place
+from .tokens import Given, Tokens
 from .ways import UNIX, Way, identities, ways
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .counts import Passed
     from .worker import Worker
 
@@ -33,16 +33,17 @@ REVOKERS_MAX = 8  # threads, which others are not kept from using while the rela
 class Relay:
     """The relay of a foreman's containers."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Tokens | None = None) -> None:
         self._lock = asyncio.Lock()
         self._client: Client | None = None
+        self._root = ""  # the id of the operator's token that the client's is, or is from
         self._ways: list[Way] = []
         self._way: Way | None = None  # the one that was reached last
         self._narrowing = asyncio.Lock()
         self._tokens: WeakKeyDictionary[Worker, tuple[str, float, Way]] = WeakKeyDictionary()  # and when they end
         self._counts: Counts | None = None
-        # All that it was given: id, token, and when that ends.
-        self._given: WeakKeyDictionary[Worker, list[tuple[str, str, float]]] = WeakKeyDictionary()
+        self._ids: WeakKeyDictionary[Worker, list[str]] = WeakKeyDictionary()  # of all that it was given
+        self._given = Tokens() if given is None else given
         self._revokers = ThreadPoolExecutor(REVOKERS_MAX, "adit-revoke")
         self._revoking: set[asyncio.Task[None]] = set()
 
@@ -53,7 +54,8 @@ class Relay:
                 client = await asyncio.to_thread(Client)
                 token = await asyncio.to_thread(client.narrow)
                 self._ways = ways(token, straight=client.ca_file is not None)
-                self._counts = Counts(place(self._ways, client.ca_file), identities(token)[0])
+                self._root = identities(token)[0]
+                self._counts = Counts(place(self._ways, client.ca_file), self._root)
                 self._client = client
             return self._client
 
@@ -79,7 +81,9 @@ class Relay:
             if ends - now <= least or before != way:
                 token, ends = way.narrow(await self._narrow(f"fn-{worker.id}", seconds)), now + seconds
                 self._tokens[worker] = token, ends, way
-                self._given.setdefault(worker, []).append((identities(token)[1], token, ends))
+                root, identity = identities(token)
+                self._ids.setdefault(worker, []).append(identity)
+                await self._given.add(Given(identity, root, time.time() + seconds, worker.id))
             return token, ends - now
 
     async def counted(self, worker: Worker, last: bool = False) -> dict[str, Passed] | None:
@@ -87,23 +91,25 @@ class Relay:
         tokens of one that was taken over are not known."""
         if worker.is_taken:
             return None
-        ids = [identity for identity, _, _ in self._given.get(worker, ())]
+        ids = self._ids.get(worker)
         return {} if not ids or self._counts is None else await self._counts.of(ids, last=last)
 
-    def revoke(self, worker: Worker) -> None:
+    def revoke(self, worker: str) -> None:
         """What it was given is good no more, as it has ended. The relay that the foreman's own link is to is told; who
-        has ended does not wait for it, as it may be away, but the foreman's end does."""
-        now = time.monotonic()
-        tokens = [token for _, token, ends in self._given.get(worker, ()) if ends > now]
-        if self._client is None or not tokens:
-            return
-        task = asyncio.create_task(self._revoke(functools.partial(revoke, self._client, tokens, now + REVOKE_S)))
-        self._revoking.add(task)
-        task.add_done_callback(self._revoking.discard)
+        has ended does not wait for it, as it may be away, but the foreman's end does. If it cannot be told, the next
+        foreman tells it, unless the token has expired by then."""
+        if tokens := self._given.take(worker):
+            task = asyncio.create_task(self._revoke(tokens, time.monotonic() + REVOKE_S))
+            self._revoking.add(task)
+            task.add_done_callback(self._revoking.discard)
 
-    async def _revoke(self, work: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # at the interpreter's end no thread begins
-            await asyncio.get_running_loop().run_in_executor(self._revokers, work)
+    async def _revoke(self, tokens: list[Given], until: float) -> None:
+        with contextlib.suppress(Error, RuntimeError):  # of the latter: at the interpreter's end no thread begins
+            client = await self.client()
+            own = [token for token in tokens if token.root == self._root]  # else the foreman has another token now
+            work = functools.partial(revoke, client, own, until)
+            for token in await asyncio.get_running_loop().run_in_executor(self._revokers, work):
+                self._given.revoked(token)
 
     async def _choose(self) -> Way:
         """Of several relays the first that is there, for containers that ask from now on."""
@@ -152,13 +158,18 @@ class Relay:
             self._client.close()  # not in a thread: at the interpreter's end there are no more
 
 
-def revoke(client: Client, tokens: list[str], until: float) -> None:
+def revoke(client: Client, tokens: list[Given], until: float) -> list[Given]:
+    """Which of them are good no more."""
+    over = []
     for token in tokens:
-        left = until - time.monotonic()
+        left, expires = until - time.monotonic(), math.ceil(token.ends - time.time())
         if left <= 0:
-            return
+            break
         with contextlib.suppress(Error):
-            client.revoke(token, left)
+            if expires > 0:
+                client.revoke(token.id, left, expires=expires)
+            over.append(token)
+    return over
 
 
 async def join(

@@ -402,7 +402,7 @@ class Worker:
                         foreman.ledger.used(call)
         finally:
             foreman.ledger.worker_gone(self.id)
-            foreman.relay.revoke(self)
+            foreman.relay.revoke(self.id)
             if is_left:
                 foreman.later(self._remove_later())
             else:
@@ -422,6 +422,7 @@ class Worker:
         while True:
             if await self._remove(self._running):
                 self._give_back()
+                self.pool.app.foreman.relay.revoke(self.id)  # what it was given while it went on
                 return
             await asyncio.sleep(REMOVE_AGAIN_S)
 
