@@ -29,7 +29,8 @@ static int connect_to(uint16_t port) {
   keep_alive(fd);
   if (connect(fd, (const struct sockaddr *)(const void *)&to, sizeof to) == 0) return fd;
   struct pollfd p = {.fd = fd, .events = POLLOUT};
-  bool ended = errno == EINPROGRESS && poll(&p, 1, -1) == 1 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0;
+  bool ended = errno == EINPROGRESS && poll(&p, 1, TALK_PATIENCE_MS) == 1 &&
+               getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0;
   if (ended && error == 0) return fd;
   (void)close(fd);
   return -1;

@@ -12,7 +12,8 @@
 
 enum { AT_ONCE_MAX = 12, ARRIVAL_MAX_MS = 20, DAY_MAX_MS = 1500, NIGHT_MAX_MS = 500, TALK_LARGE_BYTES = 200000,
        TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8, UPGRADE_MAX_MS = 800,
-       HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 2, BREAKS_OFF_ONE_IN = 4 };
+       HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 2, BREAKS_OFF_ONE_IN = 4,
+       STORM_MAX_MS = 20000, LEAVE_MAX_MS = 300000 };
 
 struct cast cast;
 
@@ -79,14 +80,15 @@ static void die(const struct mortal *m) {
 }
 
 /* A relay may be followed by another that it has handed everything to. One whose heir was killed after it had given up
-   its place drains and ends. */
+   its place drains and ends. One that is short of memory may not come up, and an agent that starts then ends with what
+   it is told. */
 static void *live_and_die(void *arg) {
   struct mortal *m = arg;
   for (;;) {
     if (m->now == NULL) m->now = process_start(*m->host, m->name, m->main, (void *)(intptr_t)m->owner);
     uint64_t began_ns = world_now_ns();
     live(m);
-    bool by_itself = m->now->exited && !(m == &mortals[RELAY] && chaos_short_since(began_ns));
+    bool by_itself = m->now->exited && !chaos_short_since(began_ns);
     if (!m->now->exited) die(m);
     struct process *heir = starter_heir(m->now);
     if (by_itself && ((heir == NULL && !heir_killed) || m->now->status != 0))
@@ -126,13 +128,27 @@ static void let_in(bool raw) {
   task_detach(task_start(process_current(), see_off, p));
 }
 
+/* Until so few are left, or the storm has lasted long enough. */
+static bool wait_for_few(unsigned few, uint64_t until_ns) {
+  while (here > few) {
+    if (!task_park(&left, until_ns)) return false;
+  }
+  return true;
+}
+
+/* All of them, or as many as come before the storm has lasted long enough. */
 static void let_visitors_in(void) {
-  for (unsigned i = 0; i < options.visitors; i++) {
-    while (here >= AT_ONCE_MAX) (void)task_park(&left, WORLD_NEVER);
+  uint64_t until_ns = storm ? world_now_ns() + STORM_MAX_MS * WORLD_NS_PER_MS : WORLD_NEVER;
+  for (unsigned i = 0; i < options.visitors && wait_for_few(AT_ONCE_MAX - 1, until_ns); i++) {
     let_in(world_chance(2));
     pause_ms(world_below(ARRIVAL_MAX_MS));
   }
-  while (here > 0) (void)task_park(&left, WORLD_NEVER);
+  (void)wait_for_few(0, until_ns);
+}
+
+static void wait_for_all(void) {
+  if (!wait_for_few(0, world_now_ns() + LEAVE_MAX_MS * WORLD_NS_PER_MS))
+    world_fail("%u visitors do not come to an end, though nothing goes wrong any more", here);
 }
 
 static void wait_until_reachable(bool raw) {
@@ -140,7 +156,7 @@ static void wait_until_reachable(bool raw) {
   for (uint64_t before = cast.whole; cast.whole == before;) {
     if (world_now_ns() > until_ns) world_fail("after the storm no %s visitor was served", raw ? "raw" : "TLS");
     let_in(raw);
-    while (here > 0) (void)task_park(&left, WORLD_NEVER);
+    wait_for_all();
     pause_ms(LOOK_MS);
   }
 }
@@ -148,11 +164,12 @@ static void wait_until_reachable(bool raw) {
 /* All that should be served are. */
 static void be_quiet(void) {
   storm = false;
+  wait_for_all();
   wait_until_reachable(true);
   wait_until_reachable(false);
   uint64_t before = cast.whole;
   for (unsigned i = 0; i < QUIET_VISITORS; i++) let_in(i % 2 == 0);
-  while (here > 0) (void)task_park(&left, WORLD_NEVER);
+  wait_for_all();
   if (cast.whole != before + QUIET_VISITORS)
     world_fail("of %d visitors %llu were served, though nothing goes wrong any more", QUIET_VISITORS,
                (unsigned long long)(cast.whole - before));

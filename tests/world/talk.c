@@ -12,7 +12,7 @@
 #include "watch.h"
 #include "world.h"
 
-enum { CHUNK_MAX_BYTES = 8192, PAUSE_ONE_IN = 50, PAUSE_MAX_MS = 200, PATIENCE_MS = 60000 };
+enum { CHUNK_MAX_BYTES = 8192, PAUSE_ONE_IN = 50, PAUSE_MAX_MS = 200, VISIT_MAX_MS = 120000 };
 enum { WIRE_AGAIN = -1, WIRE_BROKEN = -2 };
 
 /* What the visitor says first. Of either direction so much is sent; if that is less than all, it breaks off there. */
@@ -113,12 +113,14 @@ static void pause_sometimes(void) {
 /* False: nothing has happened for so long that people would have given up. */
 static bool wait_for(const struct wire *w, bool in, bool out) {
   struct pollfd p = {.fd = w->fd, .events = (short)((in ? POLLIN : 0) | (out ? POLLOUT : 0))};
-  return poll(&p, 1, PATIENCE_MS) != 0;
+  return poll(&p, 1, TALK_PATIENCE_MS) != 0;
 }
 
 static enum talk_end talk(struct wire *w, struct half *in, struct half *out) {
   uint8_t bytes[CHUNK_MAX_BYTES];
+  uint64_t until_ns = world_now_ns() + VISIT_MAX_MS * WORLD_NS_PER_MS;
   while (!in->ended || !out->ended) {
+    if (world_now_ns() > until_ns) return TALK_BROKEN;
     pause_sometimes();
     ssize_t got = in->ended ? WIRE_AGAIN : wire_recv(w, bytes, 1 + (size_t)world_below(sizeof bytes));
     (void)half_take(in, bytes, got);

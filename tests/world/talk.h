@@ -12,6 +12,8 @@ struct wire {                      /* a connected socket, or TLS over it */
   SSL *ssl;                        /* NULL: plain */
 };
 
+enum { TALK_PATIENCE_MS = 60000 };  /* whoever is told nothing for so long gives up */
+
 enum talk_end {
   TALK_WHOLE,                      /* both directions came to a clean end */
   TALK_BROKEN                      /* reset, or ended uncleanly */
