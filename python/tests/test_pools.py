@@ -92,6 +92,7 @@ class World:
         self.images = self.gpus = self.meter = self.relay = self
         self.spec, self.budget = SimpleNamespace(name="app"), Budget("inputs", 1 << 30)
         self.admission, self.started, self.told, self.failing = Admission(self), asyncio.Queue(), [], 0
+        self.revoked = []
         self.engine = SimpleNamespace(data_folder=self.data_folder)
         self.pool = Pool(self, FunctionSpec(**{"name": "f", "module": "m", "qualname": "f", **spec}), b"")
         self.successor = lambda pool: pool
@@ -114,6 +115,9 @@ class World:
 
     def give(self, gpus):
         pass
+
+    def revoke(self, worker):
+        self.revoked.append(worker)
 
     async def serve(self, path, worker):
         return SimpleNamespace(cleanup=self.resources)
@@ -170,6 +174,7 @@ def test_whatever_ends_a_container_and_however_often_nothing_stays_of_it(folder)
         container.removable.set()
         await closing
         assert not world.admission._held and not world.pool.workers and not os.listdir(folder)
+        assert world.revoked == [there.id]
 
     at_once(test())
 
@@ -242,8 +247,9 @@ def test_what_a_container_has_is_its_own_until_the_engine_has_removed_it(folder,
         await often.wait()
         assert os.listdir(folder) and not given
         answers = True
+        assert len(world.revoked) == 1
         await asyncio.gather(*later)
-        assert not os.listdir(folder) and given == [[]]
+        assert not os.listdir(folder) and given == [[]] and len(world.revoked) == 2
 
     at_once(test())
 
