@@ -13,7 +13,7 @@
 enum { AT_ONCE_MAX = 12, ARRIVAL_MAX_MS = 20, DAY_MAX_MS = 1500, NIGHT_MAX_MS = 500, TALK_LARGE_BYTES = 200000,
        TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8, UPGRADE_MAX_MS = 800,
        HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 2, BREAKS_OFF_ONE_IN = 4,
-       STORM_MAX_MS = 20000, LEAVE_MAX_MS = 300000 };
+       STORM_MAX_MS = 20000, LEAVE_MAX_MS = 300000, SETTLE_MS = 60000, READY_MAX = 6, PIPES_PER_VISITOR = 4 };
 
 struct cast cast;
 
@@ -48,6 +48,7 @@ struct mortal {
   int (*main)(void *arg);
   enum owner owner;                /* its argument */
   struct process *now;             /* NULL: at night */
+  bool replaced;                   /* it was killed for another to begin */
 };
 enum { RELAY, AGENT, RIVAL, OTHER_RIVAL, MORTALS };
 static struct mortal mortals[MORTALS] = {
@@ -88,12 +89,13 @@ static void *live_and_die(void *arg) {
     if (m->now == NULL) m->now = process_start(*m->host, m->name, m->main, (void *)(intptr_t)m->owner);
     uint64_t began_ns = world_now_ns();
     live(m);
-    bool by_itself = m->now->exited && !chaos_short_since(began_ns);
+    bool by_itself = m->now->exited && !m->replaced && !chaos_short_since(began_ns);
     if (!m->now->exited) die(m);
     struct process *heir = starter_heir(m->now);
     if (by_itself && ((heir == NULL && !heir_killed) || m->now->status != 0))
       world_fail("%s has ended by itself, with status %d", m->name, m->now->status);
     m->now = heir;
+    m->replaced = false;
     if (heir == NULL) pause_ms(world_below(NIGHT_MAX_MS));
   }
 }
@@ -163,8 +165,6 @@ static void wait_until_reachable(bool raw) {
 
 /* All that should be served are. */
 static void be_quiet(void) {
-  storm = false;
-  wait_for_all();
   wait_until_reachable(true);
   wait_until_reachable(false);
   uint64_t before = cast.whole;
@@ -173,6 +173,47 @@ static void be_quiet(void) {
   if (cast.whole != before + QUIET_VISITORS)
     world_fail("of %d visitors %llu were served, though nothing goes wrong any more", QUIET_VISITORS,
                (unsigned long long)(cast.whole - before));
+}
+
+static void replace(struct mortal *m) {
+  m->replaced = true;
+  process_kill(m->now);
+  while (m->replaced || m->now == NULL) pause_ms(1);
+}
+
+struct held { unsigned pipes, others; };
+
+static struct held held_by(const struct mortal *m) {
+  struct held h = {0};
+  unsigned n = files_count(m->now->files);
+  for (int fd = 0; h.pipes + h.others < n; fd++) {
+    const struct file *f = files_get(m->now->files, fd);
+    if (f == NULL) continue;
+    if (S_ISFIFO(f->kind->mode)) h.pipes++;
+    else h.others++;
+  }
+  return h;
+}
+
+/* What is left open of all that has been is no more than what a new process has, but for a few connections that are
+   kept ready, and the pipes of those who were there at once, which are used again. */
+static void look_for_what_is_left(void) {
+  static const size_t who[] = {RELAY, AGENT};    /* new rivals would take fewer addresses */
+  struct held had[ARRAY_LEN(who)];
+  be_quiet();
+  pause_ms(SETTLE_MS);
+  for (size_t i = 0; i < ARRAY_LEN(who); i++) had[i] = held_by(&mortals[who[i]]);
+  for (size_t i = 0; i < ARRAY_LEN(who); i++) replace(&mortals[who[i]]);
+  be_quiet();
+  pause_ms(SETTLE_MS);
+  for (size_t i = 0; i < ARRAY_LEN(who); i++) {
+    struct held has = held_by(&mortals[who[i]]);
+    world_trace("pipes", had[i].pipes, has.pipes);
+    world_trace("other descriptors", had[i].others, has.others);
+    if (had[i].others > has.others + READY_MAX || had[i].pipes > has.pipes + PIPES_PER_VISITOR * AT_ONCE_MAX)
+      world_fail("after all visitors have left %s has %u pipes' ends and %u other descriptors, a new one %u and %u",
+                 mortals[who[i]].name, had[i].pipes, had[i].others, has.pipes, has.others);
+  }
 }
 
 static int direct(void *arg) {
@@ -192,8 +233,11 @@ static int direct(void *arg) {
   if (options.calm && cast.whole < options.visitors)
     world_fail("of %u visitors %llu were served, though nothing has gone wrong", options.visitors,
                (unsigned long long)cast.whole);
+  storm = false;
+  wait_for_all();
   be_quiet();
   over = true;
+  look_for_what_is_left();
   world_stop();
   pause_ms(1);
   return EXIT_SUCCESS;
