@@ -13,7 +13,8 @@
 enum { AT_ONCE_MAX = 12, ARRIVAL_MAX_MS = 20, DAY_MAX_MS = 1500, NIGHT_MAX_MS = 500, TALK_LARGE_BYTES = 200000,
        TALK_SMALL_BYTES = 3000, RECOVERY_MAX_MS = 180000, LOOK_MS = 250, QUIET_VISITORS = 8, UPGRADE_MAX_MS = 800,
        HEIR_KILLED_ONE_IN = 3, HEIR_LIFE_MAX_US = 3000, POWER_CUT_ONE_IN = 2, BREAKS_OFF_ONE_IN = 4,
-       STORM_MAX_MS = 20000, LEAVE_MAX_MS = 300000, SETTLE_MS = 60000, READY_MAX = 6, PIPES_PER_VISITOR = 4 };
+       STORM_MAX_MS = 20000, LEAVE_MAX_MS = 300000, SETTLE_MS = 60000,
+       RELAY_BEGINS_MS = 10, READY_MAX = 6, PIPES_PER_VISITOR = 4 };
 
 struct cast cast;
 
@@ -48,6 +49,7 @@ struct mortal {
   int (*main)(void *arg);
   enum owner owner;                /* its argument */
   struct process *now;             /* NULL: at night */
+  uint64_t began_ns;
   bool replaced;                   /* it was killed for another to begin */
 };
 enum { RELAY, AGENT, RIVAL, OTHER_RIVAL, MORTALS };
@@ -75,9 +77,15 @@ static void cut_power(struct host *h) {
   network_host_up(h);
 }
 
+static void start_app(void) { (void)process_start(agent_host, "app", cast_app, NULL); }
+
 static void die(const struct mortal *m) {
-  if (m == &mortals[RELAY] && world_chance(POWER_CUT_ONE_IN)) cut_power(*m->host);
-  else process_kill(m->now);
+  if ((m == &mortals[RELAY] || m == &mortals[AGENT]) && world_chance(POWER_CUT_ONE_IN)) {
+    cut_power(*m->host);
+    if (m == &mortals[AGENT]) start_app();
+  } else {
+    process_kill(m->now);
+  }
 }
 
 /* A relay may be followed by another that it has handed everything to. One whose heir was killed after it had given up
@@ -87,9 +95,9 @@ static void *live_and_die(void *arg) {
   struct mortal *m = arg;
   for (;;) {
     if (m->now == NULL) m->now = process_start(*m->host, m->name, m->main, (void *)(intptr_t)m->owner);
-    uint64_t began_ns = world_now_ns();
+    m->began_ns = world_now_ns();
     live(m);
-    bool by_itself = m->now->exited && !m->replaced && !chaos_short_since(began_ns);
+    bool by_itself = m->now->exited && !m->replaced && !chaos_short_since(m->began_ns);
     if (!m->now->exited) die(m);
     struct process *heir = starter_heir(m->now);
     if (by_itself && ((heir == NULL && !heir_killed) || m->now->status != 0))
@@ -100,12 +108,13 @@ static void *live_and_die(void *arg) {
   }
 }
 
-/* The relay's program is replaced, again and again, which nobody may notice. */
+/* The relay's program is replaced, again and again, which nobody may notice. Not before it is one: a signal ends a
+   program that has only just been started. */
 static void *upgrade(void *arg) {
   while (!over) {
     pause_ms(1 + world_below(UPGRADE_MAX_MS));
     const struct process *relay = mortals[RELAY].now;
-    if (relay == NULL) continue;
+    if (relay == NULL || world_now_ns() < mortals[RELAY].began_ns + RELAY_BEGINS_MS * WORLD_NS_PER_MS) continue;
     process_signal(mortals[RELAY].now, SIGUSR2);
     if (!storm || !world_chance(HEIR_KILLED_ONE_IN)) continue;
     pause_us(world_below(HEIR_LIFE_MAX_US));
@@ -219,7 +228,7 @@ static void look_for_what_is_left(void) {
 static int direct(void *arg) {
   (void)arg;
   (void)process_wait(process_start(relay_host, "operator", cast_issue, NULL));
-  (void)process_start(agent_host, "app", cast_app, NULL);
+  start_app();
   storm = !options.calm;
   for (size_t i = 0; i < ARRAY_LEN(mortals); i++)
     task_detach(task_start(process_current(), live_and_die, &mortals[i]));
