@@ -63,7 +63,7 @@ int starter_begin(struct starter *s, int not_its, struct err *e) {
 /* An upgrade is asked for by a signal only. */
 int starter_start(struct starter *s, int carrier, int asked, struct err *e) {
   struct birth *b = birth_of(process_current());
-  (void)s, (void)e;
+  if (s->fd < 0 || b == NULL) return err_set(e, ERR_IO, "the relay's starter is not there");
   if (asked >= 0) world_fail("a request at the upgrade door is not simulated");
   b->child = process_start(b->relay->host, "relay", cast_relay, NULL);
   int fd = files_install(b->child->files, file_ref(file_of(carrier)), STDERR_FILENO + 1);
@@ -74,7 +74,8 @@ int starter_start(struct starter *s, int carrier, int asked, struct err *e) {
 }
 
 void starter_kill(struct starter *s, char how[STARTER_HOW_CAP]) {
-  int status = end_child(birth_of(process_current()));
+  struct birth *b = birth_of(process_current());
+  int status = b == NULL ? 0 : end_child(b);
   (void)s;
   how[0] = '\0';
   if (WIFEXITED(status)) (void)snprintf(how, STARTER_HOW_CAP, "it ended with status %d", WEXITSTATUS(status));
