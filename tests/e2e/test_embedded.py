@@ -13,7 +13,7 @@ import pytest
 
 from kit import embedded, http
 from kit.app import echo, read_exactly
-from kit.process import ADIT, DEADLINE_S, Events, children, wait_readable, wait_until
+from kit.process import ADIT, DEADLINE_S, Events, children, freeze, wait_readable, wait_until
 from kit.rights import wants_them_refused
 from kit.tls import TlsVisitor, context
 
@@ -134,7 +134,7 @@ def test_one_that_hangs_has_no_part_in_who_started_another(first_use, app, box):
     first = first_use(app(page), "--json")
     Events(first.out).wait("open")
     relay = embedded.process(box.home)
-    os.kill(relay, signal.SIGSTOP)
+    freeze(relay)
     second = first_use(app(page), "--json")
     events = Events(second.out)
     events.wait("open")

@@ -111,12 +111,12 @@ def test_idle_visitors_of_one_owner_shut_out_nobody_elses(start_relay, agent, ap
     assert 25 < relay.metric("streams_now") < 120
     assert hog.events.wait("warning", reason="share")["port"] == hog.tunnel.port
     assert "LimitNOFILE=" in relay.process.err.wait(lambda line: " shortage " in line)
-    for _ in range(5):
-        talk(visitor(other))
-        talk(visitor.raw(other))
+    others = [visit(other) for _ in range(5) for visit in (visitor, visitor.raw)]
+    for v in others:
+        talk(v)
     assert relay.get("/healthz").startswith("ok")
     leave(idle)
-    wait_until(lambda: relay.metric("streams_now") < 20, "the streams do not end")
+    wait_until(lambda: relay.metric("streams_now") == len(others), "the streams do not end")
     before = relay.metric("streams_total")
     for _ in range(20):
         visitor.raw(hog)

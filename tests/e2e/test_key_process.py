@@ -20,7 +20,7 @@ from kit.app import echo, read_exactly, reset
 from kit.certificate import OwnCertificate
 from kit.frames import BIND, BOUND, WELCOME, bind
 from kit.hostile import HostileAgent
-from kit.process import DEADLINE_S, TSAN, children, name_of, threads, wait_until
+from kit.process import DEADLINE_S, TSAN, children, freeze, name_of, threads, wait_until
 
 unsanitized = pytest.mark.unsanitized           # a sanitizer's shadow memory is terabytes to scan
 KINDS = {"RSA": {"rsa_key": True}, "P-256": {}, "P-384": {"curve": ec.SECP384R1}}
@@ -147,7 +147,7 @@ def test_the_relay_ends_when_its_key_process_answers_nothing_and_says_why(box, r
     hostile.do("frame", BIND, bind(1))
     hostile.got(BOUND)
     keys = key_process(relay)
-    os.kill(keys, signal.SIGSTOP)
+    freeze(keys)
     fd = os.pidfd_open(keys)
     try:
         hostile.tell("frame", BIND, bind(2))
@@ -202,7 +202,7 @@ def test_the_status_tells_of_the_key_process(relay):
 def signing_nothing(relay):
     """Its key process stands still."""
     pid = key_process(relay)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     try:
         yield
     finally:

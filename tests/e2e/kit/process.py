@@ -269,3 +269,9 @@ def wait_until(condition, what, seconds=DEADLINE_S):
 def wait_descriptors(pid, most, seconds=DEADLINE_S):
     """Nothing tells when another process closes one."""
     wait_until(lambda: descriptors(pid) <= most, "descriptors stay behind", seconds)
+
+
+def freeze(pid):
+    """As a Process' freeze, for one that is no child of ours: each of its threads stops when it gets to it."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(fields["State"].startswith("T") for fields in threads(pid)), "it does not stop")
