@@ -1,12 +1,12 @@
-/* By the C library's contexts. The hard thing is the sanitizers, which take a stack that changes under them for a fault
-   unless each change is announced to them. */
+/* The hard thing is the sanitizers, which take a stack that changes under them for a fault unless each change is
+   announced to them. */
 #include "base/fibre.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 #include <unistd.h>
 
+#include "base/context.h"
 #include "base/limits.h"
 #include "base/secret.h"
 
@@ -36,7 +36,7 @@ struct fibre {
   struct fibres *all;
   struct fibre *next;              /* among those that are kept */
   uint8_t *stack;                  /* with a page below it that ends whoever overruns it */
-  ucontext_t own, outside;
+  struct context own, outside;
   void (*run)(void *arg), (*wake)(void *arg);
   void *arg;
   bool cancelled, returned;
@@ -159,7 +159,7 @@ static void entry(void) {
   f->run(f->arg);
   f->returned = true;
   goes_out(f);
-  (void)setcontext(&f->outside);
+  context_switch(&f->own, &f->outside);
 }
 
 /* NULL when it has returned. */
@@ -167,21 +167,12 @@ static struct fibre *enter(struct fibre *f) {
   ASSERT(current == NULL);
   current = f;
   goes_in(f);
-  (void)swapcontext(&f->outside, &f->own);
+  context_switch(&f->outside, &f->own);
   is_out(f);
   current = NULL;
   if (!f->returned) return f;
   fibre_put(f);
   return NULL;
-}
-
-/* A function of its own, since getcontext counts as one that returns twice. */
-static __attribute__((noinline)) void begin_at_entry(struct fibre *f) {
-  (void)getcontext(&f->own);
-  f->own.uc_stack.ss_sp = f->stack;
-  f->own.uc_stack.ss_size = STACK_BYTES;
-  f->own.uc_link = NULL;
-  makecontext(&f->own, entry, 0);
 }
 
 int fibre_start(struct fibres *all, void (*run)(void *arg), void (*wake)(void *arg), void *arg, struct fibre **out) {
@@ -192,7 +183,7 @@ int fibre_start(struct fibres *all, void (*run)(void *arg), void (*wake)(void *a
   f->wake = wake;
   f->arg = arg;
   f->cancelled = f->returned = false;
-  begin_at_entry(f);
+  context_make(&f->own, f->stack, STACK_BYTES, entry);
   *out = enter(f);
   if (*out != NULL) all->paused_n++;
   return 0;
@@ -218,7 +209,7 @@ struct fibre *fibre_current(void) { return current; }
 bool fibre_pause(void) {
   struct fibre *f = current;
   goes_out(f);
-  (void)swapcontext(&f->own, &f->outside);
+  context_switch(&f->own, &f->outside);
   is_in(f, false);
   return !f->cancelled;
 }

@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 
 #include "base/base.h"
-#include "context.h"
+#include "base/context.h"
 #include "scheduler.h"
 
 /* OpenSSL has a handful of keys for what a thread has of its own. */
