@@ -356,11 +356,18 @@ void link_discard(struct link *l) {
   free(l);
 }
 
+/* When it would tick if it had done so all along: else upgrades that follow each other faster would keep every tick
+   away. By its id, so that links do not all tick at once. */
+static uint64_t resumed_tick_ms(const struct link *l) {
+  uint64_t phase_ms = (uint64_t)l->engine.id[0] << 8 | l->engine.id[1];
+  return LINK_TICK_MS - (loop_now_ms(l->worker->loop) + phase_ms) % LINK_TICK_MS;
+}
+
 int link_resume(struct link *l) {
   struct worker *w = l->worker;
   int rc = loop_io_add(w->loop, &l->io, l->fd, EPOLLIN, link_ready);
   if (rc != 0) return rc;
-  rc = loop_timer_set(w->loop, &l->tick, LINK_TICK_MS, link_tick);
+  rc = loop_timer_set(w->loop, &l->tick, resumed_tick_ms(l), link_tick);
   if (rc == 0) rc = link_register(l);
   if (rc != 0) {
     loop_timer_stop(&l->tick);

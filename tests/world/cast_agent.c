@@ -1,4 +1,5 @@
 /* The agent, by the library's public functions, and the app behind it. */
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@ static struct adit_client *client_of(enum owner owner) {
   if (config == NULL || adit_config_add_token(config, cast.token[owner]) != 0)
     world_fail("agent: %s", config == NULL ? "no memory" : adit_config_error(config));
   struct adit_client *client = adit_client_new(config);
-  if (client == NULL) world_fail("agent: %s", adit_config_error(config));
+  if (client == NULL) process_exit(EXIT_FAILURE);    /* which is no fault only while descriptors are short */
   adit_config_free(config);
   return client;
 }
@@ -41,7 +42,7 @@ static struct adit_tunnel *forward(struct adit_client *client, unsigned app_port
   o.plain = cast.plain;
   o.keep_file = keep_file;
   struct adit_tunnel *tunnel = adit_forward(client, app, &o);
-  if (tunnel == NULL) world_fail("agent: %s", adit_error(client));
+  if (tunnel == NULL) process_exit(EXIT_FAILURE);
   return tunnel;
 }
 
@@ -87,7 +88,8 @@ int cast_app(void *arg) {
   const struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(CAST_APP_PORT),
                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   (void)arg;
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int fd;
+  while ((fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) < 0 && (errno == EMFILE || errno == ENFILE)) continue;
   if (fd < 0 || bind(fd, (const struct sockaddr *)(const void *)&at, sizeof at) != 0 || listen(fd, BACKLOG) != 0)
     world_fail("the app cannot listen");
   for (;;) {

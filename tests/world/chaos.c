@@ -49,11 +49,14 @@ static void cut_two(void) {
 static void relieve(struct world_event *e) {
   (void)e;
   heap_failures(NULL, 0);
+  weather.no_descriptor_one_in = 0;
 }
 
-/* One host has too little memory for a while. */
+/* For a while one host has too little memory, or all have too few descriptors. */
 static void run_short(void) {
-  heap_failures(chaos.hosts[0], SHORT_ONE_IN_MIN + world_below(SHORT_ONE_IN_MAX));
+  uint64_t one_in = SHORT_ONE_IN_MIN + world_below(SHORT_ONE_IN_MAX);
+  if (world_chance(2)) heap_failures(chaos.hosts[0], one_in);
+  else weather.no_descriptor_one_in = one_in;
   chaos.short_until_ns = world_now_ns() + (1 + world_below(SHORT_MAX_MS)) * WORLD_NS_PER_MS;
   world_at(&chaos.relief, chaos.short_until_ns, relieve);
 }
