@@ -159,7 +159,7 @@ def refusing():
                 return answers[-1].status == 503
         wait_until(refused, "no visitor is refused", 20)
         assert answers[-1].headers["Retry-After"].isdigit() and b"Try again" in answers[-1].body
-        assert "disk: " in run.err.text()
+        run.err.wait(lambda line: "disk: " in line)
         os.unlink(os.path.join(folder, "filling"))
         assert visit(url).status == 200
         run.kill(signal.SIGINT)

@@ -83,8 +83,13 @@ def test_visitors_and_callers_are_told_when_the_foremans_budget_is_spent(service
     assert json.loads(visit(url, trust=service.relay.authority).body) == "page"
     spent = service.python("from adit import Function\nprint(Function.from_name('dear', 'spend').remote(9.0))")
     assert spent.wait(120) == 0, spent.report()
-    wait_until(lambda: service.apps()["dear"]["containers"] == 0, "its containers stay", 60)
-    wait_until(lambda: visit(url, trust=service.relay.authority).status == 503, "visitors get in", 60)
+
+    def turned_away():
+        # What a container has spent counts a moment after its end, and one that has visitors all the time never ends.
+        wait_until(lambda: service.apps()["dear"]["containers"] == 0, "its containers stay", 60)
+        return visit(url, trust=service.relay.authority).status == 503
+
+    wait_until(turned_away, "visitors get in", 60)
     refused = visit(url, trust=service.relay.authority)
     assert refused.status == 503 and int(refused.headers["Retry-After"]) > 5
     called = service.python("from adit import Function\nFunction.from_name('dear', 'other').remote()")
