@@ -118,9 +118,14 @@ def test_idle_visitors_of_one_owner_shut_out_nobody_elses(start_relay, agent, ap
     leave(idle)
     wait_until(lambda: relay.metric("streams_now") == len(others), "the streams do not end")
     before = relay.metric("streams_total")
-    for _ in range(20):
-        visitor.raw(hog)
-    wait_until(lambda: relay.metric("streams_total") == before + 20, "there is room again")
+
+    def are_let_in():
+        # The data connections that are kept ready after a crowd are a part of the share, and become fewer by and by.
+        with contextlib.suppress(ConnectionResetError):
+            visitor.raw(hog)
+        return relay.metric("streams_total") >= before + 20
+
+    wait_until(are_let_in, "there is no room again")
 
 
 def test_strangers_leave_descriptors_to_tenants(start_relay, agent, app, visitor, box):
