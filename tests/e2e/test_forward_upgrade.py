@@ -14,7 +14,7 @@ from kit.app import echo, read_exactly, read_until_end, reset
 from kit.process import ADIT, Events, children, descriptors, scaled, wait_until
 from kit.roles import Tunnel
 from kit.tls import BROKEN, how_it_ends
-from kit.traffic import Comers, Exchange, talk, talk_between
+from kit.traffic import Exchange, streams_of_every_kind, talk, talk_between
 
 
 def upgrade(agent):
@@ -42,24 +42,11 @@ def test_streams_of_every_kind_go_on_and_no_relay_notices(start_relay, agent, ap
     relay = start_relay(options=["--link", "plain"])
     sealed = agent(app(echo), "--unencrypted", relay=relay)
     plain = agent(app(echo), "--unencrypted", "--link", "plain", relay=relay)
-
-    def come():
-        return [visitor(sealed), visitor(sealed, version=ssl.TLSVersion.TLSv1_2), visitor.raw(sealed),
-                visitor.raw(plain)]
-    busy, idle = come(), come()
-    for v in idle:
-        talk(v)
-    with contextlib.ExitStack() as all_of_them:
-        for v in busy:
-            all_of_them.enter_context(Exchange(v))
-        visitors = all_of_them.enter_context(Comers(lambda: talk(visitor(sealed))))
+    with streams_of_every_kind(visitor, sealed, plain) as visitors:
         for _ in range(5):
             visitors.wait(3)
             upgrade(sealed)
             upgrade(plain)
-        visitors.wait(3)
-    for v in busy + idle + come():
-        talk(v, b"as before")
     assert unnoticed(relay, sealed, plain)
 
 

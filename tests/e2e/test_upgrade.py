@@ -1,9 +1,7 @@
 """A relay hands over to its program as it is on the disk now, while visitors come."""
-import contextlib
 import os
 import signal
 import socket
-import ssl
 import stat
 import sys
 import threading
@@ -15,7 +13,7 @@ from kit.app import echo, read_exactly, read_until_end, reset
 from kit.impostor import PARTS, impostor
 from kit.process import ADIT, BUILD, DEADLINE_S, scaled, wait_until
 from kit.tls import BROKEN, how_it_ends
-from kit.traffic import Comers, Exchange, talk, talk_between
+from kit.traffic import Comers, streams_of_every_kind, talk, talk_between
 
 
 def ask_for_nobody(relay):
@@ -54,26 +52,13 @@ def test_streams_of_every_kind_go_on_and_no_agent_notices(start_relay, agent, ap
     relay = start_relay(options=["--link", "plain"])
     sealed = agent(app(echo), "--unencrypted", relay=relay)
     plain = agent(app(echo), "--unencrypted", "--link", "plain", relay=relay)
-
-    def come():
-        return [visitor(sealed), visitor(sealed, version=ssl.TLSVersion.TLSv1_2), visitor.raw(sealed),
-                visitor.raw(plain)]
-    busy, idle = come(), come()
-    for v in idle:
-        talk(v)
-    with contextlib.ExitStack() as all_of_them:
-        for v in busy:
-            all_of_them.enter_context(Exchange(v))
-        visitors = all_of_them.enter_context(Comers(lambda: talk(visitor(sealed))))
+    with streams_of_every_kind(visitor, sealed, plain) as visitors:
         for _ in range(5):
             visitors.wait(3)
             before = relay.upgrade()
             wait_until(lambda: not before.running, "the old process does not end")
-        visitors.wait(3)
         assert relay.metric("links_now") == 2 and relay.metric("tunnels_now") == 2
         assert relay.metric("streams_now") >= 8
-    for v in busy + idle + come():
-        talk(v, b"as before")
     assert unnoticed(sealed) and unnoticed(plain)
 
 

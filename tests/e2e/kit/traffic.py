@@ -1,5 +1,7 @@
 """Traffic that goes on while something happens to its ends."""
+import contextlib
 import os
+import ssl
 import threading
 
 from .app import read_exactly
@@ -78,3 +80,23 @@ class Exchange:
         self.thread.join()
         assert self.failure is None, self.failure
         assert self.turns > 0
+
+
+@contextlib.contextmanager
+def streams_of_every_kind(visitor, sealed, plain):
+    """To echoes behind two tunnels, of which one passes raw bytes as they are. While this is entered half of them have
+    no pause, and visitors come (its value); afterwards all are there still, and new ones come."""
+    def come():
+        return [visitor(sealed), visitor(sealed, version=ssl.TLSVersion.TLSv1_2), visitor.raw(sealed),
+                visitor.raw(plain)]
+    busy, idle = come(), come()
+    for v in idle:
+        talk(v)
+    with contextlib.ExitStack() as all_of_them:
+        for v in busy:
+            all_of_them.enter_context(Exchange(v))
+        visitors = all_of_them.enter_context(Comers(lambda: talk(visitor(sealed))))
+        yield visitors
+        visitors.wait(3)
+    for v in busy + idle + come():
+        talk(v, b"as before")
